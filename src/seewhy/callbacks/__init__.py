@@ -1,0 +1,1 @@
+"""What happens when: maps after fit, predictions to disk, the results table."""

@@ -1,0 +1,177 @@
+"""Maps of tested or predicted samples, as pictures and as plain arrays with a JSON beside them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from seewhy.batch import Batch, Prediction
+from seewhy.errors import ConfigError, nearest
+from seewhy.io.atomic import atomic_path
+
+__all__ = ["WriteMaps"]
+
+
+class WriteMaps(Callback):
+    """Writes what the model looked at, from the very predictions that are scored.
+
+    Files, for each sample: `attention_maps/<id>_<score>.png` (image | maps, on one fixed scale 0–1),
+    `cam_npy/<id>.npy` (the first map, [K, H, W] float32), `cam_npy/<id>_<map>.npy` for the others, and
+    `cam_npy/<id>.json` with probability, label, checkpoint and scale. Nothing is stretched per image.
+
+    Args:
+        folder: the run folder.
+        maps: names of the maps of a prediction, the first also being the one in `<id>.npy`.
+        max_samples: samples to write over all processes, spread evenly over patients and slices; 0 is all.
+        npy: keep arrays and JSON too.
+        attention: also write `attention_npy/<id>.npz`, the raw attention of the encoder's last blocks.
+
+    Attributes:
+        checkpoint: the file the weights come from, where the Trainer was not the one to load it.
+        written: samples written by this process.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: str,
+        maps: list[str],
+        max_samples: int = 0,
+        npy: bool = True,
+        attention: bool = False,
+    ) -> None:
+        self.folder = Path(folder)
+        self.maps = list(maps)
+        self.max_samples = max_samples
+        self.npy = npy
+        self.attention = attention
+        self.written = 0
+        self.checkpoint: Path | None = None
+        self._facts: dict[str, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what the model cannot give."""
+        if self.attention and not hasattr(pl_module, "attention_maps"):
+            raise ConfigError(f"{type(pl_module).__name__} has no attention; set the map writer's attention=false")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember which checkpoint the maps come from."""
+        self._start(trainer)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember which checkpoint the maps come from."""
+        self._start(trainer)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write the maps of one patient."""
+        self._write_patient(trainer, pl_module, outputs, batch, _count(trainer.num_test_batches))
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write the maps of one patient."""
+        self._write_patient(trainer, pl_module, outputs, batch, _count(trainer.num_predict_batches))
+
+    def _start(self, trainer: Trainer) -> None:
+        self.written = 0
+        path = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else self.checkpoint
+        self._facts = {"checkpoint": path.name, "sha256": _sha256(path)} if path else {"checkpoint": None}
+
+    def _write_patient(
+        self, trainer: Trainer, module: LightningModule, prediction: Prediction, batch: Batch, patients: int
+    ) -> None:
+        unknown = [name for name in self.maps if name not in prediction["maps"]]
+        if unknown:
+            have = nearest(unknown[0], prediction["maps"])
+            raise ConfigError(f"the map writer's maps={self.maps}: this model gives no {unknown[0]!r}; {have}")
+        count = len(prediction["id"])
+        per_patient = math.ceil(self.max_samples / max(patients * trainer.world_size, 1)) if self.max_samples else count
+        chosen = np.unique(np.linspace(0, count - 1, min(per_patient, count)).round().astype(int))
+        for position in chosen:
+            self._write_sample(prediction, batch, int(position))
+            if self.attention:
+                self._write_attention(module, batch, int(position))
+        self.written += len(chosen)
+
+    def _write_sample(self, prediction: Prediction, batch: Batch, position: int) -> None:
+        from seewhy.figures.strip import write_strip
+
+        sample = prediction["id"][position]
+        probability = prediction["probability"][position].float().cpu().numpy()
+        maps = {name: prediction["maps"][name][position].float().cpu().numpy() for name in self.maps}
+        image = batch["image"][position].mean(0).float().cpu().numpy()  # type: ignore[index]
+        truth = batch["mask"][position].cpu().numpy() if "mask" in batch else None
+        label = batch["label"][position].cpu().numpy() if "label" in batch else None
+        picture = self.folder / "attention_maps" / f"{sample}_{float(probability.max()):.3f}.png"
+        said = "" if label is None else f"  label {'/'.join(f'{value:g}' for value in label)}"
+        title = f"{sample}  p {'/'.join(f'{value:.3f}' for value in probability)}{said}"
+        write_strip(picture, image, {name: array.max(0) for name, array in maps.items()}, mask=truth, title=title)
+        if self.npy:
+            facts = {
+                "id": sample,
+                "patient": prediction["patient"][position],
+                "index": prediction["index"][position],
+                "source": prediction["source"][position],
+                "probability": [float(value) for value in probability],
+                "label": None if label is None else [float(value) for value in label],
+                "scale": [0.0, 1.0],
+                **self._facts,
+            }
+            self._write_arrays(sample, maps, facts)
+
+    def _write_arrays(self, sample: str, maps: dict[str, np.ndarray[Any, Any]], facts: dict[str, Any]) -> None:
+        folder = self.folder / "cam_npy"
+        names = {name: f"{sample}.npy" if i == 0 else f"{sample}_{name}.npy" for i, name in enumerate(maps)}
+        for name, array in maps.items():
+            with atomic_path(folder / names[name]) as temporary, temporary.open("wb") as file:
+                np.save(file, array.astype(np.float32), allow_pickle=False)
+        with atomic_path(folder / f"{sample}.json") as temporary:
+            temporary.write_text(json.dumps({**facts, "arrays": names}, indent=1) + "\n")
+
+    def _write_attention(self, module: LightningModule, batch: Batch, position: int) -> None:
+        image = batch["image"][position : position + 1]  # type: ignore[index]
+        with torch.no_grad():
+            attention: Callable[[torch.Tensor], list[torch.Tensor]] = module.attention_maps  # type: ignore[assignment]
+            layers = attention(image.to(module.device))
+        arrays: dict[str, Any] = {f"attn_layer_{i}": layer[0].float().cpu().numpy() for i, layer in enumerate(layers)}
+        if not arrays:
+            raise ConfigError("this encoder has no attention; set the map writer's attention=false")
+        path = self.folder / "attention_npy" / f"{batch['id'][position]}.npz"
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+
+def _count(batches: Any) -> int:
+    """Batches of all loaders of this process."""
+    return int(sum(batches)) if isinstance(batches, (list, tuple)) else int(batches)
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,111 @@
+"""What `predict` leaves on disk: one table of all samples, volumes in the scanner's space, arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from seewhy.batch import Prediction
+from seewhy.io.atomic import atomic_path
+
+__all__ = ["WritePredictions"]
+
+
+class WritePredictions(Callback):
+    """Writes `predictions.csv`, and each patient's maps as NIfTI volumes and, by choice, as one npz.
+
+    `predictions.csv` has one row per sample: id, patient, index, source, probability (one column per class),
+    label where known. `<patient>_<map>.nii.gz` holds a map, and `<patient>_mask.nii.gz` the final mask, stacked
+    at the slices' places in the source volume with its affine; only where the source is known and still there.
+
+    Args:
+        folder: where the files go.
+        volumes: stack maps back into NIfTI.
+        npz: write `<patient>.npz` with every map ([S, K, H, W]) and the slice numbers.
+    """
+
+    def __init__(self, *, folder: str, volumes: bool = True, npz: bool = False) -> None:
+        self.folder = Path(folder)
+        self.volumes = volumes
+        self.npz = npz
+        self.rows: list[dict[str, Any]] = []
+        self.stacked: list[Path] = []
+        self.without_source: set[str] = set()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin a fresh table."""
+        self.rows, self.stacked, self.without_source = [], [], set()
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Add one patient's rows and write its maps."""
+        self.rows += _rows(outputs)
+        arrays = {name: maps.float().cpu().numpy() for name, maps in outputs["maps"].items()}
+        if self.volumes:
+            self._stack(outputs, arrays)
+        if self.npz:
+            path = self.folder / f"{outputs['patient'][0]}.npz"
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, index=np.asarray(outputs["index"]), **arrays)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Every process writes its part; the first joins them into one table, sorted by id."""
+        import pandas as pd
+
+        part = self.folder / f"predictions.rank{trainer.global_rank}.csv"
+        pd.DataFrame(self.rows).to_csv(part, index=False)
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            parts = [self.folder / f"predictions.rank{rank}.csv" for rank in range(trainer.world_size)]
+            frames = [pd.read_csv(path, dtype={"id": str, "patient": str}) for path in parts if path.stat().st_size > 1]
+            table = pd.concat(frames).drop_duplicates("id").sort_values("id") if frames else pd.DataFrame()
+            with atomic_path(self.folder / "predictions.csv") as temporary:
+                table.to_csv(temporary, index=False)
+            for path in parts:
+                path.unlink()
+
+    def _stack(self, prediction: Prediction, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+        from seewhy.io.stack import stack_to_nifti
+
+        source = Path(prediction["source"][0])
+        patient = prediction["patient"][0]
+        if not prediction["source"][0] or not source.is_file():
+            self.without_source.add(patient)
+            return
+        volumes = {name: array.max(1).astype(np.float32) for name, array in arrays.items()}
+        if "refined" in arrays:
+            refined = arrays["refined"]
+            volumes["mask"] = ((refined > 0.5).any(1) * (refined.argmax(1) + 1)).astype(np.uint8)
+        for name, volume in volumes.items():
+            path = self.folder / f"{patient}_{name}.nii.gz"
+            stack_to_nifti(dict(zip(prediction["index"], volume, strict=True)), source, path_out=path)
+            self.stacked.append(path)
+
+
+def _rows(prediction: Prediction) -> list[dict[str, Any]]:
+    """One row per sample of a prediction."""
+    probability = prediction["probability"].float().cpu().numpy()
+    rows = []
+    for i, sample in enumerate(prediction["id"]):
+        row: dict[str, Any] = {
+            "id": sample,
+            "patient": prediction["patient"][i],
+            "index": prediction["index"][i],
+        }
+        row["source"] = prediction["source"][i]
+        row |= {f"probability_{k + 1}": float(value) for k, value in enumerate(probability[i])}
+        if "label" in prediction:
+            row |= {f"label_{k + 1}": float(value) for k, value in enumerate(prediction["label"][i].cpu())}
+        rows.append(row)
+    return rows

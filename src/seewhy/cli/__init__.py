@@ -1,0 +1,1 @@
+"""The commands: argument parsing only; nothing heavy is imported before a command runs."""

@@ -1,0 +1,78 @@
+"""Hydra's entry point with the errors a user can cause in one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from seewhy.cli.conf import conf_dir, store_schemas
+
+__all__ = ["hydra_command"]
+
+
+def hydra_command(
+    task: Callable[[Any], Any], config_name: str, *, before: Callable[[list[str]], None] | None = None
+) -> Callable[[], None]:
+    """Make a Hydra command whose user errors are one line on stderr and exit status 1.
+
+    Args:
+        task: takes the composed configuration.
+        config_name: file in the config folder.
+        before: called with the command line before Hydra composes, e.g. to register a run's configuration.
+    """
+
+    def main() -> None:
+        import hydra
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        from seewhy.errors import SeewhyError
+
+        full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of being printed by Hydra
+        store_schemas()
+        errors: list[Exception] = []
+        try:
+            if before is not None:
+                before(sys.argv[1:])
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_held(task, errors))()
+            if errors:
+                raise errors[0]
+        except SeewhyError as error:
+            _fail(str(error), error, full)
+        except (HydraException, OmegaConfBaseException) as error:
+            from seewhy.cli.mistakes import explain
+
+            _fail(explain(error, config_name), error, full)
+
+    return main
+
+
+def _held(task: Callable[[Any], Any], errors: list[Exception]) -> Callable[[Any], Any]:
+    """The task with a user error of a single run put aside, since Hydra would print lines of its own around it."""
+
+    def guarded(config: Any) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        from seewhy.errors import SeewhyError
+
+        try:
+            return task(config)
+        except SeewhyError as error:
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                raise
+            errors.append(error)
+            return None
+
+    return guarded
+
+
+def _fail(message: str, error: Exception, full: bool) -> None:
+    """Print one message and exit; with HYDRA_FULL_ERROR=1 set by the user, show the traceback instead."""
+    if full:
+        raise error
+    sys.stderr.write(f"error: {message}\n")
+    raise SystemExit(1) from None

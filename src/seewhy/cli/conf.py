@@ -1,0 +1,71 @@
+"""Where the configs are, the schema of their root, and composing them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+__all__ = ["RunConfig", "TrainConfig", "compose_train", "conf_dir", "store_schemas"]
+
+
+@dataclass
+class TrainConfig:
+    """Root keys of a training configuration; Hydra refuses any other, and any of a wrong type."""
+
+    name: str = "default"
+    seed: int = 0
+    data: Any = None
+    model: Any = None
+    phantom: Any = None
+    callbacks: Any = None
+    trainer: Any = None
+    logger: Any = None
+    paths: Any = None
+    weights: str | None = None
+    ckpt_path: str | None = None
+    test: bool = True
+    objective: str | None = None
+    direction: str = "maximize"
+
+
+@dataclass
+class RunConfig(TrainConfig):
+    """Root keys of `predict` and `explain`: a run's own configuration, and what to do with it."""
+
+    run: str = "???"
+    use_final: bool = False
+    maps: Any = None
+    explain: Any = field(default=None)
+
+
+def conf_dir() -> Path:
+    """Folder of the configs: inside the installed package, or the repository's when installed editable."""
+    package = Path(__file__).resolve().parents[1]
+    packaged = package / "conf"
+    return packaged if packaged.is_dir() else package.parents[1] / "conf"
+
+
+def compose_train(*overrides: str) -> DictConfig:
+    """A training configuration without running it, for other commands, notebooks and tests.
+
+    Args:
+        overrides: as on the command line, e.g. `experiment=brats`.
+    """
+    from hydra import compose, initialize_config_dir
+
+    store_schemas()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        return compose("train", overrides=list(overrides))
+
+
+def store_schemas() -> None:
+    """Give Hydra the root schemas."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="run_schema", node=RunConfig)

@@ -1,0 +1,149 @@
+"""`seewhy prepare brats|lasc SRC DST`: volumes to the slice data sets that training reads."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seewhy.data.prepare import Summary
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add `prepare` with one sub-command per kind of source.
+
+    Args:
+        commands: what `argparse.ArgumentParser.add_subparsers` gives.
+    """
+    parser = commands.add_parser(
+        "prepare",
+        help="cut volumes into the slices that training reads: seewhy prepare brats SRC DST",
+        description="Cut volumes into slices, masks and a manifest. A stopped call is continued by the next; "
+        "nothing is overwritten without --overwrite.",
+    )
+    kinds = parser.add_subparsers(title="sources", metavar="SOURCE", required=True, dest="kind")
+    brats = kinds.add_parser(
+        "brats",
+        help="BraTS folders (<case>_<modality>.nii.gz, _seg) or MSD Task01_BrainTumour (4D NIfTI)",
+        description="Write imageSlice/BRATS_<id>_<slice>_<label>.npy, maskSlice/, manifest.csv and dataset.json.",
+    )
+    brats.add_argument(
+        "--modality", default="flair", help="flair, t1, t1ce (also t1gd, t1c) or t2; default %(default)s"
+    )
+    brats.add_argument(
+        "--tumour", default="whole", help="region that counts as lesion: whole, core or enhancing; default %(default)s"
+    )
+    brats.add_argument(
+        "--all-slices", action="store_true", help="keep slices with hardly any brain (< 1 %% of the pixels) too"
+    )
+    lasc = kinds.add_parser(
+        "lasc",
+        help="LASC 2018 folders (lgemri.nrrd, laendo.nrrd) or images/ and masks/ of <patient>_<slice>.png",
+        description="Write imageSlice/<name>_<slice>_<label>.npy, maskSlice/, manifest.csv and dataset.json.",
+    )
+    for kind in (brats, lasc):
+        _add_common(kind)
+        kind.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare and print what came out.
+
+    Returns:
+        0; problems are raised as `SeewhyError`.
+    """
+    from seewhy.data.prepare import prepare_brats, prepare_lasc
+
+    common: dict[str, Any] = {
+        "window": args.window,
+        "dtype": args.dtype,
+        "label_rule": _rule(args),
+        "min_area": args.min_area,
+        "min_fraction": args.min_fraction,
+        "every": args.every,
+        "overwrite": args.overwrite,
+        "progress": not args.quiet,
+    }
+    if args.kind == "brats":
+        summary = prepare_brats(
+            args.source,
+            args.destination,
+            modality=args.modality,
+            tumour=args.tumour,
+            brain_only=not args.all_slices,
+            **common,
+        )
+    else:
+        summary = prepare_lasc(args.source, args.destination, **common)
+    if not args.quiet:
+        _show(summary)
+    return 0
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    """Options that every kind of source has."""
+    parser.add_argument("source", metavar="SRC", help="folder to read")
+    parser.add_argument("destination", metavar="DST", help="folder to make")
+    parser.add_argument(
+        "--window",
+        default="minmax",
+        help="intensities: minmax per volume to [0, 1], percentile (tissue's .5 to 99.5), none; default %(default)s",
+    )
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        help="what is stored: float32, float16, uint8 (window to 0..255), source (with --window none); "
+        "default %(default)s",
+    )
+    parser.add_argument(
+        "--label-rule",
+        help="a slice is positive with any lesion pixel (any, the default), from --min-area pixels (area), or above "
+        "--min-fraction of its pixels (fraction; AME-CAM)",
+    )
+    parser.add_argument("--min-area", type=int, metavar="PIXELS", help="chooses --label-rule area")
+    parser.add_argument(
+        "--min-fraction", type=float, metavar="SHARE", help="chooses --label-rule fraction, where .01 is the default"
+    )
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="keep slices 0, N, 2N ...; default all")
+    parser.add_argument("--overwrite", action="store_true", help="replace a data set prepared with other settings")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
+
+
+def _rule(args: argparse.Namespace) -> str:
+    """The rule that was named, or the one that a given number belongs to."""
+    if args.label_rule is not None:
+        return str(args.label_rule)
+    if args.min_area is not None:
+        return "area"
+    return "any" if args.min_fraction is None else "fraction"
+
+
+def _show(summary: Summary) -> None:
+    """Counts as a small table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{summary.destination}", title_justify="left", show_header=False)
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    table.add_row("patients", str(summary.patients))
+    table.add_row("  written now", str(summary.written))
+    table.add_row("  there before", str(summary.kept))
+    table.add_row("slices", str(summary.slices))
+    table.add_row("  label 1", str(summary.positive))
+    table.add_row("  label 0", str(summary.slices - summary.positive))
+    if summary.negative_with_lesion:
+        table.add_row("  label 0 with some lesion", str(summary.negative_with_lesion))
+    console = Console()
+    console.print(table)
+    if summary.automatic:
+        names = ", ".join(summary.automatic[:10]) + (" …" if len(summary.automatic) > 10 else "")
+        console.print(f"masks made by software, not by an expert: {names}", markup=False, highlight=False)
+    if summary.left_out:
+        console.print(f"{len(summary.left_out)} left out:")
+        for name, reason in list(summary.left_out.items())[:10]:
+            console.print(f"  {name}: {reason}", markup=False, highlight=False)
+        if len(summary.left_out) > 10:
+            console.print("  … the others are listed in dataset.json")

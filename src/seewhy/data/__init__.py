@@ -1,0 +1,1 @@
+"""Batches from files: data sets, splits, intensity, checks."""

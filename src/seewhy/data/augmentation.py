@@ -1,0 +1,151 @@
+"""Training augmentation and cropping, repeatable from the number of the draw alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from seewhy.errors import ConfigError, nearest
+
+__all__ = ["Augmentation", "augmentation_from", "center_crop"]
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may change between two looks at the same slice; every draw comes from the generator handed in.
+
+    Attributes:
+        flip: probability of a left-right mirror.
+        flip_vertical: probability of an up-down mirror.
+        shift: largest shift as a share of the image's side, in both directions.
+        scale: range of the zoom factor (drawn evenly in its logarithm); AFA uses (0.5, 2).
+        gain: largest relative change of the intensities.
+        offset: largest change added to the intensities, in units of the normalised image.
+        noise: standard deviation of added noise, in units of the normalised image.
+    """
+
+    flip: float = 0.5
+    flip_vertical: float = 0.0
+    shift: float = 0.06
+    scale: tuple[float, float] = (0.85, 1.2)
+    gain: float = 0.1
+    offset: float = 0.1
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"data.augmentation.{name}={getattr(self, name)} must lie in 0..1"
+            for name in ("flip", "flip_vertical", "shift", "gain")
+            if not 0 <= getattr(self, name) <= 1
+        ]
+        problems += [
+            f"data.augmentation.{name}={getattr(self, name)} must not be negative"
+            for name in ("offset", "noise")
+            if getattr(self, name) < 0
+        ]
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+            problems.append(f"data.augmentation.scale={list(self.scale)} must be two rising numbers above 0")
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+    def __call__(
+        self, image: FloatArray, rng: np.random.Generator, *, size: int | None, padding: FloatArray
+    ) -> FloatArray:
+        """Augment one image.
+
+        Args:
+            image: [C, H, W], normalised.
+            rng: of this draw.
+            size: side of the square to cut out; None keeps H and W.
+            padding: [C, 1, 1] value of what lies outside the image.
+
+        Returns:
+            [C, size, size] or [C, H, W] float32.
+        """
+        # Every number is drawn in every case, so that switching one change off leaves the others as they were.
+        u = rng.random(8)
+        _, H, W = image.shape
+        height, width = (H, W) if size is None else (size, size)
+        zoom = self.scale[0] * (self.scale[1] / self.scale[0]) ** u[0]
+        window = max(1, round(height / zoom)), max(1, round(width / zoom))
+        top = _start(H, window[0], self.shift, u[1])
+        left = _start(W, window[1], self.shift, u[2])
+        out = _cut(image, top, left, *window, padding)
+        if window != (height, width):
+            out = _resize(out, height, width)
+        if u[3] < self.flip:
+            out = out[:, :, ::-1]
+        if u[4] < self.flip_vertical:
+            out = out[:, ::-1]
+        out = out * np.float32(1 + self.gain * (2 * u[5] - 1)) + np.float32(self.offset * (2 * u[6] - 1))
+        if self.noise:
+            out = out + np.float32(self.noise) * rng.standard_normal(out.shape, dtype=np.float32)
+        return np.ascontiguousarray(out, dtype=np.float32)
+
+
+def augmentation_from(settings: Mapping[str, Any] | None) -> Augmentation | None:
+    """Build the augmentation from plain data; None switches it off.
+
+    Raises:
+        ConfigError: an option that does not exist, or a value that does not fit.
+    """
+    if settings is None:
+        return None
+    known = [entry.name for entry in fields(Augmentation)]
+    unknown = [f"data.augmentation.{key} does not exist; {nearest(key, known)}" for key in settings if key not in known]
+    if unknown:
+        raise ConfigError("; ".join(unknown))
+    values = dict(settings)
+    if "scale" in values:
+        values["scale"] = tuple(float(end) for end in values["scale"])
+    return Augmentation(**values)
+
+
+def center_crop(image: FloatArray, *, size: int, padding: FloatArray) -> FloatArray:
+    """Cut a square out of the middle, padded where the image is smaller.
+
+    Args:
+        image: [C, H, W].
+        size: side of the square.
+        padding: [C, 1, 1] value outside the image.
+    """
+    _, H, W = image.shape
+    return _cut(image, (H - size) // 2, (W - size) // 2, size, size, padding)
+
+
+def _start(length: int, window: int, shift: float, draw: float) -> int:
+    """First row or column of the window: anywhere that shows as much of the image as fits, plus the shift."""
+    slack = length - window
+    low, high = min(0, slack), max(0, slack)
+    extra = round(shift * length)
+    return low - extra + int(draw * (high - low + 2 * extra + 1))
+
+
+def _cut(image: FloatArray, top: int, left: int, height: int, width: int, padding: FloatArray) -> FloatArray:
+    """A window that may reach over the image's border."""
+    C, H, W = image.shape
+    rows = slice(max(top, 0), min(top + height, H))
+    columns = slice(max(left, 0), min(left + width, W))
+    if rows.stop - rows.start == height and columns.stop - columns.start == width:
+        return image[:, rows, columns]
+    out = np.empty((C, height, width), np.float32)
+    out[:] = padding
+    if rows.stop > rows.start and columns.stop > columns.start:
+        out[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = image[:, rows, columns]
+    return out
+
+
+def _resize(image: FloatArray, height: int, width: int) -> FloatArray:
+    """Bilinear, with antialiasing where it shrinks."""
+    shrinks = height < image.shape[1] or width < image.shape[2]
+    tensor = torch.from_numpy(np.ascontiguousarray(image))[None]
+    out = F.interpolate(tensor, size=(height, width), mode="bilinear", align_corners=False, antialias=shrinks)
+    return np.asarray(out[0].numpy(), dtype=np.float32)

@@ -1,0 +1,278 @@
+"""The DataModule of sliced volumes: single slices to train on, whole patients to evaluate."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch.utils.data import DataLoader
+
+from seewhy.data.augmentation import augmentation_from
+from seewhy.data.base import BaseDataModule
+from seewhy.data.dataset import PatientDataset, SliceReader, TrainingDataset, collate_slices
+from seewhy.data.intensity import Normalization
+from seewhy.data.sampler import EpochSampler, PatientSampler
+from seewhy.data.slices import Naming, SliceFolder, SliceRecord, list_slices
+from seewhy.data.splits import Split
+from seewhy.data.splitting import choose_split
+from seewhy.errors import ConfigError, DataError, nearest
+
+__all__ = ["SliceDataModule"]
+
+
+class SliceDataModule(BaseDataModule):
+    """Slices as `.npy` files in one folder, labels in their names, annotations (if any) for evaluation only.
+
+    Training batches hold slices of many patients, normalised and augmented, and never a mask. Validation,
+    test and predict batches hold all slices of one patient in order and at their own size. Intensities are
+    normalised by the same numbers in both.
+
+    Args:
+        root: the data set's folder, which has `imageSlice/` and perhaps `maskSlice/` and `manifest.csv`.
+        pattern: regular expression of the file names with the groups `patient`, `label` and perhaps `slice`;
+            None takes the data set's own.
+        channels: 1, or 3 for networks that were trained on colour images.
+        num_classes: number of classes with the background.
+        batch_size: training slices per step and device.
+        batches_per_epoch: None means about one pass over the training slices.
+        crop_size: side of the training square in pixels; None trains on whole slices.
+        normalize: `zscore`, `window` or `imagenet`, see `seewhy.data.intensity.Normalization`.
+        normalize_over: `patient` or `slice`.
+        percentiles: ends of the window over the body's pixels.
+        augmentation: options of `seewhy.data.augmentation.Augmentation`; None switches it off.
+        seed: of order and augmentation.
+        fractions: shares of train, val and test patients.
+        split_seed: of fractions and folds; apart from `seed`, so that repeated runs are tested on the same patients.
+        slice_split: the reference's split by two positions in the list of files; refused where it cuts a patient.
+        train_patients: named training patients; None means all that are named nowhere else.
+        val_patients: named validation patients.
+        test_patients: named test patients.
+        fold: which of `num_folds` folds is tested.
+        num_folds: number of folds for cross-validation.
+        split_file: `split.json` of an earlier run.
+        num_workers: processes that read.
+        pin_memory: None means yes where there is CUDA.
+        predict_on: `test`, `val`, `train` or `all`.
+        max_patients: use the first so many patients only.
+
+    Raises:
+        ConfigError: options that do not exist or do not fit together.
+    """
+
+    naming: ClassVar[Naming] = Naming(r"(?P<patient>.+)_(?P<slice>\d+)_(?P<label>\d+)\.npy", "patient7_12_0.npy")
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        pattern: str | None = None,
+        channels: int = 1,
+        num_classes: int = 2,
+        batch_size: int = 8,
+        batches_per_epoch: int | None = None,
+        crop_size: int | None = None,
+        normalize: str = "zscore",
+        normalize_over: str = "patient",
+        percentiles: Sequence[float] = (0.5, 99.5),
+        augmentation: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        fractions: Sequence[float] = (0.6, 0.15, 0.25),
+        split_seed: int = 0,
+        slice_split: Sequence[int] | None = None,
+        train_patients: Sequence[str] | None = None,
+        val_patients: Sequence[str] | None = None,
+        test_patients: Sequence[str] | None = None,
+        fold: int | None = None,
+        num_folds: int | None = None,
+        split_file: str | None = None,
+        num_workers: int = 0,
+        pin_memory: bool | None = None,
+        predict_on: str = "test",
+        max_patients: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_numbers(
+            batch_size=batch_size, batches_per_epoch=batches_per_epoch, crop_size=crop_size, max_patients=max_patients
+        )
+        _check_choices(channels, num_classes, normalize, predict_on)
+        self.root = Path(root)
+        if pattern is not None:
+            self.naming = Naming(pattern, f"one that matches {pattern}")  # type: ignore[misc]
+        self.channels, self.num_classes = channels, num_classes
+        self.batch_size, self.batches_per_epoch, self.crop_size = batch_size, batches_per_epoch, crop_size
+        low, high = percentiles
+        self.reader = SliceReader(
+            channels=channels,
+            normalization=Normalization(normalize, normalize_over, (float(low), float(high))),
+            num_classes=num_classes,
+        )
+        self.augmentation = augmentation_from(augmentation)
+        self.seed, self.num_workers, self.predict_on = seed, num_workers, predict_on
+        self.max_patients = max_patients
+        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self.split_options: dict[str, Any] = {
+            "fractions": fractions, "seed": split_seed, "slice_split": slice_split, "train_patients": train_patients,
+            "val_patients": val_patients, "test_patients": test_patients, "fold": fold, "num_folds": num_folds,
+            "split_file": split_file,
+        }  # fmt: skip
+
+    # -- what there is ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def folder(self) -> SliceFolder:
+        """The list of slices, read once."""
+        folder = list_slices(self.root, self.naming, num_classes=self.num_classes)
+        return folder.first_patients(self.max_patients) if self.max_patients else folder
+
+    @cached_property
+    def split(self) -> Split:
+        """Who trains, validates and tests."""
+        return choose_split(self.folder.records, **self.split_options)
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether the patients are synthetic, as `dataset.json` says."""
+        return bool(self.folder.info.get("phantom", False))
+
+    def split_record(self) -> dict[str, Any]:
+        """The split with its hash, how it was made and what it holds, for `split.json`."""
+        return {**self.split.to_dict(), "counts": self.description()}
+
+    def description(self) -> dict[str, dict[str, int]]:
+        """Numbers of patients, slices and slices per foreground class of every part of the split."""
+        parts = {}
+        for part in ("train", "val", "test"):
+            records = self.folder.of_patients(self.split.part(part))
+            parts[part] = {"patients": len(self.split.part(part)), "slices": len(records)}
+            for label in range(1, self.num_classes):
+                parts[part][f"class_{label}"] = sum(record.label == label for record in records)
+        return parts
+
+    def fingerprint(self) -> str:
+        """SHA-256 over names (which hold the labels) and sizes of all image files."""
+        digest = hashlib.sha256()
+        for record in sorted(self.folder.records, key=lambda record: record.path.name):
+            digest.update(f"{record.path.name}\0{record.path.stat().st_size}\0{record.label}\n".encode())
+        return digest.hexdigest()
+
+    # -- Lightning's hooks -----------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """List the files, split them and measure the training patients (kept: a few numbers per patient)."""
+        if stage != "fit":
+            return
+        records = self.folder.of_patients(self.split.train)
+        _check_trainable(records, self.num_classes, self.folder.images)
+        if self.reader.normalization.over == "patient":
+            groups = self._by_patient(self.split.train)
+            # A bar only for data sets that take a while.
+            quiet = len(groups) < 50
+            console = Console(stderr=True)
+            for group in track(groups, "measuring intensities", transient=True, disable=quiet, console=console):
+                self.reader.measure_patient(group[0].patient, group)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Single slices in the order of `EpochSampler`."""
+        dataset = TrainingDataset(
+            self.folder.of_patients(self.split.train),
+            self.reader,
+            augmentation=self.augmentation,
+            crop_size=self.crop_size,
+            seed=self.seed,
+        )
+        sampler = EpochSampler(
+            len(dataset),
+            batch_size=self.batch_size,
+            batches_per_epoch=self.batches_per_epoch,
+            seed=self.seed,
+            **self._ranks(),
+        )
+        return DataLoader(
+            dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=collate_slices, **self._workers()
+        )
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Validation patients; every rank gets the same number of them."""
+        return self._patients(self.split.val, pad=True)
+
+    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Test patients, each exactly once."""
+        return self._patients(self.split.test, pad=False)
+
+    def predict_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """The patients of `predict_on`, each exactly once."""
+        everyone = self.predict_on == "all"
+        patients = self.folder.patients if everyone else self.split.part(self.predict_on)
+        if not patients:
+            raise ConfigError(f"data.predict_on={self.predict_on}: that part of the split is empty; try predict_on=all")
+        return self._patients(patients, pad=False)
+
+    def _patients(self, patients: Sequence[str], *, pad: bool) -> DataLoader[Any] | list[Any]:
+        if not patients:
+            return []
+        dataset = PatientDataset(self._by_patient(patients), self.reader, masks=self.folder.has_masks)
+        sampler = PatientSampler(len(dataset), pad=pad, **self._ranks())
+        return DataLoader(dataset, batch_size=None, sampler=sampler, **self._workers())
+
+    def _by_patient(self, patients: Sequence[str]) -> list[list[SliceRecord]]:
+        groups: dict[str, list[SliceRecord]] = {patient: [] for patient in patients}
+        for record in self.folder.of_patients(patients):
+            groups[record.patient].append(record)
+        return list(groups.values())
+
+    def _ranks(self) -> dict[str, int]:
+        trainer = self.trainer
+        if trainer is None:
+            return {"num_replicas": 1, "rank": 0}
+        return {"num_replicas": trainer.world_size, "rank": trainer.global_rank}
+
+    def _workers(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": self.pin_memory,
+        }
+
+
+def _check_numbers(**numbers: int | None) -> None:
+    wrong = [
+        f"data.{key}={value} must be 1 or more" for key, value in numbers.items() if value is not None and value < 1
+    ]
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+
+
+def _check_choices(channels: int, num_classes: int, normalize: str, predict_on: str) -> None:
+    problems = []
+    if channels not in (1, 3):
+        problems.append(f"data.channels={channels} must be 1 or 3")
+    if num_classes < 2:
+        problems.append(f"data.num_classes={num_classes} must be 2 or more: it counts the background")
+    if normalize == "imagenet" and channels != 3:
+        problems.append("data.normalize=imagenet needs data.channels=3")
+    places = ("train", "val", "test", "all")
+    if predict_on not in places:
+        problems.append(f"data.predict_on={predict_on!r} is unknown; {nearest(predict_on, places)}")
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+def _check_trainable(records: Sequence[SliceRecord], num_classes: int, where: Path) -> None:
+    """A classifier needs training slices with and without each class."""
+    problems = []
+    for label in range(1, num_classes):
+        count = sum(record.label == label for record in records)
+        if count in (0, len(records)):
+            said = "none" if count == 0 else "all"
+            problems.append(
+                f"{said} of the {len(records)} training slices show class {label}, so nothing can be learned "
+                "about it; add slices of the other kind or choose other training patients"
+            )
+    if problems:
+        raise DataError(problems, where=str(where))

@@ -1,0 +1,199 @@
+"""Left-atrium volumes and pictures cut into slices."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seewhy.data.labelling import LabelRule
+from seewhy.data.prepare.builder import Builder
+from seewhy.data.prepare.case import Case, Plane, clashes, files_below, planes_of, safe_id
+from seewhy.data.prepare.summary import Summary
+from seewhy.errors import DataError
+from seewhy.io.image import IMAGE_SUFFIXES, read_image
+from seewhy.io.nrrd import read_nrrd
+
+__all__ = ["prepare_lasc"]
+
+IMAGE, MASK = "lgemri.nrrd", "laendo.nrrd"
+PICTURE = re.compile(r"^(?P<patient>.+)_(?P<slice>\d+)$")
+MASK_LEVEL = 127
+"""Coloured masks have interpolated edges; half of the range is where the outline was drawn."""
+
+
+def prepare_lasc(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    window: str = "minmax",
+    dtype: str = "float32",
+    label_rule: str = "any",
+    min_area: int | None = None,
+    min_fraction: float | None = None,
+    every: int = 1,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Summary:
+    """Cut left-atrium MRI into `imageSlice/<name>_<slice>_<label>.npy`, masks, manifest and settings.
+
+    Two layouts are read. LASC 2018: folders with `lgemri.nrrd` and `laendo.nrrd` (cavity 255), cut along the third
+    axis. Pictures: `images/<patient>_<slice>.png` (or TIFF) with `masks/` of the same names, gray or coloured (the
+    brightest of red, green and blue counts). Checks, restarts and refusals are those of `prepare_brats`.
+
+    Args:
+        source: the folder to read.
+        destination: the data set's folder, made here.
+        window: `minmax` over a patient's slices, `percentile`, or `none`.
+        dtype: `float32`, `float16`, `uint8`, or `source` (with window `none`).
+        label_rule: `any`, `area` or `fraction`; see `LabelRule`.
+        min_area: atrium pixels, for `area`.
+        min_fraction: share of a slice's pixels, for `fraction`.
+        every: keep slices 0, n, 2n … of the volume (the reference's list is every second).
+        overwrite: replace a data set that was prepared with other settings.
+        progress: show a bar on stderr.
+
+    Returns:
+        Counts of what was written.
+
+    Raises:
+        ConfigError: an option that does not exist.
+        DataError: all problems of the source at once, or a destination that would be overwritten.
+    """
+    source = Path(source)
+    builder = Builder(
+        name="LASC",
+        prefix="",
+        modality="lge",
+        window=window,
+        dtype=dtype,
+        rule=LabelRule(label_rule, min_area, min_fraction),
+        every=every,
+        tissue_only=False,
+        source=source,
+        options={},
+    )
+    if not source.is_dir():
+        raise DataError(f"{source} is no folder; give the folder that holds the cases")
+    cases, left_out = _find_pictures(source) if (source / "images").is_dir() else _find_volumes(source)
+    if not cases:
+        raise DataError(
+            f"no case with a mask found below {source} ({len(left_out)} without); expected <case>/{IMAGE} with "
+            f"<case>/{MASK}, or images/<patient>_<slice>.png with masks/ of the same names"
+        )
+    return builder.build(cases, destination, left_out=left_out, overwrite=overwrite, progress=progress)
+
+
+def _find_volumes(source: Path) -> tuple[list[Case], dict[str, str]]:
+    """Cases of LASC 2018, and those that are left out."""
+    folders = [path.parent for path in files_below(source) if path.name == IMAGE]
+    problems = clashes((safe_id(folder.name), folder) for folder in folders)
+    if problems:
+        raise DataError(problems, where=f"{source} (nothing was written)")
+    cases: list[Case] = []
+    left_out: dict[str, str] = {}
+    for folder in folders:
+        patient = safe_id(folder.name)
+        files = (folder / IMAGE, folder / MASK)
+        if files[1].is_file():
+            cases.append(Case(patient, files, partial(_load_volume, *files)))
+        else:
+            left_out[patient] = f"no {MASK}, so its slices have no labels"
+    return cases, left_out
+
+
+def _load_volume(image: Path, mask: Path) -> list[Plane]:
+    """Read one LASC 2018 case."""
+    volume, geometry = read_nrrd(image)
+    labels, grid = read_nrrd(mask)
+    problems = []
+    difference = geometry.difference(grid)
+    if difference:
+        problems.append(f"{mask.name} does not lie on {image.name}: {difference}; resample it first")
+    if not np.isfinite(volume).all():
+        problems.append(f"{image.name} holds NaN or infinite voxels; repair it or leave this case out")
+    values = np.unique(labels).tolist()
+    if len([value for value in values if value != 0]) > 1:
+        problems.append(f"{mask.name} holds the values {values[:6]}; expected 0 and one value for the cavity")
+    if problems:
+        raise DataError(problems)
+    return planes_of(volume, labels != 0, geometry=geometry, source=image)
+
+
+def _find_pictures(source: Path) -> tuple[list[Case], dict[str, str]]:
+    """Patients of a folder of pictures, and slices that are left out."""
+    masks = {path.stem: path for path in _pictures(source / "masks")}
+    slices: dict[str, dict[int, tuple[Path, Path]]] = defaultdict(dict)
+    left_out: dict[str, str] = {}
+    problems: list[str] = []
+    for path in _pictures(source / "images"):
+        match = PICTURE.match(path.stem)
+        if match is None:
+            problems.append(f"{path.name} is not named <patient>_<slice>{path.suffix}; rename it")
+        elif path.stem not in masks:
+            left_out[path.stem] = "no mask of the same name, so this slice has no label"
+        elif int(match["slice"]) in slices[match["patient"]]:
+            problems.append(f"{path.name}: slice {int(match['slice'])} of {match['patient']} is there twice")
+        else:
+            slices[match["patient"]][int(match["slice"])] = (path, masks[path.stem])
+    problems += clashes((safe_id(patient), source / "images" / patient) for patient in slices)
+    if problems:
+        raise DataError(problems, where=f"{source} (nothing was written)")
+    return [_picture_case(patient, pairs) for patient, pairs in slices.items() if pairs], left_out
+
+
+def _picture_case(patient: str, pairs: dict[int, tuple[Path, Path]]) -> Case:
+    ordered = {index: pairs[index] for index in sorted(pairs)}
+    files = tuple(path for pair in ordered.values() for path in pair)
+    return Case(safe_id(patient), files, partial(_load_pictures, ordered))
+
+
+def _load_pictures(pairs: dict[int, tuple[Path, Path]]) -> list[Plane]:
+    """Read the slices of one patient."""
+    planes: list[Plane] = []
+    problems: list[str] = []
+    for index, (image, mask) in pairs.items():
+        try:
+            picture, region = _gray(image), _region(mask)
+        except DataError as error:
+            problems += error.problems
+            continue
+        if picture.shape != region.shape:
+            problems.append(f"{mask} has shape {region.shape}; its image has {picture.shape}")
+        unknown = (float("nan"),) * 3
+        planes.append(Plane(index=index, image=picture, mask=region, source=image, spacing=unknown))
+    if problems:
+        raise DataError(problems)
+    return planes
+
+
+def _gray(path: Path) -> NDArray[Any]:
+    """A picture of one channel; colour is accepted where it says gray."""
+    values = read_image(path)
+    if values.ndim == 2:
+        if not np.isfinite(values).all():
+            raise DataError(f"{path} holds NaN or infinite pixels; repair it or leave it out")
+        return values
+    if (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all():
+        return np.ascontiguousarray(values[..., 0])
+    raise DataError(f"{path} is a colour picture; expected gray values of an MRI slice (is it an overlay or mask?)")
+
+
+def _region(path: Path) -> NDArray[np.bool_]:
+    """The marked region of a mask: brightest channel above half of the range; small label values count as they are."""
+    values = read_image(path)
+    colour = values[..., :3].max(axis=-1) if values.ndim == 3 else values
+    level = MASK_LEVEL if colour.max() > 1 else 0
+    region: NDArray[np.bool_] = colour > level
+    return region
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; expected pictures of the same names as in images/")
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")

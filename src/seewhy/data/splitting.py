@@ -1,0 +1,168 @@
+"""The ways to split a data set; none of them cuts a patient."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from seewhy.data.slices import SliceRecord
+from seewhy.data.splits import Split, check_known, split_by_index, split_from_file
+from seewhy.errors import ConfigError
+
+__all__ = ["choose_split", "split_by_fold", "split_by_fractions", "split_by_patients"]
+
+
+def choose_split(
+    records: Sequence[SliceRecord],
+    *,
+    fractions: Sequence[float],
+    seed: int,
+    slice_split: Sequence[int] | None = None,
+    train_patients: Sequence[str] | None = None,
+    val_patients: Sequence[str] | None = None,
+    test_patients: Sequence[str] | None = None,
+    fold: int | None = None,
+    num_folds: int | None = None,
+    split_file: str | Path | None = None,
+) -> Split:
+    """Make the split that the options ask for; without any of them it is by `fractions`.
+
+    Args:
+        records: all slices of the data set.
+        fractions: shares of train, val and test.
+        seed: of fractions and folds.
+        slice_split: the reference's positions, see `split_by_index`.
+        train_patients: named training patients.
+        val_patients: named validation patients.
+        test_patients: named test patients.
+        fold: which fold is tested.
+        num_folds: number of folds.
+        split_file: `split.json` of an earlier run.
+
+    Raises:
+        ConfigError: two ways at once, or a way that does not fit the data.
+    """
+    patients = list(dict.fromkeys(record.patient for record in records))
+    if (fold is None) != (num_folds is None):
+        raise ConfigError("data.fold and data.num_folds belong together; give both or none")
+    named = any(names is not None for names in (train_patients, val_patients, test_patients))
+    ways = {
+        "data.slice_split": slice_split is not None,
+        "data.train_patients, val_patients, test_patients": named,
+        "data.fold": fold is not None,
+        "data.split_file": split_file is not None,
+    }
+    chosen = [way for way, is_chosen in ways.items() if is_chosen]
+    if len(chosen) > 1:
+        raise ConfigError(f"{' and '.join(chosen)} are two ways to split; keep one and set the other to null")
+    if slice_split is not None:
+        owner = {record.path.name: record.patient for record in records}
+        return split_by_index(list(owner), owner.__getitem__, slice_split=slice_split)
+    if named:
+        return split_by_patients(patients, train=train_patients, val=val_patients, test=test_patients)
+    if fold is not None and num_folds is not None:
+        return split_by_fold(patients, fold=fold, num_folds=num_folds, seed=seed)
+    if split_file is not None:
+        return split_from_file(patients, split_file)
+    return split_by_fractions(patients, fractions=fractions, seed=seed)
+
+
+def split_by_fractions(patients: Sequence[str], *, fractions: Sequence[float], seed: int) -> Split:
+    """Deal patients to train, val and test by given shares.
+
+    A patient's place in the deal depends on seed and name alone, so that a data set that grows keeps most
+    patients where they were.
+
+    Args:
+        patients: all patients.
+        fractions: shares of train, val and test; they add up to 1. A share above 0 gets one patient at least.
+        seed: of the deal.
+    """
+    shares = [float(share) for share in fractions]
+    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise ConfigError(f"data.fractions={list(fractions)} must be three shares (train, val, test) that add up to 1")
+    wanted = sum(share > 0 for share in shares)
+    if len(patients) < wanted:
+        raise ConfigError(
+            f"data.fractions={list(fractions)} asks for {wanted} parts, but there are {len(patients)} patients; "
+            "set a share to 0 or name the patients with data.train_patients and so on"
+        )
+    order = _dealt(patients, seed)
+    counts = _counts(len(order), shares)
+    val, test = order[: counts[1]], order[counts[1] : counts[1] + counts[2]]
+    train = order[counts[1] + counts[2] :]
+    made = {"by": "fractions", "fractions": shares, "seed": seed}
+    return _in_order(patients, train, val, test, made)
+
+
+def split_by_fold(patients: Sequence[str], *, fold: int, num_folds: int, seed: int) -> Split:
+    """K-fold cross-validation: fold k is the test, fold k + 1 chooses the checkpoint, the others train.
+
+    Args:
+        patients: all patients.
+        fold: which fold is tested, from 0.
+        num_folds: number of folds, 3 at least, `len(patients)` at most (leave one patient out).
+        seed: of the deal into folds.
+    """
+    if not 3 <= num_folds <= len(patients):
+        raise ConfigError(f"data.num_folds={num_folds} must be between 3 and the number of patients ({len(patients)})")
+    if not 0 <= fold < num_folds:
+        raise ConfigError(f"data.fold={fold} must be between 0 and data.num_folds - 1 = {num_folds - 1}")
+    order = _dealt(patients, seed)
+    test = order[fold::num_folds]
+    val = order[(fold + 1) % num_folds :: num_folds]
+    train = [patient for patient in order if patient not in {*test, *val}]
+    made = {"by": "fold", "fold": fold, "num_folds": num_folds, "seed": seed}
+    return _in_order(patients, train, val, test, made)
+
+
+def split_by_patients(
+    patients: Sequence[str],
+    *,
+    train: Sequence[str] | None = None,
+    val: Sequence[str] | None = None,
+    test: Sequence[str] | None = None,
+) -> Split:
+    """Named patients; those nobody named train, unless the training patients are named too.
+
+    Args:
+        patients: all patients.
+        train: training patients; None means all the others.
+        val: validation patients.
+        test: test patients.
+    """
+    lists = {"train": train, "val": val, "test": test}
+    chosen = {part: [str(patient) for patient in names or ()] for part, names in lists.items()}
+    check_known(patients, ((f"data.{part}_patients", name) for part, names in chosen.items() for name in names))
+    if train is None:
+        taken = {*chosen["val"], *chosen["test"]}
+        chosen["train"] = [patient for patient in patients if patient not in taken]
+    made = {"by": "patients"}
+    return Split(tuple(chosen["train"]), tuple(chosen["val"]), tuple(chosen["test"]), made)
+
+
+def _dealt(patients: Sequence[str], seed: int) -> list[str]:
+    """Patients in an order that depends on the seed and each name alone."""
+    return sorted(patients, key=lambda patient: hashlib.sha256(f"{seed}:{patient}".encode()).digest())
+
+
+def _counts(total: int, shares: Sequence[float]) -> list[int]:
+    """Whole numbers in the proportion of the shares: largest remainders, and 1 at least for a share above 0."""
+    exact = [share * total for share in shares]
+    counts = [max(int(value), int(share > 0)) for value, share in zip(exact, shares, strict=True)]
+    while sum(counts) < total:
+        counts[max(range(3), key=lambda part: exact[part] - counts[part])] += 1
+    while sum(counts) > total:
+        counts[max(range(3), key=lambda part: (counts[part] > 1, counts[part] - exact[part]))] -= 1
+    return counts
+
+
+def _in_order(
+    patients: Sequence[str], train: Iterable[str], val: Iterable[str], test: Iterable[str], made: dict[str, Any]
+) -> Split:
+    """The split with every part in the order of the data set."""
+    place = {patient: index for index, patient in enumerate(patients)}
+    ordered = [tuple(sorted(part, key=place.__getitem__)) for part in (train, val, test)]
+    return Split(ordered[0], ordered[1], ordered[2], made)

@@ -1,0 +1,1 @@
+"""Maps from any module, and the scores that judge maps."""

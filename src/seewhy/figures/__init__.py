@@ -1,0 +1,1 @@
+"""Arrays to pictures and the report: numpy and matplotlib, no torch."""

@@ -1,0 +1,184 @@
+"""A heat map on its image: transparent where the heat is low, on one stated scale for all images."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from seewhy.errors import ConfigError, nearest
+from seewhy.figures.style import TRUTH
+from seewhy.io.atomic import atomic_path
+
+__all__ = ["COLORMAPS", "RGB", "boundary", "enlarge", "framed", "grey", "overlay", "write_overlay"]
+
+COLORMAPS = ("inferno", "magma", "plasma", "viridis", "cividis")
+"""Evenly stepped maps that stay readable to the colour-blind and in print."""
+STRONGEST = 0.75
+"""Opacity at the top of the scale; the image shows through even there."""
+
+RGB = NDArray[np.uint8]
+
+
+def grey(image: NDArray[np.generic], *, window: tuple[float, float] | None = None) -> RGB:
+    """Image as RGB.
+
+    Args:
+        image: [H, W], [H, W, 1] or [H, W, 3] of any number type; NaN becomes black.
+        window: values that become black and white; the image's own lowest and highest where None, except that
+            uint8 keeps its values.
+
+    Returns:
+        [H, W, 3] uint8.
+    """
+    picture = np.asarray(image)
+    if picture.ndim == 2:
+        picture = picture[:, :, None]
+    if picture.ndim != 3 or picture.shape[2] not in (1, 3):
+        raise ValueError(f"image of shape {np.shape(image)}; expected [H, W], [H, W, 1] or [H, W, 3]")
+    if picture.dtype != np.uint8 or window is not None:
+        values = picture.astype(np.float32)
+        known = values[np.isfinite(values)]
+        low, high = window or ((float(known.min()), float(known.max())) if known.size else (0.0, 1.0))
+        values = np.nan_to_num((values - low) / max(high - low, 1e-12), nan=0.0, posinf=1.0, neginf=0.0)
+        picture = (np.clip(values, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
+
+
+def overlay(
+    image: NDArray[np.generic],
+    heat: NDArray[np.generic],
+    *,
+    scale: tuple[float, float] = (0.0, 1.0),
+    colormap: str = "inferno",
+    mask: NDArray[np.generic] | None = None,
+    window: tuple[float, float] | None = None,
+) -> RGB:
+    """Lay a heat map over an image; where the heat is at the bottom of the scale the image is unchanged.
+
+    Colour and opacity both grow with the heat. The scale is given and not taken from the map, so that two
+    pictures can be compared and a map of a healthy slice stays empty.
+
+    Args:
+        image: [H, W] or [H, W, 3], see `grey`.
+        heat: [H, W]; NaN counts as the bottom of the scale.
+        scale: heat of no colour and of full colour; values outside are clipped.
+        colormap: one of `COLORMAPS`.
+        mask: [H, W], drawn as a contour where not zero.
+        window: grey window of the image, see `grey`.
+
+    Returns:
+        [H, W, 3] uint8.
+    """
+    base = grey(image, window=window)
+    heat = np.asarray(heat)
+    if heat.shape != base.shape[:2]:
+        raise ValueError(f"heat of shape {heat.shape} on an image of {base.shape[:2]}; they must be the same")
+    low, high = scale
+    if not high > low:
+        raise ValueError(f"scale={scale} must increase")
+    level = np.clip((np.nan_to_num(heat.astype(np.float32), nan=low) - low) / (high - low), 0.0, 1.0)
+    colour = _colours(colormap)[(level * 255 + 0.5).astype(np.intp)]
+    alpha = (STRONGEST * level)[:, :, None]
+    mixed = (base * (1.0 - alpha) + colour * alpha + 0.5).astype(np.uint8)
+    if mask is not None:
+        mixed[boundary(np.asarray(mask) > 0)] = TRUTH
+    return mixed
+
+
+def boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels of a mask [H, W] that touch the outside (4 neighbours); the image's edge counts as outside."""
+    padded = np.pad(mask, 1)
+    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inside
+
+
+def write_overlay(
+    path: str | Path,
+    image: NDArray[np.generic],
+    heat: NDArray[np.generic],
+    *,
+    title: str = "",
+    scale: tuple[float, float] = (0.0, 1.0),
+    colormap: str = "inferno",
+    mask: NDArray[np.generic] | None = None,
+    window: tuple[float, float] | None = None,
+    side: int = 384,
+) -> Path:
+    """Write an overlay as a picture with its title and colour bar; about 40 ms each, atomically.
+
+    Args:
+        path: `.png`, or another format of pillow.
+        image: see `overlay`.
+        heat: see `overlay`.
+        title: one line above the image, e.g. "BRATS_001_70  p(tumour) = 0.93  truth: tumour"; wrapped.
+        scale: see `overlay`; its ends are written beside the colour bar.
+        colormap: see `overlay`.
+        mask: see `overlay`.
+        window: see `overlay`.
+        side: small images are enlarged by a whole factor until the shorter side has about so many pixels.
+    """
+    factor = max(1, round(side / min(np.shape(heat))))
+    base, large = enlarge(grey(image, window=window), factor), enlarge(np.asarray(heat, np.float32), factor)
+    outline = None if mask is None else (np.asarray(mask) > 0).repeat(factor, 0).repeat(factor, 1)
+    picture = overlay(base, large, scale=scale, colormap=colormap, mask=outline)
+    with atomic_path(path) as temporary:
+        framed(picture, title=title, scale=scale, colormap=colormap).save(temporary, compress_level=1)
+    return Path(path)
+
+
+def enlarge(array: NDArray[np.generic], factor: int) -> NDArray[np.generic]:
+    """Array [H, W] or [H, W, 3] with both sides a whole factor larger, bilinearly."""
+    height, width = array.shape[:2]
+    size = (width * factor, height * factor)
+    return np.asarray(Image.fromarray(array).resize(size, Image.Resampling.BILINEAR))
+
+
+def framed(picture: RGB, *, title: str, scale: tuple[float, float], colormap: str) -> Image.Image:
+    """Picture on white with title lines above and the colour bar at the right."""
+    height, width = picture.shape[:2]
+    font = _font(14)
+    lines = _wrapped(title, font, width + 56) if title else []
+    top, line = 8, 19
+    offset = top + line * len(lines) + (6 if lines else 0)
+    page = Image.new("RGB", (width + 8 + 64, height + offset + 8), "white")
+    page.paste(Image.fromarray(picture), (8, offset))
+    draw = ImageDraw.Draw(page)
+    for i, text in enumerate(lines):
+        draw.text((8, top + line * i), text, fill=(31, 35, 40), font=font)
+    ramp = _colours(colormap)[np.linspace(255, 0, height).astype(np.intp)].astype(np.uint8)
+    page.paste(Image.fromarray(np.repeat(ramp[:, None], 12, axis=1)), (width + 16, offset))
+    for share, anchor in ((0.0, "ls"), (0.5, "lm"), (1.0, "la")):
+        value = scale[0] + share * (scale[1] - scale[0])
+        place = (width + 33, offset + round((1 - share) * (height - 1)))
+        draw.text(place, f"{value:.3g}", fill=(31, 35, 40), font=_font(12), anchor=anchor)
+    return page
+
+
+def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+@lru_cache(maxsize=4)
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
+
+
+@lru_cache(maxsize=len(COLORMAPS))
+def _colours(name: str) -> NDArray[np.float32]:
+    """[256, 3] from 0 to 255."""
+    if name not in COLORMAPS:
+        raise ConfigError(f"colormap={name!r} is not one of ours; {nearest(name, COLORMAPS)}")
+    table = matplotlib.colormaps[name](np.linspace(0.0, 1.0, 256))[:, :3]
+    return np.asarray(table * 255, dtype=np.float32)

@@ -1,0 +1,222 @@
+"""One HTML file that tells what a run did: nothing to install, no network, pictures inside."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from seewhy.figures.results import (
+    CLASSIFICATION,
+    MEASURES,
+    NONE,
+    Score,
+    is_floor,
+    label_of,
+    measured,
+    methods,
+    note,
+)
+from seewhy.figures.style import png_bytes
+from seewhy.io.atomic import atomic_path
+
+__all__ = ["Block", "Code", "Picture", "Section", "Table", "Text", "results_blocks", "write_report"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """Plain paragraphs; an empty line begins a new one."""
+
+    text: str
+
+    def html(self) -> str:
+        """The block as HTML."""
+        return "".join(f"<p>{html.escape(part.strip())}</p>" for part in self.text.split("\n\n") if part.strip())
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text as it stands, such as a configuration; folded away under its caption where it is long."""
+
+    text: str
+    caption: str = ""
+
+    def html(self) -> str:
+        """The block as HTML."""
+        body = f"<pre>{html.escape(self.text)}</pre>"
+        if self.text.count("\n") < 15:
+            return body
+        return f"<details><summary>{html.escape(self.caption or 'show')}</summary>{body}</details>"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; the first column is the row's name, the others are set right."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    quiet: Sequence[bool] = ()
+    """Rows shown in grey, e.g. the floors."""
+
+    def html(self) -> str:
+        """The block as HTML."""
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
+        lines = []
+        for i, row in enumerate(self.rows):
+            quiet = ' class="quiet"' if i < len(self.quiet) and self.quiet[i] else ""
+            lines.append(f"<tr{quiet}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>")
+        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+        return f'<div class="wide"><table>{caption}{body}</table></div>'
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, an RGB array [H, W, 3] uint8, a picture file, or the bytes of a PNG."""
+
+    source: Figure | NDArray[np.uint8] | Path | bytes
+    caption: str = ""
+
+    def html(self) -> str:
+        """The block as HTML, with the picture inside."""
+        kind, content = _picture(self.source)
+        data = base64.b64encode(content).decode("ascii")
+        caption = html.escape(self.caption)
+        below = f"<figcaption>{caption}</figcaption>" if caption else ""
+        return f'<figure><img alt="{caption}" src="data:image/{kind};base64,{data}">{below}</figure>'
+
+
+Block = Text | Code | Table | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it."""
+
+    heading: str
+    blocks: Sequence[Block]
+
+
+def write_report(
+    path: str | Path,
+    *,
+    title: str,
+    sections: Sequence[Section],
+    facts: Mapping[str, str] | None = None,
+    warnings: Sequence[str] = (),
+) -> Path:
+    """Write the report as one self-contained file, atomically; all text is escaped.
+
+    Args:
+        path: where to, e.g. `<run folder>/report.html`.
+        title: of the page.
+        sections: in the order of reading, results first.
+        facts: a line of small facts under the title (date, version, hashes).
+        warnings: what a reader must know before believing a number, e.g. "phantom data"; shown on top.
+    """
+    notes = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in warnings)
+    small = "".join(
+        f"<span><b>{html.escape(name)}</b> {html.escape(value)}</span>" for name, value in (facts or {}).items()
+    )
+    parts = [
+        f"<section><h2>{html.escape(section.heading)}</h2>{''.join(block.html() for block in section.blocks)}</section>"
+        for section in sections
+    ]
+    page = PAGE.format(title=html.escape(title), style=STYLE, facts=small, warnings=notes, sections="\n".join(parts))
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return Path(path)
+
+
+def results_blocks(
+    results: Mapping[str, float],
+    *,
+    prefix: str = "test/",
+    ceiling: Mapping[str, float] | None = None,
+    phantom: bool = False,
+) -> list[Block]:
+    """Tables of all scores with the floors beside them: one of the slices' classes, one of the maps.
+
+    Args:
+        results: flat names to values, see `seewhy.figures.results.methods`.
+        prefix: of the names to show.
+        ceiling: measure → what a model trained with masks reaches.
+        phantom: whether the data are synthetic; the caption says so.
+    """
+    blocks: list[Block] = []
+    for wanted in (tuple(name for name in MEASURES if name not in CLASSIFICATION), CLASSIFICATION):
+        scores = {name: own for name, own in methods(results, prefix=prefix).items() if set(own) & set(wanted)}
+        columns = measured(scores, wanted)
+        if not columns:
+            continue
+        if ceiling and set(columns) & set(ceiling):
+            scores["ceiling"] = {name: Score(float(ceiling[name])) for name in columns if name in ceiling}
+        blocks.append(
+            Table(
+                columns=["", *map(label_of, columns)],
+                rows=[
+                    [label_of(name), *[own[m].text(m) if m in own else NONE for m in columns]]
+                    for name, own in scores.items()
+                ],
+                caption=note(results, prefix=prefix, phantom=phantom, samples=wanted == CLASSIFICATION),
+                quiet=[is_floor(name) for name in scores],
+            )
+        )
+    return blocks
+
+
+def _picture(source: Figure | NDArray[np.uint8] | Path | bytes) -> tuple[str, bytes]:
+    """Kind and content of a picture file."""
+    if isinstance(source, bytes):
+        return "png", source
+    if isinstance(source, Path):
+        kind = source.suffix.lower().lstrip(".").replace("jpg", "jpeg").replace("svg", "svg+xml")
+        return kind, source.read_bytes()
+    if isinstance(source, Figure):
+        return "png", png_bytes(source)
+    buffer = io.BytesIO()
+    Image.fromarray(source).save(buffer, format="PNG")
+    return "png", buffer.getvalue()
+
+
+STYLE = """
+:root{--ink:#1f2328;--soft:#59636e;--line:#d8dee4;--paper:#fff;--shade:#f6f8fa;--warn:#fff4d6;--edge:#d4a72c}
+@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9198a1;--line:#31383f;--paper:#0d1117;
+--shade:#161b22;--warn:#2b2411;--edge:#9e7a1c}}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:1100px;padding:2rem 1.2rem 4rem;background:var(--paper);color:var(--ink);
+font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+h1{font-size:1.7rem;line-height:1.25;margin:0 0 .4rem}
+h2{font-size:1.2rem;margin:2.4rem 0 .8rem;padding-bottom:.3rem;border-bottom:1px solid var(--line)}
+.facts{display:flex;flex-wrap:wrap;gap:.2rem 1.4rem;color:var(--soft);font-size:.86rem}
+.warning{background:var(--warn);border-left:4px solid var(--edge);padding:.6rem .9rem;margin:1rem 0}
+.wide{overflow-x:auto;margin:1rem 0}
+table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
+caption{caption-side:bottom;text-align:left;color:var(--soft);padding-top:.5rem}
+th,td{padding:.32rem .8rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th{white-space:normal;vertical-align:bottom}
+th:first-child,td:first-child{text-align:left;padding-left:0}
+tr.quiet{color:var(--soft)}
+figure{margin:1rem 0}
+img{max-width:100%;height:auto;background:#fff;border-radius:4px}
+figcaption{color:var(--soft);font-size:.86rem}
+pre{background:var(--shade);padding:.8rem 1rem;overflow-x:auto;font-size:.82rem;line-height:1.45;border-radius:4px}
+summary{cursor:pointer;color:var(--soft)}
+"""
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>{title}</title><style>{style}</style></head>
+<body><header><h1>{title}</h1><div class="facts">{facts}</div></header>{warnings}
+{sections}
+</body></html>
+"""

@@ -1,0 +1,124 @@
+"""How a training went: every logged curve, in panels of like with like."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from seewhy.figures.results import CLASSIFICATION, label_of
+from seewhy.figures.style import GREY, INK, PALETTE, bare, blank_figure
+
+__all__ = ["training_curves"]
+
+Curve = list[tuple[float, float]]
+NOT_CURVES = ("step", "epoch")
+LEFT_OUT = ("iou", "hd95_mm", "hd95_px", "fp_area", "iou_positive", "dice_positive", "auprc_positive")
+"""Measures that say the same as a drawn one, or whose place is the results table."""
+CONSTANT = ("patients", "patients_with_lesion", "lesion_share", "samples")
+
+
+def training_curves(
+    rows: Iterable[Mapping[str, Any]], *, title: str = "", marks: Mapping[str, float] | None = None
+) -> Figure:
+    """Draw the rows of Lightning's `metrics.csv` against the training step.
+
+    Args:
+        rows: as `csv.DictReader` or `DataFrame.to_dict("records")` give them: `step` and any number of
+        columns;
+            empty cells and NaN are gaps. Floors, interval bounds and test results are not curves and left
+            out.
+        title: above everything.
+        marks: name → step of events to mark, e.g. where a phase starts.
+    """
+    panels = _panels(_curves(rows))
+    if not panels:
+        raise ValueError("metrics.csv holds no curve: nothing was logged with a step")
+    columns = min(3, len(panels))
+    lines = math.ceil(len(panels) / columns)
+    figure = blank_figure(4.2 * columns, 2.7 * lines + 0.4)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, (name, curves) in zip(grid, panels.items(), strict=False):
+        _draw(axes, name, curves, marks or {})
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    figure.suptitle(title, fontsize=11, color=INK, x=0.01, ha="left")
+    return figure
+
+
+def _curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
+    curves: dict[str, Curve] = {}
+    for row in rows:
+        step = _number(row.get("step"))
+        for name, cell in row.items():
+            value = _number(cell)
+            if step is not None and value is not None and _is_curve(str(name)):
+                curves.setdefault(str(name), []).append((step, value))
+    # Lightning logs `name_step` and `name_epoch` where asked for both; the epoch's mean is readable.
+    return {
+        name.removesuffix("_epoch").removesuffix("_step"): curve
+        for name, curve in curves.items()
+        if not (name.endswith("_step") and f"{name.removesuffix('_step')}_epoch" in curves)
+    }
+
+
+def _is_curve(name: str) -> bool:
+    last = name.rpartition("/")[2]
+    return not (
+        name in NOT_CURVES
+        or name.startswith("test/")
+        or "floor_" in name
+        or last.endswith(("_low", "_high"))
+        or last in LEFT_OUT
+        or last in CONSTANT
+    )
+
+
+def _panels(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
+    """Curves that share an axis: losses, slice scores, one panel per map score, learning rate, and the rest."""
+    panels: dict[str, dict[str, Curve]] = {}
+    for name, curve in curves.items():
+        last = name.rpartition("/")[2]
+        if "loss" in last:
+            panel = "loss"
+        elif last in CLASSIFICATION:
+            panel = "classification"
+        elif name.startswith("lr"):
+            panel = "learning rate"
+        else:
+            panel = last
+        panels.setdefault(panel, {})[name] = curve
+    first = ["loss", "classification", "dice", "auprc"]
+    order = [name for name in first if name in panels] + [name for name in panels if name not in first]
+    return {name: panels[name] for name in order}
+
+
+def _draw(axes: Axes, name: str, curves: Mapping[str, Curve], marks: Mapping[str, float]) -> None:
+    heading = label_of(name) if len(curves) > 1 else next(iter(curves))
+    bare(axes).set_title(heading, fontsize=9.5, color=INK, loc="left")
+    for i, (label, curve) in enumerate(sorted(curves.items())):
+        steps, values = zip(*sorted(curve), strict=True)
+        colour, style = PALETTE[i % len(PALETTE)], "-" if i < len(PALETTE) else "--"
+        marker = "o" if len(curve) < 20 else None
+        axes.plot(steps, values, style, color=colour, linewidth=1.3, marker=marker, markersize=3, label=label)
+    heights = [value for curve in curves.values() for _, value in curve]
+    if name == "loss" and min(heights) > 0 and max(heights) > 50 * min(heights):
+        axes.set_yscale("log")
+    for event, step in marks.items():
+        axes.axvline(step, color=GREY, linewidth=0.8, linestyle=":")
+        axes.annotate(event, (step, 1), (2, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
+                      fontsize=7, color=GREY, va="top", rotation=90)  # fmt: skip
+    axes.set_xlabel("step", fontsize=8, color=INK)
+    if len(curves) > 1:
+        axes.legend(fontsize=7, frameon=False, loc="best")
+
+
+def _number(cell: Any) -> float | None:
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None

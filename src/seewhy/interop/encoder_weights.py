@@ -1,0 +1,178 @@
+"""Pretrained weights for an encoder, from files in the layouts people have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seewhy.errors import CheckpointError
+from seewhy.interop.tensors import Mismatch, read_tensors
+from seewhy.nets.encoder import Encoder
+from seewhy.nets.mit import MIT_VARIANTS, MiT
+
+__all__ = ["infer_mit_variant", "load_encoder_weights", "rename_hugging_face"]
+
+HUGGING_FACE_NAMES = (
+    (r"^patch_embeddings\.(\d+)\.layer_norm\.", r"patch_embed\1.norm."),
+    (r"^patch_embeddings\.(\d+)\.proj\.", r"patch_embed\1.proj."),
+    (r"^block\.(\d+)\.(\d+)\.layer_norm_([12])\.", r"block\1.\2.norm\3."),
+    (r"^block\.(\d+)\.(\d+)\.attention\.self\.query\.", r"block\1.\2.attn.q."),
+    (r"^block\.(\d+)\.(\d+)\.attention\.self\.(key|value)\.", r"block\1.\2.attn.\3."),
+    (r"^block\.(\d+)\.(\d+)\.attention\.self\.sr\.", r"block\1.\2.attn.sr."),
+    (r"^block\.(\d+)\.(\d+)\.attention\.self\.layer_norm\.", r"block\1.\2.attn.norm."),
+    (r"^block\.(\d+)\.(\d+)\.attention\.output\.dense\.", r"block\1.\2.attn.proj."),
+    (r"^block\.(\d+)\.(\d+)\.mlp\.dense([12])\.", r"block\1.\2.mlp.fc\3."),
+    (r"^block\.(\d+)\.(\d+)\.mlp\.dwconv\.", r"block\1.\2.mlp.dwconv."),
+    (r"^layer_norm\.(\d+)\.", r"norm\1."),
+)
+"""Hugging Face's names of SegFormer's parameters → the published ones; stages still counted from 0."""
+
+
+def load_encoder_weights(encoder: Encoder, path: str | Path) -> str:
+    """Load pretrained weights into `encoder`, strictly, and say in one line what was loaded.
+
+    Files may hold, for a MiT: the published layout (`mit_b1.pth`), Hugging Face's (`segformer.encoder.*`), or a
+    whole AFA or SegFormer model, whose encoder is taken; for a timm encoder: timm's own state dict of the same
+    network; for any: the encoder's own state dict, or a checkpoint of ours that contains it. Classification
+    heads are dropped. A first convolution with another number of image channels is adapted such that an image
+    with equal channels gives what it gave before; for one channel these are the weights' sum.
+
+    Args:
+        encoder: from `build_encoder`; its weights are replaced, or untouched after an error.
+        path: a `.pth`, `.bin` or `.safetensors` file; opened with `weights_only=True`.
+
+    Raises:
+        CheckpointError: no such file, unsafe to load, or made for another network.
+    """
+    path = Path(path)
+    found = read_tensors(path)
+    if isinstance(encoder, MiT):
+        target: torch.nn.Module = encoder
+        found, dropped, layout = _mit_tensors(found)
+    else:
+        # A timm encoder wraps the network under `net`; timm's files know nothing of that.
+        target = encoder.get_submodule("net") if hasattr(encoder, "net") else encoder
+        found, dropped = _plain_tensors(found, target.state_dict())
+        layout = "plain"
+    expected = target.state_dict()
+    found, stem = _adapt_stem(found, expected)
+    mismatch = Mismatch(found, expected)
+    if mismatch:
+        raise CheckpointError(_wrong_network(path, encoder, found, mismatch))
+    target.load_state_dict(found, strict=False)
+    parts = [f"{len(found)} tensors of {path.name} ({layout} layout)", stem]
+    parts.append(f"left out {', '.join(dropped)}" if dropped else "")
+    return "; ".join(part for part in parts if part)
+
+
+def infer_mit_variant(tensors: Mapping[str, Tensor]) -> str | None:
+    """Tell which of `MIT_VARIANTS` has these widths and depths; None where there is none such.
+
+    Args:
+        tensors: state dict of an encoder, published names without prefix.
+    """
+    stems = [tensors.get(f"patch_embed{stage}.proj.weight") for stage in range(1, 5)]
+    widths = tuple(stem.shape[0] for stem in stems if stem is not None and stem.dim() == 4)
+    depths = tuple(_count_blocks(tensors, stage) for stage in range(1, 5))
+    for name, variant in MIT_VARIANTS.items():
+        if (variant.widths, variant.depths) == (widths, depths):
+            return name
+    return None
+
+
+def rename_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the tensors of a Hugging Face SegFormer encoder their published names; keys and values become `kv`.
+
+    Args:
+        tensors: names without the prefix `segformer.encoder.`.
+    """
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        for pattern, replacement in HUGGING_FACE_NAMES:
+            if re.match(pattern, name):
+                name = re.sub(pattern, replacement, name)
+                break
+        # The first number of a name is its stage; published names count stages from 1.
+        renamed[re.sub(r"\d+", lambda match: str(int(match.group()) + 1), name, count=1)] = tensor
+    for name in [name for name in renamed if ".attn.key." in name]:
+        value = name.replace(".attn.key.", ".attn.value.")
+        if value in renamed:
+            joined = torch.cat([renamed.pop(name), renamed.pop(value)])
+            renamed[name.replace(".attn.key.", ".attn.kv.")] = joined
+    return renamed
+
+
+def _mit_tensors(found: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str], str]:
+    """The encoder's tensors under published names, the first parts of the names left out, and the layout."""
+    for stem, layout in (("patch_embed1.proj.weight", "published"), ("patch_embeddings.0.proj.weight", "Hugging Face")):
+        whole = next((name for name in found if name == stem or name.endswith("." + stem)), None)
+        if whole is None:
+            continue
+        prefix = whole.removesuffix(stem)
+        inside = {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
+        kept = {name: tensor for name, tensor in inside.items() if name.split(".")[0] != "head"}
+        used = {prefix + name for name in kept}
+        dropped = _roots(name for name in found if name not in used)
+        return (rename_hugging_face(kept) if layout == "Hugging Face" else kept), dropped, layout
+    return found, [], "unknown"
+
+
+def _plain_tensors(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of a plain state dict, without parts that the encoder has nothing of (heads)."""
+    found = _inside(found, expected)
+    # timm's `features_only` networks join the first two parts of some names: stages.0.x is stages_0.x there.
+    joined = {name: re.sub(r"\.", "_", name, count=1) for name in found}
+    renamed = {
+        joined[name] if joined[name].split(".")[0] in _roots(expected) else name: tensor
+        for name, tensor in found.items()
+    }
+    roots = set(_roots(expected))
+    kept = {name: tensor for name, tensor in renamed.items() if name.split(".")[0] in roots}
+    return kept, _roots(name for name in renamed if name not in kept)
+
+
+def _inside(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's tensors of a whole model of ours; or all, where names are the encoder's own already."""
+    if any(name in expected for name in found):
+        return found
+    for prefix in ("encoder.net.", "encoder.", "net."):
+        inside = {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
+        if inside:
+            return inside
+    return found
+
+
+def _adapt_stem(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Fit the first convolution to the encoder's image channels; also a note of what was done."""
+    name = next((name for name, tensor in expected.items() if tensor.dim() == 4), None)
+    if name is None or name not in found or found[name].dim() != 4:
+        return found, ""
+    weight, wanted = found[name], expected[name].shape
+    have, want = weight.shape[1], wanted[1]
+    if have == want or (weight.shape[0], *weight.shape[2:]) != (wanted[0], *wanted[2:]):
+        return found, ""
+    shared = (weight.sum(dim=1, keepdim=True) / want).expand(wanted).contiguous()
+    return {**found, name: shared}, f"first convolution fitted from {have} to {want} image channels"
+
+
+def _wrong_network(path: Path, encoder: Encoder, found: Mapping[str, Tensor], mismatch: Mismatch) -> str:
+    seems, remedy = "", "give a file made for this encoder"
+    if any(name.startswith("patch_embed1.") for name in found):
+        variant = infer_mit_variant(found)
+        seems = f" It seems to be {variant or 'a MiT of an unknown size'}."
+        remedy = f"choose encoder.name={variant}, or {remedy}" if variant else remedy
+    kind = getattr(encoder, "variant", None) or getattr(encoder, "name", None) or type(encoder).__name__
+    return f"{path}: weights of another network than {kind}.{seems}\n{mismatch}\n  → {remedy}"
+
+
+def _count_blocks(tensors: Mapping[str, Tensor], stage: int) -> int:
+    return len({name.split(".")[1] for name in tensors if name.startswith(f"block{stage}.")})
+
+
+def _roots(names: Iterable[str]) -> list[str]:
+    """First parts of dotted names, each once, in order."""
+    return list(dict.fromkeys(name.split(".")[0] for name in names))

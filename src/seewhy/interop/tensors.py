@@ -1,0 +1,119 @@
+"""Reading a file of named tensors without ever running what is in it."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seewhy.errors import CheckpointError
+
+__all__ = ["Mismatch", "read_tensors"]
+
+WRAPPERS = ("state_dict", "model", "model_state_dict")
+"""Keys under which training scripts put a state dict beside other things."""
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Read the state dict of a `.pth`, `.pt`, `.bin`, `.ckpt` or `.safetensors` file to the CPU.
+
+    A state dict inside a dict (`state_dict`, `model`, …) is taken out, and the prefix `module.` that
+    DistributedDataParallel puts before every key is removed.
+
+    Raises:
+        CheckpointError: no such file; not a file of tensors; or one that would need unpickling of objects, which
+            can run any code and is never done.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file; give the path of a .pth, .bin or .safetensors file")
+    content: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(key, str) for key in content):
+        raise CheckpointError(
+            f"{path}: expected a state dict (names → tensors), found {type(content).__name__}; "
+            "save it with torch.save(model.state_dict(), …)"
+        )
+    others = [key for key, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise CheckpointError(
+            f"{path}: expected a state dict (names → tensors), but {_first(others)} are no tensors; "
+            "save it with torch.save(model.state_dict(), …)"
+        )
+    if all(key.startswith("module.") for key in content):
+        return {key.removeprefix("module."): value for key, value in content.items()}
+    return dict(content)
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: not loaded, because it is no plain file of tensors (damaged, of another format, or holding "
+            "Python objects, which could run any code when loaded). Save its state dict alone, with "
+            "torch.save(model.state_dict(), …), where you trust the file."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a PyTorch file: {_one_line(error)}") from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a safetensors file: {_one_line(error)}") from error
+
+
+class Mismatch:
+    """How the tensors of a file differ from those a network has, by name and shape.
+
+    `num_batches_tracked` may be missing: old files do not have it and nothing here reads it.
+
+    Attributes:
+        missing: names the network has and the file lacks.
+        unexpected: names the file has and the network lacks.
+        reshaped: lines "name: [file's shape] in the file, [network's shape] here".
+    """
+
+    def __init__(self, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+        self.missing = [name for name in expected if name not in found and not name.endswith("num_batches_tracked")]
+        self.unexpected = [name for name in found if name not in expected]
+        self.reshaped = [
+            f"{name}: {list(found[name].shape)} in the file, {list(tensor.shape)} here"
+            for name, tensor in expected.items()
+            if name in found and found[name].shape != tensor.shape
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.reshaped)
+
+    def __str__(self) -> str:
+        lines = []
+        for text, names in (
+            ("not in the file", self.missing),
+            ("only in the file", self.unexpected),
+            ("of another shape", self.reshaped),
+        ):
+            if names:
+                lines.append(f"  {len(names)} {text}: {_first(names)}")
+        return "\n".join(lines)
+
+
+def _first(names: Iterable[str], count: int = 3) -> str:
+    names = list(names)
+    rest = f", … and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + rest
+
+
+def _one_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,57 @@
+"""Where the voxels of a volume lie in the scanner's space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seewhy.errors import DataError
+
+__all__ = ["Geometry"]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The grid of a 3D volume.
+
+    Attributes:
+        shape: voxels along the three array axes, as stored.
+        affine: [4, 4] float64, from voxel indices to millimetres in RAS+ (right, anterior, superior) space.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[Any]
+
+    def __post_init__(self) -> None:
+        """Refuse an affine that places no voxels."""
+        if self.affine.shape != (4, 4):
+            raise DataError(f"affine of shape {self.affine.shape}; expected (4, 4)")
+        if not np.isfinite(self.affine).all():
+            raise DataError("affine holds NaN or infinite values; expected finite millimetres")
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Millimetres between voxel centres along each array axis."""
+        row, column, plane = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return float(row), float(column), float(plane)
+
+    def difference(self, other: Geometry, *, tolerance: float = 1e-2) -> str | None:
+        """Say how another grid differs from this one, or give None where they match.
+
+        Args:
+            other: the grid to compare with.
+            tolerance: millimetres by which the positions of the volume's corners may differ; files written by
+                different tools round the same affine differently.
+        """
+        if self.shape != other.shape:
+            return f"shape {other.shape}, expected {self.shape}"
+        corners = np.array(
+            [[i, j, k, 1] for i in (0, self.shape[0]) for j in (0, self.shape[1]) for k in (0, self.shape[2])]
+        )
+        apart = np.linalg.norm((corners @ (self.affine - other.affine).T)[:, :3], axis=1).max()
+        if apart > tolerance:
+            return f"another affine (corners lie up to {apart:.3g} mm apart)"
+        return None

@@ -1,0 +1,187 @@
+"""Reading and writing NIfTI volumes: values, affine and header kept."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import DTypeLike, NDArray
+
+from seewhy.errors import DataError
+from seewhy.io.atomic import atomic_path
+from seewhy.io.geometry import Geometry
+
+__all__ = ["NIFTI_SUFFIXES", "NiftiFile", "read_nifti", "write_nifti"]
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+
+class NiftiFile:
+    """A NIfTI file whose header is read and whose values are read when asked for.
+
+    An uncompressed file is read from where the wanted values lie. A `.nii.gz` is a stream, so all before them
+    is decompressed, yet only what was asked for is kept in memory.
+
+    Attributes:
+        path: the file.
+        shape: as stored, three axes, or four with channels (or time) last.
+        geometry: grid of the first three axes.
+        header: a copy of nibabel's header.
+        dtype: type of the stored values, before the header's scaling.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.name.endswith(NIFTI_SUFFIXES):
+            raise DataError(f"{self.path} is no NIfTI name; expected .nii or .nii.gz")
+        with _readable(self.path):
+            self._image: Any = nib.load(self.path)
+        shape = tuple(int(size) for size in self._image.shape)
+        while len(shape) > 3 and shape[-1] == 1:  # tools write (X, Y, Z, 1) and mean three axes
+            shape = shape[:-1]
+        if len(shape) not in (3, 4):
+            raise DataError(f"{self.path} has shape {shape}; expected three axes, or four with channels last")
+        if 0 in shape:
+            raise DataError(f"{self.path} has shape {shape} and so holds no values")
+        self.shape = shape
+        self.geometry = _geometry(self.path, shape, self._image.affine)
+        self.header = self._image.header.copy()
+        self.dtype: np.dtype[Any] = self._image.get_data_dtype()
+
+    @property
+    def channels(self) -> int:
+        """Number of channels: 1 for a file of three axes."""
+        return self.shape[3] if len(self.shape) == 4 else 1
+
+    def read(self, *, channel: int | None = None) -> NDArray[Any]:
+        """Values as stored, with the header's scaling applied where there is one.
+
+        Args:
+            channel: one channel of a file of four axes; None reads all.
+
+        Returns:
+            [X, Y, Z], or [X, Y, Z, C] when all channels of a file of four axes are read.
+
+        Raises:
+            DataError: a channel that does not exist, or values that cannot be read.
+        """
+        if channel is None:
+            return self._values(())
+        self._check_channel(channel)
+        return self._values((slice(None), slice(None), slice(None), channel))
+
+    def read_slice(self, index: int, *, axis: int = 2, channel: int | None = None) -> NDArray[Any]:
+        """One plane, in the order of the two remaining axes.
+
+        Args:
+            index: position along `axis`, counted from 0.
+            axis: 0, 1 or 2.
+            channel: needed for a file of four axes.
+
+        Raises:
+            DataError: an index or channel outside the file.
+        """
+        if axis not in (0, 1, 2) or not 0 <= index < self.shape[axis]:
+            raise DataError(f"{self.path} has shape {self.shape}; no slice {index} along axis {axis}")
+        if channel is None and len(self.shape) == 4:
+            raise DataError(f"{self.path} holds {self.channels} channels; say which with `channel`")
+        self._check_channel(channel or 0)
+        key: list[int | slice] = [slice(None)] * 3
+        key[axis] = index
+        return self._values((*key, channel or 0))
+
+    def _check_channel(self, channel: int) -> None:
+        if not 0 <= channel < self.channels:
+            raise DataError(f"{self.path} holds {self.channels} channels; there is no channel {channel}")
+
+    def _values(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        """Read through the array proxy, whose axes of size 1 beyond the fourth are dropped."""
+        stored = self._image.ndim
+        key = (*key, *[slice(None)] * (len(self.shape) - len(key)))[: len(self.shape)]
+        key = (*key, *[0] * (stored - len(self.shape)))
+        with _readable(self.path):
+            return np.asarray(self._image.dataobj[key])
+
+
+def read_nifti(path: str | Path, *, channel: int | None = None) -> tuple[NDArray[Any], Geometry]:
+    """Read a volume and its grid.
+
+    Args:
+        path: a `.nii` or `.nii.gz` file.
+        channel: one channel of a file of four axes; None reads all.
+
+    Returns:
+        Values [X, Y, Z] (or [X, Y, Z, C]) and the grid.
+
+    Raises:
+        DataError: the file is missing, damaged or no NIfTI.
+    """
+    file = NiftiFile(path)
+    return file.read(channel=channel), file.geometry
+
+
+def write_nifti(
+    path: str | Path,
+    array: NDArray[Any],
+    *,
+    affine: NDArray[Any],
+    header: Any | None = None,
+    dtype: DTypeLike | None = None,
+) -> Path:
+    """Write a volume, atomically.
+
+    Args:
+        path: ends in `.nii` or `.nii.gz` (compressed).
+        array: [X, Y, Z] or [X, Y, Z, C]; bool is stored as uint8.
+        affine: [4, 4], voxel indices to RAS+ millimetres.
+        header: a header to take codes, units and description from (e.g. `NiftiFile.header`); its value type
+            and scaling are replaced, so that the values read back are those given.
+        dtype: stored type; the array's own when None.
+
+    Raises:
+        DataError: a name that is no NIfTI name, or a type that NIfTI lacks.
+    """
+    final = Path(path)
+    if not final.name.endswith(NIFTI_SUFFIXES):
+        raise DataError(f"{final} is no NIfTI name; it must end in .nii or .nii.gz")
+    values = np.asarray(array, dtype=dtype)
+    values = values.astype(np.uint8) if values.dtype == bool else values
+    header = None if header is None else header.copy()
+    if header is not None:
+        header.set_data_dtype(values.dtype)
+        header.set_slope_inter(None, None)
+        header["cal_min"] = header["cal_max"] = 0  # the display window of other values
+    try:
+        image = nib.Nifti1Image(values, affine, header, dtype=values.dtype)
+    except (HeaderDataError, ValueError) as error:
+        raise DataError(f"{final}: values of type {values.dtype} do not fit NIfTI ({error})") from error
+    with atomic_path(final) as temporary:
+        nib.save(image, temporary)
+    return final
+
+
+def _geometry(path: Path, shape: tuple[int, ...], affine: NDArray[Any]) -> Geometry:
+    try:
+        return Geometry(shape=(shape[0], shape[1], shape[2]), affine=np.asarray(affine, dtype=np.float64))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what nibabel and zlib raise about a bad file into one sentence that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except ImageFileError as error:
+        raise DataError(f"{path} is no readable NIfTI ({error}); copy or download it again") from error
+    except (OSError, EOFError, ValueError, zlib.error, HeaderDataError) as error:
+        raise DataError(f"{path} is cut off or damaged ({error}); copy or download it again") from error

@@ -1,0 +1,93 @@
+"""Reading NRRD volumes, in the scanner's RAS+ space like NIfTI."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nrrd
+import numpy as np
+from numpy.typing import NDArray
+
+from seewhy.errors import DataError
+from seewhy.io.geometry import Geometry
+
+__all__ = ["nrrd_geometry", "read_nrrd"]
+
+# Signs that turn a NRRD space into RAS+; NRRD's names are those of the directions its axes point to.
+TO_RAS = {
+    "right-anterior-superior": (1, 1, 1),
+    "ras": (1, 1, 1),
+    "left-anterior-superior": (-1, 1, 1),
+    "las": (-1, 1, 1),
+    "left-posterior-superior": (-1, -1, 1),
+    "lps": (-1, -1, 1),
+}
+
+
+def read_nrrd(path: str | Path) -> tuple[NDArray[Any], Geometry]:
+    """Read a volume and its grid.
+
+    Args:
+        path: a `.nrrd` file (or `.nhdr` with its data beside it).
+
+    Returns:
+        Values [X, Y, Z], fastest axis first as in NIfTI, and the grid.
+
+    Raises:
+        DataError: the file is missing, damaged, no NRRD, or not of three axes.
+    """
+    path = Path(path)
+    with _readable(path):
+        values, header = nrrd.read(str(path), index_order="F")
+    return np.asarray(values), _geometry(path, header)
+
+
+def nrrd_geometry(path: str | Path) -> Geometry:
+    """Read the grid alone, from the header.
+
+    Raises:
+        DataError: as `read_nrrd`.
+    """
+    path = Path(path)
+    with _readable(path):
+        header = nrrd.read_header(str(path))
+    return _geometry(path, header)
+
+
+def _geometry(path: Path, header: Mapping[str, Any]) -> Geometry:
+    """Grid of a header: `space directions`, or `spacings` where a file states no space."""
+    sizes = tuple(int(size) for size in header["sizes"])
+    if len(sizes) != 3:
+        raise DataError(f"{path} has {len(sizes)} axes of sizes {sizes}; expected a volume of three axes")
+    affine = np.eye(4)
+    directions = header.get("space directions")
+    if directions is not None:
+        affine[:3, :3] = np.asarray(directions, dtype=np.float64).T
+        affine[:3, 3] = np.asarray(header.get("space origin", (0, 0, 0)), dtype=np.float64)
+        space = str(header.get("space", "left-posterior-superior")).lower()
+        if space not in TO_RAS:
+            raise DataError(f"{path} is in the space {space!r}; expected one of {', '.join(sorted(TO_RAS))}")
+        affine[:3] *= np.asarray(TO_RAS[space])[:, None]
+    elif "spacings" in header:
+        affine[:3, :3] = np.diag(np.asarray(header["spacings"], dtype=np.float64))
+    try:
+        return Geometry(shape=(sizes[0], sizes[1], sizes[2]), affine=affine)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what pynrrd raises about a bad file into one sentence that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: {error.filename or path} does not exist") from error
+    except nrrd.NRRDError as error:
+        raise DataError(f"{path} is no readable NRRD ({error}); copy or download it again") from error
+    except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
+        raise DataError(f"{path} is cut off or damaged ({error}); copy or download it again") from error

@@ -1,0 +1,1 @@
+"""What is measured, and the floors it is measured against."""

@@ -1,0 +1,99 @@
+"""The slots every model fills: nets, losses, metrics; the optimiser and its schedule described by plain data."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+
+from seewhy.errors import ConfigError, nearest
+
+__all__ = ["BaseModule", "learning_rate_factor"]
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+}
+
+
+def learning_rate_factor(
+    step: int, *, name: str, total: int, warmup: int = 0, warmup_ratio: float = 1e-6, power: float = 1.0
+) -> float:
+    """Factor on the base learning rate at optimiser step `step` (counted from 0).
+
+    Linear warm-up from `warmup_ratio` to 1 over `warmup` steps, then `constant`, `poly`
+    ((1 - step / total)^power, counted from step 0 as SegFormer's recipe does) or `cosine` to 0 at `total`.
+    """
+    if step < warmup:
+        return warmup_ratio + (1.0 - warmup_ratio) * step / warmup
+    done = min(step / max(total, 1), 1.0)
+    if name == "constant":
+        return 1.0
+    if name == "poly":
+        return (1.0 - done) ** power
+    if name == "cosine":
+        after = min((step - warmup) / max(total - warmup, 1), 1.0)
+        return 0.5 * (1.0 + math.cos(math.pi * after))
+    raise ConfigError(f"model.scheduler.name={name!r} is unknown; {nearest(name, ['constant', 'poly', 'cosine'])}")
+
+
+class BaseModule(LightningModule):
+    """A LightningModule with named slots, plain-data hyperparameters and randomness that survives a resume.
+
+    Subclasses call `save_hyperparameters()` and then `self.configure()`; they fill `configure_nets`,
+    `configure_losses` and `configure_metrics`, and may split parameters in `parameter_groups`.
+
+    Expected hyperparameters: `optimizer = {name, lr, weight_decay, ...}` and
+    `scheduler = {name, warmup, warmup_ratio, power}`; both are plain data, so a checkpoint needs no pickle.
+    """
+
+    def configure(self) -> None:
+        """Fill the slots, in this order."""
+        self.configure_nets()
+        self.configure_losses()
+        self.configure_metrics()
+
+    def configure_nets(self) -> None:
+        """Build the networks from plain hyperparameters."""
+
+    def configure_losses(self) -> None:
+        """Build the loss functions."""
+
+    def configure_metrics(self) -> None:
+        """Build the metrics."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups of `{"params": [...], "lr_scale": float}`; the default is one group of all that learns."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad], "lr_scale": 1.0}]
+
+    def total_steps(self) -> int:
+        """Optimiser steps this fit will take."""
+        return int(self.trainer.estimated_stepping_batches)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Build optimiser and per-step schedule from `hparams.optimizer` and `hparams.scheduler`."""
+        settings: dict[str, Any] = dict(self.hparams["optimizer"])
+        name, lr = str(settings.pop("name")), float(settings.pop("lr"))
+        if name not in OPTIMIZERS:
+            raise ConfigError(f"model.optimizer.name={name!r} is unknown; {nearest(name, OPTIMIZERS)}")
+        groups = []
+        for group in self.parameter_groups():
+            scale = float(group.pop("lr_scale", 1.0))
+            groups.append({**group, "lr": lr * scale})
+        optimizer = OPTIMIZERS[name](groups, **settings)
+        factor = partial(learning_rate_factor, total=self.total_steps(), **self.hparams["scheduler"])
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Tie dropout and any other draw of this step to (seed, step, rank), so that a resumed run repeats it."""
+        seed = int(self.hparams.get("seed", 0))
+        torch.manual_seed((seed * 1_000_003 + self.global_step) * 1_024 + self.global_rank)
+
+    def count_parameters(self) -> int:
+        """Number of parameters, frozen ones included."""
+        return sum(p.numel() for p in self.parameters())

@@ -1,0 +1,180 @@
+"""What stands on an encoder: the classification head whose local logits are the CAM, and SegFormer's decoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seewhy.errors import ConfigError, nearest
+from seewhy.types import MapBatch, ScoreBatch
+
+__all__ = ["ClassificationHead", "Pooling", "SegFormerHead"]
+
+
+class Pooling(nn.Module):
+    """From a map to one value per channel, either of the features or of the local logits.
+
+    `gmp` (maximum) and `gap` (mean) pool each *feature*, before the 1 x 1 convolution, as AFA does (Ru et al. 2022):
+    with `gmp` each feature's maximum may lie elsewhere; `gap` commutes with the convolution, so before and after
+    are the same. The others pool the *logits*, after the convolution, so that the image's logit is made of local
+    ones and a threshold means the same for a pixel as for an image:
+
+    - `max`: the largest local logit;
+    - `lse`: (1/r) log mean exp(r x), r = `sharpness` (Pinheiro and Collobert 2015): `gap` for r → 0,
+      `max` for r → ∞, and a gradient to all pixels in between;
+    - `topk`: the mean of the largest `fraction` of the pixels, at least one.
+
+    Args:
+        name: one of the above.
+        sharpness: r of `lse`, above 0.
+        fraction: of the pixels, for `topk`, in (0, 1].
+    """
+
+    NAMES = ("gmp", "gap", "max", "lse", "topk")
+
+    def __init__(self, name: str = "lse", *, sharpness: float = 4.0, fraction: float = 0.1) -> None:
+        super().__init__()
+        if name not in self.NAMES:
+            raise ConfigError(f"pooling {name!r} does not exist; {nearest(name, self.NAMES)}")
+        if sharpness <= 0 or not 0 < fraction <= 1:
+            raise ConfigError(f"pooling: sharpness={sharpness} must be above 0 and fraction={fraction} in (0, 1]")
+        self.name = name
+        self.sharpness = sharpness
+        self.fraction = fraction
+
+    @property
+    def of_features(self) -> bool:
+        """Whether features are pooled (before the 1 x 1 convolution) rather than logits (after it)."""
+        return self.name in ("gmp", "gap")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool [B, C, H, W] to [B, C]."""
+        x = x.flatten(2)
+        if self.name in ("gmp", "max"):
+            return x.amax(dim=2)
+        if self.name == "gap":
+            return x.mean(dim=2)
+        if self.name == "lse":
+            # In float32: exp(r x) leaves half precision already at r x = 11.
+            exponents = self.sharpness * x.float()
+            return (exponents.logsumexp(dim=2) - math.log(x.shape[2])) / self.sharpness
+        count = max(1, round(self.fraction * x.shape[2]))
+        return x.topk(count, dim=2).values.mean(dim=2)
+
+    def extra_repr(self) -> str:
+        """Name and the option it reads."""
+        option = {"lse": f", sharpness={self.sharpness}", "topk": f", fraction={self.fraction}"}
+        return self.name + option.get(self.name, "")
+
+
+class ClassificationHead(nn.Module):
+    """A 1 x 1 convolution and a pooling: image logits, and the local logits they are made of.
+
+    The convolution's parameters are this module's own `weight` [num_outputs, in_channels, 1, 1] and `bias`, so
+    that a `classifier` of this class has the published checkpoint's key, `classifier.weight`.
+
+    Args:
+        in_channels: channels of the encoder's last map.
+        num_outputs: foreground classes K.
+        pooling: a `Pooling`, or the name of one with its default options.
+        bias: whether the convolution has a bias; AFA's has none.
+        prior: probability that local logits start from, set through the bias (Lin et al. 2017, section 3.3);
+            None starts at 0.5. Needs `bias`.
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_outputs: int,
+        pooling: Pooling | str = "lse",
+        bias: bool = True,
+        *,
+        prior: float | None = None,
+    ) -> None:
+        super().__init__()
+        if prior is not None and not (bias and 0 < prior < 1):
+            raise ConfigError(f"classification head: prior={prior} must be in (0, 1) and needs bias=True")
+        self.pooling = Pooling(pooling) if isinstance(pooling, str) else pooling
+        self.weight = nn.Parameter(torch.empty(num_outputs, in_channels, 1, 1))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if bias:
+            start = 0.0 if prior is None else math.log(prior / (1 - prior))
+            self.bias = nn.Parameter(torch.full((num_outputs,), start))
+        else:
+            self.register_parameter("bias", None)
+
+    def forward(self, features: Tensor) -> ScoreBatch:
+        """Image logits [B, K] from the encoder's last map [B, C, h, w]."""
+        if self.pooling.of_features:
+            return self.activation_map(self.pooling(features)[..., None, None]).flatten(1)
+        return self.pooling(self.activation_map(features))
+
+    def activation_map(self, features: Tensor) -> MapBatch:
+        """Local logits [B, K, h, w] of features [B, C, h, w]: the class activation map before any ReLU."""
+        return F.conv2d(features, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        """Input and output channels."""
+        return f"{self.weight.shape[1]}, {self.weight.shape[0]}, bias={self.bias is not None}"
+
+
+class SegFormerHead(nn.Module):
+    """SegFormer's all-MLP decoder (Xie et al. 2021, eq. 4): project each map, upsample, fuse, classify.
+
+    Args:
+        channels: of the encoder's maps, fine to coarse.
+        num_classes: classes including the background.
+        dim: channels of each projected map.
+        dropout: probability of dropping a channel before the last layer while training.
+    """
+
+    def __init__(self, channels: Sequence[int], num_classes: int, dim: int = 256, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.levels = len(channels)
+        for number, width in enumerate(channels, start=1):
+            self.add_module(f"linear_c{number}", Projection(width, dim))
+        self.linear_fuse = Fusion(self.levels * dim, dim)
+        self.dropout = nn.Dropout2d(dropout)
+        self.linear_pred = nn.Conv2d(dim, num_classes, 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Logits [B, num_classes, h, w] at the size of the finest map, from maps fine to coarse."""
+        size = maps[0].shape[-2:]
+        projected = [
+            F.interpolate(self.get_submodule(f"linear_c{number}")(x), size=size, mode="bilinear", align_corners=False)
+            for number, x in enumerate(maps, start=1)
+        ]
+        # Coarse first: the order of channels that published weights of `linear_fuse` expect.
+        fused = self.linear_fuse(torch.cat(projected[::-1], dim=1))
+        return self.linear_pred(self.dropout(fused))
+
+
+class Projection(nn.Module):
+    """One linear layer on the channels of a map."""
+
+    def __init__(self, in_channels: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(in_channels, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, h, w] to [B, dim, h, w]."""
+        return self.proj(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[-2:])
+
+
+class Fusion(nn.Module):
+    """1 x 1 convolution, batch normalisation, ReLU (Lightning makes it SyncBN where the trainer says so)."""
+
+    def __init__(self, in_channels: int, dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, dim, 1, bias=False)
+        self.bn = nn.BatchNorm2d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, h, w] to [B, dim, h, w]."""
+        return F.relu(self.bn(self.conv(x)))

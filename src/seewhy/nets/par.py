@@ -1,0 +1,119 @@
+"""Pixel-adaptive refinement: maps are pulled to the edges of the image by its own intensities, without parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seewhy.errors import ConfigError
+from seewhy.types import ImageBatch, MapBatch
+
+__all__ = ["PixelAdaptiveRefinement"]
+
+DIRECTIONS = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0))
+
+
+class PixelAdaptiveRefinement:
+    """Repeated local averaging, weighted by likeness of intensity (Araslanov 2020, sec. 3.4; Ru 2022, eq. 9-11).
+
+    A pixel's neighbours lie in eight directions at several distances (edges replicated). Neighbour n weighs
+    softmax_n(-mean over channels of (|ΔI| / σ_I / scale)²) + position_weight · softmax_n(-(d / σ_d / scale)²), where
+    σ are the standard deviations over the neighbours and d distances in pixels. The weights of a pixel add up to
+    1 + position_weight, so n iterations multiply a constant by (1 + position_weight)^n: compare channels, not
+    values. Gain and offset of the intensities do not matter, so normalised images serve as well as raw ones.
+
+    Weights are computed once for an image and applied to all channels together; neighbours are views into one
+    padded copy, so that memory beyond the weights does not grow with their number.
+
+    Args:
+        dilations: distances of the neighbours, in pixels of the shrunken image.
+        iterations: number of averagings.
+        downscale: factor by which image and maps are shrunk first.
+        scale: width of both kernels, in standard deviations.
+        position_weight: weight of nearness against likeness.
+    """
+
+    def __init__(
+        self,
+        *,
+        dilations: Sequence[int] = (1, 2, 4, 8, 12, 24),
+        iterations: int = 10,
+        downscale: int = 2,
+        scale: float = 0.3,
+        position_weight: float = 0.01,
+    ) -> None:
+        if not dilations or min(dilations) < 1 or iterations < 0 or downscale < 1 or scale <= 0:
+            raise ConfigError(
+                f"refinement dilations={list(dilations)} and downscale={downscale} must be ≥ 1, "
+                f"iterations={iterations} ≥ 0 and scale={scale} > 0"
+            )
+        self.offsets = [(d * row, d * column) for d in dilations for row, column in DIRECTIONS]
+        self.reach = max(dilations)
+        self.iterations, self.downscale = int(iterations), int(downscale)
+        self.scale, self.position_weight = float(scale), float(position_weight)
+
+    @torch.no_grad()
+    def __call__(self, image: ImageBatch, maps: MapBatch) -> MapBatch:
+        """Refine maps of a batch.
+
+        Args:
+            image: [B, C, H, W] intensities in any units.
+            maps: [B, K, h, w], brought to the shrunken image's size.
+
+        Returns:
+            [B, K, H // downscale, W // downscale] float32.
+        """
+        size = self.size(image)
+        with torch.autocast(image.device.type, enabled=False):
+            small = image.float()
+            if size != tuple(image.shape[-2:]):
+                small = F.interpolate(small, size=size, mode="bilinear", align_corners=False)
+            refined = maps.float()
+            if size != tuple(maps.shape[-2:]):
+                refined = F.interpolate(refined, size=size, mode="bilinear", align_corners=False)
+            if not self.iterations:
+                return refined
+            weights = self.weights(small)
+            for _ in range(self.iterations):
+                refined = self._average(refined, weights)
+        return refined
+
+    def size(self, image: ImageBatch) -> tuple[int, int]:
+        """Height and width of the shrunken image, on which refinement works."""
+        height, width = (max(1, side // self.downscale) for side in image.shape[-2:])
+        return height, width
+
+    def weights(self, image: ImageBatch) -> list[Tensor]:
+        """Weight of each neighbour of each pixel: one [B, 1, H, W] per offset, in the order of `offsets`."""
+        neighbours = torch.stack(list(self._neighbours(image)))
+        spread = neighbours.std(dim=0) + 1e-8
+        likeness = neighbours.sub_(image).div_(spread).div_(self.scale).square_().mean(dim=2, keepdim=True).neg_()
+        nearness = self._nearness().to(image.device)
+        weights = likeness.softmax(dim=0) + self.position_weight * nearness.view(-1, 1, 1, 1, 1)
+        return list(weights.unbind())
+
+    def _nearness(self) -> Tensor:
+        distances = torch.tensor([math.hypot(*offset) for offset in self.offsets])
+        return torch.softmax(-((distances / (distances.std() + 1e-8) / self.scale) ** 2), dim=0)
+
+    def _neighbours(self, maps: Tensor) -> list[Tensor]:
+        """For each offset the maps moved by it, as views of one padded copy."""
+        height, width = maps.shape[-2:]
+        reach = self.reach
+        padded = F.pad(maps, (reach, reach, reach, reach), mode="replicate")
+        return [
+            padded[..., reach + row : reach + row + height, reach + column : reach + column + width]
+            for row, column in self.offsets
+        ]
+
+    def _average(self, maps: Tensor, weights: list[Tensor]) -> Tensor:
+        """One weighted averaging over the neighbours."""
+        neighbours = self._neighbours(maps)
+        total = neighbours[0] * weights[0]
+        for neighbour, weight in zip(neighbours[1:], weights[1:], strict=True):
+            total.addcmul_(neighbour, weight)
+        return total

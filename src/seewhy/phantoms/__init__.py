@@ -1,0 +1,1 @@
+"""Synthetic patients, written in the real on-disk formats."""

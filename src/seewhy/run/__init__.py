@@ -1,0 +1,1 @@
+"""From a configuration to objects, a Trainer call and a run folder."""

@@ -1,0 +1,124 @@
+"""From configuration nodes to objects, with every mistake in a node said at once."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from seewhy.data.base import BaseDataModule
+from seewhy.errors import ConfigError, SeewhyError, nearest
+
+__all__ = ["build", "build_callbacks", "build_datamodule", "build_loggers", "build_model", "build_trainer"]
+
+RESERVED = {"_target_", "_convert_", "_recursive_", "_partial_", "_args_"}
+
+
+def build(node: DictConfig | None, name: str, **extra: Any) -> Any:
+    """Instantiate one node as plain data in, object out.
+
+    Args:
+        node: a configuration node with `_target_`.
+        name: its dotted name, for messages.
+        extra: further keyword arguments.
+
+    Raises:
+        ConfigError: no node, no `_target_`, a class that does not exist, or keys the class does not take.
+    """
+    if node is None:
+        raise ConfigError(f"{name} is not chosen; choose an experiment, e.g. experiment=demo/brats")
+    problems = check_node(node, name)
+    if problems:
+        raise ConfigError("; ".join(problems))
+    try:
+        return instantiate(node, _convert_="all", **extra)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, SeewhyError):
+            raise cause from None
+        if isinstance(cause, ModuleNotFoundError):
+            message = f"{name}: {cause}; install it with pip"
+            raise ConfigError(message) from error
+        if isinstance(cause, (TypeError, ValueError)) or _misconfigured(cause):
+            raise ConfigError(f"{name}: {cause}") from error
+        raise
+
+
+def _misconfigured(cause: BaseException | None) -> bool:
+    """Whether Lightning says that an argument does not fit."""
+    return type(cause).__name__ == "MisconfigurationException"
+
+
+def check_node(node: DictConfig, name: str) -> list[str]:
+    """Problems of a node and of the nodes with `_target_` below it: wrong class, unknown or missing keys."""
+    if not OmegaConf.is_dict(node) or "_target_" not in node:
+        return [f"{name} has no _target_: it says nothing that could be built"]
+    missing = [f"{name}.{key!s} must be given" for key in node if OmegaConf.is_missing(node, key)]
+    target = str(node["_target_"])
+    try:
+        factory = get_object(target)
+    except Exception as error:  # hydra re-raises whatever the module's import raises
+        return [*missing, f"{name}._target_={target!r} cannot be imported ({error})"]
+    problems = missing + _unknown_arguments(factory, node, name)
+    for key in node:
+        child = None if OmegaConf.is_missing(node, key) else node[key]
+        if isinstance(child, DictConfig) and "_target_" in child:
+            problems += check_node(child, f"{name}.{key!s}")
+    return problems
+
+
+def _unknown_arguments(factory: Any, node: DictConfig, name: str) -> list[str]:
+    """Keys that the factory's signature does not have."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except ValueError:  # some built-in types have none
+        return []
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return []
+    return [
+        f"{name}.{key!s} is no option of {factory.__name__}; {nearest(str(key), parameters)}"
+        for key in node
+        if key not in RESERVED and key not in parameters
+    ]
+
+
+def build_datamodule(config: DictConfig) -> BaseDataModule:
+    """The DataModule of `data`; a phantom named by `phantom` is written first, if it is not there."""
+    if config.get("phantom") is not None:
+        build(config.phantom, "phantom")
+    datamodule: BaseDataModule = build(config.data, "data")
+    if not isinstance(datamodule, BaseDataModule):
+        raise ConfigError(f"data._target_={config.data._target_!r} is no seewhy.data.base.BaseDataModule")
+    return datamodule
+
+
+def build_model(config: DictConfig) -> LightningModule:
+    """The LightningModule of `model`."""
+    model: LightningModule = build(config.model, "model")
+    return model
+
+
+def build_callbacks(nodes: DictConfig | None) -> list[Callback]:
+    """Every entry of `callbacks`; an entry switched off with `null` is left out."""
+    return [build(node, f"callbacks.{key!s}") for key, node in (nodes or {}).items() if node is not None]
+
+
+def build_loggers(nodes: DictConfig | None) -> list[Logger]:
+    """Every entry of `logger`; an entry switched off with `null` is left out."""
+    return [build(node, f"logger.{key!s}") for key, node in (nodes or {}).items() if node is not None]
+
+
+def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
+    """The Trainer, without Lightning's second log handler (Hydra has its own)."""
+    logging.getLogger("lightning").handlers.clear()
+    logging.getLogger("lightning.pytorch").handlers.clear()
+    if config.get("trainer") is None:
+        raise ConfigError("trainer is not chosen, e.g. trainer=default")
+    trainer: Trainer = build(config.trainer, "trainer", callbacks=callbacks, logger=loggers or False)
+    return trainer

@@ -1,0 +1,21 @@
+"""The maps of a trained run, drawn again."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from seewhy.run.build import build
+from seewhy.run.saved import restore
+
+__all__ = ["explain"]
+
+
+def explain(config: DictConfig) -> None:
+    """Write the maps of the samples of `data.predict_on` with the writer described by `explain`."""
+    writer = build(config.explain, "explain")
+    run = restore(config, writer)
+    writer.checkpoint = run.checkpoint
+    run.trainer.predict(run.model, run.datamodule, return_predictions=False)
+    if run.trainer.is_global_zero:
+        Console().print(f"{writer.written} samples: {writer.folder / 'attention_maps'}, {writer.folder / 'cam_npy'}")

@@ -1,0 +1,111 @@
+"""The run folder: what a run leaves on disk, and reading it back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from seewhy import __version__
+from seewhy.errors import CheckpointError, ConfigError
+from seewhy.io.atomic import atomic_path
+
+__all__ = ["RunFolder"]
+
+
+class RunFolder:
+    """Paths and records of one run.
+
+    Layout: `config.yaml`, `split.json`, `checkpoints/{best,last}.ckpt`, `metrics.csv`, `results.json`,
+    `patients.csv`, `predictions/`, `attention_maps/`, `cam_npy/`, `figures/`, `report.html`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of `best.ckpt` and `last.ckpt`."""
+        return self.path / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of pictures drawn from results."""
+        return self.path / "figures"
+
+    def refuse_overwrite(self) -> None:
+        """Stop before a finished or half-finished run is overwritten.
+
+        Raises:
+            ConfigError: the folder already holds checkpoints.
+        """
+        if self.checkpoints.is_dir() and any(self.checkpoints.glob("*.ckpt")):
+            raise ConfigError(
+                f"{self.path} already holds a run; add ckpt_path=last to continue it, or choose another hydra.run.dir"
+            )
+
+    def checkpoint(self, *, final: bool = False) -> Path:
+        """The best checkpoint, or the last one.
+
+        Raises:
+            CheckpointError: the run has none.
+        """
+        path = self.checkpoints / ("last.ckpt" if final else "best.ckpt")
+        if not path.is_file():
+            there = sorted(file.name for file in self.checkpoints.glob("*.ckpt"))
+            raise CheckpointError(
+                f"{path} does not exist; in that folder: {', '.join(there) or 'nothing'}; "
+                "give ckpt_path=… or let the run finish"
+            )
+        return path
+
+    def write_config(self, config: DictConfig, **facts: Any) -> Path:
+        """Write the resolved configuration with the versions and hashes that belong to it.
+
+        Args:
+            config: the job's configuration.
+            facts: e.g. `split=<hash>`, `data=<hash>`.
+        """
+        record = {
+            "seewhy": {"version": __version__, "commit": code_version(), **facts},
+            "config": OmegaConf.to_container(config, resolve=True),
+        }
+        path = self.path / "config.yaml"
+        with atomic_path(path) as temporary:
+            OmegaConf.save(OmegaConf.create(record), temporary)
+        return path
+
+    def write_json(self, name: str, record: Any) -> Path:
+        """Write one JSON file at the top of the folder."""
+        path = self.path / name
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(record, indent=2, sort_keys=False, allow_nan=False) + "\n")
+        return path
+
+
+def code_version() -> str | None:
+    """The git commit of the code, with `+` when files are changed; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,31 @@
+"""Predictions of a trained run."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from seewhy.callbacks.predictions import WritePredictions
+from seewhy.run.saved import restore
+
+__all__ = ["predict"]
+
+
+def predict(config: DictConfig) -> None:
+    """Predict the samples of `data.predict_on` and say what was written."""
+    run = restore(config)
+    run.trainer.predict(run.model, run.datamodule, return_predictions=False)
+    if not run.trainer.is_global_zero:
+        return
+    console = Console()
+    for writer in run.trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(writer, WritePredictions):
+            console.print(f"predictions: {writer.folder / 'predictions.csv'}")
+            if writer.stacked:
+                console.print(f"volumes: {len(writer.stacked)} NIfTI files in {writer.folder}")
+            if writer.without_source:
+                names = ", ".join(sorted(writer.without_source)[:3])
+                console.print(
+                    f"no volumes for {len(writer.without_source)} patients ({names} …): the data set's manifest "
+                    "names no source volume, or it has moved; callbacks.predictions.npz=true keeps their maps as arrays"
+                )

@@ -1,0 +1,148 @@
+"""What a finished run tells: results.json, patients.csv, figures, one page, and a table in the terminal."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from seewhy.io.atomic import write_csv
+from seewhy.run.folder import RunFolder, file_hash
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule
+
+    from seewhy.data.base import BaseDataModule
+    from seewhy.figures.report import Section
+
+__all__ = ["write_results"]
+
+PICTURES = 8
+"""Maps shown on the report's page."""
+
+
+def write_results(
+    folder: RunFolder,
+    metrics: Mapping[str, float],
+    model: LightningModule,
+    datamodule: BaseDataModule,
+    config: DictConfig,
+    *,
+    objective: float | None = None,
+) -> None:
+    """Write everything that is made of a run's scores, and say where it is.
+
+    Args:
+        folder: the run's.
+        metrics: all logged scalars of the last validation and of the test.
+        model: its `patient_scores["test"].rows()` become `patients.csv`.
+        datamodule: says whether the data are synthetic.
+        config: the job's configuration.
+        objective: what a sweep optimises.
+    """
+    phantom = datamodule.is_phantom
+    checkpoint = folder.checkpoints / "best.ckpt"
+    folder.write_json(
+        "results.json",
+        {
+            "name": config.name,
+            "phantom": phantom,
+            "seed": config.seed,
+            "objective": objective,
+            "checkpoint": file_hash(checkpoint) if checkpoint.is_file() else None,
+            "metrics": {name: value for name, value in sorted(metrics.items()) if math.isfinite(value)},
+        },
+    )
+    rows = _patient_rows(model)
+    if rows:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        write_csv(folder.path / "patients.csv", rows, columns=columns)
+    _draw(folder, metrics, rows, config, phantom=phantom)
+    _report(folder, metrics, config, phantom=phantom)
+    _say(folder, metrics, phantom=phantom)
+
+
+def _patient_rows(model: LightningModule) -> list[dict[str, Any]]:
+    """Rows of the last test, for models that score patients."""
+    scores = getattr(model, "patient_scores", {})
+    return scores["test"].rows() if "test" in scores else []
+
+
+def _draw(
+    folder: RunFolder,
+    metrics: Mapping[str, float],
+    rows: Sequence[Mapping[str, Any]],
+    config: DictConfig,
+    *,
+    phantom: bool,
+) -> None:
+    """The figures of scores and of the course of training."""
+    from seewhy.figures.scores import scores_figure
+    from seewhy.figures.style import write_figure
+    from seewhy.figures.training import training_curves
+
+    table = folder.path / "metrics.csv"
+    if table.is_file():
+        with table.open(newline="") as file:
+            history = list(csv.DictReader(file))
+        write_figure(folder.figures / "training.png", training_curves(history, title=config.name))
+    if rows:
+        figure = scores_figure(rows, metrics, prefix="test/", title=config.name, phantom=phantom)
+        write_figure(folder.figures / "scores.png", figure)
+
+
+def _report(folder: RunFolder, metrics: Mapping[str, float], config: DictConfig, *, phantom: bool) -> None:
+    """One self-contained page."""
+    from seewhy.figures.report import Code, Picture, Section, Text, results_blocks, write_report
+    from seewhy.run.folder import code_version
+
+    sections = [Section("Results", results_blocks(metrics, phantom=phantom))]
+    sections += _picture_section(folder, "scores.png", "Against floors that know nothing", Section, Picture)
+    maps = sorted((folder.path / "attention_maps").glob("*.png"), key=_probability, reverse=True)
+    if maps:
+        chosen = maps[:: max(1, len(maps) // PICTURES)][:PICTURES]
+        told = "Samples from the most to the least confident; every map on one scale from 0 to 1."
+        sections.append(Section("Maps", [Text(told), *(Picture(path, path.stem) for path in chosen)]))
+    sections += _picture_section(folder, "training.png", "Training", Section, Picture)
+    sections.append(Section("Configuration", [Code(OmegaConf.to_yaml(config, resolve=True), "config.yaml")]))
+    facts = {"written": datetime.now().isoformat(timespec="seconds"), "seed": str(config.seed)}
+    facts |= {"code": code_version() or "not in a checkout"}
+    warning = "Phantom data: these patients are synthetic, and the scores say nothing about real ones."
+    write_report(
+        folder.path / "report.html",
+        title=str(config.name),
+        sections=sections,
+        facts=facts,
+        warnings=[warning] if phantom else [],
+    )
+
+
+def _picture_section(folder: RunFolder, name: str, heading: str, section: Any, picture: Any) -> list[Section]:
+    path = folder.figures / name
+    return [section(heading, [picture(path)])] if path.is_file() else []
+
+
+def _probability(path: Path) -> float:
+    """The score at the end of a map's file name."""
+    return float(path.stem.rpartition("_")[2])
+
+
+def _say(folder: RunFolder, metrics: Mapping[str, float], *, phantom: bool) -> None:
+    """The table at the end, and the paths of what was written."""
+    from seewhy.figures.table import results_table
+
+    console = Console()
+    if any(name.startswith("test/") for name in metrics):
+        for classification in (True, False):
+            console.print(results_table(metrics, phantom=phantom, classification=classification))
+    names = ("report.html", "results.json", "patients.csv", "attention_maps", "cam_npy", "checkpoints/best.ckpt")
+    console.print(f"[bold]{folder.path}[/]")
+    for name in names:
+        if (folder.path / name).exists():
+            console.print(f"  {name}", highlight=False)

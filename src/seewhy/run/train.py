@@ -1,0 +1,133 @@
+"""The story of a training run, from configuration to report."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig
+
+from seewhy.data.base import BaseDataModule
+from seewhy.errors import CheckpointError
+from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer
+from seewhy.run.checkpoint import read_checkpoint
+from seewhy.run.folder import RunFolder
+from seewhy.run.member import check_objective
+from seewhy.run.results import write_results
+from seewhy.tracking.csv import drop_rows_from
+
+__all__ = ["train"]
+
+LOGGER = logging.getLogger(__name__)
+
+
+def train(config: DictConfig) -> float | None:
+    """Fit, test the best checkpoint, write maps, results and the report.
+
+    Returns:
+        The metric named by `objective`, for sweeps; None without one.
+
+    Raises:
+        SeewhyError: something in the configuration or the data that a user can mend.
+    """
+    folder = RunFolder(config.paths.output_dir)
+    resume = _resume_from(config, folder)
+    seed_everything(config.seed, workers=True, verbose=False)
+    datamodule = build_datamodule(config)
+    model = build_model(config)
+    if config.weights and resume is None:
+        _load_encoder(model, config.weights)
+    trainer = build_trainer(config, build_callbacks(config.callbacks), build_loggers(config.logger))
+    try:
+        if trainer.is_global_zero:
+            _record(folder, config, datamodule)
+        trainer.fit(model, datamodule, ckpt_path=resume, weights_only=True)
+        if trainer.state.status != "finished":
+            raise KeyboardInterrupt
+        return _finish(trainer, model, datamodule, config, folder)
+    finally:
+        _close(trainer)
+
+
+def _resume_from(config: DictConfig, folder: RunFolder) -> Path | None:
+    """The checkpoint to continue from; without one, a folder that holds a run is not touched."""
+    if config.ckpt_path is None:
+        folder.refuse_overwrite()
+        return None
+    path = folder.checkpoint(final=True) if config.ckpt_path == "last" else Path(config.ckpt_path)
+    step = int(read_checkpoint(path)["global_step"])
+    drop_rows_from(folder.path / "metrics.csv", step)
+    LOGGER.info("continuing from %s, step %d", path, step)
+    return path
+
+
+def _load_encoder(model: LightningModule, path: str) -> None:
+    """Put pretrained weights into the model's encoder."""
+    from seewhy.interop.encoder_weights import load_encoder_weights
+
+    if not hasattr(model, "encoder"):
+        raise CheckpointError(f"weights={path}: {type(model).__name__} has no encoder to load it into")
+    encoder: Any = model.encoder
+    LOGGER.info("%s", load_encoder_weights(encoder, path))
+
+
+def _record(folder: RunFolder, config: DictConfig, datamodule: BaseDataModule) -> None:
+    """Write what the run is made of before it starts."""
+    split = datamodule.split_record()
+    folder.write_json("split.json", split)
+    folder.write_config(config, split=split["hash"], data=datamodule.fingerprint())
+
+
+def _finish(
+    trainer: Trainer,
+    model: LightningModule,
+    datamodule: BaseDataModule,
+    config: DictConfig,
+    folder: RunFolder,
+) -> float | None:
+    """Test the best checkpoint and write results; every process takes part, the first one writes."""
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if config.test:
+        best = _best_checkpoint(trainer)
+        trainer.test(model, datamodule, ckpt_path=best, weights_only=True, verbose=False)
+        metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics = {name: value for name, value in metrics.items() if not name.endswith(("_step", "_epoch"))}
+    objective = check_objective(metrics, config.objective)
+    if trainer.is_global_zero:
+        write_results(folder, metrics, model, datamodule, config, objective=objective)
+    trainer.strategy.barrier()
+    return objective
+
+
+def _best_checkpoint(trainer: Trainer) -> str | None:
+    """The file of the best checkpoint; without validation patients a copy of the last one.
+
+    None only in `fast_dev_run`, where nothing is saved and the weights at hand are tested.
+    """
+    savers = {saver.filename: saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)}
+    best, last = savers.get("best"), savers.get("last")
+    if best is not None and best.best_model_path:
+        return best.best_model_path
+    if last is None or not last.best_model_path:
+        return None
+    copy = Path(last.best_model_path).with_name("best.ckpt")
+    if trainer.is_global_zero:
+        LOGGER.warning("no validation patients: the last checkpoint stands as the best")
+        shutil.copyfile(last.best_model_path, copy)
+    trainer.strategy.barrier()
+    return str(copy)
+
+
+def _close(trainer: Trainer) -> None:
+    """Close loggers, so that the next member of a sweep starts runs of its own."""
+    import sys
+
+    for logger in trainer.loggers:
+        logger.finalize("success")
+    wandb: Any = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()

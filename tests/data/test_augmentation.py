@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+from seewhy.data.augmentation import Augmentation, augmentation_from, center_crop
+from seewhy.errors import ConfigError
+
+STILL = {"flip": 0.0, "shift": 0.0, "scale": (1.0, 1.0), "gain": 0.0, "offset": 0.0}
+PADDING = np.full((1, 1, 1), -9, np.float32)
+IMAGE = np.random.default_rng(0).standard_normal((1, 20, 24)).astype(np.float32)
+
+
+def augment(seed=0, *, size=None, image=IMAGE, **options):
+    return Augmentation(**{**STILL, **options})(image, np.random.default_rng(seed), size=size, padding=PADDING)
+
+
+def test_all_off_is_identity():
+    np.testing.assert_array_equal(augment(), IMAGE)
+
+
+def test_same_generator_same_picture():
+    options = {"flip": 0.5, "flip_vertical": 0.5, "shift": 0.2, "scale": (0.5, 2), "gain": 0.2, "offset": 1, "noise": 1}
+    first = augment(5, size=16, **options)
+    assert first.shape == (1, 16, 16)
+    assert first.dtype == np.float32
+    assert first.flags["C_CONTIGUOUS"]
+    np.testing.assert_array_equal(first, augment(5, size=16, **options))
+    assert not np.array_equal(first, augment(6, size=16, **options))
+
+
+def test_mirrors():
+    np.testing.assert_array_equal(augment(flip=1.0), IMAGE[:, :, ::-1])
+    np.testing.assert_array_equal(augment(flip_vertical=1.0), IMAGE[:, ::-1])
+
+
+def test_crop_is_a_window_of_the_image_and_every_place_is_drawn():
+    places = set()
+    for seed in range(300):
+        out = augment(seed, size=18)
+        found = [
+            (top, left)
+            for top in range(3)
+            for left in range(7)
+            if np.array_equal(out, IMAGE[:, top : top + 18, left : left + 18])
+        ]
+        assert len(found) == 1
+        places.update(found)
+    assert places == {(top, left) for top in range(3) for left in range(7)}
+
+
+def test_image_smaller_than_the_crop_is_whole_and_padded():
+    out = augment(3, size=32)
+    inside = out != -9
+    assert inside.sum() == IMAGE.size
+    np.testing.assert_array_equal(out[inside], IMAGE.ravel())
+
+
+def test_shift_moves_by_whole_pixels_and_pads():
+    moved = [augment(seed, shift=0.1) for seed in range(60)]
+    assert any(np.array_equal(out[:, 2:], IMAGE[:, :-2]) and (out[:, :2] == -9).all() for out in moved)
+    assert all((out == -9).sum() <= 2 * 24 + 2 * 20 for out in moved)
+
+
+def test_zoom_keeps_the_size_and_magnifies():
+    y, x = np.mgrid[:64, :64]
+    disc = (np.hypot(y - 31.5, x - 31.5) < 12).astype(np.float32)[None]
+    zero = np.zeros((1, 1, 1), np.float32)
+    for zoom in (0.5, 1.5):
+        settings = Augmentation(**{**STILL, "scale": (zoom, zoom)})
+        out = settings(disc, np.random.default_rng(0), size=None, padding=zero)
+        assert out.shape == disc.shape
+        if zoom < 1:  # all of the disc is inside
+            assert out.sum() == pytest.approx(zoom**2 * disc.sum(), rel=0.05)
+
+
+def test_gain_and_offset_stay_in_range():
+    for seed in range(30):
+        out = augment(seed, gain=0.1, offset=0.2)
+        slope, offset = np.polyfit(IMAGE.ravel(), out.ravel(), 1)
+        assert 0.9 <= slope <= 1.1
+        assert -0.2001 <= offset <= 0.2001
+
+
+def test_center_crop():
+    np.testing.assert_array_equal(center_crop(IMAGE, size=10, padding=PADDING), IMAGE[:, 5:15, 7:17])
+    out = center_crop(IMAGE, size=30, padding=PADDING)
+    np.testing.assert_array_equal(out[:, 5:25, 3:27], IMAGE)
+    assert (out == -9).sum() == 900 - IMAGE.size
+
+
+def test_options_are_checked():
+    assert augmentation_from(None) is None
+    assert augmentation_from({"scale": [0.5, 2]}) == Augmentation(scale=(0.5, 2.0))
+    with pytest.raises(ConfigError, match=r"data\.augmentation\.flips does not exist; nearest: 'flip'"):
+        augmentation_from({"flips": 1})
+    with pytest.raises(ConfigError, match=r"must lie in 0\.\.1"):
+        Augmentation(flip=2)
+    with pytest.raises(ConfigError, match="two rising numbers"):
+        Augmentation(scale=(2, 1))

@@ -1,0 +1,146 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seewhy.data.slices import SliceRecord
+from seewhy.data.splits import Split, split_by_index, split_from_file
+from seewhy.data.splitting import choose_split, split_by_fold, split_by_fractions, split_by_patients
+from seewhy.errors import ConfigError
+
+PATIENTS = [f"p{number}" for number in range(20)]
+FRACTIONS = (0.6, 0.15, 0.25)
+
+
+def everyone(split):
+    return sorted(split.train + split.val + split.test)
+
+
+@given(count=st.integers(3, 60), seed=st.integers(0, 1000))
+def test_fractions_deal_everyone_once_in_the_asked_shares(count, seed):
+    patients = [f"p{number}" for number in range(count)]
+    split = split_by_fractions(patients, fractions=FRACTIONS, seed=seed)
+    assert everyone(split) == sorted(patients)
+    sizes = [len(part) for part in (split.train, split.val, split.test)]
+    assert min(sizes) >= 1
+    if count >= 7:  # below, the promise of one patient per part comes first
+        assert all(abs(size - share * count) <= 1 for size, share in zip(sizes, FRACTIONS, strict=True))
+
+
+def test_hash_is_stable_and_ignores_order():
+    split = Split(("b", "a"), ("c",), ())
+    # sha256 of {"test": [], "train": ["a", "b"], "val": ["c"]}: runs of later versions must agree with stored ones.
+    assert split.hash == "6bf0e7c8cc3d12a95b27e109894055fb7319fba7e87b412fdfd77a10c61be125"
+    assert split.hash == Split(("a", "b"), ("c",), (), {"by": "other"}).hash
+    assert split.hash != Split(("a",), ("c", "b"), ()).hash
+
+
+def test_split_depends_on_seed_but_not_on_order_of_patients():
+    first = split_by_fractions(PATIENTS, fractions=FRACTIONS, seed=0)
+    assert split_by_fractions(PATIENTS[::-1], fractions=FRACTIONS, seed=0).hash == first.hash
+    assert split_by_fractions(PATIENTS, fractions=FRACTIONS, seed=1).hash != first.hash
+
+
+def test_zero_share_gives_an_empty_part():
+    split = split_by_fractions(PATIENTS, fractions=(0.8, 0, 0.2), seed=0)
+    assert split.val == ()
+    assert (len(split.train), len(split.test)) == (16, 4)
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.5, 0.1, 0.1), (1.2, -0.2, 0)])
+def test_wrong_fractions(fractions):
+    with pytest.raises(ConfigError, match=r"data\.fractions"):
+        split_by_fractions(PATIENTS, fractions=fractions, seed=0)
+
+
+@pytest.mark.parametrize("num_folds", [3, 5, 20])
+def test_folds_test_and_validate_everyone_once(num_folds):
+    splits = [split_by_fold(PATIENTS, fold=fold, num_folds=num_folds, seed=0) for fold in range(num_folds)]
+    assert sorted(sum((split.test for split in splits), ())) == sorted(PATIENTS)
+    assert sorted(sum((split.val for split in splits), ())) == sorted(PATIENTS)
+    assert all(everyone(split) == sorted(PATIENTS) for split in splits)
+
+
+def test_named_patients():
+    split = split_by_patients(PATIENTS, test=["p3"], val=["p5"])
+    assert split.test == ("p3",)
+    assert "p5" not in split.train
+    assert len(split.train) == 18
+    assert split_by_patients(PATIENTS, train=["p1"], test=["p2"]).train == ("p1",)
+    with pytest.raises(ConfigError, match=r"data\.test_patients: no patient 'p33'; nearest: 'p3'"):
+        split_by_patients(PATIENTS, test=["p33"])
+    with pytest.raises(ConfigError, match="'p1' is listed twice"):
+        split_by_patients(PATIENTS, train=["p1"], test=["p1"])
+    with pytest.raises(ConfigError, match="no patient is left"):
+        split_by_patients(["a"], test=["a"])
+
+
+def names_of(counts):
+    return [f"BRATS_{number:03d}_{index}_0.npy" for number, count in enumerate(counts) for index in range(count)]
+
+
+def owner(name):
+    return name.split("_")[1]
+
+
+def test_index_split_is_the_references_without_testing_on_validation():
+    split = split_by_index(names_of([4, 3, 5, 2]), owner, slice_split=[4, 7])
+    assert (split.test, split.val, split.train) == (("000",), ("001",), ("002", "003"))
+    assert split_by_index(names_of([4, 3]), owner, slice_split=[0, 0]).train == ("000", "001")
+
+
+@given(counts=st.lists(st.integers(1, 6), min_size=2, max_size=6), data=st.data())
+def test_index_split_never_cuts_a_patient(counts, data):
+    names = names_of(counts)
+    v0, v1 = sorted(data.draw(st.lists(st.integers(0, len(names) - 1), min_size=2, max_size=2)))
+    borders = {sum(counts[:number]) for number in range(len(counts))}
+    if {v0, v1} <= borders:
+        split = split_by_index(names, owner, slice_split=[v0, v1])
+        assert everyone(split) == sorted({owner(name) for name in names})
+    else:
+        with pytest.raises(ConfigError, match="cuts patient"):
+            split_by_index(names, owner, slice_split=[v0, v1])
+
+
+def test_refusal_names_the_nearest_positions_that_do():
+    with pytest.raises(ConfigError, match=r"position 5 cuts patient '001'; the nearest that cut none are 4 and 7"):
+        split_by_index(names_of([4, 3, 5]), owner, slice_split=[0, 5])
+    with pytest.raises(ConfigError, match="must be two positions"):
+        split_by_index(names_of([4]), owner, slice_split=[0, 4])
+
+
+def test_interleaved_patients_have_no_border_between_them():
+    names = ["1_a.npy", "2_b.npy", "3_a.npy", "4_c.npy"]
+    with pytest.raises(ConfigError, match="nearest that cut none are 0 and 3"):
+        split_by_index(names, lambda name: name[2], slice_split=[0, 1])
+
+
+def test_stored_split_comes_back_and_edits_are_noticed(tmp_path):
+    split = split_by_fractions(PATIENTS, fractions=FRACTIONS, seed=0)
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(split.to_dict()))
+    assert split_from_file(PATIENTS, path) == split
+    with pytest.raises(ConfigError, match="no patient"):
+        split_from_file(PATIENTS[:5], path)
+    edited = split.to_dict()
+    edited["train"] = edited["train"][1:]
+    path.write_text(json.dumps(edited))
+    with pytest.raises(ConfigError, match="was edited"):
+        split_from_file(PATIENTS, path)
+    path.write_text("[1]")
+    with pytest.raises(ConfigError, match="is no split"):
+        split_from_file(PATIENTS, path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        split_from_file(PATIENTS, tmp_path / "none.json")
+
+
+def test_one_way_at_a_time():
+    records = [SliceRecord(Path(f"{patient}_0_0.npy"), None, patient, 0, 0) for patient in PATIENTS]
+    with pytest.raises(ConfigError, match="two ways to split"):
+        choose_split(records, fractions=FRACTIONS, seed=0, fold=0, num_folds=3, slice_split=[0, 1])
+    with pytest.raises(ConfigError, match="belong together"):
+        choose_split(records, fractions=FRACTIONS, seed=0, fold=0)
+    assert choose_split(records, fractions=FRACTIONS, seed=0).made["by"] == "fractions"
+    assert choose_split(records, fractions=FRACTIONS, seed=0, test_patients=["p1"]).test == ("p1",)

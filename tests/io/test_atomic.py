@@ -1,0 +1,84 @@
+import json
+
+import pytest
+
+from seewhy.io.atomic import TEMPORARY_PREFIX, atomic_folder, atomic_path, write_csv, write_json
+
+
+def test_file_appears_whole_and_keeps_its_ending(tmp_path):
+    final = tmp_path / "new" / "scan.nii.gz"
+    with atomic_path(final) as temporary:
+        assert temporary.parent == final.parent
+        assert temporary.name.endswith("scan.nii.gz")
+        assert temporary.name.startswith(TEMPORARY_PREFIX)
+        temporary.write_text("whole")
+        assert not final.exists()
+    assert final.read_text() == "whole"
+    assert list(final.parent.iterdir()) == [final]
+
+
+def test_exception_leaves_the_old_file_and_nothing_else(tmp_path):
+    final = tmp_path / "results.json"
+    final.write_text("old")
+
+    def fail():
+        with atomic_path(final) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("disk")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        fail()
+    assert final.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_two_writers_do_not_meet(tmp_path):
+    final = tmp_path / "a.txt"
+    with atomic_path(final) as first, atomic_path(final) as second:
+        assert first != second
+        first.write_text("1")
+        second.write_text("2")
+    assert final.read_text() == "1"  # the outer block ends last
+
+
+def test_folder_appears_whole_or_not_at_all(tmp_path):
+    final = tmp_path / "set"
+
+    def fail():
+        with atomic_folder(final) as temporary:
+            (temporary / "x").write_text("1")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+    with atomic_folder(final) as temporary:
+        (temporary / "x").write_text("1")
+        assert not final.exists()
+    assert (final / "x").read_text() == "1"
+
+
+def test_folder_does_not_replace_a_filled_one(tmp_path):
+    final = tmp_path / "set"
+    final.mkdir()
+    (final / "theirs").write_text("kept")
+    with pytest.raises(OSError), atomic_folder(final) as temporary:
+        (temporary / "ours").write_text("1")
+    assert [path.name for path in final.iterdir()] == ["theirs"]
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_json_refuses_nan_before_touching_the_file(tmp_path):
+    path = write_json(tmp_path / "a.json", {"b": [1, 2.5, None]})
+    assert json.loads(path.read_text()) == {"b": [1, 2.5, None]}
+    with pytest.raises(ValueError):
+        write_json(path, {"b": float("nan")})
+    assert json.loads(path.read_text()) == {"b": [1, 2.5, None]}
+
+
+def test_csv(tmp_path):
+    path = write_csv(tmp_path / "a.csv", [{"y": 2, "x": "a,b"}], columns=("x", "y"))
+    assert path.read_text() == 'x,y\n"a,b",2\n'
+    with pytest.raises(ValueError, match="z"):
+        write_csv(path, [{"x": 1, "y": 2, "z": 3}], columns=("x", "y"))
+    assert path.read_text() == 'x,y\n"a,b",2\n'

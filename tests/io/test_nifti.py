@@ -1,0 +1,116 @@
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from seewhy.errors import DataError
+from seewhy.io.geometry import Geometry
+from seewhy.io.nifti import NiftiFile, read_nifti, write_nifti
+
+AFFINE = np.array([[-1.5, 0, 0.1, 12], [0, -2, 0, 239], [0.1, 0, 3, -7], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32", "float64"])
+def test_values_type_and_affine_survive(tmp_path, suffix, dtype):
+    values = np.random.default_rng(0).integers(0, 200, (4, 5, 6)).astype(dtype)
+    path = write_nifti(tmp_path / f"a{suffix}", values, affine=AFFINE)
+    found, geometry = read_nifti(path)
+    assert found.dtype == values.dtype
+    np.testing.assert_array_equal(found, values)
+    np.testing.assert_allclose(geometry.affine, AFFINE, atol=1e-5)
+    np.testing.assert_allclose(geometry.spacing, np.linalg.norm(AFFINE[:3, :3], axis=0), atol=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    values=hnp.arrays(np.int16, hnp.array_shapes(min_dims=4, max_dims=4, max_side=4)),
+    compressed=st.booleans(),
+    data=st.data(),
+)
+def test_every_lazy_slice_equals_the_slice_of_the_whole(tmp_path_factory, values, compressed, data):
+    path = tmp_path_factory.mktemp("n") / ("a.nii.gz" if compressed else "a.nii")
+    nib.save(nib.Nifti1Image(values, AFFINE), path)
+    file = NiftiFile(path)
+    values = values.reshape(file.shape)  # trailing axes of one are dropped
+    axis = data.draw(st.integers(0, 2))
+    index = data.draw(st.integers(0, file.shape[axis] - 1))
+    channel = data.draw(st.integers(0, file.channels - 1)) if values.ndim == 4 else None
+    whole = values[..., channel] if channel is not None else values
+    np.testing.assert_array_equal(file.read(channel=channel), whole)
+    np.testing.assert_array_equal(file.read_slice(index, axis=axis, channel=channel), np.take(whole, index, axis))
+
+
+def test_header_scaling_is_applied_and_not_carried_over(tmp_path):
+    image = nib.Nifti1Image(np.array([[[0.0, 1.0]]]), AFFINE)
+    image.header.set_data_dtype(np.int16)
+    image.header["descrip"] = b"scanner 7"
+    nib.save(image, tmp_path / "scaled.nii")
+    file = NiftiFile(tmp_path / "scaled.nii")
+    np.testing.assert_allclose(file.read(), [[[0.0, 1.0]]], atol=1e-4)
+    labels = np.array([[[3, 7]]], dtype=np.uint8)
+    write_nifti(tmp_path / "labels.nii.gz", labels, affine=file.geometry.affine, header=file.header)
+    again = NiftiFile(tmp_path / "labels.nii.gz")
+    np.testing.assert_array_equal(again.read(), labels)
+    assert again.header["descrip"].item().startswith(b"scanner 7")
+
+
+def test_bool_is_stored_as_uint8(tmp_path):
+    values = np.array([[[True, False]]])
+    found, _ = read_nifti(write_nifti(tmp_path / "m.nii.gz", values, affine=np.eye(4)))
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.parametrize("content", [b"", b"no nifti at all" * 40, gzip.compress(b"x" * 10)])
+def test_a_damaged_file_is_named(tmp_path, content):
+    path = tmp_path / "bad.nii.gz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"bad\.nii\.gz"):
+        read_nifti(path)
+
+
+def test_a_cut_off_file_is_named(tmp_path):
+    values = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    path = write_nifti(tmp_path / "cut.nii.gz", values, affine=np.eye(4))
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"cut\.nii\.gz is cut off or damaged"):
+        read_nifti(path)
+
+
+def test_missing_file_wrong_name_wrong_index(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        read_nifti(tmp_path / "none.nii.gz")
+    with pytest.raises(DataError, match=r"\.nii or \.nii\.gz"):
+        write_nifti(tmp_path / "a.img", np.zeros((2, 2, 2)), affine=np.eye(4))
+    file = NiftiFile(write_nifti(tmp_path / "a.nii", np.zeros((2, 3, 4, 2)), affine=np.eye(4)))
+    with pytest.raises(DataError, match="no slice 4 along axis 2"):
+        file.read_slice(4, channel=0)
+    with pytest.raises(DataError, match="no channel 2"):
+        file.read(channel=2)
+    with pytest.raises(DataError, match="say which"):
+        file.read_slice(0)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = write_nifti(tmp_path / "a.nii", np.ones((2, 2, 2), np.uint8), affine=np.eye(4))
+    with pytest.raises(DataError):
+        write_nifti(path, np.zeros((2, 2, 2), complex).astype("O"), affine=np.eye(4))
+    np.testing.assert_array_equal(read_nifti(path)[0], 1)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_geometry_tells_what_differs():
+    grid = Geometry((4, 5, 6), AFFINE)
+    assert grid.difference(Geometry((4, 5, 6), AFFINE + 1e-4)) is None
+    moved = AFFINE.copy()
+    moved[0, 3] += 3
+    assert "3 mm apart" in str(grid.difference(Geometry((4, 5, 6), moved)))
+    assert "shape (4, 5, 7)" in str(grid.difference(Geometry((4, 5, 7), AFFINE)))
+    with pytest.raises(DataError, match="NaN"):
+        Geometry((1, 1, 1), np.full((4, 4), np.nan))

@@ -1,0 +1,263 @@
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+from seewhy.errors import ConfigError
+from seewhy.models.weakly_supervised import WeaklySupervisedSegmentation
+
+OPTIMIZER = {"name": "adamw", "lr": 1e-3}
+SCHEDULER = {"name": "constant"}
+
+
+def attentive(**options):
+    """The whole method, tiny."""
+    settings = {
+        "encoder": {"name": "mit_nano"},
+        "pooling": {"name": "gmp"},
+        "classifier": {"bias": False},
+        "decoder": {"dim": 16},
+        "cam": {"normalize": "minmax"},
+        "refinement": {"iterations": 2},
+        "affinity": {"radius": 2},
+        "regions": {},
+        "optimizer": OPTIMIZER,
+        "scheduler": SCHEDULER,
+    }
+    return WeaklySupervisedSegmentation(**{**settings, **options})
+
+
+def convolutional(**options):
+    settings = {
+        "encoder": {"name": "cnn", "widths": [8, 8, 8, 8]},
+        "decoder": {"dim": 8},
+        "refinement": {"iterations": 2},
+        "optimizer": OPTIMIZER,
+        "scheduler": SCHEDULER,
+    }
+    return WeaklySupervisedSegmentation(**{**settings, **options})
+
+
+def training_batches(count=6, size=(48, 50)):
+    generator = torch.Generator().manual_seed(0)
+    for number in range(count):
+        # One batch without any foreground image.
+        label = torch.zeros(4, 1) if number == 3 else torch.tensor([[0.0], [1], [1], [0]])
+        names = [f"{number}_{i}" for i in range(4)]
+        yield {"image": torch.randn(4, 1, *size, generator=generator), "label": label, "id": names, "patient": names}
+
+
+def patient(name="x", slices=5, size=(48, 50)):
+    generator = torch.Generator().manual_seed(slices)
+    return {
+        "image": torch.randn(slices, 1, *size, generator=generator),
+        "label": (torch.arange(slices) % 2).float()[:, None],
+        "body": torch.ones(slices, *size, dtype=torch.bool),
+        "mask": (torch.rand(slices, *size, generator=generator) > 0.9).byte(),
+        "id": [f"{name}_{i}" for i in range(slices)],
+        "patient": [name] * slices,
+        "index": list(range(slices)),
+        "source": [""] * slices,
+    }
+
+
+def loader(batches):
+    return DataLoader(list(batches), batch_size=None)
+
+
+def trainer(tmp_path, **options):
+    settings = {
+        "accelerator": "cpu", "max_epochs": 1, "logger": False, "enable_progress_bar": False,
+        "enable_model_summary": False, "enable_checkpointing": False, "num_sanity_val_steps": 0,
+    }  # fmt: skip
+    return Trainer(default_root_dir=tmp_path, **{**settings, **options})
+
+
+def fit(model, tmp_path, batches=None, **options):
+    run = trainer(tmp_path, **options)
+    run.fit(model, loader(batches or training_batches()))
+    return run
+
+
+@pytest.mark.parametrize("make", [attentive, convolutional])
+def test_trains_through_all_phases_and_loads_again(make, tmp_path):
+    model = make(cam_iters=2, walk_iters=4)
+    run = trainer(tmp_path)
+    run.fit(model, loader(training_batches()), loader([patient("x"), patient("y", 4)]))
+    logged = run.callback_metrics
+    assert all(torch.isfinite(value) for value in logged.values())
+    assert {"val/loss", "val/auroc", "val/f1", "val/accuracy", "val/cam/dice"} <= set(logged)
+    route = "walk" if make is attentive else "cam"
+    assert {"train/segmentation_loss", f"train/coverage_{route}", f"train/foreground_{route}"} <= set(logged)
+
+    run.test(model, loader([patient("x"), patient("y", 4)]), verbose=False)
+    assert "test/segmentation/dice" in run.callback_metrics
+    assert len(model.classification_scores["test"].rows()) == 9
+    assert {row["patient"] for row in model.patient_scores["test"].rows()} == {"x", "y"}
+
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    again = WeaklySupervisedSegmentation.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True).eval()
+    assert torch.equal(again(patient()["image"]), model.eval()(patient()["image"]))
+
+
+def test_says_when_phases_begin(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        fit(attentive(cam_iters=2, walk_iters=4), tmp_path)
+    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("step ")]
+    assert said == [
+        "step 0: classification only",
+        "step 2: pixel labels from CAM",
+        "step 4: pixel labels from CAM and random walk",
+    ]
+
+
+def test_pixel_heads_rest_until_their_phase(tmp_path):
+    model = attentive(cam_iters=4, walk_iters=None)
+    heads = {name: p.clone() for name, p in model.named_parameters() if name.startswith(("decoder", "attn_proj"))}
+    run = fit(model, tmp_path, max_steps=4, max_epochs=-1)
+    for name, before in heads.items():
+        assert torch.equal(model.get_parameter(name), before), name
+    state = run.optimizers[0].state
+    assert not any(model.get_parameter(name) in state for name in heads)  # Adam has not counted empty steps
+
+    moved = attentive(cam_iters=4, walk_iters=None)
+    moved.load_state_dict(model.state_dict())
+    run = fit(moved, tmp_path, max_steps=5, max_epochs=-1)
+    assert not torch.equal(moved.decoder.linear_pred.weight, model.decoder.linear_pred.weight)
+
+
+def test_affinities_learn_from_cam_labels_unless_told_otherwise(tmp_path, monkeypatch):
+    for source in ("cam", "walk"):
+        model, seen = attentive(cam_iters=0, walk_iters=1, affinity_labels=source), []
+        original = model.pixel_labels
+        monkeypatch.setattr(
+            model, "pixel_labels", lambda *a, routes, o=original, s=seen, **k: (s.append(routes), o(*a, routes=routes, **k))[1]
+        )
+        fit(model, tmp_path, max_steps=2, max_epochs=-1)
+        assert seen == [["cam"], ["cam", "walk"] if source == "cam" else ["walk"]]
+
+
+def test_images_without_a_class_are_background_and_cost_no_view():
+    model = attentive()
+    image = torch.randn(3, 1, 32, 32)
+    present = torch.tensor([[False], [True], [True]])
+    doubted = torch.tensor([False, False, True])
+    counted = []
+    model.encoder.register_forward_hook(lambda _, inputs, __: counted.append((len(inputs[0]), model.encoder.training)))
+    view = model_view(model, image)
+    counted.clear()
+    labels = model.pixel_labels(image, present, view, doubted=doubted, routes=["cam"])["cam"]
+    assert (labels[0] == 0).all() and (labels[2] == 255).all()
+    assert sum(count for count, _ in counted) == 5  # one image: two scales with mirror image, and a mirror image
+    assert not any(training for _, training in counted) and model.encoder.training
+
+
+def model_view(model, image):
+    from seewhy.nets.cam import View
+
+    features = model.encoder(image, attention=True)
+    return View(model.classifier.activation_map(features.maps[-1]), features.attention).detach()
+
+
+@pytest.mark.parametrize(("option", "loss"), [("seg_detach", "segmentation"), ("affinity_detach", "affinity")])
+@pytest.mark.parametrize("detach", [True, False])
+def test_losses_can_be_kept_out_of_the_encoder(option, loss, detach):
+    model = attentive(**{option: detach})
+    features = model.encoder(torch.randn(2, 1, 32, 32), attention=True)
+    labels = torch.randint(0, 2, (2, 32, 32))
+    losses = model._pixel_losses(features, {"cam": labels}, {"segmentation": "cam", "affinity": "cam"})
+    losses[loss].backward()
+    gradient = model.encoder.patch_embed1.proj.weight.grad
+    assert (gradient is None) if detach else (gradient.abs().sum() > 0)
+    head = model.decoder.linear_pred if loss == "segmentation" else model.attn_proj
+    assert head.weight.grad.abs().sum() > 0
+
+
+def test_parameter_groups_and_frozen_norms():
+    model = attentive(head_lr=10.0, freeze_norm=True)
+    encoder, heads = model.parameter_groups()
+    assert (encoder["lr_scale"], heads["lr_scale"]) == (1.0, 10.0)
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert frozen and all(name.startswith("encoder.") and "norm" in name for name in frozen)
+    total = len(encoder["params"]) + len(heads["params"]) + len(frozen)
+    assert total == len(list(model.parameters()))
+    assert any(p is model.classifier.weight for p in heads["params"])
+
+
+def test_predictions_have_every_map_in_range_and_batch_facts():
+    model, batch = attentive().eval(), patient(size=(33, 47))
+    prediction = model.predict_step(batch)
+    assert list(prediction["maps"]) == ["cam", "affinity", "segmentation", "refined"]
+    for values in prediction["maps"].values():
+        assert values.shape == (5, 1, 33, 47) and values.min() >= 0 and values.max() <= 1
+    assert prediction["probability"].shape == (5, 1)
+    assert prediction["id"] == batch["id"] and prediction["source"] == batch["source"]
+    assert "mask" not in prediction and "image" not in prediction
+
+
+def test_prediction_does_not_depend_on_chunks_or_annotated_classes():
+    model, batch = attentive(gate=0.5, regions=None).eval(), patient()
+    whole = model.predict_step(batch)
+    model.hparams["chunk_size"] = 2
+    pieces = model.predict_step({**batch, "label": 1 - batch["label"]})
+    for name, values in whole["maps"].items():
+        torch.testing.assert_close(pieces["maps"][name], values)
+
+
+def test_gate_empties_maps_of_classes_not_predicted():
+    model, batch = attentive(regions=None).eval(), patient()
+    probability = model(batch["image"]).sigmoid().flatten()
+    gate = float(probability.median())
+    model.hparams["gate"] = gate
+    maps = model.predict_step(batch)["maps"]
+    for i, p in enumerate(probability):
+        assert (maps["cam"][i].max() > 0) == (p > gate)
+        assert (maps["affinity"][i].max() > 0) == (p > gate)
+
+
+def test_explanation_contract():
+    model, image = attentive(), torch.randn(2, 1, 33, 47, requires_grad=True)
+    local = model.class_activation(image)
+    local.sum().backward()
+    assert local.shape == (2, 1, 3, 3) and image.grad.abs().sum() > 0
+    attention = model.attention_maps(image)
+    assert [layer.shape for layer in attention] == [(2, 8, 9, 9)] * 2
+    assert convolutional().attention_maps(image) == []
+
+
+def test_maps_follow_from_the_settings():
+    assert attentive().map_names == ["cam", "affinity", "segmentation", "refined"]
+    assert convolutional().map_names == ["cam", "segmentation"]
+    assert convolutional(loss_weights={"segmentation": 0}).map_names == ["cam"]
+    assert not hasattr(convolutional(loss_weights={"segmentation": 0}), "decoder")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"affinity": {}}, "no attention .* model.affinity=null"),
+        ({"cam": {"scale": [1]}}, "model.cam.scale is no option; nearest: 'scales'"),
+        ({"pooling": {"name": "lse", "sharpnes": 2}}, "model.pooling.sharpnes"),
+        ({"evidence": "cma"}, "model.evidence: .* 'cam'"),
+        ({"validation_maps": ["affinity"]}, "model.validation_maps: .* 'affinity'"),
+        ({"affinity_labels": "self"}, "model.affinity_labels='self'"),
+        ({"loss_weights": {"segmentation": -1}}, "loss_weights"),
+        ({"cam_iters": -3}, "model.cam_iters=-3"),
+    ],
+)
+def test_mistakes_are_named(options, message):
+    with pytest.raises(ConfigError, match=message):
+        convolutional(**options)
+
+
+def test_a_step_under_autocast_stays_finite(tmp_path):
+    run = fit(attentive(cam_iters=0, walk_iters=1), tmp_path, precision="bf16-mixed", max_steps=3, max_epochs=-1)
+    assert torch.isfinite(run.callback_metrics["train/loss"])
+
+
+@pytest.mark.slow
+def test_two_processes_train_through_all_phases(tmp_path):
+    model = attentive(cam_iters=2, walk_iters=4, cam={"normalize": "minmax", "scales": [1.0, 0.5]})
+    run = fit(model, tmp_path, list(training_batches(12)), strategy="ddp_fork", devices=2, use_distributed_sampler=True)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert torch.isfinite(run.callback_metrics["train/segmentation_loss"])

@@ -1,0 +1,48 @@
+"""Mistakes in a configuration node are all named at once, before anything is built."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from seewhy.errors import ConfigError
+from seewhy.run.build import build, build_callbacks, check_node
+
+BAR = "lightning.pytorch.callbacks.TQDMProgressBar"
+
+
+def test_builds_plain_data():
+    built = build(OmegaConf.create({"_target_": "collections.OrderedDict", "a": [1, {"b": 2}]}), "thing")
+    assert type(built["a"]) is list
+    assert type(built["a"][1]) is dict
+
+
+def test_all_unknown_keys_are_named_with_the_nearest():
+    node = OmegaConf.create({"_target_": BAR, "refresh_rat": 1, "leav": True})
+    with pytest.raises(ConfigError, match=r"bar\.refresh_rat is no option.*'refresh_rate'.*bar\.leav .*'leave'"):
+        build(node, "bar")
+
+
+def test_a_node_without_target_is_refused():
+    with pytest.raises(ConfigError, match="callbacks.half has no _target_"):
+        build_callbacks(OmegaConf.create({"half": {"patience": 3}}))
+
+
+def test_an_entry_set_to_null_is_left_out():
+    assert build_callbacks(OmegaConf.create({"a": None})) == []
+
+
+def test_missing_values_and_nested_nodes_are_checked():
+    node = OmegaConf.create({"_target_": BAR, "refresh_rate": "???", "leave": {"_target_": "no.such.Thing"}})
+    problems = check_node(node, "bar")
+    assert problems[0] == "bar.refresh_rate must be given"
+    assert "bar.leave._target_='no.such.Thing' cannot be imported" in problems[1]
+
+
+def test_an_unchosen_group_says_what_to_do():
+    with pytest.raises(ConfigError, match="model is not chosen; choose an experiment"):
+        build(None, "model")
+
+
+def test_a_value_the_class_refuses_is_one_line():
+    node = OmegaConf.create({"_target_": "lightning.pytorch.Trainer", "precision": "33"})
+    with pytest.raises(ConfigError, match="trainer: .*33"):
+        build(node, "trainer")

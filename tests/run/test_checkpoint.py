@@ -1,0 +1,52 @@
+"""Checkpoints are read without unpickling, and fit or are refused by name."""
+
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from seewhy.errors import CheckpointError
+from seewhy.run.checkpoint import load_state, read_checkpoint
+
+
+class Payload:
+    """What an attacker would put into a checkpoint."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_payload_is_refused_and_not_run(tmp_path):
+    torch.save({"state_dict": {}, "x": Payload(tmp_path / "ran")}, tmp_path / "bad.ckpt")
+    with pytest.raises(CheckpointError, match="could run code; refused"):
+        read_checkpoint(tmp_path / "bad.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_missing_damaged_and_bare_files_are_told_apart(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_checkpoint(tmp_path / "none.ckpt")
+    torch.save({"state_dict": {"w": torch.zeros(1000)}}, tmp_path / "cut.ckpt")
+    content = (tmp_path / "cut.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_checkpoint(tmp_path / "cut.ckpt")
+    torch.save({"w": torch.zeros(1)}, tmp_path / "bare.pth")
+    with pytest.raises(CheckpointError, match="no Lightning checkpoint"):
+        read_checkpoint(tmp_path / "bare.pth")
+
+
+def test_weights_fit_or_the_first_of_each_difference_is_named(tmp_path):
+    path = tmp_path / "a.ckpt"
+    source = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    torch.save({"state_dict": source.state_dict()}, path)
+    target = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    load_state(target, path)
+    assert torch.equal(target[0].weight, source[0].weight)
+    other = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 1), nn.Linear(1, 1))
+    with pytest.raises(CheckpointError, match=r"another model than Sequential: 2 missing \(first: 2.weight\), .*shape"):
+        load_state(other, path)

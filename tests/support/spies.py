@@ -1,0 +1,35 @@
+"""Callbacks that tests put into runs from the command line (`+callbacks.spy._target_=spies.…`)."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from lightning.pytorch import Callback
+
+
+class RankWitness(Callback):
+    """Each rank writes down what it was told, into the folder of its run."""
+
+    def __init__(self, *, folder):
+        self.folder = Path(folder)
+
+    def on_train_start(self, trainer, pl_module):
+        facts = {
+            "rank": trainer.global_rank,
+            "world_size": trainer.world_size,
+            "lr": pl_module.hparams["optimizer"]["lr"],
+            "seed": pl_module.hparams["seed"],
+        }
+        (self.folder / f"witness_{trainer.global_rank}.json").write_text(json.dumps(facts))
+
+
+class Killer(Callback):
+    """Ends the process the hard way in the middle of an epoch."""
+
+    def __init__(self, *, epoch, batch):
+        self.epoch, self.batch = epoch, batch
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.current_epoch == self.epoch and batch_idx == self.batch:
+            os.kill(os.getpid(), signal.SIGKILL)

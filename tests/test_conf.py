@@ -1,0 +1,68 @@
+"""Every key of every config is read by something, and every file can be chosen."""
+
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from seewhy.cli.conf import TrainConfig, compose_train, conf_dir
+from seewhy.run.build import check_node
+
+CONF = conf_dir()
+EXPERIMENTS = sorted(
+    str(path.relative_to(CONF / "experiment").with_suffix("")) for path in (CONF / "experiment").rglob("*.yaml")
+)
+BUILT = sorted(
+    path
+    for group in ("data", "model", "phantom", "trainer", "callbacks", "logger")
+    for path in (CONF / group).glob("*.yaml")
+)
+
+
+def nodes(node: DictConfig, name: str):
+    """All outermost nodes with a `_target_`, and the names of all that lies outside of them."""
+    if "_target_" in node:
+        yield name, node
+        return
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            yield from nodes(child, f"{name}.{key}")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_key_of_an_experiment_is_an_option_of_its_class(experiment):
+    config = compose_train(f"experiment={experiment}", "++data.root=somewhere", "++paths.output_dir=here")
+    problems = [problem for name, node in nodes(config, "") for problem in check_node(node, name)]
+    assert problems == []
+
+
+@pytest.mark.parametrize("path", BUILT, ids=lambda path: str(path.relative_to(CONF)))
+def test_every_choice_composes_and_names_real_options(path):
+    group, choice = path.parent.name, path.stem
+    override = "+callbacks@callbacks.maps=maps" if choice == "maps" else f"{group}={choice}"
+    config = compose_train("experiment=brats", "data.root=here", "++paths.output_dir=here", override)
+    node = config[group]
+    assert list(nodes(node, group)), f"{path} builds nothing"
+    problems = [p for name, part in nodes(node, group) for p in check_node(part, name) if "must be given" not in p]
+    assert problems == []
+
+
+def test_every_path_is_used():
+    text = "\n".join(path.read_text() for path in CONF.rglob("*.yaml"))
+    for key in OmegaConf.load(CONF / "paths" / "default.yaml"):
+        assert re.search(rf"\$\{{paths\.{key}\}}", text), f"paths.{key} is read nowhere"
+
+
+def test_every_root_key_is_read():
+    source = "\n".join(path.read_text() for path in (Path(__file__).parents[1] / "src" / "seewhy").rglob("*.py"))
+    source += "\n".join(path.read_text() for path in CONF.rglob("*.yaml"))
+    for key in TrainConfig.__dataclass_fields__:
+        assert re.search(rf"config\.{key}\b|\$\{{{key}\}}|config\.get\(\"{key}\"", source), f"{key} is read nowhere"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
+def test_every_file_says_what_it_is_or_is_plain(path):
+    assert path.read_text().endswith("\n")
+    OmegaConf.load(path)

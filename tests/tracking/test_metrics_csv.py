@@ -1,0 +1,36 @@
+"""metrics.csv survives a second start in the same folder."""
+
+import csv
+
+from seewhy.tracking.csv import MetricsCSV, drop_rows_from
+
+
+def rows(path):
+    with path.open() as file:
+        return [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def test_a_second_logger_appends_also_with_new_columns(tmp_path):
+    first = MetricsCSV(str(tmp_path))
+    first.log_metrics({"a": 1.0}, step=0)
+    first.log_metrics({"a": 2.0, "b": 3.0}, step=1)
+    first.finalize("success")
+    second = MetricsCSV(str(tmp_path))
+    second.log_metrics({"c": 4.0}, step=2)
+    second.finalize("success")
+    assert rows(tmp_path / "metrics.csv") == [
+        {"a": "1.0", "step": "0"},
+        {"a": "2.0", "b": "3.0", "step": "1"},
+        {"c": "4.0", "step": "2"},
+    ]
+
+
+def test_rows_that_will_come_again_are_dropped(tmp_path):
+    logger = MetricsCSV(str(tmp_path))
+    for step in range(5):
+        logger.log_metrics({"a": float(step)}, step=step)
+    logger.finalize("success")
+    drop_rows_from(tmp_path / "metrics.csv", 3)
+    assert [row["step"] for row in rows(tmp_path / "metrics.csv")] == ["0", "1", "2"]
+    drop_rows_from(tmp_path / "none.csv", 3)
+    assert not (tmp_path / "none.csv").exists()
