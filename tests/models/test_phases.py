@@ -41,7 +41,7 @@ def test_impossible_borders_are_refused(border):
 
 
 def test_walk_before_cam_is_refused():
-    with pytest.raises(ConfigError, match="walk_iters=100 .* lies before .*cam_iters=0.5 .step 500"):
+    with pytest.raises(ConfigError, match=r"walk_iters=100 .* lies before .*cam_iters=0.5 \(step 500"):
         settled(cam_iters=0.5, walk_iters=100)
 
 

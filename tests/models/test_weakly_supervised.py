@@ -1,6 +1,7 @@
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
 from seewhy.errors import ConfigError
@@ -131,7 +132,9 @@ def test_affinities_learn_from_cam_labels_unless_told_otherwise(tmp_path, monkey
         model, seen = attentive(cam_iters=0, walk_iters=1, affinity_labels=source), []
         original = model.pixel_labels
         monkeypatch.setattr(
-            model, "pixel_labels", lambda *a, routes, o=original, s=seen, **k: (s.append(routes), o(*a, routes=routes, **k))[1]
+            model,
+            "pixel_labels",
+            lambda *a, routes, o=original, s=seen, **k: (s.append(routes), o(*a, routes=routes, **k))[1],
         )
         fit(model, tmp_path, max_steps=2, max_epochs=-1)
         assert seen == [["cam"], ["cam", "walk"] if source == "cam" else ["walk"]]
@@ -147,9 +150,11 @@ def test_images_without_a_class_are_background_and_cost_no_view():
     view = model_view(model, image)
     counted.clear()
     labels = model.pixel_labels(image, present, view, doubted=doubted, routes=["cam"])["cam"]
-    assert (labels[0] == 0).all() and (labels[2] == 255).all()
+    assert (labels[0] == 0).all()
+    assert (labels[2] == 255).all()
     assert sum(count for count, _ in counted) == 5  # one image: two scales with mirror image, and a mirror image
-    assert not any(training for _, training in counted) and model.encoder.training
+    assert not any(training for _, training in counted)
+    assert model.encoder.training
 
 
 def model_view(model, image):
@@ -178,7 +183,8 @@ def test_parameter_groups_and_frozen_norms():
     encoder, heads = model.parameter_groups()
     assert (encoder["lr_scale"], heads["lr_scale"]) == (1.0, 10.0)
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
-    assert frozen and all(name.startswith("encoder.") and "norm" in name for name in frozen)
+    assert frozen
+    assert all(name.startswith("encoder.") and "norm" in name for name in frozen)
     total = len(encoder["params"]) + len(heads["params"]) + len(frozen)
     assert total == len(list(model.parameters()))
     assert any(p is model.classifier.weight for p in heads["params"])
@@ -189,10 +195,14 @@ def test_predictions_have_every_map_in_range_and_batch_facts():
     prediction = model.predict_step(batch)
     assert list(prediction["maps"]) == ["cam", "affinity", "segmentation", "refined"]
     for values in prediction["maps"].values():
-        assert values.shape == (5, 1, 33, 47) and values.min() >= 0 and values.max() <= 1
+        assert values.shape == (5, 1, 33, 47)
+        assert values.min() >= 0
+        assert values.max() <= 1
     assert prediction["probability"].shape == (5, 1)
-    assert prediction["id"] == batch["id"] and prediction["source"] == batch["source"]
-    assert "mask" not in prediction and "image" not in prediction
+    assert prediction["id"] == batch["id"]
+    assert prediction["source"] == batch["source"]
+    assert "mask" not in prediction
+    assert "image" not in prediction
 
 
 def test_prediction_does_not_depend_on_chunks_or_annotated_classes():
@@ -207,7 +217,7 @@ def test_prediction_does_not_depend_on_chunks_or_annotated_classes():
 def test_gate_empties_maps_of_classes_not_predicted():
     model, batch = attentive(regions=None).eval(), patient()
     probability = model(batch["image"]).sigmoid().flatten()
-    gate = float(probability.median())
+    gate = float(probability.detach().median())
     model.hparams["gate"] = gate
     maps = model.predict_step(batch)["maps"]
     for i, p in enumerate(probability):
@@ -219,7 +229,8 @@ def test_explanation_contract():
     model, image = attentive(), torch.randn(2, 1, 33, 47, requires_grad=True)
     local = model.class_activation(image)
     local.sum().backward()
-    assert local.shape == (2, 1, 3, 3) and image.grad.abs().sum() > 0
+    assert local.shape == (2, 1, 3, 3)
+    assert image.grad.abs().sum() > 0
     attention = model.attention_maps(image)
     assert [layer.shape for layer in attention] == [(2, 8, 9, 9)] * 2
     assert convolutional().attention_maps(image) == []
@@ -255,9 +266,22 @@ def test_a_step_under_autocast_stays_finite(tmp_path):
     assert torch.isfinite(run.callback_metrics["train/loss"])
 
 
-@pytest.mark.slow
 def test_two_processes_train_through_all_phases(tmp_path):
     model = attentive(cam_iters=2, walk_iters=4, cam={"normalize": "minmax", "scales": [1.0, 0.5]})
     run = fit(model, tmp_path, list(training_batches(12)), strategy="ddp_fork", devices=2, use_distributed_sampler=True)
     assert all(torch.isfinite(p).all() for p in model.parameters())
     assert torch.isfinite(run.callback_metrics["train/segmentation_loss"])
+
+
+@pytest.mark.parametrize("preset", ["weakly_supervised", "afa"])
+def test_presets_build_and_predict(preset, repository):
+    model_config = OmegaConf.load(repository / "conf" / "model" / f"{preset}.yaml")
+    config = OmegaConf.create({"data": {"channels": 1}, "seed": 7, "model": model_config})
+    settings = OmegaConf.to_container(config.model, resolve=True)
+    if preset == "afa":
+        settings["encoder"]["name"] = "mit_nano"
+    del settings["_target_"], settings["_convert_"]
+    model = WeaklySupervisedSegmentation(**settings).eval()
+    prediction = model.predict_step(patient(size=(48, 48)))
+    assert list(prediction["maps"]) == model.map_names
+    assert "refined" in model.map_names

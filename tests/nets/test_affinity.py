@@ -20,7 +20,8 @@ def test_gradients_reach_attention_and_projection():
     attention = torch.randn(1, 2, 4, 4, requires_grad=True)
     projection = nn.Conv2d(2, 1, 1)
     attention_affinity([attention], projection).sum().backward()
-    assert attention.grad.abs().min() > 0 and projection.weight.grad.abs().min() > 0
+    assert attention.grad.abs().min() > 0
+    assert projection.weight.grad.abs().min() > 0
     torch.testing.assert_close(projection.bias.grad, torch.tensor([16.0]))
 
 
@@ -32,7 +33,8 @@ def test_radius_window_counts(height, width, radius):
         return sum(abs(a - b) <= radius for a in range(n) for b in range(n))
 
     assert window.sum() == neighbours(height) * neighbours(width)
-    assert torch.equal(window, window.T) and window.diagonal().all()
+    assert torch.equal(window, window.T)
+    assert window.diagonal().all()
     inner = (height // 2) * width + width // 2
     if radius <= min(height // 2, width // 2, (height - 1) // 2, (width - 1) // 2):
         assert window[inner].sum() == (2 * radius + 1) ** 2
@@ -51,7 +53,8 @@ def test_affinity_label_truth_table():
 def test_affinity_labels_outside_the_radius_are_unknown():
     found = affinity_labels(torch.ones(1, 3, 4, dtype=torch.long), size=(3, 4), radius=1)[0]
     window = radius_window(3, 4, 1)
-    assert (found[window] == 1).all() and (found[~window] == 255).all()
+    assert (found[window] == 1).all()
+    assert (found[~window] == 255).all()
 
 
 def test_affinity_labels_shrink_by_nearest_neighbour():
@@ -91,7 +94,8 @@ def test_walk_does_not_leave_the_radius():
     evidence = torch.zeros(1, 1, 1, 9)
     evidence[..., 0] = 1
     walked = RandomWalk(radius=2)(evidence, torch.ones(1, 9, 9))
-    assert (walked.flatten()[:3] > 0).all() and torch.equal(walked.flatten()[3:], torch.zeros(6))
+    assert (walked.flatten()[:3] > 0).all()
+    assert torch.equal(walked.flatten()[3:], torch.zeros(6))
 
 
 def test_walk_keeps_float32_under_autocast():

@@ -6,6 +6,7 @@ from seewhy.errors import ConfigError
 from seewhy.nets.cam import MultiScaleCAM, View, min_max
 from seewhy.nets.heads import ClassificationHead
 
+
 class Blur:
     """A shift-equivariant network of one class: local logits are 2x average-pooled intensities."""
 
@@ -68,23 +69,34 @@ def test_a_known_view_is_not_computed_again(scales, flip):
     views = 2 if flip else 1
     assert sum(shape[0] for shape in plain.batches) == 2 * views * len(scales)
     assert sum(shape[0] for shape in network.batches) == 2 * views * len(scales) - 2
-    assert len(largest.attention) == 1 and len(largest.attention[0]) == 2
+    assert len(largest.attention) == 1
+    assert len(largest.attention[0]) == 2
 
 
 def test_views_keep_no_gradient():
     weight = torch.ones(1, requires_grad=True)
     local = View(torch.randn(1, 1, 8, 8) * weight)
     maps, largest = MultiScaleCAM(scales=[1, 2])(lambda x, _: View(x * weight), torch.randn(1, 1, 8, 8), first=local)
-    assert not maps.requires_grad and not largest.local.requires_grad
+    assert not maps.requires_grad
+    assert not largest.local.requires_grad
+
+
+def test_views_of_parts_join_to_the_whole():
+    whole = View(torch.randn(5, 1, 4, 4), [torch.randn(5, 2, 16, 16), torch.randn(5, 3, 16, 16)])
+    joined = View.join([whole[:2], whole[2:]])
+    assert torch.equal(joined.local, whole.local)
+    assert all(torch.equal(a, b) for a, b in zip(joined.attention, whole.attention, strict=True))
 
 
 def test_sigmoid_leaves_a_healthy_slice_dark_and_minmax_does_not():
     image = torch.cat([torch.full((1, 1, 16, 16), -6.0), torch.full((1, 1, 16, 16), 6.0)])
     image += 0.1 * torch.randn(image.shape)
     sigmoid, _ = MultiScaleCAM()(Blur(), image)
-    assert sigmoid[0].max() < 0.01 and sigmoid[1].min() > 0.99
+    assert sigmoid[0].max() < 0.01
+    assert sigmoid[1].min() > 0.99
     stretched = min_max(image)
-    assert stretched[0].min() == 0 and stretched[0].max() > 0.99
+    assert stretched[0].min() == 0
+    assert stretched[0].max() > 0.99
 
 
 def test_min_max_by_hand():

@@ -52,7 +52,8 @@ def test_an_edge_keeps_its_sides_apart():
     refined = PixelAdaptiveRefinement(downscale=1)(image, maps)
     left, right = refined[0, 0, :, :32], refined[0, 0, :, 32:]
     assert left.min() > 0.05
-    assert right.max() < 0.02 and right.max() < left.min() / 3
+    assert right.max() < 0.02
+    assert right.max() < left.min() / 3
 
 
 def test_gain_and_offset_of_intensities_do_not_matter():
@@ -65,7 +66,8 @@ def test_channels_are_refined_independently_and_batches_too():
     image, maps = torch.randn(3, 2, 33, 47), torch.rand(3, 2, 33, 47)
     par = PixelAdaptiveRefinement()
     together = par(image, maps)
-    assert together.shape == (3, 2, 16, 23) and par.size(image) == (16, 23)
+    assert together.shape == (3, 2, 16, 23)
+    assert par.size(image) == (16, 23)
     for b in range(3):
         for k in range(2):
             alone = par(image[b : b + 1], maps[b : b + 1, k : k + 1])

@@ -52,7 +52,8 @@ def test_walk_with_full_affinity_makes_one_label_of_an_image():
     labels = PseudoLabels(walk=RandomWalk(radius=4))(
         cam, cam, torch.ones(1, 1, dtype=torch.bool), walks=walks, routes=["cam", "walk"]
     )
-    assert labels["walk"].unique().numel() == 1 and labels["cam"].unique().numel() > 1
+    assert labels["walk"].unique().numel() == 1
+    assert labels["cam"].unique().numel() > 1
 
 
 def test_soft_map_is_above_one_half_where_the_class_beats_the_background():
@@ -61,10 +62,14 @@ def test_soft_map_is_above_one_half_where_the_class_beats_the_background():
     walks = Walks(torch.eye(16).expand(2, 16, 16), (4, 4))
     maker = PseudoLabels(refine=PixelAdaptiveRefinement(), walk=RandomWalk())
     soft = maker.soft(image, cam, torch.tensor([[True], [False]]), walks)
-    assert soft.shape == cam.shape and soft.min() >= 0 and soft.max() <= 1
+    assert soft.shape == cam.shape
+    assert soft.min() >= 0
+    assert soft.max() <= 1
     assert torch.equal(soft[1], torch.zeros(1, 32, 32))
     shares = maker.walk(class_shares(plain.resize(cam, (4, 4)), torch.tensor([[True], [False]]), 0.45), walks.affinity)
-    refined = plain.resize(plain.refine(plain.resize(image[:1], (16, 16)), plain.resize(shares[:1], (16, 16))), (32, 32))
+    refined = plain.resize(
+        plain.refine(plain.resize(image[:1], (16, 16)), plain.resize(shares[:1], (16, 16))), (32, 32)
+    )
     assert torch.equal(soft[0, 0] > 0.5, refined[0, 1] > refined[0, 0])
 
 
@@ -113,4 +118,5 @@ def test_labels_are_those_of_the_straightforward_version(size, normalize, classe
     for route, labels in expected.items():
         # Sums in another order may turn a pixel that lies on a threshold to within rounding.
         assert (found[route] != labels).float().mean() < 1e-3, route
-    assert 255 in expected["cam"] and 0 in expected["cam"]
+    assert 255 in expected["cam"]
+    assert 0 in expected["cam"]

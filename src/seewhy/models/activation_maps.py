@@ -25,6 +25,8 @@ from seewhy.types import Attention, ImageBatch, MapBatch, ScoreBatch
 __all__ = ["ActivationMapModule", "check_map"]
 
 
+PIECE = 4 * 288 * 288
+"""Pixels of the views that a CPU takes at once: more of them leave its caches, and take a fifth longer each."""
 CARRIED = ("id", "patient", "index", "source", "label")
 """Keys of a batch that its prediction keeps."""
 
@@ -186,8 +188,11 @@ class ActivationMapModule(BaseModule):
 
     def _multi_scale(self, image: Tensor, *, first: View, attention: bool) -> tuple[Tensor, View]:
         def encode(views: Tensor, with_attention: bool) -> View:
-            features = self.encoder(views, attention=with_attention)
-            return View(self.classifier.activation_map(features.maps[-1]), features.attention)
+            seen = []
+            for piece in _pieces(views):
+                features = self.encoder(piece, attention=with_attention)
+                seen.append(View(self.classifier.activation_map(features.maps[-1]), features.attention))
+            return View.join(seen)
 
         with _evaluating(self.encoder):
             return self.cam(encode, image, first=first, attention=attention)
@@ -196,6 +201,13 @@ class ActivationMapModule(BaseModule):
         """Affinities between the tokens of a view."""
         height, width = view.local.shape[-2:]
         return Walks(attention_affinity(view.attention, self.attn_proj).sigmoid(), (height, width))
+
+
+def _pieces(views: Tensor) -> Sequence[Tensor]:
+    """All views at once, or on a CPU as many as it is fastest with."""
+    if views.device.type != "cpu":
+        return [views]
+    return views.split(max(1, PIECE // (views.shape[-2] * views.shape[-1])))
 
 
 @contextmanager

@@ -33,6 +33,14 @@ class View:
         """The same of some samples only."""
         return View(self.local[samples], [layer[samples] for layer in self.attention])
 
+    @staticmethod
+    def join(views: Sequence[View]) -> View:
+        """Views of parts of a batch as one."""
+        if len(views) == 1:
+            return views[0]
+        layers = zip(*(view.attention for view in views), strict=True)
+        return View(torch.cat([view.local for view in views]), [torch.cat(layer) for layer in layers])
+
     def detach(self) -> View:
         """The same, cut off from the gradient."""
         return View(self.local.detach(), [layer.detach() for layer in self.attention])

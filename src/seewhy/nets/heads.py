@@ -145,36 +145,39 @@ class SegFormerHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Logits [B, num_classes, h, w] at the size of the finest map, from maps fine to coarse."""
-        size = maps[0].shape[-2:]
-        projected = [
-            F.interpolate(self.get_submodule(f"linear_c{number}")(x), size=size, mode="bilinear", align_corners=False)
-            for number, x in enumerate(maps, start=1)
-        ]
-        # Coarse first: the order of channels that published weights of `linear_fuse` expect.
-        fused = self.linear_fuse(torch.cat(projected[::-1], dim=1))
-        return self.linear_pred(self.dropout(fused))
+        # Projection and fusion are linear with nothing in between, so their matrices are multiplied first, and a
+        # 1 x 1 convolution commutes with bilinear upsampling, so each level is fused at its own size: the numbers
+        # of the paper's order (a test) for an eighth of its products.
+        parts = self.linear_fuse.conv.weight.flatten(1).chunk(self.levels, dim=1)[::-1]  # published order: coarse first
+        by_size: dict[tuple[int, ...], Tensor] = {}
+        for number, (x, part) in enumerate(zip(maps, parts, strict=True), start=1):
+            proj = self.get_submodule(f"linear_c{number}").proj
+            level = F.conv2d(x, (part @ proj.weight)[..., None, None], part @ proj.bias)
+            size = tuple(x.shape[-2:])
+            by_size[size] = by_size[size] + level if size in by_size else level
+        finest = tuple(maps[0].shape[-2:])
+        fused = sum(
+            (
+                level if size == finest else F.interpolate(level, size=finest, mode="bilinear", align_corners=False)
+                for size, level in by_size.items()
+            ),
+            start=maps[0].new_zeros(()),
+        )
+        return self.linear_pred(self.dropout(F.relu(self.linear_fuse.bn(fused))))
 
 
 class Projection(nn.Module):
-    """One linear layer on the channels of a map."""
+    """One linear layer on the channels of a map; holds weights under the published name."""
 
     def __init__(self, in_channels: int, dim: int) -> None:
         super().__init__()
         self.proj = nn.Linear(in_channels, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [B, C, h, w] to [B, dim, h, w]."""
-        return self.proj(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[-2:])
-
 
 class Fusion(nn.Module):
-    """1 x 1 convolution, batch normalisation, ReLU (Lightning makes it SyncBN where the trainer says so)."""
+    """1 x 1 convolution and batch normalisation, under the published names (Lightning makes the latter SyncBN)."""
 
     def __init__(self, in_channels: int, dim: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, dim, 1, bias=False)
         self.bn = nn.BatchNorm2d(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [B, C, h, w] to [B, dim, h, w]."""
-        return F.relu(self.bn(self.conv(x)))

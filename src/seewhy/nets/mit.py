@@ -219,7 +219,7 @@ class DepthwiseConv(nn.Module):
 
 
 def _as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    return tokens.transpose(1, 2).unflatten(2, size).contiguous()
+    return tokens.transpose(1, 2).unflatten(2, size)
 
 
 def _ramp(last: float, count: int) -> list[float]:

@@ -24,7 +24,7 @@ def write_tumour_phantom(
     """Write a phantom data set `BRATS_<id>_<slice>_<label>.npy`; nothing happens if it is there already.
 
     Every slice has a bright rim, vessels and a pair of bright sharp-edged organs, a bias field and Rician
-    noise; a slice of label 1 has besides a soft-edged, mottled blob that is darker than those. Thresholds and
+    noise; a slice of label 1 has besides a soft-edged, mottled blob about as bright as those. Thresholds and
     the position in the image therefore tell little, the look of the structures tells all. One patient in
     seven is healthy.
 

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
@@ -120,5 +121,7 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
     logging.getLogger("lightning.pytorch").handlers.clear()
     if config.get("trainer") is None:
         raise ConfigError("trainer is not chosen, e.g. trainer=default")
+    if not config.trainer.get("enable_progress_bar", True):  # Lightning would refuse the bars of `callbacks`
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     trainer: Trainer = build(config.trainer, "trainer", callbacks=callbacks, logger=loggers or False)
     return trainer

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from seewhy.nets.regions import refine_regions
+
+SHAPE = (12, 64, 64)
+
+
+def ball(centre: tuple[float, float, float], radius: float) -> Tensor:
+    """A ball whose slices are twice as thick as pixels are wide."""
+    z, y, x = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    distance = np.sqrt((2 * (z - centre[0])) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
+    return torch.from_numpy(distance < radius)
+
+
+def noise(seed: int = 0) -> Tensor:
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def blurred(mask: Tensor, sigma: float = 4.0) -> Tensor:
+    soft = ndimage.gaussian_filter(mask.float().numpy(), (sigma / 2, sigma, sigma))
+    return torch.from_numpy(soft / soft.max())
+
+
+def dice(a: Tensor, b: Tensor) -> float:
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+BODY = ball((5.5, 31.5, 31.5), 30)
+LESION = ball((5, 26, 38), 9) & BODY
+
+
+def regions(image: Tensor, evidence: Tensor, body: Tensor = BODY, **options: object) -> Tensor:
+    return refine_regions(image, evidence, body, **options) > 0.5  # type: ignore[arg-type]
+
+
+def test_evidence_comes_back_where_intensities_tell_nothing() -> None:
+    for image in (noise(), torch.zeros(SHAPE)):
+        assert dice(regions(image, LESION.float()), LESION) > 0.95
+
+
+def test_constant_image_decides_by_evidence_at_the_level_exactly() -> None:
+    evidence = blurred(LESION)
+    options = {"coupling": 0.0, "evidence_sigma": (0.0, 0.0, 0.0)}
+    found = regions(torch.zeros(SHAPE), evidence, **options)
+    inside = torch.sort(evidence[BODY]).values
+    peak = inside[-max(10, len(inside) // 5000) :].mean()
+    torch.testing.assert_close(found, BODY & (evidence > 0.5 * peak))
+
+
+def test_intensities_sharpen_blurred_evidence() -> None:
+    evidence = blurred(LESION, 6.0)
+    image = LESION.float() + 0.1 * noise()
+    found = regions(image, evidence)
+    coarse = (evidence > 0.5) & BODY
+    assert dice(found, LESION) > 0.97
+    assert dice(found, LESION) > dice(coarse, LESION) + 0.05
+
+
+@pytest.mark.parametrize("gain", [4.0, 0.125, -1.0, -8.0])
+def test_affine_change_of_intensities_changes_nothing(gain: float) -> None:
+    """Dark lesions are found as bright ones are: the sign of the contrast is learned."""
+    image, evidence = LESION.float() + 0.3 * noise(), blurred(LESION)
+    expected = refine_regions(image, evidence, BODY)
+    found = refine_regions(gain * image + 2.0, evidence, BODY)
+    assert ((found > 0.5) == (expected > 0.5)).float().mean() > 0.9995
+    assert dice(found > 0.5, LESION) > 0.95
+
+
+def test_distractor_of_the_lesions_intensity_falls() -> None:
+    distractor = ball((5, 40, 20), 7)
+    image = (LESION | distractor).float() + 0.1 * noise()
+    found = regions(image, blurred(LESION))
+    assert not (found & distractor).any()
+    assert dice(found, LESION) > 0.97
+
+
+def test_region_without_enough_evidence_falls_but_never_the_only_one() -> None:
+    weak = ball((5, 40, 20), 7)
+    image = (LESION | weak).float() + 0.05 * noise()
+    both = torch.maximum(blurred(LESION), 0.3 * blurred(weak))
+    assert not (regions(image, both) & weak).any()
+    assert dice(regions(image, 0.3 * blurred(LESION)), LESION) > 0.9
+
+
+def test_evidence_on_a_part_reaches_the_whole_region() -> None:
+    """A classifier that looks at half of the lesion still gives all of it, where it looks the same."""
+    half = LESION.clone()
+    half[:, :, :38] = False
+    found = regions(LESION.float() + 0.1 * noise(), blurred(half, 5.0), level=0.3)
+    assert dice(found, LESION) > 0.9 > dice(half, LESION)
+
+
+def test_no_evidence_or_no_body_gives_nothing() -> None:
+    image = LESION.float()
+    assert not refine_regions(image, torch.zeros(SHAPE), BODY).any()
+    assert not refine_regions(image, 0.05 * blurred(LESION), BODY).any()
+    assert not refine_regions(image, LESION.float(), torch.zeros_like(BODY)).any()
+    assert regions(image, 0.05 * blurred(LESION), floor=0.02).any()
+
+
+def test_nothing_outside_the_body_is_read_or_chosen() -> None:
+    evidence, image = blurred(LESION), LESION.float() + 0.1 * noise()
+    body = BODY & (torch.arange(64) < 40)
+    found = refine_regions(image, evidence, body)
+    assert not found[~body].any()
+    outside = torch.where(body, image, 1e4), torch.where(body, evidence, 1.0)
+    torch.testing.assert_close(refine_regions(*outside, body), found, rtol=0, atol=0)
+
+
+def test_hole_within_the_region_is_filled() -> None:
+    core = ball((5, 26, 38), 3)
+    image = (LESION & ~core).float() + 0.05 * noise()
+    evidence = torch.where(core, 0.2, blurred(LESION))
+    assert regions(image, evidence)[core].all()
+
+
+def test_result_is_float_in_range_and_the_same_twice() -> None:
+    image, evidence = LESION.float() + 0.5 * noise(), blurred(LESION)
+    kept = evidence.clone()
+    first = refine_regions(image.double(), evidence, BODY, iterations=2)
+    assert first.dtype == torch.float32
+    assert first.device == evidence.device
+    assert 0 <= first.min() <= first.max() <= 1
+    torch.testing.assert_close(first, refine_regions(image.double(), evidence, BODY, iterations=2), rtol=0, atol=0)
+    torch.testing.assert_close(evidence, kept, rtol=0, atol=0)
+
+
+def test_second_iteration_recovers_from_seeds_that_are_too_few() -> None:
+    image, evidence = LESION.float() + 0.4 * noise(), blurred(LESION, 5.0)
+    one = regions(image, evidence, level=0.8)
+    two = regions(image, evidence, level=0.8, iterations=2)
+    assert dice(two, LESION) >= dice(one, LESION)
+
+
+def test_wrong_shapes_and_iterations_are_named() -> None:
+    with pytest.raises(ValueError, match=r"\[12, 64, 64\].*\[12, 64, 32\]"):
+        refine_regions(noise(), noise()[..., :32], BODY)
+    with pytest.raises(ValueError, match="iterations=0"):
+        refine_regions(noise(), noise(), BODY, iterations=0)
