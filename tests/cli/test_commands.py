@@ -36,7 +36,8 @@ def test_help_and_config_leave_torch_alone(repository, script, words):
 
 
 def test_module_help_lists_the_commands(repository):
-    done = command(repository, "-c", "import sys; sys.path.insert(0, 'src'); import seewhy.cli.main as m; m.main(['--help'])")
+    code = "import sys; sys.path.insert(0, 'src'); import seewhy.cli.main as m; m.main(['--help'])"
+    done = command(repository, "-c", code)
     for name in ("train", "predict", "explain", "prepare", "check", "import"):
         assert name in done.stdout
 

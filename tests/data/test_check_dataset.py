@@ -6,12 +6,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from seewhy.data.brats import BraTSDataModule
 from seewhy.data.check import check_dataset
-from seewhy.data.check.dataset import BRATS, PLAIN
 from seewhy.data.check.scan import plane_shape
-from seewhy.data.lasc import LASCDataModule
-from seewhy.data.slices import Naming
+from seewhy.data.naming import Naming
 from seewhy.errors import ConfigError
 
 COLUMNS = ["file", "patient", "slice", "label", "area"]
@@ -351,11 +348,6 @@ def test_missing_and_empty_folders_and_strange_files(data, tmp_path):
     (data / "imageSlice" / "notes.txt").unlink()
     (data / "dataset.json").write_text("[1]")
     only(check_dataset(data), "error", "description")
-
-
-def test_names_mean_what_they_mean_in_training():
-    assert BRATS.pattern == BraTSDataModule.naming.pattern
-    assert PLAIN.pattern == LASCDataModule.naming.pattern
 
 
 def test_memory_does_not_grow_with_the_data(tmp_path):

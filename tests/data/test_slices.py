@@ -7,7 +7,8 @@ import pytest
 
 from seewhy.data.brats import BraTSDataModule
 from seewhy.data.lasc import LASCDataModule
-from seewhy.data.slices import Naming, list_slices, natural_key
+from seewhy.data.naming import Naming
+from seewhy.data.slices import list_slices
 from seewhy.errors import ConfigError, DataError
 
 BRATS, LASC = BraTSDataModule.naming, LASCDataModule.naming
@@ -133,8 +134,3 @@ def test_pattern_is_checked():
         Naming("(", "x")
     with pytest.raises(ConfigError, match=r"lacks the group\(s\) label"):
         Naming(r"(?P<patient>.+)\.npy", "x")
-
-
-def test_natural_key():
-    names = ["b1", "a10", "a9", "10", "9", "a"]
-    assert sorted(names, key=natural_key) == ["9", "10", "a", "a9", "a10", "b1"]

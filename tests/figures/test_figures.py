@@ -43,6 +43,7 @@ def test_panel_has_a_row_per_case_a_column_per_map_and_says_what_it_shows():
     assert "brats · phantom data" in found
     for text in ("image", "truth", "CAM", "refined", "BRATS_002_10", "p = 0.93 · lesion", "Dice 0.62", "100 px"):
         assert text in found
+    assert "cyan: annotation   white: map above 0.5" in found
 
 
 def test_panel_without_masks_has_no_truth_and_with_a_missing_map_an_empty_cell():
@@ -57,6 +58,12 @@ def test_panel_crops_the_air_and_never_the_lesion():
     shapes = [panel([c]).axes[0].images[0].get_array().shape[:2] for c in (case(), far)]
     assert shapes[0] == (44, 36)
     assert shapes[1] == (52, 42)
+
+
+def test_panel_crops_air_that_is_brighter_than_the_darkest_tissue():
+    dark = case()
+    dark.image[30, 20] = -5
+    assert panel([dark]).axes[0].images[0].get_array().shape[:2] == (44, 36)
 
 
 def test_panel_needs_a_case():

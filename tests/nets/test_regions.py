@@ -8,7 +8,7 @@ from torch import Tensor
 
 from seewhy.nets.regions import refine_regions
 
-SHAPE = (12, 64, 64)
+SHAPE = (24, 112, 112)
 
 
 def ball(centre: tuple[float, float, float], radius: float) -> Tensor:
@@ -31,8 +31,8 @@ def dice(a: Tensor, b: Tensor) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-BODY = ball((5.5, 31.5, 31.5), 30)
-LESION = ball((5, 26, 38), 9) & BODY
+BODY = ball((11.5, 55.5, 55.5), 52)
+LESION = ball((11, 45, 65), 16)
 
 
 def regions(image: Tensor, evidence: Tensor, body: Tensor = BODY, **options: object) -> Tensor:
@@ -41,7 +41,8 @@ def regions(image: Tensor, evidence: Tensor, body: Tensor = BODY, **options: obj
 
 def test_evidence_comes_back_where_intensities_tell_nothing() -> None:
     for image in (noise(), torch.zeros(SHAPE)):
-        assert dice(regions(image, LESION.float()), LESION) > 0.95
+        assert dice(regions(image, LESION.float(), evidence_sigma=(0.0, 0.0, 0.0)), LESION) > 0.99
+        assert dice(regions(image, LESION.float()), LESION) > 0.85  # smoothing shrinks a ball at half its height
 
 
 def test_constant_image_decides_by_evidence_at_the_level_exactly() -> None:
@@ -73,7 +74,7 @@ def test_affine_change_of_intensities_changes_nothing(gain: float) -> None:
 
 
 def test_distractor_of_the_lesions_intensity_falls() -> None:
-    distractor = ball((5, 40, 20), 7)
+    distractor = ball((11, 80, 35), 12)
     image = (LESION | distractor).float() + 0.1 * noise()
     found = regions(image, blurred(LESION))
     assert not (found & distractor).any()
@@ -81,7 +82,7 @@ def test_distractor_of_the_lesions_intensity_falls() -> None:
 
 
 def test_region_without_enough_evidence_falls_but_never_the_only_one() -> None:
-    weak = ball((5, 40, 20), 7)
+    weak = ball((11, 80, 35), 12)
     image = (LESION | weak).float() + 0.05 * noise()
     both = torch.maximum(blurred(LESION), 0.3 * blurred(weak))
     assert not (regions(image, both) & weak).any()
@@ -91,7 +92,7 @@ def test_region_without_enough_evidence_falls_but_never_the_only_one() -> None:
 def test_evidence_on_a_part_reaches_the_whole_region() -> None:
     """A classifier that looks at half of the lesion still gives all of it, where it looks the same."""
     half = LESION.clone()
-    half[:, :, :38] = False
+    half[:, :, :65] = False
     found = regions(LESION.float() + 0.1 * noise(), blurred(half, 5.0), level=0.3)
     assert dice(found, LESION) > 0.9 > dice(half, LESION)
 
@@ -106,7 +107,7 @@ def test_no_evidence_or_no_body_gives_nothing() -> None:
 
 def test_nothing_outside_the_body_is_read_or_chosen() -> None:
     evidence, image = blurred(LESION), LESION.float() + 0.1 * noise()
-    body = BODY & (torch.arange(64) < 40)
+    body = BODY & (torch.arange(112) < 70)
     found = refine_regions(image, evidence, body)
     assert not found[~body].any()
     outside = torch.where(body, image, 1e4), torch.where(body, evidence, 1.0)
@@ -114,7 +115,7 @@ def test_nothing_outside_the_body_is_read_or_chosen() -> None:
 
 
 def test_hole_within_the_region_is_filled() -> None:
-    core = ball((5, 26, 38), 3)
+    core = ball((11, 45, 65), 5)
     image = (LESION & ~core).float() + 0.05 * noise()
     evidence = torch.where(core, 0.2, blurred(LESION))
     assert regions(image, evidence)[core].all()
@@ -132,14 +133,16 @@ def test_result_is_float_in_range_and_the_same_twice() -> None:
 
 
 def test_second_iteration_recovers_from_seeds_that_are_too_few() -> None:
-    image, evidence = LESION.float() + 0.4 * noise(), blurred(LESION, 5.0)
-    one = regions(image, evidence, level=0.8)
-    two = regions(image, evidence, level=0.8, iterations=2)
-    assert dice(two, LESION) >= dice(one, LESION)
+    half = LESION.clone()
+    half[:, :, :65] = False
+    image, evidence = LESION.float() + 0.6 * noise(), blurred(half, 8.0)
+    one = regions(image, evidence, level=0.9)
+    two = regions(image, evidence, level=0.9, iterations=2)
+    assert dice(two, LESION) > dice(one, LESION) + 0.04
 
 
 def test_wrong_shapes_and_iterations_are_named() -> None:
-    with pytest.raises(ValueError, match=r"\[12, 64, 64\].*\[12, 64, 32\]"):
-        refine_regions(noise(), noise()[..., :32], BODY)
+    with pytest.raises(ValueError, match=r"\[24, 112, 112\].*\[24, 112, 56\]"):
+        refine_regions(noise(), noise()[..., :56], BODY)
     with pytest.raises(ValueError, match="iterations=0"):
         refine_regions(noise(), noise(), BODY, iterations=0)

@@ -22,7 +22,7 @@ def test_all_unknown_keys_are_named_with_the_nearest():
 
 
 def test_a_node_without_target_is_refused():
-    with pytest.raises(ConfigError, match="callbacks.half has no _target_"):
+    with pytest.raises(ConfigError, match=r"callbacks\.half has no _target_"):
         build_callbacks(OmegaConf.create({"half": {"patience": 3}}))
 
 
@@ -44,5 +44,5 @@ def test_an_unchosen_group_says_what_to_do():
 
 def test_a_value_the_class_refuses_is_one_line():
     node = OmegaConf.create({"_target_": "lightning.pytorch.Trainer", "precision": "33"})
-    with pytest.raises(ConfigError, match="trainer: .*33"):
+    with pytest.raises(ConfigError, match=r"trainer: .*33"):
         build(node, "trainer")

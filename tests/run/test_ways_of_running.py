@@ -1,68 +1,13 @@
-"""Every way of running a training, as a user would: one process, several, resumed, swept, logged."""
-
-import csv
-import json
-import os
-import subprocess
-import sys
+"""A training in one process, as a user starts it: what it leaves, resumed, logged, with debug presets."""
 
 import numpy as np
 import pytest
+import torch
 
-TINY = [
-    "experiment=demo/brats",
-    "phantom.patients=8",
-    "phantom.slices=4",
-    "phantom.size=48",
-    "trainer.max_epochs=3",
-    "data.batches_per_epoch=3",
-    "data.batch_size=4",
-    "callbacks.maps.max_samples=4",
-    "trainer.enable_progress_bar=false",
-    "trainer.enable_model_summary=false",
-]
+from seewhy.errors import ConfigError
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A folder to run in, with one phantom for all runs of this file."""
-    return tmp_path_factory.mktemp("home")
-
-
-def run(repository, home, script, *words, expect=0):
-    support = str(repository / "tests" / "support")
-    environment = {**os.environ, "PYTHONPATH": support, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
-    environment.pop("HYDRA_FULL_ERROR", None)
-    done = subprocess.run(
-        [sys.executable, str(repository / script), *words],
-        cwd=home,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done
-
-
-@pytest.fixture(scope="module")
-def single(repository, home):
-    """An uninterrupted run in one process, logged to W&B offline."""
-    folder = home / "single"
-    run(repository, home, "train.py", *TINY, "logger=wandb", f"hydra.run.dir={folder}")
-    return folder
-
-
-def read_metrics(folder):
-    with (folder / "metrics.csv").open() as file:
-        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
-
-
-def results(folder):
-    return json.loads((folder / "results.json").read_text())
-
-
-def test_a_run_leaves_everything_it_promises(single):
+def test_a_run_leaves_everything_it_promises(single, record):
     for name in ("config.yaml", "split.json", "metrics.csv", "results.json", "patients.csv", "report.html"):
         assert (single / name).stat().st_size > 0, name
     assert {path.name for path in (single / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
@@ -75,125 +20,95 @@ def test_a_run_leaves_everything_it_promises(single):
     assert array.dtype == np.float32
     assert array.ndim == 3
     assert 0 <= array.min() <= array.max() <= 1
-    assert results(single)["phantom"] is True
+    assert record.results(single)["phantom"] is True
+    assert not list(single.rglob(".tmp-*"))
+
+
+def test_no_line_is_logged_twice_and_nothing_is_advertised(single):
+    lines = (single / "train.log").read_text().splitlines()
+    said = [line.split(" ", 1)[1] for line in lines if " " in line]
+    assert len(said) == len(set(said))
+    assert not any("litlogger" in line for line in said)
 
 
 def test_wandb_offline_wrote_metrics_and_pictures(single):
-    [record] = single.glob("wandb/offline-run-*/run-*.wandb")
-    content = record.read_bytes()
+    [run] = single.glob("wandb/offline-run-*/run-*.wandb")
+    content = run.read_bytes()
     for name in (b"val/auroc", b"test/refined/dice", b"val/panel"):
         assert name in content, name
     assert list(single.glob("wandb/offline-run-*/files/media/images/**/*.png"))
 
 
-def test_a_killed_run_continues_to_the_same_metrics(repository, home, single):
-    folder = home / "killed"
-    words = [*TINY, f"hydra.run.dir={folder}"]
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_killed_run_continues_to_the_same_metrics(command, home, single, tiny, record, workers):
+    folder = home / f"killed_{workers}"
+    words = [*tiny, f"data.num_workers={workers}", f"hydra.run.dir={folder}"]
     killer = ["+callbacks.spy._target_=spies.Killer", "+callbacks.spy.epoch=2", "+callbacks.spy.batch=1"]
-    run(repository, home, "train.py", *words, *killer, expect=-9)
+    command("train.py", *words, *killer, expect=-9)
     assert not (folder / "results.json").exists()
-    refused = run(repository, home, "train.py", *words, expect=1)
+    refused = command("train.py", *words, expect=1)
     assert "already holds a run; add ckpt_path=last" in refused.stderr
-    run(repository, home, "train.py", *words, "ckpt_path=last")
-    assert results(folder)["metrics"] == results(single)["metrics"]
-    assert read_metrics(folder) == read_metrics(single)
+    command("train.py", *words, "ckpt_path=last")
+    assert record.results(folder)["metrics"] == record.results(single)["metrics"]
+    assert record.metrics(folder) == record.metrics(single)
 
 
-def test_two_processes_make_one_run_with_complete_maps(repository, home, single):
-    folder = home / "ddp"
-    run(
-        repository,
-        home,
-        "train.py",
-        *TINY,
-        "trainer=ddp_cpu",
-        "trainer.devices=2",
-        "callbacks.maps.max_samples=0",
-        "+callbacks.spy._target_=spies.RankWitness",
-        f"+callbacks.spy.folder={folder}",
-        f"hydra.run.dir={folder}",
-    )
-    assert [path.name for path in sorted(folder.glob("witness_*.json"))] == ["witness_0.json", "witness_1.json"]
-    with (folder / "patients.csv").open() as file:
-        scored = {row["patient"] for row in csv.DictReader(file)}
-    split = json.loads((folder / "split.json").read_text())
-    assert scored == set(split["test"])
-    assert len(list((folder / "cam_npy").glob("*.json"))) == 4 * len(split["test"])
-    assert split == json.loads((single / "split.json").read_text())
-    assert set(results(folder)["metrics"]) == set(results(single)["metrics"])
+def test_tensorboard_holds_scalars_and_pictures(train_here, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train_here(tmp_path, "logger=tensorboard", "trainer.max_epochs=2")
+    scalars, pictures = {}, {}
+    for file in (tmp_path / "tensorboard").glob("events.*"):
+        events = EventAccumulator(str(file))
+        events.Reload()
+        scalars |= {name: len(events.Scalars(name)) for name in events.Tags()["scalars"]}
+        pictures |= {name: events.Images(name) for name in events.Tags()["images"]}
+    assert scalars["val/auroc"] == 2
+    assert scalars["test/refined/dice"] == 1
+    assert [image.step for image in pictures["val/panel"]] == [3, 6]
+    assert all(image.height > 40 and image.width > 80 for image in pictures["val/panel"])
 
 
-def test_ddp_scores_the_same_checkpoint_as_one_process(repository, home, single):
-    """The metrics of two processes are those of one: the same weights, tested both ways."""
-    folder = home / "ddp_same"
-    words = [*TINY, "trainer.max_epochs=3", "ckpt_path=" + str(single / "checkpoints" / "last.ckpt")]
-    run(repository, home, "train.py", *words, f"hydra.run.dir={folder}_1")
-    run(repository, home, "train.py", *words, "trainer=ddp_cpu", "trainer.devices=2", f"hydra.run.dir={folder}_2")
-    one, two = results(home / "ddp_same_1")["metrics"], results(home / "ddp_same_2")["metrics"]
-    tested = [name for name in one if name.startswith("test/")]
-    assert tested
-    for name in tested:
-        assert two[name] == pytest.approx(one[name], abs=1e-4), name
+def test_csv_alone_draws_no_panel(train_here, tmp_path, monkeypatch):
+    def drawn(*_args, **_kwargs):
+        pytest.fail("a panel was drawn though no logger shows pictures")
+
+    monkeypatch.setattr("seewhy.callbacks.panels._strip", drawn)
+    train_here(tmp_path, "trainer.max_epochs=1")
+    assert (tmp_path / "results.json").is_file()
 
 
-def test_a_sweep_ends_with_one_table(repository, home):
-    folder = home / "sweep"
-    words = ["-m", *TINY, "trainer.max_epochs=1", "test=true", "seed=1,2", f"hydra.sweep.dir={folder}"]
-    done = run(repository, home, "train.py", *words, "model.optimizer.lr=1e-3,1e-4")
-    with (folder / "sweep.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["seed"], row["model.optimizer.lr"]) for row in rows] == [
-        ("1", "1e-3"),
-        ("1", "1e-4"),
-        ("2", "1e-3"),
-        ("2", "1e-4"),
-    ]
-    assert all(row["test/refined/dice"] for row in rows)
-    assert "4 members" in done.stdout
+def test_without_validation_patients_the_last_checkpoint_is_the_best(train_here, tmp_path, record):
+    train_here(tmp_path, "data.fractions=[0.75,0,0.25]", "trainer.max_epochs=1")
+    best, last = (torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    assert record.split(tmp_path)["val"] == []
+    assert all(torch.equal(best["state_dict"][name], last["state_dict"][name]) for name in last["state_dict"])
+    metrics = record.results(tmp_path)["metrics"]
+    assert not any(name.startswith("val/") for name in metrics)
+    assert "test/refined/dice" in metrics
 
 
-def test_each_rank_of_a_swept_ddp_run_sees_its_members_values(repository, home):
-    """With a random sampler Lightning's own launcher silently trains each rank with other values."""
-    pytest.importorskip("optuna")
-    folder = home / "optuna"
-    run(
-        repository,
-        home,
-        "train.py",
-        "-m",
-        *TINY,
-        "trainer.max_epochs=1",
-        "hparams_search=optuna",
-        "hydra.sweeper.n_trials=2",
-        "trainer=ddp_cpu",
-        "trainer.devices=2",
-        "+callbacks.spy._target_=spies.RankWitness",
-        "+callbacks.spy.folder=${paths.output_dir}",
-        f"hydra.sweep.dir={folder}",
-    )
-    with (folder / "sweep.csv").open() as file:
-        rows = {row["member"]: row for row in csv.DictReader(file)}
-    assert set(rows) == {"0", "1"}
-    rates = []
-    for member, row in rows.items():
-        witnesses = [json.loads(path.read_text()) for path in sorted((folder / member).glob("witness_*.json"))]
-        assert [witness["rank"] for witness in witnesses] == [0, 1]
-        assert {witness["lr"] for witness in witnesses} == {float(row["model.optimizer.lr"])}
-        rates.append(witnesses[0]["lr"])
-    assert rates[0] != rates[1]
-    assert (folder / "optimization_results.yaml").is_file()
+@pytest.mark.parametrize("preset", ["default", "overfit", "limit", "profiler"])
+def test_debug_presets(train_here, tmp_path, record, preset):
+    train_here(tmp_path, f"debug={preset}", *([] if preset == "default" else ["trainer.max_epochs=1"]))
+    assert "test/auroc" in record.results(tmp_path)["metrics"]
+    assert (tmp_path / "checkpoints").exists() == (preset != "default")  # fast_dev_run saves none
 
 
-def test_predict_and_explain_start_from_the_run(repository, home, single):
-    run(repository, home, "predict.py", f"run={single}", "data.predict_on=val", "callbacks.predictions.npz=true")
-    with (single / "predictions" / "predictions.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    split = json.loads((single / "split.json").read_text())
-    assert {row["patient"] for row in rows} == set(split["val"])
-    assert len(list((single / "predictions").glob("*.npz"))) == len(split["val"])
-    before = {path: path.read_bytes() for path in (single / "cam_npy").iterdir()}
-    run(repository, home, "explain.py", f"run={single}", "explain.max_samples=4", "model.cam.scales=[1.0,0.5,1.5]")
-    again = {path: path.read_bytes() for path in (single / "cam_npy").iterdir()}
-    assert again == before
-    refused = run(repository, home, "explain.py", f"run={single}", "explain.max_sample=4", expect=1)
-    assert "explain.max_sample' does not exist; nearest: 'explain.max_samples'" in refused.stderr
+def test_a_run_that_is_complete_can_only_be_tested_again(train_here, tmp_path, record):
+    train_here(tmp_path)
+    first = record.results(tmp_path)["metrics"]
+    train_here(tmp_path, "ckpt_path=last")
+    again = record.results(tmp_path)["metrics"]
+    tested = {name: value for name, value in first.items() if name.startswith("test/")}
+    assert {name: again[name] for name in tested} == tested
+
+
+def test_an_objective_that_is_not_measured_names_those_that_are(train_here, tmp_path):
+    with pytest.raises(ConfigError, match=r"objective='test/dicee' was not measured; .*test/refined/dice"):
+        train_here(tmp_path, "objective=test/dicee", "trainer.max_epochs=1")
+
+
+def test_the_objective_is_given_back(train_here, tmp_path, record):
+    value = train_here(tmp_path, "objective=test/refined/dice", "trainer.max_epochs=1")
+    assert value == record.results(tmp_path)["objective"] == record.results(tmp_path)["metrics"]["test/refined/dice"]

@@ -13,8 +13,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
+from seewhy.callbacks.sample import shown
 from seewhy.errors import ConfigError, nearest
 from seewhy.io.atomic import atomic_path
+from seewhy.io.digest import file_sha256
 
 __all__ = ["WriteMaps"]
 
@@ -22,7 +24,7 @@ __all__ = ["WriteMaps"]
 class WriteMaps(Callback):
     """Writes what the model looked at, from the very predictions that are scored.
 
-    Files, for each sample: `attention_maps/<id>_<score>.png` (image | maps, on one fixed scale 0–1),
+    Files, for each sample: `attention_maps/<id>_<score>.png` (image | maps, upright, on one fixed scale 0–1),
     `cam_npy/<id>.npy` (the first map, [K, H, W] float32), `cam_npy/<id>_<map>.npy` for the others, and
     `cam_npy/<id>.json` with probability, label, checkpoint and scale. Nothing is stretched per image.
 
@@ -96,7 +98,7 @@ class WriteMaps(Callback):
     def _start(self, trainer: Trainer) -> None:
         self.written = 0
         path = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else self.checkpoint
-        self._facts = {"checkpoint": path.name, "sha256": _sha256(path)} if path else {"checkpoint": None}
+        self._facts = {"checkpoint": path.name, "sha256": file_sha256(path)} if path else {"checkpoint": None}
 
     def _write_patient(
         self, trainer: Trainer, module: LightningModule, prediction: Prediction, batch: Batch, patients: int
@@ -109,24 +111,23 @@ class WriteMaps(Callback):
         per_patient = math.ceil(self.max_samples / max(patients * trainer.world_size, 1)) if self.max_samples else count
         chosen = np.unique(np.linspace(0, count - 1, min(per_patient, count)).round().astype(int))
         for position in chosen:
-            self._write_sample(prediction, batch, int(position))
+            self._write_sample(trainer, prediction, batch, int(position))
             if self.attention:
                 self._write_attention(module, batch, int(position))
         self.written += len(chosen)
 
-    def _write_sample(self, prediction: Prediction, batch: Batch, position: int) -> None:
+    def _write_sample(self, trainer: Trainer, prediction: Prediction, batch: Batch, position: int) -> None:
         from seewhy.figures.strip import write_strip
 
         sample = prediction["id"][position]
         probability = prediction["probability"][position].float().cpu().numpy()
         maps = {name: prediction["maps"][name][position].float().cpu().numpy() for name in self.maps}
-        image = batch["image"][position].mean(0).float().cpu().numpy()  # type: ignore[index]
-        truth = batch["mask"][position].cpu().numpy() if "mask" in batch else None
         label = batch["label"][position].cpu().numpy() if "label" in batch else None
         picture = self.folder / "attention_maps" / f"{sample}_{float(probability.max()):.3f}.png"
         said = "" if label is None else f"  label {'/'.join(f'{value:g}' for value in label)}"
         title = f"{sample}  p {'/'.join(f'{value:.3f}' for value in probability)}{said}"
-        write_strip(picture, image, {name: array.max(0) for name, array in maps.items()}, mask=truth, title=title)
+        seen = shown(trainer, prediction, batch, position, maps=self.maps)
+        write_strip(picture, seen.image, seen.maps, mask=seen.mask, title=title)
         if self.npy:
             facts = {
                 "id": sample,
@@ -165,13 +166,3 @@ class WriteMaps(Callback):
 def _count(batches: Any) -> int:
     """Batches of all loaders of this process."""
     return int(sum(batches)) if isinstance(batches, (list, tuple)) else int(batches)
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

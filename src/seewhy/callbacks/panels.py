@@ -8,6 +8,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
+from seewhy.callbacks.sample import shown
 from seewhy.tracking.images import log_image, takes_images
 
 __all__ = ["LogPanels"]
@@ -44,7 +45,7 @@ class LogPanels(Callback):
         if not due or len(self.strips) >= self.samples or not isinstance(outputs, dict) or "maps" not in outputs:
             return
         if trainer.is_global_zero and takes_images(trainer.loggers):
-            self.strips.append(_strip(outputs, batch))  # type: ignore[arg-type]
+            self.strips.append(_strip(trainer, outputs, batch))  # type: ignore[arg-type]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send the panel."""
@@ -55,12 +56,10 @@ class LogPanels(Callback):
         log_image(trainer.loggers, "val/panel", np.concatenate(padded), trainer.global_step)
 
 
-def _strip(prediction: Prediction, batch: Batch) -> np.ndarray[Any, Any]:
+def _strip(trainer: Trainer, prediction: Prediction, batch: Batch) -> np.ndarray[Any, Any]:
     """The patient's most confident slice beside its maps, [H, W, 3] uint8."""
     from seewhy.figures.strip import strip
 
     position = int(prediction["probability"].max(1).values.argmax())
-    image = batch["image"][position].mean(0).float().cpu().numpy()  # type: ignore[index]
-    maps = {name: array[position].max(0).values.float().cpu().numpy() for name, array in prediction["maps"].items()}
-    mask = batch["mask"][position].cpu().numpy() if "mask" in batch else None
-    return strip(image, maps, mask=mask)
+    sample = shown(trainer, prediction, batch, position)
+    return strip(sample.image, sample.maps, mask=sample.mask)

@@ -14,6 +14,10 @@ from seewhy.io.atomic import atomic_path
 __all__ = ["WritePredictions"]
 
 
+WITH_GRID = (".nii", ".nii.gz", ".nrrd", ".nhdr")
+"""Endings of sources that have a place in the scanner's space; pictures have none."""
+
+
 class WritePredictions(Callback):
     """Writes `predictions.csv`, and each patient's maps as NIfTI volumes and, by choice, as one npz.
 
@@ -80,7 +84,7 @@ class WritePredictions(Callback):
 
         source = Path(prediction["source"][0])
         patient = prediction["patient"][0]
-        if not prediction["source"][0] or not source.is_file():
+        if not source.name.endswith(WITH_GRID) or not source.is_file() or min(prediction["index"]) < 0:
             self.without_source.add(patient)
             return
         volumes = {name: array.max(1).astype(np.float32) for name, array in arrays.items()}

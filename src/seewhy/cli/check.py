@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from seewhy.data.check import check_dataset
-    from seewhy.data.slices import Naming
+    from seewhy.data.naming import Naming
 
     naming = None if args.pattern is None else Naming(args.pattern, f"one that matches {args.pattern}")
     reports = [

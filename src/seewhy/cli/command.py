@@ -63,7 +63,7 @@ def _held(task: Callable[[Any], Any], errors: list[Exception]) -> Callable[[Any]
             return task(config)
         except SeewhyError as error:
             if HydraConfig.get().mode is RunMode.MULTIRUN:
-                raise
+                raise SeewhyError(f"sweep member {HydraConfig.get().runtime.output_dir}: {error}") from error
             errors.append(error)
             return None
 

@@ -18,6 +18,7 @@ class TrainConfig:
 
     name: str = "default"
     seed: int = 0
+    threads: int | None = None
     data: Any = None
     model: Any = None
     phantom: Any = None

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from seewhy.cli.conf import conf_dir, store_schemas
 from seewhy.errors import ConfigError
 
-__all__ = ["register_run"]
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+__all__ = ["compose_saved", "register_run"]
+
+TRAINING_ONLY = {"callbacks", "ckpt_path", "direction", "logger", "objective", "paths", "phantom", "test", "weights"}
+"""Root keys of a run that mean nothing afterwards."""
 
 
 def register_run(arguments: list[str]) -> None:
@@ -34,23 +41,29 @@ def register_run(arguments: list[str]) -> None:
     ConfigStore.instance().store(name="saved_run", node=config, package="_global_")
 
 
+def compose_saved(command: str, run: str | Path, *overrides: str) -> DictConfig:
+    """The configuration of `predict` or `explain` without running it, for notebooks and tests.
+
+    Args:
+        command: `predict` or `explain`.
+        run: the run folder.
+        overrides: as on the command line, e.g. `data.predict_on=val`.
+    """
+    from hydra import compose, initialize_config_dir
+
+    store_schemas()
+    words = [f"run={run}", *overrides]
+    register_run(words)
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        return compose(command, overrides=words)
+
+
 def _for_later(record: Any, path: Path) -> dict[str, Any]:
     """The part of a run's record that `predict` and `explain` build on: all but what only training needs."""
     config = record.get("config") if isinstance(record, dict) else None
     if not isinstance(config, dict):
         raise ConfigError(f"{path / 'config.yaml'} is no record of a run of ours: it has no `config`")
-    training_only = (
-        "callbacks",
-        "logger",
-        "paths",
-        "phantom",
-        "weights",
-        "ckpt_path",
-        "objective",
-        "direction",
-        "test",
-    )
-    return {key: value for key, value in config.items() if key not in training_only}
+    return {key: value for key, value in config.items() if key not in TRAINING_ONLY}
 
 
 def _known_runs(near: Path) -> str:

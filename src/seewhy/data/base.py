@@ -7,6 +7,8 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule
 
+from seewhy.io.orientation import Display
+
 __all__ = ["BaseDataModule"]
 
 
@@ -20,6 +22,10 @@ class BaseDataModule(LightningDataModule):
     def is_phantom(self) -> bool:
         """Whether the data are synthetic; results, figures and the report then say so."""
         return False
+
+    def display_of(self, patient: str) -> Display:
+        """How pictures of a patient are turned upright; batches and files stay as they are stored."""
+        return Display()
 
     @abstractmethod
     def split_record(self) -> dict[str, Any]:

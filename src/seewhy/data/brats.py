@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from seewhy.data.datamodule import SliceDataModule
-from seewhy.data.slices import Naming
+from seewhy.data.naming import BRATS, Naming
 
 __all__ = ["BraTSDataModule"]
 
@@ -17,4 +17,4 @@ class BraTSDataModule(SliceDataModule):
     brats` makes such a folder of BraTS or Medical Segmentation Decathlon volumes.
     """
 
-    naming: ClassVar[Naming] = Naming(r"BRATS_(?P<patient>.+)_(?P<slice>\d+)_(?P<label>\d+)\.npy", "BRATS_001_77_1.npy")
+    naming: ClassVar[Naming] = BRATS

@@ -17,11 +17,14 @@ from seewhy.data.augmentation import augmentation_from
 from seewhy.data.base import BaseDataModule
 from seewhy.data.dataset import PatientDataset, SliceReader, TrainingDataset, collate_slices
 from seewhy.data.intensity import Normalization
+from seewhy.data.naming import Naming
+from seewhy.data.requirements import check_choices, check_numbers, check_trainable
 from seewhy.data.sampler import EpochSampler, PatientSampler
-from seewhy.data.slices import Naming, SliceFolder, SliceRecord, list_slices
+from seewhy.data.slices import SliceFolder, SliceRecord, list_slices
 from seewhy.data.splits import Split
 from seewhy.data.splitting import choose_split
-from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.errors import ConfigError
+from seewhy.io.orientation import Display
 
 __all__ = ["SliceDataModule"]
 
@@ -97,10 +100,10 @@ class SliceDataModule(BaseDataModule):
         max_patients: int | None = None,
     ) -> None:
         super().__init__()
-        _check_numbers(
+        check_numbers(
             batch_size=batch_size, batches_per_epoch=batches_per_epoch, crop_size=crop_size, max_patients=max_patients
         )
-        _check_choices(channels, num_classes, normalize, predict_on)
+        check_choices(channels, num_classes, normalize, predict_on)
         self.root = Path(root)
         if pattern is not None:
             self.naming = Naming(pattern, f"one that matches {pattern}")  # type: ignore[misc]
@@ -140,6 +143,10 @@ class SliceDataModule(BaseDataModule):
         """Whether the patients are synthetic, as `dataset.json` says."""
         return bool(self.folder.info.get("phantom", False))
 
+    def display_of(self, patient: str) -> Display:
+        """How pictures of a patient are turned upright, as `dataset.json` says."""
+        return self.folder.display_of(patient)
+
     def split_record(self) -> dict[str, Any]:
         """The split with its hash, how it was made and what it holds, for `split.json`."""
         return {**self.split.to_dict(), "counts": self.description()}
@@ -168,7 +175,7 @@ class SliceDataModule(BaseDataModule):
         if stage != "fit":
             return
         records = self.folder.of_patients(self.split.train)
-        _check_trainable(records, self.num_classes, self.folder.images)
+        check_trainable(records, self.num_classes, self.folder.images)
         if self.reader.normalization.over == "patient":
             groups = self._by_patient(self.split.train)
             # A bar only for data sets that take a while.
@@ -238,41 +245,3 @@ class SliceDataModule(BaseDataModule):
             "persistent_workers": self.num_workers > 0,
             "pin_memory": self.pin_memory,
         }
-
-
-def _check_numbers(**numbers: int | None) -> None:
-    wrong = [
-        f"data.{key}={value} must be 1 or more" for key, value in numbers.items() if value is not None and value < 1
-    ]
-    if wrong:
-        raise ConfigError("; ".join(wrong))
-
-
-def _check_choices(channels: int, num_classes: int, normalize: str, predict_on: str) -> None:
-    problems = []
-    if channels not in (1, 3):
-        problems.append(f"data.channels={channels} must be 1 or 3")
-    if num_classes < 2:
-        problems.append(f"data.num_classes={num_classes} must be 2 or more: it counts the background")
-    if normalize == "imagenet" and channels != 3:
-        problems.append("data.normalize=imagenet needs data.channels=3")
-    places = ("train", "val", "test", "all")
-    if predict_on not in places:
-        problems.append(f"data.predict_on={predict_on!r} is unknown; {nearest(predict_on, places)}")
-    if problems:
-        raise ConfigError("; ".join(problems))
-
-
-def _check_trainable(records: Sequence[SliceRecord], num_classes: int, where: Path) -> None:
-    """A classifier needs training slices with and without each class."""
-    problems = []
-    for label in range(1, num_classes):
-        count = sum(record.label == label for record in records)
-        if count in (0, len(records)):
-            said = "none" if count == 0 else "all"
-            problems.append(
-                f"{said} of the {len(records)} training slices show class {label}, so nothing can be learned "
-                "about it; add slices of the other kind or choose other training patients"
-            )
-    if problems:
-        raise DataError(problems, where=str(where))

@@ -18,8 +18,12 @@ FloatArray = NDArray[np.float32]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-KINDS = ("zscore", "window", "imagenet")
+KINDS = ("robust", "zscore", "window", "imagenet")
 SCOPES = ("patient", "slice")
+REACH = 5.0
+"""`robust` values are cut off so many deviations from the median."""
+OUTSIDE = -4.0
+"""`robust` value of all that is not tissue."""
 SPIKE = 0.05
 """Share of the pixels above which one exact value at the border is a background that was cut out."""
 
@@ -33,6 +37,8 @@ class IntensityStatistics:
         threshold: values above it are body; NaN where the background is one exact value.
         mean: over the body's pixels.
         std: over the body's pixels.
+        median: over the body's pixels.
+        mad: median absolute deviation from it, times 1.4826, which is the deviation of a normal distribution.
         low: lower end of the window (percentile of the body).
         high: upper end of the window.
         peak: largest value, to tell 8-bit images.
@@ -43,6 +49,8 @@ class IntensityStatistics:
     threshold: float
     mean: float
     std: float
+    median: float
+    mad: float
     low: float
     high: float
     peak: float
@@ -54,8 +62,9 @@ class Normalization:
     """How intensities are brought to a common scale, the same in training and evaluation.
 
     Attributes:
-        kind: `zscore` (mean 0 and deviation 1 over the body), `window` (percentiles of the body to 0..1) or
-            `imagenet` (0..255, then ImageNet's mean and deviation; needs three channels).
+        kind: `robust` (median 0 and median absolute deviation 1 over the body, cut off at ±5, all else -4: a large
+            or bright lesion hardly moves it), `zscore` (mean 0 and deviation 1 over the body), `window` (percentiles of
+            the body to 0..1) or `imagenet` (0..255, then ImageNet's mean and deviation; needs three channels).
         over: whether the numbers are those of the whole `patient` or of each `slice`.
         percentiles: ends of the window.
     """
@@ -76,6 +85,10 @@ class Normalization:
     def __call__(self, image: FloatArray, statistics: IntensityStatistics) -> FloatArray:
         """Normalise an image [C, H, W] (or any shape with channels first); constant images become zero."""
         s = statistics
+        if self.kind == "robust":
+            outside = image == np.float32(s.background) if np.isnan(s.threshold) else image <= np.float32(s.threshold)
+            values = np.clip((image - np.float32(s.median)) / np.float32(_positive(s.mad)), -REACH, REACH)
+            return np.where(outside, np.float32(OUTSIDE), values).astype(np.float32)
         if self.kind == "zscore":
             return np.asarray((image - np.float32(s.mean)) / np.float32(_positive(s.std)), np.float32)
         if self.kind == "imagenet" and s.whole and s.peak <= 255:
@@ -142,11 +155,14 @@ def measure(images: Sequence[FloatArray], *, percentiles: tuple[float, float] = 
     if inside.size < 2:
         inside = values
     low, high = np.percentile(inside, percentiles)
+    median = float(np.median(inside))
     return IntensityStatistics(
         background=background,
         threshold=threshold,
         mean=float(inside.mean(dtype=np.float64)),
         std=float(inside.std(dtype=np.float64)),
+        median=median,
+        mad=1.4826 * float(np.median(np.abs(inside - np.float32(median)))),
         low=float(low),
         high=float(high),
         peak=float(values.max()),

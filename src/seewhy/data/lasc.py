@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from seewhy.data.datamodule import SliceDataModule
-from seewhy.data.slices import Naming
+from seewhy.data.naming import LASC, Naming
 
 __all__ = ["LASCDataModule"]
 
@@ -18,4 +18,4 @@ class LASCDataModule(SliceDataModule):
     otherwise give `data.pattern`, or a `manifest.csv` with the columns `file` and `patient`.
     """
 
-    naming: ClassVar[Naming] = Naming(r"(?P<patient>.+?)(?:_(?P<slice>\d+))?_(?P<label>\d+)\.npy", "patient7_012_1.npy")
+    naming: ClassVar[Naming] = LASC

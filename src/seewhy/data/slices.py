@@ -11,39 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from seewhy.errors import ConfigError, DataError
+from seewhy.data.naming import Naming
+from seewhy.errors import DataError
 from seewhy.io.atomic import TEMPORARY_PREFIX
+from seewhy.io.layout import IMAGES, MASKS, natural_key
+from seewhy.io.orientation import Display
 
-__all__ = ["Naming", "SliceFolder", "SliceRecord", "list_slices", "natural_key"]
+__all__ = ["SliceFolder", "SliceRecord", "list_slices", "npy_names"]
 
-IMAGES, MASKS = "imageSlice", "maskSlice"
 UNKNOWN = float("nan")
-
-
-@dataclass(frozen=True)
-class Naming:
-    """How files of a data set are named.
-
-    Attributes:
-        pattern: regular expression for the whole file name with the groups `patient` and `label`, and
-            `slice` where the name has one.
-        example: a good name, for messages.
-    """
-
-    pattern: str
-    example: str
-
-    def __post_init__(self) -> None:
-        try:
-            groups = re.compile(self.pattern).groupindex
-        except re.error as error:
-            raise ConfigError(f"data.pattern={self.pattern!r} is no regular expression: {error}") from error
-        missing = [name for name in ("patient", "label") if name not in groups]
-        if missing:
-            raise ConfigError(
-                f"data.pattern={self.pattern!r} lacks the group(s) {', '.join(missing)}; "
-                "name them as in (?P<patient>.+)_(?P<slice>\\d+)_(?P<label>\\d+)\\.npy"
-            )
 
 
 @dataclass(frozen=True)
@@ -84,6 +60,7 @@ class SliceFolder:
         records: the slices.
         has_masks: whether there is a folder of annotations.
         info: contents of `dataset.json`, or an empty dict.
+        displays: how pictures are turned upright, by patient; None stands for all others.
     """
 
     root: Path
@@ -91,6 +68,7 @@ class SliceFolder:
     records: tuple[SliceRecord, ...]
     has_masks: bool
     info: dict[str, Any] = field(default_factory=dict)
+    displays: dict[str | None, Display] = field(default_factory=dict)
 
     @property
     def patients(self) -> list[str]:
@@ -102,14 +80,13 @@ class SliceFolder:
         chosen = set(patients)
         return [record for record in self.records if record.patient in chosen]
 
+    def display_of(self, patient: str) -> Display:
+        """How pictures of a patient are turned upright, as `dataset.json` says; not at all where it says nothing."""
+        return self.displays.get(patient, self.displays.get(None, Display()))
+
     def first_patients(self, count: int) -> SliceFolder:
         """The same folder with its first patients only."""
         return replace(self, records=tuple(self.of_patients(self.patients[:count])))
-
-
-def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
-    """Sorting key in which `slice_10` comes after `slice_2`."""
-    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text) if part)
 
 
 def list_slices(root: str | Path, naming: Naming, *, num_classes: int) -> SliceFolder:
@@ -128,11 +105,11 @@ def list_slices(root: str | Path, naming: Naming, *, num_classes: int) -> SliceF
             all of them are told at once.
     """
     home, images = _find_images(Path(root))
-    names = _npy_names(images)
+    names = npy_names(images)
     if not names:
         raise DataError(f"{images} holds no .npy files; expected names like {naming.example}; check data.root")
     masks = _mask_folder(home)
-    mask_names = set(_npy_names(masks)) if masks else set()
+    mask_names = set(npy_names(masks)) if masks else set()
     rows, problems = _read_manifest(home / "manifest.csv")
     records = []
     for name in names:
@@ -149,7 +126,8 @@ def list_slices(root: str | Path, naming: Naming, *, num_classes: int) -> SliceF
     if problems:
         raise DataError(problems, where=str(images))
     records.sort(key=lambda record: (natural_key(record.patient), record.slice, natural_key(record.path.name)))
-    return SliceFolder(home, images, tuple(records), masks is not None, _read_info(home / "dataset.json"))
+    info = _read_info(home / "dataset.json")
+    return SliceFolder(home, images, tuple(records), masks is not None, info, _displays(info, home / "dataset.json"))
 
 
 def _find_images(root: Path) -> tuple[Path, Path]:
@@ -174,8 +152,14 @@ def _nearest_existing(path: Path) -> Path:
     return next(parent for parent in absolute.parents if parent.exists())
 
 
-def _npy_names(folder: Path) -> list[str]:
-    """Names of the finished `.npy` files of a folder, sorted as the reference sorts them (by character)."""
+def npy_names(folder: Path) -> list[str]:
+    """Names of the finished `.npy` files of a folder, sorted as the reference sorts them (by character).
+
+    Args:
+        folder: where none is there, there are no files.
+    """
+    if not folder.is_dir():
+        return []
     with os.scandir(folder) as entries:
         return sorted(
             entry.name
@@ -245,3 +229,12 @@ def _read_info(path: Path) -> dict[str, Any]:
     if not isinstance(info, dict):
         raise DataError(f"{path} must hold a JSON object, found a {type(info).__name__}")
     return info
+
+
+def _displays(info: dict[str, Any], path: Path) -> dict[str | None, Display]:
+    """The keys `display` and `display_exceptions` of `dataset.json`, both optional."""
+    exceptions = info.get("display_exceptions", {})
+    if not isinstance(exceptions, dict):
+        raise DataError(f"{path}: display_exceptions is {exceptions!r}; expected patients with their display")
+    records: dict[str | None, Any] = {None: info.get("display", {}), **exceptions}
+    return {patient: Display.from_record(record, where=str(path)) for patient, record in records.items()}

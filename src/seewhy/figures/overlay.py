@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -12,9 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from seewhy.errors import ConfigError, nearest
 from seewhy.figures.style import TRUTH
-from seewhy.io.atomic import atomic_path
 
-__all__ = ["COLORMAPS", "RGB", "boundary", "enlarge", "framed", "grey", "overlay", "write_overlay"]
+__all__ = ["COLORMAPS", "RGB", "enlarge", "framed", "grey", "outlined", "overlay"]
 
 COLORMAPS = ("inferno", "magma", "plasma", "viridis", "cividis")
 """Evenly stepped maps that stay readable to the colour-blind and in print."""
@@ -29,8 +27,8 @@ def grey(image: NDArray[np.generic], *, window: tuple[float, float] | None = Non
 
     Args:
         image: [H, W], [H, W, 1] or [H, W, 3] of any number type; NaN becomes black.
-        window: values that become black and white; the image's own lowest and highest where None, except that
-            uint8 keeps its values.
+        window: values that become black and white. Where None, uint8 keeps its values, and of other types these
+            are the percentiles .5 and 99.5, so that a few very bright pixels do not darken all others.
 
     Returns:
         [H, W, 3] uint8.
@@ -42,8 +40,7 @@ def grey(image: NDArray[np.generic], *, window: tuple[float, float] | None = Non
         raise ValueError(f"image of shape {np.shape(image)}; expected [H, W], [H, W, 1] or [H, W, 3]")
     if picture.dtype != np.uint8 or window is not None:
         values = picture.astype(np.float32)
-        known = values[np.isfinite(values)]
-        low, high = window or ((float(known.min()), float(known.max())) if known.size else (0.0, 1.0))
+        low, high = window or _window(values[np.isfinite(values)])
         values = np.nan_to_num((values - low) / max(high - low, 1e-12), nan=0.0, posinf=1.0, neginf=0.0)
         picture = (np.clip(values, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
@@ -55,7 +52,6 @@ def overlay(
     *,
     scale: tuple[float, float] = (0.0, 1.0),
     colormap: str = "inferno",
-    mask: NDArray[np.generic] | None = None,
     window: tuple[float, float] | None = None,
 ) -> RGB:
     """Lay a heat map over an image; where the heat is at the bottom of the scale the image is unchanged.
@@ -68,7 +64,6 @@ def overlay(
         heat: [H, W]; NaN counts as the bottom of the scale.
         scale: heat of no colour and of full colour; values outside are clipped.
         colormap: one of `COLORMAPS`.
-        mask: [H, W], drawn as a contour where not zero.
         window: grey window of the image, see `grey`.
 
     Returns:
@@ -84,51 +79,31 @@ def overlay(
     level = np.clip((np.nan_to_num(heat.astype(np.float32), nan=low) - low) / (high - low), 0.0, 1.0)
     colour = _colours(colormap)[(level * 255 + 0.5).astype(np.intp)]
     alpha = (STRONGEST * level)[:, :, None]
-    mixed = (base * (1.0 - alpha) + colour * alpha + 0.5).astype(np.uint8)
-    if mask is not None:
-        mixed[boundary(np.asarray(mask) > 0)] = TRUTH
-    return mixed
+    return (base * (1.0 - alpha) + colour * alpha + 0.5).astype(np.uint8)
 
 
-def boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels of a mask [H, W] that touch the outside (4 neighbours); the image's edge counts as outside."""
-    padded = np.pad(mask, 1)
-    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inside
-
-
-def write_overlay(
-    path: str | Path,
-    image: NDArray[np.generic],
-    heat: NDArray[np.generic],
-    *,
-    title: str = "",
-    scale: tuple[float, float] = (0.0, 1.0),
-    colormap: str = "inferno",
-    mask: NDArray[np.generic] | None = None,
-    window: tuple[float, float] | None = None,
-    side: int = 384,
-) -> Path:
-    """Write an overlay as a picture with its title and colour bar; about 40 ms each, atomically.
+def outlined(picture: RGB, mask: NDArray[np.generic]) -> RGB:
+    """Draw the edge of an annotation into a copy of a picture.
 
     Args:
-        path: `.png`, or another format of pillow.
-        image: see `overlay`.
-        heat: see `overlay`.
-        title: one line above the image, e.g. "BRATS_001_70  p(tumour) = 0.93  truth: tumour"; wrapped.
-        scale: see `overlay`; its ends are written beside the colour bar.
-        colormap: see `overlay`.
-        mask: see `overlay`.
-        window: see `overlay`.
-        side: small images are enlarged by a whole factor until the shorter side has about so many pixels.
+        picture: [H, W, 3].
+        mask: [H, W], not zero is lesion; of it the pixels that touch the outside (4 neighbours) are drawn, and the
+            image's edge counts as outside.
     """
-    factor = max(1, round(side / min(np.shape(heat))))
-    base, large = enlarge(grey(image, window=window), factor), enlarge(np.asarray(heat, np.float32), factor)
-    outline = None if mask is None else (np.asarray(mask) > 0).repeat(factor, 0).repeat(factor, 1)
-    picture = overlay(base, large, scale=scale, colormap=colormap, mask=outline)
-    with atomic_path(path) as temporary:
-        framed(picture, title=title, scale=scale, colormap=colormap).save(temporary, compress_level=1)
-    return Path(path)
+    lesion = np.asarray(mask) > 0
+    padded = np.pad(lesion, 1)
+    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    drawn = picture.copy()
+    drawn[lesion & ~inside] = TRUTH
+    return drawn
+
+
+def _window(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Percentiles .5 and 99.5, or lowest and highest where nearly all values are the same."""
+    if not values.size:
+        return 0.0, 1.0
+    low, high = (float(end) for end in np.percentile(values, (0.5, 99.5)))
+    return (low, high) if high > low else (float(values.min()), float(values.max()))
 
 
 def enlarge(array: NDArray[np.generic], factor: int) -> NDArray[np.generic]:

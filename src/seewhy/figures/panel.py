@@ -70,7 +70,7 @@ def panel(
     columns = 1 + truth + len(names)
     cases = [_cropped(case) for case in cases]
     heights = [CELL * case.image.shape[0] / case.image.shape[1] for case in cases]
-    figure = blank_figure(CELL * columns + 0.9, sum(heights) + 0.22 * len(cases) + 0.65)
+    figure = blank_figure(CELL * columns + 0.9, sum(heights) + 0.22 * len(cases) + 0.85)
     grid = figure.subplots(len(cases), columns, squeeze=False, height_ratios=heights)
     for axes, case in zip(grid, cases, strict=True):
         _draw_image(axes[0], case)
@@ -86,14 +86,18 @@ def panel(
     bar.ax.tick_params(labelsize=8, colors=INK)
     bar.outline.set_visible(False)
     _head(figure, title, phantom=phantom)
+    _foot(figure, ["cyan: annotation"] * truth + [f"white: map above {threshold:g}"] * (threshold is not None))
     return figure
 
 
 def _cropped(case: Case) -> Case:
     """The case without the margins in which its image is constant (the air around a head), and a little left."""
     image = np.asarray(case.image)
-    seen = image > np.nanmin(image)
-    seen = seen.any(axis=2) if seen.ndim == 3 else seen
+    grey_levels = image.mean(axis=2) if image.ndim == 3 else image
+    # Air need not be the darkest: a normalised image may put it above the darkest tissue.
+    edge = np.concatenate([grey_levels[0], grey_levels[-1], grey_levels[:, 0], grey_levels[:, -1]])
+    values, counts = np.unique(edge, return_counts=True)
+    seen = grey_levels != values[counts.argmax()]
     if case.mask is not None:
         seen = seen | (np.asarray(case.mask) > 0)
     if not seen.any():
@@ -115,6 +119,13 @@ def _head(figure: Figure, title: str, *, phantom: bool) -> None:
     text = " · ".join(part for part in (title, "phantom data" if phantom else "") if part)
     if text:
         figure.suptitle(text, fontsize=11, color=INK, x=0.01, ha="left")
+
+
+def _foot(figure: Figure, told: Sequence[str]) -> None:
+    """What the outlines are, in a line kept free below the cells."""
+    line = 0.2 / figure.get_size_inches()[1]
+    figure.set_layout_engine("constrained", rect=(0, line, 1, 1 - line))
+    figure.text(0.01, 0.3 * line, "   ".join(told), fontsize=8, color=INK)
 
 
 def _draw_image(axes: Axes, case: Case) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.figures.overlay import RGB, boundary, enlarge, framed, grey, overlay
-from seewhy.figures.style import TRUTH
+from seewhy.figures.overlay import RGB, enlarge, framed, grey, outlined, overlay
 from seewhy.io.atomic import atomic_path
 
 __all__ = ["strip", "write_strip"]
@@ -39,10 +38,8 @@ def strip(
         [H', W', 3] uint8.
     """
     factor = max(1, round(side / min(image.shape[:2])))
-    base = enlarge(grey(image), factor)
-    first = base.copy()
-    if mask is not None:
-        first[boundary(np.kron(np.asarray(mask) > 0, np.ones((factor, factor), bool)))] = TRUTH
+    base: RGB = np.asarray(enlarge(grey(image), factor), np.uint8)
+    first = base if mask is None else outlined(base, np.kron(np.asarray(mask) > 0, np.ones((factor, factor), bool)))
     heats = [enlarge(np.asarray(heat, np.float32), factor) for heat in maps.values()]
     cells = [first, *(overlay(base, heat, scale=scale) for heat in heats)]
     gap = np.full((base.shape[0], GAP, 3), 255, np.uint8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,10 +21,12 @@ class Geometry:
     Attributes:
         shape: voxels along the three array axes, as stored.
         affine: [4, 4] float64, from voxel indices to millimetres in RAS+ (right, anterior, superior) space.
+        oriented: whether the file says so itself; else the affine only holds the spacing, or a guess.
     """
 
     shape: tuple[int, int, int]
     affine: NDArray[Any]
+    oriented: bool = True
 
     def __post_init__(self) -> None:
         """Refuse an affine that places no voxels."""
@@ -37,6 +40,12 @@ class Geometry:
         """Millimetres between voxel centres along each array axis."""
         row, column, plane = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
         return float(row), float(column), float(plane)
+
+    @property
+    def axis_codes(self) -> tuple[str, str, str]:
+        """Where the three array axes point to, each by the body's nearest direction: R or L, A or P, S or I."""
+        first, second, third = nib.orientations.aff2axcodes(self.affine)
+        return str(first), str(second), str(third)
 
     def difference(self, other: Geometry, *, tolerance: float = 1e-2) -> str | None:
         """Say how another grid differs from this one, or give None where they match.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
+from seewhy.io.damage import readable
 from seewhy.io.geometry import Geometry
 
 __all__ = ["NIFTI_SUFFIXES", "NiftiFile", "read_nifti", "write_nifti"]
@@ -41,7 +39,7 @@ class NiftiFile:
         self.path = Path(path)
         if not self.path.name.endswith(NIFTI_SUFFIXES):
             raise DataError(f"{self.path} is no NIfTI name; expected .nii or .nii.gz")
-        with _readable(self.path):
+        with readable(self.path, kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
             self._image: Any = nib.load(self.path)
         shape = tuple(int(size) for size in self._image.shape)
         while len(shape) > 3 and shape[-1] == 1:  # tools write (X, Y, Z, 1) and mean three axes
@@ -51,8 +49,9 @@ class NiftiFile:
         if 0 in shape:
             raise DataError(f"{self.path} has shape {shape} and so holds no values")
         self.shape = shape
-        self.geometry = _geometry(self.path, shape, self._image.affine)
         self.header = self._image.header.copy()
+        coded = any(int(self.header[code]) > 0 for code in ("sform_code", "qform_code"))
+        self.geometry = _geometry(self.path, shape, self._image.affine, oriented=coded)
         self.dtype: np.dtype[Any] = self._image.get_data_dtype()
 
     @property
@@ -106,7 +105,7 @@ class NiftiFile:
         stored = self._image.ndim
         key = (*key, *[slice(None)] * (len(self.shape) - len(key)))[: len(self.shape)]
         key = (*key, *[0] * (stored - len(self.shape)))
-        with _readable(self.path):
+        with readable(self.path, kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
             return np.asarray(self._image.dataobj[key])
 
 
@@ -167,21 +166,9 @@ def write_nifti(
     return final
 
 
-def _geometry(path: Path, shape: tuple[int, ...], affine: NDArray[Any]) -> Geometry:
+def _geometry(path: Path, shape: tuple[int, ...], affine: NDArray[Any], *, oriented: bool) -> Geometry:
     try:
-        return Geometry(shape=(shape[0], shape[1], shape[2]), affine=np.asarray(affine, dtype=np.float64))
+        grid = np.asarray(affine, dtype=np.float64)
+        return Geometry(shape=(shape[0], shape[1], shape[2]), affine=grid, oriented=oriented)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn what nibabel and zlib raise about a bad file into one sentence that names it."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist") from error
-    except ImageFileError as error:
-        raise DataError(f"{path} is no readable NIfTI ({error}); copy or download it again") from error
-    except (OSError, EOFError, ValueError, zlib.error, HeaderDataError) as error:
-        raise DataError(f"{path} is cut off or damaged ({error}); copy or download it again") from error

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import DataError
+from seewhy.io.damage import readable
 from seewhy.io.geometry import Geometry
 
 __all__ = ["nrrd_geometry", "read_nrrd"]
@@ -41,7 +40,7 @@ def read_nrrd(path: str | Path) -> tuple[NDArray[Any], Geometry]:
         DataError: the file is missing, damaged, no NRRD, or not of three axes.
     """
     path = Path(path)
-    with _readable(path):
+    with readable(path, kind="NRRD", foreign=nrrd.NRRDError, damage=(KeyError,)):
         values, header = nrrd.read(str(path), index_order="F")
     return np.asarray(values), _geometry(path, header)
 
@@ -53,7 +52,7 @@ def nrrd_geometry(path: str | Path) -> Geometry:
         DataError: as `read_nrrd`.
     """
     path = Path(path)
-    with _readable(path):
+    with readable(path, kind="NRRD", foreign=nrrd.NRRDError, damage=(KeyError,)):
         header = nrrd.read_header(str(path))
     return _geometry(path, header)
 
@@ -65,6 +64,7 @@ def _geometry(path: Path, header: Mapping[str, Any]) -> Geometry:
         raise DataError(f"{path} has {len(sizes)} axes of sizes {sizes}; expected a volume of three axes")
     affine = np.eye(4)
     directions = header.get("space directions")
+    oriented = directions is not None and "space" in header
     if directions is not None:
         affine[:3, :3] = np.asarray(directions, dtype=np.float64).T
         affine[:3, 3] = np.asarray(header.get("space origin", (0, 0, 0)), dtype=np.float64)
@@ -75,19 +75,6 @@ def _geometry(path: Path, header: Mapping[str, Any]) -> Geometry:
     elif "spacings" in header:
         affine[:3, :3] = np.diag(np.asarray(header["spacings"], dtype=np.float64))
     try:
-        return Geometry(shape=(sizes[0], sizes[1], sizes[2]), affine=affine)
+        return Geometry(shape=(sizes[0], sizes[1], sizes[2]), affine=affine, oriented=oriented)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn what pynrrd raises about a bad file into one sentence that names it."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: {error.filename or path} does not exist") from error
-    except nrrd.NRRDError as error:
-        raise DataError(f"{path} is no readable NRRD ({error}); copy or download it again") from error
-    except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
-        raise DataError(f"{path} is cut off or damaged ({error}); copy or download it again") from error

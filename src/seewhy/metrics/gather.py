@@ -6,7 +6,9 @@ from typing import Any
 
 import torch.distributed as dist
 
-__all__ = ["Row", "gather_rows", "natural_key"]
+from seewhy.io.layout import natural_key
+
+__all__ = ["Row", "gather_rows"]
 
 Row = dict[str, Any]
 """One line of results: names to plain numbers, strings and lists of numbers; never a tensor."""
@@ -29,22 +31,9 @@ def gather_rows(rows: list[Row], *, key: tuple[str, ...]) -> list[Row]:
     once: dict[tuple[Any, ...], Row] = {}
     for row in rows:
         once.setdefault(tuple(row[name] for name in key), row)
-    return [once[subject] for subject in sorted(once, key=natural_key)]
+    return [once[subject] for subject in sorted(once, key=_order)]
 
 
-def natural_key(subject: tuple[Any, ...]) -> list[tuple[int, int, str]]:
-    """Sorting key under which patient 2 comes before patient 10."""
-    return [
-        (0, int(part), "") if part.isdecimal() else (1, 0, part)
-        for name in subject
-        for part in _split_digits(str(name))
-    ]
-
-
-def _split_digits(text: str) -> list[str]:
-    parts = [""]
-    for letter in text:
-        if parts[-1] and parts[-1][-1].isdecimal() != letter.isdecimal():
-            parts.append("")
-        parts[-1] += letter
-    return parts
+def _order(subject: tuple[Any, ...]) -> list[Any]:
+    """Patient 2 comes before patient 10."""
+    return [natural_key(str(name)) for name in subject]

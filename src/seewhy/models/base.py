@@ -21,13 +21,15 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 
 
 def learning_rate_factor(
-    step: int, *, name: str, total: int, warmup: int = 0, warmup_ratio: float = 1e-6, power: float = 1.0
+    step: int, *, name: str, total: int, warmup: int | float = 0, warmup_ratio: float = 1e-6, power: float = 1.0
 ) -> float:
     """Factor on the base learning rate at optimiser step `step` (counted from 0).
 
-    Linear warm-up from `warmup_ratio` to 1 over `warmup` steps, then `constant`, `poly`
+    Linear warm-up from `warmup_ratio` to 1 over `warmup` steps (int) or that share of all steps (float), then `constant`, `poly`
     ((1 - step / total)^power, counted from step 0 as SegFormer's recipe does) or `cosine` to 0 at `total`.
     """
+    if isinstance(warmup, float):
+        warmup = round(warmup * total)
     if step < warmup:
         return warmup_ratio + (1.0 - warmup_ratio) * step / warmup
     done = min(step / max(total, 1), 1.0)

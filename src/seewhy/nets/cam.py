@@ -61,7 +61,7 @@ def min_max(maps: MapBatch, *, eps: float = 1e-5) -> MapBatch:
 
 
 class MultiScaleCAM:
-    """CAM of an image seen at several sizes, each together with its mirror image.
+    """CAM of an image seen at several sizes, each together with its mirror images.
 
     `normalize="sigmoid"` averages the local logits of all views and takes the sigmoid, one scale for all images,
     on which a healthy slice stays dark. `normalize="minmax"` is the published rule (Ru 2022): the larger of view
@@ -72,19 +72,25 @@ class MultiScaleCAM:
 
     Args:
         scales: factors on height and width, all > 0, none twice.
-        flip: also see each scale's mirror image.
+        flip: also see each scale's left-right mirror image.
+        flip_vertical: also see its up-down mirror image and, with `flip`, the image turned by both.
         normalize: `sigmoid` or `minmax`.
     """
 
     def __init__(
-        self, *, scales: Sequence[float] = (1.0, 0.5, 1.5), flip: bool = True, normalize: str = "sigmoid"
+        self,
+        *,
+        scales: Sequence[float] = (1.0, 0.5, 1.5),
+        flip: bool = True,
+        flip_vertical: bool = False,
+        normalize: str = "sigmoid",
     ) -> None:
         self.scales = tuple(float(scale) for scale in scales)
         if not self.scales or min(self.scales) <= 0 or len(set(self.scales)) < len(self.scales):
             raise ConfigError(f"CAM scales={list(scales)}: give one or more different factors > 0, e.g. [1, 0.5, 1.5]")
         if normalize not in NORMALIZATIONS:
             raise ConfigError(f"CAM normalize={normalize!r} is unknown; {nearest(normalize, NORMALIZATIONS)}")
-        self.flip = bool(flip)
+        self.mirrors = [axes for axes, seen in _mirrors(flip, flip_vertical) if seen]
         self.normalize = normalize
 
     @torch.no_grad()
@@ -110,33 +116,40 @@ class MultiScaleCAM:
                 encode, image, scale, first if scale == 1.0 else None, attention and is_largest
             )
             largest = view if is_largest else largest
-            totals.append(self._merge(_resize(view.local, image), mirrored))
+            totals.append(self._merge([_resize(view.local, image), *mirrored]))
         assert largest is not None
         return self._finish(torch.stack(totals).sum(dim=0)), largest
 
     def _views(
         self, encode: Encode, image: Tensor, scale: float, known: View | None, attention: bool
-    ) -> tuple[View, Tensor | None]:
-        """The view at one scale, and the local logits of its mirror image at image size, turned back."""
+    ) -> tuple[View, list[Tensor]]:
+        """The view at one scale, and the local logits of its mirror images at image size, turned back."""
         size = tuple(max(1, round(side * scale)) for side in image.shape[-2:])
         scaled = image if scale == 1.0 else F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+        images = [] if known is not None else [scaled]
+        images += [scaled.flip(axes) for axes in self.mirrors]
+        seen = encode(torch.cat(images), attention and known is None) if images else None
         if known is not None:
-            mirror = encode(scaled.flip(-1), False).local if self.flip else None
-            return known.detach(), None if mirror is None else _resize(mirror, image).flip(-1)
-        if not self.flip:
-            return encode(scaled, attention), None
-        both = encode(torch.cat([scaled, scaled.flip(-1)]), attention)
-        return both[: len(image)], _resize(both.local[len(image) :], image).flip(-1)
+            view, local = known.detach(), [] if seen is None else list(seen.local.split(len(image)))
+        else:
+            assert seen is not None
+            view, local = seen[: len(image)], list(seen.local[len(image) :].split(len(image))) if self.mirrors else []
+        turned = [_resize(one, image).flip(axes) for one, axes in zip(local, self.mirrors, strict=True)]
+        return view, turned
 
-    def _merge(self, straight: Tensor, mirrored: Tensor | None) -> Tensor:
-        """One map per scale: the mean of both views, or the positive part of their maximum."""
-        if self.normalize == "sigmoid":
-            return straight if mirrored is None else (straight + mirrored) / 2
-        return F.relu(straight if mirrored is None else torch.maximum(straight, mirrored))
+    def _merge(self, views: list[Tensor]) -> Tensor:
+        """One map per scale: the mean of all views, or the positive part of their maximum."""
+        stacked = torch.stack(views)
+        return stacked.mean(dim=0) if self.normalize == "sigmoid" else F.relu(stacked.amax(dim=0))
 
     def _finish(self, total: Tensor) -> Tensor:
         """From the sum over scales to [0, 1]."""
         return torch.sigmoid(total / len(self.scales)) if self.normalize == "sigmoid" else min_max(total)
+
+
+def _mirrors(flip: bool, flip_vertical: bool) -> list[tuple[tuple[int, ...], bool]]:
+    """Axes that each mirror image turns, and whether it is seen."""
+    return [((-1,), flip), ((-2,), flip_vertical), ((-2, -1), flip and flip_vertical)]
 
 
 def _resize(local: Tensor, image: Tensor) -> Tensor:

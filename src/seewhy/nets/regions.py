@@ -37,8 +37,8 @@ def refine_regions(
     floor: float = 0.1,
     iterations: int = 1,
     coupling: float = 0.5,
-    evidence_sigma: Sequence[float] = (1.0, 2.0, 2.0),
-    image_sigma: float = 0.7,
+    evidence_sigma: Sequence[float] = (2.0, 4.0, 4.0),
+    image_sigma: float = 0.5,
 ) -> Tensor:
     """Weigh, over a whole patient, where a classifier saw a lesion against what its intensities look like.
 
@@ -63,7 +63,8 @@ def refine_regions(
         floor: a peak below this is no lesion, and the result is empty.
         iterations: rounds of histograms and smoothing; from the second on, seeds are the regions of the round before.
         coupling: log odds that each neighbour adds, half as much between slices; 0 does not smooth.
-        evidence_sigma: Gaussian smoothing of the evidence, in slices and pixels.
+        evidence_sigma: Gaussian smoothing of the evidence, in slices and pixels; the default is for pixels of 1 mm and
+            slices of 2 mm. Broad is right where intensities help, since they bring the edge back.
         image_sigma: Gaussian smoothing of the intensities within slices, in pixels.
 
     Returns:

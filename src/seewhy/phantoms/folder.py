@@ -15,18 +15,14 @@ from rich.progress import Progress
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import atomic_folder, write_csv, write_json
+from seewhy.io.layout import IMAGES, MANIFEST_COLUMNS, MASKS
 from seewhy.io.npy import write_npy
 from seewhy.phantoms.anatomy import Recipe, draw_patient
 
-__all__ = ["MANIFEST_COLUMNS", "write_phantom"]
+__all__ = ["write_phantom"]
 
 VERSION = 1
 """Raised whenever the same settings would draw other pictures, so that old folders are not taken for new ones."""
-
-MANIFEST_COLUMNS = (
-    "file", "patient", "slice", "label", "area", "modality", "source",
-    "spacing_row", "spacing_col", "spacing_slice",
-)  # fmt: skip
 
 Name = Callable[[int, int, int], tuple[str, str]]
 """(patient number, slice, label) → (file name, patient id)."""
@@ -113,7 +109,7 @@ def _reusable(root: Path, settings: dict[str, Any]) -> bool:
     if differing:
         raise DataError(f"{root} holds another phantom ({'; '.join(differing)}); {remedy}")
     expected = settings["patients"] * settings["slices"]
-    for part in ("imageSlice", "maskSlice"):
+    for part in (IMAGES, MASKS):
         count = sum(1 for _ in (root / part).glob("*.npy"))
         if count != expected:
             raise DataError(f"{root / part} holds {count} slices, the phantom had {expected}; {remedy}")
@@ -154,8 +150,8 @@ def _write_slices(
     for index, (image, region) in enumerate(zip(volume, mask, strict=True)):
         label = int(region.any())
         name, patient = file_name(number, index, label)
-        write_npy(folder / "imageSlice" / name, image)
-        write_npy(folder / "maskSlice" / name, region)
+        write_npy(folder / IMAGES / name, image)
+        write_npy(folder / MASKS / name, region)
         rows.append({
             "file": name, "patient": patient, "slice": index, "label": label, "area": int(region.sum()),
             "modality": settings["modality"], "source": "", "spacing_row": spacing, "spacing_col": spacing,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -15,8 +14,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, SeewhyError, nearest
+from seewhy.run.noise import quiet
 
-__all__ = ["build", "build_callbacks", "build_datamodule", "build_loggers", "build_model", "build_trainer"]
+__all__ = [
+    "build",
+    "build_callbacks",
+    "build_datamodule",
+    "build_loggers",
+    "build_model",
+    "build_trainer",
+    "set_threads",
+]
 
 RESERVED = {"_target_", "_convert_", "_recursive_", "_partial_", "_args_"}
 
@@ -89,6 +97,16 @@ def _unknown_arguments(factory: Any, node: DictConfig, name: str) -> list[str]:
     ]
 
 
+def set_threads(config: DictConfig) -> None:
+    """Use `threads` CPU threads within an operation, where the configuration says how many."""
+    if config.threads is not None:
+        import torch
+
+        if config.threads < 1:
+            raise ConfigError(f"threads={config.threads} must be 1 or more, or null")
+        torch.set_num_threads(config.threads)
+
+
 def build_datamodule(config: DictConfig) -> BaseDataModule:
     """The DataModule of `data`; a phantom named by `phantom` is written first, if it is not there."""
     if config.get("phantom") is not None:
@@ -116,9 +134,8 @@ def build_loggers(nodes: DictConfig | None) -> list[Logger]:
 
 
 def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
-    """The Trainer, without Lightning's second log handler (Hydra has its own)."""
-    logging.getLogger("lightning").handlers.clear()
-    logging.getLogger("lightning.pytorch").handlers.clear()
+    """The Trainer; what Lightning says goes to Hydra's log only, without advice that does not apply."""
+    quiet()
     if config.get("trainer") is None:
         raise ConfigError("trainer is not chosen, e.g. trainer=default")
     if not config.trainer.get("enable_progress_bar", True):  # Lightning would refuse the bars of `callbacks`

@@ -48,11 +48,11 @@ def run_in_own_process(config: DictConfig) -> float | None:
     """Run this member as a fresh single run in its own folder and read its objective.
 
     Raises:
-        SeewhyError: the member's process failed; its folder is named.
+        SeewhyError: the member's process failed.
     """
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    command = [sys.executable, "-m", "seewhy.cli.train", *_task_overrides(hydra)]
+    command = [sys.executable, "-m", "seewhy.cli.train", *hydra.overrides.task]
     command += ["hydra.mode=RUN", f"hydra.run.dir='{folder}'"]
     config_dirs = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
     for path in config_dirs:
@@ -60,17 +60,12 @@ def run_in_own_process(config: DictConfig) -> float | None:
     environment = {key: value for key, value in os.environ.items() if key not in _RANK_VARIABLES}
     done = subprocess.run(command, cwd=hydra.runtime.cwd, env=environment, check=False)
     if done.returncode != 0:
-        raise SeewhyError(f"sweep member {folder} failed with exit status {done.returncode}")
+        raise SeewhyError(f"its process failed with exit status {done.returncode}; see {folder}/train.log")
     results = json.loads((folder / "results.json").read_text())
     return results.get("objective")
 
 
 _RANK_VARIABLES = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED"}
-
-
-def _task_overrides(hydra: Any) -> list[str]:
-    """The member's own overrides; a choice that would start another sweep is left out."""
-    return [word for word in hydra.overrides.task if not word.startswith("hparams_search=")]
 
 
 def check_objective(results: dict[str, float], name: str | None) -> float | None:

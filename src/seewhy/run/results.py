@@ -13,12 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from seewhy.io.atomic import write_csv
-from seewhy.run.folder import RunFolder, file_hash
+from seewhy.io.digest import file_sha256
+from seewhy.run.folder import RunFolder
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningModule
-
-    from seewhy.data.base import BaseDataModule
     from seewhy.figures.report import Section
 
 __all__ = ["write_results"]
@@ -30,10 +28,10 @@ PICTURES = 8
 def write_results(
     folder: RunFolder,
     metrics: Mapping[str, float],
-    model: LightningModule,
-    datamodule: BaseDataModule,
+    rows: Sequence[Mapping[str, Any]],
     config: DictConfig,
     *,
+    phantom: bool,
     objective: float | None = None,
 ) -> None:
     """Write everything that is made of a run's scores, and say where it is.
@@ -41,12 +39,11 @@ def write_results(
     Args:
         folder: the run's.
         metrics: all logged scalars of the last validation and of the test.
-        model: its `patient_scores["test"].rows()` become `patients.csv`.
-        datamodule: says whether the data are synthetic.
+        rows: scores of every tested patient and map, which become `patients.csv`.
         config: the job's configuration.
+        phantom: whether the data are synthetic.
         objective: what a sweep optimises.
     """
-    phantom = datamodule.is_phantom
     checkpoint = folder.checkpoints / "best.ckpt"
     folder.write_json(
         "results.json",
@@ -55,23 +52,16 @@ def write_results(
             "phantom": phantom,
             "seed": config.seed,
             "objective": objective,
-            "checkpoint": file_hash(checkpoint) if checkpoint.is_file() else None,
+            "checkpoint": file_sha256(checkpoint) if checkpoint.is_file() else None,
             "metrics": {name: value for name, value in sorted(metrics.items()) if math.isfinite(value)},
         },
     )
-    rows = _patient_rows(model)
     if rows:
         columns = list(dict.fromkeys(key for row in rows for key in row))
         write_csv(folder.path / "patients.csv", rows, columns=columns)
     _draw(folder, metrics, rows, config, phantom=phantom)
     _report(folder, metrics, config, phantom=phantom)
     _say(folder, metrics, phantom=phantom)
-
-
-def _patient_rows(model: LightningModule) -> list[dict[str, Any]]:
-    """Rows of the last test, for models that score patients."""
-    scores = getattr(model, "patient_scores", {})
-    return scores["test"].rows() if "test" in scores else []
 
 
 def _draw(
@@ -91,10 +81,16 @@ def _draw(
     if table.is_file():
         with table.open(newline="") as file:
             history = list(csv.DictReader(file))
-        write_figure(folder.figures / "training.png", training_curves(history, title=config.name))
+        if _any_curve(history):
+            write_figure(folder.figures / "training.png", training_curves(history, title=config.name))
     if rows:
         figure = scores_figure(rows, metrics, prefix="test/", title=config.name, phantom=phantom)
         write_figure(folder.figures / "scores.png", figure)
+
+
+def _any_curve(history: Sequence[Mapping[str, str]]) -> bool:
+    """Whether anything was trained; a run that continues after its last step only tests."""
+    return any(cell for row in history for name, cell in row.items() if name.startswith(("train/", "val/")))
 
 
 def _report(folder: RunFolder, metrics: Mapping[str, float], config: DictConfig, *, phantom: bool) -> None:
@@ -104,6 +100,7 @@ def _report(folder: RunFolder, metrics: Mapping[str, float], config: DictConfig,
 
     sections = [Section("Results", results_blocks(metrics, phantom=phantom))]
     sections += _picture_section(folder, "scores.png", "Against floors that know nothing", Section, Picture)
+    sections += _picture_section(folder, "cases.png", "Patients from best to worst", Section, Picture)
     maps = sorted((folder.path / "attention_maps").glob("*.png"), key=_probability, reverse=True)
     if maps:
         chosen = maps[:: max(1, len(maps) // PICTURES)][:PICTURES]

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from omegaconf import DictConfig
 
 from seewhy.data.base import BaseDataModule
-from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer
+from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.checkpoint import load_state
 from seewhy.run.folder import RunFolder
 
@@ -39,6 +39,7 @@ def restore(config: DictConfig, *callbacks: Callback) -> SavedRun:
     """
     folder = RunFolder(config.run)
     checkpoint = Path(config.ckpt_path) if config.ckpt_path else folder.checkpoint(final=config.use_final)
+    set_threads(config)
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build_datamodule(config)
     model = build_model(config)

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 __all__ = ["SweepTable", "sweep_rows"]
 
-LOGGER = logging.getLogger(__name__)
-
 
 class SweepTable(Callback):
-    """Hydra callback: after the last member, write `sweep.csv` and print it."""
+    """Hydra callback: `sweep.csv` grows with every member that ends, and is printed after the last one.
+
+    Hydra runs the members that follow a failed one, but skips what comes after the last; so the table is there
+    even then.
+    """
+
+    def on_job_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Bring the table up to date, when this job is part of a sweep."""
+        if config.hydra.mode is RunMode.MULTIRUN:
+            _write(Path(str(config.hydra.sweep.dir)))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Collect the members below the sweep's folder."""
+        """Print the table."""
         folder = Path(str(config.hydra.sweep.dir))
-        rows = sweep_rows(folder)
-        if not rows:
-            return
-        path = _write(rows, folder / "sweep.csv")
-        _print(rows, path)
+        rows = _write(folder)
+        if rows:
+            _print(rows, folder / "sweep.csv")
 
 
 def sweep_rows(folder: Path) -> list[dict[str, Any]]:
@@ -40,14 +45,15 @@ def sweep_rows(folder: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (not row["member"].isdigit(), row["member"].zfill(8)))
 
 
-def _write(rows: list[dict[str, Any]], path: Path) -> Path:
-    import pandas as pd
+def _write(folder: Path) -> list[dict[str, Any]]:
+    """Write the table of the members so far; returns its rows."""
+    from seewhy.io.atomic import write_csv
 
-    from seewhy.io.atomic import atomic_path
-
-    with atomic_path(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
-    return path
+    rows = sweep_rows(folder)
+    if rows:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        write_csv(folder / "sweep.csv", [{key: row.get(key, "") for key in columns} for row in rows], columns=columns)
+    return rows
 
 
 def _print(rows: list[dict[str, Any]], path: Path) -> None:
@@ -61,7 +67,7 @@ def _print(rows: list[dict[str, Any]], path: Path) -> None:
     choices = [key for key in varied if "/" not in key]
     table = Table(title=f"{len(rows)} members", caption=str(path))
     for key in choices + metrics[:8]:
-        table.add_column(key, overflow="fold")
+        table.add_column(key.removeprefix("test/").replace("/", "\n"), overflow="fold")
     for row in rows:
         cells = (row.get(key, "") for key in choices + metrics[:8])
         table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells))

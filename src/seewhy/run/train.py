@@ -9,12 +9,13 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError
-from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer
-from seewhy.run.checkpoint import read_checkpoint
+from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
+from seewhy.run.checkpoint import load_state
 from seewhy.run.folder import RunFolder
 from seewhy.run.member import check_objective
 from seewhy.run.results import write_results
@@ -35,12 +36,16 @@ def train(config: DictConfig) -> float | None:
         SeewhyError: something in the configuration or the data that a user can mend.
     """
     folder = RunFolder(config.paths.output_dir)
-    resume = _resume_from(config, folder)
+    resume = _checkpoint_to_continue(config, folder)
+    set_threads(config)
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build_datamodule(config)
     model = build_model(config)
-    if config.weights and resume is None:
+    if resume is not None:
+        _continue(model, resume, folder)
+    elif config.weights:
         _load_encoder(model, config.weights)
+    datamodule.setup("fit")  # reads the training data: what is wrong with them is said before anything is written
     trainer = build_trainer(config, build_callbacks(config.callbacks), build_loggers(config.logger))
     try:
         if trainer.is_global_zero:
@@ -53,14 +58,22 @@ def train(config: DictConfig) -> float | None:
         _close(trainer)
 
 
-def _resume_from(config: DictConfig, folder: RunFolder) -> Path | None:
+def _checkpoint_to_continue(config: DictConfig, folder: RunFolder) -> Path | None:
     """The checkpoint to continue from; without one, a folder that holds a run is not touched."""
     if config.ckpt_path is None:
         folder.refuse_overwrite()
         return None
-    path = folder.checkpoint(final=True) if config.ckpt_path == "last" else Path(config.ckpt_path)
-    step = int(read_checkpoint(path)["global_step"])
-    drop_rows_from(folder.path / "metrics.csv", step)
+    return folder.checkpoint(final=True) if config.ckpt_path == "last" else Path(config.ckpt_path)
+
+
+def _continue(model: LightningModule, path: Path, folder: RunFolder) -> None:
+    """Make sure that the checkpoint fits, and drop what was logged after it and will be logged again."""
+    checkpoint = load_state(model, path)
+    if "optimizer_states" not in checkpoint:
+        raise CheckpointError(f"{path} holds weights but no state of a training, so it cannot be continued")
+    step = int(checkpoint["global_step"])
+    if rank_zero_only.rank == 0:
+        drop_rows_from(folder.path / "metrics.csv", step)
     LOGGER.info("continuing from %s, step %d", path, step)
     return path
 
@@ -97,10 +110,17 @@ def _finish(
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     metrics = {name: value for name, value in metrics.items() if not name.endswith(("_step", "_epoch"))}
     objective = check_objective(metrics, config.objective)
+    rows = _patient_rows(model)
     if trainer.is_global_zero:
-        write_results(folder, metrics, model, datamodule, config, objective=objective)
+        write_results(folder, metrics, rows, config, objective=objective, phantom=datamodule.is_phantom)
     trainer.strategy.barrier()
     return objective
+
+
+def _patient_rows(model: LightningModule) -> list[dict[str, Any]]:
+    """Rows of the last test, for models that score patients; gathered from all processes, so all must ask."""
+    scores = getattr(model, "patient_scores", {})
+    return scores["test"].rows() if "test" in scores else []
 
 
 def _best_checkpoint(trainer: Trainer) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,18 +17,17 @@ from seewhy.data.check.comparison import (
     patient_findings,
     size_findings,
 )
-from seewhy.data.check.partition import index_partition, no_partition, part_findings, stored_partition
+from seewhy.data.check.partition import part_findings, partition
 from seewhy.data.check.records import manifest_findings, manifest_patients, read_description
 from seewhy.data.check.report import Report, error, warning
 from seewhy.data.check.scan import Scanned, scan
 from seewhy.data.labelling import LabelRule
-from seewhy.data.slices import Naming
+from seewhy.data.naming import BRATS, LASC, Naming
+from seewhy.data.slices import npy_names
 from seewhy.errors import ConfigError
+from seewhy.io.layout import IMAGES, MASKS
 
 __all__ = ["check_dataset"]
-
-BRATS = Naming(r"BRATS_(?P<patient>.+)_(?P<slice>\d+)_(?P<label>\d+)\.npy", "BRATS_001_75_1.npy")
-PLAIN = Naming(r"(?P<patient>.+?)(?:_(?P<slice>\d+))?_(?P<label>\d+)\.npy", "10001_53_1.npy")
 
 
 def check_dataset(
@@ -64,22 +62,17 @@ def check_dataset(
     if split is not None and slice_split is not None:
         raise ConfigError("give either split or slice_split, not both")
     root = Path(root)
-    report = Report(root.parent if root.name == "imageSlice" else root)
-    images = report.root / "imageSlice"
+    report = Report(root.parent if root.name == IMAGES else root)
+    images = report.root / IMAGES
     images = images if images.is_dir() else report.root
-    names = _npy_names(images)
+    names = npy_names(images)
     if not names:
         message = f"no .npy slices in {images}" if images.is_dir() else "no such folder"
         report.add([error("missing", root, message, "give the folder that contains imageSlice/")])
         return report
-    naming = naming or (BRATS if any(name.startswith("BRATS_") for name in names) else PLAIN)
+    naming = naming or (BRATS if any(name.startswith("BRATS_") for name in names) else LASC)
     slices = _scan_all(report, images, names, naming, progress=progress)
-    if split is not None:
-        part_of, findings = stored_partition(slices, Path(split))
-    elif slice_split is not None:
-        part_of, findings = index_partition(slices, slice_split)
-    else:
-        part_of, findings = no_partition()
+    part_of, findings = partition(slices, split=split, slice_split=slice_split)
     report.add(findings)
     _compare(report, slices, part_of, names)
     return report
@@ -95,13 +88,15 @@ def _scan_all(report: Report, images: Path, names: Sequence[str], naming: Naming
         remedy = "say so beside every score, or test on patients whose masks an expert drew"
         report.add([warning("automatic-masks", "dataset.json", message, remedy)])
     rule = LabelRule.from_record(description)
-    masks = report.root / "maskSlice"
-    with_mask = set(_npy_names(masks))
+    masks = report.root / MASKS
+    with_mask = set(npy_names(masks))
     slices: list[Scanned] = []
     # A name like <name>_<label>.npy leaves open who the patient is; there the manifest decides, as in training.
-    patients = manifest_patients(report.root / "manifest.csv") if naming is PLAIN else {}
+    patients = manifest_patients(report.root / "manifest.csv") if naming is LASC else {}
     console = Console(stderr=True)
-    for name in track(names, description=f"checking {report.root.name}", console=console, disable=not progress):
+    for name in track(
+        names, description=f"checking {report.root.name}", console=console, transient=True, disable=not progress
+    ):
         item, findings = scan(images / name, masks / name if name in with_mask else None, naming, rule)
         report.add(findings)
         if item is not None:
@@ -109,7 +104,7 @@ def _scan_all(report: Report, images: Path, names: Sequence[str], naming: Naming
     missing = [item.name for item in slices if item.name not in with_mask]
     report.add(mask_findings(slices, missing, sorted(with_mask - set(names)), masks.is_dir()))
     strange = sorted(path.name for path in images.iterdir() if path.name[0] != "." and path.suffix != ".npy")
-    if images.name == "imageSlice" and strange:
+    if images.name == IMAGES and strange:
         message = f"{len(strange)} file(s) are no .npy, e.g. {strange[0]}"
         report.add([warning("name", images.name, message, "they are not read; move them elsewhere")])
     return slices
@@ -133,10 +128,3 @@ def _compare(report: Report, slices: list[Scanned], part_of: dict[str, str], nam
     }
     if parts:
         report.counts["parts"] = parts
-
-
-def _npy_names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.name.endswith(".npy") and entry.name[0] != ".")

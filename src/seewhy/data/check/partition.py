@@ -13,19 +13,29 @@ from seewhy.data.check.scan import Scanned
 from seewhy.data.splits import split_by_index
 from seewhy.errors import ConfigError
 
-__all__ = ["Partition", "index_partition", "no_partition", "part_findings", "stored_partition"]
+__all__ = ["Partition", "part_findings", "partition"]
 
 PARTS = ("train", "val", "test")
 Partition = tuple[dict[str, str], list[Finding]]
 """(file name → part, problems)."""
 
 
-def no_partition() -> Partition:
-    """No split was given."""
+def partition(slices: Sequence[Scanned], *, split: str | Path | None, slice_split: Sequence[int] | None) -> Partition:
+    """Which part of the split each file belongs to; nothing where no split is given.
+
+    Args:
+        slices: all slices.
+        split: a split.json.
+        slice_split: the reference's split by position instead, [v0, v1].
+    """
+    if split is not None:
+        return _stored_partition(slices, Path(split))
+    if slice_split is not None:
+        return _index_partition(slices, slice_split)
     return {}, []
 
 
-def stored_partition(slices: Sequence[Scanned], path: Path) -> Partition:
+def _stored_partition(slices: Sequence[Scanned], path: Path) -> Partition:
     """The split of a split.json: lists `train`, `val` and `test` of patients."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -51,7 +61,7 @@ def stored_partition(slices: Sequence[Scanned], path: Path) -> Partition:
     return {item.name: part_of[item.patient] for item in slices if item.patient in part_of}, findings
 
 
-def index_partition(slices: Sequence[Scanned], slice_split: Sequence[int]) -> Partition:
+def _index_partition(slices: Sequence[Scanned], slice_split: Sequence[int]) -> Partition:
     """The reference's split by position in the sorted list of files."""
     patient_of = {item.name: item.patient for item in slices}
     try:

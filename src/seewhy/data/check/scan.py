@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from seewhy.data.check.report import Finding, error, warning
 from seewhy.data.labelling import LabelRule
-from seewhy.data.slices import Naming
+from seewhy.data.naming import Naming
 from seewhy.errors import DataError
 from seewhy.io.npy import read_npy
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from seewhy.data.labelling import LabelRule
 from seewhy.data.prepare.brats_folders import find_brats
 from seewhy.data.prepare.brats_names import MODALITIES, TUMOURS, canonical_modality
 from seewhy.data.prepare.builder import Builder
+from seewhy.data.prepare.case import Case
 from seewhy.data.prepare.msd import find_msd, is_msd
 from seewhy.data.prepare.summary import Summary
 from seewhy.errors import ConfigError, DataError, nearest
@@ -36,9 +36,10 @@ def prepare_brats(
 
     Two layouts are read. BraTS: NIfTI files `<case>_<modality>.nii.gz` with `_seg` (or `_autoseg`), one folder per
     case or not, 2012 to 2024 names. MSD Task01: `dataset.json`, `imagesTr/*.nii.gz` of four channels, `labelsTr/`.
-    Slices are planes of the third axis, rows and columns its first two axes as stored, so that `stack_to_nifti`
-    puts predictions back. Everything is checked before anything is written; a killed call is continued by the next.
-    Cases without a segmentation cannot be labelled; they are left out, and the summary says so.
+    Slices are planes of the third axis, rows and columns its first two axes as stored, so that `stack_to_nifti` puts
+    predictions back; how pictures are turned upright is kept in dataset.json. Everything is checked before anything is
+    written; a killed call is continued by the next. Cases without a segmentation cannot be labelled; they are left
+    out, and the summary says so.
 
     Args:
         source: the folder to read.
@@ -78,9 +79,15 @@ def prepare_brats(
         source=source,
         options={"tumour": tumour},
     )
+    cases, left_out = _find(source, modality=modality, tumour=tumour)
+    return builder.build(cases, destination, left_out=left_out, overwrite=overwrite, progress=progress)
+
+
+def _find(source: Path, *, modality: str, tumour: str) -> tuple[list[Case], dict[str, str]]:
+    """Cases in whichever layout, and patient → reason for those left out."""
     if not source.is_dir():
         raise DataError(f"{source} is no folder; give the folder that holds the cases")
-    find: Any = find_msd if is_msd(source) else find_brats
+    find = find_msd if is_msd(source) else find_brats
     cases, left_out = find(source, modality=modality, tumour=tumour)
     if not cases and not left_out:
         raise DataError(
@@ -93,4 +100,4 @@ def prepare_brats(
             "add <case>_seg.nii.gz (or labelsTr/)",
             where=str(source),
         )
-    return builder.build(cases, destination, left_out=left_out, overwrite=overwrite, progress=progress)
+    return cases, left_out

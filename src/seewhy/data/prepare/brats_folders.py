@@ -48,11 +48,7 @@ def find_brats(source: Path, *, modality: str, tumour: str) -> tuple[list[Case],
     problems += clashes((case_id(name), folder) for folder, name in groups)
     for (folder, name), kinds in groups.items():
         annotated = next((kind for kind in SEGMENTATIONS if kind in kinds), None)
-        problems += [
-            f"{folder}: several files could be {kind} of {name} ({', '.join(path.name for path in paths)}); keep one"
-            for kind, paths in kinds.items()
-            if len(paths) > 1 and kind in (modality, *SEGMENTATIONS)
-        ]
+        problems += _ambiguities(kinds, modality, folder=folder, name=name)
         if annotated is None:
             left_out[case_id(name)] = "no segmentation, so its slices have no labels"
         elif modality not in kinds:
@@ -68,6 +64,15 @@ def find_brats(source: Path, *, modality: str, tumour: str) -> tuple[list[Case],
     if problems:
         raise DataError(problems, where=f"{source} (nothing was written)")
     return cases, left_out
+
+
+def _ambiguities(kinds: Mapping[str, list[Path]], modality: str, *, folder: Path, name: str) -> list[str]:
+    """Files of a case between which we would have to guess."""
+    return [
+        f"{folder}: several files could be {kind} of {name} ({', '.join(path.name for path in paths)}); keep one"
+        for kind, paths in kinds.items()
+        if len(paths) > 1 and kind in (modality, *SEGMENTATIONS)
+    ]
 
 
 def case_id(name: str) -> str:

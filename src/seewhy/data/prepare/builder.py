@@ -164,6 +164,7 @@ class Builder:
             rows,
             [(image, plane.mask.astype(np.uint8)) for plane, image in slices],
             automatic_mask=case.automatic_mask,
+            display=slices[0][0].display,
         )
         return rows
 

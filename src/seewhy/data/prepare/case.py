@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.io.geometry import Geometry
+from seewhy.io.orientation import Display, display_of_plane
 
 __all__ = ["Case", "Plane", "clashes", "files_below", "planes_of", "safe_id"]
 
@@ -27,6 +28,7 @@ class Plane:
         mask: [rows, columns] bool, the region that counts as lesion.
         source: the file the slice is of.
         spacing: millimetres between rows, columns and slices; NaN where the source does not say.
+        display: how its picture is turned upright; None where the source does not say.
     """
 
     index: int
@@ -34,6 +36,7 @@ class Plane:
     mask: NDArray[np.bool_]
     source: Path
     spacing: tuple[float, float, float]
+    display: Display | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ def files_below(source: Path) -> Iterator[Path]:
 
 def planes_of(volume: NDArray[Any], region: NDArray[np.bool_], *, geometry: Geometry, source: Path) -> list[Plane]:
     """Cut a volume along its third axis; rows and columns are its first two axes in stored order."""
+    display = display_of_plane(geometry) if geometry.oriented else None
     return [
         Plane(
             index=index,
@@ -105,6 +109,7 @@ def planes_of(volume: NDArray[Any], region: NDArray[np.bool_], *, geometry: Geom
             mask=region[:, :, index],
             source=source,
             spacing=geometry.spacing,
+            display=display,
         )
         for index in range(volume.shape[2])
     ]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,24 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.data.slices import natural_key
 from seewhy.errors import DataError
-from seewhy.io.atomic import TEMPORARY_PREFIX, atomic_path, write_json
+from seewhy.io.atomic import TEMPORARY_PREFIX, write_csv, write_json
+from seewhy.io.layout import IMAGES, MANIFEST_COLUMNS, MASKS, natural_key
+from seewhy.io.orientation import Display
 
-__all__ = ["MANIFEST_COLUMNS", "DatasetFolder"]
+__all__ = ["DatasetFolder"]
 
-MANIFEST_COLUMNS = (
-    "file",
-    "patient",
-    "slice",
-    "label",
-    "area",
-    "modality",
-    "source",
-    "spacing_row",
-    "spacing_col",
-    "spacing_slice",
-)
 MAKER = "seewhy prepare"
 CASES = ".cases"
 
@@ -68,7 +56,7 @@ class DatasetFolder:
             self._replace = False
             if not (self.work / "dataset.json").is_file():
                 write_json(self.work / "dataset.json", self.settings)
-            for part in ("imageSlice", "maskSlice", CASES):
+            for part in (IMAGES, MASKS, CASES):
                 (self.work / part).mkdir(exist_ok=True)
             for stale in self.work.glob(f"{TEMPORARY_PREFIX}*"):
                 shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
@@ -104,7 +92,7 @@ class DatasetFolder:
                 "prepare it anew with overwrite (--overwrite), or give another destination"
             )
         rows: list[dict[str, Any]] = found["rows"]
-        parts = [self.work / "imageSlice", self.work / "maskSlice"]
+        parts = [self.work / IMAGES, self.work / MASKS]
         return rows if all((part / row["file"]).is_file() for row in rows for part in parts) else None
 
     def add(
@@ -115,6 +103,7 @@ class DatasetFolder:
         slices: Sequence[tuple[NDArray[Any], NDArray[np.uint8]]],
         *,
         automatic_mask: bool,
+        display: Display | None,
     ) -> None:
         """Write the slices of a patient: all into a temporary folder, then each renamed, then its record.
 
@@ -124,18 +113,20 @@ class DatasetFolder:
             rows: manifest rows.
             slices: (image, mask) for each row.
             automatic_mask: whether software made the masks.
+            display: how pictures are turned upright; None where the source does not say.
         """
         staged = self.work / f"{TEMPORARY_PREFIX}{patient}"
         with _writing(self.work):
-            for part in ("imageSlice", "maskSlice"):
+            for part in (IMAGES, MASKS):
                 (staged / part).mkdir(parents=True, exist_ok=True)
             for row, (image, mask) in zip(rows, slices, strict=True):
-                np.save(staged / "imageSlice" / row["file"], image, allow_pickle=False)
-                np.save(staged / "maskSlice" / row["file"], mask, allow_pickle=False)
-            for part in ("maskSlice", "imageSlice"):  # masks first: an image never lacks its mask
+                np.save(staged / IMAGES / row["file"], image, allow_pickle=False)
+                np.save(staged / MASKS / row["file"], mask, allow_pickle=False)
+            for part in (MASKS, IMAGES):  # masks first: an image never lacks its mask
                 for row in rows:
                     os.replace(staged / part / row["file"], self.work / part / row["file"])
             record = {"inputs": inputs, "automatic_mask": automatic_mask, "rows": list(rows)}
+            record["display"] = None if display is None else display.record()
             write_json(self.work / CASES / f"{patient}.json", record)
             shutil.rmtree(staged)
 
@@ -154,20 +145,11 @@ class DatasetFolder:
         return automatic
 
     def _describe(self, left_out: dict[str, str]) -> list[str]:
-        patients = self.recorded()
-        automatic = []
-        with (
-            atomic_path(self.work / "manifest.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, MANIFEST_COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            for patient in patients:
-                record = self.record(patient)
-                writer.writerows(record["rows"])
-                if record["automatic_mask"]:
-                    automatic.append(patient)
-        known = {"patients": len(patients), "automatic_masks": automatic, "left_out": left_out}
+        records = {patient: self.record(patient) for patient in self.recorded()}
+        automatic = [patient for patient, record in records.items() if record["automatic_mask"]]
+        rows = (row for record in records.values() for row in record["rows"])
+        write_csv(self.work / "manifest.csv", rows, columns=MANIFEST_COLUMNS)
+        known = {"patients": len(records), "automatic_masks": automatic, "left_out": left_out, **_displays(records)}
         write_json(self.work / "dataset.json", {**self.settings, **known})
         return automatic
 
@@ -198,6 +180,16 @@ class DatasetFolder:
                 f"{folder} was prepared with other settings: {'; '.join(differing)}; "
                 "prepare it anew with overwrite (--overwrite), or give another destination"
             )
+
+
+def _displays(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """How pictures are turned upright: as most patients are stored, and the patients that are stored otherwise."""
+    known = {patient: record["display"] for patient, record in records.items() if record.get("display")}
+    if not known:
+        return {}
+    usual = max(known.values(), key=list(known.values()).count)
+    exceptions = {patient: display for patient, display in known.items() if display != usual}
+    return {"display": usual, **({"display_exceptions": exceptions} if exceptions else {})}
 
 
 def _refuse_foreign(folder: Path) -> None:

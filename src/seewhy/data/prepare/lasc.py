@@ -78,6 +78,12 @@ def prepare_lasc(
         source=source,
         options={},
     )
+    cases, left_out = _find(source)
+    return builder.build(cases, destination, left_out=left_out, overwrite=overwrite, progress=progress)
+
+
+def _find(source: Path) -> tuple[list[Case], dict[str, str]]:
+    """Cases in whichever layout, and what is left out: its name → reason."""
     if not source.is_dir():
         raise DataError(f"{source} is no folder; give the folder that holds the cases")
     cases, left_out = _find_pictures(source) if (source / "images").is_dir() else _find_volumes(source)
@@ -86,7 +92,7 @@ def prepare_lasc(
             f"no case with a mask found below {source} ({len(left_out)} without); expected <case>/{IMAGE} with "
             f"<case>/{MASK}, or images/<patient>_<slice>.png with masks/ of the same names"
         )
-    return builder.build(cases, destination, left_out=left_out, overwrite=overwrite, progress=progress)
+    return cases, left_out
 
 
 def _find_volumes(source: Path) -> tuple[list[Case], dict[str, str]]:

@@ -1,0 +1,68 @@
+"""What a run cannot start with: options and training slices that the data modules refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from seewhy.data.slices import SliceRecord
+from seewhy.errors import ConfigError, DataError, nearest
+
+__all__ = ["check_choices", "check_numbers", "check_trainable"]
+
+
+def check_numbers(**numbers: int | None) -> None:
+    """Refuse counts below 1.
+
+    Raises:
+        ConfigError: all of them.
+    """
+    wrong = [
+        f"data.{key}={value} must be 1 or more" for key, value in numbers.items() if value is not None and value < 1
+    ]
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+
+
+def check_choices(channels: int, num_classes: int, normalize: str, predict_on: str) -> None:
+    """Refuse options of `SliceDataModule` that do not exist or do not fit together.
+
+    Raises:
+        ConfigError: all of them.
+    """
+    problems = []
+    if channels not in (1, 3):
+        problems.append(f"data.channels={channels} must be 1 or 3")
+    if num_classes < 2:
+        problems.append(f"data.num_classes={num_classes} must be 2 or more: it counts the background")
+    if normalize == "imagenet" and channels != 3:
+        problems.append("data.normalize=imagenet needs data.channels=3")
+    places = ("train", "val", "test", "all")
+    if predict_on not in places:
+        problems.append(f"data.predict_on={predict_on!r} is unknown; {nearest(predict_on, places)}")
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+def check_trainable(records: Sequence[SliceRecord], num_classes: int, where: Path) -> None:
+    """Refuse training slices among which a class is always or never there.
+
+    Args:
+        records: the training slices.
+        num_classes: number of classes with the background.
+        where: the folder, for the message.
+
+    Raises:
+        DataError: every such class.
+    """
+    problems = []
+    for label in range(1, num_classes):
+        count = sum(record.label == label for record in records)
+        if count in (0, len(records)):
+            said = "none" if count == 0 else "all"
+            problems.append(
+                f"{said} of the {len(records)} training slices show class {label}, so nothing can be learned "
+                "about it; add slices of the other kind or choose other training patients"
+            )
+    if problems:
+        raise DataError(problems, where=str(where))

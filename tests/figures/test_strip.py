@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from seewhy.figures.overlay import grey, overlay
+from seewhy.figures.strip import GAP, strip, write_strip
+from seewhy.figures.style import TRUTH
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (30, 20)).astype(np.uint8)
+MASK = np.zeros((30, 20), np.uint8)
+MASK[10:15, 5:12] = 1
+HEAT = MASK * np.float32(0.8)
+
+
+def cells(picture, count):
+    width = (picture.shape[1] - (count - 1) * GAP) // count
+    return [picture[:, i * (width + GAP) : i * (width + GAP) + width] for i in range(count)]
+
+
+def test_cells_are_the_image_and_one_overlay_per_map_with_white_between():
+    picture = strip(IMAGE, {"cam": HEAT, "refined": HEAT * 0}, side=20)
+    first, cam, refined = cells(picture, 3)
+    assert picture.shape == (30, 3 * 20 + 2 * GAP, 3)
+    np.testing.assert_array_equal(first, grey(IMAGE))
+    np.testing.assert_array_equal(cam, overlay(IMAGE, HEAT))
+    np.testing.assert_array_equal(refined, grey(IMAGE))
+    assert (picture[:, 20 : 20 + GAP] == 255).all()
+
+
+def test_the_true_outline_is_drawn_on_the_image_alone():
+    first, cam = cells(strip(IMAGE, {"cam": HEAT}, mask=MASK, side=20), 2)
+    edge = MASK.astype(bool)
+    edge[11:14, 6:11] = False
+    np.testing.assert_array_equal((first == TRUTH).all(axis=2), edge)
+    np.testing.assert_array_equal(cam, overlay(IMAGE, HEAT))
+
+
+def test_small_images_are_enlarged_by_a_whole_factor_and_large_ones_left():
+    assert strip(IMAGE, {}, side=100).shape == (150, 100, 3)
+    assert strip(IMAGE, {}, side=8).shape == (30, 20, 3)
+    enlarged = strip(IMAGE * 0, {}, mask=MASK, side=40)
+    outline = (enlarged == TRUTH).all(axis=2)
+    rows, columns = np.nonzero(outline)
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (20, 30, 10, 24)
+
+
+def test_the_scale_is_given_and_the_same_for_all_maps():
+    narrow = strip(IMAGE, {"cam": HEAT}, scale=(0.0, 0.8), side=20)
+    full = strip(IMAGE, {"cam": MASK.astype(np.float32)}, side=20)
+    np.testing.assert_array_equal(narrow, full)
+
+
+def test_a_written_strip_holds_the_strip_its_title_and_the_bar(tmp_path):
+    path = write_strip(tmp_path / "a" / "x.png", IMAGE, {"cam": HEAT}, title="BRATS_001_70", mask=MASK, side=120)
+    written = np.asarray(Image.open(path))
+    picture = strip(IMAGE, {"cam": HEAT}, mask=MASK, side=120)
+    assert [p.name for p in path.parent.iterdir()] == ["x.png"]
+    height, width = picture.shape[:2]
+    top = written.shape[0] - height - 8
+    np.testing.assert_array_equal(written[top : top + height, 8 : 8 + width], picture)
+    assert (written[:top] < 100).any(), "no title"
+    bar = written[top : top + height, width + 16 : width + 28].astype(int).sum(axis=2)
+    assert (np.diff(bar[:, 0]) <= 0).mean() > 0.9, "the bar runs from bright to dark"
+
+
+@pytest.mark.parametrize("words", [2, 60])
+def test_a_long_title_is_wrapped_and_stays_inside(tmp_path, words):
+    short = np.asarray(Image.open(write_strip(tmp_path / "s.png", IMAGE, {}, title="x", side=100)))
+    page = np.asarray(Image.open(write_strip(tmp_path / "l.png", IMAGE, {}, title="word " * words, side=100)))
+    assert page.shape[1] == short.shape[1]
+    assert (page.shape[0] > short.shape[0]) == (words == 60)
+    assert (page[:, -4:] == 255).all()

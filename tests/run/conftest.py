@@ -1,0 +1,96 @@
+"""Tiny runs on phantoms: in processes of their own as a user starts them, or inside the test."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+TINY = (
+    "experiment=demo/brats",
+    "phantom.patients=8",
+    "phantom.slices=4",
+    "phantom.size=48",
+    "trainer.max_epochs=3",
+    "data.batches_per_epoch=3",
+    "data.batch_size=4",
+    "callbacks.maps.max_samples=4",
+    "trainer.enable_progress_bar=false",
+    "trainer.enable_model_summary=false",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Overrides of the smallest run: a phantom of 8 patients, 9 steps."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    """A folder to run in, with one phantom for all runs."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def command(repository, home):
+    """Run a script in a process of its own: `command("train.py", *words, expect=exit_status)`."""
+
+    def call(script, *words, expect=0):
+        support = str(repository / "tests" / "support")
+        environment = {**os.environ, "PYTHONPATH": support, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+        environment.pop("HYDRA_FULL_ERROR", None)
+        done = subprocess.run(
+            [sys.executable, str(repository / script), *words],
+            cwd=home,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == expect, (done.stdout + done.stderr)[-6000:]
+        return done
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def single(command, home):
+    """An uninterrupted run in one process, logged to W&B offline."""
+    folder = home / "single"
+    command("train.py", *TINY, "logger=wandb", f"hydra.run.dir={folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train_here(home):
+    """Train inside the test: `train_here(folder, *overrides)` gives the objective."""
+
+    def call(folder, *overrides):
+        from seewhy.cli.conf import compose_train
+        from seewhy.run.train import train
+
+        words = [*TINY, f"paths.output_dir={folder}", f"paths.data_dir={home / 'data'}", *overrides]
+        return train(compose_train(*words))
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def record():
+    """What a run left: `record.results(folder)`, `record.table(file)`, `record.split(folder)`."""
+
+    def table(file):
+        with file.open(newline="") as opened:
+            return list(csv.DictReader(opened))
+
+    return SimpleNamespace(
+        table=table,
+        results=lambda folder: json.loads((folder / "results.json").read_text()),
+        split=lambda folder: json.loads((folder / "split.json").read_text()),
+        metrics=lambda folder: [{k: v for k, v in row.items() if v} for row in table(folder / "metrics.csv")],
+    )
