@@ -52,6 +52,7 @@ def test_module_help_lists_the_commands(repository):
         (["experiment=brats", "seed=one"], "error: "),
         ([], "error: data is not chosen; choose an experiment"),
         (["experiment=brats"], "data.root must be given"),
+        (["experiment=brats", "logger=null"], "error: a group of options cannot be null; leave it out with ~logger"),
         (["experiment=brats", "data.root=/nowhere"], "/nowhere"),
         (["experiment=brats", "data.root=.", "+model.colour=red"], "model.colour is no option of "),
     ],

@@ -55,8 +55,33 @@ def test_zscore_is_zero_and_one_over_the_body():
     assert out[disc].std() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize(("noise", "background"), [(0, 0), (0, 37), (6, 0)])
+def test_robust_is_zero_and_one_by_median_and_deviation_and_marks_what_is_no_tissue(noise, background):
+    image, disc = head(noise, background)
+    statistics = measure([image])
+    out = Normalization("robust")(image, statistics)[0]
+    tissue = disc & (head(0, -1)[0][0] != -1)
+    assert np.median(out[tissue]) == pytest.approx(0, abs=0.05)
+    assert 1.4826 * np.median(np.abs(out[tissue])) == pytest.approx(1, abs=0.05)
+    assert out.max() == 5, "the bright spot is 20 deviations away"
+    assert np.mean(out[~disc] == -4) > 0.98
+
+
+def test_a_bright_lesion_moves_robust_values_less_than_zscores():
+    image, disc = head()
+    lesion = image.copy()
+    lesion[0, 12:24, 20:32] = 400
+    elsewhere = disc & (lesion[0] == image[0]) & (image[0] > 0) & (image[0] < 250)
+    moved = {}
+    for kind in ("robust", "zscore"):
+        before, after = (Normalization(kind)(x, measure([x]))[0][elsewhere] for x in (image, lesion))
+        moved[kind] = np.abs(after - before).mean() / before.std()
+    assert moved["robust"] < 0.3
+    assert moved["zscore"] > 2 * moved["robust"]
+
+
 @settings(max_examples=30, deadline=None)
-@given(gain=st.floats(0.01, 100), offset=st.floats(-500, 500), kind=st.sampled_from(["zscore", "window"]))
+@given(gain=st.floats(0.01, 100), offset=st.floats(-500, 500), kind=st.sampled_from(["robust", "zscore", "window"]))
 def test_gain_and_offset_of_the_scanner_do_not_matter(gain, offset, kind):
     image, _ = head()
     changed = (image * np.float64(gain) + offset).astype(np.float32)
@@ -66,7 +91,7 @@ def test_gain_and_offset_of_the_scanner_do_not_matter(gain, offset, kind):
     np.testing.assert_array_equal(body_mask(changed, measure([changed])), body_mask(image, measure([image])))
 
 
-@pytest.mark.parametrize("kind", ["zscore", "window", "imagenet"])
+@pytest.mark.parametrize("kind", ["robust", "zscore", "window", "imagenet"])
 @pytest.mark.parametrize("value", [0.0, 7.0, -3.0])
 def test_constant_slices_stay_finite(kind, value):
     image = np.full((3, 8, 8), value, np.float32)

@@ -276,7 +276,7 @@ def test_two_processes_train_through_all_phases(tmp_path):
 @pytest.mark.parametrize("preset", ["weakly_supervised", "afa"])
 def test_presets_build_and_predict(preset, repository):
     model_config = OmegaConf.load(repository / "conf" / "model" / f"{preset}.yaml")
-    config = OmegaConf.create({"data": {"channels": 1}, "seed": 7, "model": model_config})
+    config = OmegaConf.create({"data": {"channels": 1, "num_classes": 2}, "seed": 7, "model": model_config})
     settings = OmegaConf.to_container(config.model, resolve=True)
     if preset == "afa":
         settings["encoder"]["name"] = "mit_nano"

@@ -23,7 +23,7 @@ def test_maps_have_the_stated_channels_and_ceil_sizes(size):
     [((1, 1, 1, 1), 1 + (2 + 4) + (4 + 4) + (4 + 4)), ((1, 1, 2, 4), 1 + (2 + 4) + 2 * (4 + 4) + 4 * (4 + 4))],
 )
 def test_field_of_view(dilations, radius):
-    net = CNN(dilations=dilations, norm="batch").eval()
+    net = CNN(depths=(1, 2, 2, 2), dilations=dilations, norm="batch").eval()
     image = torch.zeros(1, 1, 257, 257, requires_grad=True)
     # A positive network everywhere, so that no ReLU hides a path.
     with torch.no_grad():

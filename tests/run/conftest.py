@@ -68,15 +68,17 @@ def single(command, home):
 
 @pytest.fixture(scope="session")
 def train_here(home):
-    """Train inside the test: `train_here(folder, *overrides)` gives the objective."""
+    """Train inside the test: `train_here(folder, *overrides)` gives the objective; `base` replaces TINY."""
 
-    def call(folder, *overrides):
+    def call(folder, *overrides, base=TINY):
         from seewhy.cli.conf import compose_train
         from seewhy.run.train import train
 
-        words = [*TINY, f"paths.output_dir={folder}", f"paths.data_dir={home / 'data'}", *overrides]
+        words = [*base, f"paths.output_dir={folder}", f"paths.data_dir={home / 'data'}", *overrides]
         return train(compose_train(*words))
 
+    on_own_data = [word for word in TINY if not word.startswith(("phantom.", "experiment="))]
+    call.on_own_data = ["experiment=brats", "trainer=cpu", *on_own_data]
     return call
 
 

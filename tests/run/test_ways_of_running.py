@@ -39,7 +39,7 @@ def test_wandb_offline_wrote_metrics_and_pictures(single):
     assert list(single.glob("wandb/offline-run-*/files/media/images/**/*.png"))
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_killed_run_continues_to_the_same_metrics(command, home, single, tiny, record, workers):
     folder = home / f"killed_{workers}"
     words = [*tiny, f"data.num_workers={workers}", f"hydra.run.dir={folder}"]

@@ -46,6 +46,13 @@ def hydra_command(
             from seewhy.cli.mistakes import explain
 
             _fail(explain(error, config_name), error, full)
+        except ValueError as error:
+            if "Config group override must be" not in str(error):
+                raise
+            words = [word.split("=")[0] for word in sys.argv[1:] if word.endswith("=null")]
+            _fail(
+                f"a group of options cannot be null; leave it out with {' '.join('~' + w for w in words)}", error, full
+            )
 
     return main
 

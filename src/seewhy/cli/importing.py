@@ -18,9 +18,7 @@ def add_parser(commands: Any) -> None:
     afa.add_argument("folder", type=Path, help="run folder to make, e.g. lightning_logs/imported/afa")
     afa.add_argument("--experiment", default="brats", help="whose data settings the run gets (default brats)")
     afa.add_argument("--root", help="folder of the data set; may be given later with data.root=…")
-    afa.add_argument(
-        "--pooling", default="gmp", help="pooling it was trained with, which the file does not say (gmp)"
-    )
+    afa.add_argument("--pooling", default="gmp", help="pooling it was trained with, which the file does not say (gmp)")
     afa.add_argument("--overwrite", action="store_true", help="replace a run that is there")
     afa.set_defaults(run=_afa)
 

@@ -16,7 +16,13 @@ class BaseDataModule(LightningDataModule):
     """A LightningDataModule whose split and files can be recorded with a run.
 
     Batches are those of `seewhy.batch.Batch`; `data.predict_on` chooses what `predict` and `explain` work on.
+
+    Attributes:
+        first_epoch: epoch that training begins with, above 0 in a run that is continued. Training samplers must
+            be set to it at once: workers fetch ahead before Lightning tells the sampler which epoch it is.
     """
+
+    first_epoch: int = 0
 
     @property
     def is_phantom(self) -> bool:

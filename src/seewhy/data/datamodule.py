@@ -45,7 +45,7 @@ class SliceDataModule(BaseDataModule):
         batch_size: training slices per step and device.
         batches_per_epoch: None means about one pass over the training slices.
         crop_size: side of the training square in pixels; None trains on whole slices.
-        normalize: `zscore`, `window` or `imagenet`, see `seewhy.data.intensity.Normalization`.
+        normalize: `robust`, `zscore`, `window` or `imagenet`, see `seewhy.data.intensity.Normalization`.
         normalize_over: `patient` or `slice`.
         percentiles: ends of the window over the body's pixels.
         augmentation: options of `seewhy.data.augmentation.Augmentation`; None switches it off.
@@ -200,6 +200,7 @@ class SliceDataModule(BaseDataModule):
             seed=self.seed,
             **self._ranks(),
         )
+        sampler.set_epoch(self.first_epoch)
         return DataLoader(
             dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=collate_slices, **self._workers()
         )
@@ -209,11 +210,11 @@ class SliceDataModule(BaseDataModule):
         return self._patients(self.split.val, pad=True)
 
     def test_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Test patients, each exactly once."""
+        """Test patients, each exactly once; the first ones again for ranks that would have none."""
         return self._patients(self.split.test, pad=False)
 
     def predict_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """The patients of `predict_on`, each exactly once."""
+        """The patients of `predict_on`, dealt as test patients are."""
         everyone = self.predict_on == "all"
         patients = self.folder.patients if everyone else self.split.part(self.predict_on)
         if not patients:
@@ -224,7 +225,9 @@ class SliceDataModule(BaseDataModule):
         if not patients:
             return []
         dataset = PatientDataset(self._by_patient(patients), self.reader, masks=self.folder.has_masks)
-        sampler = PatientSampler(len(dataset), pad=pad, **self._ranks())
+        ranks = self._ranks()
+        # Lightning leaves a rank without batches out of the loop, and the others would wait for its scores forever.
+        sampler = PatientSampler(len(dataset), pad=pad or len(dataset) < ranks["num_replicas"], **ranks)
         return DataLoader(dataset, batch_size=None, sampler=sampler, **self._workers())
 
     def _by_patient(self, patients: Sequence[str]) -> list[list[SliceRecord]]:

@@ -25,8 +25,9 @@ def learning_rate_factor(
 ) -> float:
     """Factor on the base learning rate at optimiser step `step` (counted from 0).
 
-    Linear warm-up from `warmup_ratio` to 1 over `warmup` steps (int) or that share of all steps (float), then `constant`, `poly`
-    ((1 - step / total)^power, counted from step 0 as SegFormer's recipe does) or `cosine` to 0 at `total`.
+    Linear warm-up from `warmup_ratio` to 1 over `warmup` steps (int) or that share of all steps (float), then
+    `constant`, `poly` ((1 - step / total)^power, counted from step 0 as SegFormer's recipe does) or `cosine` to 0
+    at `total`.
     """
     if isinstance(warmup, float):
         warmup = round(warmup * total)
@@ -76,7 +77,7 @@ class BaseModule(LightningModule):
         """Optimiser steps this fit will take."""
         return int(self.trainer.estimated_stepping_batches)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Build optimiser and per-step schedule from `hparams.optimizer` and `hparams.scheduler`."""
         settings: dict[str, Any] = dict(self.hparams["optimizer"])
         name, lr = str(settings.pop("name")), float(settings.pop("lr"))

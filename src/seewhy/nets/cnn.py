@@ -38,11 +38,12 @@ class CNN(Encoder):
     Args:
         in_channels: channels of the image.
         widths: channels per level; as many levels as there are widths.
-        depths: convolutions per level.
+        depths: convolutions per level; one each gives a field of view of 23 pixels, too small to know a patient by.
         stage_strides: stride of the first convolution of each level; (2, 2, 1, 1) leaves the last map, which is
             classified, at 1/4.
         dilations: dilation of the convolutions of each level.
-        norm: `batch`, `group` (8 groups, fewer where the width does not divide) or `instance`.
+        norm: `batch`, `group` (8 groups, fewer where the width does not divide) or `instance`. The latter two take
+            statistics of the whole image at evaluation too, and so let evidence for a lesion appear anywhere in it.
         dropout: probability of dropping a channel of the last map while training.
     """
 
@@ -51,7 +52,7 @@ class CNN(Encoder):
         *,
         in_channels: int = 1,
         widths: Sequence[int] = (16, 32, 48, 64),
-        depths: Sequence[int] = (1, 2, 2, 2),
+        depths: Sequence[int] = (1, 1, 1, 1),
         stage_strides: Sequence[int] = (2, 2, 1, 1),
         dilations: Sequence[int] = (1, 1, 1, 1),
         norm: str = "batch",

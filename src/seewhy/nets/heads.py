@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -151,7 +152,7 @@ class SegFormerHead(nn.Module):
         parts = self.linear_fuse.conv.weight.flatten(1).chunk(self.levels, dim=1)[::-1]  # published order: coarse first
         by_size: dict[tuple[int, ...], Tensor] = {}
         for number, (x, part) in enumerate(zip(maps, parts, strict=True), start=1):
-            proj = self.get_submodule(f"linear_c{number}").proj
+            proj = cast(nn.Linear, self.get_submodule(f"linear_c{number}").proj)
             level = F.conv2d(x, (part @ proj.weight)[..., None, None], part @ proj.bias)
             size = tuple(x.shape[-2:])
             by_size[size] = by_size[size] + level if size in by_size else level

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -17,5 +18,6 @@ def explain(config: DictConfig) -> None:
     run = restore(config, writer)
     writer.checkpoint = run.checkpoint
     run.trainer.predict(run.model, run.datamodule, return_predictions=False)
+    written = int(run.trainer.strategy.reduce(torch.tensor(writer.written), reduce_op="sum"))
     if run.trainer.is_global_zero:
-        Console().print(f"{writer.written} samples: {writer.folder / 'attention_maps'}, {writer.folder / 'cam_npy'}")
+        Console().print(f"{written} samples: {writer.folder / 'attention_maps'}, {writer.folder / 'cam_npy'}")

@@ -36,16 +36,19 @@ class RunFolder:
         """Folder of pictures drawn from results."""
         return self.path / "figures"
 
-    def refuse_overwrite(self) -> None:
+    def refuse_overwrite(
+        self, remedy: str = "add ckpt_path=last to continue it, or choose another hydra.run.dir"
+    ) -> None:
         """Stop before a finished or half-finished run is overwritten.
+
+        Args:
+            remedy: what the user can do.
 
         Raises:
             ConfigError: the folder already holds checkpoints.
         """
         if self.checkpoints.is_dir() and any(self.checkpoints.glob("*.ckpt")):
-            raise ConfigError(
-                f"{self.path} already holds a run; add ckpt_path=last to continue it, or choose another hydra.run.dir"
-            )
+            raise ConfigError(f"{self.path} already holds a run; {remedy}")
 
     def checkpoint(self, *, final: bool = False) -> Path:
         """The best checkpoint, or the last one.
@@ -69,10 +72,11 @@ class RunFolder:
             config: the job's configuration.
             facts: e.g. `split=<hash>`, `data=<hash>`.
         """
-        record = {
-            "seewhy": {"version": __version__, "commit": code_version(), **facts},
-            "config": OmegaConf.to_container(config, resolve=True),
-        }
+        settings: Any = OmegaConf.to_container(config, resolve=True)
+        data = settings.get("data") or {}
+        if data.get("root"):  # so that predict and explain find the data from any folder
+            data["root"] = str(Path(data["root"]).absolute())
+        record = {"seewhy": {"version": __version__, "commit": code_version(), **facts}, "config": settings}
         path = self.path / "config.yaml"
         with atomic_path(path) as temporary:
             OmegaConf.save(OmegaConf.create(record), temporary)

@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning
 import torch
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from seewhy.errors import CheckpointError
 from seewhy.interop.afa import AFACheckpoint, read_afa
@@ -18,9 +18,7 @@ from seewhy.run.folder import RunFolder
 __all__ = ["import_afa"]
 
 
-def import_afa(
-    file: Path, folder: Path, config: DictConfig, *, pooling: str, root: str | None, overwrite: bool
-) -> str:
+def import_afa(file: Path, folder: Path, config: DictConfig, *, pooling: str, root: str | None, overwrite: bool) -> str:
     """Bring a reference checkpoint into a run folder that `predict` and `explain` take.
 
     Args:
@@ -40,7 +38,7 @@ def import_afa(
     imported = read_afa(file)
     run = RunFolder(folder)
     if not overwrite:
-        run.refuse_overwrite()
+        run.refuse_overwrite("choose another folder, or add --overwrite")
     _fit(config, imported, pooling=pooling, root=root, folder=folder)
     model = build_model(config)
     try:
@@ -69,7 +67,8 @@ def _fit(config: DictConfig, imported: AFACheckpoint, *, pooling: str, root: str
         config.paths.output_dir = str(folder)
         config.data.root = root if root is not None else "data"
         config.data.channels, config.data.normalize = imported.in_channels, "imagenet"
-        config.model.num_classes = imported.num_classes
+        config.data.num_classes = config.model.num_classes = imported.num_classes
         config.model.encoder.name = imported.variant
+        config.model.encoder.attention_blocks = imported.attention_blocks
         config.model.pooling = {"name": pooling}
-        config.model.decoder = {**(OmegaConf.to_container(config.model.decoder) or {}), "dim": imported.decoder_dim}
+        config.model.decoder.dim = imported.decoder_dim

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -20,7 +21,7 @@ class SweepTable(Callback):
     even then.
     """
 
-    def on_job_end(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Bring the table up to date, when this job is part of a sweep."""
         if config.hydra.mode is RunMode.MULTIRUN:
             _write(Path(str(config.hydra.sweep.dir)))

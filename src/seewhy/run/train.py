@@ -42,7 +42,7 @@ def train(config: DictConfig) -> float | None:
     datamodule = build_datamodule(config)
     model = build_model(config)
     if resume is not None:
-        _continue(model, resume, folder)
+        _continue(model, datamodule, resume, folder)
     elif config.weights:
         _load_encoder(model, config.weights)
     datamodule.setup("fit")  # reads the training data: what is wrong with them is said before anything is written
@@ -66,16 +66,16 @@ def _checkpoint_to_continue(config: DictConfig, folder: RunFolder) -> Path | Non
     return folder.checkpoint(final=True) if config.ckpt_path == "last" else Path(config.ckpt_path)
 
 
-def _continue(model: LightningModule, path: Path, folder: RunFolder) -> None:
+def _continue(model: LightningModule, datamodule: BaseDataModule, path: Path, folder: RunFolder) -> None:
     """Make sure that the checkpoint fits, and drop what was logged after it and will be logged again."""
     checkpoint = load_state(model, path)
     if "optimizer_states" not in checkpoint:
         raise CheckpointError(f"{path} holds weights but no state of a training, so it cannot be continued")
+    datamodule.first_epoch = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
     step = int(checkpoint["global_step"])
-    if rank_zero_only.rank == 0:
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         drop_rows_from(folder.path / "metrics.csv", step)
     LOGGER.info("continuing from %s, step %d", path, step)
-    return path
 
 
 def _load_encoder(model: LightningModule, path: str) -> None:

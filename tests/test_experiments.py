@@ -1,0 +1,70 @@
+"""Every experiment trains on a tiny phantom, and its checkpoint loads by itself without unpickling."""
+
+import importlib
+
+import pytest
+import torch
+
+from seewhy.cli.conf import compose_train, conf_dir
+from seewhy.phantoms.atrium import write_atrium_phantom
+from seewhy.phantoms.tumour import write_tumour_phantom
+from seewhy.run.train import train
+
+CONF = conf_dir()
+EXPERIMENTS = sorted(
+    str(path.relative_to(CONF / "experiment").with_suffix("")) for path in (CONF / "experiment").rglob("*.yaml")
+)
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+SHORT = (
+    "trainer=cpu",
+    "trainer.max_epochs=1",
+    "trainer.enable_progress_bar=false",
+    "trainer.enable_model_summary=false",
+    "data.batches_per_epoch=2",
+    "data.batch_size=2",
+    "callbacks.maps.max_samples=2",
+)
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    """Root of a small phantom by class of DataModule."""
+    root, size = tmp_path_factory.mktemp("phantoms"), {"patients": 7, "slices": 3, "size": 64}
+    return {
+        "BraTSDataModule": write_tumour_phantom(root / "brats", **size),
+        "LASCDataModule": write_atrium_phantom(root / "lasc", **size),
+    }
+
+
+def trained(folder, phantoms, *overrides):
+    """The checkpoint of one short epoch, read without unpickling."""
+    words = [*overrides, *SHORT, "data.root=unknown", f"paths.output_dir={folder}"]
+    config = compose_train(*words)
+    config.phantom = None
+    config.data.root = str(phantoms[config.data._target_.rpartition(".")[2]])
+    train(config)
+    return torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True), config.model._target_
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs_and_its_checkpoint_loads_alone(experiment, phantoms, tmp_path):
+    checkpoint, target = trained(tmp_path, phantoms, f"experiment={experiment}")
+    module, _, name = target.rpartition(".")
+    model = getattr(importlib.import_module(module), name).load_from_checkpoint(tmp_path / "checkpoints" / "best.ckpt")
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in checkpoint["state_dict"].items())
+    assert plain(checkpoint["hyper_parameters"])
+
+
+@pytest.mark.parametrize("choice", MODELS)
+def test_every_model_can_be_chosen_over_an_experiments(choice, phantoms, tmp_path):
+    small = ["model.encoder.name=mit_nano"] if choice == "afa" else []
+    trained(tmp_path, phantoms, "experiment=demo/brats", f"model={choice}", *small)
+
+
+def plain(value):
+    """Whether a value is data that JSON knows."""
+    if isinstance(value, dict):
+        return type(value) is dict and all(isinstance(key, str) and plain(child) for key, child in value.items())
+    if isinstance(value, list | tuple):
+        return all(plain(child) for child in value)
+    return value is None or type(value) in (str, int, float, bool)
