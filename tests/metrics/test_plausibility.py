@@ -19,7 +19,7 @@ def head() -> Tensor:
     rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
     width = 7.0 + 0.3 * (rows - 5)
     body = (((rows - 20) / 15.0) ** 2 + ((columns - 18) / width) ** 2) <= 1
-    return head.expand(SLICES, -1, -1).clone()
+    return body.expand(SLICES, -1, -1).clone()
 
 
 def _block(rows: slice, columns: slice, value: float = 1.0) -> Tensor:

@@ -110,14 +110,27 @@ def _report(folder: RunFolder, metrics: Mapping[str, float], config: DictConfig,
     sections.append(Section("Configuration", [Code(OmegaConf.to_yaml(config, resolve=True), "config.yaml")]))
     facts = {"written": datetime.now().isoformat(timespec="seconds"), "seed": str(config.seed)}
     facts |= {"code": code_version() or "not in a checkout"}
-    warning = "Phantom data: these patients are synthetic, and the scores say nothing about real ones."
+    warnings = _doubts(folder.path / "doubts.csv")
+    if phantom:
+        warnings.insert(0, "Phantom data: these patients are synthetic, and the scores say nothing about real ones.")
     write_report(
         folder.path / "report.html",
         title=str(config.name),
         sections=sections,
         facts=facts,
-        warnings=[warning] if phantom else [],
+        warnings=warnings,
     )
+
+
+def _doubts(path: Path) -> list[str]:
+    """What speaks against the maps, patient by patient."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["doubts"]]
+    return [
+        f"Patient {row['patient']}: {row['doubts']} ({row['map']}; told without masks, see doubts.csv)" for row in rows
+    ]
 
 
 def _picture_section(folder: RunFolder, name: str, heading: str, section: Any, picture: Any) -> list[Section]:
@@ -138,7 +151,15 @@ def _say(folder: RunFolder, metrics: Mapping[str, float], *, phantom: bool) -> N
     if any(name.startswith("test/") for name in metrics):
         for classification in (True, False):
             console.print(results_table(metrics, phantom=phantom, classification=classification))
-    names = ("report.html", "results.json", "patients.csv", "attention_maps", "cam_npy", "checkpoints/best.ckpt")
+    names = (
+        "report.html",
+        "results.json",
+        "patients.csv",
+        "doubts.csv",
+        "attention_maps",
+        "cam_npy",
+        "checkpoints/best.ckpt",
+    )
     console.print(f"[bold]{folder.path}[/]")
     for name in names:
         if (folder.path / name).exists():
