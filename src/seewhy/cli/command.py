@@ -30,8 +30,9 @@ def hydra_command(
 
         from seewhy.errors import SeewhyError
 
-        full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of being printed by Hydra
+        # Exceptions reach us instead of being printed by Hydra; what the user wished goes on to processes we start.
+        full = os.environ.setdefault("SEEWHY_TRACEBACK", os.environ.get("HYDRA_FULL_ERROR", "0")) == "1"
+        os.environ["HYDRA_FULL_ERROR"] = "1"
         store_schemas()
         errors: list[Exception] = []
         try:

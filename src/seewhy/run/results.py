@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["write_results"]
 
+DRAWN = ("dice", "auprc")
+"""Measures of the figure of scores."""
 PICTURES = 8
 """Maps shown on the report's page."""
 
@@ -83,8 +85,8 @@ def _draw(
             history = list(csv.DictReader(file))
         if _any_curve(history):
             write_figure(folder.figures / "training.png", training_curves(history, title=config.name))
-    if rows:
-        figure = scores_figure(rows, metrics, prefix="test/", title=config.name, phantom=phantom)
+    if any(row.get(measure) is not None for row in rows for measure in DRAWN):  # none without a lesion in the test
+        figure = scores_figure(rows, metrics, prefix="test/", measures=DRAWN, title=config.name, phantom=phantom)
         write_figure(folder.figures / "scores.png", figure)
 
 

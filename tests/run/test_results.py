@@ -1,0 +1,40 @@
+"""What is made of scores, also of few."""
+
+import json
+
+import torch
+from omegaconf import OmegaConf
+
+from seewhy.metrics.patient import PatientScores
+from seewhy.run.folder import RunFolder
+from seewhy.run.results import write_results
+
+CONFIG = OmegaConf.create({"name": "test", "seed": 3})
+
+
+def scores_of(mask):
+    scores = PatientScores()
+    image, body = torch.rand(3, 1, 16, 16), torch.ones(3, 16, 16, dtype=torch.bool)
+    batch = {"image": image, "body": body, "mask": mask, "patient": ["p"] * 3}
+    scores.update({"maps": {"refined": torch.rand(3, 1, 16, 16)}}, batch)
+    return {f"test/{name}": value for name, value in scores.compute().items()}, scores.rows()
+
+
+def test_a_test_without_any_lesion_still_ends_in_a_report(tmp_path):
+    metrics, rows = scores_of(torch.zeros(3, 16, 16, dtype=torch.uint8))
+    write_results(RunFolder(tmp_path), metrics, rows, CONFIG, phantom=True)
+    assert "test/refined/dice" not in json.loads((tmp_path / "results.json").read_text())["metrics"]
+    assert (tmp_path / "report.html").is_file()
+    assert not (tmp_path / "figures" / "scores.png").exists()
+
+
+def test_a_test_with_a_lesion_is_drawn(tmp_path):
+    mask = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    mask[:, 4:9, 4:9] = 1
+    metrics, rows = scores_of(mask)
+    write_results(RunFolder(tmp_path), metrics, rows, CONFIG, phantom=False)
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert record["phantom"] is False
+    assert record["metrics"]["test/floor_body/dice"] > 0
+    assert (tmp_path / "figures" / "scores.png").stat().st_size > 0
+    assert "Phantom data" not in (tmp_path / "report.html").read_text()
