@@ -36,23 +36,40 @@ def test_training_batch(slice_set):
     assert "mask" not in batch
 
 
+def masks_of_training(root):
+    """Mask files of the training patients."""
+    patients = module(root).split.train
+    found = [path for path in (root / "maskSlice").iterdir() if path.name.split("_")[1] in patients]
+    assert len(found) == 6 * len(patients)
+    return found
+
+
 def test_masks_are_never_opened_in_training(slice_set, monkeypatch):
     opened = []
     real_open, real_load = builtins.open, np.load
     monkeypatch.setattr(builtins, "open", lambda file, *a, **k: opened.append(str(file)) or real_open(file, *a, **k))
     monkeypatch.setattr(np, "load", lambda file, *a, **k: opened.append(str(file)) or real_load(file, *a, **k))
-    for batch in train_loader(slice_set):
+    loader = train_loader(slice_set)
+    first = f"{slice_set} batches"
+    opened.append(first)
+    for batch in loader:
         assert "mask" not in batch
     assert any("imageSlice" in name for name in opened)
-    assert not any("maskSlice" in name for name in opened)
+    # Before a run, the files of validation and test are looked at; no mask of a training patient ever is.
+    assert not set(opened) & {str(path) for path in masks_of_training(slice_set)}
+    assert not any("maskSlice" in name for name in opened[opened.index(first) :])
 
 
 def test_training_works_when_masks_cannot_be_read(slice_set):
-    for path in (slice_set / "maskSlice").iterdir():
+    for path in masks_of_training(slice_set):
         path.write_bytes(b"")
     assert len(list(train_loader(slice_set))) == 7  # 5 patients x 6 slices in batches of 4, rounded down
+    for path in (slice_set / "maskSlice").iterdir():
+        path.write_bytes(b"")
     with pytest.raises(DataError, match=r"maskSlice.*is empty"):
         next(iter(module(slice_set).val_dataloader()))
+    with pytest.raises(DataError, match=r"(?s)problems.*maskSlice.*is empty"):
+        train_loader(slice_set)
 
 
 def test_patient_batch(slice_set):

@@ -69,6 +69,18 @@ def test_a_corrupt_training_slice_is_named(train_on, data, tmp_path, spoil, said
     assert nothing_recorded(tmp_path)
 
 
+def test_damaged_files_of_every_part_are_named_together_before_training(train_on, data, tmp_path):
+    """Test images and masks too: nobody trains for a day to learn that a file of the test is cut off."""
+    image = sorted((data / "imageSlice").glob("BRATS_002_*"))[1]
+    mask = sorted((data / "maskSlice").glob("BRATS_003_*"))[0]
+    for victim in (image, mask):
+        victim.write_bytes(victim.read_bytes()[:-9])
+    choice = ["data.val_patients=['003']", "data.test_patients=['002']"]
+    with pytest.raises(DataError, match=f"(?s){image.name}.*cut off.*maskSlice/{mask.name}.*cut off"):
+        train_on(data, *choice)
+    assert nothing_recorded(tmp_path)
+
+
 def test_a_pickled_slice_is_refused_and_not_run(train_on, data, tmp_path):
     victim = sorted((data / "imageSlice").iterdir())[5]
     np.save(victim, np.array([Payload(tmp_path / "ran")], dtype=object), allow_pickle=True)

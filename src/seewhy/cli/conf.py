@@ -39,7 +39,6 @@ class RunConfig(TrainConfig):
 
     run: str = "???"
     use_final: bool = False
-    maps: Any = None
     explain: Any = field(default=None)
 
 

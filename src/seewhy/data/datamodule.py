@@ -18,7 +18,7 @@ from seewhy.data.base import BaseDataModule
 from seewhy.data.dataset import PatientDataset, SliceReader, TrainingDataset, collate_slices
 from seewhy.data.intensity import Normalization
 from seewhy.data.naming import Naming
-from seewhy.data.requirements import check_choices, check_numbers, check_trainable
+from seewhy.data.requirements import check_choices, check_numbers, check_readable, check_trainable
 from seewhy.data.sampler import EpochSampler, PatientSampler
 from seewhy.data.slices import SliceFolder, SliceRecord, list_slices
 from seewhy.data.splits import Split
@@ -171,11 +171,13 @@ class SliceDataModule(BaseDataModule):
     # -- Lightning's hooks -----------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """List the files, split them and measure the training patients (kept: a few numbers per patient)."""
+        """List, split and look at the files, and measure the training patients (kept: a few numbers each)."""
         if stage != "fit":
             return
         records = self.folder.of_patients(self.split.train)
         check_trainable(records, self.num_classes, self.folder.images)
+        scored = self.folder.of_patients([*self.split.val, *self.split.test])
+        check_readable(records, scored, self.folder.images)
         if self.reader.normalization.over == "patient":
             groups = self._by_patient(self.split.train)
             # A bar only for data sets that take a while.

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import track
+
 from seewhy.data.slices import SliceRecord
 from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.io.npy import npy_shape
 
-__all__ = ["check_choices", "check_numbers", "check_trainable"]
+__all__ = ["check_choices", "check_numbers", "check_readable", "check_trainable"]
 
 
 def check_numbers(**numbers: int | None) -> None:
@@ -42,6 +46,31 @@ def check_choices(channels: int, num_classes: int, normalize: str, predict_on: s
         problems.append(f"data.predict_on={predict_on!r} is unknown; {nearest(predict_on, places)}")
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def check_readable(training: Sequence[SliceRecord], scored: Sequence[SliceRecord], where: Path) -> None:
+    """Refuse damaged files of every part of the split before anything is trained; reads headers and lengths only.
+
+    Args:
+        training: slices whose masks, if any, are left alone.
+        scored: slices of validation and test, whose masks are looked at too.
+        where: the folder, for the message.
+
+    Raises:
+        DataError: every file that is empty, cut off, pickled or no array of numbers.
+    """
+    problems = []
+    paths = [record.path for record in (*training, *scored)]
+    paths += [record.mask for record in scored if record.mask is not None]
+    # A bar only for data sets that take a while.
+    quiet, console = len(paths) < 20_000, Console(stderr=True)
+    for path in track(paths, "looking at files", transient=True, disable=quiet, console=console):
+        try:
+            npy_shape(path)
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(problems, where=str(where))
 
 
 def check_trainable(records: Sequence[SliceRecord], num_classes: int, where: Path) -> None:

@@ -1,1 +1,0 @@
-"""Maps from any module, and the scores that judge maps."""
