@@ -153,7 +153,10 @@ def note(results: Mapping[str, float], *, prefix: str = "", phantom: bool = Fals
     else:
         patients, ill = results.get(f"{prefix}patients"), results.get(f"{prefix}patients_with_lesion")
         if patients is not None:
-            parts.append(f"{patients:.0f} patients" + (f", {ill:.0f} with lesion" if ill is not None else ""))
+            parts.append(
+                f"{patients:.0f} patient{'' if patients == 1 else 's'}"
+                + (f", {ill:.0f} with lesion" if ill is not None else "")
+            )
         if any(name.startswith(prefix) and name.endswith("_low") for name in results):
             parts.append("95 % bootstrap intervals by patient")
     if phantom:
