@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.cli.conf import TrainConfig, compose_train, conf_dir
-from seewhy.run.build import check_node
+from seewhy.cli.conf import TrainConfig, compose_train
+from seewhy.explain import Explainer
+from seewhy.run.build import build, check_node
+from seewhy.run.configs import conf_dir
 
 CONF = conf_dir()
 EXPERIMENTS = sorted(
@@ -38,11 +40,26 @@ def test_every_key_of_an_experiment_is_an_option_of_its_class(experiment):
     assert problems == []
 
 
+BASE = {"amd": "amd", "demo_amd": "amd", "mri": "mri", "demo_mri": "mri"}
+"""The experiment that a choice belongs to, where it reads other choices of it."""
+EXPLAINERS = sorted((CONF / "explainer").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXPLAINERS, ids=lambda path: path.stem)
+def test_every_explainer_names_real_options_and_is_called_like_its_file(path):
+    node = OmegaConf.load(path)
+    assert check_node(node, path.stem) == []
+    explainer = build(node, path.stem)
+    assert isinstance(explainer, Explainer)
+    assert explainer.method == path.stem
+
+
 @pytest.mark.parametrize("path", BUILT, ids=lambda path: str(path.relative_to(CONF)))
 def test_every_choice_composes_and_names_real_options(path):
     group, choice = path.parent.name, path.stem
     override = "+callbacks@callbacks.maps=maps" if choice == "maps" else f"{group}={choice}"
-    config = compose_train("experiment=brats", "data.root=here", "++paths.output_dir=here", override)
+    experiment = BASE.get(choice, "brats")
+    config = compose_train(f"experiment={experiment}", "data.root=here", "++paths.output_dir=here", override)
     node = config[group]
     assert list(nodes(node, group)), f"{path} builds nothing"
     problems = [p for name, part in nodes(node, group) for p in check_node(part, name) if "must be given" not in p]

@@ -5,8 +5,10 @@ import inspect
 import re
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.cli.conf import compose_train, conf_dir, store_schemas
+from seewhy.cli.conf import compose_train, store_schemas
 from seewhy.cli.main import _parser
 from seewhy.cli.saved_run import register_run
 from seewhy.data.splits import split_from_file
@@ -23,10 +25,14 @@ from seewhy.nets.affinity import RandomWalk
 from seewhy.nets.cnn import CNN
 from seewhy.nets.mit import MiT
 from seewhy.nets.par import PixelAdaptiveRefinement
+from seewhy.nets.planar_features import PlanarFeatures
 from seewhy.nets.regions import refine_regions
+from seewhy.nets.spatial_features import SpatialFeatures
 from seewhy.nets.timm_encoder import TimmEncoder
+from seewhy.run import explainers
 from seewhy.run.build import build_model, check_node
 from seewhy.run.checkpoint import read_checkpoint
+from seewhy.run.configs import conf_dir
 from seewhy.run.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +40,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 OPEN = {
     "model.affinity": [RandomWalk],
+    "model.backbone": [PlanarFeatures, SpatialFeatures],
     "model.encoder": [CNN, MiT, TimmEncoder],
     "model.refinement": [PixelAdaptiveRefinement],
     "model.regions": [refine_regions],
@@ -99,12 +106,20 @@ def my(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    """What `predict` and `explain` need of a run to compose."""
-    folder = tmp_path_factory.mktemp("run")
-    config = OmegaConf.to_container(compose_train("experiment=brats", "data.root=here", "++paths.output_dir=here"))
-    OmegaConf.save({"config": config}, folder / "config.yaml")
-    return folder
+def runs(tmp_path_factory):
+    """What `predict` and `explain` need of a run to compose, by experiment."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("brats", "amd", "mri")}
+    for name, folder in folders.items():
+        composed = compose_train(f"experiment={name}", "data.root=here", "++paths.output_dir=here")
+        OmegaConf.save({"config": OmegaConf.to_container(composed)}, folder / "config.yaml")
+    return folders
+
+
+def experiment_of(where: str, run: str) -> str:
+    """Which kind of run a command of a page means."""
+    if "mri" in run:
+        return "mri"
+    return "amd" if where.startswith(("explaining.md", "classification.md")) else "brats"
 
 
 def overrides_of(words: list[str]) -> list[str]:
@@ -148,8 +163,8 @@ def compose_saved(name: str, overrides: list[str], folder: Path) -> DictConfig:
         return compose(name, overrides=[*words, f"run={folder}"])
 
 
-@pytest.mark.parametrize("words", [pytest.param(words, id=where) for where, words in commands()])
-def test_every_command_is_possible(words, my, run_folder):
+@pytest.mark.parametrize(("where", "words"), [pytest.param(*found, id=found[0]) for found in commands()])
+def test_every_command_is_possible(where, words, my, runs):
     program, rest = words[0], words[1:]
     if program == "python":
         program, rest = rest[0], rest[1:]
@@ -167,8 +182,11 @@ def test_every_command_is_possible(words, my, run_folder):
         if overrides and "--cfg" not in rest:  # which shows a configuration that may be incomplete
             check_config(config)
     elif program in ("predict", "explain"):
-        assert any(word.startswith("run=") for word in rest)
-        check_config(compose_saved(program, overrides_of(rest), run_folder))
+        run = next(word for word in rest if word.startswith("run="))
+        config = compose_saved(program, overrides_of(rest), runs[experiment_of(where, run)])
+        check_config(config)
+        if program == "explain":
+            explainers.build_explainers(explainers.explainer_nodes(config.explain))
     elif program == "seewhy":
         assert callable(_parser().parse_args(rest).run)
     elif program.startswith("benchmarks/"):
@@ -180,7 +198,7 @@ def test_every_command_is_possible(words, my, run_folder):
 
 def test_there_are_commands_to_check():
     pages = {where.split(":")[0] for where, _ in commands()}
-    assert {"README.md", "adding.md", "weakly-supervised.md"} <= pages
+    assert {"README.md", "adding.md", "weakly-supervised.md", "explaining.md", "classification.md"} <= pages
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -198,10 +216,13 @@ def known_keys() -> set[str]:
         ["experiment=demo/lasc", "model=afa", "trainer=ddp", "logger=wandb"],
         ["experiment=brats", "logger=tensorboard"],
         ["experiment=brats", "callbacks=predict"],
+        ["experiment=demo/amd", "callbacks=[classification,ema]"],
+        ["experiment=demo/mri"],
     ):
         keys |= set(dotted(compose_train(*words, "++paths.output_dir=here", "++data.root=here"), ""))
-    explain = OmegaConf.load(conf_dir() / "callbacks" / "maps.yaml")
-    return keys | set(dotted(explain, "explain."))
+    for path in (conf_dir() / "explainer").glob("*.yaml"):
+        keys |= set(dotted(OmegaConf.load(path), f"explain.options.{path.stem}."))
+    return keys
 
 
 def dotted(node: DictConfig, prefix: str):
@@ -217,7 +238,7 @@ def test_every_option_named_in_the_text_exists():
     tops = "data|model|trainer|callbacks|explain|logger|phantom|paths"
     wrong = []
     for page, code in inline_code():
-        for name in re.findall(rf"(?:^|\s|\+)((?:{tops})(?:\.\w+)+)", code):
+        for name in re.findall(rf"(?:^|\s|\+)((?:{tops})(?:\.\w+)+)(?![\w(])", code):
             parent, _, leaf = name.rpartition(".")
             factories = OPEN.get(parent, [])
             if leaf == "py":
@@ -270,12 +291,15 @@ def test_every_file_and_name_of_ours_in_the_text_exists():
 
 
 def exists(name: str) -> bool:
-    """Whether a dotted name is a module, or something in one."""
-    module, _, last = name.rpartition(".")
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # the parent is a module, not a package
-        return hasattr(importlib.import_module(module), last)
+    """Whether a dotted name is a module, or something in one, or something of a class in one."""
+    found: Any = importlib.import_module("seewhy")
+    done = "seewhy"
+    for part in name.split(".")[1:]:
+        done = f"{done}.{part}"
+        with suppress(ModuleNotFoundError):  # what is no module may be an attribute of one, or of a class
+            importlib.import_module(done)
+        found = getattr(found, part, None)
+    return found is not None
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,12 @@ import importlib
 import pytest
 import torch
 
-from seewhy.cli.conf import compose_train, conf_dir
+from seewhy.cli.conf import compose_train
+from seewhy.phantoms.amd import write_amd_phantom
 from seewhy.phantoms.atrium import write_atrium_phantom
+from seewhy.phantoms.mri import write_mri_phantom
 from seewhy.phantoms.tumour import write_tumour_phantom
+from seewhy.run.configs import conf_dir
 from seewhy.run.train import train
 
 CONF = conf_dir()
@@ -22,8 +25,17 @@ SHORT = (
     "trainer.enable_model_summary=false",
     "data.batches_per_epoch=2",
     "data.batch_size=2",
-    "callbacks.maps.max_samples=2",
+    "explain.max_samples=2",
 )
+SMALL = {
+    "amd": ("model.backbone.name=test_efficientnet", "explain.judge=cheap"),
+    "mri": ("data.slices=[8,40]", "data.size=32", "model.backbone.name=test_efficientnetv2", "explain.judge=cheap"),
+    "demo/amd": ("explain.judge=cheap",),
+    "demo/mri": ("explain.judge=cheap", "data.slices=[8,40]"),
+}
+"""What makes an experiment small enough for a test."""
+MEMBERS = {"amd": "demo/amd", "demo_amd": "demo/amd", "mri": "demo/mri", "demo_mri": "demo/mri"}
+"""The experiment whose data a model is for; all others are for slices."""
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +45,21 @@ def phantoms(tmp_path_factory):
     return {
         "BraTSDataModule": write_tumour_phantom(root / "brats", **size),
         "LASCDataModule": write_atrium_phantom(root / "lasc", **size),
+        "AMDDataModule": write_amd_phantom(root / "amd", cases=16, size=64),
+        "MRIDataModule": write_mri_phantom(root / "mri", cases=12),
     }
 
 
 def trained(folder, phantoms, *overrides):
     """The checkpoint of one short epoch, read without unpickling."""
-    words = [*overrides, *SHORT, "data.root=unknown", f"paths.output_dir={folder}"]
+    experiment = next(word.partition("=")[2] for word in overrides if word.startswith("experiment="))
+    words = [
+        *overrides,
+        *SHORT,
+        *SMALL.get(experiment, ("callbacks.maps.max_samples=2",)),
+        "data.root=unknown",
+        f"paths.output_dir={folder}",
+    ]
     config = compose_train(*words)
     config.phantom = None
     config.data.root = str(phantoms[config.data._target_.rpartition(".")[2]])
@@ -58,7 +79,7 @@ def test_every_experiment_runs_and_its_checkpoint_loads_alone(experiment, phanto
 @pytest.mark.parametrize("choice", MODELS)
 def test_every_model_can_be_chosen_over_an_experiments(choice, phantoms, tmp_path):
     small = ["model.encoder.name=mit_nano"] if choice == "afa" else []
-    trained(tmp_path, phantoms, "experiment=demo/brats", f"model={choice}", *small)
+    trained(tmp_path, phantoms, f"experiment={MEMBERS.get(choice, 'demo/brats')}", f"model={choice}", *small)
 
 
 def plain(value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-__all__ = ["CheckpointError", "ConfigError", "DataError", "SeewhyError", "nearest"]
+__all__ = ["CheckpointError", "ConfigError", "DataError", "ExplanationError", "SeewhyError", "nearest"]
 
 
 class SeewhyError(Exception):
@@ -18,6 +18,10 @@ class ConfigError(SeewhyError):
 
 class CheckpointError(SeewhyError):
     """A checkpoint or weights file that is missing, unsafe to load, or made for another network."""
+
+
+class ExplanationError(SeewhyError):
+    """A method cannot explain this module truthfully, and refuses rather than give a wrong map."""
 
 
 class DataError(SeewhyError):

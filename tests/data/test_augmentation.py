@@ -72,6 +72,32 @@ def test_zoom_keeps_the_size_and_magnifies():
             assert out.sum() == pytest.approx(zoom**2 * disc.sum(), rel=0.05)
 
 
+def test_rotation_turns_every_channel_alike_about_the_middle():
+    y, x = np.mgrid[:48, :40] - np.array([23.5, 19.5])[:, None, None]
+    spot = np.exp(-((y + 12) ** 2 + (x - 6) ** 2) / 8).astype(np.float32)
+    image, zero = np.stack([spot, 2 * spot]), np.zeros((2, 1, 1), np.float32)
+    settings = Augmentation(**{**STILL, "rotate": 30.0})
+    angles = []
+    for seed in range(20):
+        out = settings(image, np.random.default_rng(seed), size=None, padding=zero)
+        np.testing.assert_allclose(out[1], 2 * out[0], rtol=1e-5, atol=1e-6)
+        place = (out[0] * y).sum() / out[0].sum(), (out[0] * x).sum() / out[0].sum()
+        assert np.hypot(*place) == pytest.approx(np.hypot(12, 6), rel=0.02)  # it keeps its distance from the middle
+        angles.append(np.degrees(np.arctan2(place[0], place[1]) - np.arctan2(-12, 6)))
+    assert max(map(abs, angles)) <= 30.5
+    assert min(angles) < -15
+    assert max(angles) > 15
+
+
+def test_rotation_fills_the_corners_with_the_padding_and_leaves_other_draws_alone():
+    turned = augment(4, rotate=45.0, gain=0.0)
+    assert turned.shape == IMAGE.shape
+    assert turned[0, 0, 0] == pytest.approx(-9, abs=1e-4)
+    np.testing.assert_array_equal(augment(4, rotate=0.0), augment(4))
+    with pytest.raises(ConfigError, match=r"rotate=200 must lie in 0\.\.180"):
+        Augmentation(rotate=200)
+
+
 def test_gain_and_offset_stay_in_range():
     for seed in range(30):
         out = augment(seed, gain=0.1, offset=0.2)

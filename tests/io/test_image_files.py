@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from seewhy.errors import DataError
-from seewhy.io.image import read_image, write_image
+from seewhy.io.image import image_shape, read_image, write_image
 
 RNG = np.random.default_rng(0)
 
@@ -64,3 +64,20 @@ def test_bad_input_is_named(tmp_path):
         write_image(tmp_path / "f.png", np.zeros((2, 2)))
     with pytest.raises(DataError, match=r"\.png, \.tif"):
         write_image(tmp_path / "a.jpg", np.zeros((2, 2), np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "I;16", "LA"])
+def test_the_shape_is_that_of_the_values(tmp_path, mode):
+    path = tmp_path / "a.png"
+    Image.new(mode, (7, 5)).save(path)
+    assert image_shape(path) == read_image(path).shape
+
+
+def test_the_shape_of_a_damaged_picture_is_refused(tmp_path):
+    path = write_image(tmp_path / "cut.png", RNG.integers(0, 256, (50, 50), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:800])
+    with pytest.raises(DataError, match=r"cut\.png is cut off"):
+        image_shape(path)
+    Image.new("L", (2, 2)).save(tmp_path / "s.tif", save_all=True, append_images=[Image.new("L", (2, 2))])
+    with pytest.raises(DataError, match="2 pages"):
+        image_shape(tmp_path / "s.tif")

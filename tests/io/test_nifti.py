@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from seewhy.errors import DataError
 from seewhy.io.geometry import Geometry
-from seewhy.io.nifti import NiftiFile, read_nifti, write_nifti
+from seewhy.io.nifti import NiftiFile, read_nifti, write_nifti, write_nifti_like
 
 AFFINE = np.array([[-1.5, 0, 0.1, 12], [0, -2, 0, 239], [0.1, 0, 3, -7], [0, 0, 0, 1]])
 
@@ -114,3 +114,18 @@ def test_geometry_tells_what_differs():
     assert "shape (4, 5, 7)" in str(grid.difference(Geometry((4, 5, 7), AFFINE)))
     with pytest.raises(DataError, match="NaN"):
         Geometry((1, 1, 1), np.full((4, 4), np.nan))
+
+
+def test_writing_like_another_file_keeps_its_place_in_the_scanner(tmp_path):
+    affine = np.array([[-1.5, 0.1, 0, 90], [0, 1.5, 0.2, -126], [0, 0, 2.0, -72], [0, 0, 0, 1]])
+    image = nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, tmp_path / "scan.nii.gz")
+    values = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32)
+    path = write_nifti_like(tmp_path / "map.nii.gz", values, like=tmp_path / "scan.nii.gz")
+    written = nib.load(path)
+    np.testing.assert_array_equal(written.affine, nib.load(tmp_path / "scan.nii.gz").affine)
+    np.testing.assert_array_equal(np.asarray(written.dataobj), values)
+    assert written.header.get_xyzt_units()[0] == "mm"
+    with pytest.raises(DataError, match=r"shape \(3, 5, 4\) does not lie on .*scan\.nii\.gz of shape \(3, 4, 5\)"):
+        write_nifti_like(tmp_path / "other.nii.gz", values.transpose(0, 2, 1), like=tmp_path / "scan.nii.gz")

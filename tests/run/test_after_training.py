@@ -79,9 +79,9 @@ def test_other_data(single, tmp_path, record):
 
 
 def test_other_scales_make_other_maps_and_the_last_checkpoint_is_named(single, tmp_path):
-    explain_here(single, tmp_path / "a", "use_final=true", "model.cam.scales=[1.0,0.75]", "explain.maps=[cam]")
-    explain_here(single, tmp_path / "b", "use_final=true", "explain.maps=[cam]")
-    explain_here(single, tmp_path / "c", "use_final=true", "explain.maps=[cam]")
+    explain_here(single, tmp_path / "a", "use_final=true", "model.cam.scales=[1.0,0.75]", "explain.own_maps.maps=[cam]")
+    explain_here(single, tmp_path / "b", "use_final=true", "explain.own_maps.maps=[cam]")
+    explain_here(single, tmp_path / "c", "use_final=true", "explain.own_maps.maps=[cam]")
     first = sorted((tmp_path / "a" / "cam_npy").glob("*.npy"))
     assert first
     for path in first:
@@ -94,7 +94,7 @@ def test_other_scales_make_other_maps_and_the_last_checkpoint_is_named(single, t
 
 
 def test_raw_attention_is_kept_where_there_is_any(attentive, single, tmp_path):
-    explain_here(attentive, tmp_path, "explain.attention=true", "explain.maps=[cam,affinity,refined]")
+    explain_here(attentive, tmp_path, "explain.own_maps.attention=true", "explain.own_maps.maps=[cam,affinity,refined]")
     file = next((tmp_path / "attention_npy").glob("*.npz"))
     layers = np.load(file, allow_pickle=False)
     for name in layers.files:
@@ -103,9 +103,9 @@ def test_raw_attention_is_kept_where_there_is_any(attentive, single, tmp_path):
         assert queries == keys > 1
     assert list((tmp_path / "cam_npy").glob("*_affinity.npy"))
     with pytest.raises(ConfigError, match="attention=false"):
-        explain_here(single, tmp_path, "explain.attention=true")
+        explain_here(single, tmp_path, "explain.own_maps.attention=true")
     with pytest.raises(ConfigError, match="gives no 'affinit'; nearest: 'affinity'"):
-        explain_here(attentive, tmp_path, "explain.maps=[affinit]")
+        explain_here(attentive, tmp_path, "explain.own_maps.maps=[affinit]")
 
 
 def test_volumes_lie_on_their_source(train_here, tmp_path):

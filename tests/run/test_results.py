@@ -5,6 +5,7 @@ import json
 import torch
 from omegaconf import OmegaConf
 
+from seewhy.metrics.cases import CaseScores
 from seewhy.metrics.patient import PatientScores
 from seewhy.run.folder import RunFolder
 from seewhy.run.results import write_results
@@ -38,3 +39,20 @@ def test_a_test_with_a_lesion_is_drawn(tmp_path):
     assert record["metrics"]["test/floor_body/dice"] > 0
     assert (tmp_path / "figures" / "scores.png").stat().st_size > 0
     assert "Phantom data" not in (tmp_path / "report.html").read_text()
+
+
+def test_tested_cases_are_drawn_class_by_class(tmp_path):
+    scores = CaseScores(classes=["normal", "late"], resamples=20, permutations=5)
+    ids = [f"c{i}" for i in range(12)]
+    batch = {"id": ids, "patient": ids, "label": torch.arange(12) % 2}
+    scores.update({"logits": torch.randn(12, 2, generator=torch.Generator().manual_seed(0))}, batch)
+    metrics = {f"test/{name}": value for name, value in scores.compute().items()}
+    write_results(RunFolder(tmp_path), metrics, scores.rows(), CONFIG, phantom=True)
+    assert (tmp_path / "figures" / "grading.png").stat().st_size > 0
+    assert not (tmp_path / "figures" / "scores.png").exists()
+    page = (tmp_path / "report.html").read_text()
+    assert "Class by class" in page
+    assert "12 cases of 12 patients" in page
+    header, *rows = (tmp_path / "patients.csv").read_text().splitlines()
+    assert header.startswith("id,patient,source,label,prediction,label_name,prediction_name,correct,performance_type")
+    assert len(rows) == 12

@@ -75,7 +75,7 @@ class MapDoubts(Callback):
         self._write(trainer)
 
     def _look(self, prediction: Any, batch: Any) -> None:
-        maps = prediction["maps"].get(self.map)
+        maps = prediction.get("maps", {}).get(self.map)
         if maps is None or "body" not in batch or not bool(batch["body"].any()):
             return
         for k in range(maps.shape[1]):

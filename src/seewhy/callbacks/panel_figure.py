@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from seewhy.batch import Batch, Prediction
 from seewhy.callbacks.sample import shown
@@ -144,7 +145,7 @@ def _row(trainer: Trainer, prediction: Prediction, batch: Batch) -> Row:
     """One patient: what it is ranked by, and the picture of its most telling slice."""
     name = list(prediction["maps"])[-1]
     found = prediction["maps"][name].amax(1) > THRESHOLD
-    lesion = (batch["mask"] > 0).to(found.device) if "mask" in batch else torch.zeros_like(found)
+    lesion = (cast(Tensor, batch["mask"]) > 0).to(found.device) if "mask" in batch else torch.zeros_like(found)
     row: Row = {"patient": prediction["patient"][0]}
     if lesion.any():
         row |= {"measure": f"Dice of {name}", "score": dice(found, lesion)}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Prediction
 from seewhy.io.atomic import atomic_path
+from seewhy.metrics.case_row import case_row
 
 __all__ = ["WritePredictions"]
 
@@ -22,7 +24,8 @@ class WritePredictions(Callback):
     """Writes `predictions.csv`, and each patient's maps as NIfTI volumes and, by choice, as one npz.
 
     `predictions.csv` has one row per sample: id, patient, index, source, probability (one column per class),
-    label where known. `<patient>_<map>.nii.gz` holds a map, and `<patient>_mask.nii.gz` the final mask, stacked
+    label where known; of classifiers of whole cases the columns of `seewhy.metrics.case_row`, and no other file.
+    `<patient>_<map>.nii.gz` holds a map, and `<patient>_mask.nii.gz` the final mask, stacked
     at the slices' places in the source volume with its affine; only where the source is known and still there.
 
     Args:
@@ -54,6 +57,9 @@ class WritePredictions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add one patient's rows and write its maps."""
+        if "maps" not in outputs:
+            self.rows += _case_rows(outputs, pl_module)
+            return
         self.rows += _rows(outputs)
         arrays = {name: maps.float().cpu().numpy() for name, maps in outputs["maps"].items()}
         if self.volumes:
@@ -113,3 +119,22 @@ def _rows(prediction: Prediction) -> list[dict[str, Any]]:
             row |= {f"label_{k + 1}": float(value) for k, value in enumerate(prediction["label"][i].cpu())}
         rows.append(row)
     return rows
+
+
+def _case_rows(prediction: Prediction, module: LightningModule) -> list[dict[str, Any]]:
+    """One row per case of a classifier's prediction."""
+    classes, ordinal = cast("Sequence[str]", module.classes), bool(module.hparams.get("ordinal", False))
+    label = prediction["label"].tolist() if "label" in prediction else [None] * len(prediction["id"])
+    return [
+        case_row(
+            name=name,
+            patient=prediction["patient"][i],
+            source=prediction["source"][i],
+            label=label[i],
+            probability=prediction["probability"][i].tolist(),
+            logits=prediction["logits"][i].tolist(),
+            classes=classes,
+            ordinal=ordinal,
+        )
+        for i, name in enumerate(prediction["id"])
+    ]

@@ -51,5 +51,5 @@ def shown(
     return Sample(
         image=upright(image, display),
         maps={name: upright(heat, display) for name, heat in heats.items()},
-        mask=upright(batch["mask"][position].cpu().numpy(), display) if "mask" in batch else None,
+        mask=upright(batch["mask"][position].cpu().numpy(), display) if "mask" in batch else None,  # type: ignore[index]
     )

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from seewhy.cli.conf import conf_dir, store_schemas
+from seewhy.cli.conf import opened, store_schemas
+from seewhy.run.configs import conf_dir
 
 __all__ = ["hydra_command"]
 
@@ -38,6 +39,7 @@ def hydra_command(
         try:
             if before is not None:
                 before(sys.argv[1:])
+            sys.argv[1:] = opened(sys.argv[1:])
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_held(task, errors))()
             if errors:
                 raise errors[0]

@@ -1,15 +1,17 @@
-"""Where the configs are, the schema of their root, and composing them."""
+"""The schema of a configuration's root, and composing configurations."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from seewhy.run.configs import conf_dir
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["RunConfig", "TrainConfig", "compose_train", "conf_dir", "store_schemas"]
+__all__ = ["RunConfig", "TrainConfig", "compose_train", "opened", "store_schemas"]
 
 
 @dataclass
@@ -23,6 +25,7 @@ class TrainConfig:
     model: Any = None
     phantom: Any = None
     callbacks: Any = None
+    explain: Any = None
     trainer: Any = None
     logger: Any = None
     paths: Any = None
@@ -39,14 +42,6 @@ class RunConfig(TrainConfig):
 
     run: str = "???"
     use_final: bool = False
-    explain: Any = field(default=None)
-
-
-def conf_dir() -> Path:
-    """Folder of the configs: inside the installed package, or the repository's when installed editable."""
-    package = Path(__file__).resolve().parents[1]
-    packaged = package / "conf"
-    return packaged if packaged.is_dir() else package.parents[1] / "conf"
 
 
 def compose_train(*overrides: str) -> DictConfig:
@@ -59,7 +54,19 @@ def compose_train(*overrides: str) -> DictConfig:
 
     store_schemas()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return compose("train", overrides=list(overrides))
+        return compose("train", overrides=opened(overrides))
+
+
+def opened(words: Iterable[str]) -> list[str]:
+    """Overrides with a `++` before those of `explain.options`.
+
+    Which options there are depends on the methods, so no file lists them; the explainers' signatures say what is
+    wrong with them.
+
+    Args:
+        words: of the command line.
+    """
+    return [f"++{word}" if word.startswith("explain.options.") else word for word in words]
 
 
 def store_schemas() -> None:

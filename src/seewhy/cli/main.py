@@ -13,7 +13,7 @@ HYDRA = {
     "predict": "predict with a trained run: seewhy predict run=…",
     "explain": "draw and save the maps of a trained run: seewhy explain run=…",
 }
-COMMANDS = {"prepare": "prepare", "check": "check", "import": "importing"}
+COMMANDS = {"prepare": "prepare", "check": "check", "import": "importing", "pool": "pool"}
 
 
 def main(arguments: list[str] | None = None) -> None:

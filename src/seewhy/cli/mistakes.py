@@ -58,7 +58,7 @@ def _missing_choice(error: Any) -> str:
 
 def _choices(group: str) -> list[str]:
     """Names of the files of a config group, sub-folders included."""
-    from seewhy.cli.conf import conf_dir
+    from seewhy.run.configs import conf_dir
 
     root = conf_dir() / group
     return [str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml")]
@@ -83,7 +83,7 @@ def _declared_keys(config_name: str) -> Iterator[str]:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    from seewhy.cli.conf import conf_dir
+    from seewhy.run.configs import conf_dir
 
     GlobalHydra.instance().clear()
     asked = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]

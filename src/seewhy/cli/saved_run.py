@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seewhy.cli.conf import conf_dir, store_schemas
+from seewhy.cli.conf import opened, store_schemas
 from seewhy.errors import ConfigError
+from seewhy.run.configs import conf_dir
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -55,7 +56,7 @@ def compose_saved(command: str, run: str | Path, *overrides: str) -> DictConfig:
     words = [f"run={run}", *overrides]
     register_run(words)
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return compose(command, overrides=words)
+        return compose(command, overrides=opened(words))
 
 
 def _for_later(record: Any, path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -30,6 +31,7 @@ class Augmentation:
         gain: largest relative change of the intensities.
         offset: largest change added to the intensities, in units of the normalised image.
         noise: standard deviation of added noise, in units of the normalised image.
+        rotate: largest turn about the middle in degrees, in both directions.
     """
 
     flip: float = 0.5
@@ -39,6 +41,7 @@ class Augmentation:
     gain: float = 0.1
     offset: float = 0.1
     noise: float = 0.0
+    rotate: float = 0.0
 
     def __post_init__(self) -> None:
         problems = [
@@ -51,6 +54,8 @@ class Augmentation:
             for name in ("offset", "noise")
             if getattr(self, name) < 0
         ]
+        if not 0 <= self.rotate <= 180:
+            problems.append(f"data.augmentation.rotate={self.rotate} must lie in 0..180 degrees")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
             problems.append(f"data.augmentation.scale={list(self.scale)} must be two rising numbers above 0")
         if problems:
@@ -81,6 +86,8 @@ class Augmentation:
         out = _cut(image, top, left, *window, padding)
         if window != (height, width):
             out = _resize(out, height, width)
+        if self.rotate:
+            out = _rotate(out, math.radians(self.rotate * (2 * u[7] - 1)), padding)
         if u[3] < self.flip:
             out = out[:, :, ::-1]
         if u[4] < self.flip_vertical:
@@ -141,6 +148,19 @@ def _cut(image: FloatArray, top: int, left: int, height: int, width: int, paddin
     if rows.stop > rows.start and columns.stop > columns.start:
         out[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = image[:, rows, columns]
     return out
+
+
+def _rotate(image: FloatArray, angle: float, padding: FloatArray) -> FloatArray:
+    """Turn about the middle, bilinear; the angle in radians, the same for all channels."""
+    _, H, W = image.shape
+    cos, sin = math.cos(angle), math.sin(angle)
+    # Sampling coordinates run from -1 to 1 along either side, so a turn of an oblong image mixes them by its sides.
+    turn = torch.tensor([[[cos, -sin * H / W, 0], [sin * W / H, cos, 0]]], dtype=torch.float32)
+    grid = F.affine_grid(turn, [1, len(image), H, W], align_corners=False)
+    # What lies outside is sampled as zero, so the padding is taken off before and put on again after.
+    tensor = torch.from_numpy(np.ascontiguousarray(image - padding))[None]
+    out = F.grid_sample(tensor, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return np.asarray(out[0].numpy() + padding, dtype=np.float32)
 
 
 def _resize(image: FloatArray, height: int, width: int) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -20,9 +21,13 @@ class BaseDataModule(LightningDataModule):
     Attributes:
         first_epoch: epoch that training begins with, above 0 in a run that is continued. Training samplers must
             be set to it at once: workers fetch ahead before Lightning tells the sampler which epoch it is.
+        only: ids that `predict` is narrowed to, so that nothing else is read; None is all of `predict_on`.
+        predict_on: the part that `predict` works on: `test`, `val`, `train` or `all`.
     """
 
     first_epoch: int = 0
+    only: Collection[str] | None = None
+    predict_on: str = "test"
 
     @property
     def is_phantom(self) -> bool:
@@ -32,6 +37,17 @@ class BaseDataModule(LightningDataModule):
     def display_of(self, patient: str) -> Display:
         """How pictures of a patient are turned upright; batches and files stay as they are stored."""
         return Display()
+
+    @abstractmethod
+    def sample_ids(self, part: str) -> list[str]:
+        """Ids of the samples of `train`, `val`, `test`, or `predict` (those of `data.predict_on`), in order."""
+
+    @abstractmethod
+    def loader_of(self, ids: Collection[str], part: str) -> Iterable[Any]:
+        """This process's evaluation batches of the samples of a part that have these ids.
+
+        Where batches are whole patients, those of every patient with such a sample.
+        """
 
     @abstractmethod
     def split_record(self) -> dict[str, Any]:

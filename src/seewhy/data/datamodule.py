@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from seewhy.data.augmentation import augmentation_from
 from seewhy.data.base import BaseDataModule
 from seewhy.data.dataset import PatientDataset, SliceReader, TrainingDataset, collate_slices
 from seewhy.data.intensity import Normalization
+from seewhy.data.loading import ranks_of, worker_options
 from seewhy.data.naming import Naming
 from seewhy.data.requirements import check_choices, check_numbers, check_readable, check_trainable
 from seewhy.data.sampler import EpochSampler, PatientSampler
@@ -136,7 +137,8 @@ class SliceDataModule(BaseDataModule):
     @cached_property
     def split(self) -> Split:
         """Who trains, validates and tests."""
-        return choose_split(self.folder.records, **self.split_options)
+        owner = {record.path.name: record.patient for record in self.folder.records}
+        return choose_split(self.folder.patients, patient_of_file=owner, **self.split_options)
 
     @property
     def is_phantom(self) -> bool:
@@ -217,11 +219,26 @@ class SliceDataModule(BaseDataModule):
 
     def predict_dataloader(self) -> DataLoader[Any] | list[Any]:
         """The patients of `predict_on`, dealt as test patients are."""
-        everyone = self.predict_on == "all"
-        patients = self.folder.patients if everyone else self.split.part(self.predict_on)
+        patients = self._part("predict")
         if not patients:
             raise ConfigError(f"data.predict_on={self.predict_on}: that part of the split is empty; try predict_on=all")
-        return self._patients(patients, pad=False)
+        return self._patients(patients if self.only is None else self._with(self.only, patients), pad=False)
+
+    def sample_ids(self, part: str) -> list[str]:
+        """See `BaseDataModule.sample_ids`."""
+        return [record.id for group in self._by_patient(self._part(part)) for record in group]
+
+    def loader_of(self, ids: Collection[str], part: str) -> DataLoader[Any] | list[Any]:
+        """See `BaseDataModule.loader_of`."""
+        return self._patients(self._with(ids, self._part(part)), pad=False)
+
+    def _part(self, part: str) -> Sequence[str]:
+        part = self.predict_on if part == "predict" else part
+        return self.folder.patients if part == "all" else self.split.part(part)
+
+    def _with(self, ids: Collection[str], patients: Sequence[str]) -> list[str]:
+        """Patients that have a sample of one of these ids."""
+        return [own[0].patient for own in self._by_patient(patients) if any(record.id in ids for record in own)]
 
     def _patients(self, patients: Sequence[str], *, pad: bool) -> DataLoader[Any] | list[Any]:
         if not patients:
@@ -239,14 +256,7 @@ class SliceDataModule(BaseDataModule):
         return list(groups.values())
 
     def _ranks(self) -> dict[str, int]:
-        trainer = self.trainer
-        if trainer is None:
-            return {"num_replicas": 1, "rank": 0}
-        return {"num_replicas": trainer.world_size, "rank": trainer.global_rank}
+        return ranks_of(self.trainer)
 
     def _workers(self) -> dict[str, Any]:
-        return {
-            "num_workers": self.num_workers,
-            "persistent_workers": self.num_workers > 0,
-            "pin_memory": self.pin_memory,
-        }
+        return worker_options(num_workers=self.num_workers, pin_memory=self.pin_memory)

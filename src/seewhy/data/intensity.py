@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from seewhy.errors import ConfigError, DataError, nearest
 
-__all__ = ["IntensityStatistics", "Normalization", "body_mask", "channels_first", "measure"]
+__all__ = ["IntensityStatistics", "Normalization", "body_mask", "channels_first", "finite", "measure"]
 
 FloatArray = NDArray[np.float32]
 
@@ -131,12 +131,31 @@ def channels_first(array: NDArray[Any], *, channels: int, where: str) -> FloatAr
     whole = image.dtype.kind in "bui"  # whole numbers are finite
     image = image.astype(np.float32)
     if not whole:
-        image = _finite(image, where)
+        image = finite(image, where)
     if image.shape[0] == channels:
         return np.ascontiguousarray(image)
     if channels == 1:
         return image.mean(0, keepdims=True, dtype=np.float32)
     return np.repeat(image, channels, axis=0)
+
+
+def finite(image: FloatArray, where: str) -> FloatArray:
+    """Replace NaN by the smallest finite value of an array, infinities by its smallest and largest.
+
+    Args:
+        image: of any shape; it is given back as it is when all its values are finite.
+        where: the file, for messages.
+
+    Raises:
+        DataError: no finite value at all.
+    """
+    good = np.isfinite(image)
+    if good.all():
+        return image
+    if not good.any():
+        raise DataError(f"{where} holds no finite value; write it again or delete it")
+    low, high = float(image[good].min()), float(image[good].max())
+    return np.nan_to_num(image, nan=low, posinf=high, neginf=low)
 
 
 def measure(images: Sequence[FloatArray], *, percentiles: tuple[float, float] = (0.5, 99.5)) -> IntensityStatistics:
@@ -222,16 +241,6 @@ def _air_threshold(values: FloatArray) -> float:
     moment = np.cumsum(counts * (edges[:-1] + edges[1:]) / 2) / values.size
     between = (moment[-1] * weight - moment) ** 2 / np.maximum(weight * (1 - weight), 1e-12)
     return float(edges[1:][between[:-1].argmax()])
-
-
-def _finite(image: FloatArray, where: str) -> FloatArray:
-    good = np.isfinite(image)
-    if good.all():
-        return image
-    if not good.any():
-        raise DataError(f"{where} holds no finite value; write it again or delete it")
-    low, high = float(image[good].min()), float(image[good].max())
-    return np.nan_to_num(image, nan=low, posinf=high, neginf=low)
 
 
 def _positive(value: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from rich.progress import track
 
@@ -12,7 +13,7 @@ from seewhy.data.slices import SliceRecord
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.npy import npy_shape
 
-__all__ = ["check_choices", "check_numbers", "check_readable", "check_trainable"]
+__all__ = ["check_choices", "check_classes", "check_numbers", "check_predict_on", "check_readable", "check_trainable"]
 
 
 def check_numbers(**numbers: int | None) -> None:
@@ -41,11 +42,20 @@ def check_choices(channels: int, num_classes: int, normalize: str, predict_on: s
         problems.append(f"data.num_classes={num_classes} must be 2 or more: it counts the background")
     if normalize == "imagenet" and channels != 3:
         problems.append("data.normalize=imagenet needs data.channels=3")
-    places = ("train", "val", "test", "all")
-    if predict_on not in places:
-        problems.append(f"data.predict_on={predict_on!r} is unknown; {nearest(predict_on, places)}")
     if problems:
         raise ConfigError("; ".join(problems))
+    check_predict_on(predict_on)
+
+
+def check_predict_on(place: str) -> None:
+    """Refuse a part of the data that does not exist.
+
+    Raises:
+        ConfigError: it is none of train, val, test and all.
+    """
+    places = ("train", "val", "test", "all")
+    if place not in places:
+        raise ConfigError(f"data.predict_on={place!r} is unknown; {nearest(place, places)}")
 
 
 def check_readable(training: Sequence[SliceRecord], scored: Sequence[SliceRecord], where: Path) -> None:
@@ -95,3 +105,24 @@ def check_trainable(records: Sequence[SliceRecord], num_classes: int, where: Pat
             )
     if problems:
         raise DataError(problems, where=str(where))
+
+
+def check_classes(counts: Sequence[int], where: Path) -> None:
+    """Refuse training cases that are all of one class, and warn of classes that none is of.
+
+    Args:
+        counts: number of training cases of each class.
+        where: the table, for the message.
+
+    Raises:
+        DataError: fewer than two classes are there.
+    """
+    if sum(count > 0 for count in counts) < 2:
+        raise DataError(
+            f"the {sum(counts)} training cases are all of one class (cases per class: {list(counts)}), so nothing can "
+            "be learned; add cases of another class or choose other training patients",
+            where=str(where),
+        )
+    for label, count in enumerate(counts):
+        if not count:
+            rank_zero_warn(f"{where}: no training case is of class {label}; it will not be learned")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from seewhy.data.dataset_info import read_displays, read_info
 from seewhy.data.naming import Naming
 from seewhy.errors import DataError
 from seewhy.io.atomic import TEMPORARY_PREFIX
@@ -126,8 +126,10 @@ def list_slices(root: str | Path, naming: Naming, *, num_classes: int) -> SliceF
     if problems:
         raise DataError(problems, where=str(images))
     records.sort(key=lambda record: (natural_key(record.patient), record.slice, natural_key(record.path.name)))
-    info = _read_info(home / "dataset.json")
-    return SliceFolder(home, images, tuple(records), masks is not None, info, _displays(info, home / "dataset.json"))
+    info = read_info(home / "dataset.json")
+    return SliceFolder(
+        home, images, tuple(records), masks is not None, info, read_displays(info, home / "dataset.json")
+    )
 
 
 def _find_images(root: Path) -> tuple[Path, Path]:
@@ -216,25 +218,3 @@ def _read_manifest(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
                 problems.append(f"{path}, line {line}: {row['file']} is listed twice")
             rows[row["file"]] = row
     return rows, problems
-
-
-def _read_info(path: Path) -> dict[str, Any]:
-    """Contents of `dataset.json`."""
-    if not path.is_file():
-        return {}
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is no JSON: {error}") from error
-    if not isinstance(info, dict):
-        raise DataError(f"{path} must hold a JSON object, found a {type(info).__name__}")
-    return info
-
-
-def _displays(info: dict[str, Any], path: Path) -> dict[str | None, Display]:
-    """The keys `display` and `display_exceptions` of `dataset.json`, both optional."""
-    exceptions = info.get("display_exceptions", {})
-    if not isinstance(exceptions, dict):
-        raise DataError(f"{path}: display_exceptions is {exceptions!r}; expected patients with their display")
-    records: dict[str | None, Any] = {None: info.get("display", {}), **exceptions}
-    return {patient: Display.from_record(record, where=str(path)) for patient, record in records.items()}

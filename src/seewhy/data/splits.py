@@ -11,7 +11,7 @@ from typing import Any
 
 from seewhy.errors import ConfigError, nearest
 
-__all__ = ["Split", "check_known", "split_by_index", "split_from_file"]
+__all__ = ["PARTS", "Split", "check_known", "split_by_index", "split_from_file"]
 
 PARTS = ("train", "val", "test")
 

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from seewhy.errors import ConfigError, nearest
+from seewhy.figures.colours import COLORMAPS, DIVERGING, RGB, colour_table, levels
 from seewhy.figures.style import TRUTH
 
 __all__ = ["COLORMAPS", "RGB", "enlarge", "framed", "grey", "outlined", "overlay"]
 
-COLORMAPS = ("inferno", "magma", "plasma", "viridis", "cividis")
-"""Evenly stepped maps that stay readable to the colour-blind and in print."""
 STRONGEST = 0.75
 """Opacity at the top of the scale; the image shows through even there."""
-
-RGB = NDArray[np.uint8]
 
 
 def grey(image: NDArray[np.generic], *, window: tuple[float, float] | None = None) -> RGB:
@@ -57,13 +52,14 @@ def overlay(
     """Lay a heat map over an image; where the heat is at the bottom of the scale the image is unchanged.
 
     Colour and opacity both grow with the heat. The scale is given and not taken from the map, so that two
-    pictures can be compared and a map of a healthy slice stays empty.
+    pictures can be compared and a map of a healthy slice stays empty. With the diverging map it is zero that
+    leaves the image unchanged.
 
     Args:
         image: [H, W] or [H, W, 3], see `grey`.
-        heat: [H, W]; NaN counts as the bottom of the scale.
-        scale: heat of no colour and of full colour; values outside are clipped.
-        colormap: one of `COLORMAPS`.
+        heat: [H, W]; NaN counts as no heat.
+        scale: heat of no colour and of full colour; values outside are clipped. From -a to a for `DIVERGING`.
+        colormap: one of `COLORMAPS`, or `DIVERGING` for signed maps.
         window: grey window of the image, see `grey`.
 
     Returns:
@@ -73,12 +69,11 @@ def overlay(
     heat = np.asarray(heat)
     if heat.shape != base.shape[:2]:
         raise ValueError(f"heat of shape {heat.shape} on an image of {base.shape[:2]}; they must be the same")
-    low, high = scale
-    if not high > low:
-        raise ValueError(f"scale={scale} must increase")
-    level = np.clip((np.nan_to_num(heat.astype(np.float32), nan=low) - low) / (high - low), 0.0, 1.0)
-    colour = _colours(colormap)[(level * 255 + 0.5).astype(np.intp)]
-    alpha = (STRONGEST * level)[:, :, None]
+    signed = colormap == DIVERGING
+    table = colour_table(colormap)
+    level = levels(np.nan_to_num(heat.astype(np.float32), nan=0.0 if signed else scale[0]), scale, signed=signed)
+    colour = table[(level * (len(table) - 1) + 0.5).astype(np.intp)]
+    alpha = (STRONGEST * (np.abs(2.0 * level - 1.0) if signed else level))[:, :, None]
     return (base * (1.0 - alpha) + colour * alpha + 0.5).astype(np.uint8)
 
 
@@ -125,7 +120,7 @@ def framed(picture: RGB, *, title: str, scale: tuple[float, float], colormap: st
     draw = ImageDraw.Draw(page)
     for i, text in enumerate(lines):
         draw.text((8, top + line * i), text, fill=(31, 35, 40), font=font)
-    ramp = _colours(colormap)[np.linspace(255, 0, height).astype(np.intp)].astype(np.uint8)
+    ramp = colour_table(colormap)[np.linspace(255, 0, height).astype(np.intp)].astype(np.uint8)
     page.paste(Image.fromarray(np.repeat(ramp[:, None], 12, axis=1)), (width + 16, offset))
     for share, anchor in ((0.0, "ls"), (0.5, "lm"), (1.0, "la")):
         value = scale[0] + share * (scale[1] - scale[0])
@@ -148,12 +143,3 @@ def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, widt
 @lru_cache(maxsize=4)
 def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
-
-
-@lru_cache(maxsize=len(COLORMAPS))
-def _colours(name: str) -> NDArray[np.float32]:
-    """[256, 3] from 0 to 255."""
-    if name not in COLORMAPS:
-        raise ConfigError(f"colormap={name!r} is not one of ours; {nearest(name, COLORMAPS)}")
-    table = matplotlib.colormaps[name](np.linspace(0.0, 1.0, 256))[:, :3]
-    return np.asarray(table * 255, dtype=np.float32)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 __all__ = [
+    "CASES",
     "CLASSIFICATION",
     "MEASURES",
     "NONE",
@@ -21,6 +22,8 @@ __all__ = [
 
 METHODS = {
     "classifier": "classifier",
+    "uncalibrated": "before calibration",
+    "ideal": "perfectly calibrated",
     "cam": "CAM",
     "affinity": "CAM + affinity",
     "segmentation": "segmentation head",
@@ -32,6 +35,8 @@ METHODS = {
     "floor_otsu3": "floor: 3-class Otsu",
     "floor_chance": "floor: chance",
     "floor_majority": "floor: majority class",
+    "floor_prior": "floor: frequencies",
+    "floor_permuted": "floor: permuted",
     "floor_positive": "floor: always positive",
 }
 """Method → what it is called, in the order in which methods are shown; others come between these and floors."""
@@ -40,6 +45,13 @@ MEASURES = {
     "auroc": "AUROC",
     "f1": "F1",
     "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "average_precision": "average precision",
+    "kappa": "kappa",
+    "mae": "error in grades",
+    "ece": "calibration error",
+    "brier": "Brier score",
+    "nll": "log loss",
     "dice": "Dice",
     "dice_positive": "Dice, lesion slices",
     "iou": "IoU",
@@ -53,11 +65,16 @@ MEASURES = {
 }
 """Measure → what it is called."""
 
-CLASSIFICATION = ("auroc", "f1", "accuracy")
+CERTAINTY = ("ece", "brier", "nll")
+"""Measures of predicted probabilities, the smaller the better."""
+CLASSIFICATION = ("auroc", "f1", "accuracy", "balanced_accuracy", "average_precision", "kappa", "mae", *CERTAINTY)
+CASES = ("auroc", "accuracy", "balanced_accuracy", "kappa", "mae", "ece")
+"""Measures of the terminal's table for classifiers of whole cases."""
 SEGMENTATION = ("dice", "dice_positive", "auprc", "hd95_mm", "hd95_px", "fp_slices")
 """Measures of the results table, the first ones first."""
 
 
+INTERVALS = "95 % bootstrap intervals by patient"
 NONE = "\N{EN DASH}"
 """Written where a method does not have a measure."""
 
@@ -129,7 +146,7 @@ def is_floor(method: str) -> bool:
 
 def lower_is_better(measure: str) -> bool:
     """Whether a small value is a good one: distances and false positives."""
-    return measure.startswith(("hd95", "fp_"))
+    return measure.startswith(("hd95", "fp_", "mae", *CERTAINTY))
 
 
 def label_of(name: str) -> str:
@@ -148,8 +165,11 @@ def note(results: Mapping[str, float], *, prefix: str = "", phantom: bool = Fals
     """
     parts = []
     if samples:
-        count = results.get(f"{prefix}samples")
+        count, cases = results.get(f"{prefix}samples"), results.get(f"{prefix}cases")
         parts += [] if count is None else [f"{count:.0f} samples"]
+        if cases is not None:
+            parts += [f"{cases:.0f} cases of {results[f'{prefix}patients']:.0f} patients"]
+            parts += [INTERVALS] if f"{prefix}accuracy_low" in results else []
     else:
         patients, ill = results.get(f"{prefix}patients"), results.get(f"{prefix}patients_with_lesion")
         if patients is not None:
@@ -158,7 +178,7 @@ def note(results: Mapping[str, float], *, prefix: str = "", phantom: bool = Fals
                 + (f", {ill:.0f} with lesion" if ill is not None else "")
             )
         if any(name.startswith(prefix) and name.endswith("_low") for name in results):
-            parts.append("95 % bootstrap intervals by patient")
+            parts.append(INTERVALS)
     if phantom:
         parts.append("PHANTOM data, not patients")
     return "; ".join(parts)

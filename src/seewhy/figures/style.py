@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import io
+import math
+import textwrap
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from seewhy.io.atomic import atomic_path
 
-__all__ = ["GREY", "INK", "PALETTE", "TRUTH", "bare", "blank_figure", "png_bytes", "write_figure"]
+__all__ = [
+    "GREY",
+    "INK",
+    "PALETTE",
+    "TRUTH",
+    "bare",
+    "blank_figure",
+    "captioned",
+    "log_axis",
+    "png_bytes",
+    "write_figure",
+]
 
 INK = "#1f2328"
 GREY = "#8b949e"
@@ -37,6 +52,32 @@ def bare(axes: Axes) -> Axes:
     axes.grid(axis="both", color="#e6e8eb", linewidth=0.6)
     axes.set_axisbelow(True)
     return axes
+
+
+def captioned(figure: Figure, *, head: str, foot: str = "") -> Figure:
+    """Write a title and a line of small print, both broken where the figure ends so that nothing is cut off."""
+    width = figure.get_size_inches()[0]
+    figure.suptitle(textwrap.fill(head, int(width / 0.092)), fontsize=11, color=INK, x=0.01, ha="left")
+    if foot:
+        figure.supxlabel(textwrap.fill(foot, int(width / 0.068)), fontsize=8, color=GREY, x=0.01, ha="left")
+    return figure
+
+
+def log_axis(axes: Axes, axis: str) -> None:
+    """Make the x or y axis logarithmic, with plain numbers that do not run into each other.
+
+    Call it after drawing: how many numbers there are depends on the range.
+    """
+    getattr(axes, f"set_{axis}scale")("log")
+    own: Axis = getattr(axes, f"{axis}axis")
+    low, high = own.get_view_interval()
+    decades = math.log10(high / low)
+    # Numbers in every decade, where there is room for them.
+    subs = (1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.2 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    own.set_major_locator(LogLocator(subs=subs, numticks=7))
+    own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    own.set_minor_locator(NullLocator())
+    own.set_minor_formatter(NullFormatter())
 
 
 def png_bytes(figure: Figure, *, dpi: int = 150) -> bytes:

@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from seewhy.figures.results import (
+    CASES,
     CLASSIFICATION,
     NONE,
     SEGMENTATION,
@@ -28,9 +29,14 @@ SHORT = {
     "hd95_mm": "HD95 mm",
     "hd95_px": "HD95 px",
     "fp_slices": "FP",
+    "balanced_accuracy": "balanced",
+    "mae": "MAE",
+    "ece": "ECE",
 }
 """Headings short enough for 80 columns; the caption explains them."""
 WITH_INTERVAL = ("dice",)
+NO_RIVALS = ("ceiling", "ideal")
+"""Lines that say what could be reached at best."""
 
 
 def results_table(
@@ -49,10 +55,12 @@ def results_table(
         prefix: of the names to show, e.g. "test/" or "".
         ceiling: measure → what a model trained with masks reaches, as a last line.
         phantom: whether the data are synthetic; the caption says so.
-        classification: show AUROC, F1 and accuracy of the slices instead of the maps' scores.
+        classification: show AUROC, accuracy and so on of the samples instead of the maps' scores.
         title: above the table.
     """
-    wanted = CLASSIFICATION if classification else SEGMENTATION
+    wanted: tuple[str, ...] = SEGMENTATION
+    if classification:
+        wanted = CASES if f"{prefix}balanced_accuracy" in results else CLASSIFICATION
     scores = {name: own for name, own in methods(results, prefix=prefix).items() if set(own) & set(wanted)}
     columns = measured(scores, wanted)
     if ceiling:
@@ -84,15 +92,17 @@ def _cells(scores: Mapping[str, Mapping[str, Score]], method: str, measure: str)
     if score is None:
         return [NONE, *interval]
     text = score.text(measure, interval=False)
-    rivals = [own[measure].value for name, own in scores.items() if measure in own and name != "ceiling"]
+    rivals = [own[measure].value for name, own in scores.items() if measure in own and name not in NO_RIVALS]
     best = (min if lower_is_better(measure) else max)(rivals)
-    if method != "ceiling" and score.value == best:
+    if method not in NO_RIVALS and score.value == best:
         text = f"[not dim bold red]{text}[/]" if is_floor(method) else f"[bold]{text}[/]"
     return [text, *interval]
 
 
 def _caption(results: Mapping[str, float], prefix: str, columns: tuple[str, ...], *, phantom: bool) -> str:
     lines = [note(results, prefix=prefix, phantom=phantom, samples="auroc" in columns)]
+    if "balanced_accuracy" in columns:
+        lines.append("balanced: mean recall of the classes; MAE: in grades; ECE: calibration error")
     if "dice_positive" in columns:
         lines.append("Dice +: on slices that show a lesion")
     if "fp_slices" in columns:

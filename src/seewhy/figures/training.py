@@ -9,16 +9,21 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seewhy.figures.results import CLASSIFICATION, label_of
+from seewhy.figures.results import CERTAINTY, CLASSIFICATION, label_of
 from seewhy.figures.style import GREY, INK, PALETTE, bare, blank_figure
 
 __all__ = ["training_curves"]
 
 Curve = list[tuple[float, float]]
 NOT_CURVES = ("step", "epoch")
-LEFT_OUT = ("iou", "hd95_mm", "hd95_px", "fp_area", "iou_positive", "dice_positive", "auprc_positive")
+LEFT_OUT = (
+    "iou", "hd95_mm", "hd95_px", "fp_area", "iou_positive", "dice_positive", "auprc_positive",
+    "average_precision", "nll",
+)  # fmt: skip
 """Measures that say the same as a drawn one, or whose place is the results table."""
-CONSTANT = ("patients", "patients_with_lesion", "lesion_share", "samples")
+OF_CLASSES = ("precision", "f1", "auroc")
+"""Scores of single classes that are not drawn, `<score>/<class>`; their recall is."""
+CONSTANT = ("patients", "patients_with_lesion", "lesion_share", "samples", "cases")
 
 
 def training_curves(
@@ -66,7 +71,7 @@ def _curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
 
 
 def _is_curve(name: str) -> bool:
-    last = name.rpartition("/")[2]
+    path, _, last = name.rpartition("/")
     return not (
         name in NOT_CURVES
         or name.startswith("test/")
@@ -74,17 +79,22 @@ def _is_curve(name: str) -> bool:
         or last.endswith(("_low", "_high"))
         or last in LEFT_OUT
         or last in CONSTANT
+        or path.rpartition("/")[2] in OF_CLASSES
     )
 
 
 def _panels(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
-    """Curves that share an axis: losses, slice scores, one panel per map score, learning rate, and the rest."""
+    """Curves that share an axis: losses, scores, calibration, one panel per map score, learning rate, and the rest."""
     panels: dict[str, dict[str, Curve]] = {}
     for name, curve in curves.items():
-        last = name.rpartition("/")[2]
+        path, _, last = name.rpartition("/")
         if "loss" in last:
             panel = "loss"
-        elif last in CLASSIFICATION:
+        elif path.endswith("/recall"):
+            panel = "recall by class"
+        elif last in CERTAINTY:
+            panel = "calibration"
+        elif last in CLASSIFICATION and last != "mae":
             panel = "classification"
         elif name.startswith("lr"):
             panel = "learning rate"

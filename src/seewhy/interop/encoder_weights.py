@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from seewhy.errors import CheckpointError
+from seewhy.errors import CheckpointError, ConfigError, nearest
 from seewhy.interop.tensors import Mismatch, read_tensors
-from seewhy.nets.encoder import Encoder
 from seewhy.nets.mit import MIT_VARIANTS, MiT
 
 __all__ = ["infer_mit_variant", "load_encoder_weights", "rename_hugging_face"]
+
+MATCHED_BY = ("name", "position")
 
 HUGGING_FACE_NAMES = (
     (r"^patch_embeddings\.(\d+)\.layer_norm\.", r"patch_embed\1.norm."),
@@ -32,7 +33,7 @@ HUGGING_FACE_NAMES = (
 """Hugging Face's names of SegFormer's parameters → the published ones; stages still counted from 0."""
 
 
-def load_encoder_weights(encoder: Encoder, path: str | Path) -> str:
+def load_encoder_weights(encoder: nn.Module, path: str | Path, *, by: str = "name") -> str:
     """Load pretrained weights into `encoder`, strictly, and say in one line what was loaded.
 
     Files may hold, for a MiT: the published layout (`mit_b1.pth`), Hugging Face's (`segformer.encoder.*`), or a
@@ -42,16 +43,22 @@ def load_encoder_weights(encoder: Encoder, path: str | Path) -> str:
     with equal channels gives what it gave before; for one channel these are the weights' sum.
 
     Args:
-        encoder: from `build_encoder`; its weights are replaced, or untouched after an error.
+        encoder: from `build_encoder`, or a backbone that holds its library's network under `net`; its weights are
+            replaced, or untouched after an error.
         path: a `.pth`, `.bin` or `.safetensors` file; opened with `weights_only=True`.
+        by: `name`, or `position` for a file whose tensors have other names, but the order and the shapes of this
+            network's: nothing else then says that they belong there. Tensors after the last one are left out.
 
     Raises:
         CheckpointError: no such file, unsafe to load, or made for another network.
+        ConfigError: `by` is neither.
     """
+    if by not in MATCHED_BY:
+        raise ConfigError(f"model.weights_by={by!r} is unknown; {nearest(by, MATCHED_BY)}")
     path = Path(path)
     found = read_tensors(path)
     if isinstance(encoder, MiT):
-        target: torch.nn.Module = encoder
+        target: nn.Module = encoder
         found, dropped, layout = _mit_tensors(found)
     else:
         # A timm encoder wraps the network under `net`; timm's files know nothing of that.
@@ -59,6 +66,8 @@ def load_encoder_weights(encoder: Encoder, path: str | Path) -> str:
         found, dropped = _plain_tensors(found, target.state_dict())
         layout = "plain"
     expected = target.state_dict()
+    if by == "position":
+        found, dropped, layout = *_by_position(read_tensors(path), expected), "order-matched"
     found, stem = _adapt_stem(found, expected)
     mismatch = Mismatch(found, expected)
     if mismatch:
@@ -135,6 +144,14 @@ def _plain_tensors(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> 
     return kept, _roots(name for name in renamed if name not in kept)
 
 
+def _by_position(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The file's tensors under the network's names in the same order, and the names that are left over."""
+    names = [name for name in found if not name.endswith("num_batches_tracked")]
+    wanted = [name for name in expected if not name.endswith("num_batches_tracked")]
+    renamed = {name: found[own] for name, own in zip(wanted, names, strict=False)}
+    return renamed, names[len(wanted) :]
+
+
 def _inside(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The encoder's tensors of a whole model of ours; or all, where names are the encoder's own already."""
     if any(name in expected for name in found):
@@ -159,7 +176,7 @@ def _adapt_stem(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> tup
     return {**found, name: shared}, f"first convolution fitted from {have} to {want} image channels"
 
 
-def _wrong_network(path: Path, encoder: Encoder, found: Mapping[str, Tensor], mismatch: Mismatch) -> str:
+def _wrong_network(path: Path, encoder: nn.Module, found: Mapping[str, Tensor], mismatch: Mismatch) -> str:
     seems, remedy = "", "give a file made for this encoder"
     if any(name.startswith("patch_embed1.") for name in found):
         variant = infer_mit_variant(found)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import CheckpointError
+from seewhy.interop.harmless import harmless_classes, refused_classes
 
-__all__ = ["Mismatch", "read_tensors"]
+__all__ = ["Mismatch", "read_file", "read_tensors", "state_dict_of"]
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
 """Keys under which training scripts put a state dict beside other things."""
@@ -28,10 +29,33 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         CheckpointError: no such file; not a file of tensors; or one that would need unpickling of objects, which
             can run any code and is never done.
     """
+    return state_dict_of(read_file(path), path)
+
+
+def read_file(path: str | Path) -> Any:
+    """Read all of a file of tensors and plain data to the CPU, whatever its layout.
+
+    Besides tensors and plain data only `harmless_classes` are made.
+
+    Raises:
+        CheckpointError: as `read_tensors`; classes that are refused are named.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file; give the path of a .pth, .bin or .safetensors file")
-    content: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+
+
+def state_dict_of(content: Any, path: str | Path) -> dict[str, Tensor]:
+    """The tensors among what `read_file` found.
+
+    Args:
+        content: a state dict, or a dict that holds one.
+        path: of the file, for messages.
+
+    Raises:
+        CheckpointError: no state dict, or one with other things than tensors.
+    """
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -53,12 +77,15 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(harmless_classes()):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        names = refused_classes(path)
+        found = f"it holds objects of {_first(names)}" if names else "it is damaged, of another format or holds objects"
         raise CheckpointError(
-            f"{path}: not loaded, because it is no plain file of tensors (damaged, of another format, or holding "
-            "Python objects, which could run any code when loaded). Save its state dict alone, with "
-            "torch.save(model.state_dict(), …), where you trust the file."
+            f"{path}: not loaded, because it is no plain file of tensors: {found}. Objects could run any code when "
+            "loaded. Where you trust the file, save its state dict alone: "
+            'torch.save(torch.load(FILE, weights_only=False)["state_dict"], NEW_FILE)'
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: cannot be read as a PyTorch file: {_one_line(error)}") from error
@@ -98,6 +125,14 @@ class Mismatch:
         return bool(self.missing or self.unexpected or self.reshaped)
 
     def __str__(self) -> str:
+        return self.describe(count=3)
+
+    def __len__(self) -> int:
+        """Number of tensors that differ."""
+        return len(self.missing) + len(self.unexpected) + len(self.reshaped)
+
+    def describe(self, *, count: int | None = None) -> str:
+        """One line per kind of difference, naming the first `count` tensors of each, or all."""
         lines = []
         for text, names in (
             ("not in the file", self.missing),
@@ -105,7 +140,7 @@ class Mismatch:
             ("of another shape", self.reshaped),
         ):
             if names:
-                lines.append(f"  {len(names)} {text}: {_first(names)}")
+                lines.append(f"  {len(names)} {text}: {_first(names, len(names) if count is None else count)}")
         return "\n".join(lines)
 
 

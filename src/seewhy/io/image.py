@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
 
-__all__ = ["IMAGE_SUFFIXES", "read_image", "write_image"]
+__all__ = ["IMAGE_SUFFIXES", "image_shape", "read_image", "write_image"]
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 
@@ -32,21 +34,38 @@ def read_image(path: str | Path, *, page: int | None = None) -> NDArray[Any]:
         DataError: the file is missing, damaged or no picture, or has several pages and none was asked for.
     """
     path = Path(path)
-    try:
-        with Image.open(path) as picture:
-            pages = getattr(picture, "n_frames", 1)
-            if page is None and pages > 1:
-                raise DataError(f"{path} holds {pages} pages; expected one, or say which with `page`")
-            if not 0 <= (page or 0) < pages:
-                raise DataError(f"{path} holds {pages} pages; there is no page {page}")
-            picture.seek(page or 0)
-            return _values(picture)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist") from error
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path} is no PNG or TIFF picture; convert it or leave it out") from error
-    except (OSError, EOFError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path} is cut off or damaged ({error}); copy or download it again") from error
+    with _opened(path) as picture:
+        pages = getattr(picture, "n_frames", 1)
+        if page is None and pages > 1:
+            raise DataError(f"{path} holds {pages} pages; expected one, or say which with `page`")
+        if not 0 <= (page or 0) < pages:
+            raise DataError(f"{path} holds {pages} pages; there is no page {page}")
+        picture.seek(page or 0)
+        return _values(picture)
+
+
+def image_shape(path: str | Path) -> tuple[int, ...]:
+    """Shape that `read_image` gives, without decoding a value; a PNG's checksums are verified.
+
+    Args:
+        path: a PNG or TIFF file.
+
+    Returns:
+        (H, W), or (H, W, 3) or (H, W, 4) for colour.
+
+    Raises:
+        DataError: as `read_image`, as far as the header and the checksums tell.
+    """
+    path = Path(path)
+    with _opened(path) as picture:
+        pages = getattr(picture, "n_frames", 1)
+        if pages > 1:
+            raise DataError(f"{path} holds {pages} pages; expected one")
+        width, height = picture.size
+        transparent = picture.mode in ("RGBA", "PA") or (picture.mode == "P" and "transparency" in picture.info)
+        colour = transparent or picture.mode in ("RGB", "P", "CMYK", "YCbCr", "LAB", "HSV")
+        picture.verify()
+    return (height, width, 4 if transparent else 3) if colour else (height, width)
 
 
 def write_image(path: str | Path, array: NDArray[Any]) -> Path:
@@ -76,6 +95,20 @@ def write_image(path: str | Path, array: NDArray[Any]) -> Path:
     with atomic_path(final) as temporary:
         Image.fromarray(np.ascontiguousarray(values)).save(temporary)
     return final
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A picture whose header is read; what goes wrong until it is closed is told with its name."""
+    try:
+        with Image.open(path) as picture:
+            yield picture
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is no PNG or TIFF picture; convert it or leave it out") from error
+    except (OSError, EOFError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path} is cut off or damaged ({error}); copy or download it again") from error
 
 
 def _values(picture: Image.Image) -> NDArray[Any]:

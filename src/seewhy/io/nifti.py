@@ -16,7 +16,7 @@ from seewhy.io.atomic import atomic_path
 from seewhy.io.damage import readable
 from seewhy.io.geometry import Geometry
 
-__all__ = ["NIFTI_SUFFIXES", "NiftiFile", "read_nifti", "write_nifti"]
+__all__ = ["NIFTI_SUFFIXES", "NiftiFile", "read_nifti", "write_nifti", "write_nifti_like"]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
@@ -164,6 +164,23 @@ def write_nifti(
     with atomic_path(final) as temporary:
         nib.save(image, temporary)
     return final
+
+
+def write_nifti_like(path: str | Path, array: NDArray[Any], *, like: str | Path) -> Path:
+    """Write a volume that lies on another one voxel by voxel, atomically.
+
+    Args:
+        path: ends in `.nii` or `.nii.gz`.
+        array: [X, Y, Z] of the other volume's shape, or [X, Y, Z, C].
+        like: the NIfTI file whose affine, codes and units are taken over.
+
+    Raises:
+        DataError: `like` cannot be read, or has another shape.
+    """
+    source = NiftiFile(like)
+    if array.shape[:3] != source.shape[:3] or array.ndim not in (3, 4):
+        raise DataError(f"{path}: an array of shape {array.shape} does not lie on {like} of shape {source.shape}")
+    return write_nifti(path, array, affine=source.geometry.affine, header=source.header)
 
 
 def _geometry(path: Path, shape: tuple[int, ...], affine: NDArray[Any], *, oriented: bool) -> Geometry:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Interval", "bootstrap_difference", "bootstrap_interval"]
+__all__ = ["Interval", "bootstrap_difference", "bootstrap_interval", "percentile_bounds", "resampled_weights"]
 
 LEAST = 3
 """Fewest values that get an interval: two patients resampled give three means, which bound nothing."""
@@ -75,3 +75,37 @@ def bootstrap_difference(
     if one.shape != other.shape:
         raise ValueError(f"{one.size} against {other.size} values; a paired difference needs the same patients")
     return bootstrap_interval(one - other, resamples=resamples, confidence=confidence, seed=seed)
+
+
+def resampled_weights(groups: Sequence[str], *, resamples: int = 2000, seed: int = 0) -> NDArray[np.float64] | None:
+    """How often each case counts in each resample, when whole patients are drawn with replacement.
+
+    For scores that are no means over patients (AUROC, kappa): they are computed again under every row.
+
+    Args:
+        groups: [N] the patient of each case.
+        resamples: R, number of data sets drawn.
+        seed: of a generator of its own.
+
+    Returns:
+        [R, N], cases of one patient alike; None with fewer than three patients.
+    """
+    names, place = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < LEAST:
+        return None
+    rng = np.random.default_rng(seed)
+    counts = np.stack(
+        [np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names)) for _ in range(resamples)]
+    )
+    weights: NDArray[np.float64] = counts.astype(np.float64)[:, place.ravel()]
+    return weights
+
+
+def percentile_bounds(values: NDArray[np.float64], *, confidence: float = 0.95) -> tuple[float, float] | None:
+    """Bounds of the middle share of resampled values; None where most resamples do not define the value."""
+    known = values[~np.isnan(values)]
+    if 2 * known.size < max(values.size, 1):
+        return None
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(known, [tail, 1.0 - tail])
+    return float(low), float(high)

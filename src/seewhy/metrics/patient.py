@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ class PatientScores:
         if "mask" not in batch:
             return
         patient = _only_patient(batch)
-        mask = batch["mask"].detach()
+        mask = cast(Tensor, batch["mask"]).detach()  # slices have no named inputs
         body = batch["body"].to(mask.device).bool() if "body" in batch else torch.ones_like(mask, dtype=torch.bool)
         for name, values in prediction.get("maps", {}).items():
             if values.shape[0] != mask.shape[0] or values.shape[2:] != mask.shape[1:]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from seewhy.batch import Batch, Prediction
 from seewhy.errors import ConfigError, nearest
+from seewhy.explain.subject import Explainable
 from seewhy.models.base import BaseModule
 from seewhy.models.options import fill
 from seewhy.nets.affinity import IGNORE, RandomWalk, attention_affinity
@@ -50,6 +51,7 @@ class ActivationMapModule(BaseModule):
         h = self.hparams
         self.weights = fill(_loss_weights, h["loss_weights"], "model.loss_weights")
         self.encoder = build_encoder(**{"in_channels": h["in_channels"], **h["encoder"]})
+        self.last_map = nn.Identity()  # a place to look at the last features, which come from the encoder in a list
         if h["freeze_norm"]:
             for name, parameter in self.encoder.named_parameters():
                 parameter.requires_grad_("norm" not in name)
@@ -99,8 +101,17 @@ class ActivationMapModule(BaseModule):
 
     def forward(self, image: ImageBatch) -> ScoreBatch:
         """Class logits [B, K] of images [B, C, H, W]."""
-        logits: Tensor = self.classifier(self.encoder(image).maps[-1])
+        logits: Tensor = self.classifier(self.last_map(self.encoder(image).maps[-1]))
         return logits
+
+    def explainable(self) -> Explainable:
+        """The features that the classifier reads, and the encoder's attention between all of their tokens."""
+        names = {part: name for name, part in self.named_modules()}
+        return Explainable(
+            layers={"image": "last_map"},
+            attention=tuple(names[layer] for layer in self.encoder.attention_layers()),
+            multi_label=True,
+        )
 
     def class_activation(self, image: ImageBatch) -> MapBatch:
         """Local logits [B, K, h, w] of one scale, raw and signed, with gradient."""

@@ -47,6 +47,10 @@ class Encoder(nn.Module):
         """Encode `image` [B, in_channels, H, W] of any size; `attention` also returns the attention."""
         raise NotImplementedError
 
+    def attention_layers(self) -> list[nn.Module]:
+        """Submodules, first to last, with attention between all tokens of the last map; none in most encoders."""
+        return []
+
 
 def pad_to_multiple(image: ImageBatch, multiple: int, *, least: int = 1) -> ImageBatch:
     """Repeat the last row and column of `image` [B, C, H, W] until both sizes divide by `multiple`.

@@ -118,6 +118,10 @@ class MiT(Encoder):
             features.maps.append(x)
         return features
 
+    def attention_layers(self) -> list[nn.Module]:
+        """See `Encoder`; those of stage 4, whose keys are not reduced."""
+        return [block.get_submodule("attn") for block in self.get_submodule("block4").children()]
+
 
 class PatchEmbedding(nn.Module):
     """A strided convolution whose windows overlap, then LayerNorm: [B, C, H, W] to tokens [B, N, width]."""

@@ -102,6 +102,10 @@ class TimmEncoder(Encoder):
             attention=[_cropped_tokens(weights, grid, size) for weights in taken],
         )
 
+    def attention_layers(self) -> list[nn.Module]:
+        """See `Encoder`; all blocks of a plain transformer, those of the last stage of `pvt_v2_*`."""
+        return _attention_layers(self.net)
+
     def _maps(self, image: ImageBatch) -> list[Tensor]:
         if isinstance(self.net, VisionTransformer):
             return self.net.forward_intermediates(image, indices=self.indices, norm=True, intermediates_only=True)

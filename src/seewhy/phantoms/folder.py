@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
-from seewhy.errors import ConfigError, DataError
-from seewhy.io.atomic import atomic_folder, write_csv, write_json
+from seewhy.io.atomic import write_csv, write_json
 from seewhy.io.layout import IMAGES, MANIFEST_COLUMNS, MASKS
 from seewhy.io.npy import write_npy
 from seewhy.phantoms.anatomy import Recipe, draw_patient
+from seewhy.phantoms.once import check_least, counted, write_once
 
 __all__ = ["write_phantom"]
 
@@ -60,79 +56,29 @@ def write_phantom(
         ConfigError: a number that draws no patient.
         DataError: `root` holds something else.
     """
-    final = Path(root)
-    _check_numbers(patients=patients, slices=slices, size=size, seed=seed)
+    check_least({"patients": (patients, 1), "slices": (slices, 1), "size": (size, 32), "seed": (seed, 0)})
     settings = {
         "name": name, "phantom": True, "version": VERSION, "modality": modality, "patients": patients,
         "slices": slices, "size": size, "seed": seed,
     }  # fmt: skip
-    if _reusable(final, settings):
-        return final
-    try:
-        with atomic_folder(final) as folder:
-            rows = _write_patients(folder, settings, file_name, recipe)
-            write_csv(folder / "manifest.csv", rows, columns=MANIFEST_COLUMNS)
-            write_json(folder / "dataset.json", settings)
-    except OSError:
-        # Another process (a second rank, a sweep's member) may have finished the same phantom first.
-        if not _reusable(final, settings):
-            raise
-    return final
 
+    def write(folder: Path) -> None:
+        rows = _write_patients(folder, settings, file_name, recipe)
+        write_csv(folder / "manifest.csv", rows, columns=MANIFEST_COLUMNS)
+        write_json(folder / "dataset.json", settings)
 
-def _check_numbers(*, patients: int, slices: int, size: int, seed: int) -> None:
-    least = {"patients": (patients, 1), "slices": (slices, 1), "size": (size, 32), "seed": (seed, 0)}
-    wrong = [f"phantom.{key}={value} must be at least {low}" for key, (value, low) in least.items() if value < low]
-    if wrong:
-        raise ConfigError("; ".join(wrong))
-
-
-def _reusable(root: Path, settings: dict[str, Any]) -> bool:
-    """Whether `root` holds exactly this phantom; False when nothing is there."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    record = root / "dataset.json"
-    remedy = "give another data.root, or delete that folder to have the phantom written anew"
-    if not record.is_file():
-        raise DataError(f"{root} exists and is no phantom (it has no dataset.json); {remedy}")
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{record} is no JSON ({error}); {remedy}") from error
-    if not isinstance(found, dict) or not found.get("phantom"):
-        raise DataError(f"{root} holds a data set that is no phantom; {remedy}")
-    differing = [
-        f"{key} is {found.get(key)!r}, asked for {value!r}"
-        for key, value in settings.items()
-        if found.get(key) != value
-    ]
-    if differing:
-        raise DataError(f"{root} holds another phantom ({'; '.join(differing)}); {remedy}")
-    expected = settings["patients"] * settings["slices"]
-    for part in (IMAGES, MASKS):
-        count = sum(1 for _ in (root / part).glob("*.npy"))
-        if count != expected:
-            raise DataError(f"{root / part} holds {count} slices, the phantom had {expected}; {remedy}")
-    return True
+    files = {f"{part}/*.npy": patients * slices for part in (IMAGES, MASKS)}
+    return write_once(root, settings, write, files=files, kind="slices")
 
 
 def _write_patients(folder: Path, settings: dict[str, Any], file_name: Name, recipe: Recipe) -> list[dict[str, Any]]:
-    """Draw and write all patients; a bar appears when it takes more than two seconds."""
+    """Draw and write all patients."""
     rows: list[dict[str, Any]] = []
-    started = time.monotonic()
-    progress = Progress(console=Console(stderr=True), transient=True)
-    task = progress.add_task(f"writing {settings['name']} phantom", total=settings["patients"])
-    try:
-        for number in range(settings["patients"]):
-            if time.monotonic() - started > 2:
-                progress.start()
-            volume, mask = draw_patient(
-                recipe, slices=settings["slices"], size=settings["size"], seed=settings["seed"], number=number
-            )
-            rows += _write_slices(folder, number, volume, mask, file_name, settings)
-            progress.advance(task)
-    finally:
-        progress.stop()
+    for number in counted(settings["patients"], f"writing {settings['name']} phantom"):
+        volume, mask = draw_patient(
+            recipe, slices=settings["slices"], size=settings["size"], seed=settings["seed"], number=number
+        )
+        rows += _write_slices(folder, number, volume, mask, file_name, settings)
     return rows
 
 

@@ -1,23 +1,52 @@
-"""The maps of a trained run, drawn again."""
+"""The explanations of a trained run, and the maps that its model predicts."""
 
 from __future__ import annotations
 
 import torch
+from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from rich.console import Console
 
-from seewhy.run.build import build
+from seewhy.callbacks.explain import ExplainCallback
+from seewhy.callbacks.maps import WriteMaps
+from seewhy.errors import ConfigError
+from seewhy.run.explainers import build_explain_callback, build_own_maps
 from seewhy.run.saved import restore
 
-__all__ = ["explain"]
+__all__ = ["explain", "say_explained"]
 
 
 def explain(config: DictConfig) -> None:
-    """Write the maps of the samples of `data.predict_on` with the writer described by `explain`."""
-    writer = build(config.explain, "explain")
-    run = restore(config, writer)
-    writer.checkpoint = run.checkpoint
+    """Explain the samples of `data.predict_on` by `explain.methods`, and write the model's own maps."""
+    if config.explain is None:
+        raise ConfigError("this run says nothing of explanations; choose some, e.g. explain=default")
+    writers: list[ExplainCallback | WriteMaps] = []
+    writers += build_explain_callback(config, after_fit=False, after_predict=True)  # type: ignore[arg-type]
+    writers += build_own_maps(config)
+    if not writers:
+        raise ConfigError("nothing to make: name explainers, e.g. explain.methods=[grad_cam]")
+    run = restore(config, *writers)
+    for writer in writers:
+        writer.checkpoint = run.checkpoint
+        choice = writer.settings.choice() if isinstance(writer, ExplainCallback) else None
+        if len(writers) == 1 and choice is not None and not choice.needs_predictions:
+            run.datamodule.only = set(choice.by_name(run.datamodule.sample_ids("predict")))
     run.trainer.predict(run.model, run.datamodule, return_predictions=False)
-    written = int(run.trainer.strategy.reduce(torch.tensor(writer.written), reduce_op="sum"))
-    if run.trainer.is_global_zero:
-        Console().print(f"{written} samples: {writer.folder / 'attention_maps'}, {writer.folder / 'cam_npy'}")
+    say_explained(run.trainer)
+
+
+def say_explained(trainer: Trainer) -> None:
+    """Say what was written, on the first process; every process must call this."""
+    console = Console()
+    for writer in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(writer, WriteMaps) and writer.checkpoint is not None:
+            written = int(trainer.strategy.reduce(torch.tensor(writer.written), reduce_op="sum"))
+            if trainer.is_global_zero:
+                folders = f"{writer.folder / 'attention_maps'}, {writer.folder / 'cam_npy'}"
+                console.print(f"the model's own maps of {written} samples: {folders}")
+        if isinstance(writer, ExplainCallback) and writer.results:
+            console.print(f"explanations of {writer.results['samples']} samples: {writer.results['folder']}")
+            if writer.results["samples"]:
+                console.print("  report.html, ranking.png, attribution_statistics.csv, explanations.json")
+            for line in writer.results["refused"]:
+                console.print(f"no map: {line}")

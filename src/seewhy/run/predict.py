@@ -5,7 +5,10 @@ from __future__ import annotations
 from omegaconf import DictConfig
 from rich.console import Console
 
+from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.predictions import WritePredictions
+from seewhy.run.explain import say_explained
+from seewhy.run.explainers import build_explain_callback
 from seewhy.run.saved import restore
 
 __all__ = ["predict"]
@@ -13,8 +16,12 @@ __all__ = ["predict"]
 
 def predict(config: DictConfig) -> None:
     """Predict the samples of `data.predict_on` and say what was written."""
-    run = restore(config)
+    run = restore(config, *build_explain_callback(config, after_fit=False))
+    for callback in run.trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, ExplainCallback):
+            callback.checkpoint = run.checkpoint
     run.trainer.predict(run.model, run.datamodule, return_predictions=False)
+    say_explained(run.trainer)
     if not run.trainer.is_global_zero:
         return
     console = Console()

@@ -35,16 +35,18 @@ def write_results(
     *,
     phantom: bool,
     objective: float | None = None,
+    explained: Mapping[str, Any] | None = None,
 ) -> None:
     """Write everything that is made of a run's scores, and say where it is.
 
     Args:
         folder: the run's.
         metrics: all logged scalars of the last validation and of the test.
-        rows: scores of every tested patient and map, which become `patients.csv`.
+        rows: scores of every tested patient and map, or of every tested case, which become `patients.csv`.
         config: the job's configuration.
         phantom: whether the data are synthetic.
         objective: what a sweep optimises.
+        explained: what `seewhy.callbacks.explain.ExplainCallback` found, for the report.
     """
     checkpoint = folder.checkpoints / "best.ckpt"
     folder.write_json(
@@ -62,7 +64,7 @@ def write_results(
         columns = list(dict.fromkeys(key for row in rows for key in row))
         write_csv(folder.path / "patients.csv", rows, columns=columns)
     _draw(folder, metrics, rows, config, phantom=phantom)
-    _report(folder, metrics, config, phantom=phantom)
+    _report(folder, metrics, config, explained or {}, phantom=phantom)
     _say(folder, metrics, phantom=phantom)
 
 
@@ -88,6 +90,11 @@ def _draw(
     if any(row.get(measure) is not None for row in rows for measure in DRAWN):  # none without a lesion in the test
         figure = scores_figure(rows, metrics, prefix="test/", measures=DRAWN, title=config.name, phantom=phantom)
         write_figure(folder.figures / "scores.png", figure)
+    if any("prediction" in row for row in rows):
+        from seewhy.figures.grading import grading_figure
+
+        figure = grading_figure(rows, title=config.name, ece=metrics.get("test/ece"), phantom=phantom)
+        write_figure(folder.figures / "grading.png", figure)
 
 
 def _any_curve(history: Sequence[Mapping[str, str]]) -> bool:
@@ -95,19 +102,31 @@ def _any_curve(history: Sequence[Mapping[str, str]]) -> bool:
     return any(cell for row in history for name, cell in row.items() if name.startswith(("train/", "val/")))
 
 
-def _report(folder: RunFolder, metrics: Mapping[str, float], config: DictConfig, *, phantom: bool) -> None:
+def _report(
+    folder: RunFolder,
+    metrics: Mapping[str, float],
+    config: DictConfig,
+    explained: Mapping[str, Any],
+    *,
+    phantom: bool,
+) -> None:
     """One self-contained page."""
     from seewhy.figures.report import Code, Picture, Section, Text, results_blocks, write_report
     from seewhy.run.folder import code_version
 
     sections = [Section("Results", results_blocks(metrics, phantom=phantom))]
     sections += _picture_section(folder, "scores.png", "Against floors that know nothing", Section, Picture)
+    sections += _picture_section(folder, "grading.png", "Class by class, and how sure it is", Section, Picture)
     sections += _picture_section(folder, "cases.png", "Patients from best to worst", Section, Picture)
     maps = sorted((folder.path / "attention_maps").glob("*.png"), key=_probability, reverse=True)
     if maps:
         chosen = maps[:: max(1, len(maps) // PICTURES)][:PICTURES]
         told = "Samples from the most to the least confident; every map on one scale from 0 to 1."
         sections.append(Section("Maps", [Text(told), *(Picture(path, path.stem) for path in chosen)]))
+    if explained.get("records"):
+        from seewhy.callbacks.explanations.page import section_of
+
+        sections.append(section_of(explained))
     sections += _picture_section(folder, "training.png", "Training", Section, Picture)
     sections.append(Section("Configuration", [Code(OmegaConf.to_yaml(config, resolve=True), "config.yaml")]))
     facts = {"written": datetime.now().isoformat(timespec="seconds"), "seed": str(config.seed)}
@@ -152,9 +171,12 @@ def _say(folder: RunFolder, metrics: Mapping[str, float], *, phantom: bool) -> N
     console = Console()
     if any(name.startswith("test/") for name in metrics):
         for classification in (True, False):
-            console.print(results_table(metrics, phantom=phantom, classification=classification))
+            table = results_table(metrics, phantom=phantom, classification=classification)
+            if table.row_count:
+                console.print(table)
     names = (
         "report.html",
+        "explanations/report.html",
         "results.json",
         "patients.csv",
         "doubts.csv",

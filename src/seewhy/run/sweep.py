@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ class SweepTable(Callback):
             _write(Path(str(config.hydra.sweep.dir)))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the table."""
+        """Print the table, and the one result over all folds where folds were swept."""
         folder = Path(str(config.hydra.sweep.dir))
         rows = _write(folder)
         if rows:
             _print(rows, folder / "sweep.csv")
+        if len({row.get("data.fold") for row in rows}) > 1:
+            _pool(folder)
 
 
 def sweep_rows(folder: Path) -> list[dict[str, Any]]:
@@ -55,6 +58,18 @@ def _write(folder: Path) -> list[dict[str, Any]]:
         columns = list(dict.fromkeys(key for row in rows for key in row))
         write_csv(folder / "sweep.csv", [{key: row.get(key, "") for key in columns} for row in rows], columns=columns)
     return rows
+
+
+def _pool(folder: Path) -> None:
+    """Pool the folds of a classification; a sweep that is none is no error here."""
+    from seewhy.errors import SeewhyError
+    from seewhy.run.pooling import pool_folds, read_members, say_pooled
+
+    try:
+        if read_members(folder):
+            say_pooled(pool_folds(folder), folder)
+    except SeewhyError as error:
+        logging.getLogger(__name__).warning("the folds are not pooled: %s", error)
 
 
 def _print(rows: list[dict[str, Any]], path: Path) -> None:

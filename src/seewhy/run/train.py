@@ -12,10 +12,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
+from seewhy.callbacks.explain import ExplainCallback
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.checkpoint import load_state
+from seewhy.run.explainers import build_explain_callback
 from seewhy.run.folder import RunFolder
 from seewhy.run.member import check_objective
 from seewhy.run.results import write_results
@@ -46,7 +48,8 @@ def train(config: DictConfig) -> float | None:
     elif config.weights:
         _load_encoder(model, config.weights)
     datamodule.setup("fit")  # reads the training data: what is wrong with them is said before anything is written
-    trainer = build_trainer(config, build_callbacks(config.callbacks), build_loggers(config.logger))
+    callbacks = [*build_callbacks(config.callbacks), *build_explain_callback(config)]
+    trainer = build_trainer(config, callbacks, build_loggers(config.logger))
     try:
         if trainer.is_global_zero:
             _record(folder, config, datamodule)
@@ -79,13 +82,16 @@ def _continue(model: LightningModule, datamodule: BaseDataModule, path: Path, fo
 
 
 def _load_encoder(model: LightningModule, path: str) -> None:
-    """Put pretrained weights into the model's encoder."""
+    """Put pretrained weights into the model's encoder, or into every backbone of one that has several."""
     from seewhy.interop.encoder_weights import load_encoder_weights
 
-    if not hasattr(model, "encoder"):
+    owner: Any = model
+    parts = list(owner.backbones()) if hasattr(model, "backbones") else [owner.encoder] * hasattr(model, "encoder")
+    if not parts:
         raise CheckpointError(f"weights={path}: {type(model).__name__} has no encoder to load it into")
-    encoder: Any = model.encoder
-    LOGGER.info("%s", load_encoder_weights(encoder, path))
+    for part in parts:
+        told = load_encoder_weights(part, path, by=model.hparams.get("weights_by", "name"))
+    LOGGER.info("%s%s", told, f"; into each of {len(parts)} backbones" if len(parts) > 1 else "")
 
 
 def _record(folder: RunFolder, config: DictConfig, datamodule: BaseDataModule) -> None:
@@ -112,7 +118,10 @@ def _finish(
     objective = check_objective(metrics, config.objective)
     rows = _patient_rows(model)
     if trainer.is_global_zero:
-        write_results(folder, metrics, rows, config, objective=objective, phantom=datamodule.is_phantom)
+        explained = next((one.results for one in trainer.callbacks if isinstance(one, ExplainCallback)), {})  # type: ignore[attr-defined]
+        write_results(
+            folder, metrics, rows, config, objective=objective, phantom=datamodule.is_phantom, explained=explained
+        )
     trainer.strategy.barrier()
     return objective
 

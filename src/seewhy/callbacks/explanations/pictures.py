@@ -1,0 +1,175 @@
+"""Pictures of finished explanations, all of one method on one colour scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seewhy.callbacks.explanations.store import ExplanationStore, Place
+from seewhy.io.orientation import Display
+
+__all__ = ["draw_method", "title_of"]
+
+Record = Mapping[str, Any]
+Array = NDArray[Any]
+ROWS = 20
+"""Samples in the summary of planar ones."""
+SPREAD = 7
+"""Slices that are drawn of a volume when none are named."""
+
+
+def draw_method(
+    store: ExplanationStore, place: Place, records: Sequence[Record], *, key_slices: Sequence[int] | None, phantom: bool
+) -> dict[str, list[str]]:
+    """Draw every sample of one method and target, and a summary of planar samples.
+
+    Args:
+        store: where arrays are and pictures go.
+        place: method and target.
+        records: of the samples, in the order of the summary.
+        key_slices: numbers in the scan of the slices that are drawn of volumes; None takes some spread over each.
+        phantom: whether the data are synthetic.
+
+    Returns:
+        Sample → files written, relative to the store's folder.
+    """
+    from seewhy.figures.colours import run_scale
+    from seewhy.figures.heatmaps import PlanarSample, write_planar_summary
+    from seewhy.figures.methods import method_label
+
+    signed = bool(records[0]["signed"])
+    scale, unit = run_scale(_all_maps(store, place, records), signed=signed)
+    look = {"scale": scale, "signed": signed, "unit": f"{method_label(place.method)}; {unit}", "phantom": phantom}
+    written: dict[str, list[str]] = {}
+    planar = []
+    for record in records:
+        maps = store.arrays(place, record["id"])
+        if next(iter(maps.values())).ndim == 3:
+            files = _draw_volume(store, place, record, maps, key_slices, look)
+        else:
+            files = _draw_planar(store, place, record, maps, look)
+            planar.append(record)
+        written[record["id"]] = [file.relative_to(store.folder).as_posix() for file in files]
+    if planar:
+        shown = [_sample(store, place, record) for record in planar[:ROWS]]
+        shown += [PlanarSample(id=record["id"], images={}, maps={}) for record in planar[ROWS:]]  # only counted
+        path = store.folder / place.path / "summary_visualization.png"
+        write_planar_summary(path, shown, method=place.method, limit=ROWS, **look)  # type: ignore[arg-type]
+    return written
+
+
+def title_of(record: Record) -> str:
+    """Prediction, truth and target in one line."""
+    from seewhy.figures.heatmaps import headline
+
+    return headline(
+        prediction=record["predicted_name"],
+        probability=record["confidence"],
+        truth=_truth(record),
+        target=record["target_name"],
+    )
+
+
+def _truth(record: Record) -> str | None:
+    label, names = record["label"], record["classes"]
+    if label is None:
+        return None
+    if isinstance(label, list):
+        if len(label) == 1:
+            return str(int(label[0] > 0.5))
+        return "/".join(f"{value:g}" for value in label)
+    return str(names[label]) if label < len(names) else str(label)
+
+
+def _all_maps(store: ExplanationStore, place: Place, records: Sequence[Record]) -> Any:
+    for record in records:
+        yield from store.arrays(place, record["id"]).values()
+
+
+def _draw_volume(
+    store: ExplanationStore,
+    place: Place,
+    record: Record,
+    maps: Mapping[str, Array],
+    key_slices: Sequence[int] | None,
+    look: Mapping[str, Any],
+) -> list[Path]:
+    from seewhy.figures.volume_maps import write_slices
+
+    images, masks = store.view(record["id"])
+    folder = store.subject_folder(place, record["id"], volume=True)
+    files: list[Path] = []
+    for name, heat in maps.items():
+        image = images[name]
+        if image is None:
+            continue
+        subject = record["id"] if len(maps) == 1 else f"{record['id']}_{name}"
+        flat = any("all slices" in note for note in record["notes"])
+        numbers: list[int] = record["slice_numbers"]
+        files += write_slices(
+            folder,
+            subject,
+            place.method,
+            image,
+            heat[0] if flat else heat,
+            slices=_slices(numbers, key_slices),
+            title=title_of(record),
+            display=Display(**record["display"]),
+            spacing=tuple(record["spacing"]) if len(record["spacing"] or ()) == 3 else None,
+            warnings=record["warnings"],
+            mask=masks.get(name),
+            **look,
+        )
+    return files
+
+
+def _slices(numbers: Sequence[int], wanted: Sequence[int] | None) -> list[tuple[int, int]]:
+    """(position, number in the scan) of the slices to draw."""
+    if wanted is not None:
+        return [(int(np.argmin(np.abs(np.asarray(numbers) - number))), number) for number in wanted]
+    places = np.linspace(0, len(numbers) - 1, min(SPREAD + 2, len(numbers))).round().astype(int)
+    inner = places[1:-1] if len(places) > 2 else places  # the outermost slices rarely show anything
+    return [(int(place), numbers[place]) for place in dict.fromkeys(inner)]
+
+
+def _draw_planar(
+    store: ExplanationStore, place: Place, record: Record, maps: Mapping[str, Array], look: Mapping[str, Any]
+) -> list[Path]:
+    from seewhy.figures.heatmaps import write_planar
+
+    sample = _sample(store, place, record, maps=maps)
+    return write_planar(
+        store.folder / place.path,
+        record["id"],
+        sample.images,
+        sample.maps,
+        method=place.method,
+        title=sample.title,
+        shares=sample.shares,
+        warnings=sample.warnings,
+        masks=sample.masks,
+        **look,
+    )
+
+
+def _sample(store: ExplanationStore, place: Place, record: Record, *, maps: Mapping[str, Array] | None = None) -> Any:
+    """A planar sample turned upright."""
+    from seewhy.figures.heatmaps import PlanarSample
+    from seewhy.figures.orientation import upright
+
+    display = Display(**record["display"])
+    images, masks = store.view(record["id"])
+    heats = store.arrays(place, record["id"]) if maps is None else maps
+    return PlanarSample(
+        id=record["id"],
+        images={name: None if image is None else upright(image, display) for name, image in images.items()},
+        maps={name: upright(heat, display) for name, heat in heats.items()},
+        title=title_of(record),
+        shares=record["shares"] if len(heats) > 1 else {},
+        warnings=record["warnings"],
+        masks={name: upright(mask, display) for name, mask in masks.items()},
+    )

@@ -1,0 +1,43 @@
+"""`dataset.json`: what a data set says about itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from seewhy.errors import DataError
+from seewhy.io.orientation import Display
+
+__all__ = ["read_displays", "read_info"]
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """Contents of `dataset.json`; an empty dict where there is no such file.
+
+    Raises:
+        DataError: the file is no JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is no JSON: {error}") from error
+    if not isinstance(info, dict):
+        raise DataError(f"{path} must hold a JSON object, found a {type(info).__name__}")
+    return info
+
+
+def read_displays(info: dict[str, Any], path: Path) -> dict[str | None, Display]:
+    """How pictures are turned upright, by patient; None stands for all others.
+
+    Args:
+        info: with the keys `display` and `display_exceptions`, both optional.
+        path: the file they were read from, for messages.
+    """
+    exceptions = info.get("display_exceptions", {})
+    if not isinstance(exceptions, dict):
+        raise DataError(f"{path}: display_exceptions is {exceptions!r}; expected patients with their display")
+    records: dict[str | None, Any] = {None: info.get("display", {}), **exceptions}
+    return {patient: Display.from_record(record, where=str(path)) for patient, record in records.items()}

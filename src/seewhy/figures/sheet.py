@@ -1,0 +1,243 @@
+"""A page of pictures in rows and columns with headings, one colour bar, and warnings that cannot be overlooked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from seewhy.figures.colours import DIVERGING, RGB, colour_table
+from seewhy.figures.lettering import Font, font, line_height, wrapped
+from seewhy.io.atomic import atomic_path
+
+__all__ = ["Bar", "Cell", "hatched", "sheet", "write_sheet"]
+
+INK, SOFT, AMBER, PAPER = (31, 35, 40), (89, 99, 110), (255, 196, 0), (255, 255, 255)
+EDGE = (208, 213, 219)
+MARGIN = 14
+GAP = 14
+"""Between two cells; a hatched frame lies in it."""
+FRAME = 6
+FOOT = FRAME + 5
+NARROWEST = 330
+"""The page's least inner width, so that a title above one small picture does not break at every word."""
+LABEL = 190
+"""Width of the text left of a row."""
+BAR_LENGTH, BAR_THICK, BAR_ABOVE = 220, 14, 8
+"""Of the colour bar; above and below it half a line of its numbers sticks out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One picture with its heading."""
+
+    picture: RGB
+    """[H, W, 3] uint8, drawn as it is, pixel by pixel."""
+    name: str = ""
+    """Above it, bold."""
+    note: str = ""
+    """Under the name."""
+    marked: bool = False
+    """Framed with hatching: what it shows failed a check."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """The colour bar that all cells share."""
+
+    scale: tuple[float, float]
+    colormap: str = "inferno"
+    unit: str = "attribution"
+    """What the numbers are, written along the bar."""
+    row: int = -1
+    """The row beside which it begins, where there is room below."""
+
+
+def sheet(
+    rows: Sequence[Sequence[Cell]],
+    *,
+    title: str = "",
+    warnings: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    bar: Bar | None = None,
+    foot: str = "",
+) -> Image.Image:
+    """Put cells on white paper.
+
+    Args:
+        rows: cells, top to bottom and left to right; a column is as wide as its widest picture.
+        title: above everything; lines are broken at the page's width, so none is cut off.
+        warnings: why the pictures are not to be believed, each in a hatched banner under the title.
+        labels: one text left of each row, first line bold.
+        bar: the colour bar, right of the cells.
+        foot: small print at the bottom.
+    """
+    left = MARGIN + (LABEL + GAP if labels else 0)
+    widths = _column_widths(rows)
+    drawn_bar = None if bar is None else _bar(bar)
+    right = left + sum(widths) + GAP * len(widths)
+    inner = max(NARROWEST, right - MARGIN + (drawn_bar.width if drawn_bar else -GAP))
+    head, small = _head(title, warnings, inner), _small_print(foot, inner)
+    tops, bottom = _row_places(rows, widths, labels, start=MARGIN + head.height)
+    if drawn_bar is not None and bar is not None:
+        room = bottom - tops[bar.row] >= BAR_LENGTH
+        bar_top = tops[bar.row] if room else max(tops[0], bottom - BAR_LENGTH)
+        bottom = max(bottom, bar_top + BAR_LENGTH)
+    page = Image.new("RGB", (inner + 2 * MARGIN, bottom + FOOT + small.height + MARGIN), PAPER)
+    page.paste(head, (MARGIN, MARGIN))
+    for i, (row, top) in enumerate(zip(rows, tops, strict=True)):
+        if labels:
+            _draw_text(ImageDraw.Draw(page), (MARGIN, top), labels[i], LABEL)
+        _draw_row(page, row, widths, left=left, top=top)
+    if drawn_bar is not None:
+        page.paste(drawn_bar, (right, bar_top - BAR_ABOVE))
+    page.paste(small, (MARGIN, bottom + FOOT))
+    return page
+
+
+def write_sheet(path: str | Path, page: Image.Image) -> Path:
+    """Write a page as PNG, atomically."""
+    with atomic_path(path) as temporary:
+        page.save(temporary, format="PNG", compress_level=3)
+    return Path(path)
+
+
+def hatched(height: int, width: int) -> RGB:
+    """Black and amber stripes, [height, width, 3] uint8: the sign of a map that failed a check."""
+    stripe = (np.add.outer(np.arange(height), np.arange(width)) // 6) % 2 == 0
+    return np.where(stripe[:, :, None], np.array(AMBER, np.uint8), np.array(INK, np.uint8))
+
+
+def _column_widths(rows: Sequence[Sequence[Cell]]) -> list[int]:
+    if not rows or not all(rows):
+        raise ValueError("no pictures to put on the page; every row needs at least one cell")
+    columns = max(len(row) for row in rows)
+    return [max(row[i].picture.shape[1] for row in rows if i < len(row)) for i in range(columns)]
+
+
+def _row_places(
+    rows: Sequence[Sequence[Cell]], widths: Sequence[int], labels: Sequence[str], *, start: int
+) -> tuple[list[int], int]:
+    """Upper edge of every row's pictures, and the lower edge of the last row."""
+    tops, y = [], start
+    for i, row in enumerate(rows):
+        tops.append(y + _head_height(row, widths))
+        label = _text_height(labels[i], LABEL) if labels else 0
+        y = tops[-1] + max(label, *(cell.picture.shape[0] for cell in row)) + GAP
+    return tops, y - GAP
+
+
+def _heading(cell: Cell, width: int) -> list[tuple[str, Font, tuple[int, int, int]]]:
+    bold, plain = font(12, bold=True), font(11)
+    names = [(line, bold, INK) for line in wrapped(cell.name, bold, width)]
+    return names + [(line, plain, SOFT) for line in wrapped(cell.note, plain, width)]
+
+
+def _head_height(row: Sequence[Cell], widths: Sequence[int]) -> int:
+    heights = [
+        sum(line_height(face) for _, face, _ in _heading(cell, width)) for cell, width in zip(row, widths, strict=False)
+    ]
+    return max(heights) + (8 if max(heights) else 0)
+
+
+def _draw_row(page: Image.Image, row: Sequence[Cell], widths: Sequence[int], *, left: int, top: int) -> None:
+    draw = ImageDraw.Draw(page)
+    above = _head_height(row, widths)
+    for cell, width in zip(row, widths, strict=False):
+        y = top - above
+        for line, face, ink in _heading(cell, width):
+            draw.text((left, y), line, fill=ink, font=face)
+            y += line_height(face)
+        height, across = cell.picture.shape[:2]
+        # Just outside, so that a white map has an edge and no pixel of it is lost.
+        draw.rectangle((left - 1, top - 1, left + across, top + height), outline=EDGE)
+        if cell.marked:
+            frame = hatched(height + 2 * FRAME, across + 2 * FRAME)
+            page.paste(Image.fromarray(frame), (left - FRAME, top - FRAME))
+        page.paste(Image.fromarray(np.ascontiguousarray(cell.picture)), (left, top))
+        left += width + GAP
+
+
+def _text_lines(text: str, width: int) -> list[tuple[str, Font]]:
+    faces = [font(12, bold=i == 0) for i in range(text.count("\n") + 1)]
+    return [
+        (line, face) for part, face in zip(text.split("\n"), faces, strict=True) for line in wrapped(part, face, width)
+    ]
+
+
+def _text_height(text: str, width: int) -> int:
+    return sum(line_height(face) for _, face in _text_lines(text, width))
+
+
+def _draw_text(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, width: int) -> None:
+    x, y = place
+    for line, face in _text_lines(text, width):
+        draw.text((x, y), line, fill=INK, font=face)
+        y += line_height(face)
+
+
+def _head(title: str, warnings: Sequence[str], width: int) -> Image.Image:
+    """The title's lines and the banners."""
+    face, bold = font(14, bold=True), font(12, bold=True)
+    lines = wrapped(title, face, width)
+    banners = [wrapped(f"⚠ {text}", bold, width - 34) for text in warnings]
+    heights = [len(banner) * line_height(bold) + 10 for banner in banners]
+    titled = len(lines) * line_height(face) + (8 if lines else 0)
+    # Room below the last banner for the frame of a marked cell.
+    page = Image.new("RGB", (width, max(1, titled + sum(heights) + 6 * len(heights) + (6 if heights else 0))), PAPER)
+    draw = ImageDraw.Draw(page)
+    for i, line in enumerate(lines):
+        draw.text((0, i * line_height(face)), line, fill=INK, font=face)
+    y = titled
+    for banner, height in zip(banners, heights, strict=True):
+        page.paste(Image.fromarray(hatched(height, width)), (0, y))
+        draw.rectangle((14, y + 2, width - 3, y + height - 3), fill=(255, 240, 200))
+        for i, line in enumerate(banner):
+            draw.text((22, y + 4 + i * line_height(bold)), line, fill=INK, font=bold)
+        y += height + 6
+    return page
+
+
+def _small_print(text: str, width: int) -> Image.Image:
+    face = font(11)
+    lines = wrapped(text, face, width)
+    page = Image.new("RGB", (width, max(1, len(lines) * line_height(face))), PAPER)
+    for i, line in enumerate(lines):
+        ImageDraw.Draw(page).text((0, i * line_height(face)), line, fill=SOFT, font=face)
+    return page
+
+
+def _bar(bar: Bar) -> Image.Image:
+    """Colour bar with numbers at its right and its unit along it."""
+    table, face = colour_table(bar.colormap), font(11)
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
+    texts = [_number(bar, share) for share in shares]
+    wide = max(int(face.getlength(text)) for text in texts) + 1
+    lines = wrapped(bar.unit, face, BAR_LENGTH + 2 * BAR_ABOVE - 4)
+    width = BAR_THICK + 8 + wide + 8 + line_height(face) * len(lines)
+    page = Image.new("RGB", (width, BAR_LENGTH + 2 * BAR_ABOVE), PAPER)
+    ramp = table[np.linspace(len(table) - 1, 0, BAR_LENGTH).round().astype(np.intp)]
+    page.paste(Image.fromarray(np.repeat((ramp[:, None] + 0.5).astype(np.uint8), BAR_THICK, axis=1)), (0, BAR_ABOVE))
+    draw = ImageDraw.Draw(page)
+    draw.rectangle((0, BAR_ABOVE, BAR_THICK - 1, BAR_ABOVE + BAR_LENGTH - 1), outline=(160, 166, 173))
+    for share, text in zip(shares, texts, strict=True):
+        y = BAR_ABOVE + round((1 - share) * (BAR_LENGTH - 1))
+        draw.line((BAR_THICK, y, BAR_THICK + 3, y), fill=SOFT)
+        draw.text((BAR_THICK + 7, y), text, fill=INK, font=face, anchor="lm")
+    along = Image.new("RGB", (page.height, line_height(face) * max(1, len(lines))), PAPER)
+    for i, line in enumerate(lines):
+        ImageDraw.Draw(along).text((page.height // 2, i * line_height(face)), line, fill=SOFT, font=face, anchor="ma")
+    page.paste(along.rotate(90, expand=True), (width - along.height, 0))
+    return page
+
+
+def _number(bar: Bar, share: float) -> str:
+    """A tick's number; the ends stand for all that lies beyond them."""
+    low, high = bar.scale
+    text = f"{low + share * (high - low):.3g}".replace("-", "\N{MINUS SIGN}")
+    if share == 1.0:
+        return f"≥ {text}"
+    return f"≤ {text}" if share == 0.0 and bar.colormap == DIVERGING else text

@@ -1,0 +1,249 @@
+"""How the grid that a model sees was cut from a source array, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seewhy.errors import DataError
+
+__all__ = ["Placement"]
+
+Ends = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """The steps from a source array to a model's grid: slice axis to the front, crop, resize, pad.
+
+    Reading goes forward by `apply`, maps go back by `restore`; both follow from these numbers alone. Crop, size
+    and padding are listed in the order of the grid's axes: the slice axis first, then the others as stored.
+
+    Attributes:
+        source: the file, or an empty string.
+        shape: of the source array, two or three axes, as stored.
+        axis: the source's axis that became the grid's first; None leaves the order as it is (always in 2D).
+        crop: first voxel and the one after the last, per axis; empty keeps all.
+        size: voxels per axis after resizing what was cropped; empty resizes nothing.
+        pad: voxels added before and after, per axis; empty adds none.
+
+    Raises:
+        DataError: numbers that describe no grid.
+    """
+
+    source: str
+    shape: tuple[int, ...]
+    axis: int | None = None
+    crop: Ends = ()
+    size: tuple[int, ...] = ()
+    pad: Ends = ()
+
+    def __post_init__(self) -> None:
+        """Fill in what was left empty, and refuse steps that cannot be taken."""
+        count, where = len(self.shape), self.source or None
+        if count not in (2, 3):
+            raise DataError(f"shape {self.shape}; expected two or three axes", where=where)
+        if self.axis is not None and not 0 <= self.axis < count:
+            raise DataError(f"axis {self.axis}; expected 0 to {count - 1}", where=where)
+        crop = self.crop or tuple((0, length) for length in self.ordered)
+        size = self.size or tuple(stop - start for start, stop in crop)
+        pad = self.pad or ((0, 0),) * count
+        for name, value in (("crop", crop), ("size", size), ("pad", pad)):
+            if len(value) != count:
+                raise DataError(f"{name} {value} is not given for {count} axes", where=where)
+            object.__setattr__(self, name, value)
+        wrong = [
+            f"crop {start}:{stop} along grid axis {number} lies outside the {length} voxels there are"
+            for number, ((start, stop), length) in enumerate(zip(crop, self.ordered, strict=True))
+            if not 0 <= start < stop <= length
+        ]
+        wrong += [f"size {size}; expected 1 or more along every axis"] if min(size) < 1 else []
+        wrong += [f"pad {pad}; expected 0 or more"] if min(min(ends) for ends in pad) < 0 else []
+        if wrong:
+            raise DataError(wrong, where=where)
+
+    # -- shapes ----------------------------------------------------------------------------------------------
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The source's axes in the order of the grid."""
+        first = () if self.axis is None else (self.axis,)
+        return (*first, *(number for number in range(len(self.shape)) if number != self.axis))
+
+    @property
+    def ordered(self) -> tuple[int, ...]:
+        """Shape of the source in the order of the grid's axes."""
+        return tuple(self.shape[number] for number in self.axes)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Shape of the model's grid."""
+        return tuple(size + before + after for size, (before, after) in zip(self.size, self.pad, strict=True))
+
+    def spacing(self, source: tuple[float, ...]) -> tuple[float, ...]:
+        """Millimetres between the grid's voxel centres.
+
+        Args:
+            source: millimetres along the source's axes, as stored.
+        """
+        cropped = (stop - start for start, stop in self.crop)
+        return tuple(
+            source[number] * length / size for number, length, size in zip(self.axes, cropped, self.size, strict=True)
+        )
+
+    # -- there and back --------------------------------------------------------------------------------------
+
+    def apply(self, array: NDArray[Any], *, order: int = 1, fill: float = 0.0) -> NDArray[Any]:
+        """Bring a source array to the model's grid.
+
+        Args:
+            array: of `shape`.
+            order: 1 interpolates linearly between voxel centres, with a triangle filter as wide as the step where
+                it shrinks (what Pillow's `BILINEAR` does), and gives float32; 0 takes the nearest voxel and keeps
+                the type (masks).
+            fill: value of the padding.
+
+        Returns:
+            An array of the shape `grid`.
+
+        Raises:
+            DataError: an array of another shape.
+        """
+        self._expect(array, self.shape, "the source")
+        window = tuple(slice(start, stop) for start, stop in self.crop)
+        values = _resize(np.transpose(array, self.axes)[window], self.size, order)
+        return np.pad(values, self.pad, constant_values=fill) if any(map(any, self.pad)) else values
+
+    def restore(self, map_: NDArray[Any], *, order: int = 1, fill: float = 0.0) -> NDArray[Any]:
+        """Bring an array on the model's grid back to the source: padding off, resized, uncropped, axes as stored.
+
+        Values are interpolated as densities are: a map keeps its level, not its sum.
+
+        Args:
+            map_: of the shape `grid`.
+            order: as for `apply`.
+            fill: value where the source was cropped away.
+
+        Returns:
+            An array of `shape`, which lies on the source voxel by voxel.
+
+        Raises:
+            DataError: an array of another shape.
+        """
+        self._expect(map_, self.grid, "the grid")
+        inner = tuple(slice(before, before + size) for size, (before, _) in zip(self.size, self.pad, strict=True))
+        values = _resize(map_[inner], tuple(stop - start for start, stop in self.crop), order)
+        whole = np.full(self.ordered, fill, values.dtype)
+        whole[tuple(slice(start, stop) for start, stop in self.crop)] = values
+        return np.ascontiguousarray(np.transpose(whole, np.argsort(self.axes)))
+
+    def slice_number(self, position: int) -> int | None:
+        """Number in the source of the slice at a position along the grid's first axis; None in the padding.
+
+        Where slices were resized it is the source's slice nearest to the position's centre.
+        """
+        (start, stop), size, (before, _) = self.crop[0], self.size[0], self.pad[0]
+        inner = position - before
+        if not 0 <= inner < size:
+            return None
+        return start + _nearest(inner, size, stop - start)
+
+    def position(self, number: int) -> int:
+        """Position along the grid's first axis that shows a slice of the source.
+
+        Args:
+            number: of the slice in the source, counted from 0.
+
+        Raises:
+            DataError: a slice that was cropped away or does not exist.
+        """
+        (start, stop), size, (before, _) = self.crop[0], self.size[0], self.pad[0]
+        if not start <= number < stop:
+            raise DataError(
+                f"slice {number} is not among the slices {start} to {stop - 1} that the model sees "
+                f"(there are {self.ordered[0]} along axis {self.axes[0]})",
+                where=self.source or None,
+            )
+        return before + _nearest(number - start, stop - start, size)
+
+    # -- plain data ------------------------------------------------------------------------------------------
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON files."""
+        return {key: _listed(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Placement:
+        """Read what `record` gave.
+
+        Raises:
+            DataError: other keys, or values that are no numbers.
+        """
+        known = cls.__dataclass_fields__
+        try:
+            if set(record) != set(known):
+                raise KeyError(*sorted(set(record) ^ set(known)))
+            axis = record["axis"]
+            return cls(
+                source=str(record["source"]),
+                shape=tuple(int(length) for length in record["shape"]),
+                axis=None if axis is None else int(axis),
+                crop=tuple((int(start), int(stop)) for start, stop in record["crop"]),
+                size=tuple(int(length) for length in record["size"]),
+                pad=tuple((int(before), int(after)) for before, after in record["pad"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{record!r} is no placement ({error}); expected the keys {', '.join(known)}") from error
+
+    def to(self, device: Any, **_: Any) -> Placement:
+        """Itself: Lightning calls this when it moves a batch, and otherwise tries to rewrite frozen dataclasses."""
+        return self
+
+    def _expect(self, array: NDArray[Any], shape: tuple[int, ...], whose: str) -> None:
+        if array.shape != shape:
+            raise DataError(f"an array of shape {array.shape}; expected {whose}'s {shape}", where=self.source or None)
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, as JSON gives them back."""
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _nearest(position: int, length: int, other: int) -> int:
+    """The voxel of an axis of `other` voxels that holds the centre of one of `length` over the same extent."""
+    return min(int((position + 0.5) * other / length), other - 1)
+
+
+def _resize(array: NDArray[Any], size: tuple[int, ...], order: int) -> NDArray[Any]:
+    """Resize axis by axis; an axis that keeps its length keeps its values exactly."""
+    if order not in (0, 1):
+        raise ValueError(f"order={order}; expected 0 (nearest) or 1 (linear)")
+    values = array if order == 0 else array.astype(np.float32, copy=False)
+    # The axis that shrinks most comes first, so that the others have less to do.
+    for axis in sorted(range(len(size)), key=lambda axis: size[axis] / array.shape[axis]):
+        length = array.shape[axis]
+        if length == size[axis]:
+            continue
+        if order == 0:
+            values = np.take(values, [_nearest(place, size[axis], length) for place in range(size[axis])], axis)
+        else:
+            values = np.moveaxis(np.tensordot(values, _weights(length, size[axis]), ((axis,), (1,))), -1, axis)
+    return np.ascontiguousarray(values)
+
+
+@lru_cache(maxsize=64)
+def _weights(length: int, size: int) -> NDArray[np.float32]:
+    """Matrix [size, length] of linear interpolation between voxel centres, antialiased where size < length."""
+    step = length / size
+    reach = max(step, 1.0)
+    matrix = np.zeros((size, length))
+    for place in range(size):
+        centre = (place + 0.5) * step
+        near = np.arange(max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), length))
+        matrix[place, near] = np.maximum(1 - np.abs(near + 0.5 - centre) / reach, 0)
+    return (matrix / matrix.sum(axis=1, keepdims=True)).astype(np.float32)

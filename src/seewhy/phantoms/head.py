@@ -1,0 +1,194 @@
+"""Drawing synthetic heads: two hippocampus-like regions, one of them ill in some, and much that says nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, zoom
+
+__all__ = ["Head", "HeadRecipe", "draw_head"]
+
+FloatArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class HeadRecipe:
+    """What the heads look like.
+
+    Lengths are in units of half the volume; brightness in units where tissue is about 0.5 and the scanner's full
+    scale is 1. Pairs are the ends of uniform draws.
+
+    Attributes:
+        centre: of the left region, towards left, anterior and superior; the right one mirrors it.
+        radii: half axes of a region of usual size, in the same order.
+        jitter: standard deviation of a region's place.
+        size: relative size of each region, drawn for either side.
+        atrophy: factor on the radii of an ill region across its length.
+        contrast: brightness of an ill region above a sound one.
+        mottle: relative strength of an ill region's texture.
+        spots: how many bright spots lie elsewhere in the brain of everybody, ill or sound; as bright as an ill region.
+        spot_radius: of a spot.
+        noise: standard deviation of the Rician noise.
+        bias: standard deviation of the logarithm of the bias field.
+        gain: brightness of the whole volume.
+    """
+
+    centre: tuple[float, float, float] = (0.34, -0.05, -0.26)
+    radii: tuple[float, float, float] = (0.17, 0.36, 0.15)
+    jitter: float = 0.015
+    size: tuple[float, float] = (0.9, 1.1)
+    atrophy: tuple[float, float] = (0.70, 0.85)
+    contrast: tuple[float, float] = (0.26, 0.40)
+    mottle: float = 0.4
+    spots: tuple[int, int] = (2, 5)
+    spot_radius: tuple[float, float] = (0.12, 0.22)
+    noise: float = 0.035
+    bias: float = 0.10
+    gain: tuple[float, float] = (0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Head:
+    """One synthetic head; array axes run to the patient's left, to anterior and to superior.
+
+    Attributes:
+        image: [X, Y, Z] int16, 0 to about 1500.
+        region: [X, Y, Z] uint8, 1 where the ill region would lie were it sound; zero in sound heads.
+    """
+
+    image: NDArray[np.int16]
+    region: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Coordinates in [-1, 1] of voxel centres, towards left, anterior and superior."""
+
+    x: FloatArray  # [X, 1, 1]
+    y: FloatArray  # [1, Y, 1]
+    z: FloatArray  # [1, 1, Z]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.x.shape[0], self.y.shape[1], self.z.shape[2]
+
+
+def draw_head(recipe: HeadRecipe, *, shape: tuple[int, int, int], ill: str | None, seed: int, number: int) -> Head:
+    """Draw one head; the same arguments give the same values.
+
+    What is drawn besides the illness does not depend on it: a sound head and an ill one of the same seed and
+    number differ in and around one region only.
+
+    Args:
+        recipe: what such heads look like.
+        shape: voxels towards left, anterior and superior.
+        ill: `left`, `right` or None for a sound head.
+        seed: of the data set.
+        number: of the head, counted from 0.
+    """
+    rng = np.random.default_rng([seed, number])
+    frame = _frame(shape)
+    level = _head_level(rng, frame)
+    volume = _tissue(rng, frame, level)
+    sides = {side: _distance(rng, recipe, frame, sign) for side, sign in (("left", 1), ("right", -1))}
+    near = np.minimum(sides["left"], sides["right"])
+    brightness, lift = rng.uniform(0.50, 0.58), rng.uniform(*recipe.contrast)
+    shrink, mottle = rng.uniform(*recipe.atrophy), 1 + recipe.mottle * _field(rng, shape, 1.2)
+    volume = volume + _spots(rng, recipe, frame, level, near)
+    for side, distance in sides.items():
+        profile = _soft(distance)
+        volume = volume + profile * (brightness - volume)
+        if side == ill:
+            small = _soft(distance / shrink)
+            # What atrophy leaves behind is fluid.
+            volume = volume + (profile - small) * (0.25 - volume) + small * lift * mottle
+    volume = np.where(level > 1, np.float32(0), volume)
+    region = sides[ill] < 1 if ill else np.zeros(shape, bool)
+    return Head(_acquire(rng, recipe, shape, volume), region.astype(np.uint8))
+
+
+def _frame(shape: tuple[int, int, int]) -> _Frame:
+    x, y, z = (np.asarray((np.arange(length) + 0.5) / length * 2 - 1, np.float32) for length in shape)
+    return _Frame(x[:, None, None], y[None, :, None], z[None, None, :])
+
+
+def _field(rng: np.random.Generator, shape: tuple[int, int, int], sigma: float) -> FloatArray:
+    """Smooth random field of zero mean and unit variance; sigma in voxels of a volume of 48."""
+    width = sigma * min(shape) / 48
+    # Smooth fields are drawn on a coarser grid: the same picture for a fraction of the time.
+    step = max(1, int(width / 2))
+    coarse = tuple(-(-length // step) + 1 for length in shape)
+    smooth = gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), width / step, mode="reflect")
+    if step > 1:
+        smooth = zoom(smooth, step, order=1, grid_mode=True, mode="nearest")
+    smooth = smooth[: shape[0], : shape[1], : shape[2]]
+    return np.asarray((smooth - smooth.mean()) / (smooth.std() + 1e-8), np.float32)
+
+
+def _head_level(rng: np.random.Generator, frame: _Frame) -> FloatArray:
+    """Below 1 inside the head, about 0.85 where the brain ends."""
+    radii = rng.uniform((0.78, 0.84, 0.80), (0.86, 0.93, 0.90))
+    shift = rng.normal(0, 0.02, 3)
+    square = sum(
+        ((axis - move) / radius) ** 2
+        for axis, move, radius in zip((frame.x, frame.y, frame.z), shift, radii, strict=True)
+    )
+    return np.asarray(np.sqrt(square) + 0.015 * _field(rng, frame.shape, 6), np.float32)
+
+
+def _tissue(rng: np.random.Generator, frame: _Frame, level: FloatArray) -> FloatArray:
+    """Scalp, skull, cortex, white matter, and fluid in fissure and ventricles."""
+    volume = 0.60 + 0.03 * _field(rng, frame.shape, 4) + 0.02 * _field(rng, frame.shape, 1)
+    folds = level + 0.05 * _field(rng, frame.shape, 2.5)
+    volume = np.where(folds > 0.68, 0.48 + 0.03 * _field(rng, frame.shape, 1), volume)
+    apart = rng.uniform(0.10, 0.15)
+    ventricle = ((np.abs(frame.x) - apart) / 0.07) ** 2 + ((frame.y - 0.02) / 0.34) ** 2
+    ventricle = ventricle + ((frame.z - 0.14) / rng.uniform(0.12, 0.20)) ** 2 + 0.2 * _field(rng, frame.shape, 3)
+    fissure = (np.abs(frame.x) < 0.03) & (level > 0.62) & (frame.z > -0.2)
+    volume = np.where((ventricle < 1) | fissure, np.float32(0.22), volume)
+    volume = np.where(level > 0.84, np.float32(0.25), volume)
+    volume = np.where(level > 0.89, np.float32(0.10), volume)
+    return np.where(level > 0.94, np.float32(rng.uniform(0.7, 0.95)), volume).astype(np.float32)
+
+
+def _distance(rng: np.random.Generator, recipe: HeadRecipe, frame: _Frame, sign: int) -> FloatArray:
+    """Below 1 inside the region of one side; no region reaches over the midline."""
+    x, y, z = rng.normal(recipe.centre, recipe.jitter)
+    a, b, c = np.multiply(recipe.radii, rng.uniform(*recipe.size))
+    bend = 0.06 * (1 - ((frame.y - y) / b) ** 2)  # arched, as hippocampi are
+    square = ((sign * frame.x - x) / a) ** 2 + ((frame.y - y) / b) ** 2 + ((frame.z - z - bend) / c) ** 2
+    return np.asarray(np.sqrt(square) + 0.08 * _field(rng, frame.shape, 3), np.float32)
+
+
+def _soft(distance: FloatArray) -> FloatArray:
+    """1 inside, 0 outside, with an edge of about a voxel."""
+    return np.asarray(1 / (1 + np.exp(np.clip((distance - 1) / 0.08, -30, 30))), np.float32)
+
+
+def _spots(
+    rng: np.random.Generator, recipe: HeadRecipe, frame: _Frame, level: FloatArray, near: FloatArray
+) -> FloatArray:
+    """Bright spots anywhere in the brain but near the two regions, the same in ill and sound heads."""
+    volume = np.zeros(frame.shape, np.float32)
+    allowed = np.argwhere((level < 0.72) & (near > 2.2))
+    for _ in range(rng.integers(recipe.spots[0], recipe.spots[1] + 1)):
+        i, j, k = allowed[rng.integers(len(allowed))]
+        radius = rng.uniform(*recipe.spot_radius)
+        square = (frame.x - frame.x[i]) ** 2 + (frame.y - frame.y[:, j]) ** 2 + (frame.z - frame.z[..., k]) ** 2
+        distance = np.sqrt(square) / radius + 0.08 * _field(rng, frame.shape, 3)
+        profile = _soft(distance) * (near > 1.5)
+        volume = np.maximum(volume, profile * np.float32(rng.uniform(*recipe.contrast)))
+    return volume
+
+
+def _acquire(
+    rng: np.random.Generator, recipe: HeadRecipe, shape: tuple[int, int, int], volume: FloatArray
+) -> NDArray[np.int16]:
+    """The scanner's part: partial volume, coil sensitivity, Rician noise and gain."""
+    signal = gaussian_filter(volume, 0.5) * np.exp(recipe.bias * _field(rng, shape, 14))
+    real = signal + recipe.noise * rng.standard_normal(shape, dtype=np.float32)
+    imaginary = recipe.noise * rng.standard_normal(shape, dtype=np.float32)
+    return np.rint(1000 * rng.uniform(*recipe.gain) * np.hypot(real, imaginary)).astype(np.int16)

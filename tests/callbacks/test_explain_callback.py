@@ -1,0 +1,198 @@
+"""Explaining the cases of a DataModule: what is written, what is computed again, what repeats."""
+
+import csv
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from seewhy.callbacks.explain import ExplainCallback
+from seewhy.callbacks.explanations.settings import ExplanationSettings
+from seewhy.data.amd import AMDDataModule
+from seewhy.errors import ConfigError, ExplanationError
+from seewhy.explain import GradCAM
+from seewhy.models.amd import AMDGrading
+from seewhy.phantoms.amd import write_amd_phantom
+
+INPUTS = ("mnv", "fluid", "ga", "drusen")
+
+
+class CountedCAM(GradCAM):
+    """Grad-CAM that counts the samples it explains."""
+
+    def __init__(self):
+        super().__init__()
+        self.samples = 0
+
+    def for_targets(self, module, inputs, targets):
+        self.samples += len(inputs["mnv"])
+        return super().for_targets(module, inputs, targets)
+
+
+class Refuser(GradCAM):
+    """Refuses some samples, those whose first image is darker than another number."""
+
+    method = "refuser"
+
+    def for_targets(self, module, inputs, targets):
+        if bool((inputs["mnv"].mean(dim=(1, 2, 3)) < 0.31).any()):
+            raise ExplanationError("too dark to be explained")
+        return super().for_targets(module, inputs, targets)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_amd_phantom(tmp_path_factory.mktemp("eyes") / "amd", cases=16, size=32, two_eyes_every=4)
+
+
+@pytest.fixture(scope="module")
+def model():
+    seed_everything(0, verbose=False)
+    return AMDGrading(
+        optimizer={"name": "adamw", "lr": 1e-3},
+        scheduler={"name": "constant"},
+        backbone={"name": "test_efficientnet", "output_stride": 8},
+        head={"hidden": 16, "dropout": 0.0},
+    )
+
+
+@pytest.fixture
+def explained(root, model):
+    """Test the model with the callback: `explained(folder, explainers, loop="test", **settings)`."""
+
+    def call(folder, explainers=None, *, loop="test", logger=False, when=None, epochs=1, **settings):
+        callback = ExplainCallback(
+            folder=folder,
+            explainers=explainers or {"grad_cam": GradCAM()},
+            settings=ExplanationSettings(**{"max_samples": 0, "batch_size": 3, "judge": "none", **settings}),
+            **(when or {"after_predict": True}),
+        )
+        trainer = Trainer(
+            accelerator="cpu", max_epochs=epochs, logger=logger, callbacks=[callback], enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, limit_train_batches=1, default_root_dir=folder,
+        )  # fmt: skip
+        datamodule = AMDDataModule(root=str(root), table="labels.csv", eval_batch_size=4, predict_on="all")
+        getattr(trainer, loop)(model, datamodule)
+        return SimpleNamespace(
+            folder=callback.folder,
+            results=callback.results,
+            maps={path.name: path.read_bytes() for path in callback.folder.rglob("*_attributions.npy")},
+        )
+
+    return call
+
+
+def manifest(found):
+    return json.loads((found.folder / "explanations.json").read_text())
+
+
+def test_the_trees_of_the_reference_are_there_and_every_listed_file_exists(explained, tmp_path):
+    found = explained(tmp_path)
+    listed = manifest(found)
+    assert listed["phantom"] is True
+    assert len(listed["explanations"]) == len(list(found.folder.glob("grad_cam/*_gradcam_visualization.png"))) > 2
+    assert (found.folder / "grad_cam" / "summary_visualization.png").is_file()
+    for record in listed["explanations"]:
+        heatmaps = found.folder / "grad_cam" / f"{record['id']}_heatmaps"
+        assert {f"{record['id']}_{name}.png" for name in INPUTS} <= {path.name for path in heatmaps.iterdir()}
+        assert all((found.folder / name).is_file() for name in [*record["files"], *record["pictures"]])
+        assert sum(record["shares"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_statistics_are_those_of_the_arrays(explained, tmp_path):
+    found = explained(tmp_path)
+    with (found.folder / "attribution_statistics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        path = found.folder / "grad_cam" / f"{row['subject_id']}_heatmaps"
+        array = np.load(path / f"{row['subject_id']}_{row['input']}_attributions.npy")
+        assert array.shape == (32, 32)
+        assert float(row["mean"]) == pytest.approx(array.mean(), rel=1e-4, abs=1e-12)
+        assert float(row["positive_ratio"]) == pytest.approx((array > 0).mean())
+    assert len(rows) == 4 * found.results["samples"]
+
+
+def test_the_same_command_gives_the_same_bytes_and_nothing_is_computed_twice(explained, tmp_path):
+    counted = CountedCAM()
+    first = explained(tmp_path / "a", {"grad_cam": counted})
+    samples = first.results["samples"]
+    assert counted.samples == samples
+    again = explained(tmp_path / "a", {"grad_cam": counted})
+    assert counted.samples == samples
+    assert again.maps == first.maps == explained(tmp_path / "b").maps
+
+
+def test_an_interrupted_run_goes_on_with_what_is_missing(explained, tmp_path):
+    counted = CountedCAM()
+    first = explained(tmp_path, {"grad_cam": counted})
+    lost = first.results["records"][0]["id"]
+    (first.folder / "records" / "grad_cam" / f"{lost}.json").unlink()  # written last, so this is a kill before it
+    counted.samples = 0
+    again = explained(tmp_path, {"grad_cam": counted})
+    assert 1 <= counted.samples <= 3
+    assert again.maps == first.maps
+    assert len(manifest(again)["explanations"]) == first.results["samples"]
+
+
+def test_other_targets_are_computed_anew_in_folders_of_their_own(explained, tmp_path):
+    found = explained(tmp_path, target=["early", 3])
+    names = {path.name for path in (found.folder / "grad_cam").iterdir()}
+    assert names == {"target_early", "target_advanced"}
+    early, late = (found.results["records"][place] for place in (0, -1))
+    assert (early["target"], late["target"]) == (1, 3)
+
+
+def test_worst_samples_are_found_after_the_prediction(explained, tmp_path):
+    everyone = explained(tmp_path / "all")
+    truth = {}
+    for record in everyone.results["records"]:
+        scores = np.exp(record["scores"]) / np.exp(record["scores"]).sum()
+        truth[record["id"]] = scores[record["label"]]
+    worst = explained(tmp_path / "worst", samples="worst", max_samples=2)
+    assert [record["id"] for record in worst.results["records"]] == sorted(sorted(truth, key=truth.get)[:2])
+
+
+def test_a_method_that_refuses_leaves_the_others_alone_and_is_told(explained, tmp_path):
+    found = explained(tmp_path, {"grad_cam": GradCAM(), "refuser": Refuser()}, loop="predict")
+    whole = [record for record in found.results["records"] if record["method"] == "grad_cam"]
+    given = [record for record in found.results["records"] if record["method"] == "refuser"]
+    refused = found.results["refused"]
+    assert len(given) + len(refused) == len(whole) == 16
+    assert refused
+    assert all("too dark to be explained" in line for line in refused)
+
+
+def test_validation_samples_are_explained_every_so_many_epochs_and_shown(explained, tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    when = {"after_fit": False, "every_n_epochs": 2}
+    explained(tmp_path, loop="fit", logger=logger, when=when, epochs=4, max_samples=2)
+    epochs = sorted(path.name for path in (tmp_path / "explanations").iterdir())
+    assert epochs == ["epoch_2", "epoch_4"]
+    logger.experiment.flush()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path), size_guidance={"images": 0})
+    events.Reload()
+    shown = {tag.rpartition("/")[0] for tag in events.Tags()["images"]}
+    assert shown == {"val/explanations/grad_cam"}
+
+
+def test_the_module_is_left_as_it_was(explained, model, tmp_path):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    explained(tmp_path, loop="predict")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(part._forward_hooks or part._backward_hooks for part in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_unknown_choices_are_refused(explained, tmp_path):
+    with pytest.raises(ConfigError, match=r"explain\.judge='al' is unknown; nearest: 'all'"):
+        explained(tmp_path, judge="al")
+    with pytest.raises(ConfigError, match="nearest: 'advanced'"):
+        explained(tmp_path, target="advancd")
+    with pytest.raises(ConfigError, match="name some in explain"):
+        ExplainCallback(folder=tmp_path, explainers={})

@@ -1,0 +1,147 @@
+"""The scorecard: which columns, from which parts, for how many samples."""
+
+import pytest
+import torch
+
+from seewhy.errors import ConfigError
+from seewhy.explain import GradCAM
+from seewhy.explain.base import Attribution, TargetwiseExplainer
+from seewhy.explain.judging.controls import EdgeControl
+from seewhy.explain.judging.faithfulness import faithfulness
+from seewhy.explain.judging.localization import Threshold, localization
+from seewhy.explain.judging.scorecard import Scorecard
+from seewhy.explain.judging.settings import Settings
+
+ALWAYS = ["method", "target", "probability"]
+CHEAP = ["completeness", "incomplete"]
+TEST = ["randomization_net", "randomization_head", "randomization_net_ssim", "randomization_head_ssim"]
+MASKS = ["mask_share", "pointing", "energy", "auprc", "iou"]
+COSTLY = ["deletion", "insertion", "random_order", "blurred_order"]
+COSTLY += ["deletion_gap", "insertion_gap", "deletion_gap_blurred", "insertion_gap_blurred"]
+COSTLY += ["stability_noise", "stability_flip_width", "stability_flip_height"]
+
+
+@pytest.fixture
+def cam():
+    return GradCAM(layers="features.10")
+
+
+@pytest.mark.parametrize(
+    ("scope", "samples", "columns"),
+    [
+        ("none", 3, ALWAYS),
+        ("cheap", 3, ALWAYS + CHEAP + TEST),
+        ("auto", 65, ALWAYS + CHEAP + TEST),
+        ("auto", 64, ALWAYS + CHEAP + COSTLY + TEST),
+        ("all", 1000, ALWAYS + CHEAP + COSTLY + TEST),
+    ],
+)
+def test_scope_decides_the_columns(trained, cases, cam, scope, samples, columns):
+    images = cases.image[:3]
+    card = Scorecard(cam, settings=Settings(scope=scope, redraws=1, draws=1, steps=3), samples=samples)
+    rows = card.judge(trained, images, cam(trained, images))
+    assert [list(row) for row in rows] == [columns] * 3
+    assert (card.verdict().passes is None) is (scope == "none")
+
+
+def test_rows_hold_what_the_parts_say(trained, cases, cam):
+    maps = cam(trained, cases.image)
+    settings = Settings(scope="all", cases=3, redraws=1, draws=2, steps=4, fill="mean", seed=7)
+    threshold = Threshold(kind="area", value=0.1)
+    card = Scorecard(cam, settings=settings, samples=8, threshold=threshold)
+    rows = card.judge(trained, cases.image, maps, cases.mask)
+    curves = faithfulness(trained, cases.image, maps, steps=4, fill="mean", draws=2, seed=7)
+    where = localization(maps, cases.mask, threshold=threshold)
+    for position, row in enumerate(rows):
+        assert row["target"] == int(maps.target[position])
+        assert row["deletion"] == pytest.approx(float(curves.deletion[position]))
+        assert row["insertion_gap_blurred"] == pytest.approx(float(curves.gaps()["insertion_gap_blurred"][position]))
+        assert [row[name] for name in MASKS] == pytest.approx([float(getattr(where, n)[position]) for n in MASKS])
+        assert row["completeness"] is None
+        assert (row["randomization_net"] is None) is (position >= 3)
+        assert all(isinstance(value, (float, int, str, bool, type(None))) for value in row.values())
+    verdict = card.verdict()
+    assert (verdict.method, verdict.samples, verdict.passes, verdict.doubts) == ("grad_cam", 8, True, ())
+    assert set(verdict.seconds) == {
+        "shares",
+        "completeness",
+        "localization",
+        "faithfulness",
+        "stability",
+        "randomization",
+    }
+    assert all(seconds >= 0 for seconds in verdict.seconds.values())
+
+
+def test_a_control_is_found_out(trained, cases):
+    explainer = EdgeControl()
+    card = Scorecard(explainer, settings=Settings(scope="cheap", redraws=1))
+    for rows in (cases.image[:4], cases.image[4:]):
+        card.judge(trained, rows, explainer(trained, rows))
+    verdict = card.verdict()
+    assert verdict.passes is False
+    assert "re-initialised network" in verdict.failures[0]
+    assert len(verdict.randomization.net) == 8
+
+
+class Incomplete(TargetwiseExplainer):
+    """Says of itself that every second sample misses its score."""
+
+    method = "incomplete"
+
+    def attribute(self, subject, target, scores):
+        error = torch.tensor([0.01, 0.2, float("nan"), 0.05])[: len(target)]
+        return Attribution(maps={"image": subject.inputs["image"][:, 0]}, completeness=error)
+
+
+def test_incomplete_maps_are_counted(trained, cases):
+    card = Scorecard(Incomplete(), settings=Settings(scope="cheap", cases=0))
+    rows = card.judge(trained, cases.image[:4], Incomplete()(trained, cases.image[:4]))
+    assert [row["incomplete"] for row in rows] == [False, True, True, False]
+    assert rows[2]["completeness"] is None
+    verdict = card.verdict()
+    assert verdict.incomplete == 0.5
+    assert verdict.passes is None
+    assert verdict.doubts == ("50% of the maps miss the score they explain by over 5%",)
+
+
+def test_several_inputs_get_shares_effects_and_their_own_energy(nets, three):
+    module = nets.Branches()
+    explainer = EdgeControl()
+    maps = explainer(module, three)
+    masks = {"second": torch.ones(3, 20, 28)}
+    card = Scorecard(explainer, settings=Settings(scope="cheap", redraws=1))
+    row = card.judge(module, three, maps, masks)[0]
+    assert sum(row[f"share_{name}"] for name in three) == pytest.approx(1.0)
+    assert row["energy"] == pytest.approx(row["share_second"], abs=1e-6)
+    assert row["energy_second"] == pytest.approx(1.0)
+    assert row["energy_first"] is None
+    assert {f"effect_{name}" for name in three} < set(row)
+    assert -1 <= row["effect_agreement"] <= 1
+
+
+def test_bad_settings_are_told_at_once():
+    with pytest.raises(ConfigError, match="nearest: 'auto'"):
+        Settings(scope="autos")
+    with pytest.raises(ConfigError, match=r"redraws=0 \(at least 1\), noise=-1"):
+        Settings(redraws=0, noise=-1)
+    with pytest.raises(ConfigError, match="memory_budget"):
+        Settings(memory_budget="much")
+
+
+def test_judging_in_inference_mode_says_the_same_and_leaves_nothing_behind(trained, cases, cam):
+    images, settings = cases.image[:3], Settings(scope="all", redraws=1, draws=1, steps=3)
+    expected = Scorecard(cam, settings=settings).judge(trained, images, cam(trained, images), cases.mask[:3])
+    weights = {name: (value.data_ptr(), value.clone()) for name, value in trained.state_dict().items()}
+    random = torch.get_rng_state()
+    trained.train()
+    with torch.inference_mode():
+        found = Scorecard(cam, settings=settings).judge(trained, images, cam(trained, images), cases.mask[:3])
+    assert trained.training
+    trained.eval()
+    assert found == expected
+    assert torch.equal(torch.get_rng_state(), random)
+    for name, value in trained.state_dict().items():
+        assert (value.data_ptr(), value.tolist()) == (weights[name][0], weights[name][1].tolist())
+    assert all(one.requires_grad and one.grad is None for one in trained.parameters())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in trained.modules())
