@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.cli.conf import compose_train, store_schemas
+from seewhy.cli.conf import compose_train, opened, store_schemas
 from seewhy.cli.main import _parser
 from seewhy.cli.saved_run import register_run
 from seewhy.data.splits import split_from_file
@@ -160,7 +160,7 @@ def compose_saved(name: str, overrides: list[str], folder: Path) -> DictConfig:
     store_schemas()
     words = [word for word in overrides if not word.startswith("run=")]
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return compose(name, overrides=[*words, f"run={folder}"])
+        return compose(name, overrides=[*opened(words), f"run={folder}"])
 
 
 @pytest.mark.parametrize(("where", "words"), [pytest.param(*found, id=found[0]) for found in commands()])
@@ -206,6 +206,16 @@ def test_every_linked_file_exists(page):
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose(page))
     local = [link for link in links if not re.match(r"[a-z]+:", link)]
     assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_linked_heading_exists(page):
+    wrong = []
+    for file, anchor in re.findall(r"\]\(([^)#\s:]*)#([^)]+)\)", prose(page)):
+        headings = re.findall(r"^#+ (.+)$", prose(page.parent / file if file else page), flags=re.MULTILINE)
+        anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        wrong += [f"{file}#{anchor}"] * (anchor not in anchors)
+    assert wrong == []
 
 
 def known_keys() -> set[str]:

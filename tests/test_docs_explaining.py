@@ -103,23 +103,22 @@ def test_the_classifier_and_the_explainer_of_the_examples_work(my, tmp_path, mon
     shutil.copy(my / "explainer" / "detail_gradient.yaml", conf / "explainer")
     monkeypatch.setattr(explainers, "conf_dir", lambda: conf)
     run = tmp_path / "run"
-    train(
-        compose_train(
-            f"hydra.searchpath=[file://{my}]",
-            "experiment=demo/mri",
-            "model=projection",
-            f"data.root={write_mri_phantom(tmp_path / 'heads', cases=12, shape=[32, 32, 32])}",
-            "data.slices=null",
-            "~phantom",
-            "trainer.max_epochs=1",
-            "trainer.enable_progress_bar=false",
-            "trainer.enable_model_summary=false",
-            "callbacks.progress=null",
-            "explain.methods=[detail_gradient]",
-            "explain.max_samples=2",
-            f"++paths.output_dir={run}",
-        )
+    config = compose_train(
+        f"hydra.searchpath=[file://{my}]",
+        "experiment=demo/mri",
+        "model=projection",
+        f"data.root={write_mri_phantom(tmp_path / 'heads', cases=12, shape=[32, 32, 32])}",
+        "data.slices=null",
+        "trainer.max_epochs=1",
+        "trainer.enable_progress_bar=false",
+        "trainer.enable_model_summary=false",
+        "callbacks.progress=null",
+        "explain.methods=[detail_gradient]",
+        "explain.max_samples=2",
+        f"++paths.output_dir={run}",
     )
+    config.phantom = None
+    train(config)
     tree = fenced("explaining.md", "text")[0]
     files = re.findall(r"^  (\S+\.\w+)(?:, (\S+\.\w+))?", tree, flags=re.MULTILINE)
     named = {name for pair in files for name in pair if name}

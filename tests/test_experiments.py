@@ -29,7 +29,7 @@ SHORT = (
 )
 SMALL = {
     "amd": ("model.backbone.name=test_efficientnet", "explain.judge=cheap"),
-    "mri": ("data.slices=[8,40]", "data.size=32", "model.backbone.name=test_efficientnetv2", "explain.judge=cheap"),
+    "mri": ("data.slices=[8,40]", "data.size=32", "model.backbone.name=test_efficientnet", "explain.judge=cheap"),
     "demo/amd": ("explain.judge=cheap",),
     "demo/mri": ("explain.judge=cheap", "data.slices=[8,40]"),
 }
@@ -78,7 +78,12 @@ def test_every_experiment_runs_and_its_checkpoint_loads_alone(experiment, phanto
 
 @pytest.mark.parametrize("choice", MODELS)
 def test_every_model_can_be_chosen_over_an_experiments(choice, phantoms, tmp_path):
-    small = ["model.encoder.name=mit_nano"] if choice == "afa" else []
+    names = {
+        "afa": "encoder.name=mit_nano",
+        "amd": "backbone.name=test_efficientnet",
+        "mri": "backbone.name=test_efficientnet",
+    }
+    small = [f"model.{names[choice]}"] if choice in names else []
     trained(tmp_path, phantoms, f"experiment={MEMBERS.get(choice, 'demo/brats')}", f"model={choice}", *small)
 
 

@@ -54,7 +54,7 @@ def test_every_cell_runs_and_pictures_can_be_shown(path, home, monkeypatch):
     monkeypatch.chdir(home)
     namespace, pictures = {}, 0
     for source in code_cells(path):
-        shown = run_cell(source, namespace)
+        shown = run_cell(source.replace("SIZE = 224", "SIZE = 64"), namespace)  # the code is tested, not what it finds
         assert not isinstance(shown, Figure), "a bare figure is not shown: it has no pyplot"
         if hasattr(shown, "_repr_png_"):
             assert shown._repr_png_().startswith(b"\x89PNG")

@@ -1,18 +1,43 @@
 """The keys of a batch and of a prediction, with shapes and units: the one vocabulary of the package.
 
-Letters: B samples, C channels, K foreground classes, D/H/W depth, height, width, S slices of one patient.
+Letters: B samples, C channels, K foreground classes, D/H/W depth, height, width, S slices of one patient, M modalities.
+
+Channels of a 2.5D stack are slice-major: all modalities of slice z - 1, then all of z, then all of z + 1, each in the
+order of `MODALITIES`. Channel (slice offset + 1) * M + modality; the centre slice is channels M to 2M - 1.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from seewhy.io.placement import Placement
 
-__all__ = ["Batch", "Prediction"]
+__all__ = ["MODALITIES", "STACK_SLICES", "Batch", "Domain", "Prediction"]
+
+MODALITIES: Final = ("t1", "t1ce", "t2", "flair")
+"""Modalities of a slice in a 2.5D stack, in the order of its channels."""
+STACK_SLICES: Final = 3
+"""Adjacent slices of a 2.5D stack: the one before, the slice itself, the one after."""
+
+
+class Domain(TypedDict):
+    """Training stacks of one domain.
+
+    They hold three adjacent slices, or five: those are the stacks of a slice and of both its neighbours, so that a
+    network of three slices can translate all three and another can take the three results back.
+    """
+
+    image: Tensor
+    """[B, slices * M, H, W] float32 in [-1, 1], slice-major around the centre slice; -1 wherever `body` is false."""
+    body: Tensor
+    """[B, slices, H, W] bool, the voxels of tissue in each of the slices."""
+    id: list[str]
+    """[B] as in a batch, of the centre slice."""
+    patient: list[str]
+    index: list[int]
 
 
 class Batch(TypedDict, total=False):
@@ -48,9 +73,26 @@ class Batch(TypedDict, total=False):
     source: list[str]
     """[B] the file each sample was cut from, or an empty string; of several inputs, the first one's."""
     placement: list[Placement | None]
-    """[B] how the image was cut from its source, and so the way back for maps."""
+    """[B] how the image was cut from its source, and so the way back for maps; of slices, how their whole batch was."""
     spacing: Tensor
     """[B, spatial axes] float32 mm per pixel; NaN where unknown."""
+    a: Domain
+    """Unpaired training only: stacks of domain a, and as many of domain b under `b`; sample i of both is a chance pair.
+
+    Such a batch has these two keys and no other. Evaluation batches of the same data are all slices of ONE subject as
+    `image` [S, 3 * M, H, W], whose memory the stacks share (never write into it), with `body`, `domain`, `intensity`,
+    `files` and, where known, `mask` and `counterpart`.
+    """
+    b: Domain
+    """See `a`."""
+    domain: list[str]
+    """[B] `a` or `b`, the domain that each sample is of."""
+    intensity: Tensor
+    """[B, M, 2] float32, the source's intensities that -1 and 1 in `image` stand for, per modality."""
+    files: list[dict[str, str]]
+    """[B] modality → the source's file; the same file for all where it holds them as channels."""
+    counterpart: Tensor
+    """[B, M, H, W] float32 in [-1, 1], the same slices as the other domain's scanner saw them. For evaluation only."""
 
 
 class Prediction(TypedDict, total=False):

@@ -154,6 +154,21 @@ def test_every_score_has_a_panel_with_its_floor_and_direction():
         ranking_figure([{"method": "saliency", "score": "pointing", "value": ""}])
 
 
+def test_re_initialised_networks_are_a_floor_of_their_own_method():
+    rows = [{**row, "untrained": 0.75} for row in ROWS[:2]]
+    clear = {entry.method: entry.clear for entry in ranked(rows).entries}
+    assert clear == {"saliency": False, "grad_cam": False}  # 0.7, the lower bound, is above chance and below 0.75
+    assert ranked([{**rows[1], "untrained": 0.69}]).entries[0].clear
+    (axes,) = (figure := ranking_figure(rows)).axes
+    crosses = [tuple(map(float, line.get_xdata())) for line in axes.lines if line.get_marker() == "x"]
+    assert crosses == [(0.75,), (0.75,)]
+    assert any("re-initialised" in text.replace("\n", "") for text in texts(figure))
+    assert not any("re-initialised" in text for text in texts(ranking_figure(ROWS)))
+    table = next(block for block in explanation_section(rows=rows).blocks if isinstance(block, Table))
+    assert list(table.rows[0])[1] == "0.8 [0.7, 0.9]; re 0.75 *"
+    assert "re: the same method, re-initialised networks" in table.caption
+
+
 def test_floors_that_differ_are_drawn_beside_each_method():
     rows = [{**row, "floor": 0.1 * i} for i, row in enumerate(ROWS[:2], start=1)]
     (axes,) = ranking_figure(rows).axes

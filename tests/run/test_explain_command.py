@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from seewhy.cli.conf import compose_train
 from seewhy.cli.saved_run import compose_saved
 from seewhy.errors import ConfigError, DataError
 from seewhy.run.explain import explain
@@ -147,3 +148,19 @@ def test_two_processes_explain_as_one(command, volumes, tmp_path):
     assert len(arrays) == 12
     for path in arrays:
         np.testing.assert_allclose(np.load(two / path), np.load(one / path), rtol=1e-3, atol=1e-6)
+
+
+def test_methods_of_a_folder_of_the_users_are_found(command, volumes, tmp_path):
+    mine = tmp_path / "my" / "explainer"
+    mine.mkdir(parents=True)
+    (mine / "plain.yaml").write_text("_target_: seewhy.explain.saliency.Saliency\n")
+    words = [f"run={volumes}", "explain.methods=[plain]", *TWO[1:], f"paths.output_dir={tmp_path / 'out'}"]
+    command("explain.py", "--config-dir", str(tmp_path / "my"), *words)
+    assert (tmp_path / "out" / "explanations" / "explanations.json").is_file()
+    refused = command("explain.py", *words, expect=1)
+    assert "there is no 'plain'" in refused.stderr
+
+
+def test_labels_given_whole_replace_those_of_the_file():
+    config = compose_train("experiment=mri", "data.root=here", "data.labels={sound: 0, ill: 1}")
+    assert dict(config.data.labels) == {"sound": 0, "ill": 1}

@@ -30,7 +30,9 @@ def add_parser(commands: Any) -> None:
         description="Read every slice once and report what would stop a run or make its figures worthless. "
         "Exit status 1 when there is an error.",
     )
-    parser.add_argument("datasets", metavar="DATASET", nargs="+", help="folder with imageSlice/")
+    parser.add_argument(
+        "datasets", metavar="DATASET", nargs="+", help="folder with imageSlice/, or with a/ and b/ of two domains"
+    )
     split = parser.add_mutually_exclusive_group()
     split.add_argument("--split", metavar="FILE", help="split.json of a run, checked against the data")
     split.add_argument(
@@ -54,14 +56,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    from seewhy.data.check import check_dataset
-    from seewhy.data.naming import Naming
-
-    naming = None if args.pattern is None else Naming(args.pattern, f"one that matches {args.pattern}")
-    reports = [
-        check_dataset(root, split=args.split, slice_split=args.slice_split, naming=naming, progress=not args.json)
-        for root in args.datasets
-    ]
+    reports = [_check(root, args) for root in args.datasets]
     if args.json:
         import json
 
@@ -71,6 +66,24 @@ def run(args: argparse.Namespace) -> int:
         for report in reports:
             _show(report, console)
     return 0 if all(report.ok for report in reports) else 1
+
+
+def _check(root: str, args: argparse.Namespace) -> Report:
+    """The report of one folder, whichever kind of data set it is."""
+    from pathlib import Path
+
+    from seewhy.data.check import check_dataset
+    from seewhy.data.check.domains import check_domains, holds_domains
+    from seewhy.data.naming import Naming
+    from seewhy.errors import ConfigError
+
+    progress = not args.json
+    if holds_domains(Path(root)):
+        if args.slice_split is not None or args.pattern is not None:
+            raise ConfigError(f"{root} holds two domains of subjects; --slice-split and --pattern are for slices")
+        return check_domains(root, split=args.split, progress=progress)
+    naming = None if args.pattern is None else Naming(args.pattern, f"one that matches {args.pattern}")
+    return check_dataset(root, split=args.split, slice_split=args.slice_split, naming=naming, progress=progress)
 
 
 def _show(report: Report, console: Console) -> None:
@@ -103,6 +116,8 @@ def _show(report: Report, console: Console) -> None:
 def _counts(report: Report) -> str:
     if not report.counts:
         return ""
+    if "subjects" in report.counts:
+        return ", ".join(f"{count} subjects in {part}" for part, count in report.counts["subjects"].items())
     labels = ", ".join(f"{count} with label {label}" for label, count in report.counts["labels"].items())
     return (
         f"{report.counts['files']} slices of {report.counts['patients']} patients: {labels}; "

@@ -57,16 +57,26 @@ def compose_train(*overrides: str) -> DictConfig:
         return compose("train", overrides=opened(overrides))
 
 
-def opened(words: Iterable[str]) -> list[str]:
-    """Overrides with a `++` before those of `explain.options`.
+REPLACED = ("data.labels={",)
+"""Mappings that a user gives whole: Hydra would keep the keys of the file beside them."""
 
-    Which options there are depends on the methods, so no file lists them; the explainers' signatures say what is
-    wrong with them.
+
+def opened(words: Iterable[str]) -> list[str]:
+    """Overrides as Hydra has to be told what users mean by them.
+
+    `explain.options.<method>.<option>` gets a `++`: which there are depends on the methods, so no file lists them,
+    and the explainers' signatures say what is wrong with them. A mapping of `REPLACED` takes the file's place.
 
     Args:
         words: of the command line.
     """
-    return [f"++{word}" if word.startswith("explain.options.") else word for word in words]
+    told = []
+    for word in words:
+        if word.startswith(REPLACED):
+            told += [f"~{word.partition('=')[0]}", f"+{word}"]
+        else:
+            told.append(f"++{word}" if word.startswith("explain.options.") else word)
+    return told
 
 
 def store_schemas() -> None:

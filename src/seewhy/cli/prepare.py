@@ -1,9 +1,11 @@
-"""`seewhy prepare brats|lasc SRC DST`: volumes to the slice data sets that training reads."""
+"""`seewhy prepare brats|lasc|domains SRC DST`: volumes to what training reads."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING, Any
+
+from seewhy.cli import preparing_domains
 
 if TYPE_CHECKING:
     from seewhy.data.prepare import Summary
@@ -46,6 +48,7 @@ def add_parser(commands: Any) -> None:
     for kind in (brats, lasc):
         _add_common(kind)
         kind.set_defaults(run=run)
+    preparing_domains.add_parser(kinds)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -63,7 +63,7 @@ class Attention(ForwardMap):
             elif self.block < 0 or number - 1 == self.block:
                 last = kept.setdefault(name, [])
                 last.append(self._merged(block))
-                del last[: -abs(min(self.block, -1))]
+                del last[: min(self.block, -1)]  # those too early to be asked for
 
         scores = self.capture(subject, see)
         for name, found in count.items():

@@ -47,9 +47,9 @@ def capture_attention(
 ) -> Tensor:
     """Run the module once and show each attention matrix as it is computed; what `see` does not keep is freed.
 
-    Seen are `scaled_dot_product_attention` (then computed step by step, without dropout, which has no place in an
-    explanation), `softmax` over the last axis of [n, heads, N, M] or [n, N, M], and `nn.MultiheadAttention`. The
-    module's output stays what it is.
+    Seen are `scaled_dot_product_attention` of [n, heads, N, d] or [n, N, d] (then computed step by step, without
+    dropout, which has no place in an explanation), `softmax` over the last axis of [n, heads, N, M] or [n, N, M], and
+    `nn.MultiheadAttention`. The module's output stays what it is.
 
     Args:
         subject: module and batch.
@@ -82,7 +82,10 @@ def _watch(subject: Subject, modules: Modules, see: See, *, told: Sequence[str],
         return kept.reshape(weights.shape)
 
     def product(run: Run, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        return _attend(Call(func, args, kwargs), lambda weights: shown(weights, run))
+        call = Call(func, args, kwargs)
+        if call.tensors[0].ndim not in (3, 4):
+            return func(*args, **kwargs)
+        return _attend(call, lambda weights: shown(weights, run))
 
     def softmax(run: Run, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         weights = func(*args, **kwargs)

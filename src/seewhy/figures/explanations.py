@@ -77,6 +77,8 @@ def _table(ranking: Ranking, failures: Mapping[str, Sequence[str]], *, note: str
     if any(text != NONE for text in common):
         lines, quiet = [*lines, ["floor", *common]], [*quiet, True]
     star = "" if all(entry.clear for entry in ranking.entries) else "* not clearly better than its floor"
+    if any(entry.untrained is not None for entry in ranking.entries):
+        star = f"{star}; re: the same method, re-initialised networks, also a floor".removeprefix("; ")
     told = ["methods by mean rank", star, note, "PHANTOM data, not patients" if phantom else ""]
     arrows = ["↑" if all(entry.higher for entry in ranking.of(score)) else "↓" for score in ranking.scores]
     columns = ["", *(f"{score} {arrow}" for score, arrow in zip(ranking.scores, arrows, strict=True))]
@@ -87,4 +89,5 @@ def _cell(entry: Ranked | None) -> str:
     if entry is None:
         return NONE
     interval = "" if entry.low is None or entry.high is None else f" [{entry.low:.2g}, {entry.high:.2g}]"
-    return f"{entry.value:.3g}{interval}" + ("" if entry.clear else " *")
+    untrained = "" if entry.untrained is None else f"; re {entry.untrained:.2g}"
+    return f"{entry.value:.3g}{interval}{untrained}" + ("" if entry.clear else " *")

@@ -22,6 +22,10 @@ LABELS = {
     "attention_relevance": "attention relevance",
     "gates": "CBAM gates",
     "self_attention": "self-attention",
+    "control_centre": "floor: centre",
+    "control_intensity": "floor: brightness",
+    "control_edges": "floor: edges",
+    "control_random": "floor: noise",
 }
 """Only names that are more than their words with spaces between."""
 

@@ -17,6 +17,7 @@ __all__ = ["Ranked", "Ranking", "ranked", "ranking_figure"]
 
 ACROSS = 5
 """Most panels beside each other."""
+CROSS = "\N{MULTIPLICATION SIGN}"
 SECONDS = "seconds"
 """Scores whose name begins like this are on a logarithmic axis, and do not count towards the order."""
 
@@ -35,15 +36,18 @@ class Ranked:
     """What chance, or a model that learned nothing, reaches."""
     higher: bool
     """Whether more is better."""
+    untrained: float | None = None
+    """What the same method reaches on re-initialised networks, a floor of its own."""
+    untrained_low: float | None = None
+    untrained_high: float | None = None
 
     @property
     def clear(self) -> bool:
-        """Whether the value and all of its interval are better than the floor."""
-        if self.floor is None:
-            return True
+        """Whether the value and all of its interval are better than the floor and than re-initialised networks."""
         worst = self.low if self.higher else self.high
         worst = self.value if worst is None else worst
-        return worst > self.floor if self.higher else worst < self.floor
+        floors = [floor for floor in (self.floor, self.untrained) if floor is not None]
+        return all(worst > floor if self.higher else worst < floor for floor in floors)
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,14 @@ def ranking_figure(
 ) -> Figure:
     """Draw one panel per score and one line per method, the best methods above.
 
-    What is not clearly better than the floor of its row (with its whole interval, where it has one) is drawn
+    What is not clearly better than the floors of its row (with its whole interval, where it has one) is drawn
     hollow. Methods are ordered by their mean rank over the scores that they share, seconds apart.
 
     Args:
         rows: `method`, `score` (its name as it is to be read), `value`, and as far as there `low`, `high`
-            (interval), `floor` (what chance or a random model reaches) and `higher_is_better`; numbers or text of
-            a CSV. Rows without a value are passed over.
+            (interval), `floor` (what chance reaches), `untrained` (what the same method reaches on re-initialised
+            networks, with `untrained_low` and `untrained_high`) and `higher_is_better`; numbers or text of a CSV.
+            Rows without a value are passed over.
         title: above everything.
         note: what the numbers rest on, e.g. "24 patients, 95 % bootstrap intervals by patient"; at the bottom.
         phantom: whether the data are synthetic; the title says so.
@@ -97,7 +102,10 @@ def ranking_figure(
         axes.set_yticks(range(len(methods)), [method_label(name) for name in methods], fontsize=8.5)
     grid[0, 0].set_ylim(len(methods) - 0.4, -0.6)
     head = " · ".join(part for part in (title, "phantom data" * phantom) if part)
-    told = ["order: mean rank over the scores", "dotted: floor", "hollow: not clearly better than its floor", note]
+    told = ["order: mean rank over the scores", "dotted: floor", "hollow: not clearly better than its floor"]
+    if any(entry.untrained is not None for entry in ranking.entries):
+        told.append(f"{CROSS}: the same method, re-initialised networks")
+    told.append(note)
     return captioned(figure, head=head, foot=" · ".join(part for part in told if part))
 
 
@@ -116,8 +124,9 @@ def _read(row: Mapping[str, Any]) -> Ranked | None:
     if value is None or not row.get("method") or not row.get("score"):
         return None
     low, high, floor = (_number(row.get(name)) for name in ("low", "high", "floor"))
+    untrained = [_number(row.get(name)) for name in ("untrained", "untrained_low", "untrained_high")]
     higher = str(row.get("higher_is_better", True)).strip().lower() not in ("false", "0", "no")
-    return Ranked(str(row["method"]), str(row["score"]), value, low, high, floor, higher)
+    return Ranked(str(row["method"]), str(row["score"]), value, low, high, floor, higher, *untrained)
 
 
 def _number(cell: Any) -> float | None:
@@ -149,6 +158,8 @@ def _draw(axes: Axes, score: str, methods: Sequence[str], entries: Sequence[Rank
     for entry in entries:
         place = methods.index(entry.method)
         colour = PALETTE[0] if entry.clear else GREY
+        if entry.untrained is not None:
+            axes.plot(entry.untrained, place, "x", markersize=5, color=INK, zorder=3, markeredgewidth=1.1)
         if entry.low is not None and entry.high is not None:
             axes.plot([entry.low, entry.high], [place, place], color=colour, linewidth=2.0, zorder=3,
                       solid_capstyle="butt")  # fmt: skip

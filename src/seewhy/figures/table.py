@@ -102,7 +102,8 @@ def _cells(scores: Mapping[str, Mapping[str, Score]], method: str, measure: str)
 def _caption(results: Mapping[str, float], prefix: str, columns: tuple[str, ...], *, phantom: bool) -> str:
     lines = [note(results, prefix=prefix, phantom=phantom, samples="auroc" in columns)]
     if "balanced_accuracy" in columns:
-        lines.append("balanced: mean recall of the classes; MAE: in grades; ECE: calibration error")
+        grades = "; MAE: in grades" if "mae" in columns else ""
+        lines.append(f"balanced: mean recall of the classes{grades}; ECE: calibration error")
     if "dice_positive" in columns:
         lines.append("Dice +: on slices that show a lesion")
     if "fp_slices" in columns:

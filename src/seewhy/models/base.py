@@ -13,6 +13,8 @@ from seewhy.errors import ConfigError, nearest
 
 __all__ = ["BaseModule", "learning_rate_factor"]
 
+SCHEDULES = ("constant", "poly", "cosine", "linear")
+
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,
@@ -21,27 +23,42 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 
 
 def learning_rate_factor(
-    step: int, *, name: str, total: int, warmup: int | float = 0, warmup_ratio: float = 1e-6, power: float = 1.0
+    step: int,
+    *,
+    name: str,
+    total: int,
+    warmup: int | float = 0,
+    warmup_ratio: float = 1e-6,
+    power: float = 1.0,
+    decay_from: int | float = 0,
+    floor: float = 0.0,
 ) -> float:
     """Factor on the base learning rate at optimiser step `step` (counted from 0).
 
     Linear warm-up from `warmup_ratio` to 1 over `warmup` steps (int) or that share of all steps (float), then
-    `constant`, `poly` ((1 - step / total)^power, counted from step 0 as SegFormer's recipe does) or `cosine` to 0
-    at `total`.
+    `constant`, or down to `floor` at `total`: `poly` ((1 - step / total)^power, counted from step 0 as SegFormer's
+    recipe does), `cosine`, or `linear`, which stays at 1 until `decay_from`, in steps (int) or a share of all (float),
+    as CycleGAN's recipe does (Zhu 2017, section 4: 0.5).
     """
-    if isinstance(warmup, float):
-        warmup = round(warmup * total)
+    if name not in SCHEDULES:
+        raise ConfigError(f"model.scheduler.name={name!r} is unknown; {nearest(name, SCHEDULES)}")
+    warmup, decay_from = (round(one * total) if isinstance(one, float) else one for one in (warmup, decay_from))
     if step < warmup:
         return warmup_ratio + (1.0 - warmup_ratio) * step / warmup
     done = min(step / max(total, 1), 1.0)
-    if name == "constant":
-        return 1.0
+    shape = 1.0
     if name == "poly":
-        return (1.0 - done) ** power
-    if name == "cosine":
-        after = min((step - warmup) / max(total - warmup, 1), 1.0)
-        return 0.5 * (1.0 + math.cos(math.pi * after))
-    raise ConfigError(f"model.scheduler.name={name!r} is unknown; {nearest(name, ['constant', 'poly', 'cosine'])}")
+        shape = (1.0 - done) ** power
+    elif name == "cosine":
+        shape = 0.5 * (1.0 + math.cos(math.pi * _progress(step, warmup, total)))
+    elif name == "linear":
+        shape = 1.0 - _progress(step, max(warmup, decay_from), total)
+    return floor + (1.0 - floor) * shape
+
+
+def _progress(step: int, first: float, last: int) -> float:
+    """How far from one step to another, in [0, 1]."""
+    return min(max(step - first, 0) / max(last - first, 1), 1.0)
 
 
 class BaseModule(LightningModule):
@@ -51,7 +68,8 @@ class BaseModule(LightningModule):
     `configure_losses` and `configure_metrics`, and may split parameters in `parameter_groups`.
 
     Expected hyperparameters: `optimizer = {name, lr, weight_decay, ...}` and
-    `scheduler = {name, warmup, warmup_ratio, power}`; both are plain data, so a checkpoint needs no pickle.
+    `scheduler = {name, warmup, warmup_ratio, power, decay_from, floor}`; both are plain data, so a checkpoint needs no
+    pickle.
     """
 
     def configure(self) -> None:

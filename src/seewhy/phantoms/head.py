@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import gaussian_filter
+
+from seewhy.phantoms.fields import FloatArray, Frame, frame_of, smooth_field
 
 __all__ = ["Head", "HeadRecipe", "draw_head"]
-
-FloatArray = NDArray[np.float32]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -27,23 +26,27 @@ class HeadRecipe:
         jitter: standard deviation of a region's place.
         size: relative size of each region, drawn for either side.
         atrophy: factor on the radii of an ill region across its length.
-        contrast: brightness of an ill region above a sound one.
-        mottle: relative strength of an ill region's texture.
-        spots: how many bright spots lie elsewhere in the brain of everybody, ill or sound; as bright as an ill region.
-        spot_radius: of a spot.
+        contrast: brightness of an ill region above a sound one, before it is mottled.
+        mottle: deviation of an ill region's texture, in units of its contrast; nothing else is mottled.
+        mottle_range: ends at which 1 + texture, the factor on the contrast, is cut.
+        spots: how many smooth bright spots lie elsewhere in the brain of everybody, ill or sound.
+        spot_contrast: brightness of those; above all of an ill region, so that brightness alone points at them.
+        spot_radius: of those.
         noise: standard deviation of the Rician noise.
         bias: standard deviation of the logarithm of the bias field.
         gain: brightness of the whole volume.
     """
 
-    centre: tuple[float, float, float] = (0.34, -0.05, -0.26)
-    radii: tuple[float, float, float] = (0.17, 0.36, 0.15)
+    centre: tuple[float, float, float] = (0.36, -0.05, -0.28)
+    radii: tuple[float, float, float] = (0.24, 0.40, 0.23)
     jitter: float = 0.015
     size: tuple[float, float] = (0.9, 1.1)
-    atrophy: tuple[float, float] = (0.70, 0.85)
-    contrast: tuple[float, float] = (0.26, 0.40)
-    mottle: float = 0.4
-    spots: tuple[int, int] = (2, 5)
+    atrophy: tuple[float, float] = (0.90, 1.0)
+    contrast: tuple[float, float] = (0.28, 0.40)
+    mottle: float = 1.3
+    mottle_range: tuple[float, float] = (-1.2, 1.2)
+    spots: tuple[int, int] = (4, 7)
+    spot_contrast: tuple[float, float] = (0.45, 0.75)
     spot_radius: tuple[float, float] = (0.12, 0.22)
     noise: float = 0.035
     bias: float = 0.10
@@ -63,19 +66,6 @@ class Head:
     region: NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """Coordinates in [-1, 1] of voxel centres, towards left, anterior and superior."""
-
-    x: FloatArray  # [X, 1, 1]
-    y: FloatArray  # [1, Y, 1]
-    z: FloatArray  # [1, 1, Z]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.x.shape[0], self.y.shape[1], self.z.shape[2]
-
-
 def draw_head(recipe: HeadRecipe, *, shape: tuple[int, int, int], ill: str | None, seed: int, number: int) -> Head:
     """Draw one head; the same arguments give the same values.
 
@@ -90,13 +80,14 @@ def draw_head(recipe: HeadRecipe, *, shape: tuple[int, int, int], ill: str | Non
         number: of the head, counted from 0.
     """
     rng = np.random.default_rng([seed, number])
-    frame = _frame(shape)
+    frame = frame_of(shape)
     level = _head_level(rng, frame)
     volume = _tissue(rng, frame, level)
     sides = {side: _distance(rng, recipe, frame, sign) for side, sign in (("left", 1), ("right", -1))}
     near = np.minimum(sides["left"], sides["right"])
     brightness, lift = rng.uniform(0.50, 0.58), rng.uniform(*recipe.contrast)
-    shrink, mottle = rng.uniform(*recipe.atrophy), 1 + recipe.mottle * _field(rng, shape, 1.2)
+    shrink = rng.uniform(*recipe.atrophy)
+    mottle = np.clip(1 + recipe.mottle * smooth_field(rng, shape, 1.2), *recipe.mottle_range)
     volume = volume + _spots(rng, recipe, frame, level, near)
     for side, distance in sides.items():
         profile = _soft(distance)
@@ -110,25 +101,7 @@ def draw_head(recipe: HeadRecipe, *, shape: tuple[int, int, int], ill: str | Non
     return Head(_acquire(rng, recipe, shape, volume), region.astype(np.uint8))
 
 
-def _frame(shape: tuple[int, int, int]) -> _Frame:
-    x, y, z = (np.asarray((np.arange(length) + 0.5) / length * 2 - 1, np.float32) for length in shape)
-    return _Frame(x[:, None, None], y[None, :, None], z[None, None, :])
-
-
-def _field(rng: np.random.Generator, shape: tuple[int, int, int], sigma: float) -> FloatArray:
-    """Smooth random field of zero mean and unit variance; sigma in voxels of a volume of 48."""
-    width = sigma * min(shape) / 48
-    # Smooth fields are drawn on a coarser grid: the same picture for a fraction of the time.
-    step = max(1, int(width / 2))
-    coarse = tuple(-(-length // step) + 1 for length in shape)
-    smooth = gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), width / step, mode="reflect")
-    if step > 1:
-        smooth = zoom(smooth, step, order=1, grid_mode=True, mode="nearest")
-    smooth = smooth[: shape[0], : shape[1], : shape[2]]
-    return np.asarray((smooth - smooth.mean()) / (smooth.std() + 1e-8), np.float32)
-
-
-def _head_level(rng: np.random.Generator, frame: _Frame) -> FloatArray:
+def _head_level(rng: np.random.Generator, frame: Frame) -> FloatArray:
     """Below 1 inside the head, about 0.85 where the brain ends."""
     radii = rng.uniform((0.78, 0.84, 0.80), (0.86, 0.93, 0.90))
     shift = rng.normal(0, 0.02, 3)
@@ -136,17 +109,17 @@ def _head_level(rng: np.random.Generator, frame: _Frame) -> FloatArray:
         ((axis - move) / radius) ** 2
         for axis, move, radius in zip((frame.x, frame.y, frame.z), shift, radii, strict=True)
     )
-    return np.asarray(np.sqrt(square) + 0.015 * _field(rng, frame.shape, 6), np.float32)
+    return np.asarray(np.sqrt(square) + 0.015 * smooth_field(rng, frame.shape, 6), np.float32)
 
 
-def _tissue(rng: np.random.Generator, frame: _Frame, level: FloatArray) -> FloatArray:
+def _tissue(rng: np.random.Generator, frame: Frame, level: FloatArray) -> FloatArray:
     """Scalp, skull, cortex, white matter, and fluid in fissure and ventricles."""
-    volume = 0.60 + 0.03 * _field(rng, frame.shape, 4) + 0.02 * _field(rng, frame.shape, 1)
-    folds = level + 0.05 * _field(rng, frame.shape, 2.5)
-    volume = np.where(folds > 0.68, 0.48 + 0.03 * _field(rng, frame.shape, 1), volume)
+    volume = 0.60 + 0.03 * smooth_field(rng, frame.shape, 4) + 0.02 * smooth_field(rng, frame.shape, 1)
+    folds = level + 0.05 * smooth_field(rng, frame.shape, 2.5)
+    volume = np.where(folds > 0.68, 0.48 + 0.03 * smooth_field(rng, frame.shape, 1), volume)
     apart = rng.uniform(0.10, 0.15)
     ventricle = ((np.abs(frame.x) - apart) / 0.07) ** 2 + ((frame.y - 0.02) / 0.34) ** 2
-    ventricle = ventricle + ((frame.z - 0.14) / rng.uniform(0.12, 0.20)) ** 2 + 0.2 * _field(rng, frame.shape, 3)
+    ventricle = ventricle + ((frame.z - 0.14) / rng.uniform(0.12, 0.20)) ** 2 + 0.2 * smooth_field(rng, frame.shape, 3)
     fissure = (np.abs(frame.x) < 0.03) & (level > 0.62) & (frame.z > -0.2)
     volume = np.where((ventricle < 1) | fissure, np.float32(0.22), volume)
     volume = np.where(level > 0.84, np.float32(0.25), volume)
@@ -154,13 +127,13 @@ def _tissue(rng: np.random.Generator, frame: _Frame, level: FloatArray) -> Float
     return np.where(level > 0.94, np.float32(rng.uniform(0.7, 0.95)), volume).astype(np.float32)
 
 
-def _distance(rng: np.random.Generator, recipe: HeadRecipe, frame: _Frame, sign: int) -> FloatArray:
+def _distance(rng: np.random.Generator, recipe: HeadRecipe, frame: Frame, sign: int) -> FloatArray:
     """Below 1 inside the region of one side; no region reaches over the midline."""
     x, y, z = rng.normal(recipe.centre, recipe.jitter)
     a, b, c = np.multiply(recipe.radii, rng.uniform(*recipe.size))
     bend = 0.06 * (1 - ((frame.y - y) / b) ** 2)  # arched, as hippocampi are
     square = ((sign * frame.x - x) / a) ** 2 + ((frame.y - y) / b) ** 2 + ((frame.z - z - bend) / c) ** 2
-    return np.asarray(np.sqrt(square) + 0.08 * _field(rng, frame.shape, 3), np.float32)
+    return np.asarray(np.sqrt(square) + 0.08 * smooth_field(rng, frame.shape, 3), np.float32)
 
 
 def _soft(distance: FloatArray) -> FloatArray:
@@ -169,7 +142,7 @@ def _soft(distance: FloatArray) -> FloatArray:
 
 
 def _spots(
-    rng: np.random.Generator, recipe: HeadRecipe, frame: _Frame, level: FloatArray, near: FloatArray
+    rng: np.random.Generator, recipe: HeadRecipe, frame: Frame, level: FloatArray, near: FloatArray
 ) -> FloatArray:
     """Bright spots anywhere in the brain but near the two regions, the same in ill and sound heads."""
     volume = np.zeros(frame.shape, np.float32)
@@ -178,9 +151,9 @@ def _spots(
         i, j, k = allowed[rng.integers(len(allowed))]
         radius = rng.uniform(*recipe.spot_radius)
         square = (frame.x - frame.x[i]) ** 2 + (frame.y - frame.y[:, j]) ** 2 + (frame.z - frame.z[..., k]) ** 2
-        distance = np.sqrt(square) / radius + 0.08 * _field(rng, frame.shape, 3)
+        distance = np.sqrt(square) / radius + 0.08 * smooth_field(rng, frame.shape, 3)
         profile = _soft(distance) * (near > 1.5)
-        volume = np.maximum(volume, profile * np.float32(rng.uniform(*recipe.contrast)))
+        volume = np.maximum(volume, profile * np.float32(rng.uniform(*recipe.spot_contrast)))
     return volume
 
 
@@ -188,7 +161,7 @@ def _acquire(
     rng: np.random.Generator, recipe: HeadRecipe, shape: tuple[int, int, int], volume: FloatArray
 ) -> NDArray[np.int16]:
     """The scanner's part: partial volume, coil sensitivity, Rician noise and gain."""
-    signal = gaussian_filter(volume, 0.5) * np.exp(recipe.bias * _field(rng, shape, 14))
+    signal = gaussian_filter(volume, 0.5) * np.exp(recipe.bias * smooth_field(rng, shape, 14))
     real = signal + recipe.noise * rng.standard_normal(shape, dtype=np.float32)
     imaginary = recipe.noise * rng.standard_normal(shape, dtype=np.float32)
     return np.rint(1000 * rng.uniform(*recipe.gain) * np.hypot(real, imaginary)).astype(np.int16)

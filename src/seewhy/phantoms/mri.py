@@ -20,7 +20,7 @@ HEAD = HeadRecipe()
 TABLE = "cases.csv"
 LABEL = "HC_vs_LTLE_vs_RTLE_string"
 """The label's column, as the reference names it; its values are `HC`, `left` and `right`."""
-VERSION = 1
+VERSION = 2
 """Raised whenever the same settings would draw other heads, so that old folders are not taken for new ones."""
 
 
@@ -35,9 +35,10 @@ def write_mri_phantom(
     """Write `volumes/`, `masks/`, `cases.csv` and `dataset.json`; nothing happens if they are there already.
 
     Every head has two hippocampus-like regions, and bright spots elsewhere. Half of the heads are sound (`HC`); in
-    a quarter each the `left` or the `right` region is smaller, brighter and mottled, as bright as the spots, and
-    the mask says where. Size, place, contrast, bias and noise are drawn alike for all. Volumes are stored in the
-    orientation LAS, as templates of SPM and CAT12 are.
+    a quarter each the `left` or the `right` region is a little smaller, brighter and mottled, and the mask says
+    where. The spots are brighter still but smooth, so that only texture and place tell them from an ill region.
+    Size, place, contrast, bias and noise are drawn alike for all. Volumes are stored in the orientation LAS, as
+    templates of SPM and CAT12 are.
 
     Args:
         root: the data set's folder.

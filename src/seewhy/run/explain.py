@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from seewhy.callbacks.explain import ExplainCallback
+from seewhy.callbacks.explanations.printout import print_explanations
 from seewhy.callbacks.maps import WriteMaps
 from seewhy.errors import ConfigError
 from seewhy.run.explainers import build_explain_callback, build_own_maps
@@ -45,8 +46,4 @@ def say_explained(trainer: Trainer) -> None:
                 folders = f"{writer.folder / 'attention_maps'}, {writer.folder / 'cam_npy'}"
                 console.print(f"the model's own maps of {written} samples: {folders}")
         if isinstance(writer, ExplainCallback) and writer.results:
-            console.print(f"explanations of {writer.results['samples']} samples: {writer.results['folder']}")
-            if writer.results["samples"]:
-                console.print("  report.html, ranking.png, attribution_statistics.csv, explanations.json")
-            for line in writer.results["refused"]:
-                console.print(f"no map: {line}")
+            print_explanations(writer.results, console)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -85,24 +86,34 @@ def explainer_nodes(node: DictConfig) -> dict[str, DictConfig]:
     Raises:
         ConfigError: methods that no file describes, or options of methods that are not named.
     """
-    folder = conf_dir() / "explainer"
-    known = [path.stem for path in folder.glob("*.yaml")]
+    files = _explainer_files()
+    known = list(files)
     methods = list(dict.fromkeys(node.methods))
     problems = [f"{name!r} ({nearest(name, known)})" for name in methods if name not in known]
     if problems:
         raise ConfigError("explain.methods: there is no " + ", ".join(problems))
-    stray = [name for name in node.options if name not in methods]
+    # Options of a method that is not named are a run's own, for another time.
+    stray = [str(name) for name in node.options if name not in known]
     if stray:
-        raise ConfigError(f"explain.options.{stray[0]}: not among explain.methods; {nearest(str(stray[0]), methods)}")
+        raise ConfigError(f"explain.options.{stray[0]}: there is no such method; {nearest(stray[0], known)}")
     nodes = {}
     for name in methods:
-        file = OmegaConf.load(folder / f"{name}.yaml")
+        file = OmegaConf.load(files[name])
         if node.memory_budget is not None and "memory_budget" in file:
             file.memory_budget = node.memory_budget
         merged = OmegaConf.merge(file, node.options.get(name) or {})
         assert isinstance(merged, DictConfig)
         nodes[name] = merged
     return nodes
+
+
+def _explainer_files() -> dict[str, Path]:
+    """Method → its file: the package's own, and those of folders given by `--config-dir`, which come before."""
+    folders = [conf_dir()]
+    if HydraConfig.initialized():
+        sources = HydraConfig.get().runtime.config_sources
+        folders += [Path(one.path) for one in reversed(sources) if one.schema == "file"]
+    return {path.stem: path for folder in folders for path in sorted((folder / "explainer").glob("*.yaml"))}
 
 
 def build_explainers(nodes: dict[str, DictConfig]) -> dict[str, Explainer]:

@@ -65,7 +65,7 @@ def write_results(
         write_csv(folder.path / "patients.csv", rows, columns=columns)
     _draw(folder, metrics, rows, config, phantom=phantom)
     _report(folder, metrics, config, explained or {}, phantom=phantom)
-    _say(folder, metrics, phantom=phantom)
+    _say(folder, metrics, explained or {}, phantom=phantom)
 
 
 def _draw(
@@ -164,8 +164,9 @@ def _probability(path: Path) -> float:
     return float(path.stem.rpartition("_")[2])
 
 
-def _say(folder: RunFolder, metrics: Mapping[str, float], *, phantom: bool) -> None:
-    """The table at the end, and the paths of what was written."""
+def _say(folder: RunFolder, metrics: Mapping[str, float], explained: Mapping[str, Any], *, phantom: bool) -> None:
+    """The tables at the end, and the paths of what was written."""
+    from seewhy.callbacks.explanations.printout import print_explanations
     from seewhy.figures.table import results_table
 
     console = Console()
@@ -174,6 +175,8 @@ def _say(folder: RunFolder, metrics: Mapping[str, float], *, phantom: bool) -> N
             table = results_table(metrics, phantom=phantom, classification=classification)
             if table.row_count:
                 console.print(table)
+    if explained:
+        print_explanations(explained, console)
     names = (
         "report.html",
         "explanations/report.html",

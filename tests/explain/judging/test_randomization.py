@@ -3,12 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from seewhy.errors import ExplanationError
 from seewhy.explain import GradCAM
 from seewhy.explain.base import Attribution, TargetwiseExplainer
 from seewhy.explain.judging.controls import controls
 from seewhy.explain.judging.randomization import Randomization, RandomizationTest
+from seewhy.explain.judging.scorecard import Scorecard
+from seewhy.explain.judging.settings import Settings
+from seewhy.run.build import build
+from seewhy.run.configs import conf_dir
 
 
 def outcome(explainer, module, images, **options):
@@ -168,3 +173,12 @@ def test_a_few_cases_can_only_fail():
     assert given([0.6], np.nan).passes is None  # one case cannot pass
     assert given([0.8], np.nan).passes is False  # but fail
     assert given([0.6, 0.6], 0.1).passes is None
+
+
+def test_captums_guided_backpropagation_fails_by_its_file(trained, cases):
+    method = build(OmegaConf.load(conf_dir() / "explainer" / "guided_backprop.yaml"), "guided_backprop")
+    rows = Scorecard(method, settings=Settings(scope="cheap"))
+    rows.judge(trained, cases.image, method(trained, cases.image))
+    verdict = rows.verdict()
+    assert verdict.passes is False
+    assert "hardly depend on what was learned" in verdict.failures[0]

@@ -30,8 +30,8 @@ def finish(trainer: Trainer, session: Session) -> dict[str, Any]:
     """Write what is made of all samples together; every process must call this.
 
     Returns:
-        On the first process: `samples`, `refused`, `folder`, `records`, `ranking`, `failures` and `figures`; empty
-        on the others.
+        On the first process: `samples`, `refused`, `folder`, `records`, `ranking`, `failures`, `verdicts` and
+        `figures`; empty on the others.
     """
     rows = gather_rows([{"id": one} for one in dict.fromkeys(session.samples)], key=("id",))
     refused = gather_rows([{"line": line} for line in session.refused], key=("line",))
@@ -82,6 +82,7 @@ def _write(session: Session, places: Sequence[Place], samples: Sequence[str], re
         "records": records,
         "ranking": ranking,
         "failures": failures,
+        "verdicts": verdicts,
         "figures": figures,
     }
     explanation_page(found)

@@ -14,7 +14,8 @@ from seewhy.errors import DataError, ExplanationError
 from seewhy.explain.base import Explainer
 from seewhy.explain.judging.controls import controls
 from seewhy.explain.judging.localization import Threshold, joint_mask, tune_threshold
-from seewhy.explain.judging.scorecard import Scorecard, Settings, Verdict
+from seewhy.explain.judging.scorecard import Scorecard, Verdict
+from seewhy.explain.judging.settings import Scope, Settings
 from seewhy.explain.judging.similarity import joint
 from seewhy.explain.maps import Maps
 from seewhy.explain.subject import Inputs, Target
@@ -25,6 +26,9 @@ Row = dict[str, Any]
 Masks = Tensor | Mapping[str, Tensor] | None
 TUNING = 16
 """Validation samples that thresholds are tuned on."""
+FAITHFUL = ("control_intensity",)
+"""Floors that are also judged by deletion and insertion. Each costs as many forwards as a method; noise as smooth as a
+map is a level of these scores already, and of the others brightness says most: it tells tissue from background."""
 
 
 class Judges:
@@ -71,15 +75,17 @@ class Judges:
         return self._cards[place].judge(module, inputs, maps, masks)
 
     def judge_floors(self, module: nn.Module, inputs: Inputs, target: Target, masks: Masks) -> dict[str, list[Row]]:
-        """Method → rows of the floors, for samples with masks."""
-        if not self.active or masks is None:
-            return {}
+        """Method → rows of the floors: all of them where there are masks, else those that faithfulness has."""
+        costly = self.settings.scope_of(self.samples) == "all"
         found = {}
         for name, floor in self.floors.items():
-            card = Scorecard(
-                floor, settings=Settings(scope="cheap", cases=0, seed=self.settings.seed),
-                threshold=self._threshold(floor, module),
-            )  # fmt: skip
+            faithful = costly and name in FAITHFUL
+            if not self.active or (masks is None and not faithful):
+                continue
+            scope: Scope = "all" if faithful else "cheap"
+            settings = Settings(scope=scope, cases=0, stability=False, seed=self.settings.seed)
+            threshold = self._threshold(floor, module) if masks is not None else None
+            card = Scorecard(floor, settings=settings, threshold=threshold)
             found[name] = card.judge(module, inputs, floor(module, inputs, target), masks)
         return found
 

@@ -41,7 +41,7 @@ def draw_method(
     from seewhy.figures.heatmaps import PlanarSample, write_planar_summary
     from seewhy.figures.methods import method_label
 
-    signed = bool(records[0]["signed"])
+    signed = any(record["signed"] for record in records)
     scale, unit = run_scale(_all_maps(store, place, records), signed=signed)
     look = {"scale": scale, "signed": signed, "unit": f"{method_label(place.method)}; {unit}", "phantom": phantom}
     written: dict[str, list[str]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from seewhy.io.atomic import write_csv
@@ -25,7 +26,8 @@ NAMES = {
     "effect_agreement": "agreement with left-out inputs",
 }
 CHANCE = ("pointing", "energy", "auprc")
-"""Scores for which chance reaches the mask's share of the area."""
+"""Scores for which chance reaches the mask's share of the area, and that re-initialised networks have too."""
+SECONDS = "seconds per map"
 
 
 def write_ranking(
@@ -48,11 +50,11 @@ def write_ranking(
         return []
     columns = list(dict.fromkeys(name for row in rows for name in row))
     write_csv(folder / "scores.csv", [{name: row.get(name) for name in columns} for row in rows], columns=columns)
-    methods = rank_methods(rows)
-    flat = [method.row() for method in methods]
+    methods, untrained = rank_methods(rows), _untrained(rows)
+    flat = [{**method.row(), **_random_columns(untrained.get(method.method))} for method in methods]
     columns = list(dict.fromkeys(name for row in flat for name in row))
     write_csv(folder / "ranking.csv", [{name: row.get(name) for name in columns} for row in flat], columns=columns)
-    shown = ranking_rows(methods, rows)
+    shown = ranking_rows(methods, rows, untrained) + _times(records)
     if shown:
         from seewhy.figures.ranking import ranking_figure
         from seewhy.figures.style import write_figure
@@ -63,8 +65,16 @@ def write_ranking(
     return shown
 
 
-def ranking_rows(methods: Sequence[Ranked], rows: Sequence[Record]) -> list[dict[str, Any]]:
-    """One row per method and score: value, interval and what knows nothing reaches."""
+def ranking_rows(
+    methods: Sequence[Ranked], rows: Sequence[Record], untrained: Mapping[str, Ranked]
+) -> list[dict[str, Any]]:
+    """One row per method and score: value, interval, and what knows nothing reaches.
+
+    Args:
+        methods: of `rank_methods`.
+        rows: that they were made of.
+        untrained: method → what its maps of re-initialised networks reach.
+    """
     shares = [row["mask_share"] for row in rows if row.get("mask_share") is not None]
     chance = sum(shares) / len(shares) if shares else None
     found = []
@@ -72,7 +82,8 @@ def ranking_rows(methods: Sequence[Ranked], rows: Sequence[Record]) -> list[dict
         for name, value in method.scores.items():
             if value != value:
                 continue
-            interval = method.intervals.get(name)
+            interval, other = method.intervals.get(name), untrained.get(method.method)
+            random = other.intervals.get(name) if other else None
             zero = 0.0 if name.endswith(("_gap", "_blurred")) or name == "effect_agreement" else None
             found.append(
                 {
@@ -82,12 +93,51 @@ def ranking_rows(methods: Sequence[Ranked], rows: Sequence[Record]) -> list[dict
                     "low": interval.low if interval else None,
                     "high": interval.high if interval else None,
                     "floor": chance if name in CHANCE else zero,
+                    "untrained": other.scores.get(name) if other else None,
+                    "untrained_low": random.low if random else None,
+                    "untrained_high": random.high if random else None,
                     "higher_is_better": HIGHER[name],
                 }
             )
     return found
 
 
+def _untrained(rows: Sequence[Record]) -> dict[str, Ranked]:
+    """Method → scores of its maps of re-initialised networks, over the samples of the randomisation test."""
+    kept = [
+        {**{key: row[key] for key in ("id", "patient", "method")}, **{n: row[f"{n}_random"] for n in CHANCE}}
+        for row in rows
+        if row.get("pointing_random") is not None
+    ]
+    return {one.method: one for one in rank_methods(kept)} if kept else {}
+
+
+def _random_columns(untrained: Ranked | None) -> dict[str, float | None]:
+    """What a method's maps of re-initialised networks reach, for the table of the ranking."""
+    columns: dict[str, float | None] = {}
+    for name, value in (untrained.scores if untrained else {}).items():
+        interval = untrained.intervals.get(name) if untrained else None
+        columns[f"{name}_random"] = value
+        columns[f"{name}_random_low"] = interval.low if interval else None
+        columns[f"{name}_random_high"] = interval.high if interval else None
+    return columns
+
+
+def _times(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Median seconds of a map, which neither the first batch's warming up nor a pause of the machine changes much."""
+    times: dict[str, list[float]] = {}
+    for record in records:
+        if record["judged"] and record.get("seconds") is not None:
+            times.setdefault(_name(record), []).append(record["seconds"])
+    return [
+        {"method": name, "score": SECONDS, "value": median(own), "higher_is_better": False}
+        for name, own in times.items()
+    ]
+
+
+def _name(record: Record) -> str:
+    return f"{record['method']}/{record['folder']}" if record["folder"] else str(record["method"])
+
+
 def _row(record: Record) -> dict[str, Any]:
-    target = f"/{record['folder']}" if record["folder"] else ""
-    return {**record["judged"], "id": record["id"], "patient": record["patient"], "method": record["method"] + target}
+    return {**record["judged"], "id": record["id"], "patient": record["patient"], "method": _name(record)}

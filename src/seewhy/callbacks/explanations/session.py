@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -72,8 +73,9 @@ class Session:
         )  # fmt: skip
         self.refused: list[str] = []
         # Everything that decides what a map is; another checkpoint or option makes another key.
-        decides = {"sha256": facts.get("sha256"), "target": settings.target, "batch_size": settings.batch_size}
-        decides["context"] = context
+        decides = {key: getattr(settings, key) for key in ("target", "batch_size", "judge", "atlas", "seed")}
+        decides |= {"sha256": facts.get("sha256"), "context": context}
+        self.key = fingerprint(decides)
         self.keys = {name: fingerprint({**decides, "options": self.options.get(name)}) for name in self.explainers}
 
     def explain(self, batch: Batch, chosen: Collection[str]) -> None:
@@ -119,10 +121,10 @@ class Session:
         for method in self.explainers:
             places = [Place(method, folder) for folder in self.targets.folders]
             if not all(self._done(place, view) for place in places for view in views):
-                for part, rows in self._maps(method, batch, targets):
+                for part, rows, seconds in self._maps(method, batch, targets):
                     for place, maps in zip(places, part, strict=True):
-                        self._keep(place, maps, rows_of(batch, rows), [views[row] for row in rows])
-        if not all(self.store.has_floors(view.id) for view in views):
+                        self._keep(place, maps, rows_of(batch, rows), [views[row] for row in rows], seconds)
+        if self.judges.active and not all(self.store.has_floors(view.id, self.key) for view in views):
             self._floors(batch, targets[0], views)
 
     def _done(self, place: Place, view: SampleView) -> bool:
@@ -131,27 +133,37 @@ class Session:
         key = self.keys[place.method]
         return self.store.finished(place, view.id, key) and (tested or self.store.verdict(place, key) is not None)
 
-    def _maps(self, method: str, batch: Batch, targets: list[Target]) -> Iterator[tuple[list[Maps], list[int]]]:
-        """Maps for each target, and the rows they are of; where a method refuses, samples are tried one by one."""
+    def _maps(self, method: str, batch: Batch, targets: list[Target]) -> Iterator[tuple[list[Maps], list[int], float]]:
+        """Maps for each target, the rows they are of, and seconds per map.
+
+        Where a method refuses, samples are tried one by one.
+        """
         count = len(batch["id"])
-        explainer = self.explainers[method]
         try:
-            yield explainer.for_targets(self.module, inputs_of(batch, slice(None)), targets), list(range(count))
+            start = self._clock()
+            found = self.explainers[method].for_targets(self.module, inputs_of(batch, slice(None)), targets)
+            yield found, list(range(count)), (self._clock() - start) / (count * len(targets))
         except ExplanationError as error:
             if count == 1:
                 self.refused.append(f"{method}, {batch['id'][0]}: {error}")
                 return
             for row in range(count):
-                for part, _ in self._maps(method, rows_of(batch, [row]), _rows_of_targets(targets, [row])):
-                    yield part, [row]
+                for part, _, seconds in self._maps(method, rows_of(batch, [row]), _rows_of_targets(targets, [row])):
+                    yield part, [row], seconds
 
-    def _keep(self, place: Place, maps: Maps, batch: Batch, views: list[SampleView]) -> None:
+    def _clock(self) -> float:
+        """Wall time, when what was asked of the device is done."""
+        if self.module.device.type == "cuda":
+            torch.cuda.synchronize(self.module.device)
+        return time.perf_counter()
+
+    def _keep(self, place: Place, maps: Maps, batch: Batch, views: list[SampleView], seconds: float) -> None:
         """Judge and write the maps of some samples."""
         judged = self.judges.judge(place, self.module, inputs_of(batch, slice(None)), maps, batch.get("mask"))
         maps = maps.cpu()
         for row, view in enumerate(views):
             own = maps[row]
-            facts = {**self.facts, "key": self.keys[place.method], **self._said(own), **_told(view)}
+            facts = {**self.facts, "key": self.keys[place.method], **self._said(own), **_told(view), "seconds": seconds}
             facts |= {"judged": _plain(judged[row]), "parts": parts_of(own, view, self.settings.atlas)}
             self.store.write(place, view, own, facts, nifti=self.settings.nifti)
 
@@ -159,23 +171,23 @@ class Session:
         found = self.judges.judge_floors(self.module, inputs_of(batch, slice(None)), target, batch.get("mask"))
         for row, view in enumerate(views):
             rows = [{**_plain(rows[row]), "id": view.id, "patient": view.patient} for rows in found.values()]
-            self.store.write_floors(view.id, rows)
+            self.store.write_floors(view.id, self.key, rows)
 
     def _said(self, maps: Maps) -> dict[str, Any]:
-        """Prediction and target in words."""
+        """Prediction and target in words, with the probabilities that the model's own predictions have."""
         assert self.targets is not None
-        scores = maps.scores[0]
+        scores = maps.scores[0] / float(getattr(self.module, "temperature", 1.0))  # of calibrated classifiers
+        predicted = int(scores[0] > 0) if len(scores) == 1 else int(scores.argmax())
         if len(scores) == 1:
-            predicted, probability = int(scores[0] > 0), float(scores[0].abs().sigmoid())
+            each = torch.stack([-scores[0], scores[0]]).sigmoid()
         else:
-            predicted = int(scores.argmax())
             each = scores.sigmoid() if self.about.multi_label else scores.softmax(dim=0)
-            probability = float(each[predicted])
         return {
+            "probability": float(each[int(maps.target[0])]),
             "target_name": self.targets.name(int(maps.target[0])),
             "predicted": predicted,
             "predicted_name": self.targets.name(predicted),
-            "confidence": probability,
+            "confidence": float(each[predicted]),
             "classes": list(self.about.classes),
         }
 

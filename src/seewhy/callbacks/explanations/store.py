@@ -74,8 +74,9 @@ class ExplanationStore:
             nifti: also write the map on the grid of the source, where the source is a NIfTI volume.
         """
         raw = {name: one[0].cpu().numpy() for name, one in maps.maps.items()}
-        strength = maps.strength
-        shown = raw if strength is None else {name: one[0].float().cpu().numpy() for name, one in strength.items()}
+        # Signed maps are drawn as they are; where sign is not the point, what is read off them.
+        signed = maps.strength is None and maps.reading == "positive" and maps.signed
+        shown = raw if signed else {name: one[0].float().cpu().numpy() for name, one in maps.evidence().items()}
         files = [self._write_array(place, view, name, array, alone=len(raw) == 1) for name, array in raw.items()]
         if nifti:
             files += self._write_volumes(place, view, raw)
@@ -92,7 +93,7 @@ class ExplanationStore:
             "layers": dict(maps.layers),
             "baseline": maps.baseline,
             "seed": maps.seed,
-            "signed": strength is None and maps.reading == "positive",
+            "signed": signed,
             "completeness": _finite(None if maps.completeness is None else float(maps.completeness[0])),
             "notes": list(maps.notes),
             "shares": {name: float(one[0]) for name, one in maps.shares().items()},
@@ -129,13 +130,14 @@ class ExplanationStore:
         record = self._read(self._verdict_path(place))
         return record if record is not None and record["key"] == key else None
 
-    def write_floors(self, sample: str, rows: list[dict[str, Any]]) -> None:
+    def write_floors(self, sample: str, key: str, rows: list[dict[str, Any]]) -> None:
         """Keep the scores of the floors on a sample."""
-        write_json(self.folder / "records" / "floors" / f"{sample}.json", {"rows": rows})
+        write_json(self.folder / "records" / "floors" / f"{sample}.json", {"key": key, "rows": rows})
 
-    def has_floors(self, sample: str) -> bool:
-        """Whether the floors were scored on a sample."""
-        return (self.folder / "records" / "floors" / f"{sample}.json").is_file()
+    def has_floors(self, sample: str, key: str) -> bool:
+        """Whether the floors were scored on a sample by the same weights and options."""
+        record = self._read(self.folder / "records" / "floors" / f"{sample}.json")
+        return record is not None and record["key"] == key
 
     def floors(self, sample: str) -> list[dict[str, Any]]:
         """Scores of the floors on a sample, a row each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from seewhy.data.prepare.case import Case, clashes
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
 
-__all__ = ["find_msd", "is_msd"]
+__all__ = ["find_msd", "is_msd", "msd_channels", "msd_images"]
 
 
 def is_msd(source: Path) -> bool:
@@ -43,7 +44,7 @@ def find_msd(source: Path, *, modality: str, tumour: str) -> tuple[list[Case], d
     cases: list[Case] = []
     left_out: dict[str, str] = {}
     problems: list[str] = []
-    images = [path for path in sorted((source / "imagesTr").iterdir()) if _is_volume(path)]
+    images = msd_images(source)
     problems += clashes((case_id(_stem(path)), path) for path in images)
     for image in images:
         patient = case_id(_stem(image))
@@ -57,6 +58,21 @@ def find_msd(source: Path, *, modality: str, tumour: str) -> tuple[list[Case], d
     if problems:
         raise DataError(problems, where=f"{source} (nothing was written)")
     return cases, left_out
+
+
+def msd_channels(source: Path, modalities: Sequence[str]) -> dict[str, int]:
+    """Position of each modality among the channels, as dataset.json says.
+
+    Raises:
+        DataError: no readable dataset.json, or one that lacks a modality.
+    """
+    channels = _description(source)["modality"]
+    return {name: _channel(channels, name, where=source / "dataset.json") for name in modalities}
+
+
+def msd_images(source: Path) -> list[Path]:
+    """The volumes in imagesTr/, in the order of their names."""
+    return [path for path in sorted((source / "imagesTr").iterdir()) if _is_volume(path)]
 
 
 def _description(source: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import ExplanationError
 from seewhy.explain.base import Explainer
+from seewhy.explain.judging.localization import localization
 from seewhy.explain.judging.reinitialization import head, reinitialized
 from seewhy.explain.judging.similarity import (
     average_ranks,
@@ -24,12 +26,15 @@ from seewhy.explain.judging.variation import first_rows
 from seewhy.explain.maps import Maps
 from seewhy.explain.subject import Inputs, Subject
 
-__all__ = ["Randomization", "RandomizationTest"]
+__all__ = ["LOCATED", "Randomization", "RandomizationTest"]
 
+COMPARED = ("net", "head", "net_ssim", "head_ssim", "vanished")
 NEGLIGIBLE = 0.3
 ALIKE = 0.7
 BLIND = 0.95
 LEAST = 3  # cases
+LOCATED = ("pointing", "energy", "auprc")
+"""Scores of localisation that the maps of re-initialised networks get too, where masks are given."""
 # Measured on four trained small networks, with and without batch normalisation, 8 images, 5 draws: rank correlation
 # with the re-initialised network (random pairs) of Grad-CAM 0.08 to 0.21 (0.30 to 0.42), saliency 0.10 to 0.15
 # (0.19 to 0.42), integrated gradients 0.03 to 0.14 (0.00 to 0.05), input x gradient 0.04 to 0.10 (0.01 to 0.05), but
@@ -130,65 +135,79 @@ class RandomizationTest:
         self._kept: list[tuple[object, Tensor]] = []  # shapes and ranks of each case's map
         self._found: list[dict[str, float]] = []
 
-    def add(self, module: nn.Module, inputs: Inputs, maps: Maps) -> list[dict[str, float]]:
+    def add(
+        self,
+        module: nn.Module,
+        inputs: Inputs,
+        maps: Maps,
+        masks: Tensor | Mapping[str, Tensor] | None = None,
+    ) -> list[dict[str, float]]:
         """Test the samples of a batch that are still wanted.
 
         Args:
             module: the trained module; it is given back as it was.
             inputs: the batch.
             maps: what the explainer said of it.
+            masks: as `localization` takes them; with masks, the maps of the re-initialised networks are located too.
 
         Returns:
             For each sample tested, first to last: `net`, `head` (rank correlation), `net_ssim`, `head_ssim`, and
-            `vanished`, the share of re-initialised networks that leave its map empty.
+            `vanished`, the share of re-initialised networks that leave its map empty. With masks also `pointing`,
+            `energy` and `auprc` of the re-initialised networks' maps, means over the draws; NaN without a mask.
         """
         count = min(self.cases - len(self._found), len(maps.target))
         if count <= 0:
             return []
         inputs, maps = first_rows(inputs, count), maps[:count]
+        masks = None if masks is None else first_rows(masks, count)  # type: ignore[assignment]
         subject = Subject(module, inputs)
-        net = [self._compare(subject, None, inputs, maps, draw) for draw in range(self.draws)]
         top = head(subject)
-        tops = [self._compare(subject, top, inputs, maps, draw) for draw in range(self.draws)]
         # A method may refuse a re-initialised network; what it refuses is left out.
-        columns = {
-            "net": (net, 0),
-            "head": (tops, 0),
-            "net_ssim": (net, 1),
-            "head_ssim": (tops, 1),
-            "vanished": (net, 2),
-        }
-        table = {name: _column_means([draw[i] for draw in draws]) for name, (draws, i) in columns.items()}
+        draws = [self._compare(subject, None, inputs, maps, masks, draw) for draw in range(self.draws)]
+        tops = [self._compare(subject, top, inputs, maps, None, draw) for draw in range(self.draws)]
+        table = {name: _column_means(draws, name) for name in draws[0]}
+        table |= {f"head{name.removeprefix('net')}": _column_means(tops, name) for name in ("net", "net_ssim")}
         rows = [{name: float(values[row]) for name, values in table.items()} for row in range(count)]
         shape = tuple(tuple(one.shape[1:]) for one in maps.maps.values())
         self._kept += [(shape, average_ranks(one)) for one in thinned(joint(maps.evidence())).cpu()]
-        self._found += rows
+        self._found += [{name: row[name] for name in COMPARED} for row in rows]
         return rows
 
     def result(self) -> Randomization | None:
         """What all tested cases show; None where there is none."""
         if not self._found:
             return None
-        columns = {name: np.array([row[name] for row in self._found]) for name in self._found[0]}
+        columns = {name: np.array([row[name] for row in self._found]) for name in COMPARED}
         vanished = _mean(columns.pop("vanished"))
         return Randomization(pairs=self._pairs(), vanished=vanished, **columns)
 
     def _compare(
-        self, subject: Subject, parts: list[nn.Module] | None, inputs: Inputs, maps: Maps, draw: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Rank correlation, SSIM and emptiness of the maps of one draw, [B] each."""
+        self,
+        subject: Subject,
+        parts: list[nn.Module] | None,
+        inputs: Inputs,
+        maps: Maps,
+        masks: Tensor | Mapping[str, Tensor] | None,
+        draw: int,
+    ) -> dict[str, Tensor]:
+        """Rank correlation, SSIM and emptiness of the maps of one draw, and with masks where they lie; [B] each."""
         try:
             with reinitialized(subject, parts, seed=self.seed + draw):
-                other = self.explainer(subject.module, inputs, target=maps.target).evidence()
+                other = self.explainer(subject.module, inputs, target=maps.target)
         except ExplanationError:
             unknown = torch.full((len(maps.target),), float("nan"), dtype=torch.float64)
-            return unknown, unknown, unknown
-        drawn = {name: other[name] for name in maps.maps}
+            names = ("net", "net_ssim", "vanished", *(LOCATED if masks is not None else ()))
+            return dict.fromkeys(names, unknown)
+        where = None if masks is None else localization(other, masks)
+        located = {} if where is None else {name: getattr(where, name).cpu() for name in LOCATED}
+        other_evidence = other.evidence()
+        drawn = {name: other_evidence[name] for name in maps.maps}
         own = {name: one.to(drawn[name].device) for name, one in maps.evidence().items()}
         empty = _constant(joint(drawn))
         alike = rank_correlation(thinned(joint(own)), thinned(joint(drawn)))
         alike = torch.where(empty & ~_constant(joint(own)), 0.0, alike)
-        return alike.cpu(), structural_similarity(own, drawn).cpu(), empty.double().cpu()
+        similarity = structural_similarity(own, drawn).cpu()
+        return {"net": alike.cpu(), "net_ssim": similarity, "vanished": empty.double().cpu(), **located}
 
     def _pairs(self) -> np.ndarray:
         level = np.full((len(self._kept), len(self._kept)), np.nan)
@@ -203,8 +222,9 @@ def _constant(values: Tensor) -> Tensor:
     return values.amax(dim=1) == values.amin(dim=1)
 
 
-def _column_means(draws: list[Tensor]) -> np.ndarray:
-    return np.array([_mean(column) for column in torch.stack(draws).numpy().T])
+def _column_means(draws: list[dict[str, Tensor]], name: str) -> np.ndarray:
+    """[B] mean over the draws in which it is known."""
+    return np.array([_mean(column) for column in torch.stack([draw[name] for draw in draws]).numpy().T])
 
 
 def _mean(values: np.ndarray) -> float:

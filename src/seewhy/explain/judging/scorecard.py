@@ -17,7 +17,7 @@ from seewhy.explain.judging.completeness import LIMIT, incomplete
 from seewhy.explain.judging.faithfulness import faithfulness
 from seewhy.explain.judging.leave_one_out import leave_one_out
 from seewhy.explain.judging.localization import Threshold, localization
-from seewhy.explain.judging.randomization import Randomization, RandomizationTest
+from seewhy.explain.judging.randomization import LOCATED, Randomization, RandomizationTest
 from seewhy.explain.judging.settings import Scope, Settings
 from seewhy.explain.judging.stability import stability
 from seewhy.explain.maps import Maps
@@ -97,7 +97,9 @@ class Scorecard:
         Columns (those of a part are there whenever the part is run, with the same names for every method):
             method, target, probability; share_<input> with several inputs;
             completeness, incomplete;
-            randomization_net, randomization_head, and _ssim of both: likeness to re-initialised networks;
+            randomization_net, randomization_head, and _ssim of both: likeness to re-initialised networks; with
+            masks pointing_random, energy_random, auprc_random: what the maps of re-initialised networks reach, means
+            over `redraws`; all of these for the first `cases` samples only;
             effect_<input> (fall of the probability without it), effect_agreement with several inputs;
             mask_share, pointing, energy, auprc, iou, energy_<input> with masks;
             deletion, insertion, random_order, blurred_order, deletion_gap, insertion_gap, deletion_gap_blurred,
@@ -116,7 +118,7 @@ class Scorecard:
                 columns |= {column: _plain(values, count) for column, values in part().items()}
         if self.scope != "none" and self.settings.cases:
             with self._timed("randomization"):
-                columns |= self._randomization(module, inputs, maps)
+                columns |= self._randomization(module, inputs, maps, masks)
         self._samples += count
         first: dict[str, Column] = {"method": [maps.method] * count, "target": _plain(maps.target, count)}
         columns = first | columns
@@ -149,7 +151,8 @@ class Scorecard:
             parts["localization"] = lambda: _localization(maps, masks, self.threshold)
         if self.scope == "all":
             parts["faithfulness"] = lambda: self._faithfulness(module, inputs, maps)
-            parts["stability"] = lambda: self._stability(module, inputs, maps)
+            if self.settings.stability:
+                parts["stability"] = lambda: self._stability(module, inputs, maps)
         return parts
 
     @contextmanager
@@ -166,11 +169,14 @@ class Scorecard:
             self._incomplete += [bool(one) for one in beyond]
         return {"completeness": maps.completeness, "incomplete": beyond}
 
-    def _randomization(self, module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Column]:
-        found = self._test.add(module, inputs, maps)
+    def _randomization(
+        self, module: nn.Module, inputs: Inputs, maps: Maps, masks: Tensor | Mapping[str, Tensor] | None
+    ) -> dict[str, Column]:
+        found = self._test.add(module, inputs, maps, masks)
         missing = [None] * (len(maps.target) - len(found))
-        names = ("net", "head", "net_ssim", "head_ssim")
-        return {f"randomization_{name}": [*(_number(row[name]) for row in found), *missing] for name in names}
+        columns = {f"randomization_{name}": name for name in ("net", "head", "net_ssim", "head_ssim")}
+        columns |= {} if masks is None else {f"{name}_random": name for name in LOCATED}
+        return {column: [*(_number(row[name]) for row in found), *missing] for column, name in columns.items()}
 
     def _faithfulness(self, module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
         own = self.settings

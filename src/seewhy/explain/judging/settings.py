@@ -29,6 +29,7 @@ class Settings:
         steps: of the deletion and insertion curves.
         fill: what a removed pixel shows: blur, mean or zero.
         draws: random and blurred orders per sample, and noisy copies.
+        stability: whether `all` includes stability. Of maps made without the network it says nothing: they are stable.
         noise: deviation of the stability test's noise, as a share of each image's own.
         memory_budget: of the curves' forwards, e.g. "1GiB".
         seed: of everything drawn.
@@ -40,6 +41,7 @@ class Settings:
     steps: int = 10
     fill: Fill = "blur"
     draws: int = 3
+    stability: bool = True
     noise: float = 0.05
     memory_budget: int | str = "1GiB"
     seed: int = 0

@@ -1,0 +1,1 @@
+"""Two domains of multi-modal subjects: found, prepared once, read slice by slice from memory maps."""

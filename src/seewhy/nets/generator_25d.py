@@ -1,0 +1,62 @@
+"""What generators share that make one slice of several modalities from it and its neighbours."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from torch import Tensor, nn
+
+from seewhy.errors import ConfigError, nearest
+from seewhy.nets.slice_stack import centre_slice
+
+__all__ = ["Generator25D", "Output"]
+
+Output: TypeAlias = Literal["tanh", "sigmoid", "residual"]
+"""What the last convolution's values become: tanh, in (-1, 1), as published; sigmoid, in (0, 1); or residual: the
+input's centre slice plus a tanh, which starts as the identity."""
+OUTPUTS = ("tanh", "sigmoid", "residual")
+
+
+class Generator25D(nn.Module):
+    """Sizes that fit, and the last step.
+
+    Attributes:
+        channels: of the stack that goes in: slices times modalities, see `seewhy.nets.slice_stack`.
+        modalities: channels that come out.
+    """
+
+    def __init__(self, *, slices: int, modalities: int, output: Output) -> None:
+        super().__init__()
+        if output not in OUTPUTS:
+            raise ConfigError(f"model.generator.output={output!r} is unknown; {nearest(output, OUTPUTS)}")
+        if slices < 1 or slices % 2 == 0:
+            raise ConfigError(f"model.generator: slices={slices} must be odd, so that one is in the centre")
+        self.channels, self.modalities = slices * modalities, modalities
+        self.output_kind = output
+
+    def check(self, stack: Tensor) -> None:
+        """Refuse a stack that does not fit.
+
+        Raises:
+            ConfigError: not [B, channels, H, W], or H or W no multiple of 4.
+        """
+        if stack.ndim != 4 or stack.shape[1] != self.channels or stack.shape[2] % 4 or stack.shape[3] % 4:
+            raise ConfigError(
+                f"{type(self).__name__} was given {tuple(stack.shape)}; expected [B, {self.channels}, H, W] with H and "
+                "W multiples of 4; crop or pad by data.image_size"
+            )
+
+    def finish(self, values: Tensor, stack: Tensor) -> Tensor:
+        """The slice [B, modalities, H, W] of the last convolution's values."""
+        if self.output_kind == "sigmoid":
+            return values.sigmoid()
+        if self.output_kind == "tanh":
+            return values.tanh()
+        return centre_slice(stack, self.modalities) + values.tanh()
+
+    def start(self, last: nn.Conv2d) -> None:
+        """Let a residual generator begin as the identity."""
+        if self.output_kind == "residual":
+            nn.init.zeros_(last.weight)
+            if last.bias is not None:
+                nn.init.zeros_(last.bias)

@@ -1,0 +1,147 @@
+"""Self-attention between the places of a feature map, without its full matrix in memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.overrides import handle_torch_function, has_torch_function
+
+from seewhy.errors import ConfigError
+
+__all__ = ["SelfAttention2d", "scaled_dot_product_attention"]
+
+MOST_LOGITS = 1 << 20
+"""Logits of one image that are held at once where no fused kernel is used: 4 MiB, so that they stay in a cache."""
+
+
+def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(q kᵀ / √d) v of tokens without heads, never with its whole matrix in memory.
+
+    Fused kernels take no tokens without heads. That of CPUs takes no values of another width than the queries either
+    and is slower than a part of the rows after another. A torch function mode meets this function by its name, as it
+    would torch's own, and so `seewhy.explain` sees weights [B, N, M].
+
+    Args:
+        query: [B, N, d].
+        key: [B, M, d].
+        value: [B, M, e].
+
+    Returns:
+        [B, N, e].
+    """
+    if has_torch_function((query, key, value)):
+        return cast(
+            Tensor,
+            handle_torch_function(scaled_dot_product_attention, (query, key, value), query, key, value),
+        )
+    if query.device.type == "cpu":
+        return _by_rows(query, key, value, None)
+    query, key, value = (one.contiguous()[:, None] for one in (query, key, value))  # kernels want the last axis dense
+    return F.scaled_dot_product_attention(query, key, value)[:, 0]
+
+
+class SelfAttention2d(nn.Module):
+    """Every place looks at every other: x + γ · norm(softmax(q kᵀ / √d) v) (SAGAN, Zhang 2019, equations 1 to 3).
+
+    Unlike there, logits are scaled, the result is normalised per image and channel, and γ, which starts at 0, is
+    held within ± 1. Parameters have the names of the published checkpoints: `query`, `key`, `value`, `gamma`.
+
+    Args:
+        channels: C of the map.
+        reduction: C / d, how much narrower queries and keys are.
+        logit_limit: clamp logits to ± this, as the published network does at 50. Where the lengths of queries and
+            keys show that no logit can be beyond, which is nearly always, the fused kernel gives the same numbers.
+            None never clamps.
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 8, logit_limit: float | None = None) -> None:
+        super().__init__()
+        if channels % reduction or channels < reduction:
+            raise ConfigError(f"self-attention: channels={channels} must be a multiple of reduction={reduction}")
+        if logit_limit is not None and logit_limit <= 0:
+            raise ConfigError(f"self-attention: logit_limit={logit_limit} must be above 0, or null for none")
+        self.logit_limit = logit_limit
+        self.query = nn.Conv2d(channels, channels // reduction, 1)
+        self.key = nn.Conv2d(channels, channels // reduction, 1)
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.norm = nn.InstanceNorm2d(channels)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] of x [B, C, H, W]."""
+        query, key, value = (part(x).flatten(2).mT for part in (self.query, self.key, self.value))
+        if self.logit_limit is not None and _longest_logit(query, key) > self.logit_limit:
+            seen = _by_rows(query, key, value, self.logit_limit)
+        else:
+            seen = scaled_dot_product_attention(query, key, value)
+        seen = self.norm(seen.mT.unflatten(2, x.shape[2:]))
+        return x + self.gamma.clamp(-1.0, 1.0).to(seen.dtype) * seen
+
+    def extra_repr(self) -> str:
+        """The clamp."""
+        return f"logit_limit={self.logit_limit}"
+
+
+def _longest_logit(query: Tensor, key: Tensor) -> float:
+    """No logit of these is larger in magnitude (Cauchy and Schwarz)."""
+    lengths = [one.detach().float().norm(dim=2).amax() for one in (query, key)]
+    return float(lengths[0] * lengths[1]) / math.sqrt(query.shape[-1])
+
+
+def _by_rows(query: Tensor, key: Tensor, value: Tensor, limit: float | None) -> Tensor:
+    """Attention of a part of the queries at a time; of all at once where a torch function mode wants to see it."""
+    if has_torch_function((query, key, value)):
+        return _weights(query, key, limit).to(value.dtype) @ value
+    return cast(Tensor, _ByRows.apply(query, key, value, limit))
+
+
+class _ByRows(torch.autograd.Function):
+    """Weights are made again for the gradient instead of being kept (as FlashAttention does, Dao 2022, algorithm 4)."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, limit: float | None) -> Tensor:
+        ctx.save_for_backward(query, key, value)
+        ctx.limit = limit
+        parts = query.split(_rows(key), dim=1)
+        return torch.cat([_weights(part, key, limit).to(value.dtype) @ value for part in parts], dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, key, value = ctx.saved_tensors
+        scale = 1 / math.sqrt(query.shape[-1])
+        by_query, by_key, by_value = [], torch.zeros_like(_full(key)), torch.zeros_like(_full(value))
+        for part, pulled in zip(query.split(_rows(key), dim=1), pull.split(_rows(key), dim=1), strict=True):
+            weights = _weights(part, key, ctx.limit)
+            by_value += weights.to(pulled.dtype).mT @ pulled
+            slope = _full(pulled @ value.mT)
+            slope = weights * (slope - (slope * weights).sum(dim=-1, keepdim=True)) * scale
+            if ctx.limit is not None:  # a clamped logit has no slope
+                slope = slope.masked_fill(_logits(part, key).abs() > ctx.limit, 0.0)
+            slope = slope.to(query.dtype)
+            by_query.append(slope @ key)
+            by_key += slope.mT @ part
+        return torch.cat(by_query, dim=1), by_key.to(key.dtype), by_value.to(value.dtype), None
+
+
+def _rows(key: Tensor) -> int:
+    return max(1, MOST_LOGITS // key.shape[1])
+
+
+def _logits(query: Tensor, key: Tensor) -> Tensor:
+    return _full(query @ key.mT) / math.sqrt(query.shape[-1])
+
+
+def _weights(query: Tensor, key: Tensor, limit: float | None) -> Tensor:
+    logits = _logits(query, key)
+    return (logits if limit is None else logits.clamp(-limit, limit)).softmax(dim=-1)
+
+
+def _full(values: Tensor) -> Tensor:
+    """At least single precision."""
+    return values if values.dtype == torch.float64 else values.float()

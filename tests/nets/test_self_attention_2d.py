@@ -1,0 +1,160 @@
+"""Self-attention between places: the same numbers as the full matrix, without holding it."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import seewhy.explain as explain
+from seewhy.errors import ConfigError
+from seewhy.nets import self_attention
+from seewhy.nets.self_attention import SelfAttention2d
+
+
+def stated(net, x, limit=None):
+    """The published formula with its matrix."""
+    query, key, value = (part(x).flatten(2) for part in (net.query, net.key, net.value))
+    logits = query.mT @ key / math.sqrt(query.shape[1])
+    if limit is not None:
+        logits = logits.clamp(-limit, limit)
+    seen = value @ logits.softmax(dim=2).mT
+    return net.gamma.clamp(-1, 1) * F.instance_norm(seen.unflatten(2, x.shape[2:])) + x, logits
+
+
+def block(scale=1.0, gamma=0.7, **options):
+    torch.manual_seed(5)
+    net = SelfAttention2d(16, reduction=4, **options)
+    with torch.no_grad():
+        net.gamma.fill_(gamma)
+        net.query.weight *= scale
+        net.key.weight *= scale
+    return net, torch.randn(2, 16, 6, 7, generator=torch.Generator().manual_seed(6), requires_grad=True)
+
+
+def same(net, x, limit):
+    expected, logits = stated(net, x, limit)
+    pull = torch.randn_like(x)
+    wanted = torch.autograd.grad((expected * pull).sum(), [x, *net.parameters()])
+    found = net(x)
+    assert torch.allclose(found, expected, atol=1e-5)
+    for one, other in zip(torch.autograd.grad((found * pull).sum(), [x, *net.parameters()]), wanted, strict=True):
+        assert torch.allclose(one, other, atol=2e-4, rtol=2e-4)
+    return logits
+
+
+def test_the_formula_and_its_gradient():
+    same(*block(), None)
+    same(*block(logit_limit=50.0), 50.0)
+
+
+@pytest.mark.parametrize("rows", [1 << 24, 42 * 10])
+def test_a_clamp_that_binds(rows, monkeypatch):
+    """Also where the queries are taken in parts: 42 places, 10 at a time."""
+    monkeypatch.setattr(self_attention, "MOST_LOGITS", rows)
+    net, x = block(scale=8.0, logit_limit=2.0)
+    logits = same(net, x, 2.0)
+    assert (logits.abs() == 2.0).any()
+    free, _ = block(scale=8.0)
+    assert not torch.allclose(free(x), net(x), atol=1e-2)
+    with torch.no_grad():
+        assert torch.allclose(net(x), stated(net, x, 2.0)[0], atol=1e-5)
+
+
+def test_a_clamp_that_cannot_bind_is_not_computed(monkeypatch):
+    limits = []
+    by_rows = self_attention._by_rows
+    monkeypatch.setattr(self_attention, "_by_rows", lambda *given: limits.append(given[-1]) or by_rows(*given))
+    net, x = block(logit_limit=50.0)
+    assert torch.allclose(net(x), stated(net, x)[0], atol=1e-5)
+    assert limits == [None]
+
+
+@pytest.mark.parametrize("limit", [None, 0.4])
+def test_gradient_of_parts_is_exact(monkeypatch, limit):
+    monkeypatch.setattr(self_attention, "MOST_LOGITS", 21)
+    random = torch.Generator().manual_seed(1)
+    query, key, value = (
+        torch.randn(2, count, width, dtype=torch.float64, generator=random, requires_grad=True)
+        for count, width in ((5, 3), (7, 3), (7, 4))
+    )
+    assert torch.autograd.gradcheck(lambda *given: self_attention._by_rows(*given, limit), (query, key, value))
+
+
+@pytest.mark.parametrize(("gamma", "held"), [(3.0, 1.0), (-3.0, -1.0)])
+def test_gamma_is_held(gamma, held):
+    net, x = block(gamma=gamma)
+    assert torch.equal(net(x), block(gamma=held)[0](x))
+
+
+def test_it_begins_as_the_identity():
+    net = SelfAttention2d(16)
+    x = torch.randn(1, 16, 5, 5)
+    assert torch.equal(net(x), x)
+
+
+class Largest(TorchDispatchMode):
+    """The largest tensor that any operation makes, forward or backward."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.numel = max(self.numel, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_no_matrix_of_all_places_is_made(monkeypatch, limit):
+    monkeypatch.setattr(self_attention, "MOST_LOGITS", 40_000)
+    net, _ = block(logit_limit=limit)
+    x = torch.randn(1, 16, 40, 40, requires_grad=True)
+    with Largest() as largest:
+        net(x).sum().backward()
+    assert 16 * 1600 <= largest.numel <= 40_000  # of 1600² = 2.56 million
+    monkeypatch.setattr(self_attention, "MOST_LOGITS", 1600**2)
+    with Largest() as largest:
+        net(x).sum().backward()
+    assert largest.numel == 1600**2  # what is measured is there
+
+
+def test_half_precision_on_the_way():
+    net, x = block()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = net(x)
+    assert torch.allclose(found, stated(net, x)[0], atol=0.1)
+    found.sum().backward()
+    assert all(one.grad.dtype == torch.float32 for one in net.parameters())
+
+
+def watched(net, x):
+    """What the explanation of a module with this block sees."""
+
+    class Scored(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = net
+
+        def forward(self, image):
+            return self.block(image).mean((2, 3))
+
+    return explain.SelfAttention()(Scored(), x.detach()).maps["image"]
+
+
+@pytest.mark.parametrize("limit", [None, 2.0])
+def test_explanations_see_the_weights_as_they_were_used(monkeypatch, limit):
+    """Also where logits are clamped and rows would be taken in parts."""
+    monkeypatch.setattr(self_attention, "MOST_LOGITS", 420)
+    net, x = block(scale=8.0, logit_limit=limit)
+    weights = stated(net, x, limit)[1].softmax(dim=2).mean(1).unflatten(1, (6, 7))
+    assert torch.allclose(watched(net, x), weights, atol=1e-5)
+
+
+def test_widths_that_do_not_divide():
+    with pytest.raises(ConfigError, match="channels=12 must be a multiple of reduction=8"):
+        SelfAttention2d(12)
+    with pytest.raises(ConfigError, match="logit_limit=0 must be above 0"):
+        SelfAttention2d(16, logit_limit=0)
