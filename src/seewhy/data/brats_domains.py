@@ -16,7 +16,7 @@ from seewhy.data.base import BaseDataModule
 from seewhy.data.dataset_info import read_info
 from seewhy.data.domains.dataset import Center, PairDataset, SubjectDataset, centers, collate_pairs, sample_id
 from seewhy.data.domains.preparation import DomainStore, domain_folders, is_store, open_store, prepare_domains
-from seewhy.data.domains.requirements import check_domain_options, check_subjects, check_training
+from seewhy.data.domains.requirements import check_counterparts, check_domain_options, check_subjects, check_training
 from seewhy.data.domains.sampler import PairSampler
 from seewhy.data.domains.split import split_domains
 from seewhy.data.domains.stacks import StackReader
@@ -210,6 +210,7 @@ class BraTSDomainsDataModule(BaseDataModule):
             DataError: everything that is wrong with any subject, or a domain without training slices.
         """
         check_subjects(self.subjects, self.reader, where=self.root)
+        check_counterparts(self.store)
         if stage == "fit":
             sides = {domain: self.centers(domain) for domain in DOMAINS}
             whole = self.crop_size is None

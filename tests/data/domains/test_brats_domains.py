@@ -221,6 +221,18 @@ def test_all_that_is_wrong_is_said_at_once_before_training(domains, write, volum
     assert len(caught.value.problems) == 4
 
 
+def test_a_counterpart_lies_on_its_subject(domains, write, volumes):
+    write(domains / "counterparts" / "a", "A_1", volumes(), seg=False)
+    make(domains).setup("fit")
+    write(domains / "counterparts" / "a", "A_2", volumes(shape=(20, 24, 11)), seg=False)
+    write(domains / "counterparts" / "a", "A_7", volumes(), seg=False)
+    with pytest.raises(DataError) as caught:
+        make(domains).setup("fit")
+    assert len(caught.value.problems) == 2
+    assert "A-2 is (20, 24, 11) LPS, but the subject it belongs to is (20, 24, 10) LPS" in str(caught.value)
+    assert "A-7 is no subject of a; nearest: 'A-" in str(caught.value)
+
+
 def test_an_empty_domain_is_named(domains):
     (domains / "c").mkdir()
     with pytest.raises(DataError, match=r"b: .*/c holds no subject"):

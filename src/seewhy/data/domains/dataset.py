@@ -14,7 +14,6 @@ from seewhy.batch import STACK_SLICES, Batch, Domain
 from seewhy.data.domains.sampler import PairDraw
 from seewhy.data.domains.stacks import OUTSIDE, StackReader, overlapping_stacks
 from seewhy.data.domains.store import PreparedSubject
-from seewhy.errors import DataError
 from seewhy.io.placement import Placement
 
 __all__ = ["Center", "PairDataset", "SubjectDataset", "centers", "collate_pairs", "sample_id"]
@@ -169,11 +168,6 @@ class SubjectDataset(Dataset[Batch]):
         self, other: PreparedSubject, subject: PreparedSubject, placement: Placement, body: np.ndarray
     ) -> Tensor:
         """[S, M, H, W] of the other scanner on the subject's grid, normalised by the other scanner's own tissue."""
-        if other.shape != subject.shape:
-            raise DataError(
-                f"{other.folder}: shape {other.shape}, but {subject.id}, which it is the counterpart of, has "
-                f"{subject.shape}; resample it first"
-            )
         return torch.from_numpy(self.reader.planes(other, placement, *subject.box[0], body=body))
 
 

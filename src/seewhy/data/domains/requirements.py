@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seewhy.data.domains.dataset import Center
+from seewhy.data.domains.preparation import DomainStore
 from seewhy.data.domains.stacks import StackReader
 from seewhy.data.domains.store import DOMAINS, PreparedSubject
 from seewhy.data.requirements import check_numbers, check_predict_on
 from seewhy.errors import ConfigError, DataError, nearest
 
-__all__ = ["check_domain_options", "check_subjects", "check_training"]
+__all__ = ["check_counterparts", "check_domain_options", "check_subjects", "check_training"]
 
 SLICES = (3, 5)
 
@@ -79,6 +80,28 @@ def check_subjects(subjects: Sequence[PreparedSubject], reader: StackReader, *, 
     ]
     if problems:
         raise DataError(problems, where=str(where))
+
+
+def check_counterparts(store: DomainStore) -> None:
+    """Refuse counterparts that belong to no subject, or do not lie on theirs voxel by voxel.
+
+    Raises:
+        DataError: all of them.
+    """
+    problems = []
+    subjects = {(subject.domain, subject.id): subject for subject in store.subjects}
+    for (domain, name), other in store.counterparts.items():
+        own = subjects.get((domain, name))
+        if own is None:
+            known = [subject.id for subject in store.of_domain(domain)]
+            problems.append(f"counterparts/{domain}: {name} is no subject of {domain}; {nearest(name, known)}")
+        elif (other.shape, other.codes) != (own.shape, own.codes):
+            problems.append(
+                f"counterparts/{domain}: {name} is {other.shape} {other.codes}, but the subject it belongs to is "
+                f"{own.shape} {own.codes}; resample it first"
+            )
+    if problems:
+        raise DataError(problems, where=str(store.root))
 
 
 def check_training(sides: Mapping[str, Sequence[Center]], reader: StackReader, *, batches: bool, where: Path) -> None:
