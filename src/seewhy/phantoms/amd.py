@@ -15,7 +15,7 @@ from seewhy.phantoms.once import check_least, counted, write_once
 
 __all__ = ["AMD_VERSION", "write_amd_phantom"]
 
-AMD_VERSION = 2
+AMD_VERSION = 3
 """Raised whenever the same settings would draw other pictures, so that old folders are not taken for new ones."""
 GRADES = 4
 
@@ -47,8 +47,8 @@ def write_amd_phantom(
 
     All four images of an eye have the same vessels, and each its own tissue, bright blobs, discs and noise. The
     carrier has besides striped, sharp-edged lesions, at random places: none at grade 0, and more, larger and
-    brighter ones the higher the grade. The other images are drawn without looking at the grade, so a map that
-    finds a reason in them is wrong.
+    brighter ones the higher the grade. Only stripes tell them from the discs. The other images
+    are drawn without looking at the grade, so a map that finds a reason in them is wrong.
 
     Args:
         root: the data set's folder.

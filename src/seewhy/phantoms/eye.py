@@ -31,8 +31,8 @@ class EyeRecipe:
         stripes: share of the lesion's brightness that its stripes take away; nothing else is striped.
         period: of the stripes.
         discs: least and greatest number of sharp-edged discs without stripes, in every image whatever the grade;
-            a map that merely follows edges finds them as well.
-        disc_contrast: brightness of those.
+            a map that merely follows edges or brightness finds them as well.
+        disc_contrast: brightness of those; the brightest are brighter than any lesion.
         disc_radius: of those.
         blobs: least and greatest number of smooth bright blobs, which every image has whatever the grade.
         blob_contrast: brightness of those.
@@ -47,10 +47,10 @@ class EyeRecipe:
     radius: tuple[float, float, float] = (0.10, 0.125, 0.15)
     count: tuple[int, int, int] = (1, 2, 3)
     spread: float = 0.08
-    stripes: float = 0.6
+    stripes: float = 0.8
     period: float = 0.055
-    discs: tuple[int, int] = (0, 2)
-    disc_contrast: tuple[float, float] = (0.15, 0.30)
+    discs: tuple[int, int] = (2, 4)
+    disc_contrast: tuple[float, float] = (0.45, 0.65)
     disc_radius: tuple[float, float] = (0.05, 0.12)
     blobs: tuple[int, int] = (2, 4)
     blob_contrast: tuple[float, float] = (0.10, 0.30)
