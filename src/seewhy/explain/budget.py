@@ -14,6 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seewhy.errors import ConfigError
+from seewhy.explain.lean import LeanMode
 from seewhy.explain.subject import Subject
 
 __all__ = ["MemoryBudget", "parse_bytes", "peak_bytes"]
@@ -52,7 +53,8 @@ class MemoryBudget:
         def work() -> None:
             images, first = _first(subject)
             leaves = [image.requires_grad_() for image in images.values()]
-            scores = subject.scores(images, rows=first)
+            with LeanMode():
+                scores = subject.scores(images, rows=first)
             torch.autograd.grad(scores.sum(), leaves, allow_unused=True)
 
         return self.rows(subject, "gradient", work)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seewhy.explain.base import Attribution, Explainer
 from seewhy.explain.budget import MemoryBudget
+from seewhy.explain.lean import LeanMode
 from seewhy.explain.subject import Subject, Target
 
 __all__ = ["Draw", "GradientExplainer", "channel_sum", "gradients", "path_sums", "sample_gradients"]
@@ -62,7 +63,8 @@ def gradients(subject: Subject, images: Mapping[str, Tensor], targets: Sequence[
         For each target, input → gradient of the image's shape; zero for an input that the module did not look at.
     """
     leaves = {name: image.detach().requires_grad_() for name, image in images.items()}
-    scores = subject.scores(leaves, rows=rows)
+    with LeanMode():
+        scores = subject.scores(leaves, rows=rows)
     found = []
     for position, target in enumerate(targets):
         score = subject.target_scores(scores, target).sum()  # rows do not mix in evaluation mode
