@@ -31,11 +31,16 @@ BARE = ("IoU", "stable")
 """Headings whose values stand without an interval."""
 SECONDS = "seconds per map"
 CONTROL = "control_"
-CAPTIONS = {
-    "where": "pointing: highest pixel in the mask; energy: share of the evidence in it; IoU: threshold from validation",
-    "why": "deletion, insertion: gap to orders of noise as smooth as the map; stable: rank correlation under noise; "
-    "error: of the sum (completeness), median; random: maps change with the network's weights",
+POINTS = "pointing: highest pixel in the mask; energy: share of the evidence in it; IoU: threshold from validation"
+MEANINGS = {
+    "deletion": "deletion, insertion: gap to orders of noise as smooth as the map",
+    "stable": "stable: rank correlation under noise",
+    "error": "error: of the sum (completeness), median",
+    "random": "random: maps change with the network's weights",
 }
+"""Heading → what it means, said where there is such a column."""
+WIDTH = 66
+"""Least width of a table, so that its caption has room."""
 
 
 class Checks(NamedTuple):
@@ -95,7 +100,7 @@ def _where(ranking: Ranking, foot: Sequence[str]) -> Table:
     cells = {(entry.method, entry.score): entry for entry in ranking.entries}
     known = {score: head for score, head in WHERE.items() if score in ranking.scores}
     star = "*: not clearly better than chance and than itself on re-initialised networks"
-    table = _table("\n".join([CAPTIONS["where"], star, "; ".join(part for part in foot if part)]))
+    table = _table("\n".join([POINTS, star, "; ".join(part for part in foot if part)]))
     for head in known.values():
         table.add_column(head, justify="right", no_wrap=True)
     methods, controls = _split(ranking, known)
@@ -117,13 +122,13 @@ def _where(ranking: Ranking, foot: Sequence[str]) -> Table:
 def _why(ranking: Ranking, checks: Mapping[str, Checks], foot: Sequence[str]) -> Table:
     cells = {(entry.method, entry.score): entry for entry in ranking.entries}
     known = {score: head for score, head in WHY.items() if score in ranking.scores}
-    table = _table("\n".join([CAPTIONS["why"], "; ".join(part for part in foot if part)]))
-    for head in known.values():
-        table.add_column(head, justify="right", no_wrap=True)
     complete = any(one.completeness is not None for one in checks.values())
     tested = any(one.passes is not None for one in checks.values())
     timed = SECONDS in ranking.scores
-    for head in ["error"] * complete + ["random"] * tested + ["s/map"] * timed:
+    heads = [*known.values(), *["error"] * complete, *["random"] * tested, *["s/map"] * timed]
+    said = "; ".join(meaning for head, meaning in MEANINGS.items() if head in heads)
+    table = _table("\n".join(part for part in (said, "; ".join(part for part in foot if part)) if part))
+    for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
     methods, controls = _split(ranking, {*known, SECONDS})
     for method in [*methods, *controls]:
@@ -139,7 +144,8 @@ def _why(ranking: Ranking, checks: Mapping[str, Checks], foot: Sequence[str]) ->
 
 
 def _table(caption: str) -> Table:
-    table = Table(caption=caption.strip(), caption_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    table = Table(caption=caption.strip(), caption_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0,
+                  min_width=WIDTH)  # fmt: skip
     table.add_column("", overflow="fold")
     return table
 
