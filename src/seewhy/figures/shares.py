@@ -82,7 +82,7 @@ def branch_shares(
     Args:
         shares: class → input → one share (0 to 1) per case.
         method: explainer's name.
-        effects: class → input → drop of the class score per case when the input is left out.
+        effects: class → input → fall of the explained class's probability per case when the input is left out.
         title: above everything.
         phantom: whether the data are synthetic; the title says so.
     """
@@ -102,7 +102,7 @@ def branch_shares(
     if effects is not None:
         _draw_groups(grid[1], effects, inputs, order=list(shares))
         grid[1].axhline(0, color=GREY, linewidth=0.8)
-        grid[1].set_ylabel("drop of the class score\nwithout the input", fontsize=8.5, color=INK)
+        grid[1].set_ylabel("fall of the probability\nwithout the input", fontsize=8.5, color=INK)
     _head(figure, title, method, "bar: mean · line: middle half of the cases", phantom=phantom)
     return figure
 
