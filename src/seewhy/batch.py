@@ -98,7 +98,8 @@ class Batch(TypedDict, total=False):
 class Prediction(TypedDict, total=False):
     """What `predict_step` gives for a batch; maps are named, e.g. `cam`, `refined`, `segmentation`.
 
-    Classifiers of whole images give `logits` and `probability`, and no maps: those are made by explainers.
+    Classifiers of whole images give `logits` and `probability`, and no maps: those are made by explainers. Translators
+    give `translated` and `reconstructed`; of a domain that a one-sided one does not translate, neither.
     """
 
     id: list[str]
@@ -113,3 +114,9 @@ class Prediction(TypedDict, total=False):
     """As in the batch, where known."""
     maps: dict[str, Tensor]
     """Name → [B, K, *spatial] float32 in [0, 1], at the size of the batch's image."""
+    domain: list[str]
+    """As in the batch: the domain that each sample is of, before it was translated."""
+    translated: Tensor
+    """[S, M, H, W] float32 in [-1, 1], slices as the other domain's scanner would show them; -1 outside the tissue."""
+    reconstructed: Tensor
+    """[S, M, H, W] float32 in [-1, 1], what was translated taken back; absent where nothing takes it back."""

@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from seewhy.batch import STACK_SLICES
@@ -171,6 +173,11 @@ class BraTSDomainsDataModule(BaseDataModule):
         """Training slices of a domain."""
         own = [subject for subject in self.subjects_of("train") if subject.domain == domain]
         return [center for subject in own for center in centers(subject, min_content=self.min_content)]
+
+    def intensities(self, domain: str) -> NDArray[np.float32]:
+        """[N, M, 2], what -1 and 1 stand for in each training subject of a domain."""
+        own = [subject for subject in self.subjects_of("train") if subject.domain == domain]
+        return np.stack([self.reader.intensity(subject) for subject in own])
 
     @property
     def is_phantom(self) -> bool:

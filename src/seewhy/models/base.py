@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from lightning.pytorch import LightningModule
 
 from seewhy.errors import ConfigError, nearest
 
-__all__ = ["BaseModule", "learning_rate_factor"]
+__all__ = ["BaseModule", "build_optimizer", "learning_rate_factor"]
 
 SCHEDULES = ("constant", "poly", "cosine", "linear")
 
@@ -61,6 +62,29 @@ def _progress(step: int, first: float, last: int) -> float:
     return min(max(step - first, 0) / max(last - first, 1), 1.0)
 
 
+def build_optimizer(
+    options: Mapping[str, Any], groups: Sequence[dict[str, Any]], *, where: str = "model.optimizer"
+) -> torch.optim.Optimizer:
+    """An optimiser from plain data.
+
+    Args:
+        options: `name`, `lr` and whatever else the optimiser takes.
+        groups: see `BaseModule.parameter_groups`; `lr_scale` is a factor on `lr`.
+        where: dotted name of the options, for messages.
+
+    Raises:
+        ConfigError: an optimiser that does not exist.
+    """
+    settings = dict(options)
+    name, lr = str(settings.pop("name")), float(settings.pop("lr"))
+    if name not in OPTIMIZERS:
+        raise ConfigError(f"{where}.name={name!r} is unknown; {nearest(name, OPTIMIZERS)}")
+    scaled = [{**group, "lr": lr * float(group.get("lr_scale", 1.0))} for group in groups]
+    for group in scaled:
+        group.pop("lr_scale", None)
+    return OPTIMIZERS[name](scaled, **settings)
+
+
 class BaseModule(LightningModule):
     """A LightningModule with named slots, plain-data hyperparameters and randomness that survives a resume.
 
@@ -97,15 +121,7 @@ class BaseModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build optimiser and per-step schedule from `hparams.optimizer` and `hparams.scheduler`."""
-        settings: dict[str, Any] = dict(self.hparams["optimizer"])
-        name, lr = str(settings.pop("name")), float(settings.pop("lr"))
-        if name not in OPTIMIZERS:
-            raise ConfigError(f"model.optimizer.name={name!r} is unknown; {nearest(name, OPTIMIZERS)}")
-        groups = []
-        for group in self.parameter_groups():
-            scale = float(group.pop("lr_scale", 1.0))
-            groups.append({**group, "lr": lr * scale})
-        optimizer = OPTIMIZERS[name](groups, **settings)
+        optimizer = build_optimizer(self.hparams["optimizer"], self.parameter_groups())
         factor = partial(learning_rate_factor, total=self.total_steps(), **self.hparams["scheduler"])
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

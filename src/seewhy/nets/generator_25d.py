@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, nearest
 from seewhy.nets.slice_stack import centre_slice
+from seewhy.nets.value_range import ValueRange, check_range, from_net, to_net
 
 __all__ = ["Generator25D", "Output"]
 
@@ -18,14 +19,16 @@ OUTPUTS = ("tanh", "sigmoid", "residual")
 
 
 class Generator25D(nn.Module):
-    """Sizes that fit, and the last step.
+    """Sizes and values that fit, and the last step.
+
+    Stacks and slices are in [-1, 1] for those who call it; what the layers themselves work on is `value_range`.
 
     Attributes:
         channels: of the stack that goes in: slices times modalities, see `seewhy.nets.slice_stack`.
         modalities: channels that come out.
     """
 
-    def __init__(self, *, slices: int, modalities: int, output: Output) -> None:
+    def __init__(self, *, slices: int, modalities: int, output: Output, value_range: ValueRange) -> None:
         super().__init__()
         if output not in OUTPUTS:
             raise ConfigError(f"model.generator.output={output!r} is unknown; {nearest(output, OUTPUTS)}")
@@ -33,6 +36,16 @@ class Generator25D(nn.Module):
             raise ConfigError(f"model.generator: slices={slices} must be odd, so that one is in the centre")
         self.channels, self.modalities = slices * modalities, modalities
         self.output_kind = output
+        self.value_range = check_range(value_range, "model.generator.value_range")
+
+    def enter(self, stack: Tensor) -> Tensor:
+        """The stack as the first layer takes it.
+
+        Raises:
+            ConfigError: see `check`.
+        """
+        self.check(stack)
+        return to_net(stack, self.value_range)
 
     def check(self, stack: Tensor) -> None:
         """Refuse a stack that does not fit.
@@ -47,12 +60,11 @@ class Generator25D(nn.Module):
             )
 
     def finish(self, values: Tensor, stack: Tensor) -> Tensor:
-        """The slice [B, modalities, H, W] of the last convolution's values."""
-        if self.output_kind == "sigmoid":
-            return values.sigmoid()
-        if self.output_kind == "tanh":
-            return values.tanh()
-        return centre_slice(stack, self.modalities) + values.tanh()
+        """The slice [B, modalities, H, W] of the last convolution's values, and of the stack that came in."""
+        if self.output_kind == "residual":
+            return centre_slice(stack, self.modalities) + values.tanh()
+        made = values.sigmoid() if self.output_kind == "sigmoid" else values.tanh()
+        return from_net(made, self.value_range)
 
     def start(self, last: nn.Conv2d) -> None:
         """Let a residual generator begin as the identity."""

@@ -8,6 +8,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from seewhy.errors import ConfigError
 from seewhy.nets.self_attention import SelfAttention2d
+from seewhy.nets.value_range import ValueRange, check_range, to_net
 
 __all__ = ["MultiScaleDiscriminator", "PatchDiscriminator"]
 
@@ -23,6 +24,7 @@ class MultiScaleDiscriminator(nn.Module):
         width: see `PatchDiscriminator`.
         scales: how many, 2 as published.
         attention: see `PatchDiscriminator`.
+        value_range: what the layers work on, see `ValueRange`; images are in [-1, 1] all the same.
         logit_limit: see `PatchDiscriminator`.
     """
 
@@ -33,9 +35,13 @@ class MultiScaleDiscriminator(nn.Module):
         width: int = 64,
         scales: int = 2,
         attention: bool = True,
+        value_range: ValueRange = "symmetric",
         logit_limit: float | None = None,
     ) -> None:
         super().__init__()
+        if scales < 1:
+            raise ConfigError(f"model.discriminator.scales={scales} must be 1 or more")
+        self.value_range = check_range(value_range, "model.discriminator.value_range")
         self.smallest = SMALLEST * 2 ** (scales - 1) - (scales > 1)  # a side of 47 is halved to 24
         self.discriminators = nn.ModuleList(
             PatchDiscriminator(channels=channels, width=width, attention=attention, logit_limit=logit_limit)
@@ -54,7 +60,7 @@ class MultiScaleDiscriminator(nn.Module):
                 f"the discriminator was given images of {tuple(image.shape[2:])}; {len(self.discriminators)} scales "
                 f"need sides of at least {self.smallest}: enlarge data.image_size or take fewer scales"
             )
-        scores = []
+        scores, image = [], to_net(image, self.value_range)
         for number, discriminator in enumerate(self.discriminators):
             image = self.downsample(image) if number else image
             scores.append(discriminator(image))
@@ -120,4 +126,4 @@ def _conv(channels: int, width: int, stride: int, *, bias: bool = True) -> nn.Mo
 
 def _normed(channels: int, width: int, stride: int, *, bias: bool) -> list[nn.Module]:
     conv = _conv(channels, width, stride, bias=bias)
-    return [conv, nn.InstanceNorm2d(width), nn.LeakyReLU(0.2, inplace=True)]
+    return [conv, InstanceNorm2d(width), nn.LeakyReLU(0.2, inplace=True)]

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seewhy.nets.generator_25d import Generator25D, Output
+from seewhy.nets.value_range import ValueRange
 
 __all__ = ["PlainGenerator25D"]
 
@@ -22,14 +23,22 @@ class PlainGenerator25D(Generator25D):
         width: see `SAGenerator25D`.
         blocks: see `SAGenerator25D`.
         output: see `Output`.
+        value_range: see `SAGenerator25D`.
     """
 
     def __init__(
-        self, *, slices: int = 3, modalities: int = 4, width: int = 64, blocks: int = 9, output: Output = "tanh"
+        self,
+        *,
+        slices: int = 3,
+        modalities: int = 4,
+        width: int = 64,
+        blocks: int = 9,
+        output: Output = "tanh",
+        value_range: ValueRange = "symmetric",
     ) -> None:
-        super().__init__(slices=slices, modalities=modalities, output=output)
+        super().__init__(slices=slices, modalities=modalities, output=output, value_range=value_range)
         self.initial = nn.Sequential(
-            nn.Conv2d(self.channels, width, 7, padding=3), nn.InstanceNorm2d(width), nn.ReLU(inplace=True)
+            nn.Conv2d(self.channels, width, 7, padding=3), InstanceNorm2d(width), nn.ReLU(inplace=True)
         )
         self.down1, self.down2 = (
             _Step(nn.Conv2d(width * scale, 2 * width * scale, 3, 2, 1), 2 * width * scale) for scale in (1, 2)
@@ -45,8 +54,7 @@ class PlainGenerator25D(Generator25D):
 
     def forward(self, stack: Tensor) -> Tensor:
         """See `SAGenerator25D.forward`."""
-        self.check(stack)
-        x = self.down2(self.down1(self.initial(stack)))
+        x = self.down2(self.down1(self.initial(self.enter(stack))))
         for block in self.residual_blocks:
             x = block(x)
         return self.finish(self.output(self.up2(self.up1(x))), stack)
@@ -55,7 +63,7 @@ class PlainGenerator25D(Generator25D):
 class _Step(nn.Module):
     def __init__(self, conv: nn.Module, width: int) -> None:
         super().__init__()
-        self.conv, self.norm = conv, nn.InstanceNorm2d(width)
+        self.conv, self.norm = conv, InstanceNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(x)), inplace=True)
@@ -65,7 +73,7 @@ class _PlainResidual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv1, self.conv2 = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-        self.norm = nn.InstanceNorm2d(width)
+        self.norm = InstanceNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.norm(self.conv2(F.relu(self.norm(self.conv1(x)), inplace=True)))

@@ -11,6 +11,7 @@ from seewhy.errors import ConfigError
 from seewhy.nets.cbam import CBAM
 from seewhy.nets.generator_25d import Generator25D, Output
 from seewhy.nets.self_attention import SelfAttention2d
+from seewhy.nets.value_range import ValueRange
 
 __all__ = ["NCE_CHANNELS", "SAGenerator25D"]
 
@@ -39,6 +40,7 @@ class SAGenerator25D(Generator25D):
         blocks: residual blocks at a quarter of the size.
         attention_blocks: those with self-attention instead of CBAM, counted from 0.
         output: see `Output`.
+        value_range: what the layers work on, see `ValueRange`; stacks and slices are in [-1, 1] all the same.
         logit_limit: of self-attention, see `SelfAttention2d`; 50 as published.
     """
 
@@ -51,9 +53,10 @@ class SAGenerator25D(Generator25D):
         blocks: int = 9,
         attention_blocks: Sequence[int] = (3, 4, 5),
         output: Output = "tanh",
+        value_range: ValueRange = "symmetric",
         logit_limit: float | None = None,
     ) -> None:
-        super().__init__(slices=slices, modalities=modalities, output=output)
+        super().__init__(slices=slices, modalities=modalities, output=output, value_range=value_range)
         if wrong := [number for number in attention_blocks if not 0 <= number < blocks]:
             raise ConfigError(f"model.generator.attention_blocks: {wrong} are no blocks; there are 0 to {blocks - 1}")
         self.encoder_initial = _Stem(self.channels, width)
@@ -76,8 +79,7 @@ class SAGenerator25D(Generator25D):
 
     def forward(self, stack: Tensor) -> Tensor:
         """Translated centre slices [B, modalities, H, W] of stacks [B, slices * modalities, H, W]."""
-        self.check(stack)
-        maps = self._encode(stack)
+        maps = self._encode(self.enter(stack))
         x = maps[-1]
         for block in self.bottleneck:
             x = block(x)
@@ -93,8 +95,7 @@ class SAGenerator25D(Generator25D):
 
         Of fewer blocks, the last ones stand in. Channels are `NCE_CHANNELS` times the width.
         """
-        self.check(stack)
-        maps = self._encode(stack)
+        maps = self._encode(self.enter(stack))
         inner, last = maps[-1:], len(self.bottleneck) - 1
         for block in self.bottleneck[: min(5, last) + 1]:
             inner.append(block(inner[-1]))
@@ -114,7 +115,7 @@ class _Stem(nn.Module):
         self.slice_conv = nn.Sequential(
             nn.ReflectionPad2d(3),
             nn.Conv2d(channels, width, 7, bias=False),
-            nn.InstanceNorm2d(width),
+            InstanceNorm2d(width),
             nn.ReLU(inplace=True),
         )
         self.slice_attention = CBAM(width)
@@ -131,11 +132,11 @@ class _Residual(nn.Module):
         self.conv = nn.Sequential(
             nn.ReflectionPad2d(1),
             nn.Conv2d(width, width, 3, bias=False),
-            nn.InstanceNorm2d(width),
+            InstanceNorm2d(width),
             nn.ReLU(inplace=True),
             nn.ReflectionPad2d(1),
             nn.Conv2d(width, width, 3, bias=False),
-            nn.InstanceNorm2d(width),
+            InstanceNorm2d(width),
         )
         self.attention = attention
 
@@ -146,10 +147,10 @@ class _Residual(nn.Module):
 def _down(width: int) -> nn.Sequential:
     """Half the size, twice the channels."""
     conv = nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False)
-    return nn.Sequential(conv, nn.InstanceNorm2d(2 * width), nn.ReLU(inplace=True), CBAM(2 * width))
+    return nn.Sequential(conv, InstanceNorm2d(2 * width), nn.ReLU(inplace=True), CBAM(2 * width))
 
 
 def _up(width: int) -> nn.Sequential:
     """Twice the size, half the channels."""
     conv = nn.ConvTranspose2d(width, width // 2, 3, 2, 1, 1, bias=False)
-    return nn.Sequential(conv, nn.InstanceNorm2d(width // 2), nn.ReLU(inplace=True), CBAM(width // 2))
+    return nn.Sequential(conv, InstanceNorm2d(width // 2), nn.ReLU(inplace=True), CBAM(width // 2))
