@@ -9,7 +9,9 @@ from typing import Any, cast
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from seewhy.batch import Prediction
+from seewhy.batch import Batch, Prediction
+from seewhy.callbacks.translations import TranslationWriter
+from seewhy.data.base import BaseDataModule
 from seewhy.io.atomic import atomic_path
 from seewhy.metrics.case_row import case_row
 
@@ -27,25 +29,35 @@ class WritePredictions(Callback):
     label where known; of classifiers of whole cases the columns of `seewhy.metrics.case_row`, and no other file.
     `<patient>_<map>.nii.gz` holds a map, and `<patient>_mask.nii.gz` the final mask, stacked
     at the slices' places in the source volume with its affine; only where the source is known and still there.
+    Of translated scans it has one row per subject, and their files are those of `TranslationWriter`.
 
     Args:
         folder: where the files go.
-        volumes: stack maps back into NIfTI.
+        volumes: stack maps, or translated slices, back into NIfTI.
         npz: write `<patient>.npz` with every map ([S, K, H, W]) and the slice numbers.
+        units: of translated volumes, see `TranslationWriter`.
+        dtype: of translated volumes, see `TranslationWriter`.
     """
 
-    def __init__(self, *, folder: str, volumes: bool = True, npz: bool = False) -> None:
+    def __init__(
+        self, *, folder: str, volumes: bool = True, npz: bool = False, units: str = "target", dtype: str = "float32"
+    ) -> None:
         self.folder = Path(folder)
         self.volumes = volumes
         self.npz = npz
+        self.translations = TranslationWriter(folder=self.folder, units=units, dtype=dtype, npz=npz)
         self.rows: list[dict[str, Any]] = []
         self.stacked: list[Path] = []
         self.without_source: set[str] = set()
+        self.untranslated: set[str] = set()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a fresh table."""
-        self.rows, self.stacked, self.without_source = [], [], set()
+        self.rows, self.stacked = [], []
+        self.without_source, self.untranslated = set(), set()
         self.folder.mkdir(parents=True, exist_ok=True)
+        datamodule = getattr(trainer, "datamodule", None)
+        self.translations.begin(datamodule.sample_ids("predict") if isinstance(datamodule, BaseDataModule) else ())
 
     def on_predict_batch_end(
         self,
@@ -57,6 +69,9 @@ class WritePredictions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add one patient's rows and write its maps."""
+        if "domain" in outputs:
+            self._translated(outputs, batch, pl_module)
+            return
         if "maps" not in outputs:
             self.rows += _case_rows(outputs, pl_module)
             return
@@ -84,6 +99,16 @@ class WritePredictions(Callback):
                 table.to_csv(temporary, index=False)
             for path in parts:
                 path.unlink()
+
+    def _translated(self, prediction: Prediction, batch: Batch, module: LightningModule) -> None:
+        if "translated" not in prediction:  # a model of one direction
+            self.untranslated.add(prediction["patient"][0])
+            return
+        row, written = self.translations.write(prediction, batch, module, volumes=self.volumes)
+        self.rows.append(row)
+        self.stacked += written
+        if self.volumes and not written:
+            self.without_source.add(row["patient"])
 
     def _stack(self, prediction: Prediction, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
         from seewhy.io.stack import stack_to_nifti

@@ -30,6 +30,11 @@ def predict(config: DictConfig) -> None:
             console.print(f"predictions: {writer.folder / 'predictions.csv'}")
             if writer.stacked:
                 console.print(f"volumes: {len(writer.stacked)} NIfTI files in {writer.folder}")
+            if writer.untranslated:
+                console.print(
+                    f"{len(writer.untranslated)} patients are of the domain that this model does not translate; "
+                    "leave them out with data.domain=a or data.domain=b"
+                )
             if writer.without_source:
                 names = ", ".join(sorted(writer.without_source)[:3])
                 console.print(
