@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from seewhy.errors import ConfigError
+from seewhy.nets.instance_norm import InstanceNorm2d
 from seewhy.nets.self_attention import SelfAttention2d
+from seewhy.nets.spectral_norm import spectral_norm
 from seewhy.nets.value_range import ValueRange, check_range, to_net
 
 __all__ = ["MultiScaleDiscriminator", "PatchDiscriminator"]

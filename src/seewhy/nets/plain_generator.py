@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seewhy.nets.generator_25d import Generator25D, Output
+from seewhy.nets.instance_norm import InstanceNorm2d
 from seewhy.nets.value_range import ValueRange
 
 __all__ = ["PlainGenerator25D"]

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from seewhy.errors import ConfigError
 from seewhy.nets.cbam import CBAM
 from seewhy.nets.generator_25d import Generator25D, Output
+from seewhy.nets.instance_norm import InstanceNorm2d
 from seewhy.nets.self_attention import SelfAttention2d
 from seewhy.nets.value_range import ValueRange
 

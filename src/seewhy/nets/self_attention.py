@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.overrides import handle_torch_function, has_torch_function
 
 from seewhy.errors import ConfigError
+from seewhy.nets.instance_norm import InstanceNorm2d
 
 __all__ = ["SelfAttention2d", "scaled_dot_product_attention"]
 
@@ -69,7 +70,7 @@ class SelfAttention2d(nn.Module):
         self.query = nn.Conv2d(channels, channels // reduction, 1)
         self.key = nn.Conv2d(channels, channels // reduction, 1)
         self.value = nn.Conv2d(channels, channels, 1)
-        self.norm = nn.InstanceNorm2d(channels)
+        self.norm = InstanceNorm2d(channels)
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,26 +108,28 @@ class _ByRows(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, limit: float | None) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.limit = limit
-        parts = query.split(_rows(key), dim=1)
-        return torch.cat([_weights(part, key, limit).to(value.dtype) @ value for part in parts], dim=1)
+        return _joined([_weights(part, key, limit).to(value.dtype) @ value for part in query.split(_rows(key), dim=1)])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         query, key, value = ctx.saved_tensors
         scale = 1 / math.sqrt(query.shape[-1])
-        by_query, by_key, by_value = [], torch.zeros_like(_full(key)), torch.zeros_like(_full(value))
+        by_query = []
+        by_key, by_value = torch.zeros_like(_full(key)), torch.zeros_like(_full(value))
         for part, pulled in zip(query.split(_rows(key), dim=1), pull.split(_rows(key), dim=1), strict=True):
             weights = _weights(part, key, ctx.limit)
-            by_value += weights.to(pulled.dtype).mT @ pulled
-            slope = _full(pulled @ value.mT)
-            slope = weights * (slope - (slope * weights).sum(dim=-1, keepdim=True)) * scale
+            by_value.baddbmm_(weights.to(by_value.dtype).mT, pulled.to(by_value.dtype))
+            slope = torch.ops.aten._softmax_backward_data(_full(pulled @ value.mT), weights, -1, weights.dtype)
             if ctx.limit is not None:  # a clamped logit has no slope
-                slope = slope.masked_fill(_logits(part, key).abs() > ctx.limit, 0.0)
-            slope = slope.to(query.dtype)
-            by_query.append(slope @ key)
-            by_key += slope.mT @ part
-        return torch.cat(by_query, dim=1), by_key.to(key.dtype), by_value.to(value.dtype), None
+                slope.masked_fill_(_logits(part, key).abs() > ctx.limit, 0.0)
+            by_query.append((slope @ _full(key)).mul_(scale).to(query.dtype))
+            by_key.baddbmm_(slope.mT, _full(part), alpha=scale)
+        return _joined(by_query), by_key.to(key.dtype), by_value.to(value.dtype), None
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
 
 def _rows(key: Tensor) -> int:
@@ -134,7 +137,7 @@ def _rows(key: Tensor) -> int:
 
 
 def _logits(query: Tensor, key: Tensor) -> Tensor:
-    return _full(query @ key.mT) / math.sqrt(query.shape[-1])
+    return _full((query / math.sqrt(query.shape[-1])) @ key.mT)  # fewer numbers to divide than logits
 
 
 def _weights(query: Tensor, key: Tensor, limit: float | None) -> Tensor:
