@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
 
 __all__ = ["ExponentialMovingAverage"]
 
 
+SPECTRAL = ("._u", "._v")
+"""Ends of the names of spectral norms' vectors."""
+
+
 class ExponentialMovingAverage(WeightAveraging):
     """Exponential moving average of weights and batch statistics, on Lightning's `WeightAveraging`.
 
     Validation, `best.ckpt` and `last.ckpt` have the averaged weights as their `state_dict`; the live ones are kept
-    beside them, so that a training that is continued goes on where it was. Buffers that a model measures on the
-    averaged weights (`measured_buffers`: a calibrated temperature) are saved as they are, not averaged.
+    beside them, so that a training that is continued goes on where it was. Not averaged, nor kept twice, are the
+    vectors of spectral norms, which only belong to the weights that they were iterated with, and what a model
+    declares: `measured_buffers` (a calibrated temperature) and `unaveraged`, its parts that only training needs
+    (discriminators).
+
+    One update follows each step of the optimisers, however many step together.
 
     After n updates the decay is min(decay, (1 + n) / (10 + n)), so that an average of few weights is not one of
     the random ones that the training began with (as TensorFlow's `ExponentialMovingAverage(num_updates=…)`).
@@ -35,12 +43,14 @@ class ExponentialMovingAverage(WeightAveraging):
             raise ConfigError(f"callbacks.ema.decay={decay} must be within 0 … 1, e.g. 0.999")
         super().__init__(device=device, use_buffers=True, multi_avg_fn=_Average(decay))
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the averaged weights into the checkpoint, and what was measured on them as it is."""
-        live = checkpoint["state_dict"]
-        super().on_save_checkpoint(trainer, pl_module, checkpoint)
-        for name in getattr(pl_module, "measured_buffers", ()):
-            checkpoint["state_dict"][name] = live[name]
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move the average to where the model is by now, and let what is not averaged be the model's own."""
+        average: Any = self._average_model
+        average.to(self._device or pl_module.device)
+        live = dict(_tensors(pl_module))
+        for name, tensor in _tensors(average.module):
+            if _left_out(pl_module, name):
+                tensor.data = live[name].data
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Bring back the average to train on; a test is of the averaged weights, as they stand in `state_dict`."""
@@ -53,12 +63,18 @@ class ExponentialMovingAverage(WeightAveraging):
         if stage == "fit":
             self._average_model = None
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the averaged weights in the model."""
-        measured = {name: pl_module.get_buffer(name).clone() for name in getattr(pl_module, "measured_buffers", ())}
-        super().on_train_end(trainer, pl_module)
-        for name, value in measured.items():
-            pl_module.get_buffer(name).copy_(value)
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers by name, in the order in which they are averaged."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _left_out(model: nn.Module, name: str) -> bool:
+    """Whether a tensor is not averaged."""
+    parts = tuple(f"{part}." for part in getattr(model, "unaveraged", ()))
+    spectral = ".parametrizations." in name and name.endswith(SPECTRAL)
+    return spectral or name in getattr(model, "measured_buffers", ()) or name.startswith(parts)
 
 
 class _Average:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seewhy.batch import MODALITIES, STACK_SLICES, Batch, Prediction
-from seewhy.errors import ConfigError
+from seewhy.batch import MODALITIES, STACK_SLICES, Batch
+from seewhy.errors import ConfigError, ExplanationError
 from seewhy.losses.translation import TranslationLoss
-from seewhy.models.adversarial import AdversarialModule, frozen
+from seewhy.models.adversarial import frozen
 from seewhy.models.options import fill
 from seewhy.models.replays import Replays
+from seewhy.models.translation_explanation import explained_translation
 from seewhy.models.translation_nets import (
     build_discriminators,
     build_generators,
@@ -21,15 +22,13 @@ from seewhy.models.translation_nets import (
     check_choices,
 )
 from seewhy.models.translation_step import TranslationStep, cut_out
+from seewhy.models.unpaired_translation import UnpairedTranslation, direction_of, other_domain
 from seewhy.nets.slice_stack import repeat_slice, stack_volume
 
 __all__ = ["CycleGAN25D"]
 
-CARRIED = ("id", "patient", "index", "source", "domain")
-"""Keys of a batch that its prediction keeps."""
 
-
-class CycleGAN25D(AdversarialModule):
+class CycleGAN25D(UnpairedTranslation):
     """A generator for each direction and a discriminator for each domain, on stacks of three slices.
 
     Generators make the centre slice of a stack as the other domain's scanner would show it. Fakes are cut out by the
@@ -52,19 +51,16 @@ class CycleGAN25D(AdversarialModule):
         clip: largest norm of all gradients of an optimiser.
         slice_batch: slices at a time in evaluation.
         channels_last: memory format of images and weights, the fastest one for GPUs with mixed precision.
+        val_cycle: weight of the cycles' error in `val/loss`, see `UnpairedTranslation`.
         seed: of draws in training.
 
     Attributes:
         generators: `a2b`, `b2a`, or one of them.
         discriminators: `a`, `b`: what judges the images that are made for this domain.
         unaveraged: names of parts that averages of weights leave alone: only training needs them.
-        measured_buffers: buffers that are measured, not learned.
     """
 
-    intensity_a: Tensor
-    intensity_b: Tensor
     unaveraged = ("discriminators", "samplers")
-    measured_buffers = ("intensity_a", "intensity_b")
 
     def __init__(
         self,
@@ -84,6 +80,7 @@ class CycleGAN25D(AdversarialModule):
         clip: float | None = None,
         slice_batch: int = 16,
         channels_last: bool = False,
+        val_cycle: float = 5.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -105,8 +102,6 @@ class CycleGAN25D(AdversarialModule):
         self.discriminators = build_discriminators(h["directions"], h["discriminator"])
         width = int(h["generator"].get("width", 64))
         self.samplers = build_samplers(h["directions"], h["nce"], width) if self.loss.needs("nce") else nn.ModuleDict()
-        for domain in "ab":
-            self.register_buffer(f"intensity_{domain}", torch.full((len(MODALITIES), 2), torch.nan))
         self.step = TranslationStep(
             generators=self.generators,
             discriminators=self.discriminators,
@@ -139,7 +134,7 @@ class CycleGAN25D(AdversarialModule):
 
     def translates(self, domain: str) -> bool:
         """Whether there is a generator for stacks of a domain."""
-        return _direction(domain) in self.generators
+        return direction_of(domain) in self.generators
 
     def translate(self, stack: Tensor, *, domain: str, body: Tensor | None = None) -> Tensor:
         """Centre slices as the other domain's scanner would show them.
@@ -155,7 +150,7 @@ class CycleGAN25D(AdversarialModule):
         Raises:
             ConfigError: no such domain, or a model that translates only the other one.
         """
-        direction = _direction(domain)
+        direction = direction_of(domain)
         if direction not in self.generators:
             raise ConfigError(f"model.directions={self.hparams['directions']}: nothing translates domain {domain}")
         inside = torch.ones_like(stack[:, 0], dtype=torch.bool) if body is None else body
@@ -181,22 +176,18 @@ class CycleGAN25D(AdversarialModule):
             stack = repeat_slice(translated, STACK_SLICES, legacy_layout=True)
         else:
             stack = stack_volume(translated.transpose(0, 1), slices=STACK_SLICES)
-        return self.translate(stack, domain=_other(domain), body=body)
+        return self.translate(stack, domain=other_domain(domain), body=body)
 
-    def typical_intensity(self, domain: str) -> Tensor:
-        """[M, 2], what -1 and 1 stand for in a typical training subject of a domain; NaN where none was seen."""
-        _direction(domain)
-        return self.get_buffer(f"intensity_{domain}")
+    def explained(self, batch: Batch) -> tuple[nn.Module, Batch]:
+        """The generator of a subject's direction as explainers take it, see `ModalityScores`.
 
-    def predict_step(self, batch: Batch, batch_idx: int = 0) -> Prediction:
-        """All slices of one subject: translated, and taken back where there is a generator for that."""
-        domain, body = batch["domain"][0], batch["body"]
-        found: dict[str, Any] = {key: value for key, value in batch.items() if key in CARRIED}
-        if self.translates(domain):
-            found["translated"] = self.translate(cast(Tensor, batch["image"]), domain=domain, body=body)
-            if self.translates(_other(domain)):
-                found["reconstructed"] = self.reconstruct(found["translated"], domain=domain, body=body)
-        return cast(Prediction, found)
+        Raises:
+            ExplanationError: nothing translates this domain.
+        """
+        domain = batch["domain"][0]
+        if not self.translates(domain):
+            raise ExplanationError(f"model.directions={self.hparams['directions']}: nothing translates domain {domain}")
+        return explained_translation(self.generators[direction_of(domain)], batch)
 
     # -- training --------------------------------------------------------------------------------------------
 
@@ -212,10 +203,7 @@ class CycleGAN25D(AdversarialModule):
 
     def on_fit_start(self) -> None:
         """Measure what -1 and 1 stand for, and give each process draws of its own."""
-        datamodule: Any = getattr(self.trainer, "datamodule", None)
-        for domain in "ab" if hasattr(datamodule, "intensities") else "":
-            values = torch.as_tensor(datamodule.intensities(domain), dtype=torch.float32)
-            self.get_buffer(f"intensity_{domain}").copy_(values.median(dim=0).values)
+        super().on_fit_start()
         self.replays.begin(self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -248,14 +236,3 @@ class CycleGAN25D(AdversarialModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Have the histories of fakes ready for a training that is continued."""
         self.replays.resume_from(checkpoint.get("replays"))
-
-
-def _direction(domain: str) -> str:
-    """The generator that translates a domain."""
-    return f"{domain}2{_other(domain)}"
-
-
-def _other(domain: str) -> str:
-    if domain not in ("a", "b"):
-        raise ConfigError(f"domain={domain!r} is unknown; valid: 'a', 'b'")
-    return "b" if domain == "a" else "a"

@@ -112,11 +112,14 @@ def _report(
 ) -> None:
     """One self-contained page."""
     from seewhy.figures.report import Code, Picture, Section, Text, results_blocks, write_report
+    from seewhy.figures.translation_table import translation_blocks
     from seewhy.run.folder import code_version
 
-    sections = [Section("Results", results_blocks(metrics, phantom=phantom))]
+    blocks = [*results_blocks(metrics, phantom=phantom), *translation_blocks(metrics, phantom=phantom)]
+    sections = [Section("Results", blocks)]
     sections += _picture_section(folder, "scores.png", "Against floors that know nothing", Section, Picture)
     sections += _picture_section(folder, "grading.png", "Class by class, and how sure it is", Section, Picture)
+    sections += _picture_section(folder, "translation.png", "One head, two scanners", Section, Picture)
     sections += _picture_section(folder, "cases.png", "Patients from best to worst", Section, Picture)
     maps = sorted((folder.path / "attention_maps").glob("*.png"), key=_probability, reverse=True)
     if maps:
@@ -168,6 +171,7 @@ def _say(folder: RunFolder, metrics: Mapping[str, float], explained: Mapping[str
     """The tables at the end, and the paths of what was written."""
     from seewhy.callbacks.explanations.printout import print_explanations
     from seewhy.figures.table import results_table
+    from seewhy.figures.translation_table import translation_table
 
     console = Console()
     if any(name.startswith("test/") for name in metrics):
@@ -175,6 +179,9 @@ def _say(folder: RunFolder, metrics: Mapping[str, float], explained: Mapping[str
             table = results_table(metrics, phantom=phantom, classification=classification)
             if table.row_count:
                 console.print(table)
+        table = translation_table(metrics, phantom=phantom)
+        if table.row_count:
+            console.print(table)
     if explained:
         print_explanations(explained, console)
     names = (
@@ -185,6 +192,7 @@ def _say(folder: RunFolder, metrics: Mapping[str, float], explained: Mapping[str
         "doubts.csv",
         "attention_maps",
         "cam_npy",
+        "evaluation/samples.parquet",
         "checkpoints/best.ckpt",
     )
     console.print(f"[bold]{folder.path}[/]")

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError
+from seewhy.io.samples import write_samples
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.checkpoint import load_state
 from seewhy.run.explainers import build_explain_callback
@@ -75,7 +76,8 @@ def _continue(model: LightningModule, datamodule: BaseDataModule, path: Path, fo
     if "optimizer_states" not in checkpoint:
         raise CheckpointError(f"{path} holds weights but no state of a training, so it cannot be continued")
     datamodule.first_epoch = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
-    step = int(checkpoint["global_step"])
+    # What is logged counts batches that stepped; `global_step` counts the steps of every optimiser.
+    step = int(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         drop_rows_from(folder.path / "metrics.csv", step)
     LOGGER.info("continuing from %s, step %d", path, step)
@@ -117,7 +119,10 @@ def _finish(
     metrics = {name: value for name, value in metrics.items() if not name.endswith(("_step", "_epoch"))}
     objective = check_objective(metrics, config.objective)
     rows = _patient_rows(model)
+    samples = _sample_rows(model)
     if trainer.is_global_zero:
+        if samples:
+            write_samples(folder.path / "evaluation", samples)
         explained = next((one.results for one in trainer.callbacks if isinstance(one, ExplainCallback)), {})  # type: ignore[attr-defined]
         write_results(
             folder, metrics, rows, config, objective=objective, phantom=datamodule.is_phantom, explained=explained
@@ -128,7 +133,15 @@ def _finish(
 
 def _patient_rows(model: LightningModule) -> list[dict[str, Any]]:
     """Rows of the last test, for models that score patients; gathered from all processes, so all must ask."""
-    scores = getattr(model, "patient_scores", {})
+    scores, samples = getattr(model, "patient_scores", {}), getattr(model, "sample_scores", {})
+    if "test" in scores:
+        return scores["test"].rows()
+    return samples["test"].patient_rows() if "test" in samples else []
+
+
+def _sample_rows(model: LightningModule) -> list[dict[str, Any]]:
+    """Rows of every sample of the last test, for models that score samples; see `_patient_rows`."""
+    scores = getattr(model, "sample_scores", {})
     return scores["test"].rows() if "test" in scores else []
 
 
