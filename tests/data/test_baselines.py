@@ -1,0 +1,129 @@
+import builtins
+
+import numpy as np
+import pytest
+
+from seewhy.data.domains.baselines import BASELINES, apply_baseline, fit_baselines
+from seewhy.errors import ConfigError
+
+Q = np.linspace(0, 1, 1001)
+
+
+def tables(*, seed=0, subjects=6):
+    """Quantiles of normal tissue: b is 0.2 brighter and half as wide in the first modality, alike in the second."""
+    rng = np.random.default_rng(seed)
+    found = {"a": [], "b": []}
+    for domain in found:
+        for _ in range(subjects):
+            first = rng.normal(0, 0.3, 5000) if domain == "a" else rng.normal(0.2, 0.15, 5000)
+            second = rng.normal(0, 0.3, 5000)
+            shift = rng.normal(0, 0.02, 2)
+            rows = [
+                np.quantile(np.clip(values + move, -1, 1), Q)
+                for values, move in zip((first, second), shift, strict=True)
+            ]
+            found[domain].append(rows)
+    return {domain: np.asarray(rows) for domain, rows in found.items()}
+
+
+def scan(seed=9):
+    rng = np.random.default_rng(seed)
+    body = rng.random((4, 20, 20)) > 0.3
+    image = np.where(body[:, None], np.clip(rng.normal(0, 0.3, (4, 2, 20, 20)), -1, 1), -1)
+    return image.astype(np.float32), body
+
+
+@pytest.mark.parametrize("name", ["histogram", "nyul", "combat"])
+def test_a_scan_gets_the_other_sites_brightness_and_width(name):
+    ready, missing = fit_baselines([name], tables())
+    if missing:
+        pytest.skip(missing[name])
+    image, body = scan()
+    result = apply_baseline(ready[name], image, body, domain="a")
+    values = result[:, 0][body]
+    assert values.mean() == pytest.approx(0.2, abs=0.03)
+    assert values.std() == pytest.approx(0.15, abs=0.03)  # ComBat shrinks what it corrects
+    alike = result[:, 1][body] - image[:, 1][body]
+    assert abs(alike.mean()) < 0.04
+    assert (result.transpose(0, 2, 3, 1)[~body] == -1).all()
+    order = np.argsort(image[:, 0][body])
+    assert (np.diff(values[order]) >= -1e-6).all()  # no two intensities change places
+    back = apply_baseline(ready[name], result, body, domain="b")
+    assert np.abs(back[:, 0] - image[:, 0])[body].mean() < 0.06
+
+
+def test_identity_changes_nothing():
+    ready, _ = fit_baselines(["identity"], tables())
+    image, body = scan()
+    assert np.array_equal(apply_baseline(ready["identity"], image, body, domain="b"), image)
+
+
+def test_matching_makes_histograms_equal():
+    pytest.importorskip("skimage")
+    quantiles = tables()
+    ready, _ = fit_baselines(["histogram"], quantiles)
+    image, body = scan()
+    values = apply_baseline(ready["histogram"], image, body, domain="a")[:, 0][body]
+    pooled = quantiles["b"][:, 0].ravel()
+    steps = np.linspace(0.02, 0.98, 49)
+    np.testing.assert_allclose(np.quantile(values, steps), np.quantile(pooled, steps), atol=0.01)
+
+
+def test_combat_removes_a_pure_shift():
+    pytest.importorskip("neuroCombat")
+    quantiles = tables()
+    quantiles["b"] = quantiles["a"] + 0.25  # the same subjects, brighter
+    ready, _ = fit_baselines(["combat"], quantiles)
+    image, body = scan()
+    image *= 0.5
+    image.transpose(0, 2, 3, 1)[~body] = -1
+    moved = apply_baseline(ready["combat"], image, body, domain="a")
+    np.testing.assert_allclose(moved[:, 0][body] - image[:, 0][body], 0.25, atol=0.01)
+    back = apply_baseline(ready["combat"], moved, body, domain="b")
+    np.testing.assert_allclose(back[:, 0][body], image[:, 0][body], atol=0.01)
+
+
+def test_nyul_puts_deciles_where_training_subjects_have_them():
+    pytest.importorskip("intensity_normalization")
+    quantiles = tables()
+    ready, _ = fit_baselines(["nyul"], quantiles)
+    image, body = scan()
+    values = apply_baseline(ready["nyul"], image, body, domain="a")[:, 0][body]
+    percentiles = [1, *range(10, 100, 10), 99]
+    own = np.percentile(quantiles["b"][:, 0], percentiles, axis=1)
+    low, high = own[0].mean(), own[-1].mean()
+    standard = (low + (own - own[0]) / (own[-1] - own[0]) * (high - low)).mean(axis=1)
+    np.testing.assert_allclose(np.percentile(values, percentiles), standard, atol=2e-3)
+
+
+def test_only_the_target_and_training_matter_for_matching():
+    """A scan's own subject is no part of what is fitted: the fit is done before it is seen, and never changes."""
+    pytest.importorskip("skimage")
+    ready, _ = fit_baselines(["histogram"], tables())
+    image, body = scan(1)
+    before = apply_baseline(ready["histogram"], image, body, domain="a")
+    apply_baseline(ready["histogram"], *scan(2), domain="b")
+    assert np.array_equal(before, apply_baseline(ready["histogram"], image, body, domain="a"))
+
+
+def test_a_missing_library_is_said_with_the_extra(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **options):
+        if name.partition(".")[0] in ("skimage", "neuroCombat", "intensity_normalization"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    ready, missing = fit_baselines(list(BASELINES), tables())
+    assert list(ready) == ["identity"]
+    assert set(missing) == {"histogram", "nyul", "combat"}
+    assert all("pip install seewhy[harmonization]" in text for text in missing.values())
+
+
+def test_too_few_training_subjects_and_unknown_names_are_said():
+    pytest.importorskip("neuroCombat")
+    _, missing = fit_baselines(["combat"], tables(subjects=1))
+    assert missing["combat"].startswith("combat needs 2 or more")
+    with pytest.raises(ConfigError, match="nearest: 'nyul'"):
+        fit_baselines(["nyull"], tables())
