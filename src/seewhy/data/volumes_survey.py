@@ -106,15 +106,19 @@ class Survey:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         facts = json.loads(arrays.pop("facts").tobytes())
-        parts = {
-            name: [
-                Brightness(int(row[0]), *(float(value) for value in row[1:]), sample=arrays[f"{name}_{i}"])
-                for i, row in enumerate(facts[name])
+
+        def brightness(name: str) -> list[Brightness]:
+            return [
+                Brightness(int(count), mean, squares, low, high, arrays[f"{name}_{i}"])
+                for i, (count, mean, squares, low, high) in enumerate(facts[name])
             ]
-            for name in ("whole", "foreground")
-        }
-        positions = {int(name[3:]): places for name, places in arrays.items() if name.startswith("at_")}
-        return cls({int(key): value for key, value in facts["counts"].items()}, positions, **parts)
+
+        return cls(
+            counts={int(key): value for key, value in facts["counts"].items()},
+            positions={int(name[3:]): places for name, places in arrays.items() if name.startswith("at_")},
+            whole=brightness("whole"),
+            foreground=brightness("foreground"),
+        )
 
 
 class SurveyCache:

@@ -19,7 +19,7 @@ AIR, FAT, TISSUE = -1000.0, -90.0, 45.0
 """Hounsfield units."""
 APART = 1.5
 """Least distance between two objects in mm."""
-TRIES = 2000
+TRIES = 300
 """Places tried for an object before it is left out."""
 
 Vector = NDArray[np.float64]
@@ -181,11 +181,11 @@ def _objects(
 ) -> Iterator[tuple[int, FloatArray]]:
     """Class and signed distance of everything bright; 0 is the class of what only looks like it."""
     free = taken
-    kinds: list[tuple[int, int, Callable[[], _Shape]]] = [
-        (2, 1, lambda: _tree(rng, recipe, space)),
-        (0, _count(rng, recipe.sheets), lambda: _sheet(rng, recipe, space)),
-        (1, _count(rng, recipe.nodules), lambda: _ball(rng, space, recipe.nodule_radius)),
-        (0, _count(rng, recipe.balls), lambda: _ball(rng, space, recipe.ball_radius)),
+    kinds: list[tuple[int, int, Callable[[float], _Shape]]] = [
+        (2, 1, lambda size: _tree(rng, recipe, space, size)),
+        (0, _count(rng, recipe.sheets), lambda size: _sheet(rng, recipe, space, size)),
+        (1, _count(rng, recipe.nodules), lambda _: _ball(rng, space, recipe.nodule_radius)),
+        (0, _count(rng, recipe.balls), lambda _: _ball(rng, space, recipe.ball_radius)),
     ]
     for turn, (label, count, draw) in enumerate(kinds):
         for _ in range(count):
@@ -198,10 +198,10 @@ def _objects(
             yield label, np.maximum(distance, -distance - recipe.wall) if hollow else distance
 
 
-def _placed(draw: Callable[[], _Shape], free: FloatArray, space: _Space) -> _Shape | None:
+def _placed(draw: Callable[[float], _Shape], free: FloatArray, space: _Space) -> _Shape | None:
     """A shape that touches nothing, or None where there is no room."""
-    for _ in range(TRIES):
-        shape = draw()
+    for turn in range(TRIES):
+        shape = draw(1 - 0.6 * turn / TRIES)  # what finds no room gets smaller
         places = space.voxels(shape.points)
         if places is not None and bool((free[tuple(places.T)] > shape.reach + APART).all()):
             return shape
@@ -223,8 +223,8 @@ def _ball(rng: np.random.Generator, space: _Space, radius: tuple[float, float]) 
     return _Shape(centre[None], np.array([size]), lambda: space.ball(centre, size))
 
 
-def _sheet(rng: np.random.Generator, recipe: BodyRecipe, space: _Space) -> _Shape:
-    centre, normal, radius = _place(rng, space), _direction(rng), float(rng.uniform(*recipe.sheet_radius))
+def _sheet(rng: np.random.Generator, recipe: BodyRecipe, space: _Space, size: float) -> _Shape:
+    centre, normal, radius = _place(rng, space), _direction(rng), size * float(rng.uniform(*recipe.sheet_radius))
     first = np.cross(normal, [1.0, 0.0, 0.0] if abs(normal[0]) < 0.9 else [0.0, 1.0, 0.0])
     first = first / np.linalg.norm(first)
     angles = np.arange(24) * (2 * np.pi / 24)
@@ -239,7 +239,7 @@ def _direction(rng: np.random.Generator) -> Vector:
     return vector / np.linalg.norm(vector)
 
 
-def _tree(rng: np.random.Generator, recipe: BodyRecipe, space: _Space) -> _Shape:
+def _tree(rng: np.random.Generator, recipe: BodyRecipe, space: _Space, size: float) -> _Shape:
     """A vessel that forks `generations` times on its way along the body."""
     root = np.array([-0.42 * space.length, *rng.uniform(-0.15, 0.05, 2) * space.half])
     radii = np.linspace(*recipe.vessel_radius, recipe.generations + 2)
@@ -251,7 +251,7 @@ def _tree(rng: np.random.Generator, recipe: BodyRecipe, space: _Space) -> _Shape
             for side in (1, -1) if generation else (1,):
                 toward = heading / np.linalg.norm(heading) + (0.7 * side if generation else 0.0) * turn
                 toward = toward / np.linalg.norm(toward)
-                end = start + toward * rng.uniform(*recipe.branch) * space.half
+                end = start + toward * size * rng.uniform(*recipe.branch) * space.half
                 rods.append((start, end, (float(radii[generation]), float(radii[generation + 1]))))
                 grown.append((end, toward + np.array([0.4, 0.0, 0.0])))  # branches go on along the body
         tips = grown
