@@ -11,7 +11,7 @@ from seewhy.run.configs import conf_dir
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["RunConfig", "TrainConfig", "compose_train", "opened", "store_schemas"]
+__all__ = ["CasesConfig", "RunConfig", "TrainConfig", "compose_train", "opened", "store_schemas"]
 
 
 @dataclass
@@ -42,6 +42,20 @@ class RunConfig(TrainConfig):
 
     run: str = "???"
     use_final: bool = False
+
+
+@dataclass
+class EvaluateConfig(RunConfig):
+    """Root keys of `evaluate`."""
+
+    evaluate: Any = None
+
+
+@dataclass
+class CasesConfig(RunConfig):
+    """Root keys of `cases`."""
+
+    cases: Any = None
 
 
 def compose_train(*overrides: str) -> DictConfig:
@@ -86,3 +100,5 @@ def store_schemas() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="run_schema", node=RunConfig)
+    store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(name="cases_schema", node=CasesConfig)

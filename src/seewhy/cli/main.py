@@ -11,6 +11,8 @@ __all__ = ["main"]
 HYDRA = {
     "train": "train, validate and test a model: seewhy train experiment=…",
     "predict": "predict with a trained run: seewhy predict run=…",
+    "evaluate": "judge a translating run beside floors and simple methods: seewhy evaluate run=…",
+    "cases": "choose cases of a translating run and draw them: seewhy cases run=…",
     "explain": "draw and save the maps of a trained run: seewhy explain run=…",
 }
 COMMANDS = {"prepare": "prepare", "check": "check", "import": "importing", "pool": "pool"}

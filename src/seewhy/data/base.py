@@ -38,6 +38,10 @@ class BaseDataModule(LightningDataModule):
         """How pictures of a patient are turned upright; batches and files stay as they are stored."""
         return Display()
 
+    def tissue_shares(self, part: str) -> dict[str, float]:
+        """Sample → its tissue as a share of that in the subject's fullest slice; empty where that is not known."""
+        return {}
+
     @abstractmethod
     def sample_ids(self, part: str) -> list[str]:
         """Ids of the samples of `train`, `val`, `test`, or `predict` (those of `data.predict_on`), in order."""

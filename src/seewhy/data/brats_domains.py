@@ -260,6 +260,14 @@ class BraTSDomainsDataModule(BaseDataModule):
         """See `BaseDataModule.sample_ids`."""
         return [name for subject in self.subjects_of(part) for name in _ids(subject)]
 
+    def tissue_shares(self, part: str) -> dict[str, float]:
+        """See `BaseDataModule.tissue_shares`."""
+        return {
+            name: count / max(subject.content)
+            for subject in self.subjects_of(part)
+            for name, count in zip(_ids(subject), subject.content, strict=True)
+        }
+
     def loader_of(self, ids: Collection[str], part: str) -> DataLoader[Any] | list[Any]:
         """See `BaseDataModule.loader_of`."""
         return self._evaluation(_with(ids, self.subjects_of(part)), pad=False)

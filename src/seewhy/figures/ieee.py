@@ -99,8 +99,8 @@ def write_ieee(stem: str | Path, figure: Figure) -> list[Path]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what fontTools says of the dates in matplotlib's Computer Modern."""
-    logger = logging.getLogger("fontTools.ttLib.tables._h_e_a_d")
+    """Without what fontTools says of every font, and of the dates in matplotlib's Computer Modern."""
+    logger = logging.getLogger("fontTools")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:

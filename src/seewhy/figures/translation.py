@@ -21,6 +21,7 @@ from seewhy.figures.translation_case import (
     grey_window,
     modality_label,
     place_of,
+    score_text,
     small_print,
 )
 from seewhy.figures.translation_grid import Grid
@@ -120,7 +121,7 @@ def multimodality(case: TranslationCase, *, modalities: Sequence[str], what: str
                 frame=case.frame, size=case.size, ground="white" if is_difference else "black",
             )  # fmt: skip
             if row == 1 and name:
-                grid.note(axes, f"{values[place]:.3f}")
+                grid.note(axes, score_text(values[place]))
     return grid.figure
 
 

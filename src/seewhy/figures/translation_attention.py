@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from seewhy.figures.ieee import PAGE
 from seewhy.figures.translation_case import (
     ARROW,
     AttentionView,
+    TranslationCase,
     common_half,
     grey_window,
     modality_label,
@@ -34,7 +35,8 @@ def attention_overlay(
     """Where a network looks, page wide, a row per case: input, each map by itself, and the map on the input.
 
     Maps have the pixels that they really have: they are enlarged without smoothing, and headings give their grids.
-    Self-attention is drawn in multiples of an even share, so that 1 is attention to nowhere in particular.
+    Colours span the percentiles .5 and 99.5 within the tissue. Self-attention is drawn in multiples of an even share,
+    so that 1 is attention to nowhere in particular.
 
     Args:
         views: with a gate, with self-attention, or both.
@@ -43,48 +45,68 @@ def attention_overlay(
         what: see `comparison`.
         phantom: see `comparison`.
     """
-    place, first = place_of(modality, modalities), views[0]
-    grey = grey_window([view.case for view in views], place, inputs_only=True)
-    maps: list[tuple[str, str, list[Array | None], Scale]] = []
-    gates = [view.gate for view in views]
-    if any(gate is not None for gate in gates):
-        scale = percentile_scale([gate for gate in gates if gate is not None], colormap="viridis", name="spatial gate")
-        maps.append(("Spatial gate", first.gate_name, gates, scale))
-    even = [None if view.attention is None else view.attention * view.attention.size for view in views]
-    if any(one is not None for one in even):
-        shown = [one for one in even if one is not None]
-        name = "self-attention / even share"
-        maps.append(
-            ("Self-attention", first.attention_name, even, percentile_scale(shown, colormap="inferno", name=name))
-        )
-    half = common_half([view.case for view in views])
-    foot = [small_print(f"{modality_label(modality)}: {what}", phantom)]
-    foot.insert(
-        0, "; ".join(f"{title}: {name}" for title, name, _, _ in maps) + "; maps are the same for all modalities"
-    )
+    place = place_of(modality, modalities)
+    cases, maps = [view.case for view in views], _maps(views)
+    grey = grey_window(cases, place, inputs_only=True)
+    modules = "; ".join(f"{one.title}: {one.module}" for one in maps)
     grid = Grid(
-        width=PAGE, rows=len(views), columns=1 + 2 * len(maps), half=half, label_lines=2, head_lines=2,
-        bars=(grey, *(scale for _, _, _, scale in maps)), foot=foot,
+        width=PAGE, rows=len(views), columns=1 + 2 * len(maps), half=common_half(cases), label_lines=2, head_lines=2,
+        bars=(grey, *(one.scale for one in maps)),
+        foot=[f"{modules}; the same for all modalities", small_print(f"{modality_label(modality)}: {what}", phantom)],
     )  # fmt: skip
     grid.heading(0, "Input")
-    for number, (title, _, arrays, _) in enumerate(maps):
-        grids = dict.fromkeys(array.shape for array in arrays if array is not None)
-        words = " or ".join(f"{rows} \N{MULTIPLICATION SIGN} {columns}" for rows, columns in grids)
-        grid.heading(1 + 2 * number, title, words)
+    for number, one in enumerate(maps):
+        grid.heading(1 + 2 * number, one.title, one.grids)
         grid.heading(2 + 2 * number, "on the input")
-    for row, view in enumerate(views):
-        case = view.case
-        way = f"{case.source} {ARROW} {case.target}"
-        grid.label(row, [way, f"{case.subject}, slice {case.number}"])
+    for row, case in enumerate(cases):
+        grid.label(row, [f"{case.source} {ARROW} {case.target}", f"{case.subject}, slice {case.number}"])
         here: dict[str, Any] = {"frame": case.frame, "size": case.size}
         ground = (case.input[place], grey, 1.0)
         grid.show(row, 0, [ground], **here)
-        for number, (_, _, arrays, scale) in enumerate(maps):
-            array = arrays[row]
+        for number, one in enumerate(maps):
+            array = one.arrays[row]
             if array is None:
                 grid.empty(row, 1 + 2 * number, "none")
                 grid.empty(row, 2 + 2 * number, "none")
                 continue
-            grid.show(row, 1 + 2 * number, [(array, scale, 1.0)], **here)
-            grid.show(row, 2 + 2 * number, [ground, (array, scale, VEIL)], **here)
+            grid.show(row, 1 + 2 * number, [(array, one.scale, 1.0)], **here)
+            grid.show(row, 2 + 2 * number, [ground, (array, one.scale, VEIL)], **here)
     return grid.figure
+
+
+class _Map(NamedTuple):
+    """One kind of map of all rows."""
+
+    title: str
+    module: str
+    arrays: list[Array | None]
+    scale: Scale
+
+    @property
+    def grids(self) -> str:
+        """Sizes of the maps, e.g. `60 x 60`."""
+        sizes = dict.fromkeys(array.shape for array in self.arrays if array is not None)
+        return " or ".join(f"{rows} \N{MULTIPLICATION SIGN} {columns}" for rows, columns in sizes)
+
+
+def _maps(views: Sequence[AttentionView]) -> list[_Map]:
+    """The kinds of maps that any of the views has."""
+    cases = [view.case for view in views]
+    gates = [view.gate for view in views]
+    shares = [None if view.attention is None else view.attention * view.attention.size for view in views]
+    names = [view.gate_name for view in views], [view.attention_name for view in views]
+    kinds = (
+        ("Spatial gate", names[0], gates, "viridis", "spatial gate"),
+        ("Self-attention", names[1], shares, "inferno", "self-attention / even share"),
+    )
+    return [
+        _Map(title, next(filter(None, modules), ""), arrays, _scale(arrays, cases, colormap, name))
+        for title, modules, arrays, colormap, name in kinds
+        if any(array is not None for array in arrays)
+    ]
+
+
+def _scale(maps: Sequence[Array | None], cases: Sequence[TranslationCase], colormap: str, name: str) -> Scale:
+    """One scale for a kind of map, from where there is tissue: borders of the image are extremes of their own."""
+    inside = [case.tissue_of(one) for one, case in zip(maps, cases, strict=True) if one is not None]
+    return percentile_scale(inside, colormap=colormap, name=name, percentiles=(0.5, 99.5))

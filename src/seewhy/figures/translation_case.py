@@ -21,6 +21,7 @@ __all__ = [
     "grey_window",
     "modality_label",
     "place_of",
+    "score_text",
     "small_print",
 ]
 
@@ -75,6 +76,14 @@ class TranslationCase:
         rows, columns = self.body.shape
         return rows * self.spacing[0], columns * self.spacing[1]
 
+    def tissue_of(self, map_: Array) -> Array:
+        """Values of a map [h, w] of any grid at the pixels of tissue; all of it where there is none."""
+        rows, columns = self.body.shape
+        y = np.arange(rows) * map_.shape[0] // rows
+        x = np.arange(columns) * map_.shape[1] // columns
+        inside = np.asarray(self.body) > 0
+        return map_[y][:, x][inside] if inside.any() else map_.ravel()
+
     @property
     def frame(self) -> Frame:
         """Around its tissue."""
@@ -86,7 +95,7 @@ class TranslationCase:
 
     def said(self, place: int) -> str:
         """Its scores for a modality in words."""
-        return ", ".join(f"{name} {values[place]:.3f}" for name, values in self.scores.items())
+        return ", ".join(f"{name} {score_text(values[place])}" for name, values in self.scores.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +115,11 @@ class AttentionView:
     gate_name: str = ""
     attention: Array | None = None
     attention_name: str = ""
+
+
+def score_text(value: float) -> str:
+    """Three decimals; what is not quite 1 is not rounded to it."""
+    return "> 0.999" if 0.9995 <= value < 1 else f"{value:.3f}"
 
 
 def modality_label(name: str) -> str:

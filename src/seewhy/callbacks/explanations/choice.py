@@ -94,6 +94,11 @@ def prediction_rows(prediction: Prediction) -> list[dict[str, Any]]:
         prediction: `probability` [B, K] over classes with `label` [B]; or per class, with `label` [B, K], where
             the true-class probability is that of the sample's least likely true answer.
     """
+    if "probability" not in prediction:
+        raise ConfigError(
+            "explain.samples: this model predicts no classes to choose samples by; "
+            f"choose {', '.join(BY_NAME)} or a list of ids"
+        )
     probability = prediction["probability"].detach().double().cpu().numpy()
     label = prediction["label"].cpu().numpy() if "label" in prediction else None
     rows = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -30,7 +30,8 @@ class Session:
     """One pass over samples with one module.
 
     Args:
-        module: its `explainable()` says what can be explained.
+        module: its `explainable()` says what can be explained. If it has `explained(batch)`, that gives for each batch
+            the module to explain in its place, and the batch as that takes it.
         datamodule: knows how pictures are turned, if it is one of ours.
         explainers: method name → explainer.
         options: method name → its options as plain data, which belong to what a map is.
@@ -63,7 +64,7 @@ class Session:
     ) -> None:
         self.module, self.datamodule, self.settings, self.store = module, datamodule, settings, store
         self.explainers, self.options, self.facts = dict(explainers), dict(options), dict(facts)
-        self.about = about_of(module)
+        self.about, self.explained = about_of(module), cast(nn.Module, module)
         self.targets: TargetChoice | None = None
         self.places: list[Place] = []
         self.samples: list[str] = []
@@ -89,6 +90,13 @@ class Session:
         if not rows:
             return
         part = rows_of(batch, rows)
+        if hasattr(self.module, "explained"):
+            try:
+                self.explained, part = self.module.explained(part)  # type: ignore[operator]
+            except ExplanationError as error:
+                self.refused.append(f"{part['patient'][0]}: {error}")
+                return
+            self.about = about_of(self.explained)
         if self.targets is None:
             self._settle(part)
         for start in range(0, len(rows), self.settings.batch_size):
@@ -102,7 +110,7 @@ class Session:
 
     def _scores(self, batch: Batch) -> Tensor:
         with torch.no_grad():
-            scores: Tensor = self.module(inputs_of(batch, slice(None)))
+            scores: Tensor = self.explained(inputs_of(batch, slice(None)))
         return scores if scores.ndim == 2 else scores[:, None]
 
     def _predicted(self, batch: Batch) -> Tensor:
@@ -141,7 +149,7 @@ class Session:
         count = len(batch["id"])
         try:
             start = self._clock()
-            found = self.explainers[method].for_targets(self.module, inputs_of(batch, slice(None)), targets)
+            found = self.explainers[method].for_targets(self.explained, inputs_of(batch, slice(None)), targets)
             yield found, list(range(count)), (self._clock() - start) / (count * len(targets))
         except ExplanationError as error:
             if count == 1:
@@ -159,7 +167,7 @@ class Session:
 
     def _keep(self, place: Place, maps: Maps, batch: Batch, views: list[SampleView], seconds: float) -> None:
         """Judge and write the maps of some samples."""
-        judged = self.judges.judge(place, self.module, inputs_of(batch, slice(None)), maps, batch.get("mask"))
+        judged = self.judges.judge(place, self.explained, inputs_of(batch, slice(None)), maps, batch.get("mask"))
         maps = maps.cpu()
         for row, view in enumerate(views):
             own = maps[row]
@@ -168,7 +176,7 @@ class Session:
             self.store.write(place, view, own, facts, nifti=self.settings.nifti)
 
     def _floors(self, batch: Batch, target: Target, views: list[SampleView]) -> None:
-        found = self.judges.judge_floors(self.module, inputs_of(batch, slice(None)), target, batch.get("mask"))
+        found = self.judges.judge_floors(self.explained, inputs_of(batch, slice(None)), target, batch.get("mask"))
         for row, view in enumerate(views):
             rows = [{**_plain(rows[row]), "id": view.id, "patient": view.patient} for rows in found.values()]
             self.store.write_floors(view.id, self.key, rows)

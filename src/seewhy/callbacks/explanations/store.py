@@ -185,7 +185,9 @@ class ExplanationStore:
     def _write_volumes(self, place: Place, view: SampleView, raw: Mapping[str, Array]) -> list[str]:
         """Maps of a volume on the voxels of its source."""
         placement = view.placement
-        if placement is None or not placement.source.endswith(NIFTI_SUFFIXES) or not Path(placement.source).is_file():
+        if placement is None or not view.is_volume:
+            return []
+        if not placement.source.endswith(NIFTI_SUFFIXES) or not Path(placement.source).is_file():
             return []
         written = []
         for name, array in raw.items():

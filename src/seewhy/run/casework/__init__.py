@@ -1,0 +1,1 @@
+"""Cases of a translating run: chosen by their true scores, translated again, looked into and drawn."""
