@@ -43,7 +43,7 @@ def read_file(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file; give the path of a .pth, .bin or .safetensors file")
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return _read_safetensors(path) if path.suffix == ".safetensors" or _is_safetensors(path) else _read_torch(path)
 
 
 def state_dict_of(content: Any, path: str | Path) -> dict[str, Tensor]:
@@ -73,6 +73,13 @@ def state_dict_of(content: Any, path: str | Path) -> dict[str, Tensor]:
     if all(key.startswith("module.") for key in content):
         return {key.removeprefix("module."): value for key, value in content.items()}
     return dict(content)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file of another name is in this format: the length of a JSON object, then the object."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
 def _read_torch(path: Path) -> Any:

@@ -1,0 +1,203 @@
+"""What an nnU-Net v2 model folder says about its model: plans.json and dataset.json, read as data and never run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seewhy.errors import CheckpointError, ConfigError, nearest
+
+__all__ = ["NNUNetHeads", "NNUNetPlans", "read_plans"]
+
+PLANS = ("plans.json", "nnUNetPlans.json")
+NEEDED = ("patch_size", "spacing", "normalization_schemes")
+PREPROCESSORS = ("DefaultPreprocessor",)
+UNKNOWN_SPACING = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class NNUNetHeads:
+    """What the output channels mean.
+
+    Attributes:
+        regions: whether channels are regions that may overlap (sigmoid) instead of classes (softmax).
+        count: output channels.
+        classes: names by stored value, background included.
+        class_order: of regions, the value that each writes, later ones over earlier ones; None for classes.
+        names: of the output channels.
+    """
+
+    regions: bool
+    count: int
+    classes: dict[int, str]
+    class_order: tuple[int, ...] | None
+    names: tuple[str, ...]
+
+
+class NNUNetPlans:
+    """Plans and data set of one folder.
+
+    Args:
+        plans: content of plans.json.
+        dataset: content of dataset.json.
+        folder: for messages.
+    """
+
+    def __init__(self, plans: Mapping[str, Any], dataset: Mapping[str, Any], folder: Path) -> None:
+        self.plans, self.dataset, self.folder = plans, dataset, folder
+        manager = plans.get("label_manager", "LabelManager")
+        if manager != "LabelManager":
+            raise CheckpointError(f"{folder}: its plans ask for the label manager {manager!r}, which is not known here")
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the input channels."""
+        names = self.dataset.get("channel_names") or self.dataset.get("modality")
+        if not isinstance(names, Mapping):
+            raise CheckpointError(f"{self.folder}: dataset.json has neither channel_names nor modality")
+        return tuple(str(names[key]) for key in sorted(names, key=int))
+
+    @property
+    def transpose(self) -> tuple[int, int, int]:
+        """Which axis of (Z, Y, X) the network sees first, second and third."""
+        order = list(self.plans.get("transpose_forward", (0, 1, 2)))
+        if sorted(order) != [0, 1, 2]:
+            raise CheckpointError(f"{self.folder}: transpose_forward={order} is no order of three axes")
+        return order[0], order[1], order[2]
+
+    def configuration(self, name: str | None) -> dict[str, Any]:
+        """One configuration with all that it inherits.
+
+        Args:
+            name: e.g. `3d_fullres`; None where there is only one.
+
+        Raises:
+            ConfigError: no such configuration, or several and none was named.
+            CheckpointError: inheritance in a circle, a cascade, or a preprocessing that is not known here.
+        """
+        all_of_them: Mapping[str, Any] = self.plans.get("configurations", {})
+        if name is None:
+            if len(all_of_them) != 1:
+                raise ConfigError(
+                    f"{self.folder}: its checkpoint does not say which configuration it is of; give "
+                    f"volume.configuration=…; {nearest('3d_fullres', all_of_them)}"
+                )
+            name = next(iter(all_of_them))
+        resolved: dict[str, Any] = {}
+        seen: list[str] = []
+        current: str | None = name
+        while current is not None:
+            if current not in all_of_them:
+                raise ConfigError(f"{self.folder} has no configuration {current!r}; {nearest(current, all_of_them)}")
+            if current in seen:
+                raise CheckpointError(f"{self.folder}: configurations inherit in a circle: {' → '.join(seen)}")
+            seen.append(current)
+            resolved = {**all_of_them[current], **resolved}
+            current = all_of_them[current].get("inherits_from")
+        if resolved.get("previous_stage"):
+            raise CheckpointError(
+                f"{self.folder}: {name} is the second stage of a cascade and needs the result of "
+                f"{resolved['previous_stage']!r}; give a 3d_fullres or 3d_lowres model"
+            )
+        missing = [key for key in NEEDED if key not in resolved]
+        if missing:
+            raise CheckpointError(f"{self.folder}: plans of {name} lack {', '.join(missing)}")
+        preprocessor = resolved.get("preprocessor_name", PREPROCESSORS[0])
+        if preprocessor not in PREPROCESSORS:
+            raise CheckpointError(f"{self.folder}: its preprocessing {preprocessor!r} is not known here")
+        return resolved
+
+    def normalization(self, configuration: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Per channel what `seewhy.volumes.normalization` takes.
+
+        nnU-Net normalises what is left after cutting the volume to its nonzero box; here it is the whole volume.
+
+        Raises:
+            CheckpointError: a scheme that is not known here, or properties that are missing.
+        """
+        schemes, masks = configuration["normalization_schemes"], configuration.get("use_mask_for_norm", [])
+        return [
+            self._scheme(channel, str(scheme), bool(masks[channel]) if channel < len(masks) else False)
+            for channel, scheme in enumerate(schemes)
+        ]
+
+    def spacing(self, configuration: Mapping[str, Any]) -> tuple[float, float, float] | None:
+        """Of Z, Y and X in millimetres as the network wants them; None where the plans know none (all ones)."""
+        target = [float(value) for value in configuration["spacing"]]
+        if len(target) == 2:  # a 2D network takes planes as they come
+            return None
+        z, y, x = self.untransposed(target)
+        return None if (z, y, x) == UNKNOWN_SPACING else (z, y, x)
+
+    def untransposed(self, values: Sequence[Any]) -> tuple[Any, Any, Any]:
+        """Numbers per axis of the network as numbers per Z, Y and X."""
+        placed = dict(zip(self.transpose, values, strict=True))
+        return placed[0], placed[1], placed[2]
+
+    def heads(self) -> NNUNetHeads:
+        """What the output channels mean.
+
+        Raises:
+            CheckpointError: no background, or regions without their order.
+        """
+        labels = {str(name): value for name, value in self.dataset.get("labels", {}).items() if name != "ignore"}
+        if labels.get("background") not in (0, [0], "0"):
+            raise CheckpointError(f"{self.folder}: dataset.json declares no label background with value 0")
+        if not any(isinstance(value, list) and len(value) > 1 for value in labels.values()):
+            values = {int(v[0] if isinstance(v, list) else v): name for name, v in labels.items()}
+            numbers = sorted(values)
+            if numbers != list(range(len(numbers))):
+                raise CheckpointError(f"{self.folder}: its labels {numbers} are not 0, 1, 2, …")
+            return NNUNetHeads(False, len(numbers), values, None, tuple(values[number] for number in numbers))
+        names = [name for name, value in labels.items() if value not in (0, [0], "0")]
+        order = self.dataset.get("regions_class_order")
+        if order is None or len(order) != len(names):
+            raise CheckpointError(f"{self.folder}: {len(names)} regions, but regions_class_order is {order}")
+        classes = {0: "background"} | {int(value): name for value, name in zip(order, names, strict=True)}
+        return NNUNetHeads(True, len(names), classes, tuple(int(value) for value in order), tuple(names))
+
+    def _scheme(self, channel: int, scheme: str, masked: bool) -> dict[str, Any]:
+        plain: dict[str, dict[str, Any]] = {
+            "NoNormalization": {"scheme": "none"},
+            "ZScoreNormalization": {"scheme": "zscore", "nonzero": masked},
+            "RescaleTo01Normalization": {"scheme": "rescale"},
+            "RGBTo01Normalization": {"scheme": "scale", "by": 255},
+        }
+        if scheme in plain:
+            return plain[scheme]
+        if scheme != "CTNormalization":
+            close = nearest(scheme, [*plain, "CTNormalization"])
+            raise CheckpointError(f"{self.folder}: normalization {scheme!r} is not known here; {close}")
+        older = self.plans.get("foreground_intensity_properties_by_modality", {})
+        found = self.plans.get("foreground_intensity_properties_per_channel", older).get(str(channel), {})
+        keys = {"lower": "percentile_00_5", "upper": "percentile_99_5", "mean": "mean", "std": "std"}
+        missing = [key for key in keys.values() if key not in found]
+        if missing:
+            raise CheckpointError(f"{self.folder}: plans lack {', '.join(missing)} of channel {channel}")
+        return {"scheme": "ct"} | {name: float(found[key]) for name, key in keys.items()}
+
+
+def read_plans(folder: Path) -> NNUNetPlans:
+    """Read both files of a model folder.
+
+    Raises:
+        CheckpointError: one of them is missing or no JSON.
+    """
+    plans = next((folder / name for name in PLANS if (folder / name).is_file()), folder / PLANS[0])
+    return NNUNetPlans(_json(plans), _json(folder / "dataset.json"), folder)
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        message = f"{path} does not exist; an nnU-Net model folder has plans.json and dataset.json"
+        raise CheckpointError(message) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds {type(content).__name__}; expected a JSON object")
+    return content
