@@ -257,9 +257,9 @@ def test_a_flat_folder_with_weights_alone(tmp_path: Path):
 
 def test_hugging_face_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Without a network: what is cached is found, what is not is said."""
-    hub = pytest.importorskip("huggingface_hub")
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     revision = "0123456789abcdef0123456789abcdef01234567"
     repository = tmp_path / "cache" / "models--org--model"
     (repository / "refs").mkdir(parents=True)
