@@ -212,10 +212,11 @@ class CycleGAN25D(UnpairedTranslation):
         sides = {domain: self.step.side(batch[domain]) for domain in "ab"}  # type: ignore[literal-required]
         with self.gathering(window):
             with frozen(self.discriminators):
-                self.discriminators.eval()  # their spectral norms move on once per step, below
+                # Spectral norms move on once per step, so that all passes of a window see the same discriminators.
+                self.discriminators.train(window.first)
                 made = self.step.generator_losses(sides)
                 self.manual_backward(made.total / window.length)
-            self.discriminators.train(window.first)
+            self.discriminators.eval()
             judged = self.step.discriminator_losses(sides, self.replays.exchange(made.fakes))
             self.manual_backward(torch.stack(list(judged.values())).sum() / (2 * window.length))
         if window.last:
