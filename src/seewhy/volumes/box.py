@@ -7,9 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from seewhy.io.volume_base import Box
 
-__all__ = ["AXES", "box_of", "clip", "split", "voxels"]
-
-AXES = ("z", "y", "x")
+__all__ = ["box_of", "clip", "split", "voxels"]
 
 
 def box_of(starts: Sequence[int], stops: Sequence[int]) -> Box:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from seewhy.errors import ConfigError
 from seewhy.io.volume_base import Box
-from seewhy.volumes.box import AXES, box_of
+from seewhy.volumes.box import box_of
 
 __all__ = ["PatchGrid"]
 
@@ -34,10 +34,9 @@ class PatchGrid:
         self.shape, self.patch, self.overlap = _triple(shape, "shape"), _triple(patch, "patch"), float(overlap)
         if not 0 <= self.overlap < 1:
             raise ConfigError(f"overlap={overlap}: the share that neighbouring patches have in common, in [0, 1)")
-        for axis, size in zip(AXES, self.patch, strict=True):
-            if size * (1 - self.overlap) < 1:
-                raise ConfigError(f"overlap={overlap}: steps along {axis} are below one voxel of a patch of {size}")
-        starts = [_starts(n, p, p * (1 - self.overlap)) for n, p in zip(self.shape, self.patch, strict=True)]
+        # A patch of one voxel along an axis (networks of slices) moves by one voxel, whatever the overlap.
+        steps = [max(1.0, size * (1 - self.overlap)) for size in self.patch]
+        starts = [_starts(n, p, step) for n, p, step in zip(self.shape, self.patch, steps, strict=True)]
         self.starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = (starts[0], starts[1], starts[2])
         """Per axis the first voxel of each patch, rising; negative where the volume is padded."""
 

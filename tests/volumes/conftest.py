@@ -1,0 +1,119 @@
+"""A small network, a small volume, and everything between them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from seewhy.io.volume_source import ArraySource
+from seewhy.volumes.engine import VolumeEngine
+from seewhy.volumes.grid import PatchGrid
+from seewhy.volumes.head import Head
+from seewhy.volumes.ledger import Ledger
+from seewhy.volumes.memory import Costs
+from seewhy.volumes.normalization import Normalization
+from seewhy.volumes.plan import make_plan
+from seewhy.volumes.predictor import PatchPredictor
+from seewhy.volumes.window import Window
+from seewhy.volumes.writer import ArraySink
+
+
+def network(channels=1, classes=2, *, gain=3.0, seed=0):
+    """Two convolutions whose patches differ at their borders, as padding makes them."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Conv3d(channels, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, classes, 3, padding=1)
+    ).requires_grad_(False)
+    for weight in net.parameters():
+        weight.mul_(gain)
+    return net
+
+
+@dataclass
+class Job:
+    """One prediction of a volume, from plain choices."""
+
+    volume: np.ndarray
+    net: nn.Module
+    patch: tuple = (16, 16, 16)
+    overlap: float = 0.5
+    window: str = "gaussian"
+    shard: tuple = (16, 16, 16)
+    budget: float = 1e12
+    parts: int = 1
+    roi: tuple | None = None
+    skip_empty: bool = False
+    batch_size: int = 4
+    head: dict = field(default_factory=lambda: {"mode": "binary", "channels": 2})
+    schemes: tuple = ({"scheme": "none"},)
+    folder: Path | None = None
+    settings: dict = field(default_factory=dict)
+    source: object = None
+    sink: object = None
+
+    def __post_init__(self):
+        self.source = self.source or ArraySource(self.volume)
+        self.classes = Head(**self.head)
+        self.grid = PatchGrid(shape=self.source.shape[1:], patch=self.patch, overlap=self.overlap)
+        if self.sink is None:
+            self.sink = ArraySink(np.full(self.classes.shape(self.grid.shape), 77, self.classes.dtype))
+        costs = Costs(
+            grid=self.grid,
+            head=self.classes,
+            channels=self.source.shape[0],
+            itemsize=self.source.dtype.itemsize,
+            chunks=self.source.chunks,
+            shard=self.shard,
+            batch_size=self.batch_size,
+        )
+        self.plan = make_plan(costs, memory_budget=int(self.budget), parts=self.parts, roi=self.roi)
+
+    def engine(self, part=0):
+        """An engine for one part, with a ledger where the job has a folder."""
+        return VolumeEngine(
+            source=self.source,
+            sink=self.sink,
+            window=Window(self.grid, kind=self.window),
+            head=self.classes,
+            normalize=Normalization(self.schemes, channels=self.source.shape[0]),
+            plan=self.plan,
+            ledger=Ledger(self.folder) if self.folder else None,
+            settings=self.settings,
+            part=part,
+            skip_empty=self.skip_empty,
+        )
+
+    def predictor(self):
+        """The network as the engine calls it."""
+        return PatchPredictor([self.net], batch_size=self.batch_size)
+
+    def run(self):
+        """The array after all parts have run."""
+        for part in range(self.parts):
+            self.engine(part).run(self.predictor())
+        return self.sink.array
+
+
+@pytest.fixture(scope="session")
+def volume():
+    """Noise of sizes that no patch divides."""
+    return np.random.default_rng(0).random((1, 52, 37, 43), dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def make_job(volume):
+    """Makes a job; the volume and the network have defaults."""
+
+    def make(**choices):
+        return Job(**({"volume": volume, "net": network()} | choices))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_network():
+    """Makes the small network."""
+    return network

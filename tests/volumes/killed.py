@@ -1,0 +1,69 @@
+"""One part of a prediction from zarr to zarr, to be killed: `python killed.py FOLDER PART PARTS BUDGET`."""
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from seewhy.io.volume_sink import create_sink
+from seewhy.io.volume_source import open_source
+from seewhy.volumes.engine import VolumeEngine
+from seewhy.volumes.grid import PatchGrid
+from seewhy.volumes.head import Head
+from seewhy.volumes.ledger import Ledger
+from seewhy.volumes.memory import Costs
+from seewhy.volumes.normalization import Normalization
+from seewhy.volumes.plan import make_plan
+from seewhy.volumes.predictor import PatchPredictor
+from seewhy.volumes.window import Window
+
+SHARD = (16, 32, 32)
+
+
+def main(folder, part, parts, budget, *, pause=0.02):
+    """Predict, slowly; finish when all parts are done."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 2, 3, padding=1))
+    source = open_source(str(folder / "in.zarr"))
+    grid = PatchGrid(shape=source.shape[1:], patch=(16, 16, 16), overlap=0.5)
+    head = Head(mode="binary", channels=2)
+    costs = Costs(
+        grid=grid,
+        head=head,
+        channels=1,
+        itemsize=source.dtype.itemsize,
+        chunks=source.chunks,
+        shard=SHARD,
+        batch_size=4,
+    )
+    sink = create_sink(
+        folder / "out.zarr",
+        shape=grid.shape,
+        dtype=head.dtype,
+        shard=SHARD,
+        chunk=(16, 16, 16),
+        labels=False,
+        exist_ok=True,
+    )
+    predictor = PatchPredictor([net], batch_size=4)
+    engine = VolumeEngine(
+        source=source,
+        sink=sink,
+        window=Window(grid),
+        head=head,
+        normalize=Normalization([{"scheme": "zscore"}], channels=1),
+        plan=make_plan(costs, memory_budget=budget, parts=parts),
+        ledger=Ledger(sink.bookkeeping),
+        settings={"predictor": predictor.settings()},
+        part=part,
+    )
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    engine.run(lambda image: (time.sleep(pause), predictor(image))[1])
+    engine.finish()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(float(sys.argv[4])))
