@@ -1,5 +1,7 @@
 """Positions of patches: nnU-Net's, over the whole volume."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +47,7 @@ def test_every_voxel_is_covered_and_found(length, patch, overlap, low, extent):
     starts = grid.starts[0]
     covered = {voxel for start in starts for voxel in range(start, start + patch)}
     assert set(range(length)) <= covered
-    assert all(b - a <= max(1, patch * (1 - grid.overlap)) + 1 for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a <= max(1, patch * (1 - grid.overlap)) + 1 for a, b in itertools.pairwise(starts))
     high = min(low + extent, length)
     if low < high:
         reached = [k for k, s in enumerate(starts) if set(range(s, s + patch)) & set(range(low, high))]
@@ -86,5 +88,5 @@ def test_a_walk_taken_up_runs_exactly_the_patches_that_reach_past_the_row(row, l
     assert finals == sorted(finals)
     assert finals[-1] == unit.core[0].stop
     # No later patch reaches a row that was called final.
-    for step, following in zip(steps, steps[1:], strict=False):
+    for step, following in itertools.pairwise(steps):
         assert step.final <= max(row, grid.starts[0][following.z])

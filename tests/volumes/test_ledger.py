@@ -49,7 +49,7 @@ def test_commits_of_all_parts_are_read_and_a_torn_line_is_not(tmp_path):
 def test_a_part_runs_once_at_a_time(tmp_path):
     first = Ledger(tmp_path)
     first.open_part(2, 4)
-    with pytest.raises(ConfigError, match="part 2 of 4 .* another process"):
+    with pytest.raises(ConfigError, match=r"part 2 of 4 .* another process"):
         Ledger(tmp_path).open_part(2, 4)
     Ledger(tmp_path).open_part(3, 4)
     first.close()
