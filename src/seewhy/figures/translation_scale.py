@@ -40,8 +40,7 @@ class Scale:
         """As matplotlib has it; what is no number stays white."""
         table = np.linspace(0, 255, 256)[:, None].repeat(3, 1) if self.colormap == "gray" else None
         found = ListedColormap((colour_table(self.colormap) if table is None else table) / 255)
-        found.set_bad((1, 1, 1, 0))
-        return found
+        return found.with_extremes(bad=(1, 1, 1, 0))
 
     @property
     def norm(self) -> Normalize:
