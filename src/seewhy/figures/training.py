@@ -23,6 +23,8 @@ LEFT_OUT = (
 """Measures that say the same as a drawn one, or whose place is the results table."""
 OF_CLASSES = ("precision", "f1", "auroc")
 """Scores of single classes that are not drawn, `<score>/<class>`; their recall is."""
+COMPARED = {"translation": "against the truth", "identity": "against the truth", "cycle": "there and back"}
+"""What translated scans are compared with → heading of its panels."""
 CONSTANT = ("patients", "patients_with_lesion", "lesion_share", "samples", "cases")
 
 
@@ -96,6 +98,8 @@ def _panels(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
             panel = "calibration"
         elif last in CLASSIFICATION and last != "mae":
             panel = "classification"
+        elif path.rpartition("/")[2] in COMPARED:
+            panel = f"{last} {COMPARED[path.rpartition('/')[2]]}"
         elif name.startswith("lr"):
             panel = "learning rate"
         else:

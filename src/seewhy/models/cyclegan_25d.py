@@ -227,7 +227,7 @@ class CycleGAN25D(UnpairedTranslation):
         self, terms: Mapping[str, Mapping[str, Tensor]], judged: Mapping[str, Tensor], batch_size: int
     ) -> None:
         found = {f"train/{way}/{name}": value.detach() for way, own in terms.items() for name, value in own.items()}
-        found |= {f"train/discriminator_{domain}": value.detach() for domain, value in judged.items()}
+        found |= {f"train/{domain}/discriminator": value.detach() for domain, value in judged.items()}
         self.log_dict(found, batch_size=batch_size)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
