@@ -61,6 +61,13 @@ class PatchPredictor:
         # Axes of [B, C, z, y, x]; the plain pass comes first.
         self.flips = [tuple(2 + a for a in c) for n in range(len(axes) + 1) for c in itertools.combinations(axes, n)]
 
+    def to(self, device: torch.device | str) -> PatchPredictor:
+        """Move the networks."""
+        self.device = torch.device(device)
+        for network in self.networks:
+            network.to(self.device)
+        return self
+
     def settings(self) -> dict[str, Any]:
         """Everything that changes logits but the weights, as plain data for a fingerprint."""
         return {
