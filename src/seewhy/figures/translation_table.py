@@ -86,7 +86,7 @@ def translation_table(results: Mapping[str, float], *, prefix: str = "test/", ph
     for name in MEASURES.values():
         table.add_column(name, justify="right", no_wrap=True)
     rows = translation_rows(results, prefix=prefix)
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
+    for row, following in zip(rows, [*rows[1:], None][: len(rows)], strict=True):
         mark = "[not dim bold red]{}[/]" if row.quiet else "[bold]{}[/]"
         cells = [mark.format(cell) if won else cell for cell, won in zip(row.cells, row.wins, strict=True)]
         ends = following is not None and following.first
