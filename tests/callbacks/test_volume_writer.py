@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from seewhy.callbacks.volume_writer import VolumeWriter
-from seewhy.errors import ConfigError
 from seewhy.io.volume_source import ArraySource
 from seewhy.volumes.engine import VolumeEngine
 from seewhy.volumes.grid import PatchGrid
@@ -15,7 +14,6 @@ from seewhy.volumes.head import Head
 from seewhy.volumes.in_memory import predict_array
 from seewhy.volumes.ledger import Ledger
 from seewhy.volumes.memory import Costs
-from seewhy.volumes.module import VolumePrediction
 from seewhy.volumes.normalization import Normalization
 from seewhy.volumes.plan import make_plan
 from seewhy.volumes.predictor import PatchPredictor
@@ -72,94 +70,85 @@ def engine(folder, *, parts, part=0):
     )
 
 
-def predict(folder, *, parts, part=0, devices=1):
-    made = engine(folder, parts=parts, part=part)
-    writer = VolumeWriter(made)
+class Predicting(LightningModule):
+    """Makes its engine once its rank is known."""
+
+    def __init__(self, folder, *, parts, part=0, stop_at=None):
+        super().__init__()
+        self.folder, self.parts, self.part, self.stop_at = folder, parts, part, stop_at
+        self.predictor = PatchPredictor([network()], batch_size=4)
+
+    def predict_dataloader(self):
+        part = self.part * self.trainer.world_size + self.trainer.global_rank
+        self.engine = engine(self.folder, parts=self.parts, part=part)
+        return self.engine
+
+    def predict_step(self, batch, batch_idx=0):
+        if batch_idx == self.stop_at:
+            raise RuntimeError("out of luck")
+        return self.predictor(batch["image"])
+
+    def on_predict_end(self):
+        self.trainer.strategy.barrier()
+
+
+class Finish(Callback):
+    def on_predict_end(self, trainer, pl_module):
+        pl_module.engine.finish()
+
+
+def predict(folder, *, devices=1, **choices):
+    module = Predicting(folder, **choices)
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,
         strategy="ddp_fork" if devices > 1 else "auto",
-        callbacks=[writer],
+        callbacks=[VolumeWriter(), Finish()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.predict(
-        VolumePrediction(PatchPredictor([network()], batch_size=4)), dataloaders=made, return_predictions=False
-    )
-    return writer
+    trainer.predict(module, return_predictions=False)
+    return module
 
 
 def expected():
-    return predict_array(
-        volume(), network().eval(), patch=(16, 16, 16), head=Head(**HEAD), batch_size=4, skip_empty=True
-    )
+    predict = PatchPredictor([network()], batch_size=4)
+    return predict_array(volume(), predict, patch=(16, 16, 16), head=Head(**HEAD), batch_size=4, skip_empty=True)
 
 
 def test_one_process(tmp_path):
-    with torch.no_grad():
-        alone = expected()
-    writer = predict(tmp_path, parts=1)
-    assert writer.complete
-    assert np.array_equal(np.load(tmp_path / "out.npy"), alone)
+    module = predict(tmp_path, parts=1)
+    assert module.engine.complete
+    assert np.array_equal(np.load(tmp_path / "out.npy"), expected())
     assert (tmp_path / "out.finished").read_text() == "once\n"
-    assert writer.engine.progress.skipped > 0
+    assert module.engine.progress.skipped > 0
 
 
 def test_parts_of_a_job_array_finish_once(tmp_path):
     first = predict(tmp_path, parts=2, part=1)
-    assert not first.complete
+    assert not first.engine.complete
     assert not (tmp_path / "out.finished").exists()
-    assert predict(tmp_path, parts=2, part=0).complete
+    assert predict(tmp_path, parts=2, part=0).engine.complete
     assert (tmp_path / "out.finished").read_text() == "once\n"
-    with torch.no_grad():
-        assert np.array_equal(np.load(tmp_path / "out.npy"), expected())
+    assert np.array_equal(np.load(tmp_path / "out.npy"), expected())
 
 
 def test_two_processes_share_one_output(tmp_path):
-    with torch.no_grad():
-        alone = expected()
+    alone = expected()
     predict(tmp_path, parts=2, devices=2)
     assert np.array_equal(np.load(tmp_path / "out.npy"), alone)
     assert (tmp_path / "out.finished").read_text() == "once\n"
     assert len(list((tmp_path / "notes").glob("part-*.jsonl"))) == 2
 
 
-def test_a_plan_for_other_processes_is_refused(tmp_path):
-    class Two:
-        world_size, global_rank = 2, 0
-
-    with pytest.raises(ConfigError, match=r"3 part\(s\), Lightning runs 2"):
-        VolumeWriter(engine(tmp_path, parts=3)).setup(Two(), None, "predict")
-
-
 def test_an_interrupted_run_goes_on(tmp_path):
-    calls = []
-
-    class Interrupted(VolumePrediction):
-        def predict_step(self, batch, batch_idx=0):
-            calls.append(1)
-            if len(calls) == 10:
-                raise RuntimeError("out of luck")
-            return super().predict_step(batch)
-
-    made = engine(tmp_path, parts=1)
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        callbacks=[VolumeWriter(made)],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-    )
     with pytest.raises(RuntimeError, match="out of luck"):
-        trainer.predict(
-            Interrupted(PatchPredictor([network()], batch_size=4)), dataloaders=made, return_predictions=False
-        )
-    assert made.ledger.committed()
-    writer = predict(tmp_path, parts=1)
-    assert writer.complete
-    with torch.no_grad():
-        assert np.array_equal(np.load(tmp_path / "out.npy"), expected())
+        predict(tmp_path, parts=1, stop_at=10)
+    assert Ledger(tmp_path / "notes").committed()
+    module = predict(tmp_path, parts=1)
+    assert module.engine.complete
+    assert module.engine.progress.run < 40
+    assert np.array_equal(np.load(tmp_path / "out.npy"), expected())

@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from seewhy.errors import ConfigError
 from seewhy.volumes.engine import VolumeEngine
-from seewhy.volumes.progress import Progress
 
 __all__ = ["VolumeWriter"]
 
 
 class VolumeWriter(Callback):
-    """Blends and stores what `trainer.predict(module, dataloaders=engine, return_predictions=False)` gives.
+    """Blends and stores what `trainer.predict` gives for the batches of a `VolumeEngine`, its dataloader.
 
-    With several processes each takes its own part of the plan: process r of w computes part
-    `part * w + r` of the engine's plan, which must have been made for `num_parts * w` parts; `part` is the one the
-    engine was given, so that job arrays and Lightning's processes go together. When all parts of the output are
-    stored, one of them lets the sink finish.
-
-    Args:
-        engine: the dataloader.
-        progress: called after every batch.
-
-    Attributes:
-        complete: whether the whole output is there, once the run has ended.
+    Every process computes the part of the plan that its engine was made for. Predictions are not kept
+    (`return_predictions=False`), and batches must not be dealt out again (`use_distributed_sampler=False`). Once all
+    parts have ended, whoever started them lets `engine.finish` complete the output. After an error, what was final is
+    stored and noted, so that the next run goes on from there. With another dataloader it does nothing.
     """
-
-    def __init__(self, engine: VolumeEngine, *, progress: Callable[[Progress], None] | None = None) -> None:
-        self.engine, self.progress = engine, progress
-        self.complete = False
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose this process's part, before Lightning asks for the first batch.
-
-        Raises:
-            ConfigError: when the plan was made for another number of processes.
-        """
-        world, parts = trainer.world_size, self.engine.plan.parts
-        if parts % world:
-            raise ConfigError(f"the plan has {parts} part(s), Lightning runs {world} processes; plan for them")
-        self.engine.part = self.engine.part * world + trainer.global_rank
-        self.engine.device = trainer.strategy.root_device
 
     def on_predict_batch_end(
         self,
@@ -56,15 +30,24 @@ class VolumeWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Blend one batch."""
-        self.engine.accept(batch, outputs)
-        if self.progress is not None:
-            self.progress(self.engine.progress)
+        engine = _engine(trainer)
+        if engine is not None:
+            engine.accept(batch, outputs)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wait until this part is stored, then let whoever finds all parts stored finish."""
-        self.engine.close()
-        self.complete = self.engine.finish()
+        """Wait until this part is stored."""
+        engine = _engine(trainer)
+        if engine is not None:
+            engine.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Store what was final, so that the next run goes on from there."""
-        self.engine.abandon()
+        """Stop the threads after they have stored what they were given."""
+        engine = _engine(trainer)
+        if engine is not None:
+            engine.abandon()
+
+
+def _engine(trainer: Trainer) -> VolumeEngine | None:
+    """The dataloader, where it is an engine."""
+    loader: Any = trainer.predict_dataloaders
+    return loader if isinstance(loader, VolumeEngine) else None
