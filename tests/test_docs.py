@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from seewhy.cli.conf import compose_train, opened, store_schemas
-from seewhy.cli.main import _parser
+from seewhy.cli.main import HYDRA, _parser
 from seewhy.cli.saved_run import register_run
 from seewhy.data.splits import split_from_file
 from seewhy.nets.affinity import RandomWalk
@@ -108,7 +108,7 @@ def my(tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """What `predict` and `explain` need of a run to compose, by experiment."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("brats", "amd", "mri")}
+    folders = {name: tmp_path_factory.mktemp("run") for name in ("brats", "amd", "mri", "demo/cyclegan")}
     for name, folder in folders.items():
         composed = compose_train(f"experiment={name}", "data.root=here", "++paths.output_dir=here")
         OmegaConf.save({"config": OmegaConf.to_container(composed)}, folder / "config.yaml")
@@ -119,6 +119,8 @@ def experiment_of(where: str, run: str) -> str:
     """Which kind of run a command of a page means."""
     if "mri" in run:
         return "mri"
+    if where.startswith("harmonization.md"):
+        return "demo/cyclegan"
     return "amd" if where.startswith(("explaining.md", "classification.md")) else "brats"
 
 
@@ -170,7 +172,7 @@ def test_every_command_is_possible(where, words, my, runs):
         program, rest = rest[0], rest[1:]
         if program == "-m":
             program, rest = rest[0], rest[1:]
-    if program == "seewhy" and rest[0] in ("train", "predict", "explain"):
+    if program == "seewhy" and rest[0] in HYDRA:
         program, rest = rest[0], rest[1:]
     program = program.removesuffix(".py").removeprefix("seewhy-")
     if program == "train":
@@ -181,7 +183,7 @@ def test_every_command_is_possible(where, words, my, runs):
         config = compose_train(*defaults, *overrides)
         if overrides and "--cfg" not in rest:  # which shows a configuration that may be incomplete
             check_config(config)
-    elif program in ("predict", "explain"):
+    elif program in HYDRA:
         run = next(word for word in rest if word.startswith("run="))
         config = compose_saved(program, overrides_of(rest), runs[experiment_of(where, run)])
         check_config(config)
@@ -230,6 +232,9 @@ def known_keys() -> set[str]:
         ["experiment=demo/mri"],
     ):
         keys |= set(dotted(compose_train(*words, "++paths.output_dir=here", "++data.root=here"), ""))
+    keys |= set(dotted(compose_train("experiment=demo/cyclegan", "++paths.output_dir=here", "++data.root=here"), ""))
+    for name in ("cases", "evaluate"):
+        keys |= set(dotted(OmegaConf.load(conf_dir() / name / "default.yaml"), f"{name}."))
     for path in (conf_dir() / "explainer").glob("*.yaml"):
         keys |= set(dotted(OmegaConf.load(path), f"explain.options.{path.stem}."))
     return keys
@@ -245,13 +250,13 @@ def dotted(node: DictConfig, prefix: str):
 
 def test_every_option_named_in_the_text_exists():
     known = known_keys()
-    tops = "data|model|trainer|callbacks|explain|logger|phantom|paths"
+    tops = "data|model|trainer|callbacks|explain|logger|phantom|paths|cases|evaluate"
     wrong = []
     for page, code in inline_code():
         for name in re.findall(rf"(?:^|\s|\+)((?:{tops})(?:\.\w+)+)(?![\w(])", code):
             parent, _, leaf = name.rpartition(".")
             factories = OPEN.get(parent, [])
-            if leaf == "py":
+            if leaf in ("py", "png"):
                 continue
             if name not in known and not any(leaf in inspect.signature(factory).parameters for factory in factories):
                 wrong.append(f"{page}: {name}")
