@@ -41,12 +41,12 @@ def test_frozen_is_fooled_where_trained_again_is_not():
         Site(a, {"marked": marked(a), "clean": a + 0.6}, owners("a")),
         Site(b, {"marked": b, "clean": b - 0.6}, owners("b")),
     )
-    found = summary(probe_rows(NetworkProbe(steps=100, batch=16), *sites, seeds=(0,), folds=4))
+    found = summary(probe_rows(NetworkProbe(steps=80), *sites, seeds=(0,), folds=4))
     assert found["raw", None, "raw"] > 0.95
     assert found["marked", "a2b", "frozen"] < 0.65
     assert found["marked", "a2b", "retrained"] > 0.95
     assert found["clean", "a2b", "frozen"] == pytest.approx(0.5, abs=0.1)
-    assert found["clean", "a2b", "retrained"] == pytest.approx(0.5, abs=0.2)
+    assert found["clean", "a2b", "retrained"] < 0.7  # with 4 patients it can be well below chance
     assert found["marked", "b2a", "frozen"] == found["raw", None, "raw"]  # nothing was changed there
 
 
@@ -92,7 +92,7 @@ def test_nobody_is_tested_on_whom_a_probe_was_trained():
 
     a, b = features(pictures(0)), features(pictures(1))
     sites = Site(a, {"t": a}, owners("a")), Site(b, {"t": b}, owners("b"))
-    assert len(list(probe_rows(Remembering(), *sites, seeds=range(2), folds=4))) == 2 * 4 * 5
+    assert len(list(probe_rows(Remembering(), *sites, seeds=range(2), folds=4))) == 2 * (4 * 5 + 2 * 2)
     assert trained
     assert not any(trained)
 
@@ -100,8 +100,25 @@ def test_nobody_is_tested_on_whom_a_probe_was_trained():
 def test_rows_have_auc_and_place():
     a, b = features(pictures(0)), features(pictures(1, 0.3))
     rows = list(probe_rows(LogisticProbe(), Site(a, {}, owners("a")), Site(b, {}, owners("b")), seeds=(3,), folds=2))
-    assert [(row["seed"], row["fold"]) for row in rows] == [(3, 0), (3, 1)]
-    assert all(row["auc"] == 1.0 and row["converged"] for row in rows)
+    assert [(row["seed"], row["fold"], row["kind"]) for row in rows] == [
+        *[(3, fold, "floor") for fold in (0, 1, 0, 1)], (3, 0, "raw"), (3, 1, "raw"),
+    ]  # fmt: skip
+    assert all(row["auc"] == 1.0 and row["converged"] for row in rows if row["kind"] == "raw")
+
+
+def test_the_floor_tells_halves_of_the_targets_patients_apart():
+    """Patients alike but for themselves: whoever is held out is missed as often as found, or more often."""
+    a, b = pictures(0), pictures(1, shift=0.6)
+    rows = list(probe_rows(LogisticProbe(), Site(features(a), {}, owners("a")), Site(features(b), {}, owners("b")),
+                           seeds=range(6)))  # fmt: skip
+    found = summary(rows)
+    assert found["raw", None, "raw"] == 1.0
+    for direction in ("a2b", "b2a"):
+        assert 0.2 < found["real", direction, "floor"] < 0.7
+    few = [patient for patient in owners("a") if patient != "a3"]
+    some = Site(features(a)[: len(few)], {}, few)
+    kinds = {(row["direction"], row["kind"]) for row in probe_rows(LogisticProbe(), some, some, seeds=(0,))}
+    assert kinds == {(None, "raw")}  # halves of three patients leave one alone
 
 
 def test_same_seed_same_network():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["KernelTable", "gaussian_kernel", "kernel_table", "median_width", "polynomial_kernel"]
 
@@ -59,7 +59,7 @@ class KernelTable:
     within_second: Array
     between: Array
 
-    def distance(self, first: Sequence[int] | None = None, second: Sequence[int] | None = None) -> float:
+    def distance(self, first: ArrayLike | None = None, second: ArrayLike | None = None) -> float:
         """Unbiased squared maximum mean discrepancy (Gretton 2012, eq. 3); it can be below 0, and NaN for one subject.
 
         Args:
@@ -77,8 +77,10 @@ class KernelTable:
         if min(sizes) < 3:
             return None
         rng = np.random.default_rng(seed)
-        draws = ([rng.integers(0, size, size).tolist() for size in sizes] for _ in range(resamples))
-        values = [self.distance(one, other) for one, other in draws]
+        values = []
+        for _ in range(resamples):
+            one, other = (rng.integers(0, size, size) for size in sizes)
+            values.append(self.distance(one, other))
         tail = (1 - confidence) / 2
         low, high = np.nanquantile(values, [tail, 1 - tail])
         return float(low), float(high)
@@ -114,8 +116,9 @@ def _shares(subjects: Sequence[str]) -> Array:
     return belongs / belongs.sum(axis=1, keepdims=True)
 
 
-def _counts(chosen: Sequence[int] | None, number: int) -> Array:
-    return np.ones(number) if chosen is None else np.bincount(chosen, minlength=number).astype(np.float64)
+def _counts(chosen: ArrayLike | None, number: int) -> Array:
+    """How often each subject counts."""
+    return np.ones(number) if chosen is None else np.bincount(np.asarray(chosen), minlength=number).astype(np.float64)
 
 
 def _pairs(table: Array, weights: Array) -> float:

@@ -66,7 +66,7 @@ class NetworkProbe:
     name = "network"
 
     def __init__(
-        self, *, steps: int = 200, width: int = 8, batch: int = 32, rate: float = 3e-3, enough: float = 0.05
+        self, *, steps: int = 300, width: int = 16, batch: int = 16, rate: float = 1e-2, enough: float = 0.05
     ) -> None:
         self.steps, self.width, self.batch, self.rate, self.enough = steps, width, batch, rate, enough
 
@@ -80,7 +80,7 @@ class NetworkProbe:
             return Fitted(_scorer(net), self._train(net, samples, second))
 
     def _train(self, net: nn.Module, samples: Tensor, second: Tensor) -> bool:
-        optimizer = torch.optim.Adam(net.parameters(), lr=self.rate, weight_decay=1e-4)
+        optimizer = torch.optim.Adam(net.parameters(), lr=self.rate, weight_decay=1e-4, fused=True)
         sides = [torch.nonzero(second.cpu() == side).flatten() for side in (False, True)]
         recent = torch.zeros((), device=samples.device)
         for step in range(1, self.steps + 1):

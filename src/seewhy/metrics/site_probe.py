@@ -8,6 +8,7 @@ to tell them by, be it the site or the traces of the translation. Both are measu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ class Site(NamedTuple):
 
     Attributes:
         real: [N, …] as they came.
-        translated: method → [N, …], the same samples as the other site's.
+        translated: method → [N, …], the same samples as the other site's; a method may know one direction only.
         patients: [N] whose each is.
     """
 
@@ -85,14 +86,17 @@ def probe_rows(
         advance: called after every training.
 
     Yields:
-        Rows `probe`, `method`, `direction` (None for scans as they came), `kind` (`raw`, `frozen`, `retrained`),
-        `seed`, `fold`, `balanced_accuracy`, `auc`, `converged`. In direction `a2b` translated scans of a are told
-        from real ones of b. Chance is 0.5; a frozen probe that takes translated scans for the target's is at 0.5
-        only where it takes half of them so, and below where the target's own are doubted, too.
+        Rows `probe`, `method`, `direction` (None for scans as they came), `kind` (`raw`, `frozen`, `retrained`,
+        `floor`), `seed`, `fold`, `balanced_accuracy`, `auc`, `converged`. In direction `a2b` translated scans of a are
+        told from real ones of b; chance is 0.5. Methods `raw` and `real` are scans as they came: of both sites, and, as
+        the floor, a random half of the target's patients told from the other half. With few patients that is below
+        0.5, since whoever is held out is missed on the other side.
     """
     sites = {"a": a, "b": b}
-    methods = list(a.translated)
+    methods = list(dict.fromkeys([*a.translated, *b.translated]))
     for seed in seeds:
+        for domain, direction in DIRECTIONS.items():
+            yield from _floor(probe, sites["b" if domain == "a" else "a"], direction, folds, seed, advance)
         for fold, held in enumerate(subject_folds(a.patients, b.patients, folds=folds, seed=seed)):
             place = {"probe": probe.name, "seed": seed, "fold": fold}
             raw = _fit(probe, a.real, b.real, sites, held, seed)
@@ -101,17 +105,40 @@ def probe_rows(
                 **place, "method": "raw", "direction": None, "kind": "raw",
                 **_scores(raw, a.real, b.real, sites, held),
             }  # fmt: skip
-            for method in methods:
-                for domain, direction in DIRECTIONS.items():
-                    told = {name: site.translated[method] if name == domain else site.real
-                            for name, site in sites.items()}  # fmt: skip
-                    again = _fit(probe, told["a"], told["b"], sites, held, seed)
-                    advance()
-                    for kind, fitted in (("frozen", raw), ("retrained", again)):
-                        yield {
-                            **place, "method": method, "direction": direction, "kind": kind,
-                            **_scores(fitted, told["a"], told["b"], sites, held),
-                        }  # fmt: skip
+            for method, (domain, direction) in product(methods, DIRECTIONS.items()):
+                if method not in sites[domain].translated:
+                    continue
+                told = {name: site.translated[method] if name == domain else site.real for name, site in sites.items()}
+                again = _fit(probe, told["a"], told["b"], sites, held, seed)
+                advance()
+                for kind, fitted in (("frozen", raw), ("retrained", again)):
+                    yield {
+                        **place, "method": method, "direction": direction, "kind": kind,
+                        **_scores(fitted, told["a"], told["b"], sites, held),
+                    }  # fmt: skip
+
+
+def _floor(
+    probe: Probe, site: Site, direction: str, folds: int, seed: int, advance: Callable[[], None]
+) -> Iterator[dict[str, Any]]:
+    """Rows of telling two random halves of a site's patients apart."""
+    order = np.random.default_rng(seed).permutation(sorted(set(site.patients)))
+    halves = [set(half.tolist()) for half in np.array_split(order, 2)]
+    sites = {}
+    for name, half in zip("ab", halves, strict=True):
+        owned = _of(site, half)
+        kept = [patient for patient in site.patients if patient in half]
+        sites[name] = Site(site.real[owned], {}, kept)
+    a, b = sites["a"], sites["b"]
+    if min(len(half) for half in halves) < 2:
+        return
+    for fold, held in enumerate(subject_folds(a.patients, b.patients, folds=folds, seed=seed)):
+        fitted = _fit(probe, a.real, b.real, sites, held, seed)
+        advance()
+        yield {
+            "probe": probe.name, "seed": seed, "fold": fold, "method": "real", "direction": direction, "kind": "floor",
+            **_scores(fitted, a.real, b.real, sites, held),
+        }  # fmt: skip
 
 
 def _fit(probe: Probe, a: Tensor, b: Tensor, sites: Mapping[str, Site], held: set[str], seed: int) -> Fitted:

@@ -1,0 +1,110 @@
+"""The options of `evaluate`, checked all at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from seewhy.batch import MODALITIES
+from seewhy.errors import ConfigError, nearest
+
+__all__ = ["Distances", "EvaluationSettings", "FeatureChoice", "LesionChoice", "ProbeChoice"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureChoice:
+    """Which features distances are measured in; see conf/evaluate/default.yaml."""
+
+    name: str = "statistics"
+    weights: str | None = None
+    by: str = "name"
+    size: int | None = None
+    batch_size: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distances:
+    """How often the target's patients are halved, and subjects drawn again."""
+
+    repeats: int = 20
+    resamples: int = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeChoice:
+    """How sites are told apart."""
+
+    seeds: int = 5
+    folds: int = 5
+    size: int = 32
+    steps: int = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class LesionChoice:
+    """How lesions are looked at."""
+
+    margin: int = 4
+    modality: str = "flair"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """All of `evaluate`."""
+
+    baselines: tuple[str, ...]
+    slices: int
+    seed: int
+    folder: str | None
+    features: FeatureChoice
+    distances: Distances
+    probe: ProbeChoice
+    lesion: LesionChoice
+
+    @classmethod
+    def of(cls, node: DictConfig | None) -> EvaluationSettings:
+        """Read the node `evaluate` of a configuration.
+
+        Raises:
+            ConfigError: no such node, unknown options, or numbers that measure nothing.
+        """
+        if node is None:
+            raise ConfigError("evaluate is not chosen; choose evaluate=default")
+        plain: Any = OmegaConf.to_container(node, resolve=True)
+        groups = {"features": FeatureChoice, "distances": Distances, "probe": ProbeChoice, "lesion": LesionChoice}
+        known = {name: plain.pop(name, None) or {} for name in groups}
+        built = {name: _build(kind, known[name], f"evaluate.{name}") for name, kind in groups.items()}
+        plain["baselines"] = tuple(plain.get("baselines") or ())
+        settings: EvaluationSettings = _build(cls, {**plain, **built}, "evaluate")
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        least = {
+            "slices": (self.slices, 0), "features.batch_size": (self.features.batch_size, 1),
+            "distances.repeats": (self.distances.repeats, 1), "distances.resamples": (self.distances.resamples, 10),
+            "probe.seeds": (self.probe.seeds, 1), "probe.folds": (self.probe.folds, 2),
+            "probe.size": (self.probe.size, 8), "probe.steps": (self.probe.steps, 1),
+            "lesion.margin": (self.lesion.margin, 1),
+        }  # fmt: skip
+        problems = [
+            f"evaluate.{name}={value} must be {low} or more" for name, (value, low) in least.items() if value < low
+        ]
+        if self.lesion.modality not in MODALITIES:
+            known = nearest(self.lesion.modality, MODALITIES)
+            problems.append(f"evaluate.lesion.modality={self.lesion.modality!r} is none; {known}")
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+
+def _build(kind: Any, values: dict[str, Any], name: str) -> Any:
+    valid = [field.name for field in fields(kind)]
+    unknown = [key for key in values if key not in valid]
+    if unknown:
+        raise ConfigError(f"{name}.{unknown[0]} is no option; {nearest(unknown[0], valid)}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{name}: {error}") from error
