@@ -8,7 +8,9 @@ import torch
 from seewhy.cli.conf import compose_train
 from seewhy.phantoms.amd import write_amd_phantom
 from seewhy.phantoms.atrium import write_atrium_phantom
+from seewhy.phantoms.ct import write_ct_phantom
 from seewhy.phantoms.mri import write_mri_phantom
+from seewhy.phantoms.scanners import write_scanner_phantom
 from seewhy.phantoms.tumour import write_tumour_phantom
 from seewhy.run.configs import conf_dir
 from seewhy.run.train import train
@@ -25,16 +27,35 @@ SHORT = (
     "trainer.enable_model_summary=false",
     "data.batches_per_epoch=2",
     "data.batch_size=2",
-    "explain.max_samples=2",
 )
+EXPLAINED = ("explain.max_samples=2",)
 SMALL = {
     "amd": ("model.backbone.name=test_efficientnet", "explain.judge=cheap"),
     "mri": ("data.slices=[8,40]", "data.size=32", "model.backbone.name=test_efficientnet", "explain.judge=cheap"),
     "demo/amd": ("explain.judge=cheap",),
     "demo/mri": ("explain.judge=cheap", "data.slices=[8,40]"),
-}
+    "cyclegan": (
+        "data.image_size=null", "data.crop_size=null", "data.num_workers=0", "model.generator.width=8",
+        "model.generator.blocks=4", "trainer.precision=32-true",
+        "model.discriminator.width=8", "trainer.check_val_every_n_epoch=1",
+    ),
+    "demo/cyclegan": (
+        "model.generator.width=8", "model.discriminator.width=8", "trainer.check_val_every_n_epoch=1", "data.slices=5",
+    ),
+    "volume": (
+        "data.classes=[background,nodule,vessel]", "data.patch=[16,16,16]", "data.num_workers=0",
+        "model.network.filters=[4,8,8]", "trainer.check_val_every_n_epoch=1",
+    ),
+    "demo/volume": ("data.patch=[16,16,16]", "model.network.filters=[4,8,8]", "trainer.check_val_every_n_epoch=1"),
+}  # fmt: skip
 """What makes an experiment small enough for a test."""
-MEMBERS = {"amd": "demo/amd", "demo_amd": "demo/amd", "mri": "demo/mri", "demo_mri": "demo/mri"}
+REGIONS = ("volume", "demo/volume")
+"""Experiments that explain regions, not samples."""
+MEMBERS = {
+    "amd": "demo/amd", "demo_amd": "demo/amd", "mri": "demo/mri", "demo_mri": "demo/mri",
+    **dict.fromkeys(("cyclegan_25d", "cyclegan_25d_plain", "cut_25d", "demo_cyclegan"), "demo/cyclegan"),
+    **dict.fromkeys(("volume_segmentation", "demo_volume"), "demo/volume"),
+}  # fmt: skip
 """The experiment whose data a model is for; all others are for slices."""
 
 
@@ -47,6 +68,8 @@ def phantoms(tmp_path_factory):
         "LASCDataModule": write_atrium_phantom(root / "lasc", **size),
         "AMDDataModule": write_amd_phantom(root / "amd", cases=16, size=64),
         "MRIDataModule": write_mri_phantom(root / "mri", cases=12),
+        "BraTSDomainsDataModule": write_scanner_phantom(root / "scanners", subjects=(3, 3), shape=(48, 48, 24)),
+        "VolumesDataModule": write_ct_phantom(root / "ct", volumes=5, shape=(32, 40, 40), chunk=16),
     }
 
 
@@ -56,6 +79,7 @@ def trained(folder, phantoms, *overrides):
     words = [
         *overrides,
         *SHORT,
+        *(() if "cyclegan" in experiment or experiment in REGIONS else EXPLAINED),
         *SMALL.get(experiment, ("callbacks.maps.max_samples=2",)),
         "data.root=unknown",
         f"paths.output_dir={folder}",
