@@ -60,7 +60,7 @@ def test_taken_up_runs_only_patches_that_reach_past_what_is_written(make_job, tm
         if engine.ledger.committed():
             break
     engine.abandon()
-    row = engine._coverage().first_open_row(job.plan.units[0].core)
+    row = engine.notes.coverage().first_open_row(job.plan.units[0].core)
     again = job.engine()
     per_step = len(job.grid.starts[1]) * len(job.grid.starts[2])
     progress = again.run(job.predictor())

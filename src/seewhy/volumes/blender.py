@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import DataError
+from seewhy.io.volume_base import Box
 from seewhy.volumes.accumulator import Accumulator
 from seewhy.volumes.grid import PatchGrid
 from seewhy.volumes.head import Head
@@ -16,7 +17,7 @@ from seewhy.volumes.memory import GROUP
 from seewhy.volumes.stream import Add, Advance, Begin, Command
 from seewhy.volumes.unit import Unit
 from seewhy.volumes.window import Window
-from seewhy.volumes.writer import RowBuffer, Rows
+from seewhy.volumes.writer import RowBuffer, Sink, Writer
 
 __all__ = ["Blender"]
 
@@ -33,7 +34,8 @@ class Blender:
         head: from logits to stored numbers.
         depth: rows of an output shard.
         device: where logits are added.
-        send: takes rows of whole shards.
+        sink: the output.
+        written: called with each box after its write has returned.
     """
 
     def __init__(
@@ -44,10 +46,11 @@ class Blender:
         head: Head,
         depth: int,
         device: torch.device,
-        send: Callable[[Rows], None],
+        sink: Sink,
+        written: Callable[[Box], None],
     ) -> None:
         self.grid, self.window, self.head, self.depth, self.device = grid, window.to(device), head, depth, device
-        self._send = send
+        self._writer = Writer(sink=sink, dtype=head.dtype, written=written)
         self._empty = head.empty_logits(device)[:, None, None, None]
         self._weighted = torch.empty((head.channels, *grid.patch), device=device)
         self._accumulator: Accumulator | None = None
@@ -72,6 +75,14 @@ class Blender:
             elif isinstance(command, Begin):
                 self._begin(command.unit, command.row)
 
+    def check(self) -> None:
+        """Raise what the writing thread failed with, if it did."""
+        self._writer.check()
+
+    def close(self) -> None:
+        """Wait until everything is stored; raises what the writing thread failed with."""
+        self._writer.close()
+
     def _begin(self, unit: Unit, row: int) -> None:
         self._accumulator = None  # its memory goes before the next is asked for
         core = (slice(row, unit.core[0].stop), *unit.core[1:])
@@ -83,7 +94,7 @@ class Blender:
             row=row,
             depth=self.depth,
             head=self.head,
-            send=self._send,
+            send=self._writer.put,
             pinned=self.device.type == "cuda",
         )
 

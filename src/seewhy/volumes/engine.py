@@ -12,20 +12,21 @@ from torch import Tensor
 
 from seewhy.errors import CheckpointError
 from seewhy.io.volume_base import Box, VolumeSource
-from seewhy.volumes.blender import Blender
 from seewhy.volumes.box import voxels
 from seewhy.volumes.channel import Channel, ChannelEnd
-from seewhy.volumes.coverage import Coverage
 from seewhy.volumes.head import Head
 from seewhy.volumes.ledger import Ledger
+from seewhy.volumes.logits import LogitStore
 from seewhy.volumes.memory import BATCHES_AHEAD, piece_rows
 from seewhy.volumes.normalization import Normalization
+from seewhy.volumes.notes import Notes
 from seewhy.volumes.plan import Plan
 from seewhy.volumes.progress import Progress
 from seewhy.volumes.statistics import measure
 from seewhy.volumes.stream import PatchStream, Work
+from seewhy.volumes.taker import Taker, make_taker
 from seewhy.volumes.window import Window
-from seewhy.volumes.writer import Sink, Writer
+from seewhy.volumes.writer import Sink
 
 __all__ = ["VERSION", "VolumeEngine"]
 
@@ -45,7 +46,8 @@ class VolumeEngine:
 
     Args:
         source: the volume.
-        sink: the output, of the head's type and shape and the plan's shards.
+        sink: the output, of the head's type and shape and the plan's shards; or a `LogitStore`, to keep the logits
+            of every patch instead.
         window: weights of the patches, over the plan's grid.
         head: from logits to stored numbers.
         normalize: of patches.
@@ -63,7 +65,7 @@ class VolumeEngine:
         self,
         *,
         source: VolumeSource,
-        sink: Sink,
+        sink: Sink | LogitStore,
         window: Window,
         head: Head,
         normalize: Normalization,
@@ -77,14 +79,14 @@ class VolumeEngine:
     ) -> None:
         self.source, self.sink, self.window, self.head, self.normalize = source, sink, window, head, normalize
         self.plan, self.ledger, self.part, self.skip_empty = plan, ledger, part, skip_empty
+        self.notes = Notes(plan, ledger)
         self.grid, self.device, self.settings = plan.costs.grid, torch.device(device), dict(settings or {})
         self.progress = Progress(counters=source.counters)
         self._measured = measured
         self._pending: deque[Work] = deque()
         self._works: Channel[Work] = Channel(BATCHES_AHEAD)
-        self._writer: Writer | None = None
+        self._taker: Taker | None = None
         self._reader: threading.Thread | None = None
-        self._boxes: list[Box] = []
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that decides the output's bytes, as plain data; not how the work is split."""
@@ -105,8 +107,8 @@ class VolumeEngine:
         """Batches of this part, from where an earlier run stopped."""
         self._start()
         while True:
-            if self._writer is not None:
-                self._writer.check()
+            if self._taker is not None:
+                self._taker.check()
             try:
                 work = self._works.get()
             except ChannelEnd:
@@ -130,8 +132,8 @@ class VolumeEngine:
         expected = (batch["image"].shape[0], self.head.channels, *self.grid.patch)
         if tuple(logits.shape) != expected:
             raise CheckpointError(f"the network gave logits of {list(logits.shape)}, expected {list(expected)}")
-        assert self._writer is not None
-        self._writer.check()
+        assert self._taker is not None
+        self._taker.check()
         work = self._pending.popleft()
         assert work is batch["work"], "batches must be accepted in the order they came"
         self._execute(work, logits)
@@ -165,8 +167,8 @@ class VolumeEngine:
         """
         assert not self._pending, "some batches were not accepted"
         try:
-            if self._writer is not None:
-                self._writer.close()
+            if self._taker is not None:
+                self._taker.close()
         finally:
             self._release()
 
@@ -174,8 +176,8 @@ class VolumeEngine:
         """Stop after an error; what has been handed to the writer is still stored and noted."""
         self._pending.clear()
         try:
-            if self._writer is not None:
-                self._writer.close()
+            if self._taker is not None:
+                self._taker.close()
         except Exception:  # the first error counts, and that one is being raised
             pass
         finally:
@@ -184,7 +186,7 @@ class VolumeEngine:
     @property
     def complete(self) -> bool:
         """Whether all parts have stored all of the region."""
-        return self._coverage().complete(self.plan.region)
+        return self.notes.complete
 
     def finish(self) -> bool:
         """Let the sink finish (coarser levels, metadata) once all parts are done; any of them may try.
@@ -192,36 +194,18 @@ class VolumeEngine:
         Returns:
             Whether the output is complete.
         """
-        if not self.complete:
-            return False
-        action = getattr(self.sink, "finish", None)
-        if action is not None and self.ledger is not None:
-            self.ledger.finish_once(action, region=self.plan.region)
-        elif action is not None:
-            action()
-        return True
+        return self.notes.finish(self.sink)
 
     def _start(self) -> None:
-        if self.ledger is not None:
-            self.ledger.start(self.fingerprint())
-            self.ledger.open_part(self.part, self.plan.parts)
+        tiles = self.notes.start(self.fingerprint, self.part)
         if self.normalize.needs:
             self.normalize.bind(self._statistics())
-        coverage, units = self._coverage(), self.plan.of(self.part)
-        tiles = [(unit, row) for unit in units if (row := coverage.first_open_row(unit.core)) < unit.core[0].stop]
         self.progress.begin(
             patches=sum(step.patches for unit, row in tiles for step in unit.steps(row)),
             voxels=sum((unit.core[0].stop - row) * voxels((slice(0, 1), *unit.core[1:])) for unit, row in tiles),
         )
-        adding = self._adding()
-        self._writer = Writer(sink=self.sink, dtype=self.head.dtype, written=self._written)
-        self._blender = Blender(
-            grid=self.grid,
-            window=self.window,
-            head=self.head,
-            depth=self.plan.costs.shard[0],
-            device=adding,
-            send=self._writer.put,
+        self._taker = make_taker(
+            self.plan, sink=self.sink, window=self.window, device=self.device, written=self._written
         )
         stream = PatchStream(
             source=self.source,
@@ -247,8 +231,9 @@ class VolumeEngine:
             self._works.end()
 
     def _execute(self, work: Work, logits: Tensor | None) -> None:
-        self._blender.execute(work.commands, logits)
-        self.progress.update(run=self._blender.run, skipped=self._blender.skipped)
+        assert self._taker is not None
+        self._taker.execute(work.commands, logits)
+        self.progress.update(run=self._taker.run, skipped=self._taker.skipped)
 
     def _drain(self) -> None:
         """Carry out what needs no logits and has nothing before it that does."""
@@ -256,14 +241,8 @@ class VolumeEngine:
             self._execute(self._pending.popleft(), None)
 
     def _written(self, box: Box) -> None:
-        if self.ledger is not None:
-            self.ledger.commit(box)
-        self._boxes.append(box)
+        self.notes.commit(box)
         self.progress.written += voxels(box)
-
-    def _coverage(self) -> Coverage:
-        boxes = self._boxes if self.ledger is None else self.ledger.committed()
-        return Coverage(shape=self.grid.shape, shard=self.plan.costs.shard, boxes=boxes)
 
     def _statistics(self) -> dict[str, Any]:
         def found() -> dict[str, Any]:
@@ -276,17 +255,9 @@ class VolumeEngine:
 
         return found() if self.ledger is None else self.ledger.statistics(found)
 
-    def _adding(self) -> torch.device:
-        """The GPU where the accumulator takes at most half of what is free there, else the processor."""
-        if self.device.type != "cuda":
-            return self.device
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return self.device if self.plan.memory.accumulator <= free // 2 else torch.device("cpu")
-
     def _release(self) -> None:
         self._works.end(drop=True)
         if self._reader is not None:
             self._reader.join()
-        if self.ledger is not None:
-            self.ledger.close()
-        self._writer = None
+        self.notes.close()
+        self._taker = None
