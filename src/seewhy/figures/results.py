@@ -33,6 +33,9 @@ METHODS = {
     "floor_intensity": "floor: intensity",
     "floor_otsu": "floor: Otsu",
     "floor_otsu3": "floor: 3-class Otsu",
+    "floor_window": "floor: best intensity window",
+    "floor_component": "floor: largest bright part",
+    "floor_nothing": "floor: nothing",
     "floor_chance": "floor: chance",
     "floor_majority": "floor: majority class",
     "floor_prior": "floor: frequencies",
@@ -54,6 +57,7 @@ MEASURES = {
     "nll": "log loss",
     "dice": "Dice",
     "dice_positive": "Dice, lesion slices",
+    "cldice": "clDice",
     "iou": "IoU",
     "iou_positive": "IoU, lesion slices",
     "auprc": "pixel AUPRC",
@@ -70,7 +74,7 @@ CERTAINTY = ("ece", "brier", "nll")
 CLASSIFICATION = ("auroc", "f1", "accuracy", "balanced_accuracy", "average_precision", "kappa", "mae", *CERTAINTY)
 CASES = ("auroc", "accuracy", "balanced_accuracy", "kappa", "mae", "ece")
 """Measures of the terminal's table for classifiers of whole cases."""
-SEGMENTATION = ("dice", "dice_positive", "auprc", "hd95_mm", "hd95_px", "fp_slices")
+SEGMENTATION = ("dice", "cldice", "dice_positive", "auprc", "hd95_mm", "hd95_px", "fp_slices")
 """Measures of the results table, the first ones first."""
 
 

@@ -59,6 +59,7 @@ def volume_preview(
     *,
     kind: Kind = "labels",
     truth_planes: Planes | None = None,
+    truth_name: str = "true outline",
     spacing: Sequence[float] | None = None,
     unit: str | None = None,
     classes: Sequence[str] = (),
@@ -76,6 +77,7 @@ def volume_preview(
         overlay_planes: of the prediction: labels, probabilities or attributions of the same planes.
         kind: which of the three.
         truth_planes: labels whose outlines are drawn.
+        truth_name: of those.
         spacing: of Z, Y and X.
         unit: of the spacing, by its UDUNITS name.
         classes: names of the labels 1, 2, …
@@ -92,8 +94,8 @@ def volume_preview(
         spacing=(z, y, x) if spacing is not None else None,
     )  # fmt: skip
     return volume_rows(
-        [view], kind=kind, unit=unit, classes=classes, scale=scale, scale_name=scale_name, title=title, note=note,
-        phantom=phantom,
+        [view], kind=kind, unit=unit, classes=classes, truth_name=truth_name, scale=scale, scale_name=scale_name,
+        title=title, note=note, phantom=phantom,
     )  # fmt: skip
 
 
@@ -103,6 +105,7 @@ def volume_rows(
     kind: Kind = "labels",
     unit: str | None = None,
     classes: Sequence[str] = (),
+    truth_name: str = "true outline",
     scale: tuple[float, float] = (0.0, 1.0),
     scale_name: str = "probability",
     title: str = "",
@@ -129,7 +132,7 @@ def volume_rows(
             bar = row.colorbar(ScalarMappable(Normalize(*scale), _colormap(kind)), ax=list(axes), shrink=0.85, pad=0.01)
             bar.ax.tick_params(labelsize=7, colors=INK)
             bar.set_label(scale_name, fontsize=8, color=INK)
-    _legend(figure, views, kind, classes)
+    _legend(figure, views, kind, classes, truth_name)
     head = " · ".join(part for part in (title, "phantom data" if phantom else "") if part)
     foot = "; ".join(part for part in (note, "PHANTOM data, not patients" if phantom else "") if part)
     return captioned(figure, head=head, foot=foot)
@@ -237,14 +240,14 @@ def _scale_bar(axes: Axes, size: tuple[float, float], unit: str | None) -> None:
               path_effects=stroke)  # fmt: skip
 
 
-def _legend(figure: Figure, views: Sequence[VolumeView], kind: Kind, classes: Sequence[str]) -> None:
+def _legend(figure: Figure, views: Sequence[VolumeView], kind: Kind, classes: Sequence[str], truth: str) -> None:
     """What the colours are."""
     entries = []
     if kind == "labels" and any(view.overlay is not None for view in views):
         entries += [Patch(color=_colour(number + 1), label=name) for number, name in enumerate(classes)]
     if any(view.truth is not None for view in views):
         cyan = (TRUTH[0] / 255, TRUTH[1] / 255, TRUTH[2] / 255)
-        entries.append(Patch(facecolor="none", edgecolor=cyan, linewidth=1.5, label="true outline"))
+        entries.append(Patch(facecolor="none", edgecolor=cyan, linewidth=1.5, label=truth))
     if entries:
         legend = figure.legend(
             handles=entries, loc="outside upper right", ncols=len(entries), fontsize=8, frameon=False, handlelength=1.2

@@ -229,7 +229,7 @@ class VolumeSegmentation(BaseModule):
             ignore = self.hparams["ignore_label"]
             self.patient_scores[stage].update(
                 self.decided(prediction["maps"]["segmentation"][place]),
-                region_masks(labels[None].long(), self.regions or [[k + 1] for k in range(len(self.classes))])[0],
+                self.truth(labels),
                 image=cast(Tensor, batch["image"])[place],
                 name=name,
                 patient=batch["patient"][place],
@@ -245,6 +245,11 @@ class VolumeSegmentation(BaseModule):
         highest, best = probability.max(dim=0)
         found = highest > 1 - probability.sum(dim=0)
         return torch.stack([found & (best == place) for place in range(len(probability))])
+
+    def truth(self, labels: Tensor) -> Tensor:
+        """Masks [K, Z, Y, X] bool of labels [Z, Y, X], as `decided` gives those of a prediction."""
+        parts = self.regions or [[number + 1] for number in range(len(self.classes))]
+        return region_masks(labels[None].long(), parts)[0]
 
     def _log_scores(self, stage: str) -> None:
         """Every rank computes the same scores of all ranks' volumes, so there is nothing to reduce."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_results"]
 
-DRAWN = ("dice", "auprc")
+DRAWN = ("dice", "cldice", "auprc")
 """Measures of the figure of scores."""
 PICTURES = 8
 """Maps shown on the report's page."""
