@@ -44,7 +44,7 @@ def cases(config: DictConfig) -> None:
     if "infer" in options.stages:
         _infer(run, record, folder, written, console)
     if "attention" in options.stages:
-        _attend(run, folder, written, console)
+        _attend(run, record, folder, written, console)
     if "figures" in options.stages:
         _draw(run, record, options, folder, written)
     console.print(_table(record, options.categories))
@@ -115,7 +115,9 @@ def _infer(
             )
 
 
-def _attend(run: SavedRun, folder: Path, written: Mapping[str, list[Path]], console: Console) -> None:
+def _attend(
+    run: SavedRun, record: Mapping[str, Any], folder: Path, written: Mapping[str, list[Path]], console: Console
+) -> None:
     """Keep the attention of the cases, where the networks have any."""
     without = without_attention(run)
     generators: Any = run.model.generators
@@ -126,7 +128,7 @@ def _attend(run: SavedRun, folder: Path, written: Mapping[str, list[Path]], cons
         return
     bar = track(written.items(), "attention of cases", transient=True, console=Console(stderr=True))
     for category, files in bar:
-        arrays = read_arrays(folder / f"inference_{category}.npz")
+        arrays = read_arrays(folder / f"inference_{category}.npz", record[category])
         files.append(write_attention(run, folder / f"attention_{category}.npz", arrays))
 
 
@@ -136,14 +138,10 @@ def _draw(
     """Draw all categories into `figures/qualitative`."""
     bar = track(written.items(), "drawing cases", transient=True, console=Console(stderr=True))
     for category, files in bar:
-        files += draw_category(
-            run.folder.figures / "qualitative",
-            category,
-            read_arrays(folder / f"inference_{category}.npz"),
-            read_attention(folder / f"attention_{category}.npz"),
-            record=record,
-            modalities=options.drawn,
-        )
+        arrays = read_arrays(folder / f"inference_{category}.npz", record[category])
+        attention = read_attention(folder / f"attention_{category}.npz", arrays)
+        place = run.folder.figures / "qualitative"
+        files += draw_category(place, category, arrays, attention, record=record, modalities=options.drawn)
 
 
 def _table(record: Mapping[str, Any], categories: Sequence[str]) -> Table:

@@ -92,19 +92,27 @@ def write_arrays(
     return path
 
 
-def read_arrays(path: Path) -> dict[str, Array]:
+def read_arrays(path: Path, own: Mapping[str, Any]) -> dict[str, Array]:
     """Read what `write_arrays` wrote.
 
+    Args:
+        path: of the file.
+        own: the category in `case_ids.json`.
+
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: the file is missing, damaged, or of cases that were chosen before.
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist; translate the cases first: cases.stages=[infer,…]")
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError) as error:
+            arrays = {name: stored[name] for name in stored.files}
+        known = {direction: arrays[f"ids_{direction[0]}"].tolist() for direction in SIDES}
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} cannot be read ({error}); make it anew: cases.stages=[infer,…]") from error
+    if known != {direction: [case["id"] for case in cases] for direction, cases in paired(own).items()}:
+        raise DataError(f"{path} holds other cases than case_ids.json names by now; cases.stages=[infer,…]")
+    return arrays
 
 
 def slices_of(arrays: Mapping[str, Array], direction: str, *, comparison: str, metric: str) -> list[TranslationCase]:

@@ -45,7 +45,7 @@ def write_attention(run: SavedRun, path: Path, arrays: Mapping[str, Array]) -> P
     generators: Any = run.model.generators
     device = run.trainer.strategy.root_device
     run.model.to(device)
-    found: dict[str, Array] = {name: arrays[name] for name in ("case_indices", "case_indices_b") if name in arrays}
+    found: dict[str, Array] = {name: arrays[name] for name in ("case_indices", "case_indices_b")}
     for direction in DIRECTIONS:
         stacks, sizes = arrays[f"inputs_{direction[0]}"], arrays[f"size_{direction[0]}"]
         if direction not in generators or not has_attention(generators[direction]):
@@ -60,19 +60,27 @@ def write_attention(run: SavedRun, path: Path, arrays: Mapping[str, Array]) -> P
     return path
 
 
-def read_attention(path: Path) -> dict[str, Array] | None:
+def read_attention(path: Path, arrays: Mapping[str, Array]) -> dict[str, Array] | None:
     """Read what `write_attention` wrote; None where it wrote nothing, as of networks without attention.
 
+    Args:
+        path: of the file.
+        arrays: of the category.
+
     Raises:
-        DataError: the file is damaged.
+        DataError: the file is damaged, or of cases that were chosen before.
     """
     if not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError) as error:
+            found = {name: stored[name] for name in stored.files}
+        same = all(np.array_equal(found[name], arrays[name]) for name in ("case_indices", "case_indices_b"))
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} cannot be read ({error}); make it anew: cases.stages=[attention,…]") from error
+    if not same:
+        raise DataError(f"{path} is of other cases than case_ids.json names by now; cases.stages=[attention,…]")
+    return found
 
 
 def views_of(

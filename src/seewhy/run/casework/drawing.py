@@ -13,12 +13,11 @@ from seewhy.batch import MODALITIES
 from seewhy.figures.ieee import ieee_style, write_ieee
 from seewhy.figures.translation import comparison, cycle_consistency, multimodality
 from seewhy.figures.translation_attention import attention_overlay
-from seewhy.figures.translation_case import TranslationCase
 from seewhy.run.casework.arrays import slices_of
 from seewhy.run.casework.attention import views_of
 from seewhy.run.casework.record import SIDES
 
-__all__ = ["draw_category"]
+__all__ = ["draw_category", "figures_of"]
 
 Array = NDArray[Any]
 MOST_ROWS = 5
@@ -49,31 +48,29 @@ def draw_category(
         record: what `case_ids.json` holds.
         modalities: to draw.
     """
-    metadata, own = record["metadata"], record[category]
-    phantom, metric = bool(metadata["phantom"]), metadata["metric"]
-    cases = {
-        direction: slices_of(arrays, direction, comparison=known, metric=metric)
-        for direction, known in metadata["comparison"].items()
-    }
-    words = {direction: own[f"description{side}"] for direction, side in SIDES.items() if own[f"cases{side}"]}
     files: list[Path] = []
     with ieee_style():
-        for name, figure in _figures(category, cases, arrays, attention, words, metric, modalities, phantom):
+        for name, figure in figures_of(category, arrays, attention, record=record, modalities=modalities):
             files += write_ieee(folder / name, figure)
     return files
 
 
-def _figures(
+def figures_of(
     category: str,
-    cases: Mapping[str, Sequence[TranslationCase]],
     arrays: Mapping[str, Array],
     attention: Mapping[str, Array] | None,
-    words: Mapping[str, str],
-    metric: str,
+    *,
+    record: Mapping[str, Any],
     modalities: Sequence[str],
-    phantom: bool,
 ) -> Iterator[tuple[str, Figure]]:
-    """Name and figure, one after another, so that only one is in memory."""
+    """Name and figure, one after another, so that only one is in memory; see `draw_category`."""
+    metadata, chosen = record["metadata"], record[category]
+    metric, phantom = metadata["metric"], bool(metadata["phantom"])
+    cases = {
+        direction: slices_of(arrays, direction, comparison=known, metric=metric)
+        for direction, known in metadata["comparison"].items()
+    }
+    words = {direction: chosen[f"description{side}"] for direction, side in SIDES.items() if chosen[f"cases{side}"]}
     look: dict[str, Any] = {"modalities": MODALITIES, "phantom": phantom}
     for direction, own in cases.items():
         if not own:
