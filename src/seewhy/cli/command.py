@@ -14,14 +14,15 @@ __all__ = ["hydra_command"]
 
 
 def hydra_command(
-    task: Callable[[Any], Any], config_name: str, *, before: Callable[[list[str]], None] | None = None
+    task: Callable[[Any], Any], config_name: str, *, before: Callable[[list[str]], list[str]] | None = None
 ) -> Callable[[], None]:
     """Make a Hydra command whose user errors are one line on stderr and exit status 1.
 
     Args:
         task: takes the composed configuration.
         config_name: file in the config folder.
-        before: called with the command line before Hydra composes, e.g. to register a run's configuration.
+        before: called with the command line before Hydra composes, e.g. to register a run's configuration; gives
+            the command line for Hydra.
     """
 
     def main() -> None:
@@ -37,9 +38,7 @@ def hydra_command(
         store_schemas()
         errors: list[Exception] = []
         try:
-            if before is not None:
-                before(sys.argv[1:])
-            sys.argv[1:] = opened(sys.argv[1:])
+            sys.argv[1:] = opened(sys.argv[1:] if before is None else before(sys.argv[1:]))
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_held(task, errors))()
             if errors:
                 raise errors[0]

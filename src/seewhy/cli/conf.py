@@ -42,6 +42,8 @@ class RunConfig(TrainConfig):
 
     run: str = "???"
     use_final: bool = False
+    volume: Any = None
+    from_experiment: str | None = None
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,18 @@ TRAINING_ONLY = {"callbacks", "ckpt_path", "direction", "logger", "objective", "
 """Root keys of a run that mean nothing afterwards."""
 
 
-def register_run(arguments: list[str]) -> None:
+def register_run(arguments: list[str]) -> list[str]:
     """Put `<run>/config.yaml` into Hydra's store as `saved_run`, where the root config picks it up.
 
-    Without `run=` (e.g. `--help`) an empty configuration is stored.
+    With `experiment=` in place of `run=` it is that experiment's configuration, for models from elsewhere. Without
+    either (e.g. `--help`) an empty configuration is stored.
+
+    Args:
+        arguments: of the command line.
+
+    Returns:
+        The command line for Hydra, in which `experiment=` is called `from_experiment=`: its configuration is already
+        in the store, and processes that Lightning starts are given this line.
 
     Raises:
         ConfigError: the folder or its `config.yaml` is missing; folders that do hold a run are named.
@@ -29,6 +38,8 @@ def register_run(arguments: list[str]) -> None:
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
+    arguments = [f"from_{word}" if word.startswith("experiment=") else word for word in arguments]
+    experiments = [word.split("=", 1)[1] for word in arguments if word.startswith("from_experiment=")]
     folders = [word.split("=", 1)[1] for word in arguments if word.startswith("run=")]
     config = OmegaConf.create({})
     if folders and folders[-1]:
@@ -37,26 +48,43 @@ def register_run(arguments: list[str]) -> None:
             raise ConfigError(f"run={path} holds no config.yaml; {_known_runs(path)}")
         record = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
         config = OmegaConf.create(_for_later(record, path))
+    elif experiments and experiments[-1]:
+        config = _of_experiment(experiments[-1])
     elif not any(word in ("--help", "-h", "--hydra-help") or word.startswith("--") for word in arguments):
-        raise ConfigError(f"run=<run folder> must be given; {_known_runs(Path('lightning_logs'))}")
+        raise ConfigError(f"run=<run folder> (or experiment=…) must be given; {_known_runs(Path('lightning_logs'))}")
     ConfigStore.instance().store(name="saved_run", node=config, package="_global_")
+    return arguments
 
 
-def compose_saved(command: str, run: str | Path, *overrides: str) -> DictConfig:
+def compose_saved(command: str, run: str | Path | None, *overrides: str) -> DictConfig:
     """The configuration of `predict` or `explain` without running it, for notebooks and tests.
 
     Args:
         command: `predict` or `explain`.
-        run: the run folder.
+        run: the run folder; None where `experiment=` is among the overrides.
         overrides: as on the command line, e.g. `data.predict_on=val`.
     """
     from hydra import compose, initialize_config_dir
 
     store_schemas()
-    words = [f"run={run}", *overrides]
-    register_run(words)
+    words = [*([] if run is None else [f"run={run}"]), *overrides]
+    words = register_run(words)
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         return compose(command, overrides=opened(words))
+
+
+def _of_experiment(experiment: str) -> DictConfig:
+    """An experiment's configuration in place of a run's, with a folder of its own for what is not the result."""
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    from seewhy.cli.conf import compose_train
+
+    config: Any = OmegaConf.to_container(compose_train(f"experiment={experiment}"), resolve=False)
+    GlobalHydra.instance().clear()
+    logs = Path(config["paths"]["log_dir"]) / "predict" / experiment / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    kept = {key: value for key, value in config.items() if key not in TRAINING_ONLY}
+    return OmegaConf.create({**kept, "run": str(logs)})
 
 
 def _for_later(record: Any, path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from seewhy.io.volume_output import describe, fill
 from seewhy.io.volume_pyramid import build_pyramid
 from seewhy.io.volume_store import BOOKKEEPING, CountedStore, WholeStore, local_folder, open_store
 
-__all__ = ["VolumeSink", "create_sink", "open_sink"]
+__all__ = ["VolumeSink", "create_sink", "open_sink", "plan_sink"]
 
 
 class VolumeSink:
@@ -69,6 +69,31 @@ class VolumeSink:
     def image(self) -> str:
         """Path of the pyramid's group: the store itself, or its `labels/<name>`."""
         return f"{self.path}/{self.layout.group}".rstrip("/")
+
+    def create(self, *, overwrite: bool = False, exist_ok: bool = False) -> None:
+        """Make the store; of several processes that do so at once, one makes it and the others find it.
+
+        Args:
+            overwrite: remove an output of ours that is there; never one of others.
+            exist_ok: take an output of ours that is there and has this layout.
+
+        Raises:
+            ConfigError: something else is there; or an output of ours, unless `overwrite` or `exist_ok`.
+            DataError: the store cannot be written.
+        """
+        if _is_there(self.path, self._options):
+            present = open_sink(self.path, options=self._options)
+            if exist_ok and not overwrite:
+                return _compare(present, self.layout)
+            if not overwrite:
+                raise ConfigError(f"{self.path} already holds a result; choose another path, or overwrite it")
+            _remove(present)
+        try:
+            _make(self)
+        except DataError:
+            if not exist_ok or not _is_there(self.path, self._options):
+                raise
+            _compare(open_sink(self.path, options=self._options), self.layout)  # another process was faster
 
     def write(self, box: Box, block: NDArray[Any]) -> None:
         """Write whole shards, or shards cut off by the end of the volume.
@@ -131,7 +156,7 @@ class VolumeSink:
         return f"VolumeSink({self.path!r}, shape={self.shape}, dtype={self.dtype.name}, shard={self.shard})"
 
 
-def create_sink(
+def plan_sink(
     path: str | Path,
     *,
     shape: Sequence[int],
@@ -147,11 +172,9 @@ def create_sink(
     name: str = "prediction",
     classes: Mapping[int, str] | None = None,
     fill_value: float = 0,
-    overwrite: bool = False,
-    exist_ok: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> VolumeSink:
-    """Make an output store; a local one appears whole under its name or not at all.
+    """Describe an output store without touching anything; its `create` makes it.
 
     Args:
         path: folder or address, by custom ending in `.zarr`.
@@ -168,15 +191,11 @@ def create_sink(
         name: of the image or the labels.
         classes: names of the labels by value; 0 is background.
         fill_value: value of what is never written.
-        overwrite: remove an output of ours that is there; never one of others.
-        exist_ok: open an output of ours that is there and has this layout.
         options: as for `open_store`.
 
     Raises:
-        ConfigError: something else is there; or an output of ours, unless `overwrite` or `exist_ok`.
-        DataError: the store cannot be written.
+        ConfigError: a layout that cannot be stored.
     """
-    address = str(path).rstrip("/")
     layout = VolumeLayout(
         shape=tuple(int(size) for size in shape),
         dtype=np.dtype(dtype).name,
@@ -191,20 +210,24 @@ def create_sink(
         fill_value=fill_value,
         classes=dict(classes or {}),
     )
-    if _is_there(address, options):
-        present = open_sink(address, options=options)
-        if exist_ok and not overwrite:
-            return _same(present, layout)
-        if not overwrite:
-            raise ConfigError(f"{address} already holds a result; choose another path, or replace it with overwrite")
-        _remove(present)
-    sink = VolumeSink(address, layout=layout, attributes=attributes or {}, options=options or {})
-    try:
-        _make(sink)
-    except DataError:
-        if exist_ok and _is_there(address, options):  # another process was faster
-            return _same(open_sink(address, options=options), layout)
-        raise
+    return VolumeSink(str(path).rstrip("/"), layout=layout, attributes=attributes or {}, options=options or {})
+
+
+def create_sink(path: str | Path, *, overwrite: bool = False, exist_ok: bool = False, **description: Any) -> VolumeSink:
+    """Make an output store; a local one appears whole under its name or not at all.
+
+    Args:
+        path: folder or address, by custom ending in `.zarr`.
+        overwrite: as for `VolumeSink.create`.
+        exist_ok: as for `VolumeSink.create`.
+        description: all arguments of `plan_sink`.
+
+    Raises:
+        ConfigError: as `plan_sink` and `VolumeSink.create`.
+        DataError: the store cannot be written.
+    """
+    sink = plan_sink(path, **description)
+    sink.create(overwrite=overwrite, exist_ok=exist_ok)
     return sink
 
 
@@ -266,11 +289,10 @@ def _mark(path: str, options: Mapping[str, Any] | None) -> Mapping[str, Any] | N
     return mark if isinstance(mark, Mapping) and "layout" in mark else None
 
 
-def _same(sink: VolumeSink, layout: VolumeLayout) -> VolumeSink:
+def _compare(sink: VolumeSink, layout: VolumeLayout) -> None:
     differences = layout.differences(sink.layout)
     if differences:
         raise ConfigError(f"{sink.path} holds a result of another layout: {'; '.join(differences)}")
-    return sink
 
 
 def _remove(sink: VolumeSink) -> None:

@@ -15,7 +15,12 @@ __all__ = ["predict"]
 
 
 def predict(config: DictConfig) -> None:
-    """Predict the samples of `data.predict_on` and say what was written."""
+    """Predict the samples of `data.predict_on`, or `volume.input` where there is one, and say what was written."""
+    if config.volume.input is not None or config.volume.output is not None:
+        from seewhy.run.predict_volume import predict_volume
+
+        predict_volume(config)
+        return
     run = restore(config, *build_explain_callback(config, after_fit=False))
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, ExplainCallback):

@@ -1,0 +1,247 @@
+"""`predict.py volume.input=… volume.output=…`: a volume of any size through a network, in one pass."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer, seed_everything
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from seewhy.callbacks.volume_progress import VolumeProgress
+from seewhy.callbacks.volume_writer import VolumeWriter
+from seewhy.errors import ConfigError, nearest
+from seewhy.io.volume_sink import VolumeSink, plan_sink
+from seewhy.io.volume_source import VolumeSource
+from seewhy.io.volume_store import is_remote
+from seewhy.run.build import build_trainer, set_threads
+from seewhy.run.volume_input import check_input, open_input, region
+from seewhy.run.volume_model import VolumeModel, find_model
+from seewhy.run.volume_module import VolumePrediction
+from seewhy.run.volume_results import say_estimate, say_results
+from seewhy.volumes.engine import VolumeEngine
+from seewhy.volumes.estimate import Occupancy, estimate
+from seewhy.volumes.grid import PatchGrid
+from seewhy.volumes.head import Head
+from seewhy.volumes.ledger import Ledger
+from seewhy.volumes.memory import Costs, parse_bytes
+from seewhy.volumes.normalization import Normalization
+from seewhy.volumes.plan import Plan, make_plan
+from seewhy.volumes.predictor import PatchPredictor
+from seewhy.volumes.window import Window
+
+__all__ = ["predict_volume"]
+
+PRECISIONS = {"32-true": "32", "32": "32", "bf16-mixed": "bf16", "16-mixed": "16"}
+"""What `trainer.precision` means for the networks; sums stay in float32."""
+NOT_FOR_PREDICTION = {
+    "enable_progress_bar": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+    "precision": "32-true",
+    "limit_predict_batches": None,
+    "use_distributed_sampler": False,
+}
+"""Of the Trainer: the bar is ours, and the networks' precision is the predictor's affair."""
+SMALL_SHARD, LARGE_SHARD, LARGE_VOLUME = 128, 256, 2e9
+"""Edges of shards, and the voxels from which on a volume gets the large ones."""
+
+
+@dataclass(frozen=True)
+class VolumeJob:
+    """Everything that is settled before anything is written."""
+
+    source: VolumeSource
+    model: VolumeModel
+    predictor: PatchPredictor
+    head: Head
+    plan: Plan
+    part: int
+    seconds_per_patch: float
+
+
+def predict_volume(config: DictConfig) -> None:
+    """Predict `volume.input` into `volume.output`, or say what that would cost.
+
+    Raises:
+        SeewhyError: whatever a user can mend: options, files, a model that does not fit, a store that fails.
+    """
+    volume = config.volume
+    set_threads(config)
+    seed_everything(config.seed, workers=True, verbose=False)
+    model, source = find_model(config), open_input(volume)
+    note = check_input(source, model, volume)
+    trainer = _trainer(config)
+    job = _settle(config, trainer, model, source)
+    if volume.estimate:
+        if trainer.is_global_zero:
+            say_estimate(estimate(job.plan, source, seconds_per_patch=job.seconds_per_patch), source, model.name, note)
+        return
+    sink = _sink(volume, job)
+    engine = _engine(config, job, sink)
+    module = VolumePrediction(
+        job.predictor,
+        engine,
+        create=lambda first: sink.create(overwrite=bool(volume.overwrite) and first, exist_ok=True),
+    )
+    started = time.monotonic()
+    trainer.predict(module, return_predictions=False)
+    trainer.strategy.barrier("everything is written")
+    if trainer.is_global_zero:
+        engine.finish()
+        say_results(config, engine, sink, seconds=time.monotonic() - started, note=note)
+
+
+def _trainer(config: DictConfig) -> Trainer:
+    """The configured Trainer without what does not belong here."""
+    shown: list[Callback] = [VolumeProgress()] if config.trainer.get("enable_progress_bar", True) else []
+    config = config.copy()
+    with open_dict(config):
+        config.trainer.update(NOT_FOR_PREDICTION)
+    return build_trainer(config, [VolumeWriter(), *shown], [])
+
+
+def _settle(config: DictConfig, trainer: Trainer, model: VolumeModel, source: VolumeSource) -> VolumeJob:
+    """Try the network on one batch, and cut the volume into tiles."""
+    volume, precision = config.volume, str(config.trainer.get("precision", "32-true"))
+    if precision not in PRECISIONS:
+        raise ConfigError(f"trainer.precision={precision} is not for volumes; {nearest(precision, PRECISIONS)}")
+    patch = model.patch
+    assert patch is not None
+    predictor = PatchPredictor(
+        model.networks,
+        mirror_axes=model.mirrored(_plain(volume.tta)),
+        batch_size=volume.batch_size,
+        precision=PRECISIONS[precision],
+        device=trainer.strategy.root_device,
+    )
+    channels, seconds = _tried(predictor, source.shape[0], patch)
+    mode = volume.mode or model.mode or ("binary" if channels < 3 else "multiclass")
+    head = Head(
+        mode=mode,
+        channels=channels,
+        stored=volume.dtype,
+        threshold=volume.threshold,
+        class_order=model.class_order if mode == "regions" else None,
+    )
+    parts, part = _parts(volume, trainer)
+    shard = _shard(source.shape[1:], volume)
+    costs = Costs(
+        grid=PatchGrid(shape=source.shape[1:], patch=patch, overlap=volume.overlap),
+        head=head,
+        channels=source.shape[0],
+        itemsize=source.dtype.itemsize,
+        chunks=source.chunks,
+        shard=shard,
+        batch_size=volume.batch_size,
+    )
+    # Asking a web server for every chunk would take longer than an uneven deal.
+    weighed = parts > 1 and volume.skip_empty and not is_remote(source.path)
+    plan = make_plan(
+        costs,
+        memory_budget=parse_bytes(volume.memory_budget),
+        parts=parts,
+        roi=region(volume),
+        occupancy=Occupancy(source, shard) if weighed else None,
+    )
+    return VolumeJob(source, model, predictor, head, plan, part, seconds)
+
+
+def _engine(config: DictConfig, job: VolumeJob, sink: VolumeSink) -> VolumeEngine:
+    """What fills the output."""
+    volume = config.volume
+    settings = {"weights": job.model.sha256, **job.predictor.settings()}
+    return VolumeEngine(
+        source=job.source,
+        sink=sink,
+        window=Window(job.plan.costs.grid, kind=volume.window),
+        head=job.head,
+        normalize=Normalization(job.model.normalization or (), channels=job.source.shape[0]),
+        plan=job.plan,
+        ledger=Ledger(_ledger_folder(config, sink)),
+        settings=settings,
+        part=job.part,
+        skip_empty=volume.skip_empty,
+        device=job.predictor.device,
+    )
+
+
+def _sink(volume: DictConfig, job: VolumeJob) -> VolumeSink:
+    """The output on the grid of the level that is read."""
+    source, head = job.source, job.head
+    attributes = {
+        "mode": head.mode,
+        "stored": head.stored,
+        "scale": head.scale,  # what probability 1 is stored as
+        "classes": {str(value): name for value, name in (job.model.classes or {}).items()},
+        "model": job.model.name,
+        "weights_sha256": job.model.sha256,
+        "input": source.path,
+        "level": source.level,
+        "affine": None if source.affine is None else source.affine.tolist(),
+    }
+    return plan_sink(
+        volume.output,
+        shape=head.shape(source.shape[1:]),
+        dtype=head.dtype,
+        shard=job.plan.costs.shard,
+        chunk=volume.chunk,
+        zarr_format=volume.zarr_format,
+        spacing=source.spacing,
+        translation=source.translation,
+        unit=source.unit,
+        attributes=attributes,
+        labels=head.labels,
+        name=volume.name,
+        classes=job.model.classes if head.labels else None,
+        options=_plain(volume.storage_options),
+    )
+
+
+def _tried(predictor: PatchPredictor, channels: int, patch: Sequence[int]) -> tuple[int, float]:
+    """Channels of the logits, and seconds per patch with all mirrors and folds."""
+    import torch
+
+    count = predictor.probe(channels, patch)
+    image = torch.zeros((predictor.batch_size, channels, *patch), device=predictor.device)
+    started = time.monotonic()
+    predictor(image).sum().item()  # the sum waits for a GPU
+    return count, (time.monotonic() - started) / predictor.batch_size
+
+
+def _parts(volume: DictConfig, trainer: Trainer) -> tuple[int, int]:
+    """How many processes share the work, over all machines and jobs, and which of them this is."""
+    if volume.num_parts < 1 or not 0 <= volume.part_id < volume.num_parts:
+        raise ConfigError(f"volume.part_id={volume.part_id} of {volume.num_parts} parts; expected 0 to num_parts - 1")
+    if volume.num_parts > 1 and volume.overwrite:
+        raise ConfigError("volume.overwrite=true with volume.num_parts: each part would delete what the others wrote")
+    return volume.num_parts * trainer.world_size, volume.part_id * trainer.world_size + trainer.global_rank
+
+
+def _shard(shape: Sequence[int], volume: DictConfig) -> tuple[int, int, int]:
+    """Edges of a shard: as asked for, or by the volume's size, and no larger than the volume in whole chunks."""
+    chunk = [int(size) for size in volume.chunk]
+    z, y, x = shape
+    usual = LARGE_SHARD if z * y * x > LARGE_VOLUME else SMALL_SHARD
+    asked = [-(-usual // size) * size for size in chunk] if volume.shard is None else list(volume.shard)
+    first, second, third = (
+        min(int(edge), -(-length // size) * size) for edge, length, size in zip(asked, shape, chunk, strict=True)
+    )
+    return first, second, third
+
+
+def _ledger_folder(config: DictConfig, sink: VolumeSink) -> Path:
+    """Where the notes lie: as asked for, inside a local output, or named after a remote one."""
+    if config.volume.ledger is not None:
+        return Path(config.volume.ledger)
+    if sink.bookkeeping is not None:
+        return sink.bookkeeping
+    return Path(config.paths.output_dir) / "ledgers" / hashlib.sha256(sink.path.encode()).hexdigest()[:16]
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

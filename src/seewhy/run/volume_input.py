@@ -1,0 +1,108 @@
+"""The volume of a prediction, and whether the model was trained for its voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from seewhy.errors import ConfigError
+from seewhy.io.ome import length_in_mm
+from seewhy.io.volume_base import Box
+from seewhy.io.volume_source import VolumeSource, open_source
+from seewhy.run.volume_model import VolumeModel
+
+__all__ = ["check_input", "millimetres", "open_input", "region"]
+
+TOLERANCE = 0.1
+"""Share by which voxel sizes may differ before a prediction is refused."""
+
+
+def open_input(volume: DictConfig) -> VolumeSource:
+    """Open `volume.input`.
+
+    Raises:
+        ConfigError: not given, or no such level or channel.
+        DataError: it cannot be read.
+    """
+    if volume.input is None or volume.output is None:
+        missing = "volume.input" if volume.input is None else "volume.output"
+        raise ConfigError(f"{missing} must be given, e.g. {missing}=scan.zarr")
+    channels = None if volume.channels is None else list(volume.channels)
+    options: Any = OmegaConf.to_container(volume.storage_options, resolve=True)
+    return open_source(volume.input, level=volume.level, channels=channels, options=options)
+
+
+def check_input(source: VolumeSource, model: VolumeModel, volume: DictConfig) -> str | None:
+    """Compare a volume with what the model was trained for.
+
+    Returns:
+        What could not be compared, for the user; None where all fits.
+
+    Raises:
+        ConfigError: another number of channels, or voxels of another size than `volume.spacing=check` allows.
+    """
+    if model.channels is not None and model.channels != source.shape[0]:
+        raise ConfigError(
+            f"{source.path} has {source.shape[0]} channels, the model takes {model.channels}; "
+            "choose them with volume.channels=[…]"
+        )
+    if volume.spacing not in ("check", "ignore"):
+        raise ConfigError(f"volume.spacing={volume.spacing!r}; expected check or ignore")
+    if volume.spacing == "ignore" or model.spacing is None:
+        return None
+    found = millimetres(source)
+    if found is None:
+        return f"{source.path} says nothing of its voxels' size; the model was trained at {_mm(model.spacing)}"
+    apart = max(abs(own / wanted - 1) for own, wanted in zip(found, model.spacing, strict=True))
+    if apart > TOLERANCE:
+        raise ConfigError(
+            f"{source.path} has voxels of {_mm(found)}, the model was trained at {_mm(model.spacing)}"
+            f"{_other_level(source, model.spacing, volume)}; resample it, or predict at this size with "
+            "volume.spacing=ignore"
+        )
+    return None
+
+
+def millimetres(source: VolumeSource) -> tuple[float, float, float] | None:
+    """Size of a volume's voxels along Z, Y and X; None where it or its unit is not known."""
+    factor = length_in_mm(source.unit)
+    if source.spacing is None or factor is None:
+        return None
+    z, y, x = (size * factor for size in source.spacing)
+    return z, y, x
+
+
+def region(volume: DictConfig) -> Box | None:
+    """The box of `volume.roi`.
+
+    Raises:
+        ConfigError: not six rising numbers.
+    """
+    if volume.roi is None:
+        return None
+    edges = [int(edge) for edge in volume.roi]
+    if len(edges) != 6 or any(low >= high for low, high in zip(edges[::2], edges[1::2], strict=True)) or min(edges) < 0:
+        raise ConfigError(f"volume.roi={edges}; expected [z0,z1,y0,y1,x0,x1] in voxels, each pair rising")
+    return slice(*edges[:2]), slice(*edges[2:4]), slice(*edges[4:])
+
+
+def _other_level(source: VolumeSource, wanted: Sequence[float], volume: DictConfig) -> str:
+    """Name the level of a pyramid that is nearest to a voxel size, if it is near enough."""
+    if source.level is None:
+        return ""
+    position = 0
+    while True:
+        try:
+            other = open_source(volume.input, level=position)
+        except ConfigError:
+            return ""
+        found = millimetres(other)
+        if found and max(abs(own / size - 1) for own, size in zip(found, wanted, strict=True)) <= TOLERANCE:
+            return f"; volume.level={other.level} has voxels of {_mm(found)}"
+        position += 1
+
+
+def _mm(spacing: Sequence[float]) -> str:
+    return " × ".join(f"{size:.3g}" for size in spacing) + " mm"  # noqa: RUF001

@@ -1,0 +1,84 @@
+"""What a volume prediction will cost, and what it has done, in words and numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from seewhy.io.atomic import write_json
+from seewhy.io.volume_sink import VolumeSink
+from seewhy.io.volume_source import VolumeSource
+from seewhy.run.volume_preview import draw_preview
+from seewhy.volumes.engine import VolumeEngine
+from seewhy.volumes.estimate import Estimate
+
+__all__ = ["say_estimate", "say_results"]
+
+
+def say_estimate(costs: Estimate, source: VolumeSource, model: str, note: str | None) -> None:
+    """Print what a prediction would read, write and take.
+
+    Args:
+        costs: of all parts.
+        source: the volume.
+        model: its name.
+        note: what else the user should know.
+    """
+    console = Console(highlight=False)
+    console.print(f"{source.path}: {_shape(source.shape)} {source.dtype.name}, level {source.level or 'none'}; {model}")
+    for line in [*costs.lines(), *([note] if note else [])]:
+        console.print(line)
+
+
+def say_results(
+    config: DictConfig, engine: VolumeEngine, sink: VolumeSink, *, seconds: float, note: str | None
+) -> None:
+    """Print where the result lies and what it took; draw the preview once everything is there.
+
+    Args:
+        config: of the command.
+        engine: of this process.
+        sink: the output.
+        seconds: from the first read to the last write.
+        note: what else the user should know.
+    """
+    complete = engine.complete
+    drawn = complete and config.volume.preview
+    preview = draw_preview(engine.source, sink, stored=engine.head.stored) if drawn else None
+    facts = {**engine.progress.record(), "seconds": seconds, "output": sink.image, "complete": complete}
+    written = sink.counters.record()
+    facts |= {key: facts[key] + written[key] for key in ("bytes_written", "writes", "retries")}
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in _rows(facts, engine, sink):
+        table.add_row(name, value)
+    console = Console(highlight=False)
+    console.print(table)
+    if note:
+        console.print(note)
+    if preview:
+        console.print(f"preview: {preview}")
+    if not complete:
+        console.print("other parts are not done yet; the last one finishes the store, or start this one again to go on")
+    if sink.bookkeeping is not None:
+        write_json(sink.bookkeeping / f"report-{config.volume.part_id:04d}.json", facts)
+
+
+def _rows(facts: dict[str, Any], engine: VolumeEngine, sink: VolumeSink) -> list[tuple[str, str]]:
+    voxels = facts["voxels"]
+    again = f", {facts['retries']:,} tried again" if facts["retries"] else ""
+    return [
+        ("output", sink.image),
+        ("size", f"{_shape(sink.shape)} {sink.dtype.name}, zarr v{sink.layout.zarr_format}"),
+        ("patches", f"{facts['run']:,} predicted, {facts['skipped']:,} skipped as empty"),
+        ("time", f"{facts['seconds']:.1f} s, {voxels / max(facts['seconds'], 1e-9):,.0f} voxels/s"),
+        ("read", f"{facts['bytes_read'] / 1e6:,.1f} MB in {facts['reads']:,} reads{again}"),
+        ("written", f"{facts['bytes_written'] / 1e6:,.1f} MB in {facts['writes']:,} objects"),
+        ("weights", str(engine.settings["weights"])[:16]),
+    ]
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(str(size) for size in shape)  # noqa: RUF001
