@@ -188,6 +188,13 @@ def test_imported_layouts_and_ranges_are_converted_in_the_networks():
     torch.testing.assert_close(back, model.translate(repeat_slice(made, 3, legacy_layout=True), domain="b"))
 
 
+def test_the_memory_format_changes_nothing_else():
+    stack = subject("a")["image"]
+    plain, other = tiny(), tiny(channels_last=True)
+    assert other.generators["a2b"].encoder[0][0].weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(plain.translate(stack, domain="a"), other.translate(stack, domain="a"))
+
+
 def test_one_direction_has_one_generator():
     model = tiny(directions="b2a", losses={"weights": {"adversarial": 1.0, "nce": 1.0}}, nce=NCE)
     assert list(model.generators) == ["b2a"]
@@ -214,7 +221,7 @@ def test_one_direction_has_one_generator():
         ({"discriminator": {"channels": 4}}, "model.discriminator.channels is no option"),
         ({"losses": {"weights": {"cycles": 1.0}}}, "model.losses.weights.cycles is no term; nearest: 'cycle'"),
         ({"losses": {"weights": {"nce": 1.0}}, "generator": {"name": "plain"}}, "only model.generator.name=sa gives"),
-        ({"losses": {"weights": {"nce": 1.0}}, "nce": {"dims": 3}}, "model.nce.dims is no option"),
+        ({"nce": {"dims": 3}}, "model.nce.dims is no option; nearest: 'dim'"),
         ({"replay": -1}, "model.replay=-1 must be 0 or more"),
         ({"slice_batch": 0}, "model.slice_batch=0 must be 1 or more"),
     ],

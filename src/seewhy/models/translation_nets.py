@@ -25,6 +25,7 @@ GENERATORS: dict[str, type[SAGenerator25D] | type[PlainGenerator25D]] = {
 DIRECTIONS = {"both": ("a2b", "b2a"), "a2b": ("a2b",), "b2a": ("b2a",)}
 """Choice → names of its generators; the first letter is the domain they take, the last the one they make."""
 CYCLES = ("neighbours", "repeat")
+NCE = ("dim", "patches", "identity")
 
 
 def build_generators(directions: str, options: Mapping[str, Any]) -> nn.ModuleDict:
@@ -91,6 +92,7 @@ def check_choices(options: Mapping[str, Any], loss: TranslationLoss) -> None:
         problems.append(f"model.cycle={cycle!r} is unknown; {nearest(cycle, CYCLES)}")
     elif options["legacy_layout"] and cycle == "neighbours":
         problems.append("model.legacy_layout=true is the layout of repeated slices; set model.cycle=repeat with it")
+    problems += [f"model.nce.{name} is no option; {nearest(name, NCE)}" for name in options["nce"] if name not in NCE]
     if loss.needs("nce") and options["generator"].get("name", "sa") != "sa":
         problems.append("model.losses.weights.nce compares features, which only model.generator.name=sa gives")
     if options["slice_batch"] < 1:
