@@ -16,6 +16,7 @@ def add_parser(commands: Any) -> None:
     _add_afa(kinds)
     _add_amd(kinds)
     _add_mri(kinds)
+    _add_cyclegan(kinds)
 
 
 def _add_afa(kinds: Any) -> None:
@@ -63,6 +64,19 @@ def _add_mri(kinds: Any) -> None:
         "--classes", nargs="+", default=["HC", "TLE"], metavar="NAME", help="names of class 0 and class 1 (HC TLE)"
     )
     mri.set_defaults(run=_mri)
+
+
+def _add_cyclegan(kinds: Any) -> None:
+    cyclegan = kinds.add_parser("cyclegan", help="a checkpoint of SA-CycleGAN-2.5D (harmonisation) or of its baseline")
+    cyclegan.add_argument("file", type=Path, help="checkpoint_best.pth, checkpoint_0100.npz or a generator alone")
+    _add_common(cyclegan, "cyclegan")
+    cyclegan.add_argument(
+        "--direction",
+        choices=("A2B", "B2A"),
+        default="A2B",
+        help="of a generator that stands alone and unnamed in the file (A2B)",
+    )
+    cyclegan.set_defaults(run=_cyclegan)
 
 
 def _add_common(parser: argparse.ArgumentParser, kind: str) -> None:
@@ -117,6 +131,22 @@ def _mri(options: argparse.Namespace) -> int:
             compose_train("experiment=mri"),
             parameters=options.parameters,
             classes=options.classes,
+            root=options.root,
+            overwrite=options.overwrite,
+        )
+    )
+
+
+def _cyclegan(options: argparse.Namespace) -> int:
+    from seewhy.cli.conf import compose_train
+    from seewhy.run.importing_cyclegan import import_cyclegan
+
+    return _say(
+        import_cyclegan(
+            options.file,
+            options.folder,
+            compose_train("data=brats_domains", "model=cyclegan_25d", "callbacks=translation", "name=cyclegan"),
+            direction=options.direction,
             root=options.root,
             overwrite=options.overwrite,
         )

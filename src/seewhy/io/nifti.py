@@ -53,6 +53,9 @@ class NiftiFile:
         coded = any(int(self.header[code]) > 0 for code in ("sform_code", "qform_code"))
         self.geometry = _geometry(self.path, shape, self._image.affine, oriented=coded)
         self.dtype: np.dtype[Any] = self._image.get_data_dtype()
+        if self.dtype.kind not in "biuf":
+            held = f"colours ({', '.join(self.dtype.names)})" if self.dtype.names else f"values of type {self.dtype}"
+            raise DataError(f"{self.path} holds {held}; expected one real number per voxel")
 
     @property
     def channels(self) -> int:

@@ -6,19 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning
-import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
-from torch import Tensor
 
 from seewhy.errors import CheckpointError
 from seewhy.interop.afa import AFACheckpoint, read_afa
 from seewhy.interop.amd import read_amd
 from seewhy.interop.mri import FIRST_SLICE, read_mri, read_parameters
-from seewhy.io.atomic import atomic_path
-from seewhy.io.digest import file_sha256
-from seewhy.run.build import build_model
-from seewhy.run.folder import RunFolder
+from seewhy.run.imported_run import begin_run, free_folder, next_command, write_run
 
 __all__ = ["import_afa", "import_amd", "import_mri"]
 
@@ -41,11 +35,11 @@ def import_afa(file: Path, folder: Path, config: DictConfig, *, pooling: str, ro
         CheckpointError: not such a checkpoint, unsafe to load, or the folder holds a run.
     """
     imported = read_afa(file)
-    run = _free_folder(folder, overwrite)
-    _begin(config, run, root)
+    run = free_folder(folder, overwrite)
+    begin_run(config, run, root)
     _fit_afa(config, imported, pooling=pooling)
-    _write(run, config, file, imported.state_dict, {"network": imported.variant})
-    return f"{imported.variant}, {imported.num_classes} classes → {_next(run)}"
+    write_run(run, config, file, imported.state_dict, {"network": imported.variant})
+    return f"{imported.variant}, {imported.num_classes} classes → {next_command(run)}"
 
 
 def import_amd(
@@ -83,8 +77,8 @@ def import_amd(
             f"{file} has {imported.outputs} classes, but {len(classes)} names are given ({', '.join(classes)}); "
             "name all of them with --classes"
         )
-    run = _free_folder(folder, overwrite)
-    _begin(config, run, root)
+    run = free_folder(folder, overwrite)
+    begin_run(config, run, root)
     with open_dict(config):
         config.data.inputs, config.data.normalize = list(inputs), normalize
         # The reference's networks take any size; images come as they are.
@@ -96,10 +90,10 @@ def import_amd(
         model.head.hidden = imported.hidden
         model.loss = {"name": "cross_entropy"}
     record = {"network": imported.name, "epoch": imported.epoch, "their_config": imported.config}
-    _write(run, config, file, imported.state_dict, record)
+    write_run(run, config, file, imported.state_dict, record)
     called = _called(imported.config)
     told = f" (its configuration calls it {called})" if called and called not in imported.name else ""
-    return f"{imported.name}{told}, {len(inputs)} inputs, {imported.outputs} classes → {_next(run)}"
+    return f"{imported.name}{told}, {len(inputs)} inputs, {imported.outputs} classes → {next_command(run)}"
 
 
 def import_mri(
@@ -136,8 +130,8 @@ def import_mri(
             f"{file} tells {max(imported.outputs, 2)} classes apart, but {len(classes)} names are given "
             f"({', '.join(classes)}); name all of them with --classes"
         )
-    run = _free_folder(folder, overwrite)
-    _begin(config, run, root)
+    run = free_folder(folder, overwrite)
+    begin_run(config, run, root)
     with open_dict(config):
         data, model = config.data, config.model
         data.axis, data.slices = 1, [FIRST_SLICE, FIRST_SLICE + imported.depth]
@@ -148,23 +142,9 @@ def import_mri(
         model.loss = {"name": "binary" if imported.outputs == 1 else "cross_entropy"}
         _apply_parameters(config, settings)
     record = {"network": imported.name, "epoch": imported.epoch, "their_metrics": imported.metrics}
-    _write(run, config, file, imported.state_dict, {**record, "their_parameters": settings})
+    write_run(run, config, file, imported.state_dict, {**record, "their_parameters": settings})
     logits = "one logit" if imported.outputs == 1 else f"{imported.outputs} classes"
-    return f"{imported.name}, {imported.depth} slices, {logits} → {_next(run)}"
-
-
-def _free_folder(folder: Path, overwrite: bool) -> RunFolder:
-    run = RunFolder(folder)
-    if not overwrite:
-        run.refuse_overwrite("choose another folder, or add --overwrite")
-    return run
-
-
-def _begin(config: DictConfig, run: RunFolder, root: str | None) -> None:
-    with open_dict(config):
-        config.name = f"imported/{config.name}"
-        config.paths.output_dir = str(run.path)
-        config.data.root = root if root is not None else "data"
+    return f"{imported.name}, {imported.depth} slices, {logits} → {next_command(run)}"
 
 
 def _fit_afa(config: DictConfig, imported: AFACheckpoint, *, pooling: str) -> None:
@@ -200,33 +180,3 @@ def _called(config: Mapping[str, Any]) -> str | None:
     settings = config.get("NetModule", config)
     name = settings.get("model_name") if isinstance(settings, Mapping) else None
     return str(name) if name else None
-
-
-def _write(run: RunFolder, config: DictConfig, file: Path, state: Mapping[str, Tensor], record: dict[str, Any]) -> None:
-    """Put the weights into the configured model, and write the run's files."""
-    model = build_model(config)
-    # What a model of ours measures besides (temperature, weights of classes) stays as it begins; the readers have
-    # made sure that no weight is missing.
-    buffers = {name for name, _ in model.named_buffers()}
-    measured = {name: value for name, value in model.state_dict().items() if name in buffers}
-    try:
-        model.load_state_dict({**measured, **state})
-    except RuntimeError as error:
-        raise CheckpointError(f"{file} does not fit {type(model).__name__}: {error}") from error
-    checkpoint: dict[str, Any] = {
-        "state_dict": model.state_dict(),
-        "hyper_parameters": dict(model.hparams),
-        "hparams_name": "kwargs",
-        "epoch": 0,
-        "global_step": 0,
-        "pytorch-lightning_version": lightning.__version__,
-    }
-    for name in ("best", "last"):
-        with atomic_path(run.checkpoints / f"{name}.ckpt") as temporary:
-            torch.save(checkpoint, temporary)
-    run.write_json("imported.json", {"file": file.name, "sha256": file_sha256(file), **record})
-    run.write_config(config, imported=file.name)
-
-
-def _next(run: RunFolder) -> str:
-    return f"{run.path} (predict.py run={run.path} data.root=…)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ FEW_VALUES = 16
 """A modality with fewer different values in the tissue is a segmentation, not an image."""
 LEAST_TISSUE = 0.005
 """Share of a volume's voxels; with less tissue it is no scan of a head."""
+MOST_TISSUE = 0.9
+"""Share of a volume's voxels; with more there is no background, and even a head cut out tightly leaves corners."""
 AXIS = 2
 """The axis that is cut into slices, from feet to head."""
 
@@ -58,15 +61,14 @@ def measure_subject(subject: Subject) -> Measured:
         DataError: all that is wrong with its files.
     """
     files = _open(subject)
-    volumes = [_read(files[name], subject.channel[name]) for name in MODALITIES]
-    problems = _value_problems(subject, volumes)
-    if problems:
-        raise DataError(problems)
+    volumes = _read_all(subject, files)
     body = tissue(volumes)
     share = float(body.mean())
-    if share < LEAST_TISSUE:
+    if not LEAST_TISSUE <= share <= MOST_TISSUE:
+        much = "only " if share < LEAST_TISSUE else ""
         raise DataError(
-            f"{subject.id}: only {share:.2%} of the voxels are tissue; expected scans of a head on a dark background"
+            f"{subject.files[MODALITIES[0]].parent}: {subject.id}: {much}{share:.2%} of the voxels are tissue; "
+            "expected scans of a head on a dark background"
         )
     box = _box(body)
     window = tuple(slice(start, stop) for start, stop in box)
@@ -140,6 +142,25 @@ def _open(subject: Subject) -> dict[str, NiftiFile]:
     return files
 
 
+def _read_all(subject: Subject, files: Mapping[str, NiftiFile]) -> list[NDArray[Any]]:
+    """Values [D, H, W] of all modalities, in their order.
+
+    Raises:
+        DataError: every file that is damaged, and what is wrong with the values of the others.
+    """
+    volumes: dict[str, NDArray[Any]] = {}
+    problems: list[str] = []
+    for name in MODALITIES:
+        try:
+            volumes[name] = _read(files[name], subject.channel[name])
+        except DataError as error:
+            problems += error.problems
+    problems = [*dict.fromkeys(problems), *_value_problems(subject, volumes)]
+    if problems:
+        raise DataError(problems)
+    return list(volumes.values())
+
+
 def _read(file: NiftiFile, channel: int | None) -> NDArray[Any]:
     """Values [D, H, W] as stored: whole numbers of 16 bits at most stay so, all others become float32."""
     values = np.moveaxis(file.read(channel=channel), AXIS, 0)
@@ -154,10 +175,10 @@ def _mask(file: NiftiFile) -> NDArray[np.uint8]:
     return labels.astype(np.uint8)
 
 
-def _value_problems(subject: Subject, volumes: list[NDArray[Any]]) -> list[str]:
+def _value_problems(subject: Subject, volumes: Mapping[str, NDArray[Any]]) -> list[str]:
     """Voxels that are no numbers, and volumes of one value."""
     problems = []
-    for name, values in zip(MODALITIES, volumes, strict=True):
+    for name, values in volumes.items():
         bad = 0 if values.dtype.kind in "iu" else int(values.size - np.isfinite(values).sum())
         if bad:
             problems.append(f"{subject.files[name]} ({name}) holds {bad} voxels that are NaN or infinite; repair it")
