@@ -19,7 +19,7 @@ from seewhy.metrics.translation import METRICS
 from seewhy.run.casework.inference import Translated
 from seewhy.run.casework.record import SIDES
 
-__all__ = ["SCORED", "paired", "read_arrays", "slices_of", "write_arrays"]
+__all__ = ["display_at", "paired", "read_arrays", "slices_of", "write_arrays"]
 
 Array = NDArray[Any]
 SCORED = ("translation", "cycle")
@@ -136,7 +136,7 @@ def slices_of(arrays: Mapping[str, Array], direction: str, *, comparison: str, m
         middle = arrays[f"inputs_{domain}"].shape[1] // 3
         spacing = [float(step) for step in arrays[f"spacing_{domain}"][place]]
         spacing = spacing if all(step > 0 for step in spacing) else [1.0, 1.0]
-        spacing = spacing[::-1] if arrays[f"display_{domain}"][place][0] else spacing
+        spacing = spacing[::-1] if display_at(arrays, domain, place).transpose else spacing
         scores = arrays[f"{metric}_{comparison}_{domain}"][place]
         found.append(
             TranslationCase(
@@ -155,11 +155,16 @@ def slices_of(arrays: Mapping[str, Array], direction: str, *, comparison: str, m
     return found
 
 
+def display_at(arrays: Mapping[str, Array], domain: str, place: int) -> Display:
+    """How a case is turned upright."""
+    transpose, flip_rows, flip_columns = (bool(one) for one in arrays[f"display_{domain}"][place])
+    return Display(transpose=transpose, flip_rows=flip_rows, flip_columns=flip_columns)
+
+
 def _turner(arrays: Mapping[str, Array], domain: str, place: int) -> Any:
     """Cuts the padding off and turns each plane of [C, H, W] upright."""
     rows, columns = arrays[f"size_{domain}"][place]
-    transpose, flip_rows, flip_columns = (bool(one) for one in arrays[f"display_{domain}"][place])
-    display = Display(transpose=transpose, flip_rows=flip_rows, flip_columns=flip_columns)
+    display = display_at(arrays, domain, place)
 
     def turn(planes: Array) -> Array:
         return np.stack([upright(plane[:rows, :columns], display) for plane in planes])

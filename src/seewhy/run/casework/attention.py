@@ -14,14 +14,14 @@ from seewhy.errors import DataError
 from seewhy.figures.orientation import upright
 from seewhy.figures.translation_case import AttentionView, TranslationCase
 from seewhy.io.atomic import atomic_path
-from seewhy.io.orientation import Display
 from seewhy.models.translation_attention import attention_of, has_attention
+from seewhy.run.casework.arrays import display_at
+from seewhy.run.casework.record import SIDES
 from seewhy.run.saved import SavedRun
 
 __all__ = ["read_attention", "views_of", "without_attention", "write_attention"]
 
 Array = NDArray[Any]
-DIRECTIONS = ("a2b", "b2a")
 
 
 def without_attention(run: SavedRun) -> list[str]:
@@ -46,7 +46,7 @@ def write_attention(run: SavedRun, path: Path, arrays: Mapping[str, Array]) -> P
     device = run.trainer.strategy.root_device
     run.model.to(device)
     found: dict[str, Array] = {name: arrays[name] for name in ("case_indices", "case_indices_b")}
-    for direction in DIRECTIONS:
+    for direction in SIDES:
         stacks, sizes = arrays[f"inputs_{direction[0]}"], arrays[f"size_{direction[0]}"]
         if direction not in generators or not has_attention(generators[direction]):
             continue
@@ -96,7 +96,7 @@ def views_of(
     """
     views = []
     for place, case in enumerate(cases):
-        display = _display(arrays[f"display_{direction[0]}"][place])
+        display = display_at(arrays, direction[0], place)
         start, end = f"case{place}_{direction}_", "_weights"
         own = {
             name.removeprefix(start).removesuffix(end): values
@@ -117,8 +117,3 @@ def views_of(
             )
         )
     return views
-
-
-def _display(codes: Array) -> Display:
-    transpose, flip_rows, flip_columns = (bool(one) for one in codes)
-    return Display(transpose=transpose, flip_rows=flip_rows, flip_columns=flip_columns)
