@@ -88,6 +88,7 @@ def train(folder: Path) -> None:
     dataset = json.loads((planned / "dataset.json").read_text())
     for fold in (0, 1):
         torch.manual_seed(fold)
+        plans["continue_training"] = False  # the trainer takes it out again
         trainer = nnUNetTrainer(plans, "3d_fullres", fold, dataset, device=torch.device("cpu"))
         trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 1, 8, 1
         trainer.run_training()

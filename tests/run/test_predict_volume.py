@@ -12,6 +12,7 @@ import zarr
 from monai.networks.nets import UNet
 from omegaconf import DictConfig, OmegaConf
 
+from seewhy.cli.main import main
 from seewhy.cli.saved_run import compose_saved
 from seewhy.errors import CheckpointError, ConfigError, DataError
 from seewhy.io.volume_source import open_source
@@ -81,6 +82,12 @@ def result(config: DictConfig, inside: str = "") -> np.ndarray:
     return open_source(f"{config.volume.output}{inside}").read(WHOLE)
 
 
+def elsewhere(config: DictConfig, name: str) -> str:
+    """An output beside the first."""
+    return str(Path(config.volume.output).with_name(f"{name}.zarr"))
+
+
+@torch.no_grad()
 def expected(values: np.ndarray, head: Head) -> np.ndarray:
     network = unet(head.channels).eval()
     return predict_array(values[None], network, patch=(16,) * 3, head=head, normalization=SCALE, skip_empty=True)
@@ -139,7 +146,7 @@ def test_over_http_from_a_server_that_fails_one_request_in_ten(config: DictConfi
 def test_parts_of_a_job_array_give_the_same_bytes(config: DictConfig, capsys: pytest.CaptureFixture):
     predict_volume(config)
     whole, files = result(config), contents(config.volume.output)
-    config.volume.update(output=config.volume.output.replace("out", "parts"), num_parts=3)
+    config.volume.update(output=elsewhere(config, "parts"), num_parts=3)
     for part in (2, 0, 1):
         capsys.readouterr()
         config.volume.part_id = part
@@ -151,15 +158,14 @@ def test_parts_of_a_job_array_give_the_same_bytes(config: DictConfig, capsys: py
 
 def contents(store: str) -> dict[str, bytes]:
     """Chunks of a store by name."""
-    return {
-        str(f.relative_to(store)): f.read_bytes() for f in Path(store).rglob("*") if f.is_file() and "/c/" in str(f)
-    }
+    files = [file for file in Path(store).rglob("*") if file.is_file() and "/c/" in str(file)]
+    return {str(file.relative_to(store)): file.read_bytes() for file in files}
 
 
 def test_a_region_is_cut_from_the_whole(config: DictConfig):
     predict_volume(config)
     whole = result(config)
-    config.volume.update(output=config.volume.output.replace("out", "roi"), roi=[17, 30, 3, 14, 20, 40])
+    config.volume.update(output=elsewhere(config, "roi"), roi=[17, 30, 3, 14, 20, 40])
     predict_volume(config)
     found = result(config)
     box = (slice(None), slice(16, 32), slice(0, 16), slice(16, 44))
@@ -175,6 +181,34 @@ def test_an_estimate_writes_nothing(config: DictConfig, capsys: pytest.CaptureFi
     for word in ("patches", "read", "write", "memory", "time"):
         assert word in printed
     assert not Path(config.volume.output).exists()
+
+
+def test_separate_steps_end_like_one_pass(config: DictConfig, values: np.ndarray, capsys: pytest.CaptureFixture):
+    """Logits kept, blended and finalised by the commands; float16 in between costs at most one step of uint8."""
+    predict_volume(config)
+    whole = result(config)
+    config.volume.update(output=elsewhere(config, "logits"), keep_logits=True)
+    predict_volume(config)
+    assert "next: python -m seewhy blend" in capsys.readouterr().out
+    blended, final, direct = (elsewhere(config, name) for name in ("blended", "final", "direct"))
+    for words in (
+        ["blend", config.volume.output, blended],
+        ["finalize", blended, final, "--num-parts", "2", "--part-id", "1"],
+        ["finalize", blended, final, "--num-parts", "2"],
+        ["blend", config.volume.output, direct, "--dtype", "labels", "--threshold", "0.25"],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0, capsys.readouterr().err
+    assert open_source(blended).dtype == np.float16
+    assert np.abs(open_source(final).read(WHOLE).astype(int) - whole).max() <= 1
+    labels = open_source(f"{direct}/labels/prediction").read(WHOLE)
+    sure = np.abs(whole.astype(int) - 64) > 2
+    np.testing.assert_array_equal(labels[sure], (whole > 64)[sure])
+    with pytest.raises(SystemExit) as ended:
+        main(["finalize", final, elsewhere(config, "again")])
+    assert ended.value.code == 1
+    assert "holds no blended logits" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_ours_predicts_with_what_it_was_trained_with(
@@ -195,7 +229,10 @@ def test_a_checkpoint_of_ours_predicts_with_what_it_was_trained_with(
     config.volume.update(network=None, weights=None, patch=None, normalization=None, dtype="labels")
     predict_volume(config)
     head = Head(mode="multiclass", channels=3, stored="labels")
-    found = predict_array(values[None], model.eval(), patch=(16,) * 3, head=head, normalization=SCALE, skip_empty=True)
+    with torch.no_grad():
+        found = predict_array(
+            values[None], model.eval(), patch=(16,) * 3, head=head, normalization=SCALE, skip_empty=True
+        )
     np.testing.assert_array_equal(result(config, "/labels/prediction")[0], found)
     group = zarr.open_group(f"{config.volume.output}/labels/prediction", mode="r")
     assert [entry["class"] for entry in group.attrs["ome"]["image-label"]["properties"]] == kept["classes"]
@@ -225,13 +262,12 @@ def test_an_nnunet_folder(config: DictConfig, values: np.ndarray, tmp_path: Path
 
 def test_a_full_disk_in_mid_run_and_on(config: DictConfig):
     predict_volume(config)
-    whole = result(config)
-    config.volume.update(output=config.volume.output.replace("out", "full"), dtype="uint8")
+    whole, sizes = result(config), sorted(map(len, contents(config.volume.output).values()))
+    config.volume.output = elsewhere(config, "full")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    sizes = sorted(len(chunk) for name, chunk in contents(config.volume.output.replace("full", "out")).items())
     resource.setrlimit(resource.RLIMIT_FSIZE, (sizes[len(sizes) // 2], limits[1]))
     try:
-        with pytest.raises(DataError, match="cannot be written .*what is written is kept") as caught:
+        with pytest.raises(DataError, match=r"cannot be written .*what is written is kept") as caught:
             predict_volume(config)
         assert "\n" not in str(caught.value)
     finally:
@@ -283,7 +319,7 @@ def test_a_changed_setting_is_refused_and_named(config: DictConfig):
         ({"roi": [90, 95, 0, 10, 0, 10]}, "lies outside the volume"),
         ({"part_id": 1}, "expected 0 to num_parts - 1"),
         ({"num_parts": 2, "overwrite": True}, "each part would delete"),
-        ({"memory_budget": "1MB"}, "raise it"),
+        ({"memory_budget": "10kB"}, "raise it"),
         ({"channels": [1]}, "there is no channel"),
         ({"spacing": "chekc"}, "expected check or ignore"),
         ({"storage_options": {}, "input": "nothing.zarr"}, "holds no zarr array"),

@@ -15,7 +15,7 @@ HYDRA = {
     "cases": "choose cases of a translating run and draw them: seewhy cases run=…",
     "explain": "draw and save the maps of a trained run: seewhy explain run=…",
 }
-COMMANDS = {"prepare": "prepare", "check": "check", "import": "importing", "pool": "pool"}
+COMMANDS = {"prepare": "prepare", "check": "check", "import": "importing", "pool": "pool", "blend": "volume_steps"}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -7,27 +7,28 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import Callback, Trainer, seed_everything
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from seewhy.callbacks.volume_progress import VolumeProgress
 from seewhy.callbacks.volume_writer import VolumeWriter
 from seewhy.errors import ConfigError, nearest
-from seewhy.io.volume_sink import VolumeSink, plan_sink
+from seewhy.io.volume_sink import VolumeSink
 from seewhy.io.volume_source import VolumeSource
 from seewhy.io.volume_store import is_remote
 from seewhy.run.build import build_trainer, set_threads
 from seewhy.run.volume_input import check_input, open_input, region
 from seewhy.run.volume_model import VolumeModel, find_model
 from seewhy.run.volume_module import VolumePrediction
+from seewhy.run.volume_output import describe_output, keep_logits, make_sink, plain, shard_of
 from seewhy.run.volume_results import say_estimate, say_results
 from seewhy.volumes.engine import VolumeEngine
 from seewhy.volumes.estimate import Occupancy, estimate
 from seewhy.volumes.grid import PatchGrid
 from seewhy.volumes.head import Head
 from seewhy.volumes.ledger import Ledger
+from seewhy.volumes.logits import LogitStore
 from seewhy.volumes.memory import Costs, parse_bytes
 from seewhy.volumes.normalization import Normalization
 from seewhy.volumes.plan import Plan, make_plan
@@ -47,8 +48,6 @@ NOT_FOR_PREDICTION = {
     "use_distributed_sampler": False,
 }
 """Of the Trainer: the bar is ours, and the networks' precision is the predictor's affair."""
-SMALL_SHARD, LARGE_SHARD, LARGE_VOLUME = 128, 256, 2e9
-"""Edges of shards, and the voxels from which on a volume gets the large ones."""
 
 
 @dataclass(frozen=True)
@@ -81,19 +80,26 @@ def predict_volume(config: DictConfig) -> None:
         if trainer.is_global_zero:
             say_estimate(estimate(job.plan, source, seconds_per_patch=job.seconds_per_patch), source, model.name, note)
         return
-    sink = _sink(volume, job)
+    description = describe_output(volume, source, model)
+    sink: VolumeSink | LogitStore
+    if volume.keep_logits:
+        sink = keep_logits(volume, job.plan, description)
+    else:
+        sink = make_sink(volume.output, job.head, job.plan, description, options=plain(volume.storage_options))
     engine = _engine(config, job, sink)
-    module = VolumePrediction(
-        job.predictor,
-        engine,
-        create=lambda first: sink.create(overwrite=bool(volume.overwrite) and first, exist_ok=True),
-    )
+    module = VolumePrediction(job.predictor, engine, create=lambda first: _create(sink, volume, first=first))
     started = time.monotonic()
     trainer.predict(module, return_predictions=False)
     trainer.strategy.barrier("everything is written")
     if trainer.is_global_zero:
         engine.finish()
         say_results(config, engine, sink, seconds=time.monotonic() - started, note=note)
+
+
+def _create(sink: VolumeSink | LogitStore, volume: DictConfig, *, first: bool) -> None:
+    """Make the output, or find it there; a store of logits is there already."""
+    if isinstance(sink, VolumeSink):
+        sink.create(overwrite=bool(volume.overwrite) and first, exist_ok=True)
 
 
 def _trainer(config: DictConfig) -> Trainer:
@@ -114,7 +120,7 @@ def _settle(config: DictConfig, trainer: Trainer, model: VolumeModel, source: Vo
     assert patch is not None
     predictor = PatchPredictor(
         model.networks,
-        mirror_axes=model.mirrored(_plain(volume.tta)),
+        mirror_axes=model.mirrored(plain(volume.tta)),
         batch_size=volume.batch_size,
         precision=PRECISIONS[precision],
         device=trainer.strategy.root_device,
@@ -129,7 +135,7 @@ def _settle(config: DictConfig, trainer: Trainer, model: VolumeModel, source: Vo
         class_order=model.class_order if mode == "regions" else None,
     )
     parts, part = _parts(volume, trainer)
-    shard = _shard(source.shape[1:], volume)
+    shard = shard_of(source.shape[1:], volume)
     costs = Costs(
         grid=PatchGrid(shape=source.shape[1:], patch=patch, overlap=volume.overlap),
         head=head,
@@ -151,7 +157,7 @@ def _settle(config: DictConfig, trainer: Trainer, model: VolumeModel, source: Vo
     return VolumeJob(source, model, predictor, head, plan, part, seconds)
 
 
-def _engine(config: DictConfig, job: VolumeJob, sink: VolumeSink) -> VolumeEngine:
+def _engine(config: DictConfig, job: VolumeJob, sink: VolumeSink | LogitStore) -> VolumeEngine:
     """What fills the output."""
     volume = config.volume
     settings = {"weights": job.model.sha256, **job.predictor.settings()}
@@ -167,38 +173,6 @@ def _engine(config: DictConfig, job: VolumeJob, sink: VolumeSink) -> VolumeEngin
         part=job.part,
         skip_empty=volume.skip_empty,
         device=job.predictor.device,
-    )
-
-
-def _sink(volume: DictConfig, job: VolumeJob) -> VolumeSink:
-    """The output on the grid of the level that is read."""
-    source, head = job.source, job.head
-    attributes = {
-        "mode": head.mode,
-        "stored": head.stored,
-        "scale": head.scale,  # what probability 1 is stored as
-        "classes": {str(value): name for value, name in (job.model.classes or {}).items()},
-        "model": job.model.name,
-        "weights_sha256": job.model.sha256,
-        "input": source.path,
-        "level": source.level,
-        "affine": None if source.affine is None else source.affine.tolist(),
-    }
-    return plan_sink(
-        volume.output,
-        shape=head.shape(source.shape[1:]),
-        dtype=head.dtype,
-        shard=job.plan.costs.shard,
-        chunk=volume.chunk,
-        zarr_format=volume.zarr_format,
-        spacing=source.spacing,
-        translation=source.translation,
-        unit=source.unit,
-        attributes=attributes,
-        labels=head.labels,
-        name=volume.name,
-        classes=job.model.classes if head.labels else None,
-        options=_plain(volume.storage_options),
     )
 
 
@@ -222,26 +196,10 @@ def _parts(volume: DictConfig, trainer: Trainer) -> tuple[int, int]:
     return volume.num_parts * trainer.world_size, volume.part_id * trainer.world_size + trainer.global_rank
 
 
-def _shard(shape: Sequence[int], volume: DictConfig) -> tuple[int, int, int]:
-    """Edges of a shard: as asked for, or by the volume's size, and no larger than the volume in whole chunks."""
-    chunk = [int(size) for size in volume.chunk]
-    z, y, x = shape
-    usual = LARGE_SHARD if z * y * x > LARGE_VOLUME else SMALL_SHARD
-    asked = [-(-usual // size) * size for size in chunk] if volume.shard is None else list(volume.shard)
-    first, second, third = (
-        min(int(edge), -(-length // size) * size) for edge, length, size in zip(asked, shape, chunk, strict=True)
-    )
-    return first, second, third
-
-
-def _ledger_folder(config: DictConfig, sink: VolumeSink) -> Path:
+def _ledger_folder(config: DictConfig, sink: VolumeSink | LogitStore) -> Path:
     """Where the notes lie: as asked for, inside a local output, or named after a remote one."""
     if config.volume.ledger is not None:
         return Path(config.volume.ledger)
     if sink.bookkeeping is not None:
         return sink.bookkeeping
     return Path(config.paths.output_dir) / "ledgers" / hashlib.sha256(sink.path.encode()).hexdigest()[:16]
-
-
-def _plain(node: Any) -> Any:
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

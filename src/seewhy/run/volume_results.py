@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -14,6 +15,7 @@ from seewhy.io.volume_source import VolumeSource
 from seewhy.run.volume_preview import draw_preview
 from seewhy.volumes.engine import VolumeEngine
 from seewhy.volumes.estimate import Estimate
+from seewhy.volumes.logits import LogitStore
 
 __all__ = ["say_estimate", "say_results"]
 
@@ -34,7 +36,7 @@ def say_estimate(costs: Estimate, source: VolumeSource, model: str, note: str | 
 
 
 def say_results(
-    config: DictConfig, engine: VolumeEngine, sink: VolumeSink, *, seconds: float, note: str | None
+    config: DictConfig, engine: VolumeEngine, sink: VolumeSink | LogitStore, *, seconds: float, note: str | None
 ) -> None:
     """Print where the result lies and what it took; draw the preview once everything is there.
 
@@ -46,38 +48,47 @@ def say_results(
         note: what else the user should know.
     """
     complete = engine.complete
-    drawn = complete and config.volume.preview
-    preview = draw_preview(engine.source, sink, stored=engine.head.stored) if drawn else None
-    facts = {**engine.progress.record(), "seconds": seconds, "output": sink.image, "complete": complete}
-    written = sink.counters.record()
-    facts |= {key: facts[key] + written[key] for key in ("bytes_written", "writes", "retries")}
+    facts = {**engine.progress.record(), "seconds": seconds, "output": sink.path, "complete": complete}
+    if isinstance(sink, VolumeSink):
+        written = sink.counters.record()
+        facts |= {key: facts[key] + written[key] for key in ("bytes_written", "writes", "retries")}
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in _rows(facts, engine, sink):
         table.add_row(name, value)
     console = Console(highlight=False)
     console.print(table)
-    if note:
-        console.print(note)
-    if preview:
-        console.print(f"preview: {preview}")
-    if not complete:
-        console.print("other parts are not done yet; the last one finishes the store, or start this one again to go on")
+    drawn = complete and config.volume.preview and isinstance(sink, VolumeSink)
+    preview = draw_preview(engine.source, sink, stored=engine.head.stored) if drawn else None  # type: ignore[arg-type]
+    for line in _lines(sink, complete, preview, note):
+        console.print(line)
     if sink.bookkeeping is not None:
         write_json(sink.bookkeeping / f"report-{config.volume.part_id:04d}.json", facts)
 
 
-def _rows(facts: dict[str, Any], engine: VolumeEngine, sink: VolumeSink) -> list[tuple[str, str]]:
-    voxels = facts["voxels"]
+def _lines(sink: VolumeSink | LogitStore, complete: bool, preview: Path | None, note: str | None) -> list[str]:
+    """What the user should know or do next."""
+    lines = [note] if note else []
+    if preview:
+        lines.append(f"preview: {preview}")
+    if not complete:
+        lines.append("other parts are not done yet; the last one finishes the store, or start this one again to go on")
+    elif isinstance(sink, LogitStore):
+        lines.append(f"next: python -m seewhy blend {sink.path} BLENDED.zarr")
+    return lines
+
+
+def _rows(facts: dict[str, Any], engine: VolumeEngine, sink: VolumeSink | LogitStore) -> list[tuple[str, str]]:
     again = f", {facts['retries']:,} tried again" if facts["retries"] else ""
-    return [
-        ("output", sink.image),
-        ("size", f"{_shape(sink.shape)} {sink.dtype.name}, zarr v{sink.layout.zarr_format}"),
+    rows = [
         ("patches", f"{facts['run']:,} predicted, {facts['skipped']:,} skipped as empty"),
-        ("time", f"{facts['seconds']:.1f} s, {voxels / max(facts['seconds'], 1e-9):,.0f} voxels/s"),
+        ("time", f"{facts['seconds']:.1f} s, {facts['voxels'] / max(facts['seconds'], 1e-9):,.0f} voxels/s"),
         ("read", f"{facts['bytes_read'] / 1e6:,.1f} MB in {facts['reads']:,} reads{again}"),
-        ("written", f"{facts['bytes_written'] / 1e6:,.1f} MB in {facts['writes']:,} objects"),
-        ("weights", str(engine.settings["weights"])[:16]),
     ]
+    if isinstance(sink, LogitStore):
+        return [("logits", sink.path), *rows]
+    size = f"{_shape(sink.shape)} {sink.dtype.name}, zarr v{sink.layout.zarr_format}"
+    written = f"{facts['bytes_written'] / 1e6:,.1f} MB in {facts['writes']:,} objects"
+    return [("output", sink.image), ("size", size), *rows, ("written", written)]
 
 
 def _shape(shape: tuple[int, ...]) -> str:
