@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,12 +14,15 @@ from seewhy.callbacks.translations import TranslationWriter
 from seewhy.data.base import BaseDataModule
 from seewhy.io.atomic import atomic_path
 from seewhy.metrics.case_row import case_row
+from seewhy.metrics.gather import gather_rows
 
 __all__ = ["WritePredictions"]
 
 
 WITH_GRID = (".nii", ".nii.gz", ".nrrd", ".nhdr")
 """Endings of sources that have a place in the scanner's space; pictures have none."""
+VOLUMES = 5
+"""Axes of maps of whole volumes."""
 
 
 class WritePredictions(Callback):
@@ -29,6 +32,7 @@ class WritePredictions(Callback):
     label where known; of classifiers of whole cases the columns of `seewhy.metrics.case_row`, and no other file.
     `<patient>_<map>.nii.gz` holds a map, and `<patient>_mask.nii.gz` the final mask, stacked
     at the slices' places in the source volume with its affine; only where the source is known and still there.
+    Of segmented volumes there is one `<id>.zarr` each, see `seewhy.callbacks.segmentations`.
     Of translated scans it has one row per subject, and their files are those of `TranslationWriter`.
 
     Args:
@@ -75,6 +79,13 @@ class WritePredictions(Callback):
         if "maps" not in outputs:
             self.rows += _case_rows(outputs, pl_module)
             return
+        if any(maps.ndim == VOLUMES for maps in outputs["maps"].values()):
+            from seewhy.callbacks.segmentations import write_segmentations
+
+            files = write_segmentations(self.folder, trainer, pl_module, outputs)
+            told = {key: outputs[key] for key in ("id", "patient", "source")} | {"segmentation": files}
+            self.rows += [dict(zip(told, row, strict=True)) for row in zip(*told.values(), strict=True)]
+            return
         self.rows += _rows(outputs)
         arrays = {name: maps.float().cpu().numpy() for name, maps in outputs["maps"].items()}
         if self.volumes:
@@ -90,6 +101,9 @@ class WritePredictions(Callback):
 
         part = self.folder / f"predictions.rank{trainer.global_rank}.csv"
         pd.DataFrame(self.rows).to_csv(part, index=False)
+        self.stacked = [Path(name) for name in _gathered(map(str, self.stacked))]
+        self.without_source = set(_gathered(self.without_source))
+        self.untranslated = set(_gathered(self.untranslated))
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             parts = [self.folder / f"predictions.rank{rank}.csv" for rank in range(trainer.world_size)]
@@ -126,6 +140,11 @@ class WritePredictions(Callback):
             path = self.folder / f"{patient}_{name}.nii.gz"
             stack_to_nifti(dict(zip(prediction["index"], volume, strict=True)), source, path_out=path)
             self.stacked.append(path)
+
+
+def _gathered(names: Iterable[str]) -> list[str]:
+    """Names of all processes, each once; every process must call this."""
+    return [row["name"] for row in gather_rows([{"name": name} for name in names], key=("name",))]
 
 
 def _rows(prediction: Prediction) -> list[dict[str, Any]]:

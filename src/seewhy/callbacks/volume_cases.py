@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from seewhy.callbacks.segmentations import masks_as_labels
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError
 from seewhy.metrics.gather import Row, gather_rows
@@ -58,8 +59,8 @@ class VolumeCases(Callback):
         for place, name in enumerate(batch["id"]):
             image = batch["image"][place].float().cpu().numpy()
             truth = batch["mask"][place].cpu().numpy()
-            found = _as_labels(module.decided(outputs["maps"]["segmentation"][place]))
-            known = _as_labels(module.truth(torch.from_numpy(truth)))
+            found = masks_as_labels(module.decided(outputs["maps"]["segmentation"][place]))
+            known = masks_as_labels(module.truth(torch.from_numpy(truth)))
             point = informative_point(known if known.any() else found)
             planes = {
                 key: planes_of(array.__getitem__, known.shape, point)
@@ -103,14 +104,6 @@ class VolumeCases(Callback):
             views, classes=classes, unit=self.unit, title=title, phantom=phantom, note="Dice of whole volumes"
         )
         write_figure(self.folder / "cases.png", figure)
-
-
-def _as_labels(masks: torch.Tensor) -> np.ndarray[Any, Any]:
-    """[Z, Y, X] uint8 of masks [K, Z, Y, X]: 1, 2, … in their order, later ones on top."""
-    labels = torch.zeros(masks.shape[1:], dtype=torch.uint8)
-    for number, mask in enumerate(masks.cpu()):
-        labels[mask] = number + 1
-    return labels.numpy()
 
 
 def _told(dice: dict[str, dict[str, float | None]], volume: str) -> str:

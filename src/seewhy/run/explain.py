@@ -18,9 +18,17 @@ __all__ = ["explain", "say_explained"]
 
 
 def explain(config: DictConfig) -> None:
-    """Explain the samples of `data.predict_on` by `explain.methods`, and write the model's own maps."""
+    """Explain the samples of `data.predict_on` by `explain.methods`, and write the model's own maps.
+
+    With `volume.input` a region of that volume is explained instead.
+    """
     if config.explain is None:
         raise ConfigError("this run says nothing of explanations; choose some, e.g. explain=default")
+    if config.volume.input is not None:
+        from seewhy.run.explain_volume import explain_volume
+
+        explain_volume(config)
+        return
     writers: list[ExplainCallback | WriteMaps] = []
     writers += build_explain_callback(config, after_fit=False, after_predict=True)  # type: ignore[arg-type]
     writers += build_own_maps(config)
