@@ -1,5 +1,6 @@
-"""One part of a prediction from zarr to zarr, to be killed: `python killed.py FOLDER PART PARTS BUDGET`."""
+"""Parts of a prediction from zarr to zarr, in processes that can be killed."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ from seewhy.volumes.window import Window
 SHARD = (16, 32, 32)
 
 
-def main(folder, part, parts, budget, *, pause=0.02):
+def main(folder, part, parts, budget, *, pause=0.005):
     """Predict, slowly; finish when all parts are done."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 2, 3, padding=1))
@@ -59,11 +60,28 @@ def main(folder, part, parts, budget, *, pause=0.02):
         settings={"predictor": predictor.settings()},
         part=part,
     )
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
     engine.run(lambda image: (time.sleep(pause), predictor(image))[1])
     engine.finish()
 
 
+def nursery():
+    """Start processes on demand, by a fork from one that has loaded everything and done nothing.
+
+    Lines of `start FOLDER PART PARTS BUDGET` are answered by a process id, lines of `wait ID` by its exit code.
+    """
+    for line in sys.stdin:
+        word, *rest = line.split()
+        if word == "wait":
+            answer = os.waitstatus_to_exitcode(os.waitpid(int(rest[0]), 0)[1])
+        else:
+            answer = os.fork()
+            if not answer:
+                folder, part, parts, budget = rest
+                main(Path(folder), int(part), int(parts), int(float(budget)))
+                os._exit(0)
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(float(sys.argv[4])))
+    nursery()

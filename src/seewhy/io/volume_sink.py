@@ -130,6 +130,7 @@ class VolumeSink:
         """
         store = WholeStore.over(self._store())
         try:
+            _remove_unfinished(self.path)
             build_pyramid(self._store(), store, self.layout)
             describe(store, self.layout, self.attributes, finished=True)
         except DataError:
@@ -304,6 +305,13 @@ def _remove(sink: VolumeSink) -> None:
     from zarr.core.sync import sync
 
     sync(sink._store().clear())
+
+
+def _remove_unfinished(path: str) -> None:
+    """Delete what processes that were killed while they wrote have left of their temporary files."""
+    folder = local_folder(path)
+    for file in folder.rglob("*.partial") if folder is not None else ():
+        file.unlink(missing_ok=True)
 
 
 def _floats(values: Sequence[float] | None) -> tuple[float, float, float] | None:

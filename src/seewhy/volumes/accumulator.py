@@ -49,7 +49,7 @@ class Accumulator:
         for first, last in self._segments(low, high):
             place = first % self.depth
             rows = slice(first - box[0].start, last - box[0].start)
-            self.ring[:, place : place + last - first, y_core, x_core] += weighted[:, rows, y_patch, x_patch]
+            self.ring[:, place : place + last - first, y_core, x_core].add_(weighted[:, rows, y_patch, x_patch])
 
     def take(self, stop: int) -> Iterator[Tensor]:
         """Give the rows before `stop` that have not been given, in order, and forget them.

@@ -119,7 +119,7 @@ class Blender:
             count = max(1, largest // math.prod(rows.shape[2:]))
             for group in rows.split(count, dim=1):
                 # A sum is infinite or NaN as soon as one number is, and costs one pass without a copy.
-                if not math.isfinite(group.sum(dtype=torch.float64).item()):
+                if not math.isfinite(group.sum().item()):
                     raise DataError(
                         f"logits before row {row} are not finite: the network overflowed or its weights are damaged; "
                         "try precision=bf16 or 32"

@@ -99,7 +99,7 @@ def make_plan(
             if best is None or (busiest, total) < best[0]:
                 best = (busiest, total), units, owners
     if best is None:
-        smallest = min(_memory(costs, core).total for core in _cut(costs, region, (counts[0], 1, 1)))
+        smallest = max(_memory(costs, core).total for core in _cut(costs, region, (counts[0], 1, 1)))
         raise ConfigError(
             f"memory_budget of {memory_budget / 1e6:.0f} MB: a tile of one shard {list(costs.shard)} takes "
             f"{smallest / 1e6:.0f} MB; raise it, or choose smaller shards, patches or batches"

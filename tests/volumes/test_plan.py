@@ -1,0 +1,138 @@
+"""Tiles, memory and owners."""
+
+import numpy as np
+import pytest
+
+from seewhy.errors import ConfigError
+from seewhy.io.volume_source import ArraySource
+from seewhy.volumes.box import voxels
+from seewhy.volumes.estimate import Occupancy, estimate
+from seewhy.volumes.grid import PatchGrid
+from seewhy.volumes.head import Head
+from seewhy.volumes.memory import Costs, parse_bytes, piece_rows
+from seewhy.volumes.plan import make_plan
+
+
+def costs(shape=(200, 150, 170), *, shard=(32, 32, 32), **choices):
+    given = {
+        "grid": PatchGrid(shape=shape, patch=(32, 32, 32)),
+        "head": Head(mode="binary", channels=2),
+        "channels": 1,
+        "itemsize": 2,
+        "chunks": (32, 32, 32),
+        "shard": shard,
+        "batch_size": 2,
+    }
+    return Costs(**(given | choices))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 5, 40])
+@pytest.mark.parametrize("budget", [6e6, 1e7, 1e9])
+def test_tiles_are_whole_shards_that_cover_the_volume_once_within_the_budget(parts, budget):
+    given = costs()
+    plan = make_plan(given, memory_budget=int(budget), parts=parts)
+    count = np.zeros(given.grid.shape, dtype=int)
+    for unit in plan.units:
+        count[unit.core] += 1
+        for axis, size, length in zip(unit.core, given.shard, given.grid.shape, strict=True):
+            assert axis.start % size == 0
+            assert axis.stop % size == 0 or axis.stop == length
+    assert (count == 1).all()
+    assert plan.memory.total <= budget
+    assert sorted(index for own in plan.owners for index in own) == list(range(len(plan.units)))
+    assert len(plan.owners) == parts
+
+
+def test_one_part_with_room_gets_one_tile_and_repeats_nothing():
+    plan = make_plan(costs(), memory_budget=10**9)
+    assert len(plan.units) == 1
+    assert plan.patches == plan.needed == costs().grid.count
+
+
+def test_work_is_shared_evenly():
+    plan = make_plan(costs((640, 320, 320)), memory_budget=10**9, parts=8)
+    loads = [sum(unit.count for unit in plan.of(part)) for part in range(8)]
+    assert max(loads) < 1.15 * np.mean(loads)
+
+
+def test_empty_tiles_weigh_nothing():
+    def occupancy(box):
+        return max(0, box[0].stop - max(320, box[0].start)) / (box[0].stop - box[0].start)
+
+    plan = make_plan(costs((640, 64, 64)), memory_budget=10**9, parts=2, occupancy=occupancy)
+    busy = [sum(unit.count * occupancy(unit.core) for unit in plan.of(part)) for part in range(2)]
+    assert min(busy) > 0.4 * sum(busy)
+
+
+def test_memory_does_not_depend_on_the_rows_of_the_volume():
+    assert make_plan(costs((200, 64, 64)), memory_budget=10**9).memory == (
+        make_plan(costs((20000, 64, 64)), memory_budget=10**9).memory
+    )
+
+
+def test_a_budget_too_small_says_what_is_needed():
+    with pytest.raises(ConfigError, match=r"takes \d MB; raise it"):
+        make_plan(costs(), memory_budget=1000)
+
+
+def test_a_region_is_widened_to_whole_shards():
+    plan = make_plan(costs(), memory_budget=10**9, roi=(slice(40, 41), slice(0, 150), slice(100, 165)))
+    assert plan.region == (slice(32, 64), slice(0, 150), slice(96, 170))
+    with pytest.raises(ConfigError, match=r"roi=\[300:310, 0:10, 0:10\] lies outside"):
+        make_plan(costs(), memory_budget=10**9, roi=(slice(300, 310), slice(0, 10), slice(0, 10)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("8GB", 8 * 10**9), ("512 MiB", 512 * 2**20), ("2e9", 2 * 10**9), (123, 123), ("1.5k", 1500)],
+)
+def test_bytes_are_parsed(text, expected):
+    assert parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["much", "8XB", "", "1.2.3GB"])
+def test_other_words_are_refused(text):
+    with pytest.raises(ConfigError, match="memory_budget="):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize(("chunk", "rows"), [(1, 16), (8, 16), (16, 16), (12, 12), (32, 32), (128, 128), (500, 200)])
+def test_pieces_are_whole_chunks_near_a_step(chunk, rows):
+    grid = PatchGrid(shape=(200, 32, 32), patch=(32, 32, 32))  # steps of 15.3 rows
+    assert piece_rows(grid, (chunk, 8, 8)) == {1: 15}.get(chunk, rows)
+
+
+class Half(ArraySource):
+    """Only the upper half is stored."""
+
+    def occupied(self, box):
+        return box[0].start < self.shape[1] // 2
+
+
+def test_an_estimate_counts_what_a_run_does():
+    source = Half(np.zeros((1, 192, 96, 96), dtype=np.uint16))
+    source.chunks = (32, 32, 32)
+    given = costs((192, 96, 96))
+    plan = make_plan(given, memory_budget=10**9)
+    found = estimate(plan, source, seconds_per_patch=0.5)
+    assert found.patches == found.needed == plan.patches
+    assert found.chunk_reads == 6 * 3 * 3
+    assert found.read == 192 * 96 * 96 * 2
+    assert found.written == 192 * 96 * 96
+    assert found.occupied == 0.5
+    assert found.seconds == pytest.approx(0.5 * 0.5 * plan.patches)
+    text = "\n".join(found.lines())
+    for words in (f"{plan.patches:,}", "50% run", "3.54 MB in 54 chunks", "accumulator"):
+        assert words in text
+
+
+def test_occupancy_of_many_cells_is_sampled():
+    source = Half(np.zeros((1, 400, 40, 40), dtype=np.uint8))
+    asked = []
+    ask = source.occupied
+    source.occupied = lambda box: asked.append(box) or ask(box)
+    occupancy = Occupancy(source, (2, 2, 2))
+    assert len(asked) <= 4096
+    assert all(voxels(box) <= 8 for box in asked)
+    assert occupancy((slice(0, 200), slice(0, 40), slice(0, 40))) == pytest.approx(1, abs=0.05)
+    assert occupancy((slice(200, 400), slice(0, 40), slice(0, 40))) == pytest.approx(0, abs=0.05)
