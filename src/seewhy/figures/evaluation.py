@@ -41,7 +41,7 @@ def evaluation_figure(evaluation: Mapping[str, Any], table: Rows) -> Figure:
     figure = blank_figure(14.5, 2.4 + 0.44 * 2 * (len(names) + 1))
     grid = figure.subplots(2, 5, squeeze=False, width_ratios=(1, 1, 1.25, 1.25, 1.1))
     for line, (direction, heading) in zip(grid, DIRECTIONS.items(), strict=True):
-        rows = {row["method"]: row for row in table if row["direction"] == direction and row["status"] != "missing"}
+        rows = {row["method"]: row for row in table if row["direction"] == direction}
         found = {name: own.get(direction, {}) for name, own in evaluation["similarity"].items()}
         _similarity(line[0], names, found, "ssim")
         _similarity(line[1], names, found, "psnr")
@@ -129,7 +129,7 @@ def _probes(axes: Axes, names: Sequence[str], rows: Mapping[str, Mapping[str, An
                 face = colour if kind == "retrained" else "white"
                 axes.plot(value, y, "o", markersize=5, markerfacecolor=face, markeredgecolor=colour, zorder=3)
     axes.axvline(probes["chance"], color=GREY, linewidth=1, linestyle=":", zorder=1)
-    axes.annotate("chance", (probes["chance"], 0), (2, 3), xycoords=("data", "axes fraction"),
+    axes.annotate("chance", (probes["chance"], 1), (-3, -8), ha="right", xycoords=("data", "axes fraction"),
                   textcoords="offset points", fontsize=7, color=GREY)  # fmt: skip
     axes.set_xlim(-0.03, 1.03)
     handles = [

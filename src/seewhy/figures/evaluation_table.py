@@ -15,6 +15,10 @@ from seewhy.figures.evaluation import DIRECTIONS, METHODS, PROBES, unsettled
 __all__ = ["likeness_table", "print_evaluation", "traces_table"]
 
 NONE = "-"
+SHORT = {"real": "real vs real", "counterpart": "true", "identity": "untranslated", "histogram": "histogram"}
+"""Names that leave room for the numbers in 80 columns."""
+KNOWN = ("floor", "truth")
+"""Status of rows that are no method."""
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -36,8 +40,8 @@ def print_evaluation(evaluation: Mapping[str, Any], rows: Rows, console: Console
 
 def likeness_table(evaluation: Mapping[str, Any], rows: Rows) -> Table:
     """Similarity to the same head, where there is one, and distances to the target's real scans."""
-    table = _table("SSIM", "PSNR", "cycle SSIM", "Fréchet ↓", "KID ↓", "MMD ↓")
-    for row in _with_headings(table, rows):
+    table = _table("SSIM", "PSNR", "cycle\nSSIM", "Fréchet ↓", "KID ↓", "MMD ↓")
+    for row in _with_headings(table, [row for row in rows if row["status"] != "truth"]):
         scores = [_number(row[name], digits) for name, digits in (("ssim", 3), ("psnr", 2), ("cycle_ssim", 3))]
         distances = [
             _number(row[f"{name}_matched"], digits) for name, digits in (("frechet", 2), ("kid", 3), ("mmd", 3))
@@ -47,7 +51,7 @@ def likeness_table(evaluation: Mapping[str, Any], rows: Rows) -> Table:
     lines = [
         "SSIM, PSNR: against the same head on the other scanner, where there is one; cycle: against the input",
         f"distances in features of {features['name']}, means over random halves of the target's patients; real "
-        "against real: between the halves",
+        "vs real: between the halves",
         features["note"],
     ]
     table.caption = _caption(evaluation, lines)
@@ -59,16 +63,17 @@ def traces_table(evaluation: Mapping[str, Any], rows: Rows) -> Table:
     probes = [(probe, kind) for probe in PROBES for kind in ("frozen", "retrained")]
     modality = evaluation["lesions"]["modality"]
     headings = [f"{PROBES[probe]}\n{kind}" for probe, kind in probes]
-    table = _table(*headings, f"{modality}\nlesion", "lesion\nDice")
+    table = _table(*headings, f"{modality}\nlesion", "\nDice")
     for row in _with_headings(table, rows):
         cells = [_spread(row, f"{probe}_{kind}") for probe, kind in probes]
-        _add(table, row, [*cells, _percent(row["lesion_relative_change"]), _number(row["lesion_dice"], 2)])
+        _add(table, row, [*cells, _number(row["lesion_contrast"], 2), _number(row["lesion_dice"], 2)])
     lines = [
         "site probes: balanced accuracy ± SD over seeds, chance 0.50; a network on pictures, logistic regression on "
-        "features. Retrained is what counts. Real against real: halves of the target's patients told apart",
+        "features. Retrained is what counts. Real vs real: halves of the target's patients told apart",
         evaluation["probes"]["not_estimated"],
         unsettled(evaluation),
-        "lesion: change of its contrast, and Dice of what is as bright with the mask",
+        "lesion: its contrast with what surrounds it, and Dice of what is as bright with the mask; true: the same head "
+        "on the other scanner, where known",
     ]
     table.caption = _caption(evaluation, lines)
     return table
@@ -91,9 +96,9 @@ def _with_headings(table: Table, rows: Rows) -> Iterator[Mapping[str, Any]]:
 
 
 def _add(table: Table, row: Mapping[str, Any], cells: list[str]) -> None:
-    name = METHODS.get(row["method"], row["method"])
-    if row["status"] not in ("ok", "floor"):
-        cells = [row["status"].partition(" (")[0][:13], *[""] * (len(cells) - 1)]
+    name = SHORT.get(row["method"], METHODS.get(row["method"], row["method"]))
+    if row["status"] not in ("ok", *KNOWN):
+        name, cells = f"{name}:\n{row['status'].partition(' (')[0][:24]}", [""] * len(cells)  # why: see caption
     style = "bold" if row["method"] == "model" else "dim" if row["status"] != "ok" else None
     table.add_row(name, *cells, style=style)
 
@@ -112,13 +117,9 @@ def _number(value: float | None, digits: int) -> str:
     return NONE if value is None else f"{value:.{digits}f}"
 
 
-def _percent(value: float | None) -> str:
-    return NONE if value is None else f"{100 * value:+.0f} %"
-
-
 def _spread(row: Mapping[str, Any], name: str) -> str:
     """Mean and standard deviation over seeds."""
     if row[name] is None:
         return NONE
     spread = row[f"{name}_seed_sd"]
-    return f"{row[name]:.2f}" if spread is None else f"{row[name]:.2f}±{spread:.2f}"
+    return f"{row[name]:.2f}" if spread is None else f"{row[name]:.2f}±{spread:.2f}".replace("±0.", "±.")

@@ -68,6 +68,8 @@ class KernelTable:
             second: the same of the second sample.
         """
         one, other = (_counts(chosen, n) for chosen, n in zip((first, second), self.between.shape, strict=True))
+        if not (one.any() and other.any()):
+            return float("nan")
         mean = one @ self.between @ other / (one.sum() * other.sum())
         return float(_pairs(self.within_first, one) + _pairs(self.within_second, other) - 2 * mean)
 
@@ -118,7 +120,9 @@ def _shares(subjects: Sequence[str]) -> Array:
 
 def _counts(chosen: ArrayLike | None, number: int) -> Array:
     """How often each subject counts."""
-    return np.ones(number) if chosen is None else np.bincount(np.asarray(chosen), minlength=number).astype(np.float64)
+    if chosen is None:
+        return np.ones(number)
+    return np.bincount(np.asarray(chosen, np.int64), minlength=number).astype(np.float64)
 
 
 def _pairs(table: Array, weights: Array) -> float:

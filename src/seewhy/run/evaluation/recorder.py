@@ -12,7 +12,6 @@ from torch import Tensor
 
 from seewhy.batch import MODALITIES, Batch, Prediction
 from seewhy.data.domains.baselines import OTHER, Baseline, apply_baseline
-from seewhy.errors import ConfigError
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.lesion import Lesion, LesionLook, look_at_lesion
 from seewhy.metrics.translation_scores import DIRECTIONS, TranslationScores, centre_slices, subject_name
@@ -64,11 +63,6 @@ class SubjectRecorder(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Measure one subject."""
-        if "domain" not in batch or "body" not in batch:
-            raise ConfigError(
-                "evaluate takes runs that translate between two domains, e.g. of experiment=cyclegan; this run's data "
-                f"({type(trainer.datamodule).__name__}) have none"  # type: ignore[attr-defined]
-            )
         self.measure(outputs, batch)
 
     @torch.no_grad()

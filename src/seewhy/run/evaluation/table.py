@@ -1,4 +1,4 @@
-"""The one table of an evaluation: a row per direction and method, and one for real scans among themselves."""
+"""The one table of an evaluation: a row per direction and method, and what they are to be seen beside."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ __all__ = ["COLUMNS", "FLOOR", "evaluation_table"]
 
 FLOOR = "real"
 """The method of the floor: real scans of the target against others of its real scans."""
+TRUTH = "counterpart"
+"""The same head on the other scanner, where it is known: what a lesion should look like."""
 MEASURES = ("frechet", "kid", "mmd")
 COLUMNS = (
     "direction", "method", "status", "phantom", "features", "source_patients", "target_patients",
@@ -40,6 +42,9 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
         probes = evaluation["probes"]["summary"]
         floors = {**_distances(distances["floor"]), **_probes(probes, FLOOR, direction)}
         rows.append({**head, "method": FLOOR, "status": "floor", **floors})
+        truth = _truth(evaluation["lesions"], direction)
+        if truth:
+            rows.append({**head, "method": TRUTH, "status": "truth", **truth})
         for method, status in evaluation["methods"].items():
             row = {**head, "method": method, "status": status}
             if status == "ok":
@@ -100,5 +105,19 @@ def _lesion(lesions: Mapping[str, Any], method: str, direction: str) -> dict[str
                 "lesion_dice": entry["dice"],
                 "lesion_volume_ratio": entry["volume_ratio"]["mean"],
                 "lesion_volume_correlation": entry["volume_correlation"],
+            }
+    return {}
+
+
+def _truth(lesions: Mapping[str, Any], direction: str) -> dict[str, Any]:
+    for entry in lesions["summary"]:
+        if (entry["direction"], entry["modality"]) == (direction, lesions["modality"]):
+            if entry["contrast_counterpart"] is None:
+                return {}
+            return {
+                "lesion_patients": entry["patients"],
+                "lesion_contrast_source": entry["contrast_source"],
+                "lesion_contrast": entry["contrast_counterpart"],
+                "lesion_dice": entry["dice_counterpart"],
             }
     return {}
