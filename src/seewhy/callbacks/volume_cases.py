@@ -101,7 +101,12 @@ class VolumeCases(Callback):
         ]
         title = f"test volumes from best to worst, {len(chosen)} of {len(rows)}"
         figure = volume_rows(
-            views, classes=classes, unit=self.unit, title=title, phantom=phantom, note="Dice of whole volumes"
+            views,
+            classes=classes,
+            unit=self.unit,
+            title=title,
+            phantom=phantom,
+            note="Dice of whole volumes; images as the network sees them",
         )
         write_figure(self.folder / "cases.png", figure)
 

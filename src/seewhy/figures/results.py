@@ -33,7 +33,7 @@ METHODS = {
     "floor_intensity": "floor: intensity",
     "floor_otsu": "floor: Otsu",
     "floor_otsu3": "floor: 3-class Otsu",
-    "floor_window": "floor: best intensity window",
+    "floor_window": "floor: intensity window",
     "floor_component": "floor: largest bright part",
     "floor_nothing": "floor: nothing",
     "floor_chance": "floor: chance",
@@ -154,8 +154,11 @@ def lower_is_better(measure: str) -> bool:
 
 
 def label_of(name: str) -> str:
-    """A method or measure as it is called."""
-    return METHODS.get(name) or MEASURES.get(name) or name.replace("_", " ")
+    """A method or measure as it is called; of a method's single class, with its name behind."""
+    known = METHODS.get(name) or MEASURES.get(name)
+    if known is None and name.startswith("floor_window_"):
+        return f"{METHODS['floor_window']}, {name.removeprefix('floor_window_')}"
+    return known or name.replace("_", " ")
 
 
 def note(results: Mapping[str, float], *, prefix: str = "", phantom: bool = False, samples: bool = False) -> str:

@@ -193,6 +193,7 @@ def _say(folder: RunFolder, metrics: Mapping[str, float], explained: Mapping[str
         "attention_maps",
         "cam_npy",
         "evaluation/samples.parquet",
+        "segmentations",
         "checkpoints/best.ckpt",
     )
     console.print(f"[bold]{folder.path}[/]")
