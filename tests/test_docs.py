@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seewhy.cli.conf import compose_train, opened, store_schemas
 from seewhy.cli.main import HYDRA, _parser
+from seewhy.cli.saved_run import compose_saved as compose_experiment
 from seewhy.cli.saved_run import register_run
 from seewhy.data.splits import split_from_file
 from seewhy.nets.affinity import RandomWalk
@@ -108,7 +109,7 @@ def my(tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """What `predict` and `explain` need of a run to compose, by experiment."""
-    folders = {name: tmp_path_factory.mktemp("run") for name in ("brats", "amd", "mri", "demo/cyclegan")}
+    folders = {name: tmp_path_factory.mktemp("run") for name in ("brats", "amd", "mri", "demo/cyclegan", "volume")}
     for name, folder in folders.items():
         composed = compose_train(f"experiment={name}", "data.root=here", "++paths.output_dir=here")
         OmegaConf.save({"config": OmegaConf.to_container(composed)}, folder / "config.yaml")
@@ -117,6 +118,8 @@ def runs(tmp_path_factory):
 
 def experiment_of(where: str, run: str) -> str:
     """Which kind of run a command of a page means."""
+    if where.startswith("volumes.md"):
+        return "volume"
     if "mri" in run:
         return "mri"
     if where.startswith("harmonization.md"):
@@ -184,8 +187,11 @@ def test_every_command_is_possible(where, words, my, runs):
         if overrides and "--cfg" not in rest:  # which shows a configuration that may be incomplete
             check_config(config)
     elif program in HYDRA:
-        run = next(word for word in rest if word.startswith("run="))
-        config = compose_saved(program, overrides_of(rest), runs[experiment_of(where, run)])
+        run = next((word for word in rest if word.startswith("run=")), None)
+        if run is None:  # an experiment's configuration in place of a run's
+            config = compose_experiment(program, None, *overrides_of(rest))
+        else:
+            config = compose_saved(program, overrides_of(rest), runs[experiment_of(where, run)])
         check_config(config)
         if program == "explain":
             explainers.build_explainers(explainers.explainer_nodes(config.explain))

@@ -84,7 +84,7 @@ def train(folder: Path) -> None:
     }
     (planned / "nnUNetPlans.json").write_text(json.dumps(plans))
     preprocess([1], configurations=("3d_fullres",), num_processes=(1,))
-    os.environ["nnUNet_n_proc_DA"] = "0"  # no worker processes for so few steps
+    os.environ |= {"nnUNet_n_proc_DA": "0"}  # no worker processes for so few steps
     dataset = json.loads((planned / "dataset.json").read_text())
     for fold in (0, 1):
         torch.manual_seed(fold)

@@ -88,12 +88,11 @@ def predict_volume(config: DictConfig) -> None:
         sink = make_sink(volume.output, job.head, job.plan, description, options=plain(volume.storage_options))
     engine = _engine(config, job, sink)
     module = VolumePrediction(job.predictor, engine, create=lambda first: _create(sink, volume, first=first))
-    started = time.monotonic()
     trainer.predict(module, return_predictions=False)
     trainer.strategy.barrier("everything is written")
     if trainer.is_global_zero:
         engine.finish()
-        say_results(config, engine, sink, seconds=time.monotonic() - started, note=note)
+        say_results(config, engine, sink, note=note)
 
 
 def _create(sink: VolumeSink | LogitStore, volume: DictConfig, *, first: bool) -> None:

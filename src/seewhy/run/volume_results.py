@@ -35,20 +35,17 @@ def say_estimate(costs: Estimate, source: VolumeSource, model: str, note: str | 
         console.print(line)
 
 
-def say_results(
-    config: DictConfig, engine: VolumeEngine, sink: VolumeSink | LogitStore, *, seconds: float, note: str | None
-) -> None:
+def say_results(config: DictConfig, engine: VolumeEngine, sink: VolumeSink | LogitStore, *, note: str | None) -> None:
     """Print where the result lies and what it took; draw the preview once everything is there.
 
     Args:
         config: of the command.
         engine: of this process.
         sink: the output.
-        seconds: from the first read to the last write.
         note: what else the user should know.
     """
     complete = engine.complete
-    facts = {**engine.progress.record(), "seconds": seconds, "output": sink.path, "complete": complete}
+    facts = {**engine.progress.record(), "output": sink.path, "complete": complete}
     if isinstance(sink, VolumeSink):
         written = sink.counters.record()
         facts |= {key: facts[key] + written[key] for key in ("bytes_written", "writes", "retries")}
