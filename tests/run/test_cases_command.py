@@ -26,7 +26,7 @@ SMALL = ("cases.n_random=2", "cases.n_best=2")
 
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory):
-    return write_scanner_phantom(tmp_path_factory.mktemp("phantom"), subjects=(4, 5), shape=(28, 32, 24), spacing=6.0)
+    return write_scanner_phantom(tmp_path_factory.mktemp("phantom"), subjects=(4, 8), shape=(28, 32, 24), spacing=6.0)
 
 
 def make_run(path, phantom, *overrides, scored=True):
