@@ -139,8 +139,9 @@ def simulate(ranks: int, options: argparse.Namespace) -> str:
         coverage = Coverage(shape=shape, shard=costs.shard, boxes=Ledger(folder).committed())
         assert coverage.complete(plan.region), "some shard was never written"
     assert sink.bytes == math.prod(shape), "some shard was written twice"
-    end = max(moments[-1].end for moments in walks)
-    idle = sum(end - moments[-1].end for moments in walks) + waits
+    ends = [moments[-1].end if moments else 0.0 for moments in walks]  # more ranks than tiles leave some without
+    end = max(ends)
+    idle = sum(end - own for own in ends) + waits
     lost = [lose(plan, walks, options, rate, seed) for seed in range(options.losses)]
     again, minutes = max(patches for patches, _ in lost), max(seconds for _, seconds in lost) / 60
     extra = plan.patches / plan.needed - 1
@@ -178,7 +179,7 @@ def lose(
 ) -> tuple[int, float]:
     """Patches predicted again, and seconds lost, when one rank dies at a random step and is started again alone."""
     draw = random.Random(seed)
-    rank = draw.randrange(len(walks))
+    rank = draw.choice([rank for rank, moments in enumerate(walks) if moments])
     moments = walks[rank]
     died = draw.randrange(len(moments))
     with tempfile.TemporaryDirectory() as folder:

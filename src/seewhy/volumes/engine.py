@@ -221,6 +221,8 @@ class VolumeEngine:
 
     def _read(self, stream: PatchStream) -> None:
         try:
+            if self.device.type == "cuda" and self.device.index is not None:
+                torch.cuda.set_device(self.device)  # a thread begins on GPU 0, and page-locked memory belongs to one
             for work in stream:
                 self._works.put(work)
         except ChannelEnd:

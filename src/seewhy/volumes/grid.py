@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from seewhy.errors import ConfigError
@@ -48,8 +49,8 @@ class PatchGrid:
     def covering(self, axis: int, low: int, high: int) -> range:
         """Positions along an axis whose patches reach into the voxels from `low` (inside) to `high` (outside)."""
         starts, size = self.starts[axis], self.patch[axis]
-        chosen = [index for index, start in enumerate(starts) if start < high and start + size > low]
-        return range(chosen[0], chosen[-1] + 1) if chosen else range(0)
+        first, end = bisect_right(starts, low - size), bisect_left(starts, high)
+        return range(first, end) if first < end else range(0)
 
     def box(self, position: Sequence[int]) -> Box:
         """The voxels of one patch, given its position along z, y and x; it sticks out where the volume is padded."""

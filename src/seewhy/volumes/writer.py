@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -84,7 +84,9 @@ class RowBuffer:
                 self._start = self.row
             rows = min(count - done, stop - self.row)
             place = slice(self.row - self._start, self.row - self._start + rows)
-            self._values[..., place, :, :].copy_(stored[..., done : done + rows, :, :], non_blocking=True)
+            # Plane by plane, since only a copy between contiguous tensors may run without waiting.
+            for plane, rest in zip(_planes(self._values), _planes(stored), strict=True):
+                plane[place].copy_(rest[done : done + rows], non_blocking=True)
             self.row, done = self.row + rows, done + rows
             if self.row == stop:
                 self._flush(stored.device)
@@ -102,6 +104,11 @@ class RowBuffer:
         box = (slice(self._start, self.row), self.core[1], self.core[2])
         values, self._values = self._values, None
         self._send(Rows(box, values, ready))
+
+
+def _planes(values: Tensor) -> Sequence[Tensor]:
+    """The planes [z, y, x] of stored numbers with or without a channel axis."""
+    return values.unbind() if values.ndim == 4 else (values,)
 
 
 class Writer:
