@@ -125,6 +125,12 @@ class Ledger:
             write_json(path, note)
         return True
 
+    def clear(self) -> None:
+        """Forget an earlier run, whose output is gone; only files that a ledger makes are deleted."""
+        for pattern in (RUN, STATISTICS, FINISHED, "part-*.jsonl"):
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Give this part's file back."""
         if self._file is not None:

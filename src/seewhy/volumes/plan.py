@@ -84,12 +84,12 @@ def make_plan(
     region = _region(costs, roi)
     counts = [math.ceil((axis.stop - axis.start) / size) for axis, size in zip(region, costs.shard, strict=True)]
     best: tuple[tuple[float, float], list[Unit], list[list[int]]] | None = None
-    for shards_y, shards_x in itertools.product(*(_sizes(count) for count in counts[1:])):
-        tiles = _cut(costs, region, (counts[0], shards_y, shards_x))
+    for pieces_y, pieces_x in itertools.product(*(_pieces(count) for count in counts[1:])):
+        tiles = _cut(costs, region, (1, pieces_y, pieces_x))
         if max(_memory(costs, core).total for core in tiles) > memory_budget:
             continue
-        for shards_z in _depths(counts[0], len(tiles), parts):
-            cores = _cut(costs, region, (shards_z, shards_y, shards_x))
+        for pieces_z in _depths(counts[0], len(tiles), parts):
+            cores = _cut(costs, region, (pieces_z, pieces_y, pieces_x))
             units = [Unit(costs.grid, core) for core in cores]
             total = sum(unit.count for unit in units)
             if best is not None and occupancy is None and (total / parts, total) >= best[0]:
@@ -99,7 +99,7 @@ def make_plan(
             if best is None or (busiest, total) < best[0]:
                 best = (busiest, total), units, owners
     if best is None:
-        smallest = max(_memory(costs, core).total for core in _cut(costs, region, (counts[0], 1, 1)))
+        smallest = max(_memory(costs, core).total for core in _cut(costs, region, (1, *counts[1:])))
         raise ConfigError(
             f"memory_budget of {memory_budget / 1e6:.0f} MB: a tile of one shard {list(costs.shard)} takes "
             f"{smallest / 1e6:.0f} MB; raise it, or choose smaller shards, patches or batches"
@@ -121,12 +121,13 @@ def _region(costs: Costs, roi: Box | None) -> Box:
     return clip(box_of(starts, stops), shape)
 
 
-def _cut(costs: Costs, region: Box, shards: Sequence[int]) -> list[Box]:
-    """Tiles of so many shards per axis, in the order z, y, x."""
+def _cut(costs: Costs, region: Box, pieces: Sequence[int]) -> list[Box]:
+    """Tiles, so many per axis and of whole shards, as even as they come, in the order z, y, x."""
     spans = []
-    for axis, size, count in zip(region, costs.shard, shards, strict=True):
-        edges = range(axis.start, axis.stop, size * count)
-        spans.append([(low, min(low + size * count, axis.stop)) for low in edges])
+    for axis, size, count in zip(region, costs.shard, pieces, strict=True):
+        shards = -(-(axis.stop - axis.start) // size)
+        edges = [axis.start + size * (shards * index // count) for index in range(count)] + [axis.stop]
+        spans.append(list(itertools.pairwise(edges)))
     return [box_of((z[0], y[0], x[0]), (z[1], y[1], x[1])) for z, y, x in itertools.product(*spans)]
 
 
@@ -136,19 +137,19 @@ def _memory(costs: Costs, core: Box) -> Memory:
     return costs.memory(height, width, [axis.stop - axis.start for axis in window])
 
 
-def _sizes(count: int) -> list[int]:
-    """Shards per tile that cut `count` shards into 1, 2, 3, … even pieces, largest first."""
-    return sorted({-(-count // pieces) for pieces in range(1, count + 1)}, reverse=True)
+def _pieces(count: int) -> list[int]:
+    """Into how many pieces `count` shards may be cut: of several numbers with equally large pieces the smallest."""
+    return sorted({-(-count // -(-count // pieces)) for pieces in range(1, count + 1)})
 
 
 def _depths(count: int, columns: int, parts: int) -> list[int]:
-    """Shards along z per tile that are worth weighing: whole columns, or as many cuts as feed all parts."""
+    """Into how many pieces columns of `count` shards are worth cutting: one, or as many as feed all parts."""
     if parts == 1:
-        return [count]
+        return [1]
     most = max(MOST_UNITS, 16 * parts) // columns
     least = -(-parts // columns)
     cuts = {1, *(least * factor + extra for factor in (1, 2, 3, 4) for extra in (0, 1))}
-    return sorted({-(-count // cut) for cut in cuts if 1 <= cut <= min(count, max(1, most))}, reverse=True)
+    return sorted(cut for cut in cuts if cut <= min(count, max(1, most)))
 
 
 def _deal(loads: Sequence[float], parts: int) -> tuple[list[list[int]], float]:
