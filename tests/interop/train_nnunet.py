@@ -13,8 +13,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-SPACING = (1.0, 1.0, 2.5)
-"""Of the file's axes, so that nnU-Net has no reason to resample; the last one is what it puts first."""
+SPACING = (2.5, 1.0, 1.0)
+"""Along X, Y and Z of every file, so that nnU-Net has no reason to resample; it puts the coarsest axis first."""
 
 
 def phantom(seed: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -72,7 +72,7 @@ def train(folder: Path) -> None:
     planned = folder / "nnUNet_preprocessed" / "Dataset001_Phantom"
     plans = json.loads((planned / "nnUNetPlans.json").read_text())
     settings = plans["configurations"]["3d_fullres"]
-    settings["patch_size"], settings["batch_size"] = [16, 16, 16], 2  # several patches per volume, quickly
+    settings["patch_size"], settings["batch_size"] = [12, 16, 24], 2  # several patches per volume, quickly
     options = settings["architecture"]["arch_kwargs"]
     options |= {
         "n_stages": 3,

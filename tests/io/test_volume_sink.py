@@ -200,7 +200,7 @@ def test_layouts_that_cannot_be(tmp_path: Path, more: dict, message: str):
 def test_a_full_disk_is_said_and_what_is_written_stays(tmp_path: Path):
     """The limit on file sizes makes the system refuse writes as a full disk does."""
     sink = create_sink(tmp_path / "o.zarr", shape=SHAPE, **SETTINGS)
-    first, second = (tuple([slice(z, z + n), slice(0, 64), slice(0, 64)]) for z, n in ((0, 64), (64, 36)))
+    first, second = ((slice(z, z + n), slice(0, 64), slice(0, 64)) for z, n in ((0, 64), (64, 36)))
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 64)).astype(np.uint8)
     sink.write(first, noise)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

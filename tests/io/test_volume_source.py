@@ -308,8 +308,8 @@ def test_boxes_outside_and_broken_files(tmp_path: Path, values: np.ndarray):
         ArraySource(values).read((slice(0, 20), slice(0, 31), slice(0, 40)))
     with pytest.raises(DataError, match="does not exist"):
         open_source(tmp_path / "none.npy")
+    np.save(tmp_path / "a.npy", values)
     with pytest.raises(ConfigError, match="has no levels"):
-        np.save(tmp_path / "a.npy", values)
         open_source(tmp_path / "a.npy", level=1)
     nib.save(nib.Nifti1Image(values[0].T, np.eye(4)), tmp_path / "a.nii.gz")
     packed = (tmp_path / "a.nii.gz").read_bytes()

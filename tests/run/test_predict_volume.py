@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import resource
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,18 @@ def contents(store: str) -> dict[str, bytes]:
     """Chunks of a store by name."""
     files = [file for file in Path(store).rglob("*") if file.is_file() and "/c/" in str(file)]
     return {str(file.relative_to(store)): file.read_bytes() for file in files}
+
+
+def test_notes_may_lie_elsewhere_and_never_outlive_their_output(config: DictConfig, tmp_path: Path):
+    config.volume.ledger = str(tmp_path / "notes")
+    predict_volume(config)
+    whole = result(config)
+    shutil.rmtree(config.volume.output)
+    predict_volume(config)
+    np.testing.assert_array_equal(result(config), whole)
+    config.volume.update(overlap=0.25, overwrite=True)
+    predict_volume(config)
+    assert (result(config) != whole).any()
 
 
 def test_a_region_is_cut_from_the_whole(config: DictConfig):
@@ -324,6 +337,7 @@ def test_a_changed_setting_is_refused_and_named(config: DictConfig):
         ({"spacing": "chekc"}, "expected check or ignore"),
         ({"storage_options": {}, "input": "nothing.zarr"}, "holds no zarr array"),
         ({"zarr_format": 4}, "expected 2 or 3"),
+        ({"output": "memory://out.zarr"}, "volume.ledger must be given"),
     ],
 )
 def test_mistakes_in_one_line_before_anything_is_written(config: DictConfig, changes: dict, message: str):
@@ -368,6 +382,12 @@ def test_voxels_of_another_size_are_refused_and_the_level_that_fits_is_named(con
     assert check_input(open_input(config.volume), model, config.volume) is None
     config.volume.update(level=2, spacing="ignore")
     assert check_input(open_input(config.volume), model, config.volume) is None
+
+
+def test_options_of_stores_are_free():
+    words = ("volume.storage_options={anon: true, backoff: 0.5}", "volume.storage_options.retries=2")
+    config = compose_saved("predict", None, "experiment=volume", *words)
+    assert config.volume.storage_options == {"anon": True, "backoff": 0.5, "retries": 2}
 
 
 def test_every_option_is_read():

@@ -75,13 +75,16 @@ def compose_train(*overrides: str) -> DictConfig:
 
 REPLACED = ("data.labels={",)
 """Mappings that a user gives whole: Hydra would keep the keys of the file beside them."""
+ADDED = ("explain.options.", "volume.storage_options")
+"""Mappings whose keys no file lists: Hydra would refuse new ones."""
 
 
 def opened(words: Iterable[str]) -> list[str]:
     """Overrides as Hydra has to be told what users mean by them.
 
-    `explain.options.<method>.<option>` gets a `++`: which there are depends on the methods, so no file lists them,
-    and the explainers' signatures say what is wrong with them. A mapping of `REPLACED` takes the file's place.
+    What begins like one of `ADDED` gets a `++`: `explain.options.<method>.<option>`, since which there are depends on
+    the methods, and the explainers' signatures say what is wrong with them; and what fsspec takes. A mapping of
+    `REPLACED` takes the file's place.
 
     Args:
         words: of the command line.
@@ -91,7 +94,7 @@ def opened(words: Iterable[str]) -> list[str]:
         if word.startswith(REPLACED):
             told += [f"~{word.partition('=')[0]}", f"+{word}"]
         else:
-            told.append(f"++{word}" if word.startswith("explain.options.") else word)
+            told.append(f"++{word}" if word.startswith(ADDED) else word)
     return told
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import atomic_folder
 from seewhy.io.volume_base import Box
 from seewhy.io.volume_counters import Counters
-from seewhy.io.volume_layout import MARK, VolumeLayout, triple
+from seewhy.io.volume_creation import is_there, our_mark, remove, remove_unfinished, unwritable
+from seewhy.io.volume_layout import VolumeLayout, triple
 from seewhy.io.volume_output import describe, fill
 from seewhy.io.volume_pyramid import build_pyramid
 from seewhy.io.volume_store import BOOKKEEPING, CountedStore, WholeStore, local_folder, open_store
@@ -70,30 +70,36 @@ class VolumeSink:
         """Path of the pyramid's group: the store itself, or its `labels/<name>`."""
         return f"{self.path}/{self.layout.group}".rstrip("/")
 
-    def create(self, *, overwrite: bool = False, exist_ok: bool = False) -> None:
+    def create(self, *, overwrite: bool = False, exist_ok: bool = False) -> bool:
         """Make the store; of several processes that do so at once, one makes it and the others find it.
 
         Args:
             overwrite: remove an output of ours that is there; never one of others.
             exist_ok: take an output of ours that is there and has this layout.
 
+        Returns:
+            Whether it is new.
+
         Raises:
             ConfigError: something else is there; or an output of ours, unless `overwrite` or `exist_ok`.
             DataError: the store cannot be written.
         """
-        if _is_there(self.path, self._options):
+        if is_there(self.path, self._options):
             present = open_sink(self.path, options=self._options)
             if exist_ok and not overwrite:
-                return _compare(present, self.layout)
+                _compare(present, self.layout)
+                return False
             if not overwrite:
                 raise ConfigError(f"{self.path} already holds a result; choose another path, or overwrite it")
-            _remove(present)
+            remove(self.path, self._options)
         try:
             _make(self)
         except DataError:
-            if not exist_ok or not _is_there(self.path, self._options):
+            if not exist_ok or not is_there(self.path, self._options):
                 raise
             _compare(open_sink(self.path, options=self._options), self.layout)  # another process was faster
+            return False
+        return True
 
     def write(self, box: Box, block: NDArray[Any]) -> None:
         """Write whole shards, or shards cut off by the end of the volume.
@@ -130,7 +136,7 @@ class VolumeSink:
         """
         store = WholeStore.over(self._store())
         try:
-            _remove_unfinished(self.path)
+            remove_unfinished(self.path)
             build_pyramid(self._store(), store, self.layout)
             describe(store, self.layout, self.attributes, finished=True)
         except DataError:
@@ -239,19 +245,12 @@ def open_sink(path: str | Path, *, options: Mapping[str, Any] | None = None) -> 
         ConfigError: nothing there, or not made by us.
     """
     address = str(path).rstrip("/")
-    mark = _mark(address, options)
+    mark = our_mark(address, options)
     if mark is None:
         raise ConfigError(f"{address} exists and was not made by seewhy, so it is left alone; choose another path")
     return VolumeSink(
         address, layout=VolumeLayout.restored(mark["layout"]), attributes=mark["attributes"], options=options or {}
     )
-
-
-def unwritable(path: str, error: Exception) -> str:
-    """What to say when a store refuses a write."""
-    reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[:1] or type(error).__name__
-    reason = reason if isinstance(reason, str) else reason[0]
-    return f"{path} cannot be written ({reason}); what is written is kept: mend it and start again to go on"
 
 
 def _make(sink: VolumeSink) -> None:
@@ -268,50 +267,10 @@ def _make(sink: VolumeSink) -> None:
         raise DataError(unwritable(sink.path, error)) from error
 
 
-def _is_there(path: str, options: Mapping[str, Any] | None) -> bool:
-    folder = local_folder(path)
-    if folder is not None:
-        return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    from zarr.core.sync import sync
-
-    store = open_store(path, read_only=True, counters=Counters(), options=options)
-    return any(sync(store.exists(name)) for name in ("zarr.json", ".zgroup", ".zarray"))
-
-
-def _mark(path: str, options: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Our attribute of the root group; None where there is none."""
-    import zarr
-
-    try:
-        store = open_store(path, read_only=True, counters=Counters(), options=options)
-        mark = zarr.open_group(store=store, mode="r").attrs.get(MARK)
-    except Exception:  # whatever it is, it is no output of ours
-        return None
-    return mark if isinstance(mark, Mapping) and "layout" in mark else None
-
-
 def _compare(sink: VolumeSink, layout: VolumeLayout) -> None:
     differences = layout.differences(sink.layout)
     if differences:
         raise ConfigError(f"{sink.path} holds a result of another layout: {'; '.join(differences)}")
-
-
-def _remove(sink: VolumeSink) -> None:
-    """Delete an output of ours."""
-    folder = local_folder(sink.path)
-    if folder is not None:
-        shutil.rmtree(folder)
-        return
-    from zarr.core.sync import sync
-
-    sync(sink._store().clear())
-
-
-def _remove_unfinished(path: str) -> None:
-    """Delete what processes that were killed while they wrote have left of their temporary files."""
-    folder = local_folder(path)
-    for file in folder.rglob("*.partial") if folder is not None else ():
-        file.unlink(missing_ok=True)
 
 
 def _floats(values: Sequence[float] | None) -> tuple[float, float, float] | None:

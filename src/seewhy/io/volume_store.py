@@ -124,7 +124,7 @@ class CountedStore(WrapperStore[Any]):
 
     async def exists(self, key: str) -> bool:
         """As the store's own, but a failing web server is no proof of absence."""
-        if self.remote and hasattr(self._store.fs, "set_session"):
+        if self.remote and "http" in self._store.fs.protocol:
             return await self._tried(lambda: self._head(key))
         return await self._tried(lambda: self._store.exists(key))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,8 +85,9 @@ def predict_volume(config: DictConfig) -> None:
         sink = keep_logits(volume, job.plan, description)
     else:
         sink = make_sink(volume.output, job.head, job.plan, description, options=plain(volume.storage_options))
-    engine = _engine(config, job, sink)
-    module = VolumePrediction(job.predictor, engine, create=lambda first: _create(sink, volume, first=first))
+    ledger = Ledger(_ledger_folder(volume, sink))
+    engine = _engine(volume, job, sink, ledger)
+    module = VolumePrediction(job.predictor, engine, create=lambda first: _create(sink, ledger, volume, first=first))
     trainer.predict(module, return_predictions=False)
     trainer.strategy.barrier("everything is written")
     if trainer.is_global_zero:
@@ -95,14 +95,16 @@ def predict_volume(config: DictConfig) -> None:
         say_results(config, engine, sink, note=note)
 
 
-def _create(sink: VolumeSink | LogitStore, volume: DictConfig, *, first: bool) -> None:
+def _create(sink: VolumeSink | LogitStore, ledger: Ledger, volume: DictConfig, *, first: bool) -> None:
     """Make the output, or find it there; a store of logits is there already."""
-    if isinstance(sink, VolumeSink):
-        sink.create(overwrite=bool(volume.overwrite) and first, exist_ok=True)
+    if isinstance(sink, VolumeSink) and sink.create(overwrite=bool(volume.overwrite) and first, exist_ok=True):
+        ledger.clear()  # notes that lie elsewhere may be of an output that was removed
 
 
 def _trainer(config: DictConfig) -> Trainer:
     """The configured Trainer without what does not belong here."""
+    if config.trainer is None:
+        raise ConfigError("trainer is not chosen, e.g. trainer=cpu or trainer=gpu")
     shown: list[Callback] = [VolumeProgress()] if config.trainer.get("enable_progress_bar", True) else []
     config = config.copy()
     with open_dict(config):
@@ -156,9 +158,8 @@ def _settle(config: DictConfig, trainer: Trainer, model: VolumeModel, source: Vo
     return VolumeJob(source, model, predictor, head, plan, part, seconds)
 
 
-def _engine(config: DictConfig, job: VolumeJob, sink: VolumeSink | LogitStore) -> VolumeEngine:
+def _engine(volume: DictConfig, job: VolumeJob, sink: VolumeSink | LogitStore, ledger: Ledger) -> VolumeEngine:
     """What fills the output."""
-    volume = config.volume
     settings = {"weights": job.model.sha256, **job.predictor.settings()}
     return VolumeEngine(
         source=job.source,
@@ -167,7 +168,7 @@ def _engine(config: DictConfig, job: VolumeJob, sink: VolumeSink | LogitStore) -
         head=job.head,
         normalize=Normalization(job.model.normalization or (), channels=job.source.shape[0]),
         plan=job.plan,
-        ledger=Ledger(_ledger_folder(config, sink)),
+        ledger=ledger,
         settings=settings,
         part=job.part,
         skip_empty=volume.skip_empty,
@@ -195,10 +196,10 @@ def _parts(volume: DictConfig, trainer: Trainer) -> tuple[int, int]:
     return volume.num_parts * trainer.world_size, volume.part_id * trainer.world_size + trainer.global_rank
 
 
-def _ledger_folder(config: DictConfig, sink: VolumeSink | LogitStore) -> Path:
-    """Where the notes lie: as asked for, inside a local output, or named after a remote one."""
-    if config.volume.ledger is not None:
-        return Path(config.volume.ledger)
-    if sink.bookkeeping is not None:
-        return sink.bookkeeping
-    return Path(config.paths.output_dir) / "ledgers" / hashlib.sha256(sink.path.encode()).hexdigest()[:16]
+def _ledger_folder(volume: DictConfig, sink: VolumeSink | LogitStore) -> Path:
+    """Where the notes lie: as asked for, or inside a local output."""
+    if volume.ledger is not None:
+        return Path(volume.ledger)
+    if sink.bookkeeping is None:
+        raise ConfigError(f"volume.ledger must be given for {sink.path}: a local folder that all parts of the run see")
+    return sink.bookkeeping
