@@ -13,6 +13,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 __all__ = ["METRICS", "similarity", "slice_similarity", "volume_similarity"]
 
 METRICS = ("ssim", "psnr", "mae", "mse")
+REACH = 5
+"""Pixels from a window's middle to its side."""
 CHUNK = 16
 """Slices whose SSIM is computed at once: about 12 copies of them are kept meanwhile."""
 
@@ -48,10 +50,22 @@ def similarity(image: Tensor, target: Tensor, body: Tensor) -> tuple[dict[str, T
     if image.shape != target.shape or body.shape != (image.shape[0], *image.shape[2:]):
         shapes = [list(values.shape) for values in (image, target, body)]
         raise ValueError(f"image {shapes[0]}, target {shapes[1]} and body {shapes[2]} are not of the same voxels")
-    parts = [_sums(*piece) for piece in zip(image.split(CHUNK), target.split(CHUNK), body.split(CHUNK), strict=True)]
+    rows, columns = _around(body)
+    cut = (values[..., rows, columns].split(CHUNK) for values in (image, target, body))
+    parts = [_sums(*piece) for piece in zip(*cut, strict=True)]
     sums = torch.cat(parts, dim=1)
     count = body.sum(dim=(1, 2), dtype=torch.float64)[:, None]
     return _means(sums, count), _means(sums.sum(dim=1), count.sum(dim=0))
+
+
+def _around(body: Tensor) -> tuple[slice, slice]:
+    """Rows and columns that windows at tissue reach; what lies beyond would be computed for nothing."""
+    found = []
+    for axis in (2, 1):
+        places = torch.nonzero(body.any(dim=0).any(dim=axis - 1)).flatten()
+        first, last = (int(places[0]), int(places[-1])) if len(places) else (0, 0)
+        found.append(slice(max(first - REACH, 0), last + REACH + 1))
+    return found[0], found[1]
 
 
 @torch.no_grad()
