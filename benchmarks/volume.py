@@ -203,6 +203,10 @@ def measure(method: str, folder: Path, budget: int) -> dict[str, Any]:
     import seewhy.io.volume_sink
     import seewhy.io.volume_source
     import seewhy.volumes.engine  # noqa: F401
+    from seewhy.volumes.allocator import return_freed_memory
+
+    if method == "seewhy":  # as `predict.py` does
+        return_freed_memory()
 
     net = Clocked().eval()
     zarr.open_array(folder / "in.zarr")
@@ -286,7 +290,7 @@ def speed(size: int, options: argparse.Namespace) -> None:
 
 def memory(options: argparse.Namespace) -> None:
     """Peaks for longer volumes and for other budgets."""
-    small = (128, 192, 192)
+    small = (256, 192, 192)  # enough rows for all queues to be full
     peaks = []
     for depth in (small[0], 4 * small[0]):
         found = in_process("seewhy", (depth, *small[1:]), options, budget=options.budget)

@@ -36,7 +36,7 @@ SMALL = {
     "demo/mri": ("explain.judge=cheap", "data.slices=[8,40]"),
     "cyclegan": (
         "data.image_size=null", "data.crop_size=null", "data.num_workers=0", "model.generator.width=8",
-        "model.generator.blocks=4", "trainer.precision=32-true",
+        "model.generator.blocks=2", "model.generator.attention_blocks=[1]", "trainer.precision=32-true",
         "model.discriminator.width=8", "trainer.check_val_every_n_epoch=1",
     ),
     "demo/cyclegan": (

@@ -134,7 +134,7 @@ def _gathered(rank, port, folder):
 
 
 def test_ranks_tell_the_same_as_one_process(tmp_path):
-    mp.spawn(_gathered, args=(free_port(), tmp_path), nprocs=2)
+    mp.start_processes(_gathered, args=(free_port(), tmp_path), nprocs=2, start_method="fork")
     alone = TranslationScores()
     for name in ("p1", "p2", "p3"):
         alone.update(*subject(name, seed=int(name[1]))[:2])

@@ -55,7 +55,9 @@ def test_steps_give_the_result_of_one_pass(make_job, half_empty, tmp_path, parts
         blend(store, sink=ArraySink(blended), head=raw, plan=plan, ledger=Ledger(tmp_path / "b"), part=part)
         for part in range(parts)
     ]
-    assert done == [False] * (parts - 1) + [True]
+    last = max(part for part in range(parts) if plan.of(part))  # the volume may be too small for all of them
+    assert done == [part >= last for part in range(parts)]
+    assert not done[0] or parts == 1
     result = np.zeros(job.grid.shape, np.uint8)
     assert finalize(
         ArraySource(blended),

@@ -51,7 +51,7 @@ def register_run(arguments: list[str]) -> list[str]:
     elif experiments and experiments[-1]:
         config = _of_experiment(experiments[-1])
     elif not any(word in ("--help", "-h", "--hydra-help") or word.startswith("--") for word in arguments):
-        raise ConfigError(f"run=<run folder> (or experiment=…) must be given; {_known_runs(Path('lightning_logs'))}")
+        raise ConfigError(f"run=<run folder> must be given, or experiment=…; {_known_runs(Path('lightning_logs'))}")
     ConfigStore.instance().store(name="saved_run", node=config, package="_global_")
     return arguments
 

@@ -22,6 +22,7 @@ from seewhy.run.volume_model import VolumeModel, find_model
 from seewhy.run.volume_module import VolumePrediction
 from seewhy.run.volume_output import describe_output, keep_logits, make_sink, plain, shard_of
 from seewhy.run.volume_results import say_estimate, say_results
+from seewhy.volumes.allocator import return_freed_memory
 from seewhy.volumes.engine import VolumeEngine
 from seewhy.volumes.estimate import Occupancy, estimate
 from seewhy.volumes.grid import PatchGrid
@@ -69,6 +70,7 @@ def predict_volume(config: DictConfig) -> None:
         SeewhyError: whatever a user can mend: options, files, a model that does not fit, a store that fails.
     """
     volume = config.volume
+    return_freed_memory()  # before any network is loaded
     set_threads(config)
     seed_everything(config.seed, workers=True, verbose=False)
     model, source = find_model(config), open_input(volume)

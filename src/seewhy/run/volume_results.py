@@ -50,6 +50,8 @@ def say_results(config: DictConfig, engine: VolumeEngine, sink: VolumeSink | Log
         written = sink.counters.record()
         facts |= {key: facts[key] + written[key] for key in ("bytes_written", "writes", "retries")}
     table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")  # a path is of no use without its end
     for name, value in _rows(facts, engine, sink):
         table.add_row(name, value)
     console = Console(highlight=False)
