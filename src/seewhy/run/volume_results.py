@@ -50,16 +50,16 @@ def say_results(config: DictConfig, engine: VolumeEngine, sink: VolumeSink | Log
         written = sink.counters.record()
         facts |= {key: facts[key] + written[key] for key in ("bytes_written", "writes", "retries")}
     table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column()
-    table.add_column(overflow="fold")  # a path is of no use without its end
     for name, value in _rows(facts, engine, sink):
         table.add_row(name, value)
     console = Console(highlight=False)
+    where = ("logits", sink.path) if isinstance(sink, LogitStore) else ("output", sink.image)
+    console.print(f"{where[0]}: {where[1]}", soft_wrap=True)  # to be copied whole
     console.print(table)
     drawn = complete and config.volume.preview and isinstance(sink, VolumeSink)
     preview = draw_preview(engine.source, sink, stored=engine.head.stored) if drawn else None  # type: ignore[arg-type]
     for line in _lines(sink, complete, preview, note):
-        console.print(line)
+        console.print(line, soft_wrap=True)
     if sink.bookkeeping is not None:
         write_json(sink.bookkeeping / f"report-{config.volume.part_id:04d}.json", facts)
 
@@ -84,10 +84,10 @@ def _rows(facts: dict[str, Any], engine: VolumeEngine, sink: VolumeSink | LogitS
         ("read", f"{facts['bytes_read'] / 1e6:,.1f} MB in {facts['reads']:,} reads{again}"),
     ]
     if isinstance(sink, LogitStore):
-        return [("logits", sink.path), *rows]
+        return rows
     size = f"{_shape(sink.shape)} {sink.dtype.name}, zarr v{sink.layout.zarr_format}"
     written = f"{facts['bytes_written'] / 1e6:,.1f} MB in {facts['writes']:,} objects"
-    return [("output", sink.image), ("size", size), *rows, ("written", written)]
+    return [("size", size), *rows, ("written", written)]
 
 
 def _shape(shape: tuple[int, ...]) -> str:
