@@ -239,8 +239,9 @@ def known_keys() -> set[str]:
         ["experiment=demo/mri"],
     ):
         keys |= set(dotted(compose_train(*words, "++paths.output_dir=here", "++data.root=here"), ""))
-    keys |= set(dotted(compose_train("experiment=demo/cyclegan", "++paths.output_dir=here", "++data.root=here"), ""))
-    for name in ("cases", "evaluate"):
+    for name in ("demo/cyclegan", "demo/volume"):
+        keys |= set(dotted(compose_train(f"experiment={name}", "++paths.output_dir=here", "++data.root=here"), ""))
+    for name in ("cases", "evaluate", "volume"):
         keys |= set(dotted(OmegaConf.load(conf_dir() / name / "default.yaml"), f"{name}."))
     for path in (conf_dir() / "explainer").glob("*.yaml"):
         keys |= set(dotted(OmegaConf.load(path), f"explain.options.{path.stem}."))
@@ -257,7 +258,7 @@ def dotted(node: DictConfig, prefix: str):
 
 def test_every_option_named_in_the_text_exists():
     known = known_keys()
-    tops = "data|model|trainer|callbacks|explain|logger|phantom|paths|cases|evaluate"
+    tops = "data|model|trainer|callbacks|explain|logger|phantom|paths|cases|evaluate|volume"
     wrong = []
     for page, code in inline_code():
         for name in re.findall(rf"(?:^|\s|\+)((?:{tops})(?:\.\w+)+)(?![\w(])", code):
