@@ -1,6 +1,8 @@
 """Self-attention between places: the same numbers as the full matrix, without holding it."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -119,6 +121,31 @@ def test_no_matrix_of_all_places_is_made(monkeypatch, limit):
     with Largest() as largest:
         net(x).sum().backward()
     assert largest.numel == 1600**2  # what is measured is there
+
+
+PEAK = """
+import torch
+from pathlib import Path
+from seewhy.nets.self_attention import SelfAttention2d
+
+def status(key):
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) / 1024
+torch.set_num_threads(1)
+net, x = SelfAttention2d(32), torch.randn(1, 32, 96, 96, requires_grad=True)
+net(x[..., :8, :8]).sum().backward()  # what kernels keep for themselves does not count
+Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again
+before = status("VmRSS")
+net(x).square().mean().backward()
+print(status("VmHWM") - before)
+"""
+
+
+def test_the_process_does_not_grow_by_a_matrix_either():
+    if not sys.platform.startswith("linux"):
+        pytest.skip("memory is read from /proc")
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 96**4 * 4 / 2**20 / 4  # MiB, a quarter of one matrix
 
 
 def test_half_precision_on_the_way():

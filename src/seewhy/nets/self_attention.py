@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -108,28 +109,39 @@ class _ByRows(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, limit: float | None) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.limit = limit
-        return _joined([_weights(part, key, limit).to(value.dtype) @ value for part in query.split(_rows(key), dim=1)])
+        seen = value.new_empty((*query.shape[:2], value.shape[2]))
+        for part, place in _parts(_rows(key), query, seen):
+            torch.bmm(_weights(part, key, limit).to(value.dtype), value, out=place)
+        return seen
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         query, key, value = ctx.saved_tensors
         scale = 1 / math.sqrt(query.shape[-1])
-        by_query = []
-        by_key, by_value = torch.zeros_like(_full(key)), torch.zeros_like(_full(value))
-        for part, pulled in zip(query.split(_rows(key), dim=1), pull.split(_rows(key), dim=1), strict=True):
+        by_query, by_key, by_value = (
+            torch.empty_like(query),
+            torch.zeros_like(_full(key)),
+            torch.zeros_like(_full(value)),
+        )
+        for part, pulled, place in _parts(_rows(key), query, pull, by_query):
             weights = _weights(part, key, ctx.limit)
             by_value.baddbmm_(weights.to(by_value.dtype).mT, pulled.to(by_value.dtype))
             slope = torch.ops.aten._softmax_backward_data(_full(pulled @ value.mT), weights, -1, weights.dtype)
             if ctx.limit is not None:  # a clamped logit has no slope
                 slope.masked_fill_(_logits(part, key).abs() > ctx.limit, 0.0)
-            by_query.append((slope @ _full(key)).mul_(scale).to(query.dtype))
+            place.copy_((slope @ _full(key)).mul_(scale))
             by_key.baddbmm_(slope.mT, _full(part), alpha=scale)
-        return _joined(by_query), by_key.to(key.dtype), by_value.to(value.dtype), None
+        return by_query, by_key.to(key.dtype), by_value.to(value.dtype), None
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
-    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+def _parts(rows: int, *tokens: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same tokens of each, some at a time.
+
+    Results have their place from the start: small blocks of memory that stay between large ones that are freed would
+    leave gaps which nothing fits, as much as a whole matrix in the end.
+    """
+    return zip(*(one.split(rows, dim=1) for one in tokens), strict=True)
 
 
 def _rows(key: Tensor) -> int:
