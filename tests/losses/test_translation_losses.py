@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from seewhy.errors import ConfigError
@@ -105,6 +106,15 @@ def test_slopes_of_a_ramp():
     assert gradient_difference(ramp, flat, inner).item() == pytest.approx((3 + 0.5) / 2)
     assert gradient_difference(ramp, ramp + 4) == 0  # a shift has no slope
     assert foreground_mean(ramp, inner).item() == pytest.approx(3 * 4.5 + 0.5 * 5.5)
+
+
+def test_slopes_are_sobels():
+    torch.manual_seed(2)
+    image, target = torch.randn(2, 3, 7, 9), torch.randn(2, 3, 7, 9)
+    across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
+    padded = F.pad(image - target, (1, 1, 1, 1), mode="replicate").flatten(0, 1)[:, None]
+    expected = F.conv2d(padded, torch.stack([across, across.T])[:, None]).abs().mean()
+    torch.testing.assert_close(gradient_difference(image, target), expected)
 
 
 def test_patch_nce_by_hand():

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from seewhy.nets.patchgan import SpectralConv2d
 from seewhy.nets.spectral_norm import SpectralNorm, spectral_norm
 
 
@@ -50,6 +52,26 @@ def test_the_gradient_is_that_of_the_division():
     norm = SpectralNorm(weight).eval()
     assert torch.linalg.matrix_norm(norm(weight).flatten(1), 2).item() == pytest.approx(1, abs=0.05)
     assert torch.autograd.gradcheck(norm, weight)
+
+
+class Outer(TorchDispatchMode):
+    """Whether outer products are taken inside of autocast."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.addr.default:
+            self.found.append(torch.is_autocast_enabled("cpu"))
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_gradient_keeps_its_precision_inside_of_autocast():
+    net = spectral_norm(SpectralConv2d(3, 6, 4, 2, 1))
+    with torch.autocast("cpu", dtype=torch.bfloat16), Outer() as outer:
+        net(torch.randn(2, 3, 8, 8)).float().sum().backward()
+    assert outer.found == [False]
 
 
 def test_weights_can_be_set():

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seewhy.batch import MODALITIES, STACK_SLICES, Batch
@@ -21,7 +22,7 @@ from seewhy.models.translation_nets import (
     build_samplers,
     check_choices,
 )
-from seewhy.models.translation_step import TranslationStep, cut_out
+from seewhy.models.translation_step import OUTSIDE, TranslationStep, cut_out
 from seewhy.models.unpaired_translation import UnpairedTranslation, direction_of, other_domain
 from seewhy.nets.slice_stack import repeat_slice, stack_volume
 
@@ -175,7 +176,9 @@ class CycleGAN25D(UnpairedTranslation):
         if self.hparams["legacy_layout"]:
             stack = repeat_slice(translated, STACK_SLICES, legacy_layout=True)
         else:
-            stack = stack_volume(translated.transpose(0, 1), slices=STACK_SLICES)
+            # As in training, what lies beyond the tissue is empty, not the outermost slice once more.
+            padded = F.pad(translated.transpose(0, 1), (0, 0, 0, 0, 1, 1), value=OUTSIDE)
+            stack = stack_volume(padded, slices=STACK_SLICES)[1:-1]
         return self.translate(stack, domain=other_domain(domain), body=body)
 
     def explained(self, batch: Batch) -> tuple[nn.Module, Batch]:

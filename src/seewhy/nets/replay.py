@@ -42,7 +42,7 @@ class ReplayBuffer:
 
     def state_dict(self) -> dict[str, Any]:
         """Kept images on the CPU and the state of the draws: tensors and numbers."""
-        images = torch.stack(self.images).cpu() if self.images else torch.empty(0)
+        images = torch.stack([image.cpu() for image in self.images]) if self.images else torch.empty(0)
         return {"capacity": self.capacity, "images": images, "random": self._random.get_state()}
 
     def load_state_dict(self, state: dict[str, Any], *, device: torch.device | str | None = None) -> None:

@@ -117,22 +117,25 @@ class _ByRows(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        query, key, value = ctx.saved_tensors
-        scale = 1 / math.sqrt(query.shape[-1])
-        by_query, by_key, by_value = (
-            torch.empty_like(query),
-            torch.zeros_like(_full(key)),
-            torch.zeros_like(_full(value)),
-        )
-        for part, pulled, place in _parts(_rows(key), query, pull, by_query):
-            weights = _weights(part, key, ctx.limit)
-            by_value.baddbmm_(weights.to(by_value.dtype).mT, pulled.to(by_value.dtype))
-            slope = torch.ops.aten._softmax_backward_data(_full(pulled @ value.mT), weights, -1, weights.dtype)
-            if ctx.limit is not None:  # a clamped logit has no slope
-                slope.masked_fill_(_logits(part, key).abs() > ctx.limit, 0.0)
-            place.copy_((slope @ _full(key)).mul_(scale))
-            by_key.baddbmm_(slope.mT, _full(part), alpha=scale)
-        return by_query, by_key.to(key.dtype), by_value.to(value.dtype), None
+        with torch.autocast(pull.device.type, enabled=False):  # sums over all queries, whatever surrounds the pass
+            return *_slopes(pull, *ctx.saved_tensors, ctx.limit), None
+
+
+def _slopes(
+    pull: Tensor, query: Tensor, key: Tensor, value: Tensor, limit: float | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of queries, keys and values."""
+    scale = 1 / math.sqrt(query.shape[-1])
+    by_query, by_key, by_value = torch.empty_like(query), torch.zeros_like(_full(key)), torch.zeros_like(_full(value))
+    for part, pulled, place in _parts(_rows(key), query, pull, by_query):
+        weights = _weights(part, key, limit)
+        by_value.baddbmm_(weights.to(by_value.dtype).mT, pulled.to(by_value.dtype))
+        slope = torch.ops.aten._softmax_backward_data(_full(pulled @ value.mT), weights, -1, weights.dtype)
+        if limit is not None:  # a clamped logit has no slope
+            slope.masked_fill_(_logits(part, key).abs() > limit, 0.0)
+        place.copy_((slope @ _full(key)).mul_(scale))
+        by_key.baddbmm_(slope.mT, _full(part), alpha=scale)
+    return by_query, by_key.to(key.dtype), by_value.to(value.dtype)
 
 
 def _parts(rows: int, *tokens: Tensor) -> Iterator[tuple[Tensor, ...]]:

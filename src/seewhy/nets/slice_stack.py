@@ -58,14 +58,13 @@ def windows(stack: Tensor, *, modalities: int, slices: int = 3, edges: bool = Fa
         [B * K, S * M, H, W], windows of a sample one after another; K is N with `edges`, else N - S + 1.
     """
     count, half = _slices(stack, modalities, odd=False), slices // 2
-    centres = range(count) if edges else range(half, count - half)
-    if slices % 2 == 0 or not centres:
+    if slices % 2 == 0 or (not edges and count < slices):
         raise ConfigError(f"{count} slices hold no window of {slices}; expected an odd number, at most {count}")
-    numbers = torch.tensor(
-        [[min(max(centre + step, 0), count - 1) for step in range(-half, half + 1)] for centre in centres],
-        device=stack.device,
-    )
-    return stack.unflatten(1, (count, modalities))[:, numbers].flatten(0, 1).flatten(1, 2)
+    own = stack.unflatten(1, (count, modalities))
+    if edges and half:
+        own = torch.cat([own[:, :1]] * half + [own] + [own[:, -1:]] * half, dim=1)
+    # Cut by strides: numbers of slices would be sent to a GPU in every step.
+    return own.unfold(1, slices, 1).movedim(-1, 2).flatten(0, 1).flatten(1, 2).contiguous()
 
 
 def stacked(images: Tensor, count: int) -> Tensor:

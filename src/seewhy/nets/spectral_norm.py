@@ -76,5 +76,7 @@ class _Divided(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, None, None]:
         divided, sigma, u, v = ctx.saved_tensors
-        along = torch.dot(pull.flatten(), divided.flatten())
-        return torch.addr(pull.flatten(1), u * -along, v).div_(sigma).view_as(pull), None, None
+        # A backward pass inside of autocast would take the outer product in half precision on a GPU.
+        with torch.autocast(pull.device.type, enabled=False):
+            along = torch.dot(pull.flatten(), divided.flatten())
+            return torch.addr(pull.flatten(1), u * -along, v).div_(sigma).view_as(pull), None, None
