@@ -83,6 +83,17 @@ def test_maps_have_a_colour_bar_on_the_given_scale(kind, volume):
         assert np.array_equal(axes.images[0].get_array(), other.images[0].get_array())
 
 
+def test_a_map_that_failed_is_framed_and_the_reason_is_read(volume):
+    planes = planes_of(lambda box: volume[box], SHAPE, (3, 5, 7))
+    plain, marked = (
+        volume_preview(planes, planes, kind="attribution", scale=(-1.0, 1.0), title="map", warnings=warnings)
+        for warnings in ((), ("it is the same without weights",))
+    )
+    assert marked._suptitle.get_text().split("\n") == ["map", "⚠ it is the same without weights"]
+    for figure, frames in ((plain, 0), (marked, 2)):
+        assert all(len(axes.patches) == frames for axes in figure.subfigs[0].axes[:3])
+
+
 def test_no_volumes_are_refused():
     with pytest.raises(ValueError, match="no volumes"):
         volume_rows([])

@@ -131,6 +131,32 @@ def test_a_region_is_explained_in_zarr_beside_pictures(run, root):
         assert (folder / record["store"].replace(".zarr", ".png")).stat().st_size > 10_000
 
 
+def test_maps_are_tested_against_weights_drawn_anew(run, root):
+    folder = explained(run, root, "explain.methods=[eigen_cam,saliency]", f"explain.folder={run}/judged")
+    records = {record["method"]: record for record in json.loads((run / "judged" / "explanations.json").read_text())}
+    # EigenCAM sees activations alone: no head changes it.
+    assert records["eigen_cam"]["randomization"]["head"] == pytest.approx(1)
+    assert any("do not depend on the head" in warning for warning in records["eigen_cam"]["warnings"])
+    assert records["saliency"]["randomization"]["head"] < 0.95
+    stored = json.loads((run / "judged" / records["eigen_cam"]["store"] / "zarr.json").read_text())["attributes"]
+    assert stored["seewhy"]["attributes"]["warnings"] == records["eigen_cam"]["warnings"]
+    explained(run, root, "explain.methods=[eigen_cam]", f"explain.folder={run}/judged", "explain.judge=none")
+    (record,) = json.loads((run / "judged" / "explanations.json").read_text())
+    assert record["randomization"] is None
+    assert record["warnings"] == []
+    assert folder != run / "judged"
+
+
+def test_a_prediction_names_its_channels_and_says_that_it_is_of_a_phantom(run, root, tmp_path):
+    name = json.loads((run / "split.json").read_text())["test"][0]
+    output = tmp_path / "out.zarr"
+    words = (f"volume.input={root}/images/{name}.zarr", f"volume.output={output}", "trainer=cpu")
+    predict(compose_saved("predict", run, *words))
+    said = zarr.open_group(output, mode="r").attrs["seewhy"]["attributes"]
+    assert said["channels"] == ["background", "nodule", "vessel"]
+    assert said["phantom"] is True
+
+
 def test_the_map_in_the_store_is_the_gradient_of_the_mean_logit(run, root):
     folder = explained(run, root, "explain.methods=[saliency]", f"explain.folder={run}/own")
     record = json.loads((run / "own" / "explanations.json").read_text())[0]
@@ -156,6 +182,7 @@ def test_the_map_in_the_store_is_the_gradient_of_the_mean_logit(run, root):
         (("explain.target=vesel",), "nearest: 'vessel'"),
         (("explain.over=predict",), "nearest: 'predicted'"),
         (("explain.methods=[]",), "nothing to make"),
+        (("explain.judge=chep",), "nearest: 'cheap'"),
         (("explain.methods=[gradcam]",), "grad_cam"),
     ],
 )

@@ -55,9 +55,10 @@ def bare(axes: Axes) -> Axes:
 
 
 def captioned(figure: Figure, *, head: str, foot: str = "") -> Figure:
-    """Write a title and a line of small print, both broken where the figure ends so that nothing is cut off."""
+    """Write a title of one or more lines and a line of small print, broken so that nothing is cut off."""
     width = figure.get_size_inches()[0]
-    figure.suptitle(textwrap.fill(head, int(width / 0.092)), fontsize=11, color=INK, x=0.01, ha="left")
+    lines = [textwrap.fill(line, int(width / 0.092)) for line in head.split("\n")]
+    figure.suptitle("\n".join(lines), fontsize=11, color=INK, x=0.01, ha="left")
     if foot:
         figure.supxlabel(textwrap.fill(foot, int(width / 0.068)), fontsize=8, color=GREY, x=0.01, ha="left")
     return figure

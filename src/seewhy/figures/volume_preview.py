@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
@@ -27,6 +27,7 @@ Kind = Literal["labels", "probability", "attribution"]
 CLASS_COLOURS = ("#e69f00", "#cc79a7", "#009e73", "#d55e00", "#b8ac00", "#0072b2")
 """Of classes 1, 2, …, in turn; told apart by the colour-blind, and none near the cyan of true outlines."""
 OPACITY = 0.55
+AMBER = "#ffc400"
 NAMES = ("axial", "coronal", "sagittal")
 WIDTH = 9.0
 """Inches of a figure."""
@@ -68,6 +69,7 @@ def volume_preview(
     window: tuple[float, float] | None = None,
     title: str = "",
     note: str = "",
+    warnings: Sequence[str] = (),
     phantom: bool = False,
 ) -> Figure:
     """One volume as three planes, in the true proportions of its voxels.
@@ -86,6 +88,7 @@ def volume_preview(
         window: values of the image that become black and white.
         title: above.
         note: small print.
+        warnings: why the picture is not to be believed, each in a hatched banner under the title.
         phantom: whether the volume is synthetic; the figure then says so.
     """
     z, y, x = (float(step) for step in spacing) if spacing is not None else (1.0, 1.0, 1.0)
@@ -95,7 +98,7 @@ def volume_preview(
     )  # fmt: skip
     return volume_rows(
         [view], kind=kind, unit=unit, classes=classes, truth_name=truth_name, scale=scale, scale_name=scale_name,
-        title=title, note=note, phantom=phantom,
+        title=title, note=note, warnings=warnings, phantom=phantom,
     )  # fmt: skip
 
 
@@ -110,6 +113,7 @@ def volume_rows(
     scale_name: str = "probability",
     title: str = "",
     note: str = "",
+    warnings: Sequence[str] = (),
     phantom: bool = False,
 ) -> Figure:
     """Several volumes, one row of planes each; the arguments are those of `volume_preview`."""
@@ -133,7 +137,10 @@ def volume_rows(
             bar.ax.tick_params(labelsize=7, colors=INK)
             bar.set_label(scale_name, fontsize=8, color=INK)
     _legend(figure, views, kind, classes, truth_name)
+    for own in drawn if warnings else ():
+        _striped(own)
     head = " · ".join(part for part in (title, "phantom data" if phantom else "") if part)
+    head = "\n".join([head, *(f"⚠ {warning}" for warning in warnings)])
     foot = "; ".join(part for part in (note, "PHANTOM data, not patients" if phantom else "") if part)
     return captioned(figure, head=head, foot=foot)
 
@@ -173,7 +180,7 @@ def _draw(
         own.set_xlim(0, width)
         own.set_ylim((height + tallest) / 2, (height - tallest) / 2)
         axis, place = "zyx"[number], view.image.point[number]
-        own.set_title(f"{NAMES[number]}, {axis} = {place}", fontsize=8, color=GREY, pad=3)
+        own.set_title(f"{NAMES[number]}, {axis} = {place}", fontsize=8, color=GREY, pad=6)
         own.axis("off")
     _scale_bar(axes[0], sizes[0], unit if view.spacing else None)
 
@@ -238,6 +245,14 @@ def _scale_bar(axes: Axes, size: tuple[float, float], unit: str | None) -> None:
     text = f"{length:g} {_short(unit) if unit else 'voxels'}"
     axes.text(left + length / 2, bottom - 0.025 * height, text, color="white", fontsize=7.5, ha="center", va="bottom",
               path_effects=stroke)  # fmt: skip
+
+
+def _striped(axes: Axes) -> None:
+    """Frame a plane in black and amber: the sign of a map that failed a check."""
+    for colour, style in ((INK, "solid"), (AMBER, (0, (1, 1)))):
+        frame = Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, clip_on=False, zorder=5)
+        frame.set(edgecolor=colour, linestyle=style, linewidth=5)
+        axes.add_patch(frame)
 
 
 def _legend(figure: Figure, views: Sequence[VolumeView], kind: Kind, classes: Sequence[str], truth: str) -> None:

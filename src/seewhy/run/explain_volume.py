@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,9 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from seewhy.data.dataset_info import read_info
 from seewhy.errors import ConfigError, nearest
-from seewhy.explain.maps import Maps
 from seewhy.io.atomic import write_json
 from seewhy.io.volume_base import Box
-from seewhy.io.volume_sink import create_sink
 from seewhy.io.volume_source import VolumeSource, open_source
 from seewhy.io.volume_store import local_folder
 from seewhy.models.segmentation_explanation import RegionScores, first_output
@@ -28,26 +24,16 @@ from seewhy.run.build import set_threads
 from seewhy.run.explainers import build_explainers, explainer_nodes
 from seewhy.run.folder import RunFolder
 from seewhy.run.volume_input import check_input
+from seewhy.run.volume_maps import Region, judge_map, spans, write_map
 from seewhy.run.volume_model import VolumeModel, find_model
+from seewhy.volumes.head import Head
 from seewhy.volumes.normalization import Normalization
 from seewhy.volumes.statistics import measure
 
 __all__ = ["explain_volume"]
 
 OVER = ("predicted", "region")
-CHUNK = 64
-
-
-@dataclass(frozen=True)
-class _Region:
-    """What is explained: a piece of a volume as a network sees it, and a network that scores it."""
-
-    source: VolumeSource
-    box: Box
-    values: NDArray[Any]
-    image: torch.Tensor
-    scores: RegionScores
-    target: int
+JUDGING = ("cheap", "none")
 
 
 def explain_volume(config: DictConfig) -> None:
@@ -59,6 +45,8 @@ def explain_volume(config: DictConfig) -> None:
     node = config.explain
     if node is None or not node.methods:
         raise ConfigError("nothing to make: name explainers, e.g. explain.methods=[grad_cam,saliency]")
+    if node.judge not in JUDGING:
+        raise ConfigError(f"explain.judge={node.judge!r} is unknown; {nearest(str(node.judge), JUDGING)}")
     nodes = explainer_nodes(node)
     explainers = build_explainers(nodes)
     set_threads(config)
@@ -76,14 +64,18 @@ def explain_volume(config: DictConfig) -> None:
         console.print(f"[yellow]{told}[/]", highlight=False)
     records = []
     for name, explainer in explainers.items():
-        maps = explainer(region.scores, region.image, region.target).cpu()
-        records.append(_write(folder, name, maps, region, model))
+        with console.status(f"{name} of {spans(region.box)}"):
+            maps = explainer(region.scores, region.image, region.target)
+            judged = judge_map(explainer, maps, region, seed=config.seed) if node.judge == "cheap" else None
+            records.append(write_map(folder, name, maps.cpu(), judged, region, model))
         console.print(f"{name}: {folder / records[-1]['store']}", highlight=False, soft_wrap=True)
+        for warning in records[-1]["warnings"]:
+            console.print(f"  [yellow]{warning}[/]", highlight=False)
     write_json(folder / "explanations.json", records)
-    console.print(f"explanations of {_spans(region.box)}: [bold]{folder}[/]", highlight=False, soft_wrap=True)
+    console.print(f"explanations of {spans(region.box)}: [bold]{folder}[/]", highlight=False, soft_wrap=True)
 
 
-def _prepared(config: DictConfig, model: VolumeModel, source: VolumeSource) -> _Region:
+def _prepared(config: DictConfig, model: VolumeModel, source: VolumeSource) -> Region:
     """Read the region, normalise it as a prediction would, and choose the voxels that are scored."""
     node = config.explain
     network = model.networks[0]
@@ -95,7 +87,8 @@ def _prepared(config: DictConfig, model: VolumeModel, source: VolumeSource) -> _
     image = torch.from_numpy(_normalised(values, source, model))[None].to(device)
     with torch.no_grad():
         logits = first_output(network(image))[0].float().cpu()
-    names = _names(model, len(logits))
+    mode = model.mode or ("binary" if len(logits) < 3 else "multiclass")
+    names = Head(mode=mode, channels=len(logits), class_order=model.class_order).names(dict(model.classes or {}))
     target = _target(node.target, names)
     multi_label = model.mode == "regions" or len(logits) == 1
     voxels = torch.ones(logits.shape[1:], dtype=torch.bool)
@@ -105,12 +98,12 @@ def _prepared(config: DictConfig, model: VolumeModel, source: VolumeSource) -> _
         voxels = logits[target] > 0 if multi_label else logits.argmax(dim=0) == target
         if not bool(voxels.any()):
             raise ConfigError(
-                f"no voxel of {_spans(box)} is predicted to be {names[target]}, so there is nothing to explain there; "
+                f"no voxel of {spans(box)} is predicted to be {names[target]}, so there is nothing to explain there; "
                 "choose another explain.roi or explain.target, or explain.over=region for all voxels of it"
             )
     layer = f"network.{network.parts.layer}" if isinstance(network, VolumeSegmentation) else None
     scores = RegionScores(network, voxels=voxels, classes=names, layer=layer, multi_label=multi_label).to(device)
-    return _Region(source, box, values, image, scores, target)
+    return Region(source, box, image, scores, target)
 
 
 def _box(node: DictConfig, source: VolumeSource, steps: Sequence[int]) -> Box:
@@ -156,16 +149,6 @@ def _normalised(values: NDArray[Any], source: VolumeSource, model: VolumeModel) 
     return out
 
 
-def _names(model: VolumeModel, channels: int) -> list[str]:
-    """Names of the logits' channels."""
-    known = dict(model.classes or {})
-    if model.mode == "regions" and model.class_order:
-        return [known.get(label, f"region {label}") for label in model.class_order]
-    if channels == 1:
-        return [known.get(1, "foreground")]
-    return [known.get(number, f"class {number}") for number in range(channels)]
-
-
 def _target(asked: Any, names: Sequence[str]) -> int:
     """Index of `explain.target`, a name or a number."""
     if isinstance(asked, str) and asked in names:
@@ -186,72 +169,3 @@ def _folder(config: DictConfig) -> Path:
         return local.with_name(f"{local.name.removesuffix('.zarr')}_explanations")
     name = str(config.volume.input).rstrip("/").rpartition("/")[2].split(".")[0]
     return RunFolder(config.run).path / "explanations" / name
-
-
-def _write(folder: Path, name: str, maps: Maps, region: _Region, model: VolumeModel) -> dict[str, Any]:
-    """Write one method's map and its picture; gives its record."""
-    values = maps.maps["image"][0].float().numpy()
-    source, box = region.source, region.box
-    stem = f"{name}_{region.scores.classes[region.target].replace(' ', '_')}_{_spans(box, sign='_')}"
-    record = {
-        "store": f"{stem}.zarr", "method": name, "target": region.target,
-        "class": region.scores.classes[region.target], "score": float(maps.scores[0, region.target]),
-        "voxels": int(region.scores.voxels.sum()), "roi": [end for part in box for end in (part.start, part.stop)],
-        "layer": maps.layers.get("image"), "baseline": maps.baseline, "notes": list(maps.notes),
-        "input": source.path, "model": model.name, "sha256": model.sha256,
-    }  # fmt: skip
-    spacing, origin = source.spacing, source.translation or (0.0, 0.0, 0.0)
-    shift = [first + part.start * step for first, part, step in zip(origin, box, spacing or (1.0,) * 3, strict=True)]
-    sink = create_sink(
-        folder / f"{stem}.zarr", shape=values.shape, dtype=np.float32, chunk=(CHUNK,) * 3,
-        shard=tuple(math.ceil(size / CHUNK) * CHUNK for size in values.shape), spacing=spacing, translation=shift,
-        unit=source.unit, attributes=record, name=name, overwrite=True,
-    )  # fmt: skip
-    sink.write((slice(0, values.shape[0]), slice(0, values.shape[1]), slice(0, values.shape[2])), values)
-    sink.finish()
-    _draw(folder / f"{stem}.png", values, record, region)
-    return record
-
-
-def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], region: _Region) -> None:
-    """Three planes through the strongest place, with the outline of the voxels that were scored."""
-    from seewhy.figures.colours import run_scale
-    from seewhy.figures.methods import method_label
-    from seewhy.figures.style import write_figure
-    from seewhy.figures.volume_planes import informative_point, planes_of
-    from seewhy.figures.volume_preview import volume_preview
-
-    voxels = region.scores.voxels.cpu().numpy().astype(np.uint8)
-    shape = values.shape
-    scored = None if voxels.all() else voxels
-    point = informative_point(values if scored is None else scored)
-    (low, high), unit = run_scale([values], signed=True)
-    figure = volume_preview(
-        planes_of(region.image[0, 0].cpu().numpy().__getitem__, shape, point),
-        planes_of(values.__getitem__, shape, point),
-        kind="attribution",
-        truth_planes=None if scored is None else planes_of(scored.__getitem__, shape, point),
-        truth_name="explained voxels",
-        spacing=region.source.spacing,
-        unit=region.source.unit,
-        scale=(low, high),
-        scale_name=method_label(record["method"]),
-        title=f"{method_label(record['method'])} of {record['class']}, {_spans(region.box)}",
-        note=f"{unit}; numbers of voxels count from the region's corner",
-        phantom=_is_phantom(region.source.path),
-    )
-    write_figure(path, figure)
-
-
-def _is_phantom(path: str) -> bool:
-    """Whether a volume is one of a synthetic data set, as the `dataset.json` of its folder's parent says."""
-    return local_folder(path) is not None and bool(
-        read_info(Path(path).resolve().parents[1] / "dataset.json").get("phantom", False)
-    )
-
-
-def _spans(box: Box, *, sign: str = ", ") -> str:
-    """E.g. `z 10:42, y 0:32, x 5:37`; with another sign as part of a file's name."""
-    if sign == ", ":
-        return ", ".join(f"{axis} {part.start}:{part.stop}" for axis, part in zip("zyx", box, strict=True))
-    return sign.join(f"{axis}{part.start}-{part.stop}" for axis, part in zip("zyx", box, strict=True))

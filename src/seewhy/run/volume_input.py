@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from seewhy.data.dataset_info import read_info
 from seewhy.errors import ConfigError
 from seewhy.io.ome import length_in_mm
 from seewhy.io.volume_base import Box
 from seewhy.io.volume_source import VolumeSource, open_source
+from seewhy.io.volume_store import local_folder
 from seewhy.run.volume_model import VolumeModel
 
-__all__ = ["check_input", "millimetres", "open_input", "region"]
+__all__ = ["check_input", "is_phantom", "millimetres", "open_input", "region"]
 
 TOLERANCE = 0.1
 """Share by which voxel sizes may differ before a prediction is refused."""
@@ -72,6 +75,13 @@ def millimetres(source: VolumeSource) -> tuple[float, float, float] | None:
         return None
     z, y, x = (size * factor for size in source.spacing)
     return z, y, x
+
+
+def is_phantom(path: str) -> bool:
+    """Whether a volume is one of a synthetic data set, as the `dataset.json` of its folder's parent says."""
+    if local_folder(path) is None:
+        return False
+    return bool(read_info(Path(path).resolve().parent.parent / "dataset.json").get("phantom", False))
 
 
 def region(volume: DictConfig) -> Box | None:

@@ -11,6 +11,7 @@ from seewhy.errors import ConfigError
 from seewhy.io.volume_sink import VolumeSink, plan_sink
 from seewhy.io.volume_source import VolumeSource
 from seewhy.io.volume_store import is_remote
+from seewhy.run.volume_input import is_phantom
 from seewhy.run.volume_model import VolumeModel
 from seewhy.volumes.head import Head
 from seewhy.volumes.logits import LogitStore
@@ -43,6 +44,7 @@ def describe_output(volume: DictConfig, source: VolumeSource, model: VolumeModel
             "weights_sha256": model.sha256,
             "input": source.path,
             "level": source.level,
+            "phantom": is_phantom(source.path),
             "affine": None if source.affine is None else source.affine.tolist(),
         },
     }
@@ -71,6 +73,7 @@ def make_sink(
         "stored": head.stored,
         "scale": head.scale,  # what probability 1 is stored as
         "classes": description["classes"],
+        "channels": head.names(classes) if head.planes is not None else None,
     }
     return plan_sink(
         path,

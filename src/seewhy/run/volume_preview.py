@@ -56,11 +56,20 @@ def draw_preview(source: VolumeSource, sink: VolumeSink, *, stored: str) -> Path
         kind="labels" if labels else "probability",
         spacing=result.spacing if sink.layout.spacing is not None else None,
         unit=result.unit,
-        classes=[name for value, name in sorted(sink.layout.classes.items()) if value],
+        classes=_classes(sink),
+        phantom=bool(sink.attributes.get("phantom")),
         title=Path(sink.path).name,
         note=f"{source.path}; level {result.level} of the result",
     )
     return write_figure(Path(sink.path).with_suffix(".png"), figure)
+
+
+def _classes(sink: VolumeSink) -> list[str]:
+    """Names of what is drawn as label 1, 2 and so on."""
+    if (channels := sink.attributes.get("channels")) is not None:
+        return list(channels if sink.attributes.get("mode") == "regions" else channels[1:])
+    known = sink.layout.classes
+    return [known.get(value, f"class {value}") for value in range(1, max(known, default=0) + 1)]
 
 
 def _level(sink: VolumeSink, longest: int) -> VolumeSource:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,14 @@ class Head:
             return np.dtype(self.stored)
         highest = {"multiclass": self.channels - 1, "regions": max(self.class_order)}.get(self.mode, 1)
         return np.dtype("uint8" if highest < 256 else "uint16")
+
+    def names(self, classes: Mapping[int, str]) -> list[str]:
+        """What each channel of the logits is, by the names of the class numbers."""
+        if self.mode == "regions":
+            return [classes.get(number, f"region {number}") for number in self.class_order]
+        if self.channels == 1:
+            return [classes.get(1, "foreground")]
+        return [classes.get(number, f"class {number}") for number in range(self.channels)]
 
     @property
     def planes(self) -> int | None:
