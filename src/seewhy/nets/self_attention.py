@@ -118,7 +118,8 @@ class _ByRows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         with torch.autocast(pull.device.type, enabled=False):  # sums over all queries, whatever surrounds the pass
-            return *_slopes(pull, *ctx.saved_tensors, ctx.limit), None
+            query, key, value = ctx.saved_tensors
+            return *_slopes(pull, query, key, value, ctx.limit), None
 
 
 def _slopes(
