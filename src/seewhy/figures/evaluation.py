@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from seewhy.figures.style import GREY, INK, PALETTE, bare, blank_figure, captioned
 
-__all__ = ["DIRECTIONS", "MEASURES", "METHODS", "PROBES", "evaluation_figure", "unsettled"]
+__all__ = ["DIRECTIONS", "MEASURES", "METHODS", "PROBES", "evaluation_figure", "matched_words", "unsettled"]
 
 METHODS = {
     "real": "real against real",
@@ -83,7 +83,7 @@ def _similarity(axes: Axes, names: Sequence[str], found: Mapping[str, Mapping[st
 
 
 def _distances(axes: Axes, names: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """Each measure as a share of its raw value, at equal numbers of scans, beside halves of the target's."""
+    """Each measure as a share of its raw value, at equal numbers of patients, beside groups of the target's."""
     _frame(axes, names, "distance to the target, raw = 1")
     shown = [*names, "real"]
     ends = []
@@ -182,6 +182,14 @@ def _say(axes: Axes, text: str) -> None:
     axes.set_xticks([])
 
 
+def matched_words(evaluation: Mapping[str, Any]) -> str:
+    """Between how many patients distances were taken, in words, e.g. `4` or `a → b: 4, b → a: 3`."""
+    sizes = {direction: evaluation["distances"][direction]["matched_patients"] for direction in DIRECTIONS}
+    if len(set(sizes.values())) == 1:
+        return str(next(iter(sizes.values())))
+    return ", ".join(f"{DIRECTIONS[direction]}: {size}" for direction, size in sizes.items())
+
+
 def unsettled(evaluation: Mapping[str, Any]) -> str | None:
     """Which probes were often still learning when their steps were used up; None where none was."""
     shown = [
@@ -199,8 +207,8 @@ def _foot(evaluation: Mapping[str, Any]) -> str:
     features, patients, slices = evaluation["features"], evaluation["patients"], evaluation["slices"]
     parts = [
         f"{patients['a']} patients of a and {patients['b']} of b, {slices['a']} and {slices['b']} slices",
-        f"distances in features of {features['name']}, at equal numbers of patients; bars and grey band: ± 1 SD over "
-        "random halves of the target's patients",
+        f"distances in features of {features['name']} between equal numbers of patients ({matched_words(evaluation)}), "
+        "bars and grey band ± 1 SD over random groups of so many",
         "probes: means of subject-wise folds, bars ± 1 SD over seeds",
         "similarity: intervals of 95 % over patients",
         evaluation["probes"]["not_estimated"],

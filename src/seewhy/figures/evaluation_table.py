@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from seewhy.figures.evaluation import DIRECTIONS, METHODS, PROBES, unsettled
+from seewhy.figures.evaluation import DIRECTIONS, METHODS, PROBES, matched_words, unsettled
 
 __all__ = ["likeness_table", "print_evaluation", "traces_table"]
 
@@ -50,8 +50,8 @@ def likeness_table(evaluation: Mapping[str, Any], rows: Rows) -> Table:
     features = evaluation["features"]
     lines = [
         "SSIM, PSNR: against the same head on the other scanner, where there is one; cycle: against the input",
-        f"distances in features of {features['name']}, means over random halves of the target's patients; real "
-        "vs real: between the halves",
+        f"distances in features of {features['name']}, means over random groups of as many patients "
+        f"({matched_words(evaluation)}); real vs real: between two groups of the target's",
         features["note"],
     ]
     table.caption = _caption(evaluation, lines)

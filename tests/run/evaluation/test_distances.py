@@ -49,6 +49,23 @@ def test_matched_distances_are_of_as_many_patients_as_the_floor():
     assert told["matched"] == pytest.approx(floor["matched"], rel=0.25)
 
 
+def test_numbers_are_equal_where_the_source_has_fewer_patients_than_half_the_target():
+    """Patients with the same slices: distances are 0 at equal numbers, and only there, since covariances shrink."""
+    slices = np.random.default_rng(0).normal(size=(3, M, D))
+
+    def alike(count, name):
+        return Sample(np.tile(slices, (count, 1, 1)), [f"{name}{i}" for i in range(count) for _ in range(3)])
+
+    for source, target, size in ((3, 20, 3), (20, 7, 3), (4, 8, 4)):
+        raw = {"identity": alike(source, "p")}
+        found = direction_distances(raw, alike(target, "q"), options=Distances(repeats=4, resamples=10), seed=0)
+        assert found["matched_patients"] == size
+        told, floor = found["methods"]["identity"]["frechet"], found["floor"]["frechet"]
+        assert told["value"] > 1e-4
+        assert told["matched"] == pytest.approx(0, abs=1e-9)
+        assert floor["matched"] == pytest.approx(0, abs=1e-9)
+
+
 def test_too_few_patients_give_none_not_a_number():
     raw, target = sample(0, patients=2), sample(1, patients=2, name="q")
     found = direction_distances({"identity": raw}, target, options=Distances(repeats=3, resamples=10), seed=0)

@@ -41,7 +41,10 @@ class Sample(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """Patients of one repeat, by their place: two halves of the target's, and as many of the source's as the first."""
+    """Patients of one repeat, by their place: two groups of the target's that share nobody, and one of the source's.
+
+    All three are of equal numbers.
+    """
 
     first: list[int]
     second: list[int]
@@ -114,20 +117,21 @@ def direction_distances(
     """Distances of every method's scans to the target's real ones, modality by modality, averaged over modalities.
 
     Distances depend on how many samples they are taken from, the Fréchet distance strongly. So each method is also
-    measured on equal numbers with the floor: as often as `options.repeats` says, the target's patients are halved;
-    the floor is the distance between the halves, and `matched` that between the second half and as many patients of
-    the source as the first one has.
+    measured on equal numbers with the floor: as often as `options.repeats` says, two groups of the target's patients
+    are drawn that share nobody; the floor is the distance between them, and `matched` that between the second one and
+    as many patients of the source. A group is half of the target's patients, or all of the source's if these are fewer.
 
     Args:
         sources: method → features of the same scans; `identity` gives the raw value and the Gaussian kernel's width.
         target: real scans of the other domain.
         options: see `Distances`.
-        seed: of the halves and of the bootstrap.
+        seed: of the groups and of the bootstrap.
         advance: called after each method and modality.
 
     Returns:
-        `floor` and `methods`, each with `frechet`, `kid` (squared, polynomial kernel) and `mmd` (squared, Gaussian
-        kernel): `value` of all scans, its `modalities` and bootstrap `interval`, and `matched` with `matched_sd`.
+        `matched_patients`, the size of a group; `floor` and `methods`, each with `frechet`, `kid` (squared, polynomial
+        kernel) and `mmd` (squared, Gaussian kernel): `value` of all scans, its `modalities` and bootstrap `interval`,
+        and `matched` with `matched_sd`.
     """
     raw = sources[RAW]
     draws = _draws(len(target.names()), len(raw.names()), repeats=options.repeats, seed=seed)
@@ -150,6 +154,7 @@ def direction_distances(
                     [_frechet(target, draw.first, target, draw.second, place) for draw in draws]
                 )
     return {
+        "matched_patients": len(draws[0].first),
         "floor": {measure: one.told() for measure, one in floor.items()},
         "methods": {name: {key: one.told() for key, one in own.items()} for name, own in methods.items()},
     }
@@ -188,20 +193,20 @@ def _slices(sample: Sample, patients: Sequence[int]) -> Floats:
 
 
 def _within(table: KernelTable, draw: Draw) -> float:
-    """Distance between two halves of the second sample."""
+    """Distance between two groups of the second sample."""
     own = table.within_second
     return KernelTable(own, own, own).distance(draw.first, draw.second)
 
 
 def _draws(target: int, source: int, *, repeats: int, seed: int) -> list[Draw]:
-    """Random halves; with an odd number one patient is left out each time, so that both are equal."""
+    """Random groups of equal numbers; who is in none of them is another one each time."""
     rng = np.random.default_rng(seed)
-    half = target // 2
+    size = min(target // 2, source)
     draws = []
     for _ in range(repeats):
         order = rng.permutation(target).tolist()
-        drawn = rng.permutation(source)[:half].tolist()
-        draws.append(Draw(order[:half], order[half : 2 * half], drawn))
+        drawn = rng.permutation(source)[:size].tolist()
+        draws.append(Draw(order[:size], order[size : 2 * size], drawn))
     return draws
 
 

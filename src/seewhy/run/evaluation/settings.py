@@ -26,7 +26,7 @@ class FeatureChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class Distances:
-    """How often the target's patients are halved, and subjects drawn again."""
+    """How often groups of patients are drawn, and subjects drawn again."""
 
     repeats: int = 20
     resamples: int = 500

@@ -16,6 +16,7 @@ TRUTH = "counterpart"
 MEASURES = ("frechet", "kid", "mmd")
 COLUMNS = (
     "direction", "method", "status", "phantom", "features", "source_patients", "target_patients",
+    "matched_patients",
     "ssim", "psnr", "mae", "cycle_ssim", "change_ssim",
     *(f"{name}{end}" for name in MEASURES for end in ("", "_matched", "_matched_sd")),
     *(f"{probe}_{kind}{end}" for probe in ("network", "logistic") for kind in ("frozen", "retrained")
@@ -28,6 +29,8 @@ COLUMNS = (
 def evaluation_table(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows with `COLUMNS`; None where a number is not defined.
 
+    `…_matched` are distances between groups of `matched_patients`.
+
     Args:
         evaluation: what `evaluation.json` holds.
     """
@@ -37,6 +40,7 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
             **dict.fromkeys(COLUMNS), "direction": direction, "phantom": evaluation["phantom"],
             "features": evaluation["features"]["name"], "source_patients": evaluation["patients"][domain],
             "target_patients": evaluation["patients"][direction[-1]],
+            "matched_patients": evaluation["distances"][direction]["matched_patients"],
         }  # fmt: skip
         distances = evaluation["distances"][direction]
         probes = evaluation["probes"]["summary"]
