@@ -140,6 +140,29 @@ def test_folds_cut_nobody_and_hold_both_sites():
     assert all({name[0] for name in fold} == {"a", "b"} for fold in plain)
 
 
+def test_every_fold_has_both_sites_whoever_was_scanned_twice():
+    for shared in range(7):
+        for own_a, own_b in ((0, 0), (1, 0), (2, 5), (4, 4)):
+            both = [f"c{i}" for i in range(shared)]
+            a, b = both + [f"a{i}" for i in range(own_a)], both + [f"b{i}" for i in range(own_b)]
+            for folds in range(1, min(5, len(a), len(b)) + 1):
+                dealt = subject_folds(a, b, folds=folds, seed=0)
+                assert len(dealt) == folds
+                for site in (a, b):
+                    counts = [len(fold & set(site)) for fold in dealt]
+                    assert sum(counts) == len(site)
+                    assert max(counts) - min(counts) <= 1
+
+
+def test_patients_scanned_at_both_sites_do_not_undo_the_probe():
+    a, b = features(pictures(0)), features(pictures(1, shift=0.6))
+    names = owners("a"), [name.replace("b3", "a3").replace("b2", "a2") for name in owners("b")]
+    rows = list(probe_rows(LogisticProbe(), *(Site(values, {}, own) for values, own in zip((a, b), names, strict=True)),
+                           seeds=(0, 1), folds=4))  # fmt: skip
+    raw = [row["balanced_accuracy"] for row in rows if row["kind"] == "raw"]
+    assert raw == [1.0] * 8
+
+
 def test_too_few_patients_are_said_in_words():
     few = Site(torch.zeros(3, 2), {}, ["a1", "a2", "a3"])
     enough = Site(torch.zeros(4, 2), {}, ["b1", "b2", "b3", "b4"])

@@ -50,6 +50,8 @@ def too_few(a: Site, b: Site) -> str | None:
 def subject_folds(a: Sequence[str], b: Sequence[str], *, folds: int, seed: int) -> list[set[str]]:
     """Deal patients into folds, each site's evenly; one who was scanned at both sites is in one fold.
 
+    Every fold has patients of both sites.
+
     Args:
         a: patients of the samples of one site.
         b: of the other.
@@ -57,11 +59,12 @@ def subject_folds(a: Sequence[str], b: Sequence[str], *, folds: int, seed: int) 
         seed: of the deal.
     """
     rng = np.random.default_rng(seed)
-    groups = [sorted(set(a) & set(b)), sorted(set(a) - set(b)), sorted(set(b) - set(a))]
+    both, *others = sorted(set(a) & set(b)), sorted(set(a) - set(b)), sorted(set(b) - set(a))
     count = min(folds, len(set(a)), len(set(b)))
     dealt: list[set[str]] = [set() for _ in range(count)]
-    for group in groups:
-        for place, patient in enumerate(rng.permutation(group).tolist()):
+    # A site's deal goes on where that of both ended: begun anew, it would leave later folds without the site.
+    for first, group in ((0, both), *((len(both), own) for own in others)):
+        for place, patient in enumerate(rng.permutation(group).tolist(), first):
             dealt[place % count].add(patient)
     return dealt
 
