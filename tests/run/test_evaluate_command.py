@@ -93,6 +93,7 @@ def test_baselines_go_through_the_models_scores(run, told):
         assert 0 <= float(row["network_retrained"]) <= 1
     assert rows["a2b", "real"]["frechet_matched"] != ""
     assert float(rows["a2b", "identity"]["lesion_relative_change"]) == 0
+    assert all(row["volume_ratio"] == row["volume"] / row["volume_source"] for row in told["rows"]["lesions"])
     assert float(rows["b2a", "counterpart"]["lesion_contrast"]) != float(rows["b2a", "identity"]["lesion_contrast"])
 
 

@@ -32,11 +32,12 @@ def test_infinite_similarity_has_no_mean():
     assert entry == {"mean": None, "interval": None, "patients": 2}
 
 
-def lesion_row(patient, before, after, **more):
+def lesion_row(patient, before, after, *, volume_source=100, volume=50, **more):
     return {
         "patient": patient, "direction": "a2b", "method": "model", "modality": "flair", "contrast_source": before,
         "contrast": after, "contrast_counterpart": None, "dice_source": 0.9, "dice": 0.8, "dice_counterpart": None,
-        "relative_change": (after - before) / abs(before), "volume_source": 100, "volume": 50, **more,
+        "relative_change": (after - before) / abs(before), "volume_source": volume_source, "volume": volume,
+        "volume_ratio": volume / volume_source, **more,
     }  # fmt: skip
 
 
@@ -52,6 +53,14 @@ def test_lesions_are_summed_up_over_patients():
     assert entry["volume_correlation"] == pytest.approx(1.0)
     (two,) = lesion_summary(rows[:2])
     assert two["volume_correlation"] is None
+
+
+def test_lesions_of_a_patient_scanned_often_weigh_no_more():
+    rows = [lesion_row("p1", 1.0, 0.5, volume=100, subject=f"scan {n}") for n in range(8)]
+    rows += [lesion_row("p2", 1.0, 0.5, volume=300), lesion_row("p3", 1.0, 0.5, volume_source=10, volume=30)]
+    (entry,) = lesion_summary(rows)
+    assert entry["volume_ratio"]["mean"] == pytest.approx((1 + 3 + 3) / 3)
+    assert entry["volume_ratio"]["patients"] == entry["patients"] == 3
 
 
 def long_rows(comparison, direction="a2b"):

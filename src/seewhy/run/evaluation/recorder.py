@@ -145,6 +145,7 @@ def _compared(source: LesionLook, after: LesionLook, other: LesionLook | None) -
         "relative_change": change if abs(source.contrast) >= LEAST_CONTRAST else None,
         "volume_source": source.volume,
         "volume": after.volume,
+        "volume_ratio": after.volume / source.volume if source.volume else None,
         "volume_counterpart": None if other is None else other.volume,
         "dice_source": source.dice,
         "dice": after.dice,

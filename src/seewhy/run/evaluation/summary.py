@@ -44,7 +44,7 @@ def lesion_summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
         for name in ("contrast_source", "contrast", "contrast_counterpart", "dice_source", "dice", "dice_counterpart"):
             entry[name] = _mean(per_patient(own, name))
         entry["relative_change"] = _told(per_patient(own, "relative_change"))
-        entry["volume_ratio"] = _told([row["volume"] / row["volume_source"] for row in own if row["volume_source"]])
+        entry["volume_ratio"] = _told(per_patient(own, "volume_ratio"))
         entry["contrast_correlation"] = _correlation(own, "contrast_source", "contrast")
         entry["volume_correlation"] = _correlation(own, "volume_source", "volume")
         found.append(entry)
