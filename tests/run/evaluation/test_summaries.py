@@ -63,6 +63,17 @@ def test_lesions_of_a_patient_scanned_often_weigh_no_more():
     assert entry["volume_ratio"]["patients"] == entry["patients"] == 3
 
 
+def test_correlations_are_of_the_same_patients():
+    """Each of two patients lacks another number; the others' numbers lie on a line."""
+    rows = [lesion_row(f"p{n}", 1.0 + n, 2.0 + n) for n in range(4)]
+    rows.insert(0, lesion_row("early", math.nan, 9.0, relative_change=None))
+    rows.append(lesion_row("late", 0.1, math.nan, relative_change=None))
+    (entry,) = lesion_summary(rows)
+    assert entry["contrast_correlation"] == pytest.approx(1.0)
+    (few,) = lesion_summary([rows[0], *rows[3:]])
+    assert few["contrast_correlation"] is None
+
+
 def long_rows(comparison, direction="a2b"):
     return [
         {"direction": direction, "comparison": comparison, "metric": metric, "id": name, "modality": modality,

@@ -76,8 +76,10 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _correlation(rows: Sequence[Row], first: str, second: str) -> float | None:
-    """Pearson's, across patients; None with too few of them or none that differ."""
-    one, other = np.asarray(per_patient(rows, first)), np.asarray(per_patient(rows, second))
-    if len(one) < LEAST_PAIRS or len(one) != len(other) or min(one.std(), other.std()) == 0:
+    """Pearson's, across patients with both numbers; None with too few of them or none that differ."""
+    # What lacks either number is left out of both, or numbers of different patients would stand beside each other.
+    whole = [row for row in rows if not any(row[name] is None or np.isnan(row[name]) for name in (first, second))]
+    one, other = np.asarray(per_patient(whole, first)), np.asarray(per_patient(whole, second))
+    if len(one) < LEAST_PAIRS or min(one.std(), other.std()) == 0:
         return None
     return float(np.corrcoef(one, other)[0, 1])
