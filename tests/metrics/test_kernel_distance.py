@@ -54,8 +54,11 @@ def test_other_distributions_are_apart():
     near = kernel_table(first[:20], first[20:], subjects=(alone(20), alone(20)), width=1.0)
     far = kernel_table(first, second, subjects=(alone(40), alone(40)), width=1.0)
     assert far.distance() > 0.5 > 5 * abs(near.distance())
-    low, high = far.bootstrap(resamples=100)
-    assert low < far.distance() < high
+    values = far.resampled(resamples=100)
+    assert values.shape == (100,)
+    assert np.quantile(values, 0.025) < far.distance() < np.quantile(values, 0.975)
+    drawn = np.random.default_rng(0)
+    assert values[0] == far.distance(drawn.integers(0, 40, 40), drawn.integers(0, 40, 40))
 
 
 def test_choosing_subjects_is_the_same_as_having_only_them():
@@ -72,7 +75,7 @@ def test_choosing_subjects_is_the_same_as_having_only_them():
 def test_one_subject_gives_no_number():
     table = kernel_table(np.zeros((3, 2)), np.ones((4, 2)), subjects=(["p"] * 3, alone(4)), width=1.0)
     assert math.isnan(table.distance())
-    assert table.bootstrap() is None
+    assert table.resampled() is None
 
 
 def test_width_is_the_median_distance():

@@ -73,8 +73,11 @@ class KernelTable:
         mean = one @ self.between @ other / (one.sum() * other.sum())
         return float(_pairs(self.within_first, one) + _pairs(self.within_second, other) - 2 * mean)
 
-    def bootstrap(self, *, resamples: int = 500, confidence: float = 0.95, seed: int = 0) -> tuple[float, float] | None:
-        """Percentile interval of `distance` over subjects drawn again; None with fewer than 3 of either."""
+    def resampled(self, *, resamples: int = 500, seed: int = 0) -> Array | None:
+        """`distance` of subjects drawn again and again, [resamples]; None with fewer than 3 of either sample.
+
+        With the same seed tables of the same subjects draw the same ones, so that means over tables are resampled too.
+        """
         sizes = self.between.shape
         if min(sizes) < 3:
             return None
@@ -83,9 +86,7 @@ class KernelTable:
         for _ in range(resamples):
             one, other = (rng.integers(0, size, size) for size in sizes)
             values.append(self.distance(one, other))
-        tail = (1 - confidence) / 2
-        low, high = np.nanquantile(values, [tail, 1 - tail])
-        return float(low), float(high)
+        return np.asarray(values)
 
 
 def kernel_table(

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from seewhy.metrics.frechet import frechet_distance
+from seewhy.metrics.kernel_distance import kernel_table
 from seewhy.run.evaluation.distances import Sample, direction_distances, measure_distances
 from seewhy.run.evaluation.settings import Distances
 
@@ -37,6 +38,18 @@ def test_values_are_means_over_modalities_of_distances_of_all_scans():
     told = found["methods"]["identity"]["frechet"]
     assert told["value"] == pytest.approx(np.mean(each))
     assert list(told["modalities"].values()) == pytest.approx(each)
+
+
+def test_intervals_are_of_the_mean_over_modalities():
+    raw, target = sample(0, 1.0, patients=5, slices=2), sample(1, name="q", patients=6, slices=2)
+    options = Distances(repeats=1, resamples=50)
+    told = direction_distances({"identity": raw}, target, options=options, seed=7)["methods"]["identity"]["kid"]
+    owners, rng, means = (raw.patients, target.patients), np.random.default_rng(7), []
+    tables = [kernel_table(raw.values[:, m], target.values[:, m], subjects=owners) for m in range(M)]
+    for _ in range(50):
+        drawn = rng.integers(0, 5, 5), rng.integers(0, 6, 6)
+        means.append(np.mean([table.distance(*drawn) for table in tables]))
+    assert told["interval"] == pytest.approx(np.nanquantile(means, [0.025, 0.975]))
 
 
 def test_matched_distances_are_of_as_many_patients_as_the_floor():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from seewhy.batch import MODALITIES
 from seewhy.data.domains.baselines import OTHER
+from seewhy.metrics.bootstrap import percentile_bounds
 from seewhy.metrics.frechet import frechet_distance
 from seewhy.metrics.gather import Row
 from seewhy.metrics.kernel_distance import KernelTable, kernel_table, median_width
@@ -56,19 +57,19 @@ class Collected:
     """Values of one measure, per modality."""
 
     whole: list[float] = field(default_factory=list)
-    intervals: list[tuple[float, float] | None] = field(default_factory=list)
+    resampled: list[Floats | None] = field(default_factory=list)
     matched: list[list[float]] = field(default_factory=list)
 
     def told(self) -> dict[str, Any]:
-        """Means over modalities; None where a number is not defined."""
+        """Means over modalities, and the interval of that mean; None where a number is not defined."""
         repeats = np.asarray(self.matched).mean(axis=0)
         known = repeats[~np.isnan(repeats)]
-        bounded = self.intervals and None not in self.intervals
-        ends = np.mean(np.asarray(self.intervals, float), axis=0).tolist() if bounded else None
+        drawn = [values for values in self.resampled if values is not None]
+        ends = percentile_bounds(np.mean(drawn, axis=0)) if drawn else None
         return {
             "value": _number(np.mean(self.whole)) if self.whole else None,
             "modalities": {name: _number(value) for name, value in zip(MODALITIES, self.whole, strict=False)},
-            "interval": ends,
+            "interval": None if ends is None else list(ends),
             "matched": _number(known.mean()) if known.size else None,
             "matched_sd": _number(known.std(ddof=1)) if known.size > 1 else None,
         }
@@ -130,8 +131,9 @@ def direction_distances(
 
     Returns:
         `matched_patients`, the size of a group; `floor` and `methods`, each with `frechet`, `kid` (squared, polynomial
-        kernel) and `mmd` (squared, Gaussian kernel): `value` of all scans, its `modalities` and bootstrap `interval`,
-        and `matched` with `matched_sd`.
+        kernel) and `mmd` (squared, Gaussian kernel): `value` of all scans, its `modalities`, `matched` with
+        `matched_sd`, and, of kernel distances, the `interval` of 95 % that the mean over modalities has when patients
+        are drawn again.
     """
     raw = sources[RAW]
     draws = _draws(len(target.names()), len(raw.names()), repeats=options.repeats, seed=seed)
@@ -169,14 +171,14 @@ def _add_kernels(
 ) -> None:
     for key, table in tables.items():
         collected[key].whole.append(table.distance())
-        collected[key].intervals.append(table.bootstrap(resamples=options.resamples, seed=seed))
+        collected[key].resampled.append(table.resampled(resamples=options.resamples, seed=seed))
         collected[key].matched.append([table.distance(draw.source, draw.second) for draw in draws])
 
 
 def _add_frechet(collected: Collected, source: Sample, target: Sample, place: int, draws: Sequence[Draw]) -> None:
     everyone = range(len(source.names())), range(len(target.names()))
     collected.whole.append(_frechet(source, everyone[0], target, everyone[1], place))
-    collected.intervals.append(None)  # drawing subjects twice would change the bias more than what is measured
+    collected.resampled.append(None)  # drawing subjects twice would change the bias more than what is measured
     collected.matched.append([_frechet(source, draw.source, target, draw.second, place) for draw in draws])
 
 
