@@ -239,6 +239,31 @@ def test_one_direction_has_cases_of_one_domain(tmp_path, phantom):
     assert drawn == {f"fig_best_{name}.png" for name in ("comparison_t1ce", "multimodality", "attention_overlay_t1ce")}
 
 
+def test_wrong_options_are_said_in_words(run):
+    with pytest.raises(ConfigError) as said:
+        run_cases(run, "cases.n_best=x", "cases.categories=null", "cases.min_tissue=x", "cases.n_median=null")
+    assert str(said.value) == (
+        "cases.n_best='x' must be a whole number; cases.n_median=None must be a whole number; cases.min_tissue='x' "
+        "must be a number; cases.categories=None must be a list of names"
+    )
+    with pytest.raises(ConfigError, match=r"cases\.categories: 'bset' is unknown; nearest: 'best'"):
+        run_cases(run, "cases.categories=bset")
+    with pytest.raises(ConfigError, match="choose cases=default"):
+        cases(OmegaConf.create({"cases": None}))
+
+
+def test_cases_whose_comparison_is_not_possible_any_more_are_refused(tmp_path, phantom):
+    run = make_run(tmp_path, phantom, *GENERATOR)
+    words = ("cases.categories=best", "data.counterparts=null")
+    with pytest.raises(
+        DataError, match=r"^4 cases \(first: a_\S+\) were chosen by their similarity to the true counter"
+    ):
+        run_cases(run, "cases.stages=[select,infer]", *words)
+    assert not (run / "cases" / "inference_best.npz").exists()
+    run_cases(run, "cases.stages=[select,infer]", *words, "cases.comparison=cycle")
+    assert np.isnan(arrays_of(run / "cases" / "inference_best.npz")["counterparts_a"]).all()
+
+
 def test_unequal_counts_are_cut(tmp_path, phantom):
     run = make_run(tmp_path, phantom, *GENERATOR)
     record = run_cases(

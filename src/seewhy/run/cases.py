@@ -12,16 +12,17 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.errors import ConfigError, DataError
 from seewhy.io.samples import read_samples
 from seewhy.run.casework.arrays import paired, read_arrays, write_arrays
 from seewhy.run.casework.attention import read_attention, without_attention, write_attention
 from seewhy.run.casework.drawing import draw_category
-from seewhy.run.casework.inference import check_model, translate_cases
+from seewhy.run.casework.inference import Translated, check_model, translate_cases
 from seewhy.run.casework.options import CaseOptions
 from seewhy.run.casework.record import SIDES, read_cases, write_cases
 from seewhy.run.casework.selection import cases_of, comparison_of, select
 from seewhy.run.checkpoint import read_checkpoint
+from seewhy.run.option_types import typed_options
 from seewhy.run.saved import SavedRun, restore
 
 __all__ = ["cases"]
@@ -54,12 +55,13 @@ def cases(config: DictConfig) -> None:
         console.print(f"{count} files of them: {place}")
 
 
-def _options(node: DictConfig) -> CaseOptions:
-    plain: Any = OmegaConf.to_container(node, resolve=True)
-    unknown = [key for key in plain if key not in CaseOptions.__dataclass_fields__]
-    if unknown:
-        raise ConfigError(f"cases.{unknown[0]} is no option; {nearest(unknown[0], CaseOptions.__dataclass_fields__)}")
-    return CaseOptions(**plain)
+def _options(node: DictConfig | None) -> CaseOptions:
+    if node is None:
+        raise ConfigError("cases is not chosen; choose cases=default")
+    chosen, problems = typed_options(CaseOptions, OmegaConf.to_container(node, resolve=True), where="cases")
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return CaseOptions(**chosen)
 
 
 def _select(run: SavedRun, options: CaseOptions, folder: Path) -> None:
@@ -98,21 +100,31 @@ def _infer(
 ) -> None:
     """Translate the cases of all categories, each once."""
     pairs = {category: paired(record[category]) for category in written}
-    ids = [case["id"] for own in pairs.values() for some in own.values() for case in some]
-    translated = translate_cases(run, list(dict.fromkeys(ids)))
+    every = [case for own in pairs.values() for some in own.values() for case in some]
+    translated = translate_cases(run, list(dict.fromkeys(case["id"] for case in every)))
+    _check_scores(every, translated)
     for category, own in pairs.items():
         written[category].append(write_arrays(folder / f"inference_{category}.npz", own, translated))
     metadata = record["metadata"]
     if metadata["unit"] == "slice" and metadata["modality"] == "all":
         apart = [
-            abs(float(translated[case["id"]].scores[case["comparison"], "mae"].mean()) - case["mae"])
-            for own in pairs.values() for some in own.values() for case in some
-        ]  # fmt: skip
+            abs(float(translated[case["id"]].scores[case["comparison"], "mae"].mean()) - case["mae"]) for case in every
+        ]
         if max(apart, default=0.0) > MOST_APART:
             console.print(
                 f"the scores that cases were chosen by are not those of {run.checkpoint} (mean absolute errors differ "
                 f"by up to {max(apart):.2g}); score it anew: python -m seewhy evaluate run={run.folder.path}"
             )
+
+
+def _check_scores(cases: Sequence[Mapping[str, Any]], translated: Mapping[str, Translated]) -> None:
+    """Refuse cases that were chosen by a comparison which is not possible by now."""
+    lost = [case for case in cases if (case["comparison"], "mae") not in translated[case["id"]].scores]
+    if lost:
+        raise DataError(
+            f"{len(lost)} cases (first: {lost[0]['id']}) were chosen by their similarity to the true counterpart, "
+            "which these data have not; leave data.counterparts as it was, or choose by cases.comparison=cycle"
+        )
 
 
 def _attend(

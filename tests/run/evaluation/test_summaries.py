@@ -175,8 +175,21 @@ def test_wrong_options_are_named_all_at_once():
         settings(slices=-1, probe__folds=1)
     with pytest.raises(ConfigError, match=r"evaluate\.lesion\.modality='flare' is none; nearest: 'flair'"):
         settings(lesion__modality="flare")
+    with pytest.raises(ConfigError) as said:
+        settings(slices=None, probe__steps=1.5, distances__repeats="x", lesion__modality=None, features=3)
+    assert str(said.value) == (
+        "evaluate.features=3 must be options, each with its name; evaluate.distances.repeats='x' must be a whole "
+        "number; evaluate.probe.steps=1.5 must be a whole number; evaluate.lesion.modality=None must be a text; "
+        "evaluate.slices=None must be a whole number"
+    )
     with pytest.raises(ConfigError, match="choose evaluate=default"):
         EvaluationSettings.of(None)
+
+
+def test_a_baseline_needs_no_brackets():
+    assert settings(baselines="identity").baselines == ("identity",)
+    assert settings(baselines=["nyul", "combat"]).baselines == ("nyul", "combat")
+    assert settings(baselines=None).baselines == ()
 
 
 def test_nothing_random_is_left_to_the_outside():

@@ -38,7 +38,7 @@ class CaseOptions:
         max_per_subject: most cases of a kind from one subject; adjacent slices of one head are no two cases.
         stages: what is done, of `STAGES`; each can be repeated by itself.
         categories: kinds that are translated, looked into and drawn.
-        modalities: those that are drawn; `all` in place of a list draws every one.
+        modalities: those that are drawn; `all` draws every one.
 
     Raises:
         ConfigError: all that does not exist or makes no sense.
@@ -58,7 +58,7 @@ class CaseOptions:
     max_per_subject: int = 1
     stages: Sequence[str] = STAGES
     categories: Sequence[str] = CATEGORIES
-    modalities: Sequence[str] | str = ("t1ce",)
+    modalities: Sequence[str] = ("t1ce",)
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, all at once."""
@@ -97,4 +97,4 @@ class CaseOptions:
     @property
     def drawn(self) -> tuple[str, ...]:
         """Modalities of the figures."""
-        return MODALITIES if self.modalities == "all" else tuple(self.modalities)
+        return MODALITIES if "all" in self.modalities else tuple(self.modalities)

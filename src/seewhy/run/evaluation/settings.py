@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from seewhy.batch import MODALITIES
 from seewhy.errors import ConfigError, nearest
+from seewhy.run.option_types import typed_options
 
 __all__ = ["Distances", "EvaluationSettings", "FeatureChoice", "LesionChoice", "ProbeChoice"]
 
@@ -68,16 +69,23 @@ class EvaluationSettings:
         """Read the node `evaluate` of a configuration.
 
         Raises:
-            ConfigError: no such node, unknown options, or numbers that measure nothing.
+            ConfigError: no such node, unknown options, values of other types, or numbers that measure nothing.
         """
         if node is None:
             raise ConfigError("evaluate is not chosen; choose evaluate=default")
         plain: Any = OmegaConf.to_container(node, resolve=True)
         groups = {"features": FeatureChoice, "distances": Distances, "probe": ProbeChoice, "lesion": LesionChoice}
-        known = {name: plain.pop(name, None) or {} for name in groups}
-        built = {name: _build(kind, known[name], f"evaluate.{name}") for name, kind in groups.items()}
-        plain["baselines"] = tuple(plain.get("baselines") or ())
-        settings: EvaluationSettings = _build(cls, {**plain, **built}, "evaluate")
+        problems, built = [], {}
+        for name, kind in groups.items():
+            chosen = plain.pop(name, None)
+            own, wrong = typed_options(kind, {} if chosen is None else chosen, where=f"evaluate.{name}")
+            problems += wrong
+            built[name] = kind(**own)
+        plain["baselines"] = plain.get("baselines") or ()  # null is none of them, as an empty list is
+        own, wrong = typed_options(cls, {**plain, **built}, where="evaluate")
+        if problems or wrong:
+            raise ConfigError("; ".join([*problems, *wrong]))
+        settings = cls(**{**own, "baselines": tuple(own["baselines"])})
         settings._check()
         return settings
 
@@ -97,14 +105,3 @@ class EvaluationSettings:
             problems.append(f"evaluate.lesion.modality={self.lesion.modality!r} is none; {known}")
         if problems:
             raise ConfigError("; ".join(problems))
-
-
-def _build(kind: Any, values: dict[str, Any], name: str) -> Any:
-    valid = [field.name for field in fields(kind)]
-    unknown = [key for key in values if key not in valid]
-    if unknown:
-        raise ConfigError(f"{name}.{unknown[0]} is no option; {nearest(unknown[0], valid)}")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ConfigError(f"{name}: {error}") from error
