@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from lightning.pytorch import Trainer
 
 from seewhy.cli.conf import compose_train
 from seewhy.cli.saved_run import compose_saved
@@ -139,7 +140,8 @@ def test_the_table_is_printed_and_a_folder_can_be_chosen(run, tmp_path, capsys):
     assert (tmp_path / "evaluation" / "evaluation.png").is_file()
 
 
-def test_one_domain_alone_is_refused(run):
+def test_one_domain_alone_is_refused_before_anything_is_translated(run, monkeypatch):
+    monkeypatch.setattr(Trainer, "predict", lambda *_, **__: pytest.fail("subjects were translated"))
     with pytest.raises(ConfigError, match=r"evaluate compares two domains, there are subjects of a"):
         evaluate(compose_saved("evaluate", run, *QUICK, "data.domain=a"))
 

@@ -47,6 +47,7 @@ def evaluate(config: DictConfig) -> None:
             f"evaluate takes runs that translate between two domains, as of experiment=demo/cyclegan; the data of this "
             f"one are {type(run.datamodule).__name__}"
         )
+    _check(run.datamodule)
     names = [RAW, *(name for name in settings.baselines if name != RAW)]
     ready, missing = fit_baselines(names, training_quantiles(run.datamodule))
     recorder.use(ready)
@@ -56,7 +57,6 @@ def evaluate(config: DictConfig) -> None:
     samples = recorder.scores[MODEL].rows()
     if not run.trainer.is_global_zero:
         return
-    _check(records, config)
     evaluation = _evaluated(records, {name: own for name, (own, _) in rows.items()}, features, settings)
     statuses = {name: "ok" if name in ready else missing[name] for name in names}
     evaluation = {**_facts(run, config, records, features), "methods": {**statuses, MODEL: "ok"}, **evaluation}
@@ -82,11 +82,12 @@ def training_quantiles(datamodule: BraTSDomainsDataModule) -> Quantiles:
     return {domain: np.asarray(own).reshape(-1, *expected) for domain, own in found.items()}
 
 
-def _check(records: Sequence[Row], config: DictConfig) -> None:
-    there = {row["domain"] for row in records}
+def _check(datamodule: BraTSDomainsDataModule) -> None:
+    """Refuse subjects of one domain, before any of them is translated."""
+    there = {subject.domain for subject in datamodule.subjects_of("predict")}
     if len(there) < 2:
         raise ConfigError(
-            f"data.domain={config.data.domain}, data.predict_on={config.data.predict_on}: evaluate compares two "
+            f"data.domain={datamodule.domain}, data.predict_on={datamodule.predict_on}: evaluate compares two "
             f"domains, there are subjects of {' '.join(sorted(there)) or 'none'}; try data.domain=both or "
             "data.predict_on=all"
         )
