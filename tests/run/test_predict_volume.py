@@ -194,6 +194,21 @@ def test_an_estimate_writes_nothing(config: DictConfig, capsys: pytest.CaptureFi
     for word in ("patches", "read", "write", "memory", "time"):
         assert word in printed
     assert not Path(config.volume.output).exists()
+    config.volume.output = None  # it needs none
+    config.volume.keep_logits = True
+    predict_volume(config)
+    logits = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("write"))
+    written = next(line for line in printed.splitlines() if line.startswith("write"))
+    assert logits != written
+
+
+def test_voxels_that_are_not_finite_are_named(config: DictConfig, values: np.ndarray, tmp_path: Path):
+    values = values.astype(np.float32)
+    values[5, 6, 7] = np.nan
+    zarr.create_array(str(tmp_path / "nan.zarr"), data=values, chunks=(8, 12, 11))
+    config.volume.input = str(tmp_path / "nan.zarr")
+    with pytest.raises(DataError, match=r"nan\.zarr: voxels of \[0:16, 0:16, 0:16\] are not finite"):
+        predict_volume(config)
 
 
 def test_separate_steps_end_like_one_pass(config: DictConfig, values: np.ndarray, capsys: pytest.CaptureFixture):
@@ -323,7 +338,12 @@ def test_a_changed_setting_is_refused_and_named(config: DictConfig):
         ({"normalization": None}, "volume.normalization must be given"),
         ({"patch": [16, 16]}, "expected three numbers"),
         ({"tta": True}, "does not say which axes"),
-        ({"tta": [3]}, r"may be mirrored along \[0, 1, 2\] only"),
+        ({"tta": [3]}, "expected true, false or axes"),
+        ({"tta": ["z"]}, "expected true, false or axes"),
+        ({"tta": "all"}, "expected true, false or axes"),
+        ({"normalization": ["zscore"], "estimate": True}, "no mapping"),
+        ({"normalization": [{"scheme": "scale", "by": 0}]}, "divides by nothing"),
+        ({"dtype": "logits"}, "volume.keep_logits=true"),
         ({"dtype": "int8"}, "stored='int8' is unknown|dtype"),
         ({"mode": "multi"}, "nearest: 'multiclass'"),
         ({"window": "gauss"}, "gaussian"),

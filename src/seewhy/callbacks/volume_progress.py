@@ -37,6 +37,7 @@ class VolumeProgress(Callback):
         )
         self._task = self._bar.add_task("predicting", total=1, pace="")
         self._bar.start()
+        pl_module.engine.measured = self._measured  # type: ignore[union-attr]
 
     def on_predict_batch_end(
         self,
@@ -58,6 +59,11 @@ class VolumeProgress(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the terminal back."""
         self._stop()
+
+    def _measured(self, share: float) -> None:
+        """Say how far the pass over the volume is that measures its statistics."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, pace=f"measuring the volume: {share:.0%}" if share < 1 else "")
 
     def _draw(self, pace: Pace) -> None:
         if self._bar is None or self._task is None:

@@ -85,8 +85,15 @@ def _prepared(config: DictConfig, model: VolumeModel, source: VolumeSource) -> R
     network = network.to(device).eval()
     values = source.read(box)
     image = torch.from_numpy(_normalised(values, source, model))[None].to(device)
-    with torch.no_grad():
-        logits = first_output(network(image))[0].float().cpu()
+    try:
+        with torch.no_grad():
+            logits = first_output(network(image))[0].float().cpu()
+    except (RuntimeError, ValueError) as error:
+        size = [part.stop - part.start for part in box]
+        raise ConfigError(
+            f"the network does not take {source.shape[0]} channel(s) of {size} voxels ({error}); choose another "
+            "explain.roi, e.g. with sides that are multiples of 32, or other volume.channels"
+        ) from error
     mode = model.mode or ("binary" if len(logits) < 3 else "multiclass")
     names = Head(mode=mode, channels=len(logits), class_order=model.class_order).names(dict(model.classes or {}))
     target = _target(node.target, names)

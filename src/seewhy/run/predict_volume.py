@@ -58,6 +58,7 @@ class VolumeJob:
     model: VolumeModel
     predictor: PatchPredictor
     head: Head
+    normalize: Normalization
     plan: Plan
     part: int
     seconds_per_patch: float
@@ -79,7 +80,14 @@ def predict_volume(config: DictConfig) -> None:
     job = _settle(config, trainer, model, source)
     if volume.estimate:
         if trainer.is_global_zero:
-            say_estimate(estimate(job.plan, source, seconds_per_patch=job.seconds_per_patch), source, model.name, note)
+            costs = estimate(
+                job.plan,
+                source,
+                seconds_per_patch=job.seconds_per_patch,
+                skip_empty=volume.skip_empty,
+                keep_logits=volume.keep_logits,
+            )
+            say_estimate(costs, source, model.name, note)
         return
     description = describe_output(volume, source, model)
     sink: VolumeSink | LogitStore
@@ -128,6 +136,11 @@ def _settle(config: DictConfig, trainer: Trainer, model: VolumeModel, source: Vo
         precision=PRECISIONS[precision],
         device=trainer.strategy.root_device,
     )
+    if volume.dtype == "logits":
+        raise ConfigError(
+            "volume.dtype=logits: logits are kept by volume.keep_logits=true; python -m seewhy blend adds them"
+        )
+    normalize = Normalization(model.normalization or (), channels=source.shape[0])
     channels, seconds = _tried(predictor, source.shape[0], patch)
     mode = volume.mode or model.mode or ("binary" if channels < 3 else "multiclass")
     head = Head(
@@ -157,7 +170,7 @@ def _settle(config: DictConfig, trainer: Trainer, model: VolumeModel, source: Vo
         roi=region(volume),
         occupancy=Occupancy(source, shard) if weighed else None,
     )
-    return VolumeJob(source, model, predictor, head, plan, part, seconds)
+    return VolumeJob(source, model, predictor, head, normalize, plan, part, seconds)
 
 
 def _engine(volume: DictConfig, job: VolumeJob, sink: VolumeSink | LogitStore, ledger: Ledger) -> VolumeEngine:
@@ -168,7 +181,7 @@ def _engine(volume: DictConfig, job: VolumeJob, sink: VolumeSink | LogitStore, l
         sink=sink,
         window=Window(job.plan.costs.grid, kind=volume.window),
         head=job.head,
-        normalize=Normalization(job.model.normalization or (), channels=job.source.shape[0]),
+        normalize=job.normalize,
         plan=job.plan,
         ledger=ledger,
         settings=settings,

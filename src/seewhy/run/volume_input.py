@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -29,7 +28,7 @@ def open_input(volume: DictConfig) -> VolumeSource:
         ConfigError: not given, or no such level or channel.
         DataError: it cannot be read.
     """
-    if volume.input is None or volume.output is None:
+    if volume.input is None or (volume.output is None and not volume.estimate):
         missing = "volume.input" if volume.input is None else "volume.output"
         raise ConfigError(f"{missing} must be given, e.g. {missing}=scan.zarr")
     channels = None if volume.channels is None else list(volume.channels)
@@ -79,9 +78,10 @@ def millimetres(source: VolumeSource) -> tuple[float, float, float] | None:
 
 def is_phantom(path: str) -> bool:
     """Whether a volume is one of a synthetic data set, as the `dataset.json` of its folder's parent says."""
-    if local_folder(path) is None:
+    folder = local_folder(path)
+    if folder is None:
         return False
-    return bool(read_info(Path(path).resolve().parent.parent / "dataset.json").get("phantom", False))
+    return bool(read_info(folder.resolve().parent.parent / "dataset.json").get("phantom", False))
 
 
 def region(volume: DictConfig) -> Box | None:

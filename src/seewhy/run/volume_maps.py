@@ -88,7 +88,7 @@ def write_map(
         "store": f"{stem}.zarr", "method": name, "target": region.target, "class": region.class_name,
         "score": float(maps.scores[0, region.target]),
         "voxels": int(region.scores.voxels.sum()), "roi": [end for part in box for end in (part.start, part.stop)],
-        "layer": maps.layers.get("image"), "baseline": maps.baseline, "notes": list(maps.notes),
+        "layer": maps.layers.get("image"), "baseline": maps.baseline, "notes": [*maps.notes, *_left_out(model)],
         "randomization": None if judged is None else {"net": _known(judged.net), "head": _known(judged.head)},
         "warnings": _warnings(maps, judged, region.class_name),
         "input": source.path, "phantom": is_phantom(source.path), "model": model.name, "sha256": model.sha256,
@@ -121,6 +121,11 @@ def _warnings(maps: Maps, judged: Randomization | None, name: str) -> list[str]:
     return found
 
 
+def _left_out(model: VolumeModel) -> list[str]:
+    count = len(model.networks)
+    return [f"of the first of {count} networks, which a prediction averages"] if count > 1 else []
+
+
 def _known(values: Sequence[float] | NDArray[Any]) -> float | None:
     """The single case's value; None where it is not known."""
     value = float(values[0])
@@ -141,6 +146,7 @@ def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], regio
     point = informative_point(values if scored is None else scored)
     (low, high), unit = run_scale([values], signed=True)
     layer = f"layer {record['layer']}; " if record["layer"] else ""
+    notes = "; ".join([*record["notes"], ""])
     figure = volume_preview(
         planes_of(region.image[0, 0].cpu().numpy().__getitem__, shape, point),
         planes_of(values.__getitem__, shape, point),
@@ -152,7 +158,7 @@ def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], regio
         scale=(low, high),
         scale_name=method_label(record["method"]),
         title=f"{method_label(record['method'])} of {record['class']}, {spans(region.box)}",
-        note=f"{layer}{unit}; numbers of voxels count from the region's corner",
+        note=f"{layer}{notes}{unit}; numbers of voxels count from the region's corner",
         warnings=record["warnings"],
         phantom=record["phantom"],
     )

@@ -64,6 +64,8 @@ class VolumeModel:
         """
         if tta is None or tta is False:
             return ()
+        if tta is not True and not (isinstance(tta, list) and all(axis in (0, 1, 2) for axis in tta)):
+            raise ConfigError(f"volume.tta={tta!r}; expected true, false or axes of [Z, Y, X] by number, e.g. [0,1,2]")
         if tta is True:
             if self.mirror_axes is None:
                 raise ConfigError("volume.tta=true: this model does not say which axes allow it; give them: [0,1,2]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from seewhy.figures.volume_preview import volume_preview
 from seewhy.io.volume_base import Box
 from seewhy.io.volume_sink import VolumeSink
 from seewhy.io.volume_source import VolumeSource, open_source
+from seewhy.io.volume_store import local_folder
 from seewhy.volumes.head import SCALES
 
 __all__ = ["draw_preview"]
@@ -25,22 +27,26 @@ READABLE = 2048
 """Longest edge of a volume without coarser levels whose planes are still read: they cross all of its chunks."""
 
 
-def draw_preview(source: VolumeSource, sink: VolumeSink, *, stored: str) -> Path | None:
+def draw_preview(
+    source: VolumeSource, sink: VolumeSink, *, stored: str, options: Mapping[str, Any] | None = None
+) -> Path | None:
     """Draw three planes through a telling point of a finished output.
 
     Args:
         source: the input.
         sink: the output, with its coarser levels.
         stored: what the values are, as `Head.stored` says.
+        options: of the input's store, for its coarser levels.
 
     Returns:
         The PNG beside the output; None where the input is too large and has no coarser levels, the output is not
         local, or its values are logits.
     """
-    if sink.bookkeeping is None or stored == "logits":
+    folder = local_folder(sink.path)
+    if folder is None or stored == "logits":
         return None
     result = _level(sink, FINEST)
-    image = _likewise(source, result)
+    image = _likewise(source, result, options)
     if image is None:
         return None
     scale, several = float(SCALES.get(stored, 1)), len(sink.shape) == 4
@@ -58,10 +64,10 @@ def draw_preview(source: VolumeSource, sink: VolumeSink, *, stored: str) -> Path
         unit=result.unit,
         classes=_classes(sink),
         phantom=bool(sink.attributes.get("phantom")),
-        title=Path(sink.path).name,
+        title=folder.name,
         note=f"{source.path}; level {result.level} of the result",
     )
-    return write_figure(Path(sink.path).with_suffix(".png"), figure)
+    return write_figure(folder.with_suffix(".png"), figure)
 
 
 def _classes(sink: VolumeSink) -> list[str]:
@@ -79,14 +85,14 @@ def _level(sink: VolumeSink, longest: int) -> VolumeSource:
     return open_source(sink.image, level=index)
 
 
-def _likewise(source: VolumeSource, result: VolumeSource) -> VolumeSource | None:
+def _likewise(source: VolumeSource, result: VolumeSource, options: Mapping[str, Any] | None) -> VolumeSource | None:
     """The input at about the size of a result's level; its finest where that can be read, None where nothing can."""
     if max(source.shape[1:]) <= FINEST:
         return source
     position = 0
     while source.level is not None:
         try:
-            coarse = open_source(source.path, level=position, channels=source.channels)
+            coarse = open_source(source.path, level=position, channels=source.channels, options=options)
         except SeewhyError:
             break
         if max(coarse.shape[1:]) <= FINEST:

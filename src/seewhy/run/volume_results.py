@@ -12,6 +12,7 @@ from rich.table import Table
 from seewhy.io.atomic import write_json
 from seewhy.io.volume_sink import VolumeSink
 from seewhy.io.volume_source import VolumeSource
+from seewhy.run.volume_output import plain
 from seewhy.run.volume_preview import draw_preview
 from seewhy.volumes.engine import VolumeEngine
 from seewhy.volumes.estimate import Estimate
@@ -57,7 +58,10 @@ def say_results(config: DictConfig, engine: VolumeEngine, sink: VolumeSink | Log
     console.print(f"{where[0]}: {where[1]}", soft_wrap=True)  # to be copied whole
     console.print(table)
     drawn = complete and config.volume.preview and isinstance(sink, VolumeSink)
-    preview = draw_preview(engine.source, sink, stored=engine.head.stored) if drawn else None  # type: ignore[arg-type]
+    preview = None
+    if drawn:
+        options = plain(config.volume.storage_options)
+        preview = draw_preview(engine.source, sink, stored=engine.head.stored, options=options)  # type: ignore[arg-type]
     for line in _lines(sink, complete, preview, note):
         console.print(line, soft_wrap=True)
     if sink.bookkeeping is not None:
@@ -78,7 +82,9 @@ def _lines(sink: VolumeSink | LogitStore, complete: bool, preview: Path | None, 
 
 def _rows(facts: dict[str, Any], engine: VolumeEngine, sink: VolumeSink | LogitStore) -> list[tuple[str, str]]:
     again = f", {facts['retries']:,} tried again" if facts["retries"] else ""
-    rows = [
+    parts = engine.plan.parts
+    rows = [("part", f"{engine.part + 1} of {parts}; what follows is of this part")] if parts > 1 else []
+    rows += [
         ("patches", f"{facts['run']:,} predicted, {facts['skipped']:,} skipped as empty"),
         ("time", f"{facts['seconds']:.1f} s, {facts['voxels'] / max(facts['seconds'], 1e-9):,.0f} voxels/s"),
         ("read", f"{facts['bytes_read'] / 1e6:,.1f} MB in {facts['reads']:,} reads{again}"),

@@ -122,6 +122,6 @@ class Blender:
                 if not math.isfinite(group.sum().item()):
                     raise DataError(
                         f"logits before row {row} are not finite: the network overflowed or its weights are damaged; "
-                        "try precision=bf16 or 32"
+                        "try trainer.precision=bf16-mixed or 32-true"
                     )
                 self._rows.put(self.head(group))

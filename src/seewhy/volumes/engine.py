@@ -58,7 +58,9 @@ class VolumeEngine:
         part: which part of the plan this process computes; may be set until iteration begins.
         skip_empty: leave out patches that hold one value only; they count as background.
         device: where the network runs and, while they fit, logits are added.
-        measured: called with the share of the statistics pre-pass that is done.
+
+    Attributes:
+        measured: called with the share of the statistics pre-pass that is done; None, or whoever shows it.
     """
 
     def __init__(
@@ -75,14 +77,13 @@ class VolumeEngine:
         part: int = 0,
         skip_empty: bool = True,
         device: torch.device | str = "cpu",
-        measured: Callable[[float], None] | None = None,
     ) -> None:
         self.source, self.sink, self.window, self.head, self.normalize = source, sink, window, head, normalize
         self.plan, self.ledger, self.part, self.skip_empty = plan, ledger, part, skip_empty
         self.notes = Notes(plan, ledger)
         self.grid, self.device, self.settings = plan.costs.grid, torch.device(device), dict(settings or {})
         self.progress = Progress(counters=source.counters)
-        self._measured = measured
+        self.measured: Callable[[float], None] | None = None
         self._pending: deque[Work] = deque()
         self._works: Channel[Work] = Channel(BATCHES_AHEAD)
         self._taker: Taker | None = None
@@ -252,7 +253,7 @@ class VolumeEngine:
                 self.source,
                 nonzero=self.normalize.nonzero,
                 percentiles=self.normalize.percentiles,
-                progress=self._measured,
+                progress=self.measured,
             )
 
         return found() if self.ledger is None else self.ledger.statistics(found)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seewhy.io.volume_base import Box, VolumeSource
+from seewhy.io.volume_store import is_remote
 from seewhy.volumes.box import split, voxels
 from seewhy.volumes.memory import Memory, piece_rows
 from seewhy.volumes.plan import Plan
@@ -51,8 +52,8 @@ class Estimate(NamedTuple):
     """That will be predicted at most; homogeneous ones are only known once read."""
     needed: int
     """Without tiles, so without patches that two tiles predict."""
-    occupied: float
-    """Share of the patches that is not skipped, as far as chunks tell."""
+    occupied: float | None
+    """Share of the patches that is not skipped, as far as chunks tell; None where nobody asked them."""
     tiles: int
     parts: int
     chunk_reads: int
@@ -67,10 +68,11 @@ class Estimate(NamedTuple):
 
     def lines(self) -> list[str]:
         """For people to read."""
+        run = "" if self.occupied is None else f", {self.occupied:.0%} run"
         extra = self.patches / max(1, self.needed) - 1
         memory = ", ".join(f"{name} {_bytes(size)}" for name, size in self.memory._asdict().items())
         lines = [
-            f"patches     {self.patches:,} ({extra:.1%} of them again at borders of tiles), {self.occupied:.0%} run",
+            f"patches     {self.patches:,} ({extra:.1%} of them again at borders of tiles){run}",
             f"tiles       {self.tiles:,} for {self.parts} part(s)",
             f"read        {_bytes(self.read)} in {self.chunk_reads:,} chunks, uncompressed",
             f"write       {_bytes(self.written)}, uncompressed",
@@ -81,30 +83,42 @@ class Estimate(NamedTuple):
         return lines
 
 
-def estimate(plan: Plan, source: VolumeSource, *, seconds_per_patch: float | None = None) -> Estimate:
+def estimate(
+    plan: Plan,
+    source: VolumeSource,
+    *,
+    seconds_per_patch: float | None = None,
+    skip_empty: bool = True,
+    keep_logits: bool = False,
+) -> Estimate:
     """Say what a plan costs.
 
     Args:
         plan: tiles and owners.
         source: the volume; asked which chunks exist, not read.
         seconds_per_patch: measured time of the network, all folds and mirrors, per patch.
+        skip_empty: whether empty patches are left out; without it, or far away, no chunk is asked for.
+        keep_logits: whether the logits of all patches are stored instead of a result.
     """
-    costs, occupancy = plan.costs, Occupancy(source, plan.costs.shard)
-    shares = [occupancy(unit.core) for unit in plan.units]
+    costs = plan.costs
+    # One question per chunk would take a web server longer than the estimate is worth.
+    occupancy = Occupancy(source, costs.shard) if skip_empty and not is_remote(source.path) else None
+    shares = [1.0 if occupancy is None else occupancy(unit.core) for unit in plan.units]
     piece = piece_rows(costs.grid, source.chunks)
     chunks = [_chunks(unit.window, source, piece) for unit in plan.units]
     loads = [unit.count * share for unit, share in zip(plan.units, shares, strict=True)]
     busiest = max(sum(loads[index] for index in own) for own in plan.owners)
     planes, itemsize = costs.head.planes or 1, costs.head.dtype.itemsize
+    logits = math.prod(costs.grid.patch) * costs.head.channels * np.dtype(np.float16).itemsize
     return Estimate(
         patches=plan.patches,
         needed=plan.needed,
-        occupied=sum(loads) / plan.patches,
+        occupied=None if occupancy is None else sum(loads) / plan.patches,
         tiles=len(plan.units),
         parts=plan.parts,
         chunk_reads=sum(count for count, _ in chunks),
         read=sum(size for _, size in chunks) * source.shape[0] * source.dtype.itemsize,
-        written=voxels(plan.region) * planes * itemsize,
+        written=round(sum(loads)) * logits if keep_logits else voxels(plan.region) * planes * itemsize,
         memory=plan.memory,
         seconds=None if seconds_per_patch is None else busiest * seconds_per_patch,
     )

@@ -125,7 +125,9 @@ def _apply(image: NDArray[np.float32], scheme: str, found: Mapping[str, float]) 
         image /= np.float32(max(std, SMALLEST_STD))
 
 
-def _checked(scheme: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(scheme: Any) -> dict[str, Any]:
+    if not isinstance(scheme, Mapping):
+        raise ConfigError(f"normalization {scheme!r} is no mapping; expected e.g. {{scheme: zscore}}")
     name = str(scheme.get("scheme"))
     if name not in SCHEMES:
         raise ConfigError(f"normalization scheme {name!r} is unknown; {nearest(name, SCHEMES)}")
@@ -135,6 +137,8 @@ def _checked(scheme: Mapping[str, Any]) -> dict[str, Any]:
     missing = [key for key in REQUIRED.get(name, ()) if scheme.get(key) is None]
     if missing:
         raise ConfigError(f"normalization {name} needs {', '.join(missing)}")
+    if name == "scale" and scheme["by"] == 0:
+        raise ConfigError("normalization scale: by=0 divides by nothing")
     complete = {key: scheme.get(key, DEFAULTS.get(key)) for key in SCHEMES[name]}
     if name == "percentile" and not 0 <= complete["low"] < complete["high"] <= 100:
         raise ConfigError(f"normalization percentile: low {complete['low']} and high {complete['high']} are no range")

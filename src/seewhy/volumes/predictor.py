@@ -61,13 +61,6 @@ class PatchPredictor:
         # Axes of [B, C, z, y, x]; the plain pass comes first.
         self.flips = [tuple(2 + a for a in c) for n in range(len(axes) + 1) for c in itertools.combinations(axes, n)]
 
-    def to(self, device: torch.device | str) -> PatchPredictor:
-        """Move the networks."""
-        self.device = torch.device(device)
-        for network in self.networks:
-            network.to(self.device)
-        return self
-
     def settings(self) -> dict[str, Any]:
         """Everything that changes logits but the weights, as plain data for a fingerprint."""
         return {
@@ -115,7 +108,7 @@ class PatchPredictor:
             try:
                 with torch.no_grad(), self._autocast():
                     logits = _first(network(image))
-            except RuntimeError as error:
+            except (RuntimeError, ValueError) as error:
                 if isinstance(error, torch.cuda.OutOfMemoryError):
                     raise ConfigError(f"one patch of {list(patch)} does not fit on {self.device}: {error}") from error
                 raise CheckpointError(_refusal(network, image, error)) from error
@@ -141,7 +134,7 @@ def _first(output: Any) -> Tensor:
     return output
 
 
-def _refusal(network: nn.Module, image: Tensor, error: RuntimeError) -> str:
+def _refusal(network: nn.Module, image: Tensor, error: Exception) -> str:
     """Why a network fails on a patch: most often another number of channels than its first convolution has."""
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv3d)]
     if convolutions and convolutions[0].in_channels != image.shape[1]:

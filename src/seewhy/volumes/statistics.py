@@ -15,7 +15,8 @@ from seewhy.volumes.box import box_of, split
 
 __all__ = ["measure"]
 
-VOXELS_AT_A_TIME = 1 << 24
+VOXELS_AT_A_TIME = 1 << 21
+"""Of a block, whatever the volume: with its copies in float64 and as keys about 60 MB."""
 HALF = 1 << 16
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seewhy.errors import DataError
 from seewhy.io.volume_base import Box, VolumeSource
 from seewhy.volumes.box import clip
 from seewhy.volumes.normalization import Normalization
@@ -142,6 +143,12 @@ class PatchStream:
         place = tuple(slice(i.start - b.start, i.stop - b.start) for i, b in zip(inside, box, strict=True))
         if values.shape[1:] != image.shape[1:]:
             image[...] = 0
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            where = ", ".join(f"{axis.start}:{axis.stop}" for axis in inside)
+            raise DataError(
+                f"{self.source.path}: voxels of [{where}] are not finite (NaN or infinite), and a network makes all of "
+                "them so; give them a number, e.g. that of the background"
+            )
         self.normalize(values, image[(slice(None), *place)])
         self._commands.append(Add(position, slot))
         self._starts.append((box[0].start, box[1].start, box[2].start))
@@ -156,7 +163,7 @@ class PatchStream:
 
 
 def _homogeneous(values: NDArray[Any]) -> bool:
-    """Whether every channel holds one value only; NaN counts as a value."""
+    """Whether every channel holds one value only, and no NaN."""
     corner = values[:, :1, :1, :1]
     if not np.array_equal(values[:, ::7, ::7, ::7], np.broadcast_to(corner, values[:, ::7, ::7, ::7].shape)):
         return False

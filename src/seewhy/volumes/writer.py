@@ -99,8 +99,7 @@ class RowBuffer:
         assert self._values is not None
         ready = None
         if device.type == "cuda":
-            ready = torch.cuda.Event()
-            ready.record()
+            ready = torch.cuda.current_stream(device).record_event()
         box = (slice(self._start, self.row), self.core[1], self.core[2])
         values, self._values = self._values, None
         self._send(Rows(box, values, ready))
