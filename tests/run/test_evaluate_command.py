@@ -127,17 +127,21 @@ def test_baselines_are_fitted_on_training_subjects_alone(run):
         assert own.max() == 1
 
 
-def test_the_table_is_printed_and_a_folder_can_be_chosen(run, tmp_path, capsys):
+def test_the_table_is_printed_and_a_folder_can_be_chosen_where_scores_of_the_test_stay(run, tmp_path, capsys):
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "samples.parquet").write_bytes(b"of the test")
     words = [*QUICK, f"evaluate.folder={tmp_path}", "evaluate.baselines=[]", "data.predict_on=val"]
     evaluate(compose_saved("evaluate", run, *words))
     printed = capsys.readouterr().out
     assert "PHANTOM" in printed
     assert "cannot be estimated from" in " ".join(printed.split())
-    told = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
+    folder = tmp_path / "evaluation_val"
+    told = json.loads((folder / "evaluation.json").read_text())
     assert set(told["methods"]) == {"identity", "model"}
     assert told["probes"]["summary"] == []
     assert "cannot be estimated" in told["probes"]["not_estimated"]
-    assert (tmp_path / "evaluation" / "evaluation.png").is_file()
+    assert (folder / "evaluation.png").is_file()
+    assert [path.read_bytes() for path in (tmp_path / "evaluation").iterdir()] == [b"of the test"]
 
 
 def test_one_domain_alone_is_refused_before_anything_is_translated(run, monkeypatch):

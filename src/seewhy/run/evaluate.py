@@ -37,7 +37,10 @@ __all__ = ["evaluate", "training_quantiles"]
 
 
 def evaluate(config: DictConfig) -> None:
-    """Evaluate a run on the subjects of `data.predict_on`, and write everything to `<run>/evaluation`."""
+    """Evaluate a run on the subjects of `data.predict_on`, and write everything to a folder of the run.
+
+    It is `<run>/evaluation` of test subjects, where `cases` looks for scores, and `<run>/evaluation_<part>` of others.
+    """
     settings = EvaluationSettings.of(config.evaluate)
     features = build_features(settings.features)
     recorder = SubjectRecorder(features=features, settings=settings)
@@ -60,7 +63,8 @@ def evaluate(config: DictConfig) -> None:
     evaluation = _evaluated(records, {name: own for name, (own, _) in rows.items()}, features, settings)
     statuses = {name: "ok" if name in ready else missing[name] for name in names}
     evaluation = {**_facts(run, config, records, features), "methods": {**statuses, MODEL: "ok"}, **evaluation}
-    folder = Path(settings.folder or run.folder.path) / "evaluation"
+    part = run.datamodule.predict_on
+    folder = Path(settings.folder or run.folder.path) / ("evaluation" if part == "test" else f"evaluation_{part}")
     _write(folder, evaluation, samples, run)
 
 
