@@ -6,6 +6,7 @@ import warnings
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.texmanager import TexManager
 from PIL import Image
 
 from seewhy.figures.colours import DIVERGING, colour_table
@@ -220,6 +221,24 @@ def test_text_is_set_as_computer_modern_has_it():
         assert typeset("S_1 <2> 5%") == r"S$\_$1 $<$2$>$ 5%"
     with ieee_style(latex=True):
         assert typeset("S_1 5%") == r"S$\_$1 5\%"
+
+
+@pytest.mark.parametrize("programs", [(), ("latex",), ("latex", "dvipng")])
+def test_latex_that_lacks_packages_is_not_taken(programs, tmp_path, monkeypatch):
+    for program in programs:
+        (tmp_path / program).write_text("#!/bin/sh\necho '! LaTeX Error: File `type1cm.sty not found.'\nexit 1\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(TexManager, "_cache_dir", tmp_path)  # where a real one's results may lie
+    latex_found.cache_clear()
+    try:
+        assert not latex_found()
+        with ieee_style():
+            assert not matplotlib.rcParams["text.usetex"]
+            write_ieee(tmp_path / "figure", comparison([case()], modality="t1", **LOOK))
+    finally:
+        latex_found.cache_clear()
+    assert (tmp_path / "figure.pdf").is_file()
 
 
 def test_a_modality_that_is_none():

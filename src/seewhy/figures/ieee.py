@@ -6,6 +6,8 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +35,23 @@ MATHS = {
 """Characters that Computer Modern Roman has not, or has others in the place of, as mathematics."""
 
 
+@cache
 def latex_found() -> bool:
-    """Whether LaTeX is installed, with what matplotlib needs beside it."""
-    return all(shutil.which(program) for program in LATEX)
+    """Whether LaTeX is installed and sets text for matplotlib; tried once, with all characters that figures have.
+
+    The programs alone say little: small installations have them and lack packages or fonts that matplotlib asks for.
+    """
+    if not all(shutil.which(program) for program in LATEX):
+        return False
+    try:
+        with ieee_style(latex=True), _quiet():
+            figure = ieee_figure(PAGE, 1)
+            figure.text(0, 0, typeset(" ".join(("Aa1", "%", *MATHS))))
+            for kind in ("pdf", "png"):
+                figure.savefig(BytesIO(), format=kind)
+    except (RuntimeError, OSError, LookupError):  # what matplotlib says of TeX that fails, of files, and of fonts
+        return False
+    return True
 
 
 @contextmanager
@@ -43,7 +59,7 @@ def ieee_style(*, latex: bool | None = None) -> Iterator[None]:
     """Set text in Computer Modern within the block; matplotlib's own settings come back after it.
 
     Args:
-        latex: let LaTeX set the text; None does where it is installed, else matplotlib sets it in the same fonts.
+        latex: let LaTeX set the text; None does where it is found, else matplotlib sets it in the same fonts.
     """
     settings: Any = {
         "text.usetex": latex_found() if latex is None else latex,
