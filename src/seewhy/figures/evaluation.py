@@ -155,17 +155,30 @@ def _lesions(
         _say(axes, "no annotated lesions")
         return
     for place, name in enumerate(names):
-        values = [row["contrast"] for row in own if row["method"] == name]
+        values = _patients_contrasts([row for row in own if row["method"] == name])
+        if not values:  # as of a model in the direction that it does not know
+            continue
         jitter = np.random.default_rng(place).uniform(-0.18, 0.18, len(values))
         axes.scatter(values, place + jitter, s=12, color=_colour(name), alpha=0.45, linewidths=0, zorder=2)
         axes.plot(np.mean(values), place, "D", color=_colour(name), markersize=6, markeredgecolor="white", zorder=3)
     source, other = (rows["identity"][f"lesion_contrast_{which}"] for which in ("source", "counterpart"))
-    axes.axvline(source, color=GREY, linewidth=1, linestyle=":", zorder=1)
-    handles = [Line2D([], [], color=GREY, linewidth=1, linestyle=":", label="before")]
+    handles = []
+    if source is not None:
+        axes.axvline(source, color=GREY, linewidth=1, linestyle=":", zorder=1)
+        handles.append(Line2D([], [], color=GREY, linewidth=1, linestyle=":", label="before"))
     if other is not None:
         axes.axvline(other, color=PALETTE[2], linewidth=1, linestyle="--", zorder=1)
         handles.append(Line2D([], [], color=PALETTE[2], linewidth=1, linestyle="--", label="on the other scanner"))
     axes.legend(handles=handles, fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
+
+
+def _patients_contrasts(rows: Rows) -> list[float]:
+    """One number per patient, the mean of its scans that have one; so the mean of them is the table's."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if not np.isnan(row["contrast"]):
+            values.setdefault(row["patient"], []).append(row["contrast"])
+    return [float(np.mean(own)) for own in values.values()]
 
 
 def _interval(axes: Axes, place: float, interval: Sequence[float] | None, colour: str) -> None:
