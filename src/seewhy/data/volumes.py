@@ -169,7 +169,7 @@ class VolumesDataModule(BaseDataModule):
 
     @property
     def spacing(self) -> list[float] | None:
-        """Along Z, Y and X, the median of the training volumes'; None where any does not say it."""
+        """Millimetres along Z, Y and X, the median of the training volumes'; None where any does not say them."""
         known = [case.spacing for case in self.cases_of("train")]
         if any(one is None for one in known):
             return None

@@ -13,7 +13,7 @@ from seewhy.data.splitting import choose_split
 from seewhy.data.volumes_boxes import AXES, Ends, check_gaps, cut_volume, part_boxes
 from seewhy.errors import ConfigError, DataError, SeewhyError
 from seewhy.io.layout import natural_key
-from seewhy.io.volume_base import Box, VolumeSource
+from seewhy.io.volume_base import Box, VolumeSource, millimetres
 from seewhy.io.volume_source import open_source
 
 __all__ = ["VolumeCase", "boxed", "find_cases", "split_volumes"]
@@ -34,7 +34,7 @@ class VolumeCase:
         level: of a pyramid, for both; None is the finest.
         channels: C of the image.
         ends: first voxel and the one after the last along Z, Y and X.
-        spacing: mm (or the file's unit) along Z, Y and X, or None.
+        spacing: millimetres along Z, Y and X; None where the file does not say them, or not their unit.
         part: of the split, where the box says it.
     """
 
@@ -178,7 +178,7 @@ def _case(name: str, image: str, label: str | None, level: str | None, pattern: 
     z, y, x = shape
     return VolumeCase(
         id=name, patient=_patient(name, pattern), volume=name, image=image, label=label, level=level,
-        channels=channels, ends=(0, z, 0, y, 0, x), spacing=source.spacing,
+        channels=channels, ends=(0, z, 0, y, 0, x), spacing=millimetres(source),
     )  # fmt: skip
 
 

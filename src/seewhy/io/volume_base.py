@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import ConfigError, DataError
+from seewhy.io.ome import length_in_mm
 from seewhy.io.volume_counters import Counters
 
-__all__ = ["Box", "VolumeSource", "box_shape", "checked_channels"]
+__all__ = ["Box", "VolumeSource", "box_shape", "checked_channels", "millimetres"]
 
 Box: TypeAlias = tuple[slice, slice, slice]
 """Voxels [start, stop) along Z, Y and X; both are given and no step."""
@@ -101,6 +102,15 @@ class VolumeSource(ABC):
 def box_shape(box: Box) -> tuple[int, int, int]:
     """Voxels of a box along Z, Y and X."""
     z, y, x = (part.stop - part.start for part in box)
+    return z, y, x
+
+
+def millimetres(source: VolumeSource) -> Triple | None:
+    """Size of a volume's voxels along Z, Y and X in millimetres; None where it or its unit is not known."""
+    factor = length_in_mm(source.unit)
+    if source.spacing is None or factor is None:
+        return None
+    z, y, x = (size * factor for size in source.spacing)
     return z, y, x
 
 

@@ -9,13 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from seewhy.data.dataset_info import read_info
 from seewhy.errors import ConfigError
-from seewhy.io.ome import length_in_mm
-from seewhy.io.volume_base import Box
+from seewhy.io.volume_base import Box, millimetres
 from seewhy.io.volume_source import VolumeSource, open_source
 from seewhy.io.volume_store import local_folder
 from seewhy.run.volume_model import VolumeModel
 
-__all__ = ["check_input", "is_phantom", "millimetres", "open_input", "region"]
+__all__ = ["check_input", "is_phantom", "open_input", "region"]
 
 TOLERANCE = 0.1
 """Share by which voxel sizes may differ before a prediction is refused."""
@@ -65,15 +64,6 @@ def check_input(source: VolumeSource, model: VolumeModel, volume: DictConfig) ->
             "volume.spacing=ignore"
         )
     return None
-
-
-def millimetres(source: VolumeSource) -> tuple[float, float, float] | None:
-    """Size of a volume's voxels along Z, Y and X; None where it or its unit is not known."""
-    factor = length_in_mm(source.unit)
-    if source.spacing is None or factor is None:
-        return None
-    z, y, x = (size * factor for size in source.spacing)
-    return z, y, x
 
 
 def is_phantom(path: str) -> bool:
