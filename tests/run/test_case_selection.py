@@ -6,8 +6,9 @@ import math
 import pytest
 
 from seewhy.errors import ConfigError, DataError
+from seewhy.run.casework.drawing import remove_figures
 from seewhy.run.casework.options import CATEGORIES, CaseOptions
-from seewhy.run.casework.record import read_cases, write_cases
+from seewhy.run.casework.record import changed_categories, read_cases, write_cases
 from seewhy.run.casework.selection import cases_of, comparison_of, describe, select
 
 METRICS = ("ssim", "psnr", "mae", "mse")
@@ -186,6 +187,32 @@ def test_the_record_has_the_references_schema_and_says_how_it_was_made(tmp_path)
     assert best["indices_b"] == best["cases_b"] == best["ssim_b2a"] == []
     every = {index for name in CATEGORIES for index in record[name]["indices"]}
     assert record["all_indices"] == sorted(every)
+
+
+def test_a_selection_changes_the_categories_that_have_other_cases(tmp_path):
+    table = cases_of(rows_of(SUBJECTS), ids_of(SUBJECTS), direction="a2b", comparison="cycle")
+
+    def written(date="2026-01-01", **choice):
+        options, facts = CaseOptions(**choice), {"selection_date": date, "checkpoint": "best.ckpt"}
+        chosen = {"a2b": select(table, options)}
+        return write_cases(tmp_path / "case_ids.json", chosen, options, comparisons={"a2b": "cycle"}, facts=facts)
+
+    first = written()
+    assert changed_categories(None, first) == list(CATEGORIES)
+    assert changed_categories(first, written("2026-01-02")) == []
+    assert changed_categories(first, written(n_best=1, n_random=0)) == ["best", "random"]
+    assert changed_categories(first, written(metric="psnr")) == list(CATEGORIES)
+
+
+def test_figures_of_a_category_are_removed_and_nothing_else(tmp_path):
+    for name in ("fig_best_comparison_t1.pdf", "fig_best_comparison_t1_b2a.png", "fig_best_multimodality.png",
+                 "fig_worst_comparison_t1.pdf", "fig_best_comparison_t1.svg", "fig_best_of_mine.png"):  # fmt: skip
+        (tmp_path / name).touch()
+    remove_figures(tmp_path, ["best"])
+    remove_figures(tmp_path / "none", ["best"])
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "fig_worst_comparison_t1.pdf", "fig_best_comparison_t1.svg", "fig_best_of_mine.png",
+    }  # fmt: skip
 
 
 def test_a_record_of_another_kind(tmp_path):

@@ -239,6 +239,25 @@ def test_one_direction_has_cases_of_one_domain(tmp_path, phantom):
     assert drawn == {f"fig_best_{name}.png" for name in ("comparison_t1ce", "multimodality", "attention_overlay_t1ce")}
 
 
+@pytest.mark.slow
+def test_figures_never_are_of_other_cases_than_the_chosen_ones(tmp_path, phantom):
+    run = make_run(tmp_path, phantom, *GENERATOR)
+    folder = run / "figures" / "qualitative"
+
+    def drawn(*overrides):
+        run_cases(run, "cases.categories=best", *overrides)
+        return {path.name for path in folder.iterdir()}
+
+    whole = ("cases.stages=[select,infer,figures]", "cases.n_best=1")
+    assert any("_flair" in name for name in drawn(*whole, "cases.modalities=[t1,flair]"))
+    (folder / "fig_best_of_mine.png").touch()
+    both = drawn("cases.stages=[select,figures]", "cases.n_best=1", "cases.modalities=t2")  # the same ones
+    assert {name.split("_")[-1] for name in both} >= {"t2.png", "flair.png", "t1.pdf"}
+    assert not any("_flair" in name for name in drawn(*whole, "cases.modalities=t1"))  # translated anew
+    assert drawn("cases.stages=select", "cases.n_best=0") == {"fig_best_of_mine.png"}
+    assert drawn("cases.stages=[infer,figures]") == {"fig_best_of_mine.png"}
+
+
 def test_wrong_options_are_said_in_words(run):
     with pytest.raises(ConfigError) as said:
         run_cases(run, "cases.n_best=x", "cases.categories=null", "cases.min_tissue=x", "cases.n_median=null")

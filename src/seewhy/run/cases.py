@@ -16,10 +16,10 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.io.samples import read_samples
 from seewhy.run.casework.arrays import paired, read_arrays, write_arrays
 from seewhy.run.casework.attention import read_attention, without_attention, write_attention
-from seewhy.run.casework.drawing import draw_category
+from seewhy.run.casework.drawing import draw_category, remove_figures
 from seewhy.run.casework.inference import Translated, check_model, translate_cases
 from seewhy.run.casework.options import CaseOptions
-from seewhy.run.casework.record import SIDES, read_cases, write_cases
+from seewhy.run.casework.record import SIDES, changed_categories, read_cases, write_cases
 from seewhy.run.casework.selection import cases_of, comparison_of, select
 from seewhy.run.checkpoint import read_checkpoint
 from seewhy.run.option_types import typed_options
@@ -92,7 +92,13 @@ def _select(run: SavedRun, options: CaseOptions, folder: Path) -> None:
         "checkpoint_epoch": int(checkpoint.get("epoch", -1)),
         "phantom": run.datamodule.is_phantom,
     }
-    write_cases(folder / "case_ids.json", chosen, options, comparisons=comparisons, facts=facts)
+    path = folder / "case_ids.json"
+    try:
+        before = read_cases(path)
+    except DataError:
+        before = None
+    record = write_cases(path, chosen, options, comparisons=comparisons, facts=facts)
+    remove_figures(_figures(run), changed_categories(before, record))
 
 
 def _infer(
@@ -105,6 +111,7 @@ def _infer(
     _check_scores(every, translated)
     for category, own in pairs.items():
         written[category].append(write_arrays(folder / f"inference_{category}.npz", own, translated))
+    remove_figures(_figures(run), pairs)
     metadata = record["metadata"]
     if metadata["unit"] == "slice" and metadata["modality"] == "all":
         apart = [
@@ -147,13 +154,16 @@ def _attend(
 def _draw(
     run: SavedRun, record: Mapping[str, Any], options: CaseOptions, folder: Path, written: Mapping[str, list[Path]]
 ) -> None:
-    """Draw all categories into `figures/qualitative`."""
+    """Draw all categories."""
     bar = track(written.items(), "drawing cases", transient=True, console=Console(stderr=True))
     for category, files in bar:
         arrays = read_arrays(folder / f"inference_{category}.npz", record[category])
         attention = read_attention(folder / f"attention_{category}.npz", arrays)
-        place = run.folder.figures / "qualitative"
-        files += draw_category(place, category, arrays, attention, record=record, modalities=options.drawn)
+        files += draw_category(_figures(run), category, arrays, attention, record=record, modalities=options.drawn)
+
+
+def _figures(run: SavedRun) -> Path:
+    return run.folder.figures / "qualitative"
 
 
 def _table(record: Mapping[str, Any], categories: Sequence[str]) -> Table:

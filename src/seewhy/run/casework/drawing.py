@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from seewhy.run.casework.arrays import slices_of
 from seewhy.run.casework.attention import views_of
 from seewhy.run.casework.record import SIDES
 
-__all__ = ["draw_category", "figures_of"]
+__all__ = ["draw_category", "figures_of", "remove_figures"]
 
 Array = NDArray[Any]
+KINDS = ("comparison", "multimodality", "cycle_consistency", "attention_overlay")
+"""What names of figures have after their category."""
 MOST_ROWS = 5
 """Cases in a comparison; more would be too small to be read."""
 
@@ -53,6 +55,20 @@ def draw_category(
         for name, figure in figures_of(category, arrays, attention, record=record, modalities=modalities):
             files += write_ieee(folder / name, figure)
     return files
+
+
+def remove_figures(folder: Path, categories: Iterable[str]) -> None:
+    """Remove the figures of categories whose cases are other ones by now, so that none is taken for theirs.
+
+    Args:
+        folder: see `draw_category`.
+        categories: e.g. `best`.
+    """
+    for category in categories:
+        for kind in KINDS:
+            for ending in ("pdf", "png"):
+                for file in folder.glob(f"fig_{category}_{kind}*.{ending}"):
+                    file.unlink()
 
 
 def figures_of(

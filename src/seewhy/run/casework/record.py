@@ -13,7 +13,7 @@ from seewhy.io.atomic import write_json
 from seewhy.run.casework.options import CATEGORIES, CaseOptions
 from seewhy.run.casework.selection import Case, describe
 
-__all__ = ["PAIRING", "SIDES", "read_cases", "write_cases"]
+__all__ = ["PAIRING", "SIDES", "changed_categories", "read_cases", "write_cases"]
 
 SIDES = {"a2b": "", "b2a": "_b"}
 """Direction → what its keys in a category end with; those without an ending are the reference's."""
@@ -93,6 +93,19 @@ def read_cases(path: Path) -> dict[str, Any]:
     if missing:
         raise DataError(f"{path} names no samples for {', '.join(missing)}; make it anew: cases.stages=[select,…]")
     return record
+
+
+def changed_categories(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
+    """Categories that another selection made others: their cases, or what all were chosen by.
+
+    Args:
+        before: what `case_ids.json` held; None where there was none.
+        after: what it holds.
+    """
+    if before is None:
+        return list(CATEGORIES)
+    facts = [{**record.get("metadata", {}), "selection_date": None} for record in (before, after)]
+    return [name for name in CATEGORIES if facts[0] != facts[1] or before[name] != after[name]]
 
 
 def _named(case: Case, comparison: str, direction: str) -> dict[str, Any]:
