@@ -137,6 +137,7 @@ def test_slices_are_explained_beside_the_maps_that_the_model_predicts(single, tm
     assert list((tmp_path / "attention_maps").glob("*.png"))
 
 
+@pytest.mark.slow
 def test_two_processes_explain_as_one(command, volumes, tmp_path):
     words = [f"run={volumes}", "data.predict_on=all", "explain.methods=[saliency]", "explain.judge=none"]
     command("explain.py", *words, f"paths.output_dir={tmp_path / 'one'}")

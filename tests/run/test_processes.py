@@ -48,7 +48,8 @@ def test_two_processes_train_one_run(command, home, tiny, single, record):
     assert "8" in steps  # 3 epochs of 3 steps on each rank, counted once
 
 
-@pytest.mark.parametrize("devices", [3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [3, 4])
 def test_more_processes_than_patients(command, home, tiny, record, devices):
     """Two test patients: Lightning would leave the other ranks out, and their peers would wait for ever."""
     folder = home / f"ddp_{devices}"

@@ -32,6 +32,7 @@ def test_a_member_that_fails_is_named_and_the_others_are_kept(command, home, tin
     assert [row["member"] for row in record.table(folder / "sweep.csv")] == ["1"]
 
 
+@pytest.mark.slow
 def test_each_rank_of_a_swept_member_sees_its_values(command, home, tiny, record):
     """With a random sampler Lightning's own launcher silently trains each rank with other values."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
