@@ -10,12 +10,14 @@ import zarr
 
 from seewhy.cli.conf import compose_train
 from seewhy.cli.saved_run import compose_saved
+from seewhy.data.volumes import VolumesDataModule
 from seewhy.errors import ConfigError
 from seewhy.io.volume_source import open_source
 from seewhy.models.volume_segmentation import VolumeSegmentation
 from seewhy.phantoms.ct import write_ct_phantom
 from seewhy.run.explain import explain
 from seewhy.run.predict import predict
+from seewhy.run.saved import restore
 from seewhy.run.train import train
 
 SHORT = (
@@ -189,3 +191,12 @@ def test_the_map_in_the_store_is_the_gradient_of_the_mean_logit(run, root):
 def test_regions_that_cannot_be_explained_are_answered(words, said, run, root):
     with pytest.raises(ConfigError, match=said):
         explained(run, root, *words)
+
+
+def test_other_volumes_are_normalised_as_those_of_the_training(run, tmp_path):
+    other = write_ct_phantom(tmp_path / "other", volumes=5, shape=(32, 40, 40), chunk=16, seed=9)
+    saved = restore(compose_saved("predict", run, f"data.root={other}", "callbacks.progress=null"))
+    kept = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["hyper_parameters"]["normalization"]
+    assert saved.datamodule.normalization == [dict(one) for one in kept]
+    fresh = VolumesDataModule(root=str(other), classes=saved.datamodule.classes, patch=[16, 16, 16])
+    assert fresh.normalization != saved.datamodule.normalization

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -41,6 +41,10 @@ class BaseDataModule(LightningDataModule):
     def tissue_shares(self, part: str) -> dict[str, float]:
         """Sample → its tissue as a share of that in the subject's fullest slice; empty where that is not known."""
         return {}
+
+    def adopt(self, hyperparameters: Mapping[str, Any]) -> None:
+        """Take what a trained model's checkpoint knows of its data in place of what would be measured in these."""
+        return
 
     @abstractmethod
     def sample_ids(self, part: str) -> list[str]:

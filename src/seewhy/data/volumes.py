@@ -21,7 +21,7 @@ from seewhy.data.sampler import EpochSampler, PatientSampler
 from seewhy.data.splits import PARTS, Split
 from seewhy.data.volumes_augmentation import patch_augmentation_from
 from seewhy.data.volumes_cases import VolumeCase, boxed, find_cases, split_volumes
-from seewhy.data.volumes_normalization import check_scheme, scales_of, schemes_of
+from seewhy.data.volumes_normalization import adopted, check_scheme, scales_of, schemes_of
 from seewhy.data.volumes_patches import EvaluationDataset, PatchDataset, PatchPlaces, VolumeReader
 from seewhy.data.volumes_requirements import check_patches, check_sizes, check_surveys
 from seewhy.data.volumes_survey import Survey, SurveyCache, volume_files
@@ -133,6 +133,7 @@ class VolumesDataModule(BaseDataModule):
         }  # fmt: skip
         self._surveyed = SurveyCache(self.root / ".survey" if cache_dir is None else Path(cache_dir))
         self._surveys: dict[str, Survey] = {}
+        self._trained: list[Mapping[str, Any]] | None = None
 
     # -- what there is ----------------------------------------------------------------------------------------
 
@@ -164,7 +165,9 @@ class VolumesDataModule(BaseDataModule):
 
     @cached_property
     def normalization(self) -> list[dict[str, Any]]:
-        """Of each channel, as plain data; measured in training cases only."""
+        """Of each channel, as plain data: the trained model's, or measured in training cases only."""
+        if self._trained is not None:
+            return adopted(self.asked_normalization, self._trained, channels=self.channels)
         return schemes_of(self.asked_normalization, [self.survey_of(case) for case in self.cases_of("train")])
 
     @property
@@ -204,6 +207,12 @@ class VolumesDataModule(BaseDataModule):
         for case in self.cases:
             digest.update(json.dumps([case.id, case.patient, case.ends, volume_files(case)]).encode())
         return digest.hexdigest()
+
+    def adopt(self, hyperparameters: Mapping[str, Any]) -> None:
+        """Take over the normalisation of a trained model: other data, or another split, must not change its input."""
+        found = hyperparameters.get("normalization")
+        self._trained = None if found is None else [dict(scheme) for scheme in found]
+        self.__dict__.pop("normalization", None)
 
     # -- Lightning's hooks ------------------------------------------------------------------------------------
 

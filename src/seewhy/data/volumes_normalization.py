@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seewhy.data.volumes_survey import Survey, joined
 from seewhy.errors import ConfigError, nearest
 
-__all__ = ["SCHEMES", "Scale", "check_scheme", "normalize", "scales_of", "schemes_of"]
+__all__ = ["SCHEMES", "Scale", "adopted", "check_scheme", "normalize", "scales_of", "schemes_of"]
 
 SCHEMES = {
     "ct": ("lower", "upper", "mean", "std"),
@@ -103,6 +103,31 @@ def schemes_of(scheme: str | Mapping[str, Any], surveys: Sequence[Survey]) -> li
         lower, upper = (own.percentile(share) for share in PERCENTILES)
         found.append({"scheme": "ct", "lower": lower, "upper": upper, "mean": own.mean, "std": own.std})
     return found
+
+
+def adopted(
+    asked: str | Mapping[str, Any], trained: Sequence[Mapping[str, Any]], *, channels: int
+) -> list[dict[str, Any]]:
+    """The normalisation of each channel that a model was trained with; only numbers that are asked for go before.
+
+    Args:
+        asked: see `check_scheme`.
+        trained: of each channel, from the model's checkpoint.
+        channels: of the volumes.
+
+    Raises:
+        ConfigError: another scheme is asked for than the model was trained with, or the volumes have other channels.
+    """
+    if len(trained) != channels:
+        raise ConfigError(f"the model was trained on {len(trained)} channels, the volumes have {channels}")
+    wanted = check_scheme(asked)
+    names = sorted({str(scheme["scheme"]) for scheme in trained})
+    if names != [wanted["scheme"]]:
+        raise ConfigError(
+            f"data.normalization={wanted['scheme']}, but the model was trained with {', '.join(names)}; set "
+            f"data.normalization={names[0]}"
+        )
+    return [{**scheme, **wanted} for scheme in trained]
 
 
 def scales_of(schemes: Sequence[Mapping[str, Any]], survey: Survey) -> list[Scale]:

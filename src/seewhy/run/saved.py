@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def restore(config: DictConfig, *callbacks: Callback) -> SavedRun:
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build_datamodule(config)
     model = build_model(config)
-    load_state(model, checkpoint)
+    kept = load_state(model, checkpoint).get("hyper_parameters")
+    if isinstance(kept, Mapping):
+        datamodule.adopt(kept)
     loggers = build_loggers(config.logger)
     trainer = build_trainer(config, [*callbacks, *build_callbacks(config.callbacks)], loggers)
     return SavedRun(folder, checkpoint, datamodule, model, trainer)
