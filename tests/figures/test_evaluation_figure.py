@@ -6,7 +6,10 @@ import warnings
 import numpy as np
 import pytest
 
+from seewhy.figures import evaluation as figure_module
 from seewhy.figures.evaluation import evaluation_figure
+from seewhy.metrics.translation_scores import DIRECTIONS
+from seewhy.run.evaluation.distances import MEASURES
 from seewhy.run.evaluation.summary import lesion_summary
 from seewhy.run.evaluation.table import evaluation_table
 
@@ -60,6 +63,11 @@ def test_lesions_are_drawn_patient_by_patient_where_a_method_has_some(evaluation
         found = lesion_panels(evaluation_figure(evaluation, evaluation_table(evaluation)))
     assert found["a2b"] == ([[2.0, 5.0]] * 2, [(3.5, 0), (3.5, 1)])
     assert found["b2a"] == ([[2.0, 5.0]], [(3.5, 0)])  # the model knows no way from b to a
+
+
+def test_the_figure_knows_every_measure_and_direction():
+    assert tuple(figure_module.MEASURES) == MEASURES
+    assert list(figure_module.DIRECTIONS) == list(DIRECTIONS.values())
 
 
 def test_it_says_between_how_many_patients_distances_are(evaluation):

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from seewhy.metrics.probes import Fitted, Probe
+from seewhy.metrics.translation_scores import DIRECTIONS
 
 __all__ = ["LEAST_SUBJECTS", "Site", "probe_rows", "subject_folds", "too_few"]
 
 LEAST_SUBJECTS = 4
 """Fewest patients per site: below, a fold trains on one or two heads and learns those."""
-DIRECTIONS = {"a": "a2b", "b": "b2a"}
 
 
 class Site(NamedTuple):

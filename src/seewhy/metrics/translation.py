@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-__all__ = ["METRICS", "similarity", "slice_similarity", "volume_similarity"]
+__all__ = ["METRICS", "similarity", "slice_similarity"]
 
 METRICS = ("ssim", "psnr", "mae", "mse")
 REACH = 5
@@ -37,16 +37,11 @@ def slice_similarity(image: Tensor, target: Tensor, body: Tensor) -> dict[str, T
     return similarity(image, target, body)[0]
 
 
-def volume_similarity(image: Tensor, target: Tensor, body: Tensor) -> dict[str, Tensor]:
-    """As `slice_similarity`, over the tissue of all slices together, each [M] float32.
-
-    SSIM is that of the slices' planes, averaged over all voxels of tissue.
-    """
-    return similarity(image, target, body)[1]
-
-
 def similarity(image: Tensor, target: Tensor, body: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """`slice_similarity` and `volume_similarity` in one pass."""
+    """`slice_similarity`, and the same over the tissue of all slices together, in one pass.
+
+    The second one has [M] float32 values. Its SSIM is that of the slices' planes, averaged over all voxels of tissue.
+    """
     if image.shape != target.shape or body.shape != (image.shape[0], *image.shape[2:]):
         shapes = [list(values.shape) for values in (image, target, body)]
         raise ValueError(f"image {shapes[0]}, target {shapes[1]} and body {shapes[2]} are not of the same voxels")

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from seewhy.batch import MODALITIES
 from seewhy.data.brats_domains import BraTSDomainsDataModule
-from seewhy.data.domains.baselines import OTHER, Quantiles, fit_baselines
+from seewhy.data.domains.baselines import Quantiles, fit_baselines
 from seewhy.data.domains.measurement import QUANTILES
+from seewhy.data.domains.store import DOMAINS
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import write_csv, write_json
 from seewhy.io.digest import file_sha256
@@ -56,11 +57,11 @@ def evaluate(config: DictConfig) -> None:
     recorder.use(ready)
     run.trainer.predict(run.model, run.datamodule, return_predictions=False)
     records = recorder.records()
-    rows = {name: (scores.patient_rows(), scores.compute()) for name, scores in recorder.scores.items()}
+    rows = {name: scores.patient_rows() for name, scores in recorder.scores.items()}
     samples = recorder.scores[MODEL].rows()
     if not run.trainer.is_global_zero:
         return
-    evaluation = _evaluated(records, {name: own for name, (own, _) in rows.items()}, features, settings)
+    evaluation = _evaluated(records, rows, features, settings)
     statuses = {name: "ok" if name in ready else missing[name] for name in names}
     evaluation = {**_facts(run, config, records, features), "methods": {**statuses, MODEL: "ok"}, **evaluation}
     part = run.datamodule.predict_on
@@ -74,7 +75,7 @@ def training_quantiles(datamodule: BraTSDomainsDataModule) -> Quantiles:
     Raises:
         DataError: a domain without training subjects.
     """
-    found: dict[str, list[Any]] = {domain: [] for domain in OTHER}
+    found: dict[str, list[Any]] = {domain: [] for domain in DOMAINS}
     for subject in datamodule.subjects_of("train"):
         low, high = datamodule.reader.intensity(subject).T[:, :, None]
         normal = (subject.quantiles - low) * (2 / np.maximum(high - low, np.float32(1e-12))) - 1
@@ -104,7 +105,7 @@ def _evaluated(
     settings: EvaluationSettings,
 ) -> dict[str, Any]:
     """Similarity, distances, probes and lesions of all methods."""
-    methods = sum(len(next(row for row in records if row["domain"] == domain)["features"]) for domain in OTHER)
+    methods = sum(len(next(row for row in records if row["domain"] == domain)["features"]) for domain in DOMAINS)
     with slow_bar("distances", len(MODALITIES) * methods) as advance:
         distances = measure_distances(
             records, standardized=features.standardized, options=settings.distances, seed=settings.seed, advance=advance
@@ -127,7 +128,7 @@ def _evaluated(
 
 def _facts(run: SavedRun, config: DictConfig, records: Sequence[Row], features: Features) -> dict[str, Any]:
     """What belongs beside every figure."""
-    own = {domain: [row for row in records if row["domain"] == domain] for domain in OTHER}
+    own = {domain: [row for row in records if row["domain"] == domain] for domain in DOMAINS}
     slices = {domain: sum(row["slices"] for row in rows) for domain, rows in own.items()}
     scarce = [domain for domain, count in slices.items() if count <= features.dimensions]
     note = None

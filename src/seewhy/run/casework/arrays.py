@@ -16,6 +16,7 @@ from seewhy.figures.translation_case import TranslationCase
 from seewhy.io.atomic import atomic_path
 from seewhy.io.orientation import Display
 from seewhy.metrics.translation import METRICS
+from seewhy.models.translation_step import OUTSIDE
 from seewhy.run.casework.inference import Translated
 from seewhy.run.casework.record import SIDES
 
@@ -26,7 +27,6 @@ SCORED = ("translation", "cycle")
 NAMES = {"ssim": "SSIM", "psnr": "PSNR", "mae": "MAE", "mse": "MSE"}
 """Metric as figures print it."""
 UNKNOWN = float("nan")
-OUTSIDE = -1.0
 
 
 def paired(own: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

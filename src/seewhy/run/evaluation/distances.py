@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.batch import MODALITIES
-from seewhy.data.domains.baselines import OTHER
 from seewhy.metrics.bootstrap import percentile_bounds
 from seewhy.metrics.frechet import frechet_distance
 from seewhy.metrics.gather import Row
 from seewhy.metrics.kernel_distance import KernelTable, kernel_table, median_width
 from seewhy.metrics.translation_scores import DIRECTIONS
+from seewhy.models.unpaired_translation import other_domain
 from seewhy.run.evaluation.recorder import RAW
 from seewhy.run.evaluation.settings import Distances
 
@@ -94,7 +94,7 @@ def measure_distances(
     """
     found = {}
     for domain, direction in DIRECTIONS.items():
-        own, other = ([row for row in records if row["domain"] == side] for side in (domain, OTHER[domain]))
+        own, other = ([row for row in records if row["domain"] == side] for side in (domain, other_domain(domain)))
         methods = [name for name in own[0]["features"] if all(name in row["features"] for row in own)]
         target = _sample(other, RAW)
         sources = {name: _sample(own, name) for name in methods}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seewhy.data.domains.baselines import OTHER
+from seewhy.data.domains.store import DOMAINS
 from seewhy.metrics.gather import Row
 from seewhy.metrics.probes import LogisticProbe, NetworkProbe, Probe
 from seewhy.metrics.site_probe import Site, probe_rows, too_few
@@ -37,7 +37,7 @@ def run_probes(
     kinds: list[tuple[Probe, str]] = [(NetworkProbe(steps=choice.steps), "squares"), (LogisticProbe(), "features")]
     rows: list[Row] = []
     for probe, kept in kinds:
-        a, b = (_site([row for row in records if row["domain"] == domain], kept) for domain in OTHER)
+        a, b = (_site([row for row in records if row["domain"] == domain], kept) for domain in DOMAINS)
         reason = too_few(a, b)
         if reason is not None:
             return [], reason
@@ -48,8 +48,8 @@ def run_probes(
 
 def trainings(records: Sequence[Row], choice: ProbeChoice) -> int:
     """How many trainings `run_probes` does, at most."""
-    patients = [{row["patient"] for row in records if row["domain"] == domain} for domain in OTHER]
-    methods = sum(len(next(row for row in records if row["domain"] == domain)["squares"]) - 1 for domain in OTHER)
+    patients = [{row["patient"] for row in records if row["domain"] == domain} for domain in DOMAINS]
+    methods = sum(len(next(row for row in records if row["domain"] == domain)["squares"]) - 1 for domain in DOMAINS)
     floors = sum(min(choice.folds, len(own) // 2) for own in patients)
     return 2 * choice.seeds * (min(choice.folds, *map(len, patients)) * (1 + methods) + floors)
 

@@ -11,10 +11,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from seewhy.batch import MODALITIES, Batch, Prediction
-from seewhy.data.domains.baselines import OTHER, Baseline, apply_baseline
+from seewhy.data.domains.baselines import Baseline, apply_baseline
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.lesion import Lesion, LesionLook, look_at_lesion
 from seewhy.metrics.translation_scores import DIRECTIONS, TranslationScores, centre_slices, subject_name
+from seewhy.models.unpaired_translation import other_domain
 from seewhy.run.evaluation.features import Features
 from seewhy.run.evaluation.settings import EvaluationSettings
 from seewhy.run.evaluation.squares import chosen_slices, tissue_squares
@@ -99,7 +100,7 @@ class SubjectRecorder(Callback):
                 found[name] = {"translated": own}
                 continue
             there = apply_baseline(baseline, array, inside, domain=domain)
-            back = apply_baseline(baseline, there, inside, domain=OTHER[domain])
+            back = apply_baseline(baseline, there, inside, domain=other_domain(domain))
             found[name] = {
                 "translated": torch.from_numpy(there).to(own.device),
                 "reconstructed": torch.from_numpy(back).to(own.device),

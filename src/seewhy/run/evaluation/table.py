@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seewhy.metrics.translation_scores import DIRECTIONS
+from seewhy.run.evaluation.distances import MEASURES
 
 __all__ = ["COLUMNS", "FLOOR", "evaluation_table"]
 
@@ -13,7 +14,6 @@ FLOOR = "real"
 """The method of the floor: real scans of the target against others of its real scans."""
 TRUTH = "counterpart"
 """The same head on the other scanner, where it is known: what a lesion should look like."""
-MEASURES = ("frechet", "kid", "mmd")
 COLUMNS = (
     "direction", "method", "status", "phantom", "features", "source_patients", "target_patients",
     "matched_patients",
