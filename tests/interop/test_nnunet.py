@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import pickle
 import shutil
@@ -123,11 +124,27 @@ def test_transposed_axes(tmp_path: Path):
     assert found.shape == (1, 3, 32, 8, 16)
 
 
+def test_a_voxel_size_of_ones_is_one(tmp_path: Path):
+    write_folder(tmp_path / "m", plans(spacing=[1.0, 1.0, 1.0]))
+    assert read_nnunet(tmp_path / "m").spacing == (1.0, 1.0, 1.0)
+
+
+def test_planes_across_another_axis(tmp_path: Path):
+    content = plans(patch_size=[16, 32], spacing=[1.0, 0.5], architecture=architecture(dimension=2))
+    content["transpose_forward"] = [2, 0, 1]
+    write_folder(tmp_path / "m", content, more={"inference_allowed_mirroring_axes": (0,)})
+    spacing = read_nnunet(tmp_path / "m").spacing
+    assert spacing[:2] == (1.0, 0.5)
+    assert math.isnan(spacing[2])
+
+
 def test_networks_of_planes(tmp_path: Path):
     flat = plans(patch_size=[16, 32], spacing=[1.0, 0.5], architecture=architecture(dimension=2))
     [network] = write_folder(tmp_path / "m", flat, more={"inference_allowed_mirroring_axes": (0,)})
     model = read_nnunet(tmp_path / "m")
-    assert (model.patch, model.spacing, model.mirror_axes) == ((8, 16, 32), None, (1,))
+    assert (model.patch, model.mirror_axes) == ((8, 16, 32), (1,))
+    assert math.isnan(model.spacing[0])
+    assert model.spacing[1:] == (1.0, 0.5)
     image = torch.randn(2, 1, 8, 16, 32)
     with torch.no_grad():
         found = model.networks[0].eval()(image)

@@ -8,6 +8,7 @@ import zarr
 from omegaconf import DictConfig, OmegaConf
 
 from seewhy.data.volumes import VolumesDataModule
+from seewhy.errors import ConfigError
 from seewhy.run.volume_input import check_input, open_input
 from seewhy.run.volume_model import VolumeModel
 
@@ -61,3 +62,20 @@ def test_numbers_without_a_unit_are_no_millimetres(tmp_path: Path):
     volume = options(tmp_path / "images" / "a.zarr")
     note = check_input(open_input(volume), VolumeModel((), "m", "", spacing=(1.0, 1.0, 1.0)), volume)
     assert "says nothing of its voxels' size" in str(note)
+
+
+def test_a_network_of_planes_takes_them_at_any_distance_but_of_its_own_voxels(tmp_path: Path):
+    write(tmp_path / "a.zarr", scale=(2.0, 0.5, 0.5), unit="millimeter", levels=2)
+    flat = VolumeModel((), "m", "", spacing=(float("nan"), 1.0, 1.0))
+    volume = options(tmp_path / "a.zarr")
+    with pytest.raises(ConfigError, match=r"of 2 . 0\.5 . 0\.5 mm, .* at any . 1 . 1 mm; volume\.level=1 has voxels"):
+        check_input(open_input(volume), flat, volume)
+    volume.level = 1
+    assert check_input(open_input(volume), flat, volume) is None
+
+
+def test_a_model_of_one_millimetre_refuses_half_of_it(tmp_path: Path):
+    write(tmp_path / "a.zarr", scale=(0.5, 0.5, 0.5), unit="millimeter")
+    volume = options(tmp_path / "a.zarr")
+    with pytest.raises(ConfigError, match=r"trained at 1 . 1 . 1 mm"):
+        check_input(open_input(volume), VolumeModel((), "m", "", spacing=(1.0, 1.0, 1.0)), volume)

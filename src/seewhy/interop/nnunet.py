@@ -33,7 +33,7 @@ class NNUNetModel:
     Attributes:
         networks: one per fold, from [B, C, z, y, x] to logits [B, K, z, y, x].
         patch: voxels that the networks take.
-        spacing: in millimetres; None where the plans know none.
+        spacing: in millimetres; NaN across the planes of a 2D network, which takes them at any distance.
         normalization: per channel, for `seewhy.volumes.normalization`.
         mirror_axes: that test-time mirroring may use.
         heads: what the output channels mean.
@@ -47,7 +47,7 @@ class NNUNetModel:
 
     networks: tuple[nn.Module, ...]
     patch: tuple[int, int, int]
-    spacing: tuple[float, float, float] | None
+    spacing: tuple[float, float, float]
     normalization: list[dict[str, Any]]
     mirror_axes: tuple[int, ...]
     heads: NNUNetHeads

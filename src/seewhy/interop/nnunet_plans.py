@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ __all__ = ["NNUNetHeads", "NNUNetPlans", "read_plans"]
 PLANS = ("plans.json", "nnUNetPlans.json")
 NEEDED = ("patch_size", "spacing", "normalization_schemes")
 PREPROCESSORS = ("DefaultPreprocessor",)
-UNKNOWN_SPACING = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,15 @@ class NNUNetPlans:
             for channel, scheme in enumerate(schemes)
         ]
 
-    def spacing(self, configuration: Mapping[str, Any]) -> tuple[float, float, float] | None:
-        """Of Z, Y and X in millimetres as the network wants them; None where the plans know none (all ones)."""
+    def spacing(self, configuration: Mapping[str, Any]) -> tuple[float, float, float]:
+        """Of Z, Y and X in millimetres as the network wants them; NaN across the planes of a 2D network.
+
+        nnU-Net gives files without a size of voxels one of 1, which cannot be told from one that was measured.
+        """
         target = [float(value) for value in configuration["spacing"]]
-        if len(target) == 2:  # a 2D network takes planes as they come
-            return None
-        z, y, x = self.untransposed(target)
-        return None if (z, y, x) == UNKNOWN_SPACING else (z, y, x)
+        if len(target) == 2:  # planes are taken as they come
+            target = [math.nan, *target]
+        return self.untransposed(target)
 
     def untransposed(self, values: Sequence[Any]) -> tuple[Any, Any, Any]:
         """Numbers per axis of the network as numbers per Z, Y and X."""

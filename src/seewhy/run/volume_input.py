@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,8 +57,7 @@ def check_input(source: VolumeSource, model: VolumeModel, volume: DictConfig) ->
     found = millimetres(source)
     if found is None:
         return f"{source.path} says nothing of its voxels' size; the model was trained at {_mm(model.spacing)}"
-    apart = max(abs(own / wanted - 1) for own, wanted in zip(found, model.spacing, strict=True))
-    if apart > TOLERANCE:
+    if _apart(found, model.spacing) > TOLERANCE:
         raise ConfigError(
             f"{source.path} has voxels of {_mm(found)}, the model was trained at {_mm(model.spacing)}"
             f"{_other_level(source, model.spacing, volume)}; resample it, or predict at this size with "
@@ -99,10 +99,15 @@ def _other_level(source: VolumeSource, wanted: Sequence[float], volume: DictConf
         except ConfigError:
             return ""
         found = millimetres(other)
-        if found and max(abs(own / size - 1) for own, size in zip(found, wanted, strict=True)) <= TOLERANCE:
+        if found and _apart(found, wanted) <= TOLERANCE:
             return f"; volume.level={other.level} has voxels of {_mm(found)}"
         position += 1
 
 
+def _apart(found: Sequence[float], wanted: Sequence[float]) -> float:
+    """By what share two sizes of voxels differ at most; an axis that is wanted at any size (NaN) does not count."""
+    return max(abs(own / size - 1) for own, size in zip(found, wanted, strict=True) if not math.isnan(size))
+
+
 def _mm(spacing: Sequence[float]) -> str:
-    return " × ".join(f"{size:.3g}" for size in spacing) + " mm"  # noqa: RUF001
+    return " × ".join("any" if math.isnan(size) else f"{size:.3g}" for size in spacing) + " mm"  # noqa: RUF001
