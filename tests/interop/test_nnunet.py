@@ -8,11 +8,15 @@ import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.interop.nnunet import read_nnunet
+from seewhy.volumes.grid import PatchGrid
+from seewhy.volumes.head import Head
+from seewhy.volumes.in_memory import predict_array
 
 pytest.importorskip("dynamic_network_architectures")
 spec = importlib.util.spec_from_file_location("nnunet_folders", Path(__file__).with_name("nnunet_folders.py"))
@@ -142,7 +146,7 @@ def test_networks_of_planes(tmp_path: Path):
     flat = plans(patch_size=[16, 32], spacing=[1.0, 0.5], architecture=architecture(dimension=2))
     [network] = write_folder(tmp_path / "m", flat, more={"inference_allowed_mirroring_axes": (0,)})
     model = read_nnunet(tmp_path / "m")
-    assert (model.patch, model.mirror_axes) == ((8, 16, 32), (1,))
+    assert (model.patch, model.mirror_axes) == ((1, 16, 32), (1,))
     assert math.isnan(model.spacing[0])
     assert model.spacing[1:] == (1.0, 0.5)
     image = torch.randn(2, 1, 8, 16, 32)
@@ -150,6 +154,27 @@ def test_networks_of_planes(tmp_path: Path):
         found = model.networks[0].eval()(image)
         expected = torch.stack([network(image[:, :, plane])[0] for plane in range(8)], dim=2)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_every_plane_is_predicted_once(tmp_path: Path):
+    flat = plans(patch_size=[16, 32], spacing=[1.0, 0.5], architecture=architecture(dimension=2))
+    [network] = write_folder(tmp_path / "m", flat, more={"inference_allowed_mirroring_axes": (0,)})
+    model = read_nnunet(tmp_path / "m")
+    assert PatchGrid(shape=(31, 16, 32), patch=model.patch, overlap=0.5).count == 31
+    volume = torch.randn(1, 31, 16, 32, generator=torch.Generator().manual_seed(1))
+    seen = []
+
+    def counted(image: torch.Tensor) -> torch.Tensor:
+        seen.append(len(image))
+        with torch.no_grad():
+            return model.networks[0].eval()(image)
+
+    head = Head(mode="multiclass", channels=3, stored="labels")
+    labels = predict_array(volume.numpy(), counted, patch=model.patch, head=head, batch_size=1)
+    assert sum(seen) == 31
+    with torch.no_grad():
+        expected = torch.stack([network(volume[:, plane][None])[0][0].argmax(0) for plane in range(31)])
+    assert np.array_equal(labels, expected.numpy())
 
 
 @pytest.mark.parametrize(

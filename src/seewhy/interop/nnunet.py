@@ -22,8 +22,8 @@ __all__ = ["NNUNetModel", "read_nnunet"]
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 """Taken in this order where none is named."""
-PLANES = 8
-"""Planes of a patch of a 2D network; any number gives the same result."""
+PLANES = 1
+"""Planes of a patch of a 2D network: with more, patches that overlap would predict each plane again."""
 
 
 @dataclass(frozen=True)
