@@ -181,9 +181,9 @@ def test_every_plane_is_predicted_once(tmp_path: Path):
     ("scheme", "mask", "expected"),
     [
         ("ZScoreNormalization", True, {"scheme": "zscore", "nonzero": True}),
-        ("ZScoreNormalization", False, {"scheme": "zscore", "nonzero": False}),
+        ("ZScoreNormalization", False, {"scheme": "zscore", "nonzero": "box"}),
         ("NoNormalization", False, {"scheme": "none"}),
-        ("RescaleTo01Normalization", False, {"scheme": "rescale"}),
+        ("RescaleTo01Normalization", False, {"scheme": "rescale", "nonzero": "box"}),
         ("RGBTo01Normalization", False, {"scheme": "scale", "by": 255}),
     ],
 )

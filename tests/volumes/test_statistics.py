@@ -48,6 +48,36 @@ def test_only_voxels_that_are_not_zero_count(small_blocks):
     assert found["channels"][1]["mean"] == pytest.approx(volume[1].mean(dtype=np.float64))
 
 
+def test_a_border_of_zeros_counts_no_more_than_for_nnunet(small_blocks):
+    """`crop_to_nonzero` cuts to the box of what is not 0 in any channel; zeros inside of it stay."""
+    draw = np.random.default_rng(4)
+    volume = np.zeros((2, 40, 36, 33), dtype=np.float32)
+    volume[0, 9:25, 4:20, 10:26] = draw.normal(500, 50, (16, 16, 16))
+    volume[0, 12:15, 8:12, 13:20] = 0
+    volume[1, 20:31, 10:12, 11:13] = 7
+    box = volume[:, 9:31, 4:20, 10:26].astype(np.float64)
+    found = measure(ArraySource(volume), nonzero=["box", "box"])["channels"]
+    for channel, record in zip(box, found, strict=True):
+        assert record["count"] == channel.size
+        assert record["mean"] == pytest.approx(channel.mean(), rel=1e-12)
+        assert record["std"] == pytest.approx(channel.std(), rel=1e-12)
+        assert (record["min"], record["max"]) == (channel.min(), channel.max())
+    full = measure(ArraySource(box[:1, :16, :, :]), nonzero=["box"])["channels"][0]
+    assert full["mean"] == pytest.approx(box[0, :16].mean(), rel=1e-12)
+    with pytest.raises(DataError, match="channel 0 has no voxel but 0"):
+        measure(ArraySource(np.zeros((1, 4, 4, 4))), nonzero=["box"])
+
+
+def test_a_box_changes_the_statistics_alone():
+    volume = np.zeros((1, 8, 8, 8), dtype=np.float32)
+    volume[:, 2:6, 2:6, 2:6] = np.random.default_rng(5).normal(500, 50, (4, 4, 4))
+    inside = volume[:, 2:6, 2:6, 2:6].astype(np.float64)
+    out = normalised(volume, {"scheme": "zscore", "nonzero": "box"})
+    assert np.allclose(out, (volume - inside.mean()) / inside.std(), atol=1e-5)
+    out = normalised(volume, {"scheme": "rescale", "nonzero": "box"})
+    assert np.allclose(out, (volume - inside.min()) / np.ptp(inside), atol=1e-5)
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.floats(-(2.0**99), 2.0**99, width=32, allow_subnormal=False), min_size=1, max_size=40),
@@ -119,6 +149,8 @@ def test_channels_have_their_own_schemes():
         ([{"scheme": "ct", "lower": 0, "upper": 1, "mean": 0, "std": 1, "nonzro": True}], "takes no 'nonzro'"),
         ([{"scheme": "none"}] * 2, "has 2 entries, the volume has 3"),
         ([{"scheme": "percentile", "low": 60, "high": 40}], "no range"),
+        ([{"scheme": "percentile", "nonzero": "box"}], "nonzero='box'; expected true or false"),
+        ([{"scheme": "zscore", "nonzero": "bx"}], "nonzero='bx'; expected true, false or box"),
     ],
 )
 def test_bad_schemes_are_refused(schemes, words):

@@ -113,7 +113,8 @@ class NNUNetPlans:
     def normalization(self, configuration: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Per channel what `seewhy.volumes.normalization` takes.
 
-        nnU-Net normalises what is left after cutting the volume to its nonzero box; here it is the whole volume.
+        nnU-Net cuts a volume to the box around what is not 0 before it normalises (`crop_to_nonzero`), so statistics
+        are of that box. Where plans use a mask, nnU-Net's has its holes filled; here zeros in holes do not count.
 
         Raises:
             CheckpointError: a scheme that is not known here, or properties that are missing.
@@ -164,8 +165,8 @@ class NNUNetPlans:
     def _scheme(self, channel: int, scheme: str, masked: bool) -> dict[str, Any]:
         plain: dict[str, dict[str, Any]] = {
             "NoNormalization": {"scheme": "none"},
-            "ZScoreNormalization": {"scheme": "zscore", "nonzero": masked},
-            "RescaleTo01Normalization": {"scheme": "rescale"},
+            "ZScoreNormalization": {"scheme": "zscore", "nonzero": masked or "box"},
+            "RescaleTo01Normalization": {"scheme": "rescale", "nonzero": "box"},
             "RGBTo01Normalization": {"scheme": "scale", "by": 255},
         }
         if scheme in plain:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import ConfigError, nearest
+from seewhy.volumes.statistics import Counted
 
 __all__ = ["SCHEMES", "Normalization"]
 
@@ -41,7 +42,9 @@ class Normalization:
     - ``patch_zscore``: (v - mean) / std of the single patch, for networks trained that way; results then depend on
       where patches lie.
 
-    With ``nonzero`` the statistics are of voxels where any channel is not 0, and the others become 0.
+    With ``nonzero: true`` the statistics are of voxels where any channel is not 0, and the others become 0. With
+    ``nonzero: box`` (`zscore` and `rescale`) they are of all voxels in the box around these, which is what nnU-Net
+    cuts out before it normalises; nothing else changes.
 
     Args:
         schemes: one mapping per channel, or one for all.
@@ -71,9 +74,9 @@ class Normalization:
         return [(s["low"], s["high"]) if s["scheme"] == "percentile" else () for s in self.schemes]
 
     @property
-    def nonzero(self) -> list[bool]:
-        """Per channel whether only voxels count where any channel is not 0."""
-        return [bool(scheme.get("nonzero")) for scheme in self.schemes]
+    def nonzero(self) -> list[Counted]:
+        """Per channel which voxels count, see `seewhy.volumes.statistics.Counted`."""
+        return [scheme.get("nonzero", False) for scheme in self.schemes]
 
     def settings(self) -> list[dict[str, Any]]:
         """Plain data for a fingerprint."""
@@ -101,7 +104,7 @@ class Normalization:
         out[...] = values
         for channel, scheme in enumerate(self.schemes):
             _apply(out[channel], scheme["scheme"], self._affine[channel])
-            if scheme.get("nonzero"):
+            if scheme.get("nonzero") is True:
                 out[channel][~(values != 0).any(0)] = 0
 
 
@@ -142,4 +145,8 @@ def _checked(scheme: Any) -> dict[str, Any]:
     complete = {key: scheme.get(key, DEFAULTS.get(key)) for key in SCHEMES[name]}
     if name == "percentile" and not 0 <= complete["low"] < complete["high"] <= 100:
         raise ConfigError(f"normalization percentile: low {complete['low']} and high {complete['high']} are no range")
+    counted = complete.get("nonzero", False)
+    if not isinstance(counted, bool) and (counted != "box" or name == "percentile"):
+        expected = "true or false" if name == "percentile" else "true, false or box"
+        raise ConfigError(f"normalization {name}: nonzero={counted!r}; expected {expected}")
     return {"scheme": name, **complete}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import DataError
-from seewhy.io.volume_base import VolumeSource
+from seewhy.io.volume_base import Box, VolumeSource
 from seewhy.volumes.box import box_of, split
 
-__all__ = ["measure"]
+__all__ = ["Counted", "measure"]
+
+Counted: TypeAlias = bool | Literal["box"]
+"""Which voxels count: all (False), those where any channel is not 0 (True), or all of the box around these."""
 
 VOXELS_AT_A_TIME = 1 << 21
 """Of a block, whatever the volume: with its copies in float64 and as keys about 60 MB."""
@@ -23,7 +26,7 @@ HALF = 1 << 16
 def measure(
     source: VolumeSource,
     *,
-    nonzero: Sequence[bool] | None = None,
+    nonzero: Sequence[Counted] | None = None,
     percentiles: Sequence[Sequence[float]] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
@@ -35,8 +38,9 @@ def measure(
 
     Args:
         source: the volume; read in whole chunks.
-        nonzero: per channel, count only voxels where any channel is not 0.
-        percentiles: per channel, in [0, 100].
+        nonzero: per channel, count only voxels where any channel is not 0, or all in the box around these: what lies
+            in it and is 0 is counted at the end, so that the box need not be known before.
+        percentiles: per channel, in [0, 100]; not of such boxes.
         progress: called with the share that is done.
 
     Returns:
@@ -50,7 +54,8 @@ def measure(
     wanted = percentiles or [()] * channels
     moments, counts = [_Moments() for _ in range(channels)], np.zeros((channels, HALF), dtype=np.int64)
     passes = 2 if any(len(values) for values in wanted) else 1
-    for done, blocks in _blocks(source, nonzero):
+    extent = _Extent()
+    for done, blocks in _blocks(source, nonzero, extent):
         for channel, values in enumerate(blocks):
             moments[channel].add(values)
             if len(wanted[channel]):
@@ -58,6 +63,8 @@ def measure(
         if progress is not None:
             progress(done / passes)
     for channel, moment in enumerate(moments):
+        if nonzero[channel] == "box" and moment.count:
+            moment.add_zeros(extent.voxels - moment.count)
         if not moment.count:
             raise DataError(f"{source.path}: channel {channel} has no voxel but 0, so nothing to normalise by")
         if not math.isfinite(moment.mean):
@@ -91,12 +98,41 @@ class _Moments:
         self.count = total
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
 
+    def add_zeros(self, count: int) -> None:
+        """Add as many zeros."""
+        if count:
+            total = self.count + count
+            self.squares += self.mean * self.mean * self.count * count / total
+            self.mean -= self.mean * count / total
+            self.count = total
+            self.low, self.high = min(self.low, 0.0), max(self.high, 0.0)
+
     def record(self) -> dict[str, Any]:
         std = math.sqrt(self.squares / self.count)
         return {"count": self.count, "mean": self.mean, "std": std, "min": self.low, "max": self.high}
 
 
-def _blocks(source: VolumeSource, nonzero: Sequence[bool]) -> Iterator[tuple[float, list[NDArray[Any]]]]:
+class _Extent:
+    """The smallest box around voxels that come block by block."""
+
+    def __init__(self) -> None:
+        self.low, self.high = [math.inf] * 3, [-math.inf] * 3
+
+    def add(self, box: Box, inside: NDArray[np.bool_]) -> None:
+        for axis, part in enumerate(box):
+            found = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
+            if found.size:
+                self.low[axis] = min(self.low[axis], part.start + int(found[0]))
+                self.high[axis] = max(self.high[axis], part.start + int(found[-1]) + 1)
+
+    @property
+    def voxels(self) -> int:
+        return int(math.prod(high - low for low, high in zip(self.low, self.high, strict=True)))
+
+
+def _blocks(
+    source: VolumeSource, nonzero: Sequence[Counted], extent: _Extent | None = None
+) -> Iterator[tuple[float, list[NDArray[Any]]]]:
     """The share done, and per channel the values that count, in blocks of whole chunks in a fixed order."""
     shape = source.shape[1:]
     size = _block_size(shape, source.chunks, source.shape[0])
@@ -105,6 +141,8 @@ def _blocks(source: VolumeSource, nonzero: Sequence[bool]) -> Iterator[tuple[flo
     for index, box in enumerate(split(whole, size)):
         values = source.read(box)
         inside = (values != 0).any(0) if any(nonzero) else None
+        if inside is not None and extent is not None:
+            extent.add(box, inside)
         yield (
             (index + 1) / total,
             [channel[inside] if masked else channel.ravel() for channel, masked in zip(values, nonzero, strict=True)],
@@ -146,7 +184,7 @@ def _interpolate(percentile: float, count: int, found: dict[int, float]) -> floa
 
 def _order_statistics(
     source: VolumeSource,
-    nonzero: Sequence[bool],
+    nonzero: Sequence[Counted],
     counts: NDArray[np.int64],
     ranks: Sequence[set[int]],
     progress: Callable[[float], None] | None,
