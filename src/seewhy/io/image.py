@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
 
-__all__ = ["IMAGE_SUFFIXES", "image_shape", "read_image", "write_image"]
+__all__ = ["IMAGE_SUFFIXES", "ImagePages", "image_shape", "read_image", "write_image"]
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 
@@ -38,10 +39,32 @@ def read_image(path: str | Path, *, page: int | None = None) -> NDArray[Any]:
         pages = getattr(picture, "n_frames", 1)
         if page is None and pages > 1:
             raise DataError(f"{path} holds {pages} pages; expected one, or say which with `page`")
-        if not 0 <= (page or 0) < pages:
-            raise DataError(f"{path} holds {pages} pages; there is no page {page}")
-        picture.seek(page or 0)
-        return _values(picture)
+        return _page(picture, path, page or 0)
+
+
+class ImagePages:
+    """The pages of a picture that stays open, for who reads many of them: the first read finds where all of them lie.
+
+    It is opened anew in every process, and used by one thread at a time.
+
+    Args:
+        path: a TIFF file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._picture: Image.Image | None = None
+        self._process = -1
+
+    def read(self, page: int) -> NDArray[Any]:
+        """Values of one page, as `read_image` gives them, and with its errors."""
+        with _told(self.path):
+            if self._picture is None or self._process != os.getpid():
+                self._picture, self._process = Image.open(self.path), os.getpid()
+            return _page(self._picture, self.path, page)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_picture": None}
 
 
 def image_shape(path: str | Path) -> tuple[int, ...]:
@@ -100,15 +123,30 @@ def write_image(path: str | Path, array: NDArray[Any]) -> Path:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """A picture whose header is read; what goes wrong until it is closed is told with its name."""
+    with _told(path), Image.open(path) as picture:
+        yield picture
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of Pillow as ours, with the name of the file."""
     try:
-        with Image.open(path) as picture:
-            yield picture
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except UnidentifiedImageError as error:
         raise DataError(f"{path} is no PNG or TIFF picture; convert it or leave it out") from error
     except (OSError, EOFError, SyntaxError, ValueError) as error:
         raise DataError(f"{path} is cut off or damaged ({error}); copy or download it again") from error
+
+
+def _page(picture: Image.Image, path: Path, page: int) -> NDArray[Any]:
+    """Values of one page of an open picture."""
+    pages = getattr(picture, "n_frames", 1)
+    if not 0 <= page < pages:
+        raise DataError(f"{path} holds {pages} pages; there is no page {page}")
+    picture.seek(page)
+    return _values(picture)
 
 
 def _values(picture: Image.Image) -> NDArray[Any]:

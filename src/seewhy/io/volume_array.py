@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import DataError
+from seewhy.io.digest import file_sha256
 from seewhy.io.npy import read_npy
 from seewhy.io.volume_base import Box, VolumeSource, checked_channels, native
 
@@ -66,14 +67,23 @@ class ArraySource(VolumeSource):
 
 
 class MappedSource(VolumeSource):
-    """A file whose values are mapped, anew in every process."""
+    """A file whose values are mapped, anew in every process.
+
+    Args:
+        path: the file.
+        origin: the address that the file is a copy of; None where it is no copy.
+    """
 
     _mapped: NDArray[Any] | None = None
     _process: int = -1
 
+    def __init__(self, path: str, *, origin: str | None = None) -> None:
+        super().__init__()
+        self.path, self._file, self._copied = path if origin is None else origin, path, origin is not None
+
     def identity(self) -> dict[str, Any]:
-        """Shape, type, and size and time of the file."""
-        return {**self._described(), **file_identity(self.path)}
+        """Shape, type, and size and time of the file; of a copy its SHA-256, as it is of another time every run."""
+        return {**self._described(), **file_identity(self._file, copied=self._copied)}
 
     def _map(self) -> NDArray[Any]:
         """[C, Z, Y, X] as stored."""
@@ -104,6 +114,7 @@ class NpySource(MappedSource):
     Args:
         path: the file.
         channels: which channels to give; None gives all.
+        origin: the address that the file is a copy of; None where it is no copy.
 
     Raises:
         DataError: damaged, pickled, or of another number of axes.
@@ -111,13 +122,12 @@ class NpySource(MappedSource):
 
     kind = "npy"
 
-    def __init__(self, path: str, *, channels: Sequence[int] | None = None) -> None:
-        super().__init__()
-        self.path = path
+    def __init__(self, path: str, *, channels: Sequence[int] | None = None, origin: str | None = None) -> None:
+        super().__init__(path, origin=origin)
         self._describe(channels)
 
     def _map(self) -> NDArray[Any]:
-        return four_axes(read_npy(self.path, mmap=True), self.path)
+        return four_axes(read_npy(self._file, mmap=True), self.path)
 
 
 def taken(array: NDArray[Any], source: VolumeSource, box: Box) -> NDArray[Any]:
@@ -143,7 +153,9 @@ def four_axes(array: NDArray[Any], path: str) -> NDArray[Any]:
     return array[None] if array.ndim == 3 else array
 
 
-def file_identity(path: str | Path) -> dict[str, Any]:
-    """Size and time of the last change of a local file."""
+def file_identity(path: str | Path, *, copied: bool = False) -> dict[str, Any]:
+    """Size and time of the last change of a local file; size and SHA-256 of one that was copied just now."""
     facts = os.stat(path)
+    if copied:
+        return {"size": facts.st_size, "sha256": file_sha256(path)}
     return {"size": facts.st_size, "mtime_ns": facts.st_mtime_ns}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,9 @@ from seewhy.io.volume_remote import temporary_folder
 
 __all__ = ["NiftiSource"]
 
+UNPACKED: dict[tuple[str, int, int], str] = {}
+"""Path, size and time of a `.nii.gz` → its unpacked copy."""
+
 
 class NiftiSource(MappedSource):
     """A NIfTI file: its array (X, Y, Z[, C]) read as (C, Z, Y, X), which is the order that SimpleITK gives.
@@ -29,11 +33,12 @@ class NiftiSource(MappedSource):
     Nothing is turned or resampled: voxel (z, y, x) here is voxel (x, y, z) of the file, `spacing` is the file's
     reversed, and `affine` is the file's own, so that a result can be put back by reversing its axes. Values are
     float32 where the header scales them. A `.nii.gz` is a stream: it is unpacked once per process to a temporary
-    file on disk, so that memory stays flat.
+    file on disk, however often it is opened, so that memory stays flat.
 
     Args:
         path: `.nii` or `.nii.gz`.
         channels: which channels to give; None gives all.
+        origin: the address that the file is a copy of; None where it is no copy.
 
     Raises:
         DataError: missing, damaged or no NIfTI.
@@ -42,9 +47,8 @@ class NiftiSource(MappedSource):
     kind = "nifti"
     unit = "millimeter"
 
-    def __init__(self, path: str, *, channels: Sequence[int] | None = None) -> None:
-        super().__init__()
-        self.path = path
+    def __init__(self, path: str, *, channels: Sequence[int] | None = None, origin: str | None = None) -> None:
+        super().__init__(path, origin=origin)
         file = NiftiFile(path)
         x, y, z = file.geometry.spacing
         self.spacing, self.affine = (z, y, x), file.geometry.affine
@@ -54,13 +58,13 @@ class NiftiSource(MappedSource):
             self.dtype = np.dtype(np.float32)
 
     def identity(self) -> dict[str, Any]:
-        """Shape, type, affine, and size and time of the file."""
+        """As of any mapped file, and the affine."""
         assert self.affine is not None
-        return {**self._described(), "affine": self.affine.tolist(), **file_identity(self.path)}
+        return {**super().identity(), "affine": self.affine.tolist()}
 
     def _map(self) -> NDArray[Any]:
-        with readable(Path(self.path), kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
-            plain = _unpacked(self.path) if self.path.endswith(".gz") else self.path
+        with readable(Path(self._file), kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
+            plain = _unpacked(self._file) if self._file.endswith(".gz") else self._file
             proxy: Any = nib.load(plain).dataobj
             slope, intercept = proxy.slope, proxy.inter
             self._slope = 1.0 if slope is None else float(slope)
@@ -82,8 +86,15 @@ class NiftiSource(MappedSource):
 
 
 def _unpacked(path: str) -> str:
-    """The file without its compression, in a temporary folder of this process."""
-    target = temporary_folder() / Path(path).name.removesuffix(".gz")
-    with gzip.open(path, "rb") as packed, target.open("wb") as plain:
-        shutil.copyfileobj(packed, plain, 1 << 20)
-    return str(target)
+    """The file without its compression, in a temporary folder; one copy of this state of it per process.
+
+    A process that was forked reads the copy of the one that it comes from, which outlives it.
+    """
+    facts = file_identity(path)
+    key = (os.path.abspath(path), facts["size"], facts["mtime_ns"])
+    if key not in UNPACKED or not Path(UNPACKED[key]).exists():
+        target = temporary_folder() / Path(path).name.removesuffix(".gz")
+        with gzip.open(path, "rb") as packed, target.open("wb") as plain:
+            shutil.copyfileobj(packed, plain, 1 << 20)
+        UNPACKED[key] = str(target)
+    return UNPACKED[key]

@@ -45,8 +45,10 @@ def open_source(
     if plain.endswith((".npy", *NIFTI_SUFFIXES, *TIFF_SUFFIXES)) or _folder_of_planes(address):
         if level is not None:
             raise ConfigError(f"{address} has no levels; leave level={level!r} out")
-        local = local_copy(address, options) if is_remote(address) else address.removeprefix("file://")
         kind = NpySource if plain.endswith(".npy") else NiftiSource if plain.endswith(NIFTI_SUFFIXES) else TiffSource
+        if is_remote(address):
+            return kind(local_copy(address, options), channels=channels, origin=address)
+        local = address.removeprefix("file://")
         if not Path(local).exists():
             raise DataError(f"{address} does not exist")
         return kind(local, channels=channels)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy.errors import DataError
-from seewhy.io.image import read_image
+from seewhy.io.image import ImagePages, read_image
 from seewhy.io.ome import unit_name
 from seewhy.io.volume_array import file_identity
 from seewhy.io.volume_base import Box, VolumeSource, checked_channels, native
@@ -52,11 +52,13 @@ class Pages:
 class TiffSource(VolumeSource):
     """A TIFF of several pages (plain, ImageJ or OME-TIFF), or a folder with one TIFF per plane in natural order.
 
-    One page is what a read costs. Spacing is read from ImageJ's and OME's descriptions.
+    One page is what a read costs. The file stays open, because its pages are found by walking through all of them.
+    Spacing is read from ImageJ's and OME's descriptions.
 
     Args:
         path: file or folder.
         channels: which channels to give; None gives all.
+        origin: the address that the file is a copy of; None where it is no copy.
 
     Raises:
         DataError: damaged, colour, pages of several sizes, or several time points.
@@ -64,11 +66,12 @@ class TiffSource(VolumeSource):
 
     kind = "tiff"
 
-    def __init__(self, path: str, *, channels: Sequence[int] | None = None) -> None:
+    def __init__(self, path: str, *, channels: Sequence[int] | None = None, origin: str | None = None) -> None:
         super().__init__()
-        self.path = path
+        self.path, self._file, self._copied = path if origin is None else origin, path, origin is not None
         self._lock = threading.Lock()
         self._files = _planes(Path(path)) if Path(path).is_dir() else None
+        self._stack = ImagePages(path)
         self._pages = Pages(1, len(self._files)) if self._files else _described_pages(Path(path))
         first = self._plane(0, 0)
         if first.ndim != 2:
@@ -79,9 +82,9 @@ class TiffSource(VolumeSource):
         self.spacing, self.unit = self._pages.spacing, self._pages.unit
 
     def identity(self) -> dict[str, Any]:
-        """Shape, type, and size and time of the file (of all files of a folder)."""
+        """Shape, type, and size and time of the file (of all files of a folder); of a copy its SHA-256."""
         if self._files is None:
-            return {**self._described(), **file_identity(self.path)}
+            return {**self._described(), **file_identity(self._file, copied=self._copied)}
         facts = [file_identity(file) for file in self._files]
         newest = max(fact["mtime_ns"] for fact in facts)
         return {**self._described(), "size": sum(fact["size"] for fact in facts), "mtime_ns": newest}
@@ -101,7 +104,7 @@ class TiffSource(VolumeSource):
             if self._files is not None:
                 values = read_image(self._files[plane])
             else:
-                values = read_image(self.path, page=self._pages.page(channel, plane))
+                values = self._stack.read(self._pages.page(channel, plane))
         if hasattr(self, "shape") and values.shape != self.shape[2:]:
             where = self._files[plane] if self._files else f"{self.path}, page {plane}"
             raise DataError(f"{where} has shape {values.shape}; expected {self.shape[2:]} like the first plane")
