@@ -32,7 +32,7 @@ class VolumeSource(ABC):
         translation: position of the first voxel along Z, Y and X in `unit`; None where the file does not say.
         unit: of the spacing by its UDUNITS name, e.g. `micrometer`; None where the file does not say.
         level: which level of a pyramid was opened, by its name; None where there is no pyramid.
-        affine: [4, 4], of indices (X, Y, Z) to RAS+ millimetres, for NIfTI only.
+        affine: [4, 4], of indices (X, Y, Z) to RAS+ positions in `unit`, for NIfTI only.
         channels: which of the stored channels are given, in this order.
         fill_value: value of voxels that were never written.
         counters: what was read so far in this process.

@@ -31,7 +31,8 @@ class NiftiSource(MappedSource):
     """A NIfTI file: its array (X, Y, Z[, C]) read as (C, Z, Y, X), which is the order that SimpleITK gives.
 
     Nothing is turned or resampled: voxel (z, y, x) here is voxel (x, y, z) of the file, `spacing` is the file's
-    reversed, and `affine` is the file's own, so that a result can be put back by reversing its axes. Values are
+    reversed, and `affine` is the file's own, so that a result can be put back by reversing its axes. Both are in the
+    header's unit, which is the millimetre where it says none, as other tools take it. Values are
     float32 where the header scales them. A `.nii.gz` is a stream: it is unpacked once per process to a temporary
     file on disk, however often it is opened, so that memory stays flat.
 
@@ -45,13 +46,12 @@ class NiftiSource(MappedSource):
     """
 
     kind = "nifti"
-    unit = "millimeter"
 
     def __init__(self, path: str, *, channels: Sequence[int] | None = None, origin: str | None = None) -> None:
         super().__init__(path, origin=origin)
         file = NiftiFile(path)
         x, y, z = file.geometry.spacing
-        self.spacing, self.affine = (z, y, x), file.geometry.affine
+        self.spacing, self.affine, self.unit = (z, y, x), file.geometry.affine, _unit(file.header)
         self._slope, self._intercept = 1.0, 0.0
         self._describe(channels)
         if (self._slope, self._intercept) != (1.0, 0.0):
@@ -83,6 +83,15 @@ class NiftiSource(MappedSource):
         if (self._slope, self._intercept) == (1.0, 0.0):
             return values
         return values * np.float32(self._slope) + np.float32(self._intercept)
+
+
+def _unit(header: Any) -> str:
+    """UDUNITS name of the unit of a header; millimetres where it is unknown or no code of NIfTI's."""
+    try:
+        name, _ = header.get_xyzt_units()
+    except KeyError:
+        return "millimeter"
+    return {"meter": "meter", "micron": "micrometer"}.get(name, "millimeter")
 
 
 def _unpacked(path: str) -> str:

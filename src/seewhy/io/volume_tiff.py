@@ -158,7 +158,9 @@ def _imagej(path: Path, text: str, count: int, resolution: list[float]) -> Pages
     spacing = None
     if "spacing" in facts and all(resolution):
         spacing = (float(facts["spacing"]), 1 / resolution[0], 1 / resolution[1])
-    unit = unit_name(facts.get("unit")) if spacing else None
+    # ImageJ itself writes what is not ASCII as Java does: \u00B5m.
+    named = re.sub(r"\\u([0-9A-Fa-f]{4})", lambda found: chr(int(found[1], 16)), facts.get("unit", ""))
+    unit = unit_name(named) if spacing else None
     return Pages(channels, count // channels, True, spacing, unit)
 
 
