@@ -61,7 +61,8 @@ class WritePredictions(Callback):
         self.without_source, self.untranslated = set(), set()
         self.folder.mkdir(parents=True, exist_ok=True)
         datamodule = getattr(trainer, "datamodule", None)
-        self.translations.begin(datamodule.sample_ids("predict") if isinstance(datamodule, BaseDataModule) else ())
+        # Of all, not only of those to be predicted: another call may predict the other domain into this folder.
+        self.translations.begin(datamodule.sample_ids("all") if isinstance(datamodule, BaseDataModule) else ())
 
     def on_predict_batch_end(
         self,

@@ -60,7 +60,7 @@ class TranslationWriter:
         """Find the subjects that both domains have.
 
         Args:
-            ids: of all samples that will be predicted, by all processes.
+            ids: of all samples of both domains.
         """
         subjects = {(name[0], subject_name(name, name[0])) for name in ids if name[:1] in DIRECTIONS}
         counts = Counter(subject for _, subject in subjects)

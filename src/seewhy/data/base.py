@@ -48,7 +48,7 @@ class BaseDataModule(LightningDataModule):
 
     @abstractmethod
     def sample_ids(self, part: str) -> list[str]:
-        """Ids of the samples of `train`, `val`, `test`, or `predict` (those of `data.predict_on`), in order."""
+        """Ids of the samples of `train`, `val`, `test`, `all`, or `predict` (those of `data.predict_on`), in order."""
 
     @abstractmethod
     def loader_of(self, ids: Collection[str], part: str) -> Iterable[Any]:

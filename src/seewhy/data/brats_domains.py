@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ class BraTSDomainsDataModule(BaseDataModule):
         check_domain_options(
             a=a, b=b, slices=slices, crop_size=crop_size, multiple_of=multiple_of, min_content=min_content,
             batch_size=batch_size, batches_per_epoch=batches_per_epoch, max_patients=max_patients, domain=domain,
-            predict_on=predict_on,
+            predict_on=predict_on, percentiles=percentiles, image_size=image_size,
         )  # fmt: skip
         self.root, self.folders, self.counterparts = Path(root), {"a": a, "b": b}, counterparts
         self.cache_dir = self.root / "prepared" if cache_dir is None else Path(cache_dir)
@@ -139,10 +140,23 @@ class BraTSDomainsDataModule(BaseDataModule):
     def store(self) -> DomainStore:
         """The prepared subjects; what is not prepared yet is, once."""
         if is_store(self.root):
-            return open_store(self.root)
+            return self._prepared()
         folders = domain_folders(self.root, self.folders, self.counterparts)
         phantom = bool(read_info(self.root / "dataset.json").get("phantom", False))
         return prepare_domains(folders, self.cache_dir, patient_pattern=self.patient_pattern, phantom=phantom)
+
+    def _prepared(self) -> DomainStore:
+        """The store that `root` is, with the options that apply to one: its domains are named a and b."""
+        named = [f"data.{domain}={name}" for domain, name in self.folders.items() if name not in (None, domain)]
+        if named:
+            raise ConfigError(
+                f"{self.root} is prepared already, with the domains a and b, so {', '.join(named)} names nothing; "
+                "leave it out, or null to do without a domain"
+            )
+        store = open_store(self.root)
+        if self.patient_pattern is not None:
+            store = store.by_patient(self.patient_pattern)
+        return store if self.counterparts is not None else replace(store, counterparts={})
 
     @cached_property
     def subjects(self) -> list[PreparedSubject]:
@@ -220,8 +234,7 @@ class BraTSDomainsDataModule(BaseDataModule):
         check_counterparts(self.store)
         if stage == "fit":
             sides = {domain: self.centers(domain) for domain in DOMAINS}
-            whole = self.crop_size is None
-            check_training(sides, self.reader, batches=whole and self.batch_size > 1, where=self.root)
+            check_training(sides, self.reader, whole=self.crop_size is None, where=self.root)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Chance pairs in the order of `PairSampler`."""

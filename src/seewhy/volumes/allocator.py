@@ -11,6 +11,7 @@ M_MMAP_THRESHOLD = -3
 """Name of the setting in glibc's malloc.h."""
 LARGE = 2**20
 """Bytes from which a block is a mapping of its own."""
+M_ARENA_MAX = -8
 
 
 def return_freed_memory() -> bool:
@@ -18,8 +19,8 @@ def return_freed_memory() -> bool:
 
     By default glibc raises the size of such blocks to that of the largest one freed, up to 32 MiB, and keeps smaller
     ones in a heap per thread. Threads that read, blend and write hand blocks to each other, so these heaps grow with
-    the length of a volume although what is held does not. Only glibc needs it; elsewhere, and where the environment
-    sets the threshold itself, nothing happens.
+    the length of a volume although what is held does not; smaller blocks come from one heap from now on. Only glibc
+    needs it; elsewhere, and where the environment sets the threshold itself, nothing happens.
 
     Returns:
         Whether it is in force.
@@ -30,4 +31,4 @@ def return_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library, or another system
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, LARGE))
+    return bool(mallopt(M_ARENA_MAX, 1) and mallopt(M_MMAP_THRESHOLD, LARGE))

@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from seewhy.batch import MODALITIES
+from seewhy.callbacks.predictions import WritePredictions
 from seewhy.data.brats_domains import BraTSDomainsDataModule
 from seewhy.data.domains.preparation import domain_folders, prepare_domains
 from seewhy.errors import ConfigError, DataError
@@ -194,6 +196,64 @@ def test_two_processes_may_prepare_at_once(domains):
     assert not list(store.rglob(".tmp-*"))
 
 
+def test_a_store_is_of_the_folders_that_it_was_made_of(domains, write, volumes):
+    """Subjects of two sites may have the same names; neither run may read the other site's."""
+    write(domains / "c", "A_0", {name: values * 2 for name, values in volumes().items()})
+    one = make(domains).subjects[0]
+    before = one.volume.copy()
+    with pytest.raises(
+        DataError, match=r"holds the subjects of .*/a as domain a, not those of .*/c; set data.cache_dir"
+    ):
+        make(domains, a="c").setup("fit")
+    assert np.array_equal(one.volume, before)
+    other = make(domains, a="c", cache_dir=str(domains / "elsewhere")).subjects[0]
+    assert other.id == one.id
+    assert other.volume.max() == 2 * before.max()
+
+
+def test_a_store_that_moved_with_its_sources_goes_on(domains, tmp_path):
+    first = make(domains).subjects[0].volume.copy()
+    domains.rename(tmp_path / "moved")
+    assert np.array_equal(make(tmp_path / "moved").subjects[0].volume, first)
+
+
+def test_a_prepared_folder_is_read_with_the_options_of_its_sources(domains, tmp_path):
+    prepare_domains(domain_folders(domains, {"a": "a", "b": "b"}, None), tmp_path / "store")
+    pattern = r"^(.)"
+    patients = [{subject.patient for subject in make(root, patient_pattern=pattern).subjects}
+                for root in (domains, tmp_path / "store")]  # fmt: skip
+    assert patients[0] == patients[1] == {"A", "B"}
+    with pytest.raises(ConfigError, match=r"prepared already.*data.a=site names nothing"):
+        make(tmp_path / "store", a="site").setup("fit")
+    assert {subject.domain for subject in make(tmp_path / "store", b=None).subjects} == {"a"}
+
+
+def test_a_root_that_is_not_there_is_not_made(tmp_path):
+    with pytest.raises(DataError, match="is no folder"):
+        make(tmp_path / "typo" / "deep").setup("fit")
+    assert not (tmp_path / "typo").exists()
+
+
+def test_names_of_predictions_do_not_depend_on_which_domain_is_predicted(domains, write, volumes, tmp_path):
+    write(domains / "b", "A_0", volumes())
+    for domain in ("a", "b", "both"):
+        module = make(domains, domain=domain, predict_on="all")
+        callback = WritePredictions(folder=str(tmp_path / domain))
+        callback.on_predict_start(SimpleNamespace(datamodule=module), None)
+        assert callback.translations._shared == {"A-0"}
+
+
+def test_batches_of_evaluation_can_be_page_locked(domains):
+    module = make(domains)
+    module.setup("validate")
+    for batch in module.val_dataloader():
+        for name, value in batch.items():
+            for one in value.values() if isinstance(value, dict) else [value]:
+                if isinstance(one, torch.Tensor):
+                    strides = zip(one.shape, one.stride(), strict=True)
+                    assert all(stride or length == 1 for length, stride in strides), name
+
+
 def test_preparing_never_writes_into_other_data(domains):
     before = sorted(domains.rglob("*"))
     with pytest.raises(DataError, match="holds other files than prepared subjects"):
@@ -252,8 +312,12 @@ def test_sizes_that_form_no_batch_are_named(domains, write):
     volume = np.pad(block, ((2, 2), (6, 6), (2, 2)))
     write(domains / "a", "L_1", dict.fromkeys(MODALITIES, volume))
     options = {"train_patients": ["L-1", "A-0", "B-0"], "val_patients": ["A-1"]}
-    with pytest.raises(DataError, match=r"domain a: slices of different sizes.*20x24 \(1 subjects\), 24x24"):
+    with pytest.raises(DataError, match=r"slices of different sizes.*20x24 in a \(1 subjects\), 24x24 in a"):
         make(domains, **options).setup("fit")
+    # What is of one domain goes through networks with what is of the other, in batches of one too.
+    other = {"train_patients": ["L-1", "B-0"], "val_patients": ["A-1"], "batch_size": 1}
+    with pytest.raises(DataError, match=r"slices of different sizes.*in a .*in b"):
+        make(domains, **other).setup("fit")
     make(domains, **options, image_size=24).setup("fit")
     make(domains, **options, crop_size=16).setup("fit")
 
@@ -268,6 +332,8 @@ def test_sizes_that_form_no_batch_are_named(domains, write):
         ({"crop_size": 30}, "multiple of data.multiple_of=4"),
         ({"min_content": 2}, "share between 0 and 1"),
         ({"batch_size": 0}, "data.batch_size=0"),
+        ({"percentiles": [1.0]}, "data.percentiles=.* two rising numbers"),
+        ({"image_size": [240]}, "data.image_size=.* a side, .rows, columns., or null"),
         ({"predict_on": "tst"}, "nearest: 'test'"),
     ],
 )

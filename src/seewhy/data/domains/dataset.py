@@ -154,7 +154,7 @@ class SubjectDataset(Dataset[Batch]):
             "domain": [subject.domain] * count,
             "placement": [placement] * count,
             "spacing": torch.tensor([subject.spacing] * count, dtype=torch.float32),
-            "intensity": intensity.expand(count, -1, -1),
+            "intensity": intensity.repeat(count, 1, 1),  # not expanded: such memory cannot be page-locked
         }
         mask = self.reader.mask(subject, placement, first, last)
         if mask is not None:

@@ -21,7 +21,7 @@ from seewhy.data.domains.store import (
     read_subject,
     write_subject,
 )
-from seewhy.data.domains.subjects import Subject, find_subjects
+from seewhy.data.domains.subjects import Subject, find_subjects, patient_of
 from seewhy.errors import DataError
 from seewhy.io.atomic import TEMPORARY_PREFIX, atomic_folder, write_json
 
@@ -29,6 +29,8 @@ __all__ = ["STORE", "DomainStore", "domain_folders", "is_store", "open_store", "
 
 STORE = "domains.json"
 """In the store's folder once all subjects are there."""
+SOURCES = "sources.json"
+"""In the store's folder from the start: which folders it is of."""
 SLOW = 8
 """Subjects from which on a bar is shown."""
 
@@ -54,6 +56,14 @@ class DomainStore:
     def of_domain(self, domain: str) -> list[PreparedSubject]:
         """Subjects of one domain."""
         return [subject for subject in self.subjects if subject.domain == domain]
+
+    def by_patient(self, pattern: str) -> DomainStore:
+        """The same with patients told from the subjects' names, see `patient_of`."""
+        subjects = [
+            replace(subject, record={**subject.record, "patient": patient_of(subject.id, pattern)})
+            for subject in self.subjects
+        ]
+        return replace(self, subjects=subjects)
 
 
 def domain_folders(root: Path, names: Mapping[str, str | None], counterparts: str | None) -> dict[str, Path]:
@@ -101,8 +111,10 @@ def prepare_domains(
         DataError: all problems of all subjects at once, after all good ones were prepared.
     """
     wanted, problems = _find(folders, patient_pattern)
+    if not all(folder.is_dir() for folder in folders.values()):
+        raise DataError(problems, where=str(store.parent))  # before a folder is made where none should be
+    _claim(store, folders)
     todo = [(part, subject) for part, subject in wanted if not _current(store / part / subject.id, subject)]
-    _claim(store)
     bar = track(
         todo, "preparing subjects", transient=True, console=Console(stderr=True),
         disable=not progress or len(todo) < SLOW,
@@ -202,8 +214,11 @@ def _prepare(folder: Path, subject: Subject) -> None:
             raise
 
 
-def _claim(store: Path) -> None:
-    """Make the folder; one that holds other files than ours is never written into."""
+def _claim(store: Path, folders: Mapping[str, Path]) -> None:
+    """Make the folder, for these source folders; one of others, or with other files than ours, is never written into.
+
+    Subjects of two sources may have the same names, and a run that reads those of one would go on with the other's.
+    """
     try:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -217,8 +232,29 @@ def _claim(store: Path) -> None:
         for place in places
         if place.is_dir()
         for path in place.iterdir()
-        if not (path in places or path.name == STORE or path.name.startswith(TEMPORARY_PREFIX))
+        if not (path in places or path.name in (STORE, SOURCES) or path.name.startswith(TEMPORARY_PREFIX))
         and not (path / RECORD).is_file()
     ]
     if strange:
         raise DataError(f"{store} holds other files than prepared subjects, e.g. {strange[0]}; choose another folder")
+    known = _sources(store)
+    other = [part for part, folder in folders.items() if part in known and known[part] != str(folder)]
+    # Where the whole data set has moved, nobody reads it at its old place.
+    if taken := [part for part in other if Path(known[part]).is_dir()]:
+        part = taken[0]
+        raise DataError(
+            f"{store} holds the subjects of {known[part]} as domain {part}, not those of {folders[part]}; set "
+            "data.cache_dir to a folder of its own"
+        )
+    record = {**known, **{part: str(folder) for part, folder in folders.items()}}
+    if record != known:
+        write_json(store / SOURCES, record)
+
+
+def _sources(store: Path) -> dict[str, str]:
+    """Part of the store → the folder that it was prepared from."""
+    try:
+        found = json.loads((store / SOURCES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(part): str(folder) for part, folder in found.items()} if isinstance(found, dict) else {}

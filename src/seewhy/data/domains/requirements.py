@@ -31,6 +31,8 @@ def check_domain_options(
     max_patients: int | None,
     domain: str,
     predict_on: str,
+    percentiles: Sequence[float],
+    image_size: int | Sequence[int] | None,
 ) -> None:
     """Refuse options of `BraTSDomainsDataModule` that do not exist or do not fit together.
 
@@ -53,6 +55,10 @@ def check_domain_options(
         problems.append(f"data.crop_size={crop_size} must be a multiple of data.multiple_of={multiple_of}")
     if not 0 <= min_content <= 1:
         problems.append(f"data.min_content={min_content} must be a share between 0 and 1")
+    if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
+        problems.append(f"data.percentiles={list(percentiles)} must be two rising numbers between 0 and 100")
+    if not (image_size is None or isinstance(image_size, int) or len(image_size) == 2):
+        problems.append(f"data.image_size={list(image_size)} must be a side, [rows, columns], or null")
     if domain not in (*DOMAINS, "both"):
         problems.append(f"data.domain={domain!r} is unknown; {nearest(domain, [*DOMAINS, 'both'])}")
     if problems:
@@ -104,13 +110,16 @@ def check_counterparts(store: DomainStore) -> None:
         raise DataError(problems, where=str(store.root))
 
 
-def check_training(sides: Mapping[str, Sequence[Center]], reader: StackReader, *, batches: bool, where: Path) -> None:
-    """Refuse domains without training slices, and slices of different sizes where they are to form batches.
+def check_training(sides: Mapping[str, Sequence[Center]], reader: StackReader, *, whole: bool, where: Path) -> None:
+    """Refuse domains without training slices, and whole slices of different sizes.
+
+    Images that go through the same network go in one batch: of one domain what is to be translated with what should
+    stay as it is of the other, and real images with fakes.
 
     Args:
         sides: domain → training slices.
         reader: with the grid.
-        batches: whether whole slices are put together.
+        whole: whether training sees whole slices, no squares.
         where: the data set, for the message.
 
     Raises:
@@ -123,13 +132,14 @@ def check_training(sides: Mapping[str, Sequence[Center]], reader: StackReader, *
                 f"domain {domain} has no training slice; give it subjects (data.{domain}), or put some of them into "
                 "training with data.fractions or data.train_patients"
             )
-        subjects = {center.subject.folder: center.subject for center in own}.values()
-        sizes = Counter("x".join(map(str, reader.placement(subject).grid[1:])) for subject in subjects)
-        if batches and len(sizes) > 1:
-            listed = ", ".join(f"{size} ({count} subjects)" for size, count in sizes.most_common(4))
-            problems.append(
-                f"domain {domain}: slices of different sizes cannot form a batch: {listed}; set data.image_size or "
-                "data.crop_size"
-            )
+    subjects = {center.subject.folder: center.subject for own in sides.values() for center in own}.values()
+    sizes = Counter(
+        f"{'x'.join(map(str, reader.placement(subject).grid[1:]))} in {subject.domain}" for subject in subjects
+    )
+    if whole and len({size.split()[0] for size in sizes}) > 1:
+        listed = ", ".join(f"{size} ({count} subjects)" for size, count in sizes.most_common(4))
+        problems.append(
+            f"slices of different sizes cannot form a batch: {listed}; set data.image_size or data.crop_size"
+        )
     if problems:
         raise DataError(problems, where=str(where))
