@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from seewhy.data.volumes import VolumesDataModule
 from seewhy.errors import ConfigError
-from seewhy.run.volume_input import check_input, open_input
+from seewhy.run import volume_input
+from seewhy.run.volume_input import check_input, open_input, region
 from seewhy.run.volume_model import VolumeModel
 
 
@@ -79,3 +80,37 @@ def test_a_model_of_one_millimetre_refuses_half_of_it(tmp_path: Path):
     volume = options(tmp_path / "a.zarr")
     with pytest.raises(ConfigError, match=r"trained at 1 . 1 . 1 mm"):
         check_input(open_input(volume), VolumeModel((), "m", "", spacing=(1.0, 1.0, 1.0)), volume)
+
+
+@pytest.mark.parametrize("channels", [["a"], "a", [0.5], 1, ["0"]])
+def test_channels_that_are_no_numbers(tmp_path: Path, channels):
+    write(tmp_path / "a.zarr", scale=(1.0, 1.0, 1.0), unit=None)
+    np.save(tmp_path / "a.npy", np.zeros((2, 4, 4, 4)))
+    for name in ("a.zarr", "a.npy"):
+        with pytest.raises(ConfigError, match=r"channels=.*; expected a list of whole numbers from 0") as caught:
+            open_input(options(tmp_path / name, channels=channels))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "roi", [["a", 1, 0, 4, 0, 4], "abc", 3, [0.5, 4, 0, 4, 0, 4], [0, 4, 0, 4], [4, 0, 0, 4, 0, 4], [-1, 4, 0, 4, 0, 4]]
+)
+def test_regions_that_are_none(tmp_path: Path, roi):
+    with pytest.raises(ConfigError, match=r"volume\.roi=.*; expected \[z0,z1,y0,y1,x0,x1\]"):
+        region(options(tmp_path, roi=roi))
+
+
+def test_a_region_is_a_box(tmp_path: Path):
+    assert region(options(tmp_path)) is None
+    assert region(options(tmp_path, roi=[0, 4, 1, 5, 2, 6])) == (slice(0, 4), slice(1, 5), slice(2, 6))
+
+
+def test_other_levels_are_opened_as_the_first_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path / "a.zarr", scale=(0.5, 0.5, 0.5), unit="millimeter", levels=2)
+    seen, plain = [], volume_input.open_source
+    monkeypatch.setattr(volume_input, "open_source", lambda *args, **known: seen.append(known) or plain(*args, **known))
+    volume = options(tmp_path / "a.zarr", channels=[0], storage_options={"retries": 1, "backoff": 0.01})
+    with pytest.raises(ConfigError, match=r"volume\.level=1 has voxels"):
+        check_input(open_input(volume), VolumeModel((), "m", "", spacing=(1.0, 1.0, 1.0)), volume)
+    assert [known["level"] for known in seen] == [None, 0, 1]
+    assert all(known["options"] == {"retries": 1, "backoff": 0.01} and known["channels"] == [0] for known in seen)

@@ -23,7 +23,7 @@ from seewhy.data.volumes_augmentation import patch_augmentation_from
 from seewhy.data.volumes_cases import VolumeCase, boxed, find_cases, split_volumes
 from seewhy.data.volumes_normalization import adopted, check_scheme, scales_of, schemes_of
 from seewhy.data.volumes_patches import EvaluationDataset, PatchDataset, PatchPlaces, VolumeReader
-from seewhy.data.volumes_requirements import check_patches, check_sizes, check_surveys
+from seewhy.data.volumes_requirements import check_gap, check_patches, check_sizes, check_surveys
 from seewhy.data.volumes_survey import Survey, SurveyCache, volume_files
 from seewhy.errors import ConfigError
 
@@ -122,7 +122,7 @@ class VolumesDataModule(BaseDataModule):
         self.seed, self.num_workers, self.predict_on = seed, num_workers, predict_on
         self.evaluation_gib = evaluation_gib
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
-        self.gap = list(self.patch) if gap is None else [gap] * 3 if isinstance(gap, int) else [int(n) for n in gap]
+        self.gap = list(self.patch) if gap is None else check_gap(gap)
         self.stores = {
             "images": images, "labels": labels, "volumes": volumes, "level": level, "patient_pattern": patient_pattern,
         }  # fmt: skip

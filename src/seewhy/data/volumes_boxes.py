@@ -45,7 +45,7 @@ def part_boxes(entries: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequen
         where = f"data.boxes[{number}]"
         unknown = [key for key in entry if key not in ("part", "box", "volume")]
         volume = str(entry.get("volume", next(iter(shapes)) if len(shapes) == 1 else ""))
-        part, ends = str(entry.get("part", "")), [int(end) for end in entry.get("box", ())]
+        part, ends = str(entry.get("part", "")), list(entry.get("box", ()))
         if unknown:
             problems.append(f"{where}.{unknown[0]} is no option; {nearest(unknown[0], ('part', 'box', 'volume'))}")
         elif part not in PARTS:
@@ -78,11 +78,14 @@ def cut_volume(
         gap: voxels between two parts along Z, Y and X.
 
     Raises:
-        ConfigError: another axis, or no room for the parts.
+        ConfigError: another axis, other than three shares, or no room for the parts.
     """
     if axis not in AXES:
         raise ConfigError(f"data.cut={axis!r} is no axis; {nearest(axis, AXES)}")
     place = AXES.index(axis)
+    numbers = all(isinstance(share, int | float) for share in fractions)
+    if not numbers or len(fractions) != len(PARTS) or min(fractions) < 0 or max(fractions) == 0:
+        raise ConfigError(f"data.fractions={list(fractions)} must be three shares: of train, val and test")
     shares = {part: float(share) for part, share in zip(PARTS, fractions, strict=True) if share > 0}
     room = shape[place] - gap[place] * (len(shares) - 1)
     if room < len(shares):
@@ -136,5 +139,9 @@ def check_gaps(boxes: Sequence[PartBox], gap: Sequence[int]) -> None:
         raise DataError(problems, where="data.boxes")
 
 
-def _inside(ends: Sequence[int], shape: Sequence[int]) -> bool:
-    return len(ends) == 6 and all(0 <= a < b <= size for a, b, size in zip(ends[::2], ends[1::2], shape, strict=True))
+def _inside(ends: Sequence[Any], shape: Sequence[int]) -> bool:
+    return (
+        len(ends) == 6
+        and all(isinstance(end, int) for end in ends)
+        and all(0 <= a < b <= size for a, b, size in zip(ends[::2], ends[1::2], shape, strict=True))
+    )

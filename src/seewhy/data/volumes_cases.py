@@ -87,8 +87,13 @@ def find_cases(
         patient_pattern: regular expression that finds the patient in a volume's name.
 
     Raises:
+        ConfigError: a pattern that is no regular expression.
         DataError: every volume that cannot be opened, has no labels or labels of another shape.
     """
+    try:
+        re.compile(patient_pattern or "")
+    except re.error as error:
+        raise ConfigError(f"data.patient_pattern={patient_pattern!r} is no regular expression ({error})") from error
     pairs = _listed(Path(root), volumes) if volumes else _found(Path(root), images, labels)
     cases, problems = [], []
     for name, (image, label) in pairs.items():

@@ -12,7 +12,7 @@ from seewhy.data.volumes_cases import VolumeCase
 from seewhy.data.volumes_survey import Survey
 from seewhy.errors import ConfigError, DataError
 
-__all__ = ["check_patches", "check_sizes", "check_surveys"]
+__all__ = ["check_gap", "check_patches", "check_sizes", "check_surveys"]
 
 HIGHEST = 255
 """Masks of batches are uint8."""
@@ -35,6 +35,18 @@ def check_patches(patch: Sequence[int], foreground: float, classes: Sequence[str
         problems.append(f"data.ignore_label={ignore} must lie above the {len(classes)} classes and below 256")
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def check_gap(gap: int | Sequence[int]) -> list[int]:
+    """`data.gap` along Z, Y and X.
+
+    Raises:
+        ConfigError: neither one whole number nor three, or one below 0.
+    """
+    gaps = [gap] * 3 if isinstance(gap, int) else list(gap) if isinstance(gap, Sequence) else []
+    if len(gaps) != 3 or not all(isinstance(size, int) and size >= 0 for size in gaps):
+        raise ConfigError(f"data.gap={gap!r} must be a number of voxels, or three of them along Z, Y and X")
+    return gaps
 
 
 def check_sizes(cases: Sequence[VolumeCase], *, classes: int, gib: float, where: Path) -> None:

@@ -118,10 +118,12 @@ def checked_channels(path: str, stored: int, wanted: Sequence[int] | None) -> tu
     """The channels to give; all where none are asked for.
 
     Raises:
-        ConfigError: a channel that is not stored, or none at all.
+        ConfigError: a channel that is no number or not stored, or none at all.
     """
     if wanted is None:
         return tuple(range(stored))
+    if not isinstance(wanted, list | tuple) or not all(isinstance(channel, int) for channel in wanted):
+        raise ConfigError(f"{path}: channels={wanted!r}; expected a list of whole numbers from 0, e.g. [0, 2]")
     chosen = tuple(int(channel) for channel in wanted)
     outside = [channel for channel in chosen if not 0 <= channel < stored]
     if outside or not chosen:

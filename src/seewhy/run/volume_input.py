@@ -31,9 +31,7 @@ def open_input(volume: DictConfig) -> VolumeSource:
     if volume.input is None or (volume.output is None and not volume.estimate):
         missing = "volume.input" if volume.input is None else "volume.output"
         raise ConfigError(f"{missing} must be given, e.g. {missing}=scan.zarr")
-    channels = None if volume.channels is None else list(volume.channels)
-    options: Any = OmegaConf.to_container(volume.storage_options, resolve=True)
-    return open_source(volume.input, level=volume.level, channels=channels, options=options)
+    return _opened(volume, volume.level)
 
 
 def check_input(source: VolumeSource, model: VolumeModel, volume: DictConfig) -> str | None:
@@ -82,10 +80,18 @@ def region(volume: DictConfig) -> Box | None:
     """
     if volume.roi is None:
         return None
-    edges = [int(edge) for edge in volume.roi]
-    if len(edges) != 6 or any(low >= high for low, high in zip(edges[::2], edges[1::2], strict=True)) or min(edges) < 0:
+    edges: Any = list(volume.roi) if OmegaConf.is_list(volume.roi) else volume.roi
+    whole = isinstance(edges, list) and len(edges) == 6 and all(type(edge) is int and edge >= 0 for edge in edges)
+    if not whole or any(low >= high for low, high in zip(edges[::2], edges[1::2], strict=True)):
         raise ConfigError(f"volume.roi={edges}; expected [z0,z1,y0,y1,x0,x1] in voxels, each pair rising")
     return slice(*edges[:2]), slice(*edges[2:4]), slice(*edges[4:])
+
+
+def _opened(volume: DictConfig, level: int | str | None) -> VolumeSource:
+    """`volume.input` at a level, with its channels and through its store's options."""
+    options: Any = OmegaConf.to_container(volume.storage_options, resolve=True)
+    channels = list(volume.channels) if OmegaConf.is_list(volume.channels) else volume.channels
+    return open_source(volume.input, level=level, channels=channels, options=options)
 
 
 def _other_level(source: VolumeSource, wanted: Sequence[float], volume: DictConfig) -> str:
@@ -95,7 +101,7 @@ def _other_level(source: VolumeSource, wanted: Sequence[float], volume: DictConf
     position = 0
     while True:
         try:
-            other = open_source(volume.input, level=position)
+            other = _opened(volume, position)
         except ConfigError:
             return ""
         found = millimetres(other)
