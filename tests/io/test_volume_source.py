@@ -250,6 +250,19 @@ def test_identity_survives_a_move_and_notes_a_change(tmp_path: Path, values: np.
     assert open_source(tmp_path / "b.zarr").identity() != before
 
 
+def test_identity_of_zarr_is_of_its_metadata(tmp_path: Path, values: np.ndarray):
+    """As it says: no chunk is asked for, so that values changed in place are not seen; new times are another volume."""
+    array = zarr.create_array(str(tmp_path / "a.zarr"), data=values)
+    before = open_source(tmp_path / "a.zarr").identity()
+    array[...] = 7
+    assert open_source(tmp_path / "a.zarr").identity() == before
+    shutil.copytree(tmp_path / "a.zarr", tmp_path / "same.zarr")  # keeps times, as cp -a does
+    assert open_source(tmp_path / "same.zarr").identity() == before
+    shutil.copytree(tmp_path / "a.zarr", tmp_path / "new.zarr", copy_function=shutil.copyfile)
+    os.utime(tmp_path / "new.zarr" / "zarr.json", ns=(1, 1))
+    assert open_source(tmp_path / "new.zarr").identity() != before
+
+
 def test_threads_and_processes(tmp_path: Path, values: np.ndarray):
     zarr.create_array(str(tmp_path / "a.zarr"), data=values, chunks=(1, 4, 8, 8))
     source = open_source(tmp_path / "a.zarr")

@@ -77,7 +77,11 @@ class VolumeSource(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Plain data that changes when the volume does, and not when it is only moved."""
+        """Plain data that stays when a volume is moved, and tells it from others without reading it.
+
+        What of a change each kind sees is in its own words: times and sizes of files, or of zarr's metadata alone.
+        A copy with new times counts as another volume.
+        """
 
     @abstractmethod
     def _read(self, box: Box) -> NDArray[Any]:

@@ -54,7 +54,6 @@ class ZarrSource(VolumeSource):
     ) -> None:
         super().__init__()
         self.path, self._options = path, dict(options or {})
-        self._asked = level
         self._array: Any = None
         self._occupancy: Occupancy | None = None
         self._process = -1
@@ -74,7 +73,11 @@ class ZarrSource(VolumeSource):
             self._place(multiscale)
 
     def identity(self) -> dict[str, Any]:
-        """Metadata's digest; for a local array also size and time of its metadata file."""
+        """Metadata's digest; for a local array also size and time of its metadata file.
+
+        Chunks are not looked at, as asking for millions of them would take longer than a prediction may: an array that
+        is written anew is noticed, values that are changed in place are not.
+        """
         array = self._opened()
         metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
         record = {**self._described(), "metadata": hashlib.sha256(metadata.encode()).hexdigest()}
