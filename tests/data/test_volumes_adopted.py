@@ -43,6 +43,9 @@ def test_volumes_without_labels_are_predicted_by_a_model_of_labelled_ones(root):
 
 
 def test_numbers_that_are_asked_for_go_before_and_other_schemes_are_refused(root):
+    data = module(root, normalization={"scheme": "ct", "lower": None})
+    data.adopt({"normalization": [CT]})
+    assert data.normalization == [CT]
     data = module(root, normalization={**CT, "mean": 7.0})
     data.adopt({"normalization": [CT]})
     assert data.normalization == [{**CT, "mean": 7.0}]

@@ -127,7 +127,8 @@ def adopted(
             f"data.normalization={wanted['scheme']}, but the model was trained with {', '.join(names)}; set "
             f"data.normalization={names[0]}"
         )
-    return [{**scheme, **wanted} for scheme in trained]
+    given = {key: value for key, value in wanted.items() if value is not None}
+    return [{**scheme, **given} for scheme in trained]
 
 
 def scales_of(schemes: Sequence[Mapping[str, Any]], survey: Survey) -> list[Scale]:
