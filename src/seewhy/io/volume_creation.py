@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from seewhy.io.atomic import TEMPORARY_PREFIX
 from seewhy.io.volume_counters import Counters
 from seewhy.io.volume_layout import MARK
 from seewhy.io.volume_store import local_folder, open_store
@@ -37,10 +39,12 @@ def our_mark(path: str, options: Mapping[str, Any] | None) -> Mapping[str, Any] 
 
 
 def remove(path: str, options: Mapping[str, Any] | None) -> None:
-    """Delete a store, whosesoever it is."""
+    """Delete a store, whosesoever it is; a local one is gone from its path at once, or not at all."""
     folder = local_folder(path)
     if folder is not None:
-        shutil.rmtree(folder)
+        doomed = folder.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{folder.name}")
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
         return
     from zarr.core.sync import sync
 

@@ -14,17 +14,19 @@ from seewhy.io.volume_store import CountedStore
 __all__ = ["create_level", "describe", "fill"]
 
 
-def fill(store: CountedStore, layout: VolumeLayout, attributes: Mapping[str, Any]) -> None:
+def fill(store: CountedStore, layout: VolumeLayout, attributes: Mapping[str, Any], identity: str | None) -> None:
     """Write level 0, empty, and all metadata into a new store."""
     import zarr
 
     form: Any = layout.zarr_format
     zarr.open_group(store=store, mode="a", zarr_format=form)
     create_level(store, layout, 0)
-    describe(store, layout, attributes, finished=False)
+    describe(store, layout, attributes, identity, finished=False)
 
 
-def describe(store: CountedStore, layout: VolumeLayout, attributes: Mapping[str, Any], *, finished: bool) -> None:
+def describe(
+    store: CountedStore, layout: VolumeLayout, attributes: Mapping[str, Any], identity: str | None, *, finished: bool
+) -> None:
     """Write the attributes of all groups: of all levels of a finished pyramid, else of level 0 only."""
     import zarr
 
@@ -38,7 +40,7 @@ def describe(store: CountedStore, layout: VolumeLayout, attributes: Mapping[str,
         method="mode" if layout.labels else "mean",
     )
     content: dict[str, Any] = {"multiscales": entry}
-    mark = {MARK: {"layout": layout.record(), "attributes": dict(attributes), "finished": finished}}
+    own = {"layout": layout.record(), "attributes": dict(attributes), "id": identity, "finished": finished}
     if layout.labels:
         content["image-label"] = image_label(layout.classes, zarr_format=form)
         zarr.open_group(store=store, path="labels", mode="a", zarr_format=form).attrs.update(
@@ -46,7 +48,7 @@ def describe(store: CountedStore, layout: VolumeLayout, attributes: Mapping[str,
         )
     group = zarr.open_group(store=store, path=layout.group, mode="a", zarr_format=form)
     group.attrs.update(ome_attributes(content, zarr_format=form))
-    zarr.open_group(store=store, mode="a", zarr_format=form).attrs.update(mark)
+    zarr.open_group(store=store, mode="a", zarr_format=form).attrs.update({MARK: own})
 
 
 def create_level(store: CountedStore, layout: VolumeLayout, level: int) -> Any:

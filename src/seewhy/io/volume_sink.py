@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,22 @@ class VolumeSink:
         attributes: what else the root says about the result (scale of the values, model, …).
         counters: what this process has written so far.
         bookkeeping: folder for the ledger inside a local store; None for a remote one.
+        identity: drawn when the store was made: one made anew at the same path has another; None before `create`.
+        finished: whether all parts had written it when it was opened.
     """
 
     def __init__(
-        self, path: str, *, layout: VolumeLayout, attributes: Mapping[str, Any], options: Mapping[str, Any]
+        self,
+        path: str,
+        *,
+        layout: VolumeLayout,
+        attributes: Mapping[str, Any],
+        options: Mapping[str, Any],
+        identity: str | None = None,
+        finished: bool = False,
     ) -> None:
         self.path, self.layout, self.attributes = path, layout, dict(attributes)
+        self.identity, self.finished = identity, finished
         self.counters = Counters()
         self._options = dict(options)
         self._array: Any = None
@@ -87,19 +98,24 @@ class VolumeSink:
         if is_there(self.path, self._options):
             present = open_sink(self.path, options=self._options)
             if exist_ok and not overwrite:
-                _compare(present, self.layout)
-                return False
+                return self._join(present)
             if not overwrite:
                 raise ConfigError(f"{self.path} already holds a result; choose another path, or overwrite it")
             remove(self.path, self._options)
+        self.identity = uuid.uuid4().hex
         try:
             _make(self)
         except DataError:
             if not exist_ok or not is_there(self.path, self._options):
                 raise
-            _compare(open_sink(self.path, options=self._options), self.layout)  # another process was faster
-            return False
+            return self._join(open_sink(self.path, options=self._options))  # another process was faster
         return True
+
+    def _join(self, present: VolumeSink) -> bool:
+        """Take the store that is there."""
+        _compare(present, self.layout)
+        self.identity = present.identity
+        return False
 
     def write(self, box: Box, block: NDArray[Any]) -> None:
         """Write whole shards, or shards cut off by the end of the volume.
@@ -138,7 +154,7 @@ class VolumeSink:
         try:
             remove_unfinished(self.path)
             build_pyramid(self._store(), store, self.layout)
-            describe(store, self.layout, self.attributes, finished=True)
+            describe(store, self.layout, self.attributes, self.identity, finished=True)
         except DataError:
             raise
         except Exception as error:  # as for `write`
@@ -249,7 +265,12 @@ def open_sink(path: str | Path, *, options: Mapping[str, Any] | None = None) -> 
     if mark is None:
         raise ConfigError(f"{address} exists and was not made by seewhy, so it is left alone; choose another path")
     return VolumeSink(
-        address, layout=VolumeLayout.restored(mark["layout"]), attributes=mark["attributes"], options=options or {}
+        address,
+        layout=VolumeLayout.restored(mark["layout"]),
+        attributes=mark["attributes"],
+        options=options or {},
+        identity=mark.get("id"),
+        finished=bool(mark.get("finished", False)),
     )
 
 
@@ -258,10 +279,15 @@ def _make(sink: VolumeSink) -> None:
     folder = local_folder(sink.path)
     try:
         if folder is None:
-            fill(sink._store(), sink.layout, sink.attributes)
+            fill(sink._store(), sink.layout, sink.attributes, sink.identity)
             return
         with atomic_folder(folder) as temporary:
-            fill(open_store(str(temporary), read_only=False, counters=Counters()), sink.layout, sink.attributes)
+            fill(
+                open_store(str(temporary), read_only=False, counters=Counters()),
+                sink.layout,
+                sink.attributes,
+                sink.identity,
+            )
             (temporary / BOOKKEEPING).mkdir()
     except Exception as error:  # stores have their own
         raise DataError(unwritable(sink.path, error)) from error

@@ -15,7 +15,7 @@ from seewhy.callbacks.volume_writer import VolumeWriter
 from seewhy.errors import ConfigError, nearest
 from seewhy.io.volume_sink import VolumeSink
 from seewhy.io.volume_source import VolumeSource
-from seewhy.io.volume_store import is_remote
+from seewhy.io.volume_store import is_remote, local_folder
 from seewhy.run.build import build_trainer, set_threads
 from seewhy.run.volume_input import check_input, open_input, region
 from seewhy.run.volume_model import VolumeModel, find_model
@@ -76,6 +76,7 @@ def predict_volume(config: DictConfig) -> None:
     seed_everything(config.seed, workers=True, verbose=False)
     model, source = find_model(config), open_input(volume)
     note = check_input(source, model, volume)
+    _check_apart(volume)
     trainer = _trainer(config)
     job = _settle(config, trainer, model, source)
     if volume.estimate:
@@ -105,10 +106,26 @@ def predict_volume(config: DictConfig) -> None:
         say_results(config, engine, sink, note=note)
 
 
+def _check_apart(volume: DictConfig) -> None:
+    """Refuse an output that lies in the input, or the other way round: making one could delete the other."""
+    paths = [local_folder(str(path)) for path in (volume.input, volume.output) if path is not None]
+    if len(paths) < 2 or paths[0] is None or paths[1] is None:
+        return
+    given, made = (path.resolve() for path in paths if path is not None)
+    if given == made or given in made.parents or made in given.parents:
+        raise ConfigError(
+            f"volume.output={volume.output} and volume.input={volume.input} lie in each other; choose another output"
+        )
+
+
 def _create(sink: VolumeSink | LogitStore, ledger: Ledger, volume: DictConfig, *, first: bool) -> None:
     """Make the output, or find it there; a store of logits is there already."""
-    if isinstance(sink, VolumeSink) and sink.create(overwrite=bool(volume.overwrite) and first, exist_ok=True):
-        ledger.clear()  # notes that lie elsewhere may be of an output that was removed
+    if isinstance(sink, VolumeSink):
+        new = sink.create(overwrite=bool(volume.overwrite) and first, exist_ok=True)
+    else:
+        new = sink.is_new
+    if new:
+        ledger.clear(output=sink.identity)  # notes that lie elsewhere may be of an output that was removed
 
 
 def _trainer(config: DictConfig) -> Trainer:
@@ -175,7 +192,7 @@ def _settle(config: DictConfig, trainer: Trainer, model: VolumeModel, source: Vo
 
 def _engine(volume: DictConfig, job: VolumeJob, sink: VolumeSink | LogitStore, ledger: Ledger) -> VolumeEngine:
     """What fills the output."""
-    settings = {"weights": job.model.sha256, **job.predictor.settings()}
+    settings = {"weights": job.model.sha256, "network": job.model.network, **job.predictor.settings()}
     return VolumeEngine(
         source=job.source,
         sink=sink,

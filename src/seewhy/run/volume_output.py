@@ -111,9 +111,13 @@ def shard_of(shape: Sequence[int], volume: DictConfig) -> tuple[int, int, int]:
     chunk = [int(size) for size in volume.chunk]
     z, y, x = shape
     usual = LARGE_SHARD if z * y * x > LARGE_VOLUME else SMALL_SHARD
-    asked = volume.shard if volume.shard is not None else [-(-usual // size) * size for size in chunk]
+    asked = volume.shard if volume.shard is not None else [-(-usual // max(size, 1)) * size for size in chunk]
     if len(chunk) != 3 or len(asked) != 3:
         raise ConfigError(f"volume.chunk={chunk} and volume.shard={list(asked)}; expected voxels of Z, Y and X")
+    if min(int(size) for size in (*chunk, *asked)) < 1:
+        raise ConfigError(
+            f"volume.chunk={chunk} and volume.shard={list(asked)} must be 1 voxel or more along each axis"
+        )
     first, second, third = (
         min(int(edge), -(-length // size) * size) for edge, length, size in zip(asked, shape, chunk, strict=True)
     )

@@ -97,6 +97,8 @@ def finalize_logits(
     facts = made.attributes.get("facts")
     if not isinstance(facts, Mapping) or made.attributes.get("stored") != "logits":
         raise ConfigError(f"{blended} holds no blended logits; `python -m seewhy blend` makes them")
+    if not made.finished:
+        raise ConfigError(f"{blended} is not complete; start the parts of blend that have not ended again")
     chosen = _head(facts["head"], head or {})
     grid = PatchGrid(**facts["grid"])
     plan = _plan(grid, chosen, facts["shard"], memory_budget, parts)

@@ -61,8 +61,9 @@ def blend(
     if not store.finished:
         raise ConfigError(f"{store.path} is not complete; start the parts that have not ended again")
     notes = Notes(plan, ledger)
-    settings = {"step": "blend", "logits": store.facts, "window": window, "head": head.settings()}
-    tiles = notes.start(lambda: settings | {"shard": list(plan.costs.shard)}, part)
+    # The store's identity stands for whatever its logits were made with.
+    settings = {"step": "blend", "logits": store.facts, "of": store.identity, "window": window, "head": head.settings()}
+    tiles = notes.start(lambda: settings | {"shard": list(plan.costs.shard)}, part, sink=sink)
     blender = Blender(
         grid=store.grid,
         window=Window(store.grid, kind=window),
@@ -103,7 +104,7 @@ def finalize(
         raise ConfigError(f"{blended.path} has {blended.shape[0]} channels, the head takes {head.channels}")
     notes = Notes(plan, ledger)
     settings: Mapping[str, Any] = {"step": "finalize", "head": head.settings(), "shard": list(plan.costs.shard)}
-    tiles = notes.start(lambda: {**settings, "input": blended.identity()}, part)
+    tiles = notes.start(lambda: {**settings, "input": blended.identity()}, part, sink=sink)
     try:
         for unit, row in tiles:
             rows = (slice(row, unit.core[0].stop), *unit.core[1:])

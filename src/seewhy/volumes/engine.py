@@ -198,7 +198,7 @@ class VolumeEngine:
         return self.notes.finish(self.sink)
 
     def _start(self) -> None:
-        tiles = self.notes.start(self.fingerprint, self.part)
+        tiles = self.notes.start(self.fingerprint, self.part, sink=self.sink)
         if self.normalize.needs:
             self.normalize.bind(self._statistics())
         self.progress.begin(

@@ -33,7 +33,8 @@ class Head:
             ``regions``: a sigmoid per channel, regions may overlap.
         channels: of the logits.
         stored: ``uint8`` or ``uint16`` scaled probabilities, ``float32`` probabilities, ``labels`` (class numbers;
-            of regions those of `class_order`), or ``logits`` as float16. ``threshold`` always stores labels.
+            of regions those of `class_order`), or ``logits`` as float16. ``threshold`` stores labels in place of
+            probabilities.
         threshold: probability above which a voxel is foreground, in (0, 1); for binary labels and regions.
         class_order: of regions stored as labels, the class number per region; later regions overwrite earlier ones
             (nnU-Net's `regions_class_order`); 1, 2, … where not given.
@@ -70,7 +71,7 @@ class Head:
         if mode == "regions" and len(order) != channels:
             raise ConfigError(f"class_order has {len(order)} numbers, the network gives {channels} regions")
         self.mode, self.channels = mode, channels
-        self.stored = "labels" if mode == "threshold" else stored
+        self.stored = "labels" if mode == "threshold" and stored != "logits" else stored
         self.threshold, self.class_order, self.empty_logit = float(threshold), order, float(empty_logit)
         self.cut = float(np.float32(math.log(threshold / (1 - threshold))))
         """The threshold in logits, so that a comparison needs no exponential."""

@@ -15,9 +15,11 @@ from seewhy.io.volume_base import Box
 from seewhy.volumes.box import box_of
 from seewhy.volumes.locks import locked, try_lock
 
-__all__ = ["Ledger"]
+__all__ = ["OUTPUT", "Ledger"]
 
 RUN, STATISTICS, FINISHED = "run.json", "statistics.json", "finished.json"
+OUTPUT = "output"
+"""Key of the fingerprint for the identity of the output."""
 
 
 class Ledger:
@@ -125,8 +127,22 @@ class Ledger:
             write_json(path, note)
         return True
 
-    def clear(self) -> None:
-        """Forget an earlier run, whose output is gone; only files that a ledger makes are deleted."""
+    def reopen(self) -> None:
+        """Forget that all was finished: more is to be written."""
+        (self.folder / FINISHED).unlink(missing_ok=True)
+
+    def clear(self, *, output: str | None = None) -> None:
+        """Forget an earlier run, whose output is gone; only files that a ledger makes are deleted.
+
+        Args:
+            output: identity of the output that is there now: its notes, of a part that was faster, stay.
+        """
+        try:
+            known = json.loads((self.folder / RUN).read_text(encoding="utf-8")).get(OUTPUT)
+        except (OSError, ValueError, AttributeError):
+            known = None
+        if output is not None and known == output:
+            return
         for pattern in (RUN, STATISTICS, FINISHED, "part-*.jsonl"):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)

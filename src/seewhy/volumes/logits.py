@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ class LogitStore:
             raise ConfigError(f"{self.path} holds no logits of patches (volume.keep_logits=true makes them)")
         grid = mark["grid"]
         self.grid = PatchGrid(shape=grid["shape"], patch=grid["patch"], overlap=grid["overlap"])
+        self.is_new = False
+        """Whether `create` has just made it."""
+        self.identity: str | None = mark.get("id")
+        """Drawn when it was made: one made anew at the same path has another."""
         self.facts: dict[str, Any] = dict(mark["facts"])
         """Whatever was to be known when the result is made, as plain data."""
 
@@ -68,11 +73,12 @@ class LogitStore:
         mark = {
             "grid": {"shape": list(grid.shape), "patch": list(grid.patch), "overlap": grid.overlap},
             "facts": dict(facts),
+            "id": uuid.uuid4().hex,
         }
         counts = [len(starts) for starts in grid.starts]
         if not Path(path).exists():
             # Another part may be faster; then the folder is there at the end, and theirs is as good.
-            with suppress(OSError), atomic_folder(path) as temporary:
+            with _unless_there(Path(path)), atomic_folder(path) as temporary:
                 zarr.create_array(
                     str(temporary),
                     shape=(*counts, channels, *grid.patch),
@@ -83,6 +89,7 @@ class LogitStore:
                     attributes={MARK: mark},
                 )
         store = cls(path)
+        store.is_new = store.identity == mark["id"]
         if (store.grid.shape, store.grid.patch, store.grid.overlap) != (grid.shape, grid.patch, grid.overlap):
             raise ConfigError(f"{path} holds logits of another grid; choose another path")
         return store
@@ -111,6 +118,11 @@ class LogitStore:
                 "mend it and start again to go on"
             ) from error
 
+    def reopen(self) -> None:
+        """Note that patches are missing: a larger region is to be predicted."""
+        if self.finished:
+            self._opened().attrs["finished"] = False
+
     def finish(self) -> None:
         """Note that no patch is missing but the skipped ones."""
         self._opened().attrs["finished"] = True
@@ -122,8 +134,18 @@ class LogitStore:
         return bool(self._opened().attrs.get("finished", False))
 
     def read(self, position: Position) -> NDArray[np.float16] | None:
-        """One patch [K, *patch], or None where it was skipped."""
-        logits: NDArray[np.float16] = self._opened()[position]
+        """One patch [K, *patch], or None where it was skipped.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        try:
+            logits: NDArray[np.float16] = self._opened()[position]
+        except Exception as error:  # codecs have their own
+            raise DataError(
+                f"{self.path}: the logits of patch {position} cannot be read ({str(error).splitlines()[0]}); remove "
+                "the store and predict anew"
+            ) from error
         return None if np.isnan(logits.flat[0]) else logits
 
     def _opened(self) -> Any:
@@ -136,6 +158,16 @@ class LogitStore:
                 raise ConfigError(f"{self.path} holds no logits of patches: {error}") from error
             self._process = os.getpid()
         return self._array
+
+
+@contextmanager
+def _unless_there(path: Path) -> Iterator[None]:
+    """Pass on what fails, unless a folder is there in the end."""
+    try:
+        yield
+    except OSError as error:
+        if not path.is_dir():
+            raise DataError(f"{path} cannot be made ({error.strerror or error}); choose another path") from error
 
 
 class LogitKeeper:

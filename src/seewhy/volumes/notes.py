@@ -7,7 +7,7 @@ from typing import Any
 
 from seewhy.io.volume_base import Box
 from seewhy.volumes.coverage import Coverage
-from seewhy.volumes.ledger import Ledger
+from seewhy.volumes.ledger import OUTPUT, Ledger
 from seewhy.volumes.plan import Plan
 from seewhy.volumes.unit import Unit
 
@@ -26,12 +26,15 @@ class Notes:
         self.plan, self.ledger = plan, ledger
         self._boxes: list[Box] = []
 
-    def start(self, fingerprint: Callable[[], Mapping[str, Any]], part: int) -> list[tuple[Unit, int]]:
+    def start(
+        self, fingerprint: Callable[[], Mapping[str, Any]], part: int, *, sink: Any = None
+    ) -> list[tuple[Unit, int]]:
         """Begin, or go on with, one part.
 
         Args:
             fingerprint: gives what decides the output's bytes; asked for only where there is a ledger.
             part: of the plan.
+            sink: told by its `reopen`, if it has one, that it is not finished, where not all is written.
 
         Returns:
             The tiles that are not complete, each with the first row that is not written.
@@ -40,8 +43,11 @@ class Notes:
             ConfigError: when the run was begun with other settings, or another process computes this part.
         """
         if self.ledger is not None:
-            self.ledger.start(fingerprint())
+            self.ledger.start({OUTPUT: getattr(sink, "identity", None), **fingerprint()})
             self.ledger.open_part(part, self.plan.parts)
+            if not self.complete and hasattr(sink, "reopen"):
+                self.ledger.reopen()
+                sink.reopen()
         coverage = self.coverage()
         rows = [(unit, coverage.first_open_row(unit.core)) for unit in self.plan.of(part)]
         return [(unit, row) for unit, row in rows if row < unit.core[0].stop]

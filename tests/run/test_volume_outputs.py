@@ -1,0 +1,208 @@
+"""Outputs and their notes belong together: nothing is taken for finished, written or ours that is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.networks.nets import UNet
+from omegaconf import DictConfig
+
+from seewhy.cli.main import main
+from seewhy.errors import ConfigError, DataError
+from seewhy.io import volume_creation
+from seewhy.run.predict_volume import predict_volume
+from seewhy.volumes.engine import VolumeEngine
+from seewhy.volumes.head import Head
+from seewhy.volumes.ledger import Ledger
+
+
+def load(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+predicting = load(Path(__file__).with_name("test_predict_volume.py"))
+base, values, config = predicting.base, predicting.values, predicting.config
+elsewhere, result = predicting.elsewhere, predicting.result
+
+
+class StoppedError(Exception):
+    """Nothing that a command knows."""
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch):
+    """Predicts until some batches are blended, and stops."""
+
+    def run(config: DictConfig, batches: int = 8):
+        accept, left = VolumeEngine.accept, [batches]
+
+        def counted(self, batch, logits):
+            left[0] -= 1
+            if left[0] < 0:
+                raise StoppedError
+            accept(self, batch, logits)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(VolumeEngine, "accept", counted)
+            with pytest.raises(StoppedError):
+                predict_volume(config)
+
+    return run
+
+
+def refused(words: list[str], message: str, capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 1
+    assert message in capsys.readouterr().err
+
+
+def test_half_a_blend_is_not_finalised(config: DictConfig, capsys: pytest.CaptureFixture):
+    config.volume.keep_logits = True
+    predict_volume(config)
+    blended = elsewhere(config, "blended")
+    with pytest.raises(SystemExit):
+        main(["blend", config.volume.output, blended, "--num-parts", "2", "--part-id", "0"])
+    refused(["finalize", blended, elsewhere(config, "final")], "is not complete", capsys)
+
+
+def test_logits_are_not_finished_while_more_of_them_are_predicted(
+    config: DictConfig, stopped, capsys: pytest.CaptureFixture
+):
+    config.volume.update(keep_logits=True, roi=[16, 32, 0, 16, 0, 16])
+    predict_volume(config)
+    config.volume.roi = None
+    stopped(config)
+    refused(["blend", config.volume.output, elsewhere(config, "blended")], "is not complete", capsys)
+    predict_volume(config)
+    with pytest.raises(SystemExit) as ended:
+        main(["blend", config.volume.output, elsewhere(config, "blended")])
+    assert ended.value.code == 0
+
+
+def test_blending_does_not_go_on_with_other_logits(config: DictConfig, capsys: pytest.CaptureFixture):
+    config.volume.keep_logits = True
+    predict_volume(config)
+    blended = elsewhere(config, "blended")
+    with pytest.raises(SystemExit):
+        main(["blend", config.volume.output, blended, "--num-parts", "2", "--part-id", "0"])
+    shutil.rmtree(config.volume.output)
+    config.volume.tta = [0]
+    predict_volume(config)
+    refused(["blend", config.volume.output, blended], "begun with other settings", capsys)
+
+
+def test_a_threshold_is_of_logits_that_are_kept(config: DictConfig, capsys: pytest.CaptureFixture):
+    assert Head(mode="threshold", channels=2, stored="logits").stored == "logits"
+    config.volume.mode = "threshold"
+    predict_volume(config)
+    whole = result(config, "/labels/prediction")
+    config.volume.update(keep_logits=True, output=elsewhere(config, "logits"))
+    predict_volume(config)
+    blended, final = elsewhere(config, "blended"), elsewhere(config, "final")
+    for words in (["blend", config.volume.output, blended], ["finalize", blended, final]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0, capsys.readouterr().err
+    config.volume.output = final
+    assert (result(config, "/labels/prediction") != whole).mean() < 0.01
+
+
+@pytest.mark.parametrize("place", ["{}", "{}/inside.zarr", "file://{}"])
+def test_an_output_in_the_input_is_refused(config: DictConfig, place: str):
+    config.volume.update(output=place.format(config.volume.input), overwrite=True)
+    before = predicting.contents(config.volume.input)
+    with pytest.raises(ConfigError, match="lie in each other"):
+        predict_volume(config)
+    assert predicting.contents(config.volume.input) == before
+
+
+def test_notes_are_of_one_output(config: DictConfig, stopped, tmp_path: Path):
+    config.volume.ledger = str(tmp_path / "notes")
+    first = config.volume.output
+    stopped(config)
+    config.volume.output = elsewhere(config, "other")
+    predict_volume(config)
+    config.volume.output = first
+    with pytest.raises(ConfigError, match=r"begun with other settings \(output: "):
+        predict_volume(config)
+
+
+def test_notes_of_a_faster_part_stay(tmp_path: Path):
+    ledger = Ledger(tmp_path)
+    ledger.start({"output": "new"})
+    ledger.open_part(1, 2)
+    Ledger(tmp_path).clear(output="new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["part-0001-of-0002.jsonl", "run.json"]
+    Ledger(tmp_path).clear(output="newer")
+    assert not list(tmp_path.iterdir())
+    ledger.close()
+
+
+def test_notes_of_logits_never_outlive_them(config: DictConfig, tmp_path: Path, capsys: pytest.CaptureFixture):
+    config.volume.update(ledger=str(tmp_path / "notes"), keep_logits=True)
+    predict_volume(config)
+    shutil.rmtree(config.volume.output)
+    predict_volume(config)
+    with pytest.raises(SystemExit) as ended:
+        main(["blend", config.volume.output, elsewhere(config, "blended")])
+    assert ended.value.code == 0
+    config.volume.output = elsewhere(config, "blended")
+    assert np.ptp(result(config)) > 0
+
+
+def test_another_network_with_the_same_weights_is_another_setting(config: DictConfig):
+    torch.save(UNet(**predicting.OPTIONS, out_channels=2, act="RELU").state_dict(), config.volume.weights)
+    config.volume.network = {**config.volume.network, "act": "RELU"}
+    config.volume.roi = [16, 32, 0, 16, 0, 16]
+    predict_volume(config)
+    config.volume.roi = None
+    config.volume.network = {**config.volume.network, "act": "TANH"}
+    with pytest.raises(ConfigError, match=r"begun with other settings \(network\.act: RELU → TANH"):
+        predict_volume(config)
+
+
+def test_overwriting_can_be_stopped_and_repeated(config: DictConfig, monkeypatch: pytest.MonkeyPatch):
+    predict_volume(config)
+    config.volume.update(overwrite=True, overlap=0.25)
+
+    def stop(path):
+        raise StoppedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(volume_creation.shutil, "rmtree", stop)
+        with pytest.raises(StoppedError):
+            predict_volume(config)
+    assert not Path(config.volume.output).exists()
+    predict_volume(config)
+    assert result(config).any()
+
+
+def test_logits_where_nothing_can_be_written(config: DictConfig, tmp_path: Path):
+    (tmp_path / "file").write_text("no folder")
+    config.volume.update(keep_logits=True, output=str(tmp_path / "file" / "logits.zarr"))
+    with pytest.raises(DataError, match=r"logits\.zarr cannot be made"):
+        predict_volume(config)
+
+
+def test_damaged_logits_are_named(config: DictConfig, capsys: pytest.CaptureFixture):
+    config.volume.keep_logits = True
+    predict_volume(config)
+    chunk = next(path for path in sorted(Path(config.volume.output).rglob("c/*/*/*/*/*/*/*")) if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:40])
+    refused(["blend", config.volume.output, elsewhere(config, "blended")], "cannot be read", capsys)
+
+
+@pytest.mark.parametrize("option", ["chunk", "shard"])
+def test_blocks_without_voxels_are_refused(config: DictConfig, option: str):
+    config.volume[option] = [0, 8, 8]
+    with pytest.raises(ConfigError, match="must be 1 voxel or more"):
+        predict_volume(config)
