@@ -83,6 +83,32 @@ def test_combat_removes_a_pure_shift():
     np.testing.assert_allclose(back[:, 0][body], image[:, 0][body], atol=0.01)
 
 
+def test_combat_leaves_quantiles_that_the_normalisation_fixes():
+    """With percentiles [1, 99] the 1st and the 99th are -1 and 1 in every subject, up to rounding: no site effect."""
+    pytest.importorskip("neuroCombat")
+    fixed = {}
+    for domain, own in tables(seed=3).items():
+        own = own.astype(np.float32)
+        low, high = own[..., 10, None], own[..., 990, None]
+        fixed[domain] = np.clip((own - low) * (2 / (high - low)) - 1, -1, 1)
+    ready, _ = fit_baselines(["combat"], fixed)
+    for domain, own in fixed.items():
+        for modality in range(2):
+            moved = ready["combat"](own[0, modality], modality, domain=domain)
+            np.testing.assert_allclose(moved[:11], -1, atol=1e-6)
+            np.testing.assert_allclose(moved[-11:], 1, atol=1e-6)
+            assert np.abs(moved - own[0, modality]).max() > 0.005  # the others are corrected
+
+
+def test_combat_moves_quantiles_without_spread_as_the_means_do():
+    """Subjects that are all alike leave nothing to be standardised by."""
+    pytest.importorskip("neuroCombat")
+    own = tables()["a"][:1].repeat(3, axis=0) * 0.5
+    ready, missing = fit_baselines(["combat"], {"a": own, "b": own + 0.25})
+    assert not missing
+    np.testing.assert_allclose(ready["combat"](own[0, 0], 0, domain="a"), own[0, 0] + 0.25, atol=1e-9)
+
+
 def test_nyul_puts_deciles_where_training_subjects_have_them():
     pytest.importorskip("intensity_normalization")
     quantiles = tables()

@@ -118,11 +118,16 @@ class ComBat:
     estimated on training subjects without covariates, shrunk as empirical Bayes does. A subject's quantiles are freed
     of its own site's effect and given the other's, and its intensities follow, linearly between the quantiles.
 
+    A quantile without spread within the sites, such as one that the normalisation puts at -1 in every subject, has no
+    variance to be standardised by; it is left out of the table and moves as the sites' means do, here not at all.
+
     Args:
         quantiles: see `Quantiles`; at least 2 subjects of each domain.
     """
 
     LANDMARKS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+    SPREAD = 1e-4
+    """Least range of a quantile within a site, on the scale of -1 to 1; below it are roundings."""
 
     def __init__(self, quantiles: Quantiles) -> None:
         import pandas as pd
@@ -131,16 +136,23 @@ class ComBat:
         few = [f"{len(own)} of domain {domain}" for domain, own in quantiles.items() if len(own) < 2]
         if few:
             raise ConfigError(f"combat needs 2 or more training subjects of each domain, there are {', '.join(few)}")
-        tables = [self._landmarks(own).reshape(len(own), -1) for own in quantiles.values()]
-        sites = [domain for domain, own in quantiles.items() for _ in own]
+        tables = {domain: self._landmarks(own) for domain, own in quantiles.items()}
+        _, *shape = next(iter(tables.values())).shape
+        self._mean, self._spread = np.zeros(shape), np.ones(shape)
+        self._shift = {domain: own.mean(axis=0) for domain, own in tables.items()}
+        self._scale = {domain: np.ones(shape) for domain in tables}
+        varied = np.max([np.ptp(own, axis=0) for own in tables.values()], axis=0) > self.SPREAD
+        if not varied.any():
+            return
+        sites = [domain for domain, own in tables.items() for _ in own]
+        table = np.concatenate([own[:, varied] for own in tables.values()]).T
         with contextlib.redirect_stdout(io.StringIO()):  # it tells its steps
-            found = neuroCombat(np.concatenate(tables).T, pd.DataFrame({"site": sites}), "site")["estimates"]
-        modalities = next(iter(quantiles.values())).shape[1]
-        self._mean = found["stand.mean"][:, 0].reshape(modalities, -1)
-        self._spread = np.sqrt(found["var.pooled"][:, 0]).reshape(modalities, -1)
-        places = {str(site): place for place, site in enumerate(found["batches"])}
-        self._shift = {site: found["gamma.star"][i].reshape(modalities, -1) for site, i in places.items()}
-        self._scale = {site: np.sqrt(found["delta.star"][i]).reshape(modalities, -1) for site, i in places.items()}
+            found = neuroCombat(table, pd.DataFrame({"site": sites}), "site")["estimates"]
+        self._mean[varied] = found["stand.mean"][:, 0]
+        self._spread[varied] = np.sqrt(found["var.pooled"][:, 0])
+        for place, site in enumerate(map(str, found["batches"])):
+            self._shift[site][varied] = found["gamma.star"][place]
+            self._scale[site][varied] = np.sqrt(found["delta.star"][place])
 
     def __call__(self, values: NDArray[np.floating], modality: int, *, domain: str) -> NDArray[np.floating]:
         """See `Baseline`."""
