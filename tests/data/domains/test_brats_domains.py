@@ -2,6 +2,7 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from types import SimpleNamespace
 
@@ -215,6 +216,24 @@ def test_a_store_that_moved_with_its_sources_goes_on(domains, tmp_path):
     first = make(domains).subjects[0].volume.copy()
     domains.rename(tmp_path / "moved")
     assert np.array_equal(make(tmp_path / "moved").subjects[0].volume, first)
+
+
+def test_a_store_that_was_copied_with_its_sources_is_of_the_copy(domains, write, volumes, tmp_path):
+    first = make(domains).subjects[0].volume.copy()
+    shutil.copytree(domains, tmp_path / "copy")
+    copied = make(tmp_path / "copy").subjects[0]
+    assert np.array_equal(copied.volume, first)
+    assert copied.folder.is_relative_to(tmp_path / "copy")
+    write(tmp_path / "copy" / "c", "A_0", volumes())
+    with pytest.raises(DataError, match=r"holds the subjects of .*/copy/a as domain a, not those of .*/copy/c"):
+        make(tmp_path / "copy", a="c").setup("fit")
+
+
+def test_a_store_knows_its_folders_by_whatever_path(domains, tmp_path):
+    (tmp_path / "link").symlink_to(domains)
+    make(domains).setup("fit")
+    make(tmp_path / "link").setup("fit")
+    make(domains / "a" / "..", cache_dir=str(domains / "prepared")).setup("fit")
 
 
 def test_a_prepared_folder_is_read_with_the_options_of_its_sources(domains, tmp_path):

@@ -11,11 +11,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from seewhy.data.domains.claim import STORE, claim_store
 from seewhy.data.domains.measurement import measure_subject
 from seewhy.data.domains.store import (
     COUNTERPARTS,
     DOMAINS,
-    RECORD,
     VERSION,
     PreparedSubject,
     read_subject,
@@ -23,14 +23,10 @@ from seewhy.data.domains.store import (
 )
 from seewhy.data.domains.subjects import Subject, find_subjects, patient_of
 from seewhy.errors import DataError
-from seewhy.io.atomic import TEMPORARY_PREFIX, atomic_folder, write_json
+from seewhy.io.atomic import atomic_folder, write_json
 
-__all__ = ["STORE", "DomainStore", "domain_folders", "is_store", "open_store", "prepare_domains"]
+__all__ = ["DomainStore", "domain_folders", "is_store", "open_store", "prepare_domains"]
 
-STORE = "domains.json"
-"""In the store's folder once all subjects are there."""
-SOURCES = "sources.json"
-"""In the store's folder from the start: which folders it is of."""
 SLOW = 8
 """Subjects from which on a bar is shown."""
 
@@ -113,7 +109,7 @@ def prepare_domains(
     wanted, problems = _find(folders, patient_pattern)
     if not all(folder.is_dir() for folder in folders.values()):
         raise DataError(problems, where=str(store.parent))  # before a folder is made where none should be
-    _claim(store, folders)
+    claim_store(store, folders)
     todo = [(part, subject) for part, subject in wanted if not _current(store / part / subject.id, subject)]
     bar = track(
         todo, "preparing subjects", transient=True, console=Console(stderr=True),
@@ -212,49 +208,3 @@ def _prepare(folder: Path, subject: Subject) -> None:
         # Another process (a second rank) may have prepared the same subject in this moment.
         if not _current(folder, subject):
             raise
-
-
-def _claim(store: Path, folders: Mapping[str, Path]) -> None:
-    """Make the folder, for these source folders; one of others, or with other files than ours, is never written into.
-
-    Subjects of two sources may have the same names, and a run that reads those of one would go on with the other's.
-    """
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{store} cannot be made ({error.strerror}); set data.cache_dir to a folder that can be written"
-        ) from error
-    places = [store, *(store / part for part in (*DOMAINS, COUNTERPARTS))]
-    places += [store / COUNTERPARTS / domain for domain in DOMAINS]
-    strange = [
-        path
-        for place in places
-        if place.is_dir()
-        for path in place.iterdir()
-        if not (path in places or path.name in (STORE, SOURCES) or path.name.startswith(TEMPORARY_PREFIX))
-        and not (path / RECORD).is_file()
-    ]
-    if strange:
-        raise DataError(f"{store} holds other files than prepared subjects, e.g. {strange[0]}; choose another folder")
-    known = _sources(store)
-    other = [part for part, folder in folders.items() if part in known and known[part] != str(folder)]
-    # Where the whole data set has moved, nobody reads it at its old place.
-    if taken := [part for part in other if Path(known[part]).is_dir()]:
-        part = taken[0]
-        raise DataError(
-            f"{store} holds the subjects of {known[part]} as domain {part}, not those of {folders[part]}; set "
-            "data.cache_dir to a folder of its own"
-        )
-    record = {**known, **{part: str(folder) for part, folder in folders.items()}}
-    if record != known:
-        write_json(store / SOURCES, record)
-
-
-def _sources(store: Path) -> dict[str, str]:
-    """Part of the store → the folder that it was prepared from."""
-    try:
-        found = json.loads((store / SOURCES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {str(part): str(folder) for part, folder in found.items()} if isinstance(found, dict) else {}
