@@ -23,7 +23,7 @@ from seewhy.data.domains.requirements import check_counterparts, check_domain_op
 from seewhy.data.domains.sampler import PairSampler
 from seewhy.data.domains.split import split_domains
 from seewhy.data.domains.stacks import StackReader
-from seewhy.data.domains.store import DOMAINS, PreparedSubject
+from seewhy.data.domains.store import COUNTERPARTS, DOMAINS, PreparedSubject
 from seewhy.data.loading import ranks_of, worker_options
 from seewhy.data.sampler import PatientSampler
 from seewhy.data.splits import PARTS, Split
@@ -147,11 +147,12 @@ class BraTSDomainsDataModule(BaseDataModule):
 
     def _prepared(self) -> DomainStore:
         """The store that `root` is, with the options that apply to one: its domains are named a and b."""
-        named = [f"data.{domain}={name}" for domain, name in self.folders.items() if name not in (None, domain)]
+        folders = {**self.folders, COUNTERPARTS: self.counterparts}
+        named = [f"data.{part}={name}" for part, name in folders.items() if name not in (None, part)]
         if named:
             raise ConfigError(
-                f"{self.root} is prepared already, with the domains a and b, so {', '.join(named)} names nothing; "
-                "leave it out, or null to do without a domain"
+                f"{self.root} is prepared already, with the domains a and b and their counterparts, so "
+                f"{', '.join(named)} names nothing; leave it out, or set it to null to do without that part"
             )
         store = open_store(self.root)
         if self.patient_pattern is not None:

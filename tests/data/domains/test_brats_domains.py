@@ -236,14 +236,19 @@ def test_a_store_knows_its_folders_by_whatever_path(domains, tmp_path):
     make(domains / "a" / "..", cache_dir=str(domains / "prepared")).setup("fit")
 
 
-def test_a_prepared_folder_is_read_with_the_options_of_its_sources(domains, tmp_path):
-    prepare_domains(domain_folders(domains, {"a": "a", "b": "b"}, None), tmp_path / "store")
-    pattern = r"^(.)"
+def test_a_prepared_folder_is_read_with_the_options_of_its_sources(domains, write, volumes, tmp_path):
+    write(domains / "counterparts" / "a", "A_1", volumes(), seg=False)
+    prepare_domains(domain_folders(domains, {"a": "a", "b": "b"}, "counterparts"), tmp_path / "store")
+    pattern = r"^(.)_\d$"  # of names as the files have them: ids have no underscores
     patients = [{subject.patient for subject in make(root, patient_pattern=pattern).subjects}
                 for root in (domains, tmp_path / "store")]  # fmt: skip
     assert patients[0] == patients[1] == {"A", "B"}
     with pytest.raises(ConfigError, match=r"prepared already.*data.a=site names nothing"):
         make(tmp_path / "store", a="site").setup("fit")
+    with pytest.raises(ConfigError, match=r"prepared already.*data.counterparts=others names nothing"):
+        make(tmp_path / "store", counterparts="others").setup("fit")
+    assert list(make(tmp_path / "store").store.counterparts) == [("a", "A-1")]
+    assert not make(tmp_path / "store", counterparts=None).store.counterparts
     assert {subject.domain for subject in make(tmp_path / "store", b=None).subjects} == {"a"}
 
 

@@ -56,7 +56,7 @@ class DomainStore:
     def by_patient(self, pattern: str) -> DomainStore:
         """The same with patients told from the subjects' names, see `patient_of`."""
         subjects = [
-            replace(subject, record={**subject.record, "patient": patient_of(subject.id, pattern)})
+            replace(subject, record={**subject.record, "patient": patient_of(subject.name, pattern)})
             for subject in self.subjects
         ]
         return replace(self, subjects=subjects)

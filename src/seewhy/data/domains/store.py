@@ -17,6 +17,7 @@ from seewhy.data.domains.measurement import AXIS, Measured
 from seewhy.data.domains.subjects import Subject
 from seewhy.errors import DataError
 from seewhy.io.atomic import write_json
+from seewhy.io.geometry import Geometry
 from seewhy.io.npy import read_npy, write_npy
 from seewhy.io.orientation import Display, display_of_plane
 
@@ -26,9 +27,12 @@ DOMAINS = ("a", "b")
 COUNTERPARTS = "counterparts"
 """Folder of the same subjects as the other domain's scanner saw them: `counterparts/a/<subject>` is of domain a."""
 RECORD = "subject.json"
-VERSION = 1
+VERSION = 2
 """Raised whenever the same files would be prepared otherwise, so that old folders are made anew."""
-FIELDS = ("version", "id", "patient", "files", "segmentation", "shape", "box", "content", "spacing", "codes", "display")
+FIELDS = (
+    "version", "id", "name", "patient", "files", "segmentation", "shape", "affine", "box", "content", "spacing",
+    "codes", "display",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ class PreparedSubject:
     def id(self) -> str:
         """Unique within the domain."""
         return str(self.record["id"])
+
+    @property
+    def name(self) -> str:
+        """As the source files have it, which is what patterns for patients are written for."""
+        return str(self.record["name"])
 
     @property
     def patient(self) -> str:
@@ -91,6 +100,11 @@ class PreparedSubject:
         return None if codes is None else str(codes)
 
     @property
+    def geometry(self) -> Geometry:
+        """Where the source's voxels lie in the scanner's space."""
+        return Geometry(self.shape, np.asarray(self.record["affine"], np.float64), oriented=self.codes is not None)
+
+    @property
     def display(self) -> Display:
         """How slices are turned upright."""
         return Display.from_record(self.record["display"], where=str(self.folder / RECORD))
@@ -128,11 +142,13 @@ def write_subject(folder: Path, subject: Subject, measured: Measured) -> None:
     record = {
         "version": VERSION,
         "id": subject.id,
+        "name": subject.name,
         "patient": subject.patient,
         "modalities": list(MODALITIES),
         "files": {name: str(path) for name, path in subject.files.items()},
         "segmentation": None if subject.segmentation is None else str(subject.segmentation),
         "shape": list(geometry.shape),
+        "affine": geometry.affine.tolist(),
         "box": [list(ends) for ends in measured.box],
         "content": np.count_nonzero(measured.body, axis=(1, 2)).tolist(),
         "spacing": list(geometry.spacing),

@@ -26,6 +26,7 @@ class Subject:
 
     Attributes:
         id: safe as a file name, unique within its domain.
+        name: as the files have it.
         patient: whose scan it is; several scans, also of both domains, may be of one patient.
         files: modality → NIfTI file.
         channel: modality → channel of its file, or None for a file of three axes.
@@ -33,6 +34,7 @@ class Subject:
     """
 
     id: str
+    name: str
     patient: str
     files: Mapping[str, Path]
     channel: Mapping[str, int | None]
@@ -65,7 +67,7 @@ def find_subjects(folder: Path, *, patient_pattern: str | None = None) -> tuple[
         return [], error.problems
     problems += clashes((case_id(name), next(iter(files.values()))) for name, files, _, _ in named)
     subjects = [
-        Subject(case_id(name), patient_of(name, patient_pattern), files, channel, segmentation)
+        Subject(case_id(name), name, patient_of(name, patient_pattern), files, channel, segmentation)
         for name, files, channel, segmentation in named
     ]
     if not subjects and not problems:
