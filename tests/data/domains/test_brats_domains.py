@@ -17,6 +17,8 @@ from seewhy.data.brats_domains import BraTSDomainsDataModule
 from seewhy.data.domains.preparation import domain_folders, prepare_domains
 from seewhy.errors import ConfigError, DataError
 
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
 
 def make(root, **options):
     return BraTSDomainsDataModule(root=str(root), **options)
@@ -315,6 +317,18 @@ def test_a_counterpart_lies_on_its_subject(domains, write, volumes):
     assert len(caught.value.problems) == 2
     assert "A-2 is (20, 24, 11) LPS, but the subject it belongs to is (20, 24, 10) LPS" in str(caught.value)
     assert "A-7 is no subject of a; nearest: 'A-" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("affine", "apart"),
+    [(np.diag([-1.0, -1.0, 2.0, 1.0]), "10 mm"), (LPS + np.eye(4, k=3) * 3, "3 mm")],
+    ids=["thicker slices", "moved"],
+)
+def test_a_counterpart_lies_where_its_subject_does(domains, write, volumes, affine, apart):
+    """The same voxels in number and direction may be of other places."""
+    write(domains / "counterparts" / "a", "A_1", volumes(), seg=False, affine=affine)
+    with pytest.raises(DataError, match=rf"A-1 does not lie on the subject it belongs to: .*up to {apart} apart"):
+        make(domains).setup("fit")
 
 
 def test_an_empty_domain_is_named(domains):

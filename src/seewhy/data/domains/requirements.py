@@ -106,6 +106,10 @@ def check_counterparts(store: DomainStore) -> None:
                 f"counterparts/{domain}: {name} is {other.shape} {other.codes}, but the subject it belongs to is "
                 f"{own.shape} {own.codes}; resample it first"
             )
+        elif apart := own.geometry.difference(other.geometry):
+            problems.append(
+                f"counterparts/{domain}: {name} does not lie on the subject it belongs to: {apart}; resample it first"
+            )
     if problems:
         raise DataError(problems, where=str(store.root))
 
