@@ -371,7 +371,12 @@ def test_sizes_that_form_no_batch_are_named(domains, write):
         ({"min_content": 2}, "share between 0 and 1"),
         ({"batch_size": 0}, "data.batch_size=0"),
         ({"percentiles": [1.0]}, "data.percentiles=.* two rising numbers"),
-        ({"image_size": [240]}, "data.image_size=.* a side, .rows, columns., or null"),
+        ({"percentiles": None}, "data.percentiles=None .* two rising numbers"),
+        ({"percentiles": ["1", "99"]}, "data.percentiles=.* two rising numbers"),
+        ({"image_size": [240]}, r"data.image_size=\[240\] .* a side, \[rows, columns\], or null"),
+        ({"image_size": "24"}, "data.image_size=24 must be a side"),
+        ({"image_size": [24.5, 24]}, r"data.image_size=\[24.5, 24\] must be a side"),
+        ({"image_size": True}, "data.image_size=True must be a side"),
         ({"predict_on": "tst"}, "nearest: 'test'"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 
 from seewhy.data.domains.dataset import Center
@@ -55,14 +56,21 @@ def check_domain_options(
         problems.append(f"data.crop_size={crop_size} must be a multiple of data.multiple_of={multiple_of}")
     if not 0 <= min_content <= 1:
         problems.append(f"data.min_content={min_content} must be a share between 0 and 1")
-    if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
-        problems.append(f"data.percentiles={list(percentiles)} must be two rising numbers between 0 and 100")
-    if not (image_size is None or isinstance(image_size, int) or len(image_size) == 2):
-        problems.append(f"data.image_size={list(image_size)} must be a side, [rows, columns], or null")
+    if not _are(percentiles, Real) or not 0 <= percentiles[0] < percentiles[1] <= 100:
+        problems.append(f"data.percentiles={percentiles} must be two rising numbers between 0 and 100")
+    if image_size is not None and not _are([image_size] * 2 if isinstance(image_size, int) else image_size, int):
+        problems.append(f"data.image_size={image_size} must be a side, [rows, columns], or null")
     if domain not in (*DOMAINS, "both"):
         problems.append(f"data.domain={domain!r} is unknown; {nearest(domain, [*DOMAINS, 'both'])}")
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def _are(values: object, kind: type) -> bool:
+    """Whether an option is a pair of numbers of a kind; yes and no are none."""
+    if not isinstance(values, Sequence) or len(values) != 2:
+        return False
+    return all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
 
 
 def check_subjects(subjects: Sequence[PreparedSubject], reader: StackReader, *, where: Path) -> None:
