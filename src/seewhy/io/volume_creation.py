@@ -10,20 +10,35 @@ from typing import Any
 from seewhy.io.atomic import TEMPORARY_PREFIX
 from seewhy.io.volume_counters import Counters
 from seewhy.io.volume_layout import MARK
-from seewhy.io.volume_store import local_folder, open_store
+from seewhy.io.volume_store import METADATA, CountedStore, local_folder, open_store
 
-__all__ = ["is_there", "our_mark", "remove", "remove_unfinished", "unwritable"]
+__all__ = ["is_filled", "is_there", "our_mark", "remove", "remove_unfinished", "unwritable"]
 
 
 def is_there(path: str, options: Mapping[str, Any] | None) -> bool:
-    """Whether a file, a folder that is not empty, or a remote zarr store lies at a path."""
+    """Whether a file, a folder that is not empty, or a remote zarr store that holds anything lies at a path."""
     folder = local_folder(path)
     if folder is not None:
         return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if _holds(path, ("zarr.json", ".zarray"), options):
+        return True
     from zarr.core.sync import sync
 
-    store = open_store(path, read_only=True, counters=Counters(), options=options)
-    return any(sync(store.exists(name)) for name in ("zarr.json", ".zgroup", ".zarray"))
+    # A group of zarr v2 alone is what a kill leaves of one that was being made.
+    return _holds(path, (".zgroup",), options) and sync(
+        _names(open_store(path, read_only=True, counters=Counters(), options=options))
+    ) != [".zgroup"]
+
+
+def is_filled(path: str, array: str, options: Mapping[str, Any] | None) -> bool:
+    """Whether an output of ours has its array; a remote one may have been cut off before, a local one never is.
+
+    Args:
+        path: of the store.
+        array: path of level 0 inside it.
+        options: of the store.
+    """
+    return local_folder(path) is not None or _holds(path, (f"{array}/zarr.json", f"{array}/.zarray"), options)
 
 
 def our_mark(path: str, options: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -39,7 +54,11 @@ def our_mark(path: str, options: Mapping[str, Any] | None) -> Mapping[str, Any] 
 
 
 def remove(path: str, options: Mapping[str, Any] | None) -> None:
-    """Delete a store, whosesoever it is; a local one is gone from its path at once, or not at all."""
+    """Delete a store, whosesoever it is.
+
+    A local one is gone from its path at once, or not at all. Of a remote one the root's metadata go last: cut off, it
+    is still known for what it is, and can be removed again.
+    """
     folder = local_folder(path)
     if folder is not None:
         doomed = folder.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{folder.name}")
@@ -48,7 +67,7 @@ def remove(path: str, options: Mapping[str, Any] | None) -> None:
         return
     from zarr.core.sync import sync
 
-    sync(open_store(path, read_only=False, counters=Counters(), options=options).clear())
+    sync(_remove_all(open_store(path, read_only=False, counters=Counters(), options=options)))
 
 
 def remove_unfinished(path: str) -> None:
@@ -63,3 +82,24 @@ def unwritable(path: str, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[:1] or type(error).__name__
     reason = reason if isinstance(reason, str) else reason[0]
     return f"{path} cannot be written ({reason}); what is written is kept: mend it and start again to go on"
+
+
+def _holds(path: str, names: tuple[str, ...], options: Mapping[str, Any] | None) -> bool:
+    from zarr.core.sync import sync
+
+    store = open_store(path, read_only=True, counters=Counters(), options=options)
+    return any(sync(store.exists(name)) for name in names)
+
+
+async def _remove_all(store: CountedStore) -> None:
+    names = await _names(store)
+    for name in names:
+        if name not in METADATA:
+            await store.delete_dir(name)
+    for name in names:
+        if name in METADATA:
+            await store.delete(name)
+
+
+async def _names(store: CountedStore) -> list[str]:
+    return [name async for name in store.list_dir("")]

@@ -15,11 +15,14 @@ __all__ = ["create_level", "describe", "fill"]
 
 
 def fill(store: CountedStore, layout: VolumeLayout, attributes: Mapping[str, Any], identity: str | None) -> None:
-    """Write level 0, empty, and all metadata into a new store."""
+    """Write level 0, empty, and all metadata into a new store; the root first, so that it is ours after a kill."""
     import zarr
 
     form: Any = layout.zarr_format
-    zarr.open_group(store=store, mode="a", zarr_format=form)
+    own = _mark(layout, attributes, identity, finished=False)
+    root = zarr.open_group(store=store, mode="a", zarr_format=form, attributes={MARK: own})
+    if MARK not in root.attrs:  # zarr v2 keeps them in a second object, before which a kill may have come
+        root.attrs.update({MARK: own})
     create_level(store, layout, 0)
     describe(store, layout, attributes, identity, finished=False)
 
@@ -40,7 +43,6 @@ def describe(
         method="mode" if layout.labels else "mean",
     )
     content: dict[str, Any] = {"multiscales": entry}
-    own = {"layout": layout.record(), "attributes": dict(attributes), "id": identity, "finished": finished}
     if layout.labels:
         content["image-label"] = image_label(layout.classes, zarr_format=form)
         zarr.open_group(store=store, path="labels", mode="a", zarr_format=form).attrs.update(
@@ -48,6 +50,7 @@ def describe(
         )
     group = zarr.open_group(store=store, path=layout.group, mode="a", zarr_format=form)
     group.attrs.update(ome_attributes(content, zarr_format=form))
+    own = _mark(layout, attributes, identity, finished=finished)
     zarr.open_group(store=store, mode="a", zarr_format=form).attrs.update({MARK: own})
 
 
@@ -79,3 +82,10 @@ def create_level(store: CountedStore, layout: VolumeLayout, level: int) -> Any:
     return zarr.create_array(
         **common, zarr_format=3, chunks=chunk, shards=shard, compressors=packing, dimension_names=names
     )
+
+
+def _mark(
+    layout: VolumeLayout, attributes: Mapping[str, Any], identity: str | None, *, finished: bool
+) -> dict[str, Any]:
+    """What the root says of the store for ourselves."""
+    return {"layout": layout.record(), "attributes": dict(attributes), "id": identity, "finished": finished}

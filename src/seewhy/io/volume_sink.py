@@ -15,7 +15,7 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import atomic_folder
 from seewhy.io.volume_base import Box
 from seewhy.io.volume_counters import Counters
-from seewhy.io.volume_creation import is_there, our_mark, remove, remove_unfinished, unwritable
+from seewhy.io.volume_creation import is_filled, is_there, our_mark, remove, remove_unfinished, unwritable
 from seewhy.io.volume_layout import VolumeLayout, triple
 from seewhy.io.volume_output import describe, fill
 from seewhy.io.volume_pyramid import build_pyramid
@@ -112,9 +112,11 @@ class VolumeSink:
         return True
 
     def _join(self, present: VolumeSink) -> bool:
-        """Take the store that is there."""
+        """Take the store that is there, and make of it what a kill has left out."""
         _compare(present, self.layout)
         self.identity = present.identity
+        if not is_filled(self.path, self.layout.array(0), self._options):
+            _make(self)
         return False
 
     def write(self, box: Box, block: NDArray[Any]) -> None:
