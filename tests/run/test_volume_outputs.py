@@ -65,13 +65,22 @@ def refused(words: list[str], message: str, capsys: pytest.CaptureFixture):
     assert message in capsys.readouterr().err
 
 
+def blended(config: DictConfig) -> str:
+    """Path of what `blend` makes of all logits."""
+    path = elsewhere(config, "blended")
+    with pytest.raises(SystemExit) as ended:
+        main(["blend", config.volume.output, path])
+    assert ended.value.code == 0
+    return path
+
+
 def test_half_a_blend_is_not_finalised(config: DictConfig, capsys: pytest.CaptureFixture):
     config.volume.keep_logits = True
     predict_volume(config)
-    blended = elsewhere(config, "blended")
+    half = elsewhere(config, "blended")
     with pytest.raises(SystemExit):
-        main(["blend", config.volume.output, blended, "--num-parts", "2", "--part-id", "0"])
-    refused(["finalize", blended, elsewhere(config, "final")], "is not complete", capsys)
+        main(["blend", config.volume.output, half, "--num-parts", "2", "--part-id", "0"])
+    refused(["finalize", half, elsewhere(config, "final")], "is not complete", capsys)
 
 
 def test_logits_are_not_finished_while_more_of_them_are_predicted(
@@ -83,21 +92,42 @@ def test_logits_are_not_finished_while_more_of_them_are_predicted(
     stopped(config)
     refused(["blend", config.volume.output, elsewhere(config, "blended")], "is not complete", capsys)
     predict_volume(config)
-    with pytest.raises(SystemExit) as ended:
-        main(["blend", config.volume.output, elsewhere(config, "blended")])
-    assert ended.value.code == 0
+    blended(config)
+
+
+def test_logits_that_were_added_to_are_blended_anew(config: DictConfig, capsys: pytest.CaptureFixture):
+    """Patches beside the first region count as background in what was blended of it."""
+    config.volume.update(keep_logits=True, roi=[16, 32, 0, 16, 0, 16])
+    predict_volume(config)
+    first = blended(config)
+    assert blended(config) == first
+    config.volume.roi = None
+    predict_volume(config)
+    refused(["blend", config.volume.output, first], "begun with other settings (of: ", capsys)
+
+
+def test_a_volume_is_finalised_of_the_blended_logits_that_are_there(config: DictConfig, capsys: pytest.CaptureFixture):
+    config.volume.keep_logits = True
+    predict_volume(config)
+    source, final = blended(config), elsewhere(config, "final")
+    with pytest.raises(SystemExit):
+        main(["finalize", source, final, "--num-parts", "2", "--part-id", "0"])
+    shutil.rmtree(source)
+    with pytest.raises(SystemExit):
+        main(["blend", config.volume.output, source, "--window", "constant"])
+    refused(["finalize", source, final], "begun with other settings (input.", capsys)
 
 
 def test_blending_does_not_go_on_with_other_logits(config: DictConfig, capsys: pytest.CaptureFixture):
     config.volume.keep_logits = True
     predict_volume(config)
-    blended = elsewhere(config, "blended")
+    half = elsewhere(config, "blended")
     with pytest.raises(SystemExit):
-        main(["blend", config.volume.output, blended, "--num-parts", "2", "--part-id", "0"])
+        main(["blend", config.volume.output, half, "--num-parts", "2", "--part-id", "0"])
     shutil.rmtree(config.volume.output)
     config.volume.tta = [0]
     predict_volume(config)
-    refused(["blend", config.volume.output, blended], "begun with other settings", capsys)
+    refused(["blend", config.volume.output, half], "begun with other settings", capsys)
 
 
 def test_a_threshold_is_of_logits_that_are_kept(config: DictConfig, capsys: pytest.CaptureFixture):
@@ -107,12 +137,10 @@ def test_a_threshold_is_of_logits_that_are_kept(config: DictConfig, capsys: pyte
     whole = result(config, "/labels/prediction")
     config.volume.update(keep_logits=True, output=elsewhere(config, "logits"))
     predict_volume(config)
-    blended, final = elsewhere(config, "blended"), elsewhere(config, "final")
-    for words in (["blend", config.volume.output, blended], ["finalize", blended, final]):
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-        assert ended.value.code == 0, capsys.readouterr().err
-    config.volume.output = final
+    logits, config.volume.output = blended(config), elsewhere(config, "final")
+    with pytest.raises(SystemExit) as ended:
+        main(["finalize", logits, config.volume.output])
+    assert ended.value.code == 0, capsys.readouterr().err
     assert (result(config, "/labels/prediction") != whole).mean() < 0.01
 
 
@@ -132,7 +160,7 @@ def test_notes_are_of_one_output(config: DictConfig, stopped, tmp_path: Path):
     config.volume.output = elsewhere(config, "other")
     predict_volume(config)
     config.volume.output = first
-    with pytest.raises(ConfigError, match=r"begun with other settings \(output: "):
+    with pytest.raises(ConfigError, match="holds notes of another output"):
         predict_volume(config)
 
 
@@ -142,9 +170,53 @@ def test_notes_of_a_faster_part_stay(tmp_path: Path):
     ledger.open_part(1, 2)
     Ledger(tmp_path).clear(output="new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part-0001-of-0002.jsonl", "run.json"]
+    ledger.close()
     Ledger(tmp_path).clear(output="newer")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_part_that_starts_while_notes_are_cleared_keeps_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The faster part comes just after the slower one has seen that there is no run."""
+    faster, read = Ledger(tmp_path), Path.read_text
+
+    def read_late(self, *arguments, **options):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_text", read)
+            try:
+                return read(self, *arguments, **options)
+            finally:
+                faster.start({"output": "new"})
+                faster.open_part(1, 2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", read_late)
+        Ledger(tmp_path).clear(output="new")
+    faster.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["part-0001-of-0002.jsonl", "run.json"]
+
+
+def test_notes_that_are_half_cleared_are_of_no_other_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ledger, unlink, left = Ledger(tmp_path), Path.unlink, [1]
+    ledger.start({"output": "old"})
+    ledger.open_part(0, 2)
     ledger.close()
+    ledger.open_part(1, 2)
+    ledger.close()
+
+    def cut_off(self, **options):
+        left[0] -= 1
+        if left[0] < 0:
+            raise StoppedError
+        unlink(self, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", cut_off)
+        with pytest.raises(StoppedError):
+            ledger.clear(output="new")
+    with pytest.raises(ConfigError, match="holds notes of another output"):
+        Ledger(tmp_path).start({"output": "new"})
+    Ledger(tmp_path).clear(output="new")
+    assert not list(tmp_path.iterdir())
 
 
 def test_notes_of_logits_never_outlive_them(config: DictConfig, tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -152,10 +224,7 @@ def test_notes_of_logits_never_outlive_them(config: DictConfig, tmp_path: Path, 
     predict_volume(config)
     shutil.rmtree(config.volume.output)
     predict_volume(config)
-    with pytest.raises(SystemExit) as ended:
-        main(["blend", config.volume.output, elsewhere(config, "blended")])
-    assert ended.value.code == 0
-    config.volume.output = elsewhere(config, "blended")
+    config.volume.output = blended(config)
     assert np.ptp(result(config)) > 0
 
 

@@ -61,8 +61,8 @@ def blend(
     if not store.finished:
         raise ConfigError(f"{store.path} is not complete; start the parts that have not ended again")
     notes = Notes(plan, ledger)
-    # The store's identity stands for whatever its logits were made with.
-    settings = {"step": "blend", "logits": store.facts, "of": store.identity, "window": window, "head": head.settings()}
+    # The store's identity stands for its grid and whatever its logits were made with.
+    settings = {"step": "blend", "logits": store.facts, "of": store.contents, "window": window, "head": head.settings()}
     tiles = notes.start(lambda: settings | {"shard": list(plan.costs.shard)}, part, sink=sink)
     blender = Blender(
         grid=store.grid,

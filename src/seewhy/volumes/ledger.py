@@ -46,7 +46,8 @@ class Ledger:
             fingerprint: plain data, may be nested.
 
         Raises:
-            ConfigError: when the run was begun with another one; the differing keys are named.
+            ConfigError: when the run was begun with another one; the differing keys are named. Or it is of another
+                output.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / RUN
@@ -60,6 +61,11 @@ class Ledger:
             for key in sorted(ours.keys() | theirs.keys())
             if theirs.get(key, missing) != ours.get(key, missing)
         ]
+        if ours.get(OUTPUT) != theirs.get(OUTPUT):
+            raise ConfigError(
+                f"{self.folder} holds notes of another output, or of one that was at its path before; choose another "
+                "volume.ledger, or remove this one to begin anew"
+            )
         if changed:
             raise ConfigError(
                 f"{self.folder.parent} was begun with other settings ({'; '.join(changed)}); set them back to go on, "
@@ -137,15 +143,17 @@ class Ledger:
         Args:
             output: identity of the output that is there now: its notes, of a part that was faster, stay.
         """
+        # Listed before the run is read: a part notes its run first, so that none of a faster part of ours is listed
+        # without its run being seen. The run goes last: what a kill leaves is then known to be of another output.
+        doomed = [path for pattern in ("part-*.jsonl", FINISHED, STATISTICS, RUN) for path in self.folder.glob(pattern)]
         try:
             known = json.loads((self.folder / RUN).read_text(encoding="utf-8")).get(OUTPUT)
         except (OSError, ValueError, AttributeError):
             known = None
         if output is not None and known == output:
             return
-        for pattern in (RUN, STATISTICS, FINISHED, "part-*.jsonl"):
-            for path in self.folder.glob(pattern):
-                path.unlink(missing_ok=True)
+        for path in doomed:
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Give this part's file back."""

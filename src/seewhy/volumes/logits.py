@@ -22,7 +22,7 @@ from seewhy.volumes.stream import Add, Begin, Command
 
 __all__ = ["LogitKeeper", "LogitStore"]
 
-MARK = "seewhy_logits"
+MARK, REVISION = "seewhy_logits", "revision"
 THREADS = 4
 Position = tuple[int, int, int]
 
@@ -121,7 +121,13 @@ class LogitStore:
     def reopen(self) -> None:
         """Note that patches are missing: a larger region is to be predicted."""
         if self.finished:
-            self._opened().attrs["finished"] = False
+            self._opened().attrs.update({"finished": False, REVISION: uuid.uuid4().hex})
+
+    @property
+    def contents(self) -> str | None:
+        """Drawn anew whenever a finished one is added to: what was blended before is not of what it holds then."""
+        contents: str | None = self._opened().attrs.get(REVISION, self.identity)
+        return contents
 
     def finish(self) -> None:
         """Note that no patch is missing but the skipped ones."""
