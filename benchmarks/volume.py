@@ -290,7 +290,7 @@ def speed(size: int, options: argparse.Namespace) -> None:
 
 def memory(options: argparse.Namespace) -> None:
     """Peaks for longer volumes and for other budgets."""
-    small = (256, 192, 192)  # enough rows for all queues to be full
+    small = (512, 192, 192)  # eight rows of shards, so that all queues are full
     peaks = []
     for depth in (small[0], 4 * small[0]):
         found = in_process("seewhy", (depth, *small[1:]), options, budget=options.budget)

@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from seewhy.errors import ConfigError, nearest
 from seewhy.io.atomic import write_json
 from seewhy.io.volume_base import Box
-from seewhy.io.volume_source import VolumeSource, open_source
+from seewhy.io.volume_source import VolumeSource
 from seewhy.io.volume_store import local_folder
 from seewhy.models.segmentation_explanation import RegionScores, first_output
 from seewhy.models.volume_segmentation import VolumeSegmentation
 from seewhy.run.build import set_threads
 from seewhy.run.explainers import build_explainers, explainer_nodes
 from seewhy.run.folder import RunFolder
-from seewhy.run.volume_input import check_input
+from seewhy.run.volume_input import check_input, open_input
 from seewhy.run.volume_maps import Region, judge_map, spans, write_map
 from seewhy.run.volume_model import VolumeModel, find_model
 from seewhy.volumes.head import Head
@@ -52,9 +52,7 @@ def explain_volume(config: DictConfig) -> None:
     set_threads(config)
     torch.manual_seed(config.seed)
     volume = config.volume
-    channels = None if volume.channels is None else list(volume.channels)
-    options: Any = OmegaConf.to_container(volume.storage_options, resolve=True)
-    source = open_source(volume.input, level=volume.level, channels=channels, options=options)
+    source = open_input(volume, writes=False)
     model = find_model(config)
     told = check_input(source, model, volume)
     region = _prepared(config, model, source)

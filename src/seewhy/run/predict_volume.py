@@ -74,7 +74,7 @@ def predict_volume(config: DictConfig) -> None:
     return_freed_memory()  # before any network is loaded
     set_threads(config)
     seed_everything(config.seed, workers=True, verbose=False)
-    model, source = find_model(config), open_input(volume)
+    model, source = find_model(config), open_input(volume, writes=not volume.estimate)
     note = check_input(source, model, volume)
     _check_apart(volume)
     trainer = _trainer(config)

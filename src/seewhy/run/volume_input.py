@@ -21,14 +21,18 @@ TOLERANCE = 0.1
 """Share by which voxel sizes may differ before a prediction is refused."""
 
 
-def open_input(volume: DictConfig) -> VolumeSource:
+def open_input(volume: DictConfig, *, writes: bool = True) -> VolumeSource:
     """Open `volume.input`.
+
+    Args:
+        volume: the options.
+        writes: whether `volume.output` will be written, and must be given.
 
     Raises:
         ConfigError: not given, or no such level or channel.
         DataError: it cannot be read.
     """
-    if volume.input is None or (volume.output is None and not volume.estimate):
+    if volume.input is None or (volume.output is None and writes):
         missing = "volume.input" if volume.input is None else "volume.output"
         raise ConfigError(f"{missing} must be given, e.g. {missing}=scan.zarr")
     return _opened(volume, volume.level)

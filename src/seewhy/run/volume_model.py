@@ -34,7 +34,8 @@ class VolumeModel:
         sha256: of the weights.
         patch: voxels along Z, Y and X; None where only the user can say.
         normalization: per channel, for `seewhy.volumes.normalization`; None likewise.
-        spacing: millimetres along Z, Y and X that it was trained at; None where it is not known.
+        spacing: millimetres along Z, Y and X that it was trained at; None where it is not known, NaN along
+            an axis that does not matter.
         mirror_axes: along which it may be mirrored; None where it does not say, so that the user may choose.
         mode: for `seewhy.volumes.head`; None where it follows from the number of channels.
         class_order: of regions.
