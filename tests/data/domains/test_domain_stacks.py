@@ -16,6 +16,13 @@ def source_of(reader, subject, planes):
     return low + (planes + 1) / 2 * (high - low)
 
 
+def z_scored(volumes, *, side):
+    """The middle of a head as some tools leave it: tissue around 0, and -9 around a tissue of some columns."""
+    heads = {name: (values - values[values > 0].mean()) / values[values > 0].std() for name, values in volumes.items()}
+    inside = (np.indices(volumes["t1"].shape)[1] < side) & (volumes["t1"] > 0)
+    return {name: np.where(inside, values, -9).astype(np.float32) for name, values in heads.items()}
+
+
 @pytest.fixture
 def subject(domains):
     return BraTSDomainsDataModule(root=str(domains), fractions=[1, 0, 0]).subjects[0]
@@ -35,6 +42,22 @@ def test_planes_are_the_files_slices_and_the_background_stays_background(subject
     for place, name in enumerate(MODALITIES):
         back = placement.restore(np.where(body, source_of(WHOLE, subject, planes)[:, place], 0))
         np.testing.assert_allclose(back, volumes()[name], atol=0.01)
+
+
+def test_beyond_its_own_tissue_a_counterpart_is_background(domains, write, volumes):
+    """Also where 0 is no background but the middle of the tissue."""
+    write(domains / "a", "Z_0", z_scored(volumes(), side=21))
+    write(domains / "counterparts" / "a", "Z_0", z_scored(volumes(), side=15), seg=False)
+    module = BraTSDomainsDataModule(root=str(domains), domain="a", predict_on="all")
+    module.setup("predict")
+    batch = next(one for one in module.predict_dataloader() if one["patient"][0] == "Z-0")
+    beyond = batch["body"][:, None].expand_as(batch["counterpart"]).clone()
+    beyond[..., :15] = False
+    assert beyond.any()
+    assert (batch["counterpart"][beyond] == -1).all()
+    within = batch["body"].clone()
+    within[..., 15:] = False
+    assert (batch["counterpart"][:, 0][within] > -1).float().mean() > 0.98
 
 
 def test_percentiles_cut_both_ends(subject):

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seewhy.batch import MODALITIES
 from seewhy.data.domains.measurement import AXIS, QUANTILES
 from seewhy.data.domains.store import PreparedSubject
 from seewhy.errors import ConfigError
@@ -122,7 +121,8 @@ class StackReader:
         """
         low, high = self.intensity(subject).T[:, :, None, None]
         scale = 2 / np.maximum(high - low, np.float32(1e-12))
-        fill = np.zeros((len(MODALITIES), 1, 1), subject.volume.dtype)
+        # What lies beyond the box of its own tissue is background, whatever number that has in the files.
+        fill = np.floor(low).astype(subject.volume.dtype)
         raw = self._paste(subject, subject.volume, placement, first, last, fill).astype(np.float32)
         values = np.clip((raw - low) * scale - 1, -1, 1, out=raw)
         inside = self.body(subject, placement, first, last) if body is None else body
