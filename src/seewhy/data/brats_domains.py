@@ -22,7 +22,7 @@ from seewhy.data.domains.preparation import DomainStore, domain_folders, is_stor
 from seewhy.data.domains.requirements import check_counterparts, check_domain_options, check_subjects, check_training
 from seewhy.data.domains.sampler import PairSampler
 from seewhy.data.domains.split import split_domains
-from seewhy.data.domains.stacks import StackReader
+from seewhy.data.domains.stacks import StackReader, move_stacks
 from seewhy.data.domains.store import COUNTERPARTS, DOMAINS, PreparedSubject
 from seewhy.data.loading import ranks_of, worker_options
 from seewhy.data.sampler import PatientSampler
@@ -269,6 +269,14 @@ class BraTSDomainsDataModule(BaseDataModule):
                 f"data.predict_on={self.predict_on}, data.domain={self.domain}: no such subject; try predict_on=all"
             )
         return self._evaluation(subjects if self.only is None else _with(self.only, subjects), pad=False)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch as Lightning does, but each slice of a subject once, though it is in several stacks."""
+        if "image" not in batch:
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        others = {name: value for name, value in batch.items() if name != "image"}
+        moved = super().transfer_batch_to_device(others, device, dataloader_idx)
+        return {"image": move_stacks(batch["image"], device), **moved}
 
     def sample_ids(self, part: str) -> list[str]:
         """See `BaseDataModule.sample_ids`."""

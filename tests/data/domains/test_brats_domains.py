@@ -280,6 +280,21 @@ def test_batches_of_evaluation_can_be_page_locked(domains):
                     assert all(stride or length == 1 for length, stride in strides), name
 
 
+def test_stacks_of_a_subject_share_their_memory_on_every_device(domains):
+    """Lightning moves batches by the hook; a device without memory stands for those that cannot be here."""
+    module = make(domains)
+    module.setup("fit")
+    batch = next(iter(module.val_dataloader()))
+    image = batch["image"]
+    moved = module.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert moved.keys() == batch.keys()
+    assert moved["image"].device.type == moved["body"].device.type == moved["intensity"].device.type == "meta"
+    assert moved["image"].shape == image.shape
+    assert moved["image"].untyped_storage().nbytes() == (len(image) + 2) * image[0, :4].nbytes
+    pair = next(iter(module.train_dataloader()))
+    assert module.transfer_batch_to_device(pair, torch.device("meta"), 0)["a"]["image"].device.type == "meta"
+
+
 def test_preparing_never_writes_into_other_data(domains):
     before = sorted(domains.rglob("*"))
     with pytest.raises(DataError, match="holds other files than prepared subjects"):

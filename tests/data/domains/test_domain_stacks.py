@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from seewhy.batch import MODALITIES
 from seewhy.data.brats_domains import BraTSDomainsDataModule
-from seewhy.data.domains.stacks import StackReader, overlapping_stacks
+from seewhy.data.domains.stacks import StackReader, move_stacks, overlapping_stacks
 from seewhy.errors import ConfigError, DataError
 
 
@@ -133,3 +133,8 @@ def test_channels_of_a_stack_are_slice_major(count, slices, modalities, rows, co
             for modality in range(modalities):
                 channel = offset * modalities + modality
                 assert torch.equal(stacks[number, channel], planes[number + offset, modality])
+    for given_stacks in (stacks, stacks.contiguous()):
+        assert torch.equal(move_stacks(given_stacks, torch.device("cpu")), stacks)
+        elsewhere = move_stacks(given_stacks, torch.device("meta"))
+        assert (elsewhere.shape, elsewhere.stride()) == (stacks.shape, given_stacks.stride())
+    assert move_stacks(stacks, torch.device("meta")).untyped_storage().nbytes() == planes.nbytes

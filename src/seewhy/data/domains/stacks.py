@@ -15,7 +15,7 @@ from seewhy.data.domains.store import PreparedSubject
 from seewhy.errors import ConfigError
 from seewhy.io.placement import Placement
 
-__all__ = ["StackReader", "overlapping_stacks"]
+__all__ = ["StackReader", "move_stacks", "overlapping_stacks"]
 
 OUTSIDE = -1.0
 """Value of all that is not tissue."""
@@ -180,3 +180,24 @@ def overlapping_stacks(planes: Tensor, *, slices: int) -> Tensor:
     count, modalities, rows, columns = planes.shape
     size = (count - slices + 1, slices * modalities, rows, columns)
     return torch.as_strided(planes.contiguous(), size, (modalities * rows * columns, rows * columns, columns, 1))
+
+
+def move_stacks(stacks: Tensor, device: torch.device) -> Tensor:
+    """Move what `overlapping_stacks` gave to a device, where neighbours share their memory, too.
+
+    Left to itself PyTorch would first write every stack out in memory that is not page-locked, so that each slice
+    would go over once per stack, and the copy would be waited for.
+
+    Args:
+        stacks: [S, slices * M, H, W].
+        device: to which; page-locked memory is copied to a GPU while other work goes on.
+
+    Returns:
+        The same values, to be read only.
+    """
+    count, channels, rows, columns = stacks.shape
+    modalities = stacks.stride(0) // (rows * columns)
+    planes = torch.as_strided(
+        stacks, ((count - 1) * modalities + channels, rows, columns), (rows * columns, columns, 1)
+    )
+    return torch.as_strided(planes.to(device, non_blocking=device.type == "cuda"), stacks.size(), stacks.stride())
