@@ -141,6 +141,17 @@ def test_a_subject_of_both_domains_keeps_both_results(tmp_path):
     assert backgrounds == [BACKGROUND, 5]
 
 
+def test_one_domain_after_the_other_keeps_both_results(tmp_path):
+    """Two calls into one folder, as the page on predicting shows them."""
+    write(tmp_path / "set", "a", "S1")
+    write(tmp_path / "set", "b", "S1", background=5)
+    for domain in ("a", "b"):
+        rows, _ = predicted(tmp_path / "set", tmp_path / "out", data={"domain": domain}, units="source")
+        assert [row["id"] for row in rows] == [f"{domain}_S1"]
+    for domain, background in (("a", BACKGROUND), ("b", 5)):
+        assert nib.load(tmp_path / "out" / f"{domain}_S1" / "S1_t1.nii.gz").get_fdata().min() == background
+
+
 def test_channels_of_one_file_stay_channels_of_one_file(tmp_path):
     order = ("flair", "t1", "t1ce", "t2")
     volumes, inside = head()
