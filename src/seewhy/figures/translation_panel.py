@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from seewhy.figures.overlay import grey
-from seewhy.figures.style import INK, blank_figure
+from seewhy.figures.style import INK, blank_figure, captioned
 from seewhy.figures.translation_case import ARROW, TranslationCase, modality_label, score_text
 
 __all__ = ["translation_panel"]
@@ -50,12 +50,8 @@ def translation_panel(
         for part, case in zip(line.subfigures(1, len(blocks[0]), squeeze=False)[0], own, strict=False):
             _draw_block(part, case, shown, modalities)
     head = " · ".join(text for text in (title, "phantom data" if phantom else "") if text)
-    figure.suptitle(head, fontsize=11, color=INK, x=0.01, ha="left")
-    figure.supxlabel(
-        "SSIM over the slice's tissue: of input and translation against the truth, of the way back against the input",
-        fontsize=8, color=INK, x=0.01, ha="left",
-    )  # fmt: skip
-    return figure
+    foot = "SSIM over the slice's tissue: of input and translation against the truth, of the way back against the input"
+    return captioned(figure, head=head, foot=foot)
 
 
 def _draw_block(part: SubFigure, case: TranslationCase, shown: Sequence[str], modalities: Sequence[str]) -> None:

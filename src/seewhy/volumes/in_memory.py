@@ -36,7 +36,7 @@ def predict_array(
     normalization: Sequence[Mapping[str, Any]] = ({"scheme": "none"},),
     batch_size: int = 1,
     skip_empty: bool = False,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> NDArray[Any]:
     """Predict a whole volume into an array.
 
@@ -50,11 +50,13 @@ def predict_array(
         normalization: as for `Normalization`.
         batch_size: patches at a time.
         skip_empty: as for `VolumeEngine`.
-        device: where the network runs.
+        device: where the network runs; None is the `device` of `predict`, as a `PatchPredictor` has one, else the CPU.
 
     Returns:
         [Z, Y, X] or [planes, Z, Y, X] of the head's type; with ``stored="logits"`` float16 logits.
     """
+    if device is None:
+        device = getattr(predict, "device", "cpu")
     source = image if isinstance(image, VolumeSource) else ArraySource(image)
     grid = PatchGrid(shape=source.shape[1:], patch=patch, overlap=overlap)
     costs = Costs(
