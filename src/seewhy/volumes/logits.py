@@ -150,7 +150,8 @@ class LogitStore:
         except Exception as error:  # codecs have their own
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(
-                f"{self.path}: the logits of patch {position} cannot be read ({reason}); remove the store and predict anew"
+                f"{self.path}: the logits of patch {position} cannot be read ({reason}); remove the store and predict "
+                "anew"
             ) from error
         return None if np.isnan(logits.flat[0]) else logits
 
