@@ -10,7 +10,8 @@ Two claims, in processor time of one thread (other jobs on the machine blur it l
 - Integrated gradients with 32 steps on EfficientNetV2-S, one image of 224²: ÷ 32 plain passes forward and back to
   the image, at the batch size they are fastest with (≤ 1.03); peak memory ÷ that of Captum's default (≤ 1/3).
   PyTorch is fastest from 16 images on, for which plain passes need half of Captum's memory; ours hold the same
-  number in half of that, since they keep nothing for gradients of weights (`seewhy.explain.lean`).
+  number in half of that, since they keep nothing for gradients of weights
+  (`seewhy.explain.gradient.memory_saving_autograd`).
 
 Arms are run by turns, so that a busy machine slows all alike; ratios are medians of the ratios within a turn. Peaks
 are those of a fresh process per arm (Linux), over what it held before its first call. Weights are random, batch

@@ -33,7 +33,7 @@ from seewhy.explain import (
     Explainer,
     FinerCAM,
     GradCAM,
-    GradCAMpp,
+    GradCAMPlusPlus,
     GradientSHAP,
     HiResCAM,
     InputXGradient,
@@ -50,7 +50,7 @@ from seewhy.explain.judging.scorecard import Row, Scorecard, Settings, Verdict
 from seewhy.explain.judging.similarity import joint, rank_correlation
 from seewhy.explain.maps import Maps
 from seewhy.figures.colours import run_scale
-from seewhy.figures.methods import method_label
+from seewhy.figures.labels import method_label
 from seewhy.figures.overlay import overlay
 from seewhy.figures.sheet import Bar, Cell, sheet, write_sheet
 from seewhy.interop.encoder_weights import load_encoder_weights
@@ -106,7 +106,7 @@ def pretrained() -> nn.Module:
 
 def methods() -> list[Explainer]:
     """Everything that explains a convolutional network, the quick ones first."""
-    cams = [cam(layers=LAYER) for cam in (GradCAM, GradCAMpp, HiResCAM, LayerCAM, XGradCAM, EigenCAM, FinerCAM)]
+    cams = [cam(layers=LAYER) for cam in (GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM, EigenCAM, FinerCAM)]
     return [
         *cams,
         Saliency(),

@@ -68,20 +68,20 @@ class Clocked(nn.Module):
 
 def seewhy(folder: Path, net: Clocked, budget: int) -> dict[str, Any]:
     """Our engine."""
-    from seewhy.io.volume_sink import create_sink
-    from seewhy.io.volume_source import open_source
-    from seewhy.volumes.engine import VolumeEngine
-    from seewhy.volumes.grid import PatchGrid
-    from seewhy.volumes.head import Head
-    from seewhy.volumes.ledger import Ledger
+    from seewhy.volumes.engine.engine.engine import VolumeEngine
+    from seewhy.volumes.engine.engine.ledger import Ledger
+
+    from seewhy.io.zarr.opening import open_source
+    from seewhy.io.zarr.sink import create_sink
+    from seewhy.volumes.geometry import BlendingWindow, PatchGrid
     from seewhy.volumes.memory import Costs
-    from seewhy.volumes.normalization import Normalization
+    from seewhy.volumes.normalization import ChannelNormalization
+    from seewhy.volumes.output_format import OutputFormat
     from seewhy.volumes.plan import make_plan
     from seewhy.volumes.predictor import PatchPredictor
-    from seewhy.volumes.window import Window
 
     source = open_source(folder / "in.zarr")
-    grid, head = PatchGrid(shape=source.shape[1:], patch=(PATCH,) * 3), Head(mode="binary", channels=2)
+    grid, head = PatchGrid(shape=source.shape[1:], patch=(PATCH,) * 3), OutputFormat(mode="binary", channels=2)
     shard = tuple(min(128, -(-size // CHUNK) * CHUNK) for size in grid.shape)
     costs = Costs(grid, head, 1, source.dtype.itemsize, source.chunks, (CHUNK, *shard[1:]), BATCH)
     plan = make_plan(costs, memory_budget=budget)
@@ -89,9 +89,9 @@ def seewhy(folder: Path, net: Clocked, budget: int) -> dict[str, Any]:
     engine = VolumeEngine(
         source=source,
         sink=sink,
-        window=Window(grid),
+        window=BlendingWindow(grid),
         head=head,
-        normalize=Normalization([{"scheme": "none"}], channels=1),
+        normalize=ChannelNormalization([{"scheme": "none"}], channels=1),
         plan=plan,
         ledger=Ledger(sink.bookkeeping),
         skip_empty=True,
@@ -138,7 +138,7 @@ def monai_zarr(folder: Path, net: Clocked, budget: int) -> dict[str, Any]:
 
 def two_pass(folder: Path, net: Clocked, budget: int) -> dict[str, Any]:
     """Logits of every patch on disk, then a second pass over them; the scheme of the reference."""
-    from seewhy.volumes.grid import PatchGrid
+    from seewhy.volumes.geometry import PatchGrid
 
     source = zarr.open_array(folder / "in.zarr")
     grid = PatchGrid(shape=source.shape, patch=(PATCH,) * 3)
@@ -199,11 +199,9 @@ def blocks(merged: Any, result: Any) -> None:
 def measure(method: str, folder: Path, budget: int) -> dict[str, Any]:
     """One run in this process."""
     import monai.inferers  # noqa: F401 (so that no method pays for its imports while the clock runs)
+    import seewhy.volumes.engine.engine.engine  # noqa: F401
 
-    import seewhy.io.volume_sink
-    import seewhy.io.volume_source
-    import seewhy.volumes.engine  # noqa: F401
-    from seewhy.volumes.allocator import return_freed_memory
+    from seewhy.volumes.memory import return_freed_memory
 
     if method == "seewhy":  # as `predict.py` does
         return_freed_memory()

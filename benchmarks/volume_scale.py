@@ -24,14 +24,12 @@ from typing import NamedTuple
 
 import torch
 
-from seewhy.io.volume_base import Box
-from seewhy.volumes.coverage import Coverage
-from seewhy.volumes.grid import PatchGrid
-from seewhy.volumes.head import Head
-from seewhy.volumes.ledger import Ledger
+from seewhy.io.zarr.source import Box
+from seewhy.volumes.engine.ledger import Coverage, Ledger
+from seewhy.volumes.geometry import PatchGrid
 from seewhy.volumes.memory import PIECES, Costs, parse_bytes, piece_rows
-from seewhy.volumes.plan import Plan, make_plan
-from seewhy.volumes.unit import Unit
+from seewhy.volumes.output_format import OutputFormat
+from seewhy.volumes.plan import Plan, Unit, make_plan
 
 COLUMNS = (
     "ranks",
@@ -122,7 +120,7 @@ def simulate(ranks: int, options: argparse.Namespace) -> str:
     """One line of the table."""
     shape = tuple(options.shape)
     grid = PatchGrid(shape=shape, patch=(options.patch,) * 3, overlap=options.overlap)
-    head = Head(mode="binary", channels=2)
+    head = OutputFormat(mode="binary", channels=2)
     costs = Costs(grid, head, 1, 1, (options.chunk,) * 3, (options.shard,) * 3, options.batch)
     plan = make_plan(costs, memory_budget=parse_bytes(options.budget), parts=ranks)
     source, sink = Counters(costs.chunks, shape, 1), Counters(costs.shard, shape, 1)

@@ -17,23 +17,23 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.cli.conf import compose_train, opened, store_schemas
+from seewhy.cli.conf import compose_train, expand_overrides, store_schemas
 from seewhy.cli.main import HYDRA, _parser
 from seewhy.cli.saved_run import compose_saved as compose_experiment
 from seewhy.cli.saved_run import register_run
 from seewhy.data.splits import split_from_file
 from seewhy.nets.affinity import RandomWalk
-from seewhy.nets.cnn import CNN
-from seewhy.nets.mit import MiT
+from seewhy.nets.classifiers.planar_features import PlanarFeatures
+from seewhy.nets.classifiers.spatial_features import SpatialFeatures
+from seewhy.nets.encoders.cnn import CNN
+from seewhy.nets.encoders.mit import MiT
+from seewhy.nets.encoders.timm_encoder import TimmEncoder
 from seewhy.nets.par import PixelAdaptiveRefinement
-from seewhy.nets.planar_features import PlanarFeatures
 from seewhy.nets.regions import refine_regions
-from seewhy.nets.spatial_features import SpatialFeatures
-from seewhy.nets.timm_encoder import TimmEncoder
 from seewhy.run import explainers
 from seewhy.run.build import build_model, check_node
-from seewhy.run.checkpoint import read_checkpoint
 from seewhy.run.configs import conf_dir
+from seewhy.run.run_loader import read_checkpoint
 from seewhy.run.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -165,7 +165,7 @@ def compose_saved(name: str, overrides: list[str], folder: Path) -> DictConfig:
     store_schemas()
     words = [word for word in overrides if not word.startswith("run=")]
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return compose(name, overrides=[*opened(words), f"run={folder}"])
+        return compose(name, overrides=[*expand_overrides(words), f"run={folder}"])
 
 
 @pytest.mark.parametrize(("where", "words"), [pytest.param(*found, id=found[0]) for found in commands()])

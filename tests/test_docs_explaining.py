@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from seewhy.callbacks.explanations.tables import COLUMNS
 from seewhy.cli.conf import compose_train
-from seewhy.losses.build import LOSSES
+from seewhy.losses.classification import LOSSES
 from seewhy.phantoms.mri import write_mri_phantom
+from seewhy.reporting.tables import COLUMNS
 from seewhy.run import explainers
 from seewhy.run.build import build_datamodule, build_model
 from seewhy.run.configs import conf_dir

@@ -11,12 +11,12 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from seewhy.callbacks.explain import ExplainCallback
-from seewhy.callbacks.explanations.settings import ExplanationSettings
-from seewhy.data.amd import AMDDataModule
+from seewhy.data.cases.amd import AMDDataModule
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.explain import GradCAM
-from seewhy.models.amd import AMDGrading
+from seewhy.models.classification.amd import AMDGrading
 from seewhy.phantoms.amd import write_amd_phantom
+from seewhy.reporting.selection import ExplanationSettings
 
 INPUTS = ("mnv", "fluid", "ga", "drusen")
 

@@ -6,13 +6,13 @@ import pytest
 from lightning.pytorch import Trainer
 
 from seewhy.callbacks.explain import ExplainCallback
-from seewhy.callbacks.explanations.settings import ExplanationSettings
-from seewhy.data.brats_domains import BraTSDomainsDataModule
+from seewhy.data.domains.datamodule import BraTSDomainsDataModule
 from seewhy.errors import ConfigError
-from seewhy.explain.gates import Gates
-from seewhy.explain.saliency import Saliency
-from seewhy.models.cyclegan_25d import CycleGAN25D
+from seewhy.explain.attention.gates import Gates
+from seewhy.explain.gradient.saliency import Saliency
+from seewhy.models.translation.cyclegan_25d import CycleGAN25D
 from seewhy.phantoms.scanners import write_scanner_phantom
+from seewhy.reporting.selection import ExplanationSettings
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from seewhy.callbacks.explanations.choice import SampleChoice, prediction_rows
-from seewhy.callbacks.explanations.target import TargetChoice
 from seewhy.errors import ConfigError
 from seewhy.explain import Explainable
+from seewhy.reporting.selection import SampleChoice, TargetChoice, prediction_rows
 
 KNOWN = [f"case{number}" for number in range(10)]
 GRADES = Explainable(classes=("normal", "early", "late"))

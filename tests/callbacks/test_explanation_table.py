@@ -9,11 +9,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from seewhy.callbacks.explanations.judges import Judges
-from seewhy.callbacks.explanations.printout import print_explanations
-from seewhy.callbacks.explanations.ranking import write_ranking
-from seewhy.callbacks.explanations.settings import ExplanationSettings
 from seewhy.explain import GradCAM
+from seewhy.reporting.judging import Judges
+from seewhy.reporting.ranking import write_ranking
+from seewhy.reporting.report import print_explanations
+from seewhy.reporting.selection import ExplanationSettings
 
 RANDOM = ("pointing", "energy", "auprc")
 

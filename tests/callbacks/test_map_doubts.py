@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import torch
 
-from seewhy.callbacks.doubts import MapDoubts
+from seewhy.callbacks.implausible_maps import ImplausibleMapsWriter
 
 
 def patient(name, values):
@@ -19,7 +19,7 @@ def patient(name, values):
 def test_rows_say_which_patient_and_why(tmp_path):
     lesion = torch.zeros(40, 40)
     lesion[10:18, 24:30] = 0.95
-    callback = MapDoubts(folder=str(tmp_path))
+    callback = ImplausibleMapsWriter(folder=str(tmp_path))
     callback.on_test_start(None, None)
     for number, (name, values) in enumerate([("good", lesion), ("bad", torch.full((40, 40), 0.6))]):
         prediction, batch = patient(name, values)
@@ -35,7 +35,7 @@ def test_rows_say_which_patient_and_why(tmp_path):
 
 def test_without_a_body_nothing_is_said(tmp_path):
     prediction, _ = patient("x", torch.ones(40, 40))
-    callback = MapDoubts(folder=str(tmp_path))
+    callback = ImplausibleMapsWriter(folder=str(tmp_path))
     callback.on_predict_start(None, None)
     callback.on_predict_batch_end(None, None, prediction, {}, 0)
     callback.on_predict_end(SimpleNamespace(is_global_zero=True), None)

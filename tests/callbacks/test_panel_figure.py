@@ -6,10 +6,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from seewhy.callbacks.panel_figure import PanelFigure, choose_rows, forget_pixels
-from seewhy.callbacks.sample import shown
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError
-from seewhy.io.orientation import Display
+from seewhy.io.geometry import Display
+from seewhy.reporting.shown_sample import shown
 
 TURNED = Display(transpose=True, flip_columns=True)
 
@@ -158,9 +158,9 @@ def test_the_ends_are_exact_in_any_order_of_patients(order, count):
 
 
 def patient_case(number):
-    from seewhy.figures.panel import Case
+    from seewhy.figures.patient_panel import PanelCase
 
-    return Case(name=str(number), image=np.zeros((2, 2)), maps={})
+    return PanelCase(name=str(number), image=np.zeros((2, 2)), maps={})
 
 
 def test_pictures_stay_as_stored_without_a_data_module():

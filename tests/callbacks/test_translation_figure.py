@@ -6,7 +6,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from tiny_cyclegan import Batches, pairs, subject, tiny, trainer_for
 
-from seewhy.callbacks.translation_figure import TranslationFigure
+from seewhy.callbacks.translation.figure import TranslationFigure
 from seewhy.errors import ConfigError
 
 

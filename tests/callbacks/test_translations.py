@@ -11,9 +11,9 @@ from lightning.pytorch import Trainer
 
 from seewhy.batch import MODALITIES
 from seewhy.callbacks.predictions import WritePredictions
-from seewhy.data.brats_domains import BraTSDomainsDataModule
+from seewhy.data.domains.datamodule import BraTSDomainsDataModule
 from seewhy.errors import ConfigError
-from seewhy.models.cyclegan_25d import CycleGAN25D
+from seewhy.models.translation.cyclegan_25d import CycleGAN25D
 
 SHAPE = (21, 23, 9)
 LPS = np.diag([-1.2, -0.9, 2.0, 1.0])

@@ -6,18 +6,17 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from seewhy.callbacks.volume_writer import VolumeWriter
-from seewhy.io.volume_source import ArraySource
-from seewhy.volumes.engine import VolumeEngine
-from seewhy.volumes.grid import PatchGrid
-from seewhy.volumes.head import Head
+from seewhy.callbacks.volumes.engine_hook import VolumeWriter
+from seewhy.io.zarr.opening import ArraySource
+from seewhy.volumes.engine.engine import VolumeEngine
+from seewhy.volumes.engine.ledger import Ledger
+from seewhy.volumes.geometry import BlendingWindow, PatchGrid
 from seewhy.volumes.in_memory import predict_array
-from seewhy.volumes.ledger import Ledger
 from seewhy.volumes.memory import Costs
-from seewhy.volumes.normalization import Normalization
+from seewhy.volumes.normalization import ChannelNormalization
+from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import make_plan
 from seewhy.volumes.predictor import PatchPredictor
-from seewhy.volumes.window import Window
 
 HEAD = {"mode": "binary", "channels": 2}
 SHARD = (16, 16, 16)
@@ -53,16 +52,18 @@ class FileSink:
 def engine(folder, *, parts, part=0):
     source = ArraySource(volume())
     grid = PatchGrid(shape=source.shape[1:], patch=(16, 16, 16))
-    costs = Costs(grid=grid, head=Head(**HEAD), channels=1, itemsize=4, chunks=source.chunks, shard=SHARD, batch_size=4)
+    costs = Costs(
+        grid=grid, head=OutputFormat(**HEAD), channels=1, itemsize=4, chunks=source.chunks, shard=SHARD, batch_size=4
+    )
     path = folder / "out.npy"
     if not path.exists():
         np.save(path, np.full(grid.shape, 77, np.uint8))
     return VolumeEngine(
         source=source,
         sink=FileSink(path),
-        window=Window(grid),
-        head=Head(**HEAD),
-        normalize=Normalization([{"scheme": "none"}], channels=1),
+        window=BlendingWindow(grid),
+        head=OutputFormat(**HEAD),
+        normalize=ChannelNormalization([{"scheme": "none"}], channels=1),
         plan=make_plan(costs, memory_budget=10**9, parts=parts),
         ledger=Ledger(folder / "notes"),
         part=part,
@@ -116,7 +117,9 @@ def predict(folder, *, devices=1, **choices):
 
 def expected():
     predict = PatchPredictor([network()], batch_size=4)
-    return predict_array(volume(), predict, patch=(16, 16, 16), head=Head(**HEAD), batch_size=4, skip_empty=True)
+    return predict_array(
+        volume(), predict, patch=(16, 16, 16), head=OutputFormat(**HEAD), batch_size=4, skip_empty=True
+    )
 
 
 def test_one_process(tmp_path):

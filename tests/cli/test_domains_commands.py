@@ -4,7 +4,7 @@ import json
 import pytest
 
 from seewhy.cli import check, prepare
-from seewhy.data.brats_domains import BraTSDomainsDataModule
+from seewhy.data.domains.datamodule import BraTSDomainsDataModule
 from seewhy.errors import ConfigError, DataError
 from seewhy.phantoms.scanners import write_scanner_phantom
 

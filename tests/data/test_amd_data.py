@@ -7,8 +7,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
-from seewhy.data.amd import AMDDataModule
-from seewhy.data.sampler import Draw
+from seewhy.data.cases.amd import AMDDataModule
+from seewhy.data.loaders import Draw
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.nifti import write_nifti
 
@@ -115,7 +115,7 @@ def test_every_case_is_tested_once_whatever_the_ranks(eyes, ranks, monkeypatch):
     seen, validated = [], []
     for rank in range(ranks):
         monkeypatch.setattr(
-            "seewhy.data.case_datamodule.ranks_of", lambda trainer, rank=rank: {"num_replicas": ranks, "rank": rank}
+            "seewhy.data.cases.datamodule.ranks_of", lambda trainer, rank=rank: {"num_replicas": ranks, "rank": rank}
         )
         data = module(eyes)
         seen += [name for batch in data.test_dataloader() for name in batch["id"]]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seewhy.data.augmentation import Augmentation, augmentation_from, center_crop
+from seewhy.data.transforms.augmentation import Augmentation, augmentation_from, center_crop
 from seewhy.errors import ConfigError
 
 STILL = {"flip": 0.0, "shift": 0.0, "scale": (1.0, 1.0), "gain": 0.0, "offset": 0.0}

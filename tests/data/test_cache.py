@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seewhy.data.cache import DiskCache, MemoryCache, cache_from
+from seewhy.data.cases.cache import DiskCache, MemoryCache, cache_from
 from seewhy.errors import ConfigError
 
 

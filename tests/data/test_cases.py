@@ -2,10 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from seewhy.data.case_split import rarest_class, split_cases
-from seewhy.data.cases import Case, Columns, Files, list_cases
-from seewhy.data.class_labels import ClassLabels
-from seewhy.data.table import read_table
+from seewhy.data.cases.split import rarest_class, split_cases
+from seewhy.data.table import Case, ClassLabels, Columns, Files, list_cases, read_table
 from seewhy.errors import ConfigError, DataError
 
 OPTIONS = {"fractions": (0.6, 0.2, 0.2), "seed": 0}

@@ -8,7 +8,7 @@ import pytest
 
 from seewhy.data.check import check_dataset
 from seewhy.data.check.scan import plane_shape
-from seewhy.data.naming import Naming
+from seewhy.data.slices.files import Naming
 from seewhy.errors import ConfigError
 
 COLUMNS = ["file", "patient", "slice", "label", "area"]

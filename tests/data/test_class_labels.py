@@ -1,6 +1,6 @@
 import pytest
 
-from seewhy.data.class_labels import ClassLabels
+from seewhy.data.table import ClassLabels
 from seewhy.errors import ConfigError
 
 

@@ -6,8 +6,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from seewhy.data.brats import BraTSDataModule
-from seewhy.data.lasc import LASCDataModule
+from seewhy.data.slices.brats import BraTSDataModule
+from seewhy.data.slices.lasc import LASCDataModule
 from seewhy.errors import ConfigError, DataError
 
 AUGMENTATION = {"flip": 0.5, "shift": 0.1, "scale": [0.8, 1.25]}

@@ -4,8 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seewhy.data.dealing import deal_by_shares, dealt
-from seewhy.data.splitting import split_by_fold, split_by_fractions, split_by_given_folds
+from seewhy.data.splits import (
+    assign_by_fractions,
+    shuffle_patients,
+    split_by_fold,
+    split_by_fractions,
+    split_by_given_folds,
+)
 from seewhy.errors import ConfigError
 
 SHARES = (0.6, 0.15, 0.25)
@@ -28,7 +33,7 @@ groups = st.lists(st.integers(0, 25), min_size=1, max_size=5).filter(lambda size
 @given(sizes=groups, seed=st.integers(0, 100))
 def test_every_part_has_every_group_that_is_large_enough(sizes, seed):
     patients, strata = population(sizes)
-    parts = deal_by_shares(patients, SHARES, seed, strata)
+    parts = assign_by_fractions(patients, SHARES, seed, strata)
     assert sorted(patient for part in parts for patient in part) == sorted(patients)
     assert all(parts), "no part is empty"
     for group, size in enumerate(sizes):
@@ -57,7 +62,7 @@ def test_folds_hold_groups_alike(sizes, seed, num_folds):
 
 def test_shares_of_large_groups_are_exact():
     patients, strata = population([40, 40, 40])
-    parts = deal_by_shares(patients, SHARES, 0, strata)
+    parts = assign_by_fractions(patients, SHARES, 0, strata)
     assert [Counter(strata[patient] for patient in part) for part in parts] == [
         dict.fromkeys(range(3), count) for count in (24, 6, 10)
     ]
@@ -65,9 +70,9 @@ def test_shares_of_large_groups_are_exact():
 
 def test_the_order_is_of_seed_and_names_alone():
     patients, strata = population([7, 9])
-    assert dealt(patients, 3, strata) == dealt(patients[::-1], 3, strata)
-    assert dealt(patients, 3, strata) != dealt(patients, 4, strata)
-    assert [strata[patient] for patient in dealt(patients, 3, strata)] == [0] * 7 + [1] * 9
+    assert shuffle_patients(patients, 3, strata) == shuffle_patients(patients[::-1], 3, strata)
+    assert shuffle_patients(patients, 3, strata) != shuffle_patients(patients, 4, strata)
+    assert [strata[patient] for patient in shuffle_patients(patients, 3, strata)] == [0] * 7 + [1] * 9
 
 
 def test_without_groups_splits_are_those_of_earlier_versions():

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
-from seewhy.data.brats import BraTSDataModule
-from seewhy.data.lasc import LASCDataModule
 from seewhy.data.prepare import prepare_brats, prepare_lasc
+from seewhy.data.slices.brats import BraTSDataModule
+from seewhy.data.slices.lasc import LASCDataModule
 from seewhy.errors import DataError
-from seewhy.figures.orientation import upright
+from seewhy.figures.style import upright
 
 SHAPE = (20, 24, 6)
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seewhy.data.intensity import Normalization, body_mask, channels_first, measure
+from seewhy.data.transforms.normalization import IntensityNormalization, body_mask, channels_first, measure
 from seewhy.errors import ConfigError, DataError
 
 
@@ -50,7 +50,7 @@ def test_zscore_is_zero_and_one_over_the_body():
     image, disc = head()
     disc = disc & (image[0] != 0)
     statistics = measure([image])
-    out = Normalization("zscore")(image, statistics)[0]
+    out = IntensityNormalization("zscore")(image, statistics)[0]
     assert out[disc].mean() == pytest.approx(0, abs=1e-5)
     assert out[disc].std() == pytest.approx(1, abs=1e-5)
 
@@ -59,7 +59,7 @@ def test_zscore_is_zero_and_one_over_the_body():
 def test_robust_is_zero_and_one_by_median_and_deviation_and_marks_what_is_no_tissue(noise, background):
     image, disc = head(noise, background)
     statistics = measure([image])
-    out = Normalization("robust")(image, statistics)[0]
+    out = IntensityNormalization("robust")(image, statistics)[0]
     tissue = disc & (head(0, -1)[0][0] != -1)
     assert np.median(out[tissue]) == pytest.approx(0, abs=0.05)
     assert 1.4826 * np.median(np.abs(out[tissue])) == pytest.approx(1, abs=0.05)
@@ -74,7 +74,7 @@ def test_a_bright_lesion_moves_robust_values_less_than_zscores():
     elsewhere = disc & (lesion[0] == image[0]) & (image[0] > 0) & (image[0] < 250)
     moved = {}
     for kind in ("robust", "zscore"):
-        before, after = (Normalization(kind)(x, measure([x]))[0][elsewhere] for x in (image, lesion))
+        before, after = (IntensityNormalization(kind)(x, measure([x]))[0][elsewhere] for x in (image, lesion))
         moved[kind] = np.abs(after - before).mean() / before.std()
     assert moved["robust"] < 0.3
     assert moved["zscore"] > 2 * moved["robust"]
@@ -85,7 +85,7 @@ def test_a_bright_lesion_moves_robust_values_less_than_zscores():
 def test_gain_and_offset_of_the_scanner_do_not_matter(gain, offset, kind):
     image, _ = head()
     changed = (image * np.float64(gain) + offset).astype(np.float32)
-    normalization = Normalization(kind)
+    normalization = IntensityNormalization(kind)
     expected = normalization(image, measure([image]))
     np.testing.assert_allclose(normalization(changed, measure([changed])), expected, atol=2e-2)
     np.testing.assert_array_equal(body_mask(changed, measure([changed])), body_mask(image, measure([image])))
@@ -96,7 +96,7 @@ def test_gain_and_offset_of_the_scanner_do_not_matter(gain, offset, kind):
 def test_constant_slices_stay_finite(kind, value):
     image = np.full((3, 8, 8), value, np.float32)
     statistics = measure([image])
-    out = Normalization(kind)(image, statistics)
+    out = IntensityNormalization(kind)(image, statistics)
     assert np.isfinite(out).all()
     assert np.ptp(out[0]) == 0
     assert body_mask(image, statistics).shape == (8, 8)
@@ -104,17 +104,17 @@ def test_constant_slices_stay_finite(kind, value):
 
 def test_imagenet_takes_bytes_as_they_are_and_stretches_the_rest():
     image = np.arange(256, dtype=np.float32).reshape(1, 16, 16).repeat(3, 0)
-    out = Normalization("imagenet")(image, measure([image]))
+    out = IntensityNormalization("imagenet")(image, measure([image]))
     assert out[0, 0, 0] == pytest.approx(-123.675 / 58.395, rel=1e-5)
     assert out[2, -1, -1] == pytest.approx((255 - 103.53) / 57.375, rel=1e-5)
     raw = image * 10 + 1000
-    stretched = Normalization("imagenet", percentiles=(0, 100))(raw, measure([raw], percentiles=(0, 100)))
+    stretched = IntensityNormalization("imagenet", percentiles=(0, 100))(raw, measure([raw], percentiles=(0, 100)))
     assert stretched[0].max() == pytest.approx((255 - 123.675) / 58.395, rel=1e-5)
 
 
 def test_window_ends_at_the_percentiles():
     image, _ = head()
-    normalization = Normalization("window", percentiles=(5, 95))
+    normalization = IntensityNormalization("window", percentiles=(5, 95))
     out = normalization(image, measure([image], percentiles=(5, 95)))
     assert out.min() == 0
     assert out.max() == 1
@@ -142,7 +142,7 @@ def test_body_of_an_empty_slice_is_empty():
 def test_padding_is_normalised_background():
     image, _ = head(background=20)
     statistics = measure([image])
-    normalization = Normalization("zscore")
+    normalization = IntensityNormalization("zscore")
     assert normalization.background(statistics, 1)[0, 0, 0] == normalization(image, statistics)[0, 0, 0]
 
 
@@ -153,4 +153,4 @@ def test_padding_is_normalised_background():
 ])  # fmt: skip
 def test_wrong_options(options, said):
     with pytest.raises(ConfigError, match=said):
-        Normalization(**options)
+        IntensityNormalization(**options)

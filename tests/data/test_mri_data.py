@@ -9,9 +9,9 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from seewhy.data.mri import MRIDataModule
+from seewhy.data.cases.mri import MRIDataModule
 from seewhy.errors import ConfigError, DataError
-from seewhy.figures.orientation import upright
+from seewhy.figures.style import upright
 from seewhy.io.nifti import write_nifti, write_nifti_like
 
 LABEL = "HC_vs_LTLE_vs_RTLE_string"
@@ -156,7 +156,7 @@ def test_a_cache_changes_nothing(root, cache, monkeypatch):
             torch.testing.assert_close(one["image"], two["image"], rtol=0, atol=0)
     expected = [batch["image"] for batch in plain.predict_dataloader()]
     _ = list(kept.predict_dataloader())
-    monkeypatch.setattr("seewhy.data.volume.read_values", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr("seewhy.data.cases.mri_slices.read_values", lambda path: pytest.fail(f"{path} was read again"))
     for image, batch in zip(expected, kept.predict_dataloader(), strict=True):
         torch.testing.assert_close(batch["image"], image, rtol=0, atol=0)
 

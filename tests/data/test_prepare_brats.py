@@ -10,7 +10,7 @@ import pytest
 from seewhy.data.check import check_dataset
 from seewhy.data.prepare import builder as builder_module
 from seewhy.data.prepare import prepare_brats
-from seewhy.data.prepare.brats_names import canonical_modality, named_regions, parse_name
+from seewhy.data.prepare.brats_files import canonical_modality, named_regions, parse_name
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.stack import stack_to_nifti
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seewhy.data.prepare.window import background_value, stored, tissue_fraction, value_range
+from seewhy.data.prepare.intensity import background_value, stored, tissue_fraction, value_range
 from seewhy.errors import DataError
 
 IMAGES = [np.arange(12, dtype=np.int16).reshape(3, 4) * 10 - 30, np.full((3, 4), -30, np.int16)]

@@ -1,7 +1,7 @@
 import pytest
 from torch.utils.data import DistributedSampler
 
-from seewhy.data.sampler import EpochSampler, PatientSampler
+from seewhy.data.loaders import EpochSampler, PatientSampler
 
 
 def stream(epochs, *, length=10, batch_size=2, batches_per_epoch=None, seed=3, num_replicas=1):

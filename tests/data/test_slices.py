@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from seewhy.data.brats import BraTSDataModule
-from seewhy.data.lasc import LASCDataModule
-from seewhy.data.naming import Naming
-from seewhy.data.slices import list_slices
+from seewhy.data.slices.brats import BraTSDataModule
+from seewhy.data.slices.files import Naming, list_slices
+from seewhy.data.slices.lasc import LASCDataModule
 from seewhy.errors import ConfigError, DataError
 
 BRATS, LASC = BraTSDataModule.naming, LASCDataModule.naming

@@ -4,8 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seewhy.data.splits import Split, split_by_index, split_from_file
-from seewhy.data.splitting import choose_split, split_by_fold, split_by_fractions, split_by_patients
+from seewhy.data.splits import (
+    Split,
+    choose_split,
+    split_by_fold,
+    split_by_fractions,
+    split_by_index,
+    split_by_patients,
+    split_from_file,
+)
 from seewhy.errors import ConfigError
 
 PATIENTS = [f"p{number}" for number in range(20)]

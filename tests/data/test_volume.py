@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seewhy.data.volume import VolumeReader, read_header
+from seewhy.data.cases.mri_slices import SliceStackReader, read_header
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.nifti import write_nifti
 
@@ -32,7 +32,7 @@ def test_the_reference_pipeline_restated(tmp_path, name):
     for number in range(10, 125):
         small = Image.fromarray(norm[:, number, :]).resize((112, 112), Image.Resampling.BILINEAR)
         expected.append(np.pad(np.asarray(small), 8))
-    reader = VolumeReader(axis=1, slices=(10, 125), size=112, pad=8)
+    reader = SliceStackReader(axis=1, slices=(10, 125), size=112, pad=8)
     placement = placed(reader, path)
     grid = reader.read(placement)
     assert grid.shape == (115, 128, 128) == placement.grid
@@ -51,7 +51,7 @@ def test_named_axes_are_read_from_the_file(tmp_path, codes):
     path = save(tmp_path / "a.nii.gz", head((4, 5, 6)), affine)
     assert read_header(path).codes == codes
     for name, pair in (("sagittal", "LR"), ("coronal", "PA"), ("axial", "IS")):
-        assert codes[placed(VolumeReader(axis=name), path).axis] in pair
+        assert codes[placed(SliceStackReader(axis=name), path).axis] in pair
 
 
 def test_a_named_axis_needs_a_file_that_says_how_it_lies(tmp_path):
@@ -60,15 +60,15 @@ def test_a_named_axis_needs_a_file_that_says_how_it_lies(tmp_path):
     nib.save(image, tmp_path / "b.nii")
     for name in ("a.npy", "b.nii"):
         with pytest.raises(DataError, match=rf"{name} does not say how its axes lie, so there is no coronal one"):
-            placed(VolumeReader(axis="coronal"), tmp_path / name)
-        assert placed(VolumeReader(axis=2), tmp_path / name).grid == (6, 4, 5)
+            placed(SliceStackReader(axis="coronal"), tmp_path / name)
+        assert placed(SliceStackReader(axis=2), tmp_path / name).grid == (6, 4, 5)
 
 
 def test_a_slice_of_the_grid_is_that_slice_of_the_scan(tmp_path):
     values = head((7, 9, 8))
     path = save(tmp_path / "a.nii.gz", values)
     for axis in range(3):
-        reader = VolumeReader(axis=axis, slices=(2, 6), normalize="none")
+        reader = SliceStackReader(axis=axis, slices=(2, 6), normalize="none")
         placement = placed(reader, path)
         grid = reader.read(placement)
         for number in range(2, 6):
@@ -77,30 +77,30 @@ def test_a_slice_of_the_grid_is_that_slice_of_the_scan(tmp_path):
 
 def test_proportions_are_kept_by_one_number_and_stretched_by_two(tmp_path):
     path = save(tmp_path / "a.nii.gz", head((20, 6, 30)))
-    square = placed(VolumeReader(axis=1, size=15, pad=2), path)
+    square = placed(SliceStackReader(axis=1, size=15, pad=2), path)
     assert square.size == (6, 10, 15)
     assert square.pad == ((0, 0), (4, 5), (2, 2))
     assert square.grid == (6, 19, 19)
-    assert placed(VolumeReader(axis=1, size=(15, 12), depth=3), path).grid == (3, 15, 12)
-    assert placed(VolumeReader(axis=1), path).grid == (6, 20, 30)
+    assert placed(SliceStackReader(axis=1, size=(15, 12), depth=3), path).grid == (3, 15, 12)
+    assert placed(SliceStackReader(axis=1), path).grid == (6, 20, 30)
 
 
 def test_normalisation_is_over_the_whole_volume(tmp_path):
     values = head((12, 14, 10))
     values[:, :4] = 0
     path = save(tmp_path / "a.nii.gz", values)
-    whole = VolumeReader(axis=1)
+    whole = SliceStackReader(axis=1)
     grid = whole.read(placed(whole, path))
     assert abs(grid.mean()) < 1e-5
     assert abs(grid.std() - 1) < 1e-5
-    part = VolumeReader(axis=1, slices=(4, 14))
+    part = SliceStackReader(axis=1, slices=(4, 14))
     np.testing.assert_array_equal(part.read(placed(part, path)), grid[4:])  # not over the slices that are left
 
 
 def test_robust_normalisation_ignores_scale_and_pads_with_background(tmp_path):
     values = np.zeros((20, 24, 20), np.float32)
     values[4:16, 4:20, 4:16] = 100 + 10 * np.random.default_rng(0).standard_normal((12, 16, 12))
-    reader = VolumeReader(axis=1, normalize="robust", pad=3)
+    reader = SliceStackReader(axis=1, normalize="robust", pad=3)
     one = save(tmp_path / "a.nii.gz", values)
     two = save(tmp_path / "b.nii.gz", 7 * values)
     grid = reader.read(placed(reader, one))
@@ -115,7 +115,7 @@ def test_holes_are_filled_and_constant_volumes_are_zero(tmp_path):
     values = head((6, 6, 6))
     values[0, 0, 0] = np.nan
     values[1, 1, 1] = np.inf
-    reader = VolumeReader(axis=0)
+    reader = SliceStackReader(axis=0)
     assert np.isfinite(reader.read(placed(reader, save(tmp_path / "a.nii.gz", values)))).all()
     constant = save(tmp_path / "b.nii.gz", np.full((6, 6, 6), 3, np.int16))
     assert not reader.read(placed(reader, constant)).any()
@@ -129,7 +129,7 @@ def test_masks_follow_their_volume(tmp_path):
     mask = np.zeros(values.shape, np.uint8)
     mask[3:7, 2:6, 5:9] = 4
     path, annotation = save(tmp_path / "a.nii.gz", values), save(tmp_path / "m.nii.gz", mask)
-    reader = VolumeReader(axis=1, slices=(1, 9), size=28, pad=1)
+    reader = SliceStackReader(axis=1, slices=(1, 9), size=28, pad=1)
     placement = placed(reader, path)
     found = reader.read_mask(annotation, placement)
     assert found.dtype == np.uint8
@@ -144,7 +144,7 @@ def test_masks_follow_their_volume(tmp_path):
 def test_a_volume_thinner_than_the_slices_is_refused(tmp_path):
     path = save(tmp_path / "a.nii.gz", head((12, 10, 14)))
     with pytest.raises(DataError, match=r"a\.nii\.gz has 10 slices along axis 1 .* data\.slices=\[3, 11\] needs 11"):
-        placed(VolumeReader(axis=1, slices=(3, 11)), path)
+        placed(SliceStackReader(axis=1, slices=(3, 11)), path)
 
 
 def test_files_that_are_no_volumes_are_refused(tmp_path):
@@ -163,6 +163,6 @@ def test_files_that_are_no_volumes_are_refused(tmp_path):
 
 def test_wrong_options_come_out_together():
     with pytest.raises(ConfigError) as caught:
-        VolumeReader(axis="coronel", slices=(5, 5), size=0, depth=0, pad=-1, normalize="zcore")
+        SliceStackReader(axis="coronel", slices=(5, 5), size=0, depth=0, pad=-1, normalize="zcore")
     for said in ("nearest: 'coronal'", "data.slices=[5, 5]", "data.size=0", "data.depth=0", "data.pad=-1", "'zscore'"):
         assert said in str(caught.value)

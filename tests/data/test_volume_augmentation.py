@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from seewhy.data.volume_augmentation import VolumeAugmentation, volume_augmentation_from
+from seewhy.data.transforms.augmentation import VolumeAugmentation, volume_augmentation_from
 from seewhy.errors import ConfigError
 
 STILL = {"shift": 0, "shift_slices": 0, "rotate": 0, "scale": (1, 1), "gain": 0, "offset": 0}

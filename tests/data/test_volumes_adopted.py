@@ -5,7 +5,7 @@ import pytest
 import torch
 import zarr
 
-from seewhy.data.volumes import VolumesDataModule
+from seewhy.data.volumes.datamodule import VolumesDataModule
 from seewhy.errors import ConfigError
 from seewhy.phantoms.ct import write_ct_phantom
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 import zarr
 
-from seewhy.data.sampler import Draw
-from seewhy.data.volumes import VolumesDataModule
-from seewhy.data.volumes_augmentation import PatchAugmentation, patch_augmentation_from
-from seewhy.data.volumes_boxes import check_gaps, cut_volume, part_boxes
-from seewhy.data.volumes_cases import VolumeCase
-from seewhy.data.volumes_normalization import check_scheme, scales_of, schemes_of
-from seewhy.data.volumes_patches import PatchPlaces
-from seewhy.data.volumes_survey import Brightness, Survey, SurveyCache, joined, survey
+from seewhy.data.loaders import Draw
+from seewhy.data.transforms.patch_augmentation import PatchAugmentation, patch_augmentation_from
+from seewhy.data.volumes.boxes import check_gaps, cut_volume, part_boxes
+from seewhy.data.volumes.cases import VolumeCase
+from seewhy.data.volumes.datamodule import VolumesDataModule
+from seewhy.data.volumes.normalization import check_scheme, scales_of, schemes_of
+from seewhy.data.volumes.patches import PatchPlaces
+from seewhy.data.volumes.survey import Brightness, Survey, SurveyCache, joined, survey
 from seewhy.errors import ConfigError, DataError
 from seewhy.phantoms.ct import write_ct_phantom
-from seewhy.volumes.normalization import Normalization
+from seewhy.volumes.normalization import ChannelNormalization
 from seewhy.volumes.statistics import measure
 
 CLASSES = ["background", "nodule", "vessel"]
@@ -276,7 +276,7 @@ def test_a_prediction_normalises_as_the_training_did(scheme, written):
     schemes = schemes_of(scheme, [found])
     image, _ = one.open()
     ours = scales_of(schemes, found)[0](image.read(one.box)[0])
-    theirs = Normalization(schemes, channels=1)
+    theirs = ChannelNormalization(schemes, channels=1)
     theirs.bind(measure(image, percentiles=theirs.percentiles))
     out = np.empty((1, *one.shape), np.float32)
     theirs(image.read(one.box), out)

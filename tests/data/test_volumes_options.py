@@ -2,8 +2,8 @@
 
 import pytest
 
-from seewhy.data.volumes import VolumesDataModule
-from seewhy.data.volumes_boxes import cut_volume
+from seewhy.data.volumes.boxes import cut_volume
+from seewhy.data.volumes.datamodule import VolumesDataModule
 from seewhy.errors import ConfigError
 from seewhy.phantoms.ct import write_ct_phantom
 

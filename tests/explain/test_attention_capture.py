@@ -11,9 +11,9 @@ from torch.nn import functional
 
 import seewhy.explain as explain
 from seewhy.errors import ConfigError
-from seewhy.explain import Subject
-from seewhy.explain.attention_capture import capture_attention
-from seewhy.explain.undisturbed import undisturbed
+from seewhy.explain import ExplainedModel
+from seewhy.explain.capture.attention import capture_attention
+from seewhy.explain.frozen_module import undisturbed
 
 METHODS = ["Attention", "AttentionRollout", "AttentionRelevance"]
 
@@ -42,7 +42,7 @@ def vit(**options):
 
 def seen(net, image, modules=None, **options):
     """Scores and blocks, as an explainer gets them."""
-    blocks, subject = [], Subject(net, image)
+    blocks, subject = [], ExplainedModel(net, image)
     with undisturbed(subject.module):
         scores = capture_attention(subject, modules, blocks.append, **options)
     return scores, blocks
@@ -247,7 +247,7 @@ def test_matrices_are_freed_where_they_are_not_kept(image):
         alive.append(weakref.ref(block.weights))
         assert sum(one() is not None for one in alive) == 1
 
-    subject = Subject(net, image)
+    subject = ExplainedModel(net, image)
     with undisturbed(net), torch.no_grad():
         capture_attention(subject, None, see)
     assert len(alive) == 6

@@ -9,8 +9,8 @@ from torch.nn.functional import interpolate
 
 import seewhy.explain as explain
 from seewhy.errors import ConfigError, ExplanationError
-from seewhy.nets.mit import MiT
-from seewhy.nets.timm_encoder import TimmEncoder
+from seewhy.nets.encoders.mit import MiT
+from seewhy.nets.encoders.timm_encoder import TimmEncoder
 
 METHODS = ["Attention", "AttentionRollout", "AttentionRelevance"]
 

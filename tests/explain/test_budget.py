@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from seewhy.errors import ConfigError
-from seewhy.explain import Saliency, Subject
+from seewhy.explain import ExplainedModel, Saliency
 from seewhy.explain.budget import MemoryBudget, parse_bytes, peak_bytes
-from seewhy.explain.gradient import gradients
+from seewhy.explain.gradient.base import gradients
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_what_autograd_keeps_counts():
 
 def test_rows_share_the_budget_and_are_measured_once(nets, images):
     net = nets.Net().eval()
-    subject = Subject(net, images)
+    subject = ExplainedModel(net, images)
     budget = MemoryBudget("1MiB")
     calls = []
     net.register_forward_pre_hook(lambda *_: calls.append(1))
@@ -66,7 +66,7 @@ def test_rows_share_the_budget_and_are_measured_once(nets, images):
 
 def test_chunks_stay_within_the_budget(nets, images):
     net = nets.Net().eval().requires_grad_(False)
-    subject = Subject(net, images[:1])
+    subject = ExplainedModel(net, images[:1])
     size = 2**20
     rows = MemoryBudget(size).gradient_rows(subject)
     many = images[:1].repeat(rows, 1, 1, 1)

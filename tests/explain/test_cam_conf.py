@@ -5,7 +5,7 @@ import inspect
 import pytest
 from omegaconf import OmegaConf
 
-from seewhy.explain.cam import ActivationMap
+from seewhy.explain.cam.base import ActivationMap
 from seewhy.run.build import build
 from seewhy.run.configs import conf_dir
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from seewhy.errors import ConfigError
-from seewhy.explain import EigenCAM, FinerCAM, GradCAM, GradCAMpp, ScoreCAM
+from seewhy.explain import EigenCAM, FinerCAM, GradCAM, GradCAMPlusPlus, ScoreCAM
 from seewhy.explain.grid import as_grid, enlarge, place
 
 
@@ -136,7 +136,7 @@ def test_scores_that_are_maps(nets, images):
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        (lambda: GradCAMpp(eps=-1), "eps=-1"),
+        (lambda: GradCAMPlusPlus(eps=-1), "eps=-1"),
         (lambda: ScoreCAM(channels=0), "channels=0"),
         (lambda: ScoreCAM(memory_budget="much"), "memory_budget='much'"),
         (lambda: FinerCAM(references=0), "references=0"),

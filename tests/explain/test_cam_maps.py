@@ -6,7 +6,7 @@ from torch import nn
 
 import seewhy.explain as explain
 
-CLASSES = ["GradCAM", "GradCAMpp", "HiResCAM", "LayerCAM", "XGradCAM", "EigenCAM", "ScoreCAM", "FinerCAM"]
+CLASSES = ["GradCAM", "GradCAMPlusPlus", "HiResCAM", "LayerCAM", "XGradCAM", "EigenCAM", "ScoreCAM", "FinerCAM"]
 OF_GRADIENTS = [name for name in CLASSES if name not in ("EigenCAM", "ScoreCAM")]
 
 
@@ -200,7 +200,7 @@ def test_grad_cam_pp_without_eps_is_the_papers_formula(nets, images):
     """α = 1 ÷ (2 + ΣA · G), whatever the scale of the gradients, and it differs where the package's 1e-6 does harm."""
     net = nets.Net()
     net.head = nn.Linear(8, 3)
-    exact = explain.GradCAMpp(layers="features.4", eps=0)(net, images, target=2)
+    exact = explain.GradCAMPlusPlus(layers="features.4", eps=0)(net, images, target=2)
     with torch.no_grad():
         features = net.eval().features(images)
     gradient = (net.head.weight[2] / features[0, 0].numel()).detach()  # the same at all places
@@ -211,8 +211,8 @@ def test_grad_cam_pp_without_eps_is_the_papers_formula(nets, images):
     expected = nn.functional.interpolate(expected[:, None], size=(20, 28), mode="bilinear")[:, 0]
     torch.testing.assert_close(exact.maps["image"], expected)
     net.head.weight.data.mul_(1e-3)
-    small = explain.GradCAMpp(layers="features.4")(net, images, target=2)
-    exact = explain.GradCAMpp(layers="features.4", eps=0)(net, images, target=2)
+    small = explain.GradCAMPlusPlus(layers="features.4")(net, images, target=2)
+    exact = explain.GradCAMPlusPlus(layers="features.4", eps=0)(net, images, target=2)
     assert small.maps["image"].max() < 0.1 * exact.maps["image"].max()
 
 

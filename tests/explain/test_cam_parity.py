@@ -13,7 +13,7 @@ theirs = pytest.importorskip("pytorch_grad_cam")
 
 METHODS = {
     "GradCAM": "GradCAM",
-    "GradCAMpp": "GradCAMPlusPlus",
+    "GradCAMPlusPlus": "GradCAMPlusPlus",
     "HiResCAM": "HiResCAM",
     "XGradCAM": "XGradCAM",
     "LayerCAM": "LayerCAM",

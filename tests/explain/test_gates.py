@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 
 import seewhy.explain as explain
 from seewhy.errors import ConfigError, ExplanationError
-from seewhy.explain.gates import channel_gates
+from seewhy.explain.attention.gates import channel_gates
 
 
 class Gated(nn.Module):

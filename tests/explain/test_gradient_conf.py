@@ -5,8 +5,8 @@ import inspect
 import pytest
 from omegaconf import OmegaConf
 
-from seewhy.explain.gradient import GradientExplainer
-from seewhy.explain.noise_tunnel import NoiseTunnel
+from seewhy.explain.gradient.base import GradientExplainer
+from seewhy.explain.gradient.noise_tunnel import NoiseTunnel
 from seewhy.run.build import build
 from seewhy.run.configs import conf_dir
 

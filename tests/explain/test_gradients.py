@@ -60,7 +60,7 @@ def test_several_inputs_in_one_pass_equal_captums(nets, three):
 
 
 def test_gradient_shap_equals_captums_for_the_same_draws(nets, images, monkeypatch):
-    from seewhy.explain.draws import generator
+    from seewhy.explain.gradient.random_draws import generator
 
     net = nets.Net().eval()
     shares = torch.rand(11, generator=generator(5))

@@ -7,13 +7,13 @@ from torch import nn
 from torch.nn import functional
 
 from seewhy.explain.budget import peak_bytes
-from seewhy.explain.lean import LeanMode
+from seewhy.explain.gradient.memory_saving_autograd import MemorySavingMode
 
 
 def gradient(module, image, *, lean):
     leaf = image.clone().requires_grad_()
     if lean:
-        with LeanMode():
+        with MemorySavingMode():
             score = module(leaf)
     else:
         score = module(leaf)
@@ -67,7 +67,7 @@ def test_networks_give_the_same_bits(name):
 
 def test_what_learns_still_gets_its_gradient():
     layer = nn.Conv2d(1, 2, 3)
-    with LeanMode():
+    with MemorySavingMode():
         layer(torch.ones(1, 1, 4, 4, requires_grad=True)).sum().backward()
     assert layer.weight.grad.eq(4).all()
 
@@ -75,7 +75,7 @@ def test_what_learns_still_gets_its_gradient():
 def test_arguments_by_name_mean_the_same():
     image, weight = torch.randn(1, 2, 6, 6), torch.randn(3, 2, 3, 3)
     expected = functional.conv2d(image, weight, stride=2, padding=1)
-    with LeanMode():
+    with MemorySavingMode():
         found = functional.conv2d(input=image.requires_grad_(), weight=weight, stride=[2], padding=(1, 1))
     torch.testing.assert_close(found.detach(), expected)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seewhy.explain import GradCAM, IntegratedGradients, NoiseTunnel, Saliency
-from seewhy.explain.draws import step_noise
+from seewhy.explain.gradient.random_draws import step_noise
 
 
 @pytest.fixture

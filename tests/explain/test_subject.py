@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from seewhy.errors import ConfigError
-from seewhy.explain import Explainable, GradCAM, ScoreCAM, Subject
+from seewhy.explain import Explainable, ExplainedModel, GradCAM, ScoreCAM
 
 Output = namedtuple("Output", ["logits", "loss"])
 
@@ -146,7 +146,7 @@ def test_classes_are_named_where_a_target_is_none_of_them(nets, three):
 
 def test_rows_of_changed_inputs_keep_their_constants(nets, three):
     gate = torch.rand(3, 3)
-    subject = Subject(Ours(nets.Branches()).eval(), {**three, "gate": gate})
+    subject = ExplainedModel(Ours(nets.Branches()).eval(), {**three, "gate": gate})
     rows = torch.tensor([2, 0, 0, 1])
     with torch.no_grad():
         found = subject.scores({name: one[rows] for name, one in subject.inputs.items()}, rows=rows)

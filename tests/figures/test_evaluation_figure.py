@@ -6,12 +6,11 @@ import warnings
 import numpy as np
 import pytest
 
-from seewhy.figures import evaluation as figure_module
-from seewhy.figures.evaluation import evaluation_figure
-from seewhy.metrics.translation_scores import DIRECTIONS
-from seewhy.run.evaluation.distances import MEASURES
-from seewhy.run.evaluation.summary import lesion_summary
-from seewhy.run.evaluation.table import evaluation_table
+from seewhy.figures.translation import evaluation as figure_module
+from seewhy.figures.translation.evaluation import evaluation_figure
+from seewhy.metrics.translation.scores import DIRECTIONS
+from seewhy.run.translation.evaluation.distances import MEASURES
+from seewhy.run.translation.evaluation.table import evaluation_table, lesion_summary
 
 CONTRASTS = {"p1": (1.0, 3.0), "p2": (5.0,), "p3": (math.nan,)}
 """Patient → contrast of the lesion in each of the scans."""

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from seewhy.figures.explanation_table import Checks, explanation_tables, share_table
+from seewhy.figures.explanations.table import Checks, explanation_tables, share_table
 
 LOCATED = ["pointing game", "energy inside the mask", "AUPRC"]
 METHODS = ["grad_cam", "integrated_gradients", "control_intensity"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seewhy.figures.panel import Case, panel
-from seewhy.figures.scores import scores_figure
+from seewhy.figures.patient_panel import PanelCase, panel
+from seewhy.figures.score_plot import scores_figure
 from seewhy.figures.style import png_bytes, write_figure
 from seewhy.figures.training import training_curves
 
@@ -18,7 +18,7 @@ def case(name="BRATS_001_70", *, mask=True, maps=("cam", "refined")):
     truth = np.zeros((60, 48), np.uint8)
     truth[20:30, 15:25] = 1
     heat = truth * 0.8
-    return Case(
+    return PanelCase(
         name=name,
         image=image,
         maps=dict.fromkeys(maps, heat),
@@ -139,8 +139,8 @@ def test_a_file_without_curves_is_an_error():
 
 def test_figures_need_no_torch_and_no_pyplot():
     code = (
-        "import sys; import seewhy.figures.report, seewhy.figures.panel, seewhy.figures.scores, "
-        "seewhy.figures.training, seewhy.figures.table, seewhy.figures.overlay; "
+        "import sys; import seewhy.figures.report, seewhy.figures.patient_panel, seewhy.figures.score_plot, "
+        "seewhy.figures.training, seewhy.figures.results_table, seewhy.figures.overlay; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'matplotlib.pyplot', 'lightning')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

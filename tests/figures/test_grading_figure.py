@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from seewhy.figures.grading import classes_of, grading_figure, reliability_curve
-from seewhy.figures.results import NONE, label_of, lower_is_better, methods, note
+from seewhy.figures.classification import classes_of, grading_figure, reliability_curve
+from seewhy.figures.labels import NONE, label_of, lower_is_better, methods, note
+from seewhy.figures.results_table import results_table
 from seewhy.figures.style import png_bytes
-from seewhy.figures.table import results_table
 from seewhy.figures.training import training_curves
 
 RESULTS = {

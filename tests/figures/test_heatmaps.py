@@ -4,7 +4,14 @@ from PIL import Image
 
 from seewhy.figures.cells import absent, annotated, fitted
 from seewhy.figures.colours import DIVERGING
-from seewhy.figures.heatmaps import SIDE, SMALL, PlanarSample, headline, write_planar, write_planar_summary
+from seewhy.figures.explanations.heatmaps import (
+    SIDE,
+    SMALL,
+    PlanarSample,
+    headline,
+    write_planar,
+    write_planar_summary,
+)
 from seewhy.figures.overlay import enlarge, grey, outlined, overlay
 from seewhy.figures.sheet import AMBER
 

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from seewhy.figures.report import Code, Picture, Section, Table, Text, results_blocks, write_report
+from seewhy.figures.report import Code, Picture, ReportTable, Section, Text, results_blocks, write_report
 
 RESULTS = {"test/refined/dice": 0.8, "test/floor_otsu/dice": 0.3, "test/auroc": 0.9, "test/floor_chance/auroc": 0.5}
 
@@ -58,7 +58,7 @@ def test_all_text_is_escaped(tmp_path):
         Text(bad),
         Code(bad),
         Code(bad + "\n" * 30, bad),
-        Table([bad], [[bad]], bad),
+        ReportTable([bad], [[bad]], bad),
         Picture(np.zeros((2, 2, 3), np.uint8), bad),
     ]
     text = write(tmp_path, title=bad, sections=[Section(bad, blocks)], facts={bad: bad}, warnings=[bad])

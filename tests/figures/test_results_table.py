@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from seewhy.figures.results import Score, label_of, methods, note
-from seewhy.figures.table import results_table
+from seewhy.figures.labels import Score, label_of, methods, note
+from seewhy.figures.results_table import results_table
 
 RESULTS = {
     "test/refined/dice": 0.8123,

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seewhy.figures.attributions import attribution_summary
-from seewhy.figures.explanations import explanation_section
-from seewhy.figures.methods import method_label
-from seewhy.figures.ranking import ranked, ranking_figure
-from seewhy.figures.report import Picture, Table, write_report
-from seewhy.figures.shares import branch_shares, slice_profile
+from seewhy.figures.explanations.ranking import ranked, ranking_figure
+from seewhy.figures.explanations.section import explanation_section
+from seewhy.figures.explanations.shares import branch_shares, slice_profile
+from seewhy.figures.explanations.statistics import attribution_summary
+from seewhy.figures.labels import method_label
+from seewhy.figures.report import Picture, ReportTable, write_report
 from seewhy.figures.style import PALETTE, blank_figure, captioned, log_axis
 
 REFERENCE = [
@@ -164,7 +164,7 @@ def test_re_initialised_networks_are_a_floor_of_their_own_method():
     assert crosses == [(0.75,), (0.75,)]
     assert any("re-initialised" in text.replace("\n", "") for text in texts(figure))
     assert not any("re-initialised" in text for text in texts(ranking_figure(ROWS)))
-    table = next(block for block in explanation_section(rows=rows).blocks if isinstance(block, Table))
+    table = next(block for block in explanation_section(rows=rows).blocks if isinstance(block, ReportTable))
     assert list(table.rows[0])[1] == "0.8 [0.7, 0.9]; re 0.75 *"
     assert "re: the same method, re-initialised networks" in table.caption
 
@@ -205,7 +205,7 @@ def test_the_section_says_first_what_failed_then_the_scores_then_some_pictures(t
         rows=ROWS, failures={"saliency": ["rank corr 0.90 with a random model"], "grad_cam": []},
         figures={"ranking": ranking_figure(ROWS)}, pictures=paths, limit=3, note="24 patients", phantom=True,
     )  # fmt: skip
-    table = next(block for block in section.blocks if isinstance(block, Table))
+    table = next(block for block in section.blocks if isinstance(block, ReportTable))
     assert table.columns == ["", "pointing ↑", "randomisation ↓", "completeness ↓", "seconds ↓"]
     rows = {row[0]: list(row[1:]) for row in table.rows}
     assert rows["Grad-CAM"] == ["0.8 [0.7, 0.9]", "0.1", "–", "9"]  # noqa: RUF001
@@ -229,8 +229,9 @@ def test_names_of_methods():
 
 def test_these_figures_need_no_torch_and_no_pyplot():
     code = (
-        "import sys; import seewhy.figures.explanations, seewhy.figures.attributions, seewhy.figures.shares, "
-        "seewhy.figures.volume_maps, seewhy.figures.heatmaps; "
+        "import sys; import seewhy.figures.explanations.section, seewhy.figures.explanations.statistics, "
+        "seewhy.figures.explanations.shares, "
+        "seewhy.figures.volumes.maps, seewhy.figures.explanations.heatmaps; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'matplotlib.pyplot', 'lightning')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

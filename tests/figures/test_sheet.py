@@ -3,8 +3,7 @@ import pytest
 from PIL import Image
 
 from seewhy.figures.colours import COLORMAPS, DIVERGING, colour_table
-from seewhy.figures.lettering import font, wrapped
-from seewhy.figures.sheet import AMBER, FRAME, Bar, Cell, hatched, sheet, write_sheet
+from seewhy.figures.sheet import AMBER, FRAME, Bar, Cell, font, hatched, sheet, wrapped, write_sheet
 
 RNG = np.random.default_rng(0)
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 from seewhy.figures.colours import DIVERGING, colour_table
 from seewhy.figures.ieee import COLUMN, DPI, PAGE, ieee_style, latex_found, typeset, write_ieee
-from seewhy.figures.translation import comparison, cycle_consistency, multimodality
-from seewhy.figures.translation_attention import attention_overlay
-from seewhy.figures.translation_case import AttentionView, TranslationCase, score_text
-from seewhy.figures.translation_grid import frame_of
-from seewhy.figures.translation_scale import greyscale, signed_scale
+from seewhy.figures.translation.attention import attention_overlay
+from seewhy.figures.translation.case import AttentionView, TranslationCase, score_text
+from seewhy.figures.translation.colour_scale import greyscale, signed_scale
+from seewhy.figures.translation.grid import frame_of
+from seewhy.figures.translation.slices import comparison, cycle_consistency, multimodality
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 LOOK = {"modalities": MODALITIES, "what": "best_by cycle SSIM", "phantom": True}

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from seewhy.figures.style import png_bytes
 from seewhy.figures.training import _panels
-from seewhy.figures.translation_case import TranslationCase
-from seewhy.figures.translation_panel import translation_panel
-from seewhy.figures.translation_table import translation_blocks, translation_rows, translation_table
+from seewhy.figures.translation.case import TranslationCase
+from seewhy.figures.translation.panel import translation_panel
+from seewhy.figures.translation.table import translation_blocks, translation_rows, translation_table
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 RESULTS = {

@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from seewhy.figures.orientation import upright
-from seewhy.io.orientation import Display
+from seewhy.figures.style import upright
+from seewhy.io.geometry import Display
 
 ARRAY = np.arange(6).reshape(2, 3)
 

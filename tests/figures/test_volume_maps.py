@@ -4,11 +4,11 @@ from PIL import Image
 
 from seewhy.figures.cells import fitted
 from seewhy.figures.colours import DIVERGING, coloured
-from seewhy.figures.orientation import upright
 from seewhy.figures.overlay import grey, outlined, overlay
 from seewhy.figures.sheet import AMBER
-from seewhy.figures.volume_maps import SIDE, SMALL, write_slices
-from seewhy.io.orientation import Display
+from seewhy.figures.style import upright
+from seewhy.figures.volumes.maps import SIDE, SMALL, write_slices
+from seewhy.io.geometry import Display
 
 RNG = np.random.default_rng(0)
 VOLUME = RNG.normal(size=(12, 40, 30)).astype(np.float32)

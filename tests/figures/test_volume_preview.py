@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from seewhy.figures.style import png_bytes
-from seewhy.figures.volume_planes import informative_point, planes_of
-from seewhy.figures.volume_preview import VolumeView, volume_preview, volume_rows
+from seewhy.figures.volumes.planes import informative_point, planes_of
+from seewhy.figures.volumes.preview import PreviewVolume, volume_preview, volume_rows
 
 SHAPE = (10, 14, 18)
 
@@ -73,12 +73,12 @@ def test_what_is_drawn_is_said(volume):
 def test_maps_have_a_colour_bar_on_the_given_scale(kind, volume):
     planes = planes_of(lambda box: volume[box], SHAPE, (3, 5, 7))
     scale = (0.0, 2.0) if kind == "probability" else (-2.0, 2.0)
-    figure = volume_rows([VolumeView(image=planes, overlay=planes)] * 2, kind=kind, scale=scale, scale_name="p")
+    figure = volume_rows([PreviewVolume(image=planes, overlay=planes)] * 2, kind=kind, scale=scale, scale_name="p")
     bars = [axes for row in figure.subfigs for axes in row.axes if axes.get_ylabel() == "p"]
     assert [bar.get_ylim() for bar in bars] == [scale, scale]
     still = planes.map(np.zeros_like)
-    nothing = volume_rows([VolumeView(image=planes, overlay=still)], kind=kind, scale=scale)
-    plain = volume_rows([VolumeView(image=planes)])
+    nothing = volume_rows([PreviewVolume(image=planes, overlay=still)], kind=kind, scale=scale)
+    plain = volume_rows([PreviewVolume(image=planes)])
     for axes, other in zip(nothing.subfigs[0].axes[:3], plain.subfigs[0].axes, strict=True):
         assert np.array_equal(axes.images[0].get_array(), other.images[0].get_array())
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from seewhy.errors import CheckpointError
-from seewhy.interop.afa import read_afa
+from seewhy.interop.reference.afa import read_afa
+from seewhy.nets.encoders.mit import MIT_VARIANTS, MiT
 from seewhy.nets.heads import ClassificationHead, SegFormerHead
-from seewhy.nets.mit import MIT_VARIANTS, MiT
 
 
 def published_shapes(widths, depths, heads, num_classes):

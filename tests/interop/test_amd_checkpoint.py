@@ -10,8 +10,8 @@ from lightning.fabric.utilities.data import AttributeDict
 from torch import nn
 
 from seewhy.errors import CheckpointError
-from seewhy.interop.amd import read_amd
-from seewhy.models.amd import AMDGrading
+from seewhy.interop.reference.amd import read_amd
+from seewhy.models.classification.amd import AMDGrading
 
 INPUTS = ("mnv", "fluid", "ga", "drusen")
 
@@ -110,7 +110,7 @@ def test_the_name_in_its_configuration_is_not_believed(file):
 def test_other_sizes_are_told_by_their_shapes(monkeypatch, name, width):
     with torch.device("meta"):
         record = content(Published(name, width))
-    monkeypatch.setattr("seewhy.interop.amd.read_file", lambda path: record)
+    monkeypatch.setattr("seewhy.interop.reference.amd.read_file", lambda path: record)
     assert read_amd("model.ckpt").name == name
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from seewhy.errors import CheckpointError, ConfigError
-from seewhy.interop.cyclegan import read_cyclegan
-from seewhy.nets.patchgan import MultiScaleDiscriminator
-from seewhy.nets.plain_generator import PlainGenerator25D
-from seewhy.nets.sa_generator import SAGenerator25D
+from seewhy.interop.reference.cyclegan import read_cyclegan
+from seewhy.nets.generators.discriminators import MultiScaleDiscriminator
+from seewhy.nets.generators.plain import PlainGenerator25D
+from seewhy.nets.generators.self_attention import SAGenerator25D
 
 spec = importlib.util.spec_from_file_location("published", Path(__file__).with_name("published_cyclegan.py"))
 published = importlib.util.module_from_spec(spec)

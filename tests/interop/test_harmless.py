@@ -12,8 +12,7 @@ import torch
 from lightning.fabric.utilities.data import AttributeDict
 
 from seewhy.errors import CheckpointError
-from seewhy.interop.harmless import plain_data
-from seewhy.interop.tensors import read_file, read_tensors
+from seewhy.interop.tensors import plain_data, read_file, read_tensors
 
 RECORD = {
     "numbers": [np.float64(0.5), np.float32(0.25), np.int64(3), np.bool_(True)],

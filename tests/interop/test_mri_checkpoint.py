@@ -9,9 +9,9 @@ import torchvision
 from torch import nn
 
 from seewhy.errors import CheckpointError
-from seewhy.interop.efficientnets import EFFICIENTNETS, closest_efficientnet
-from seewhy.interop.mri import read_mri, read_parameters
-from seewhy.models.mri import MRIClassification
+from seewhy.interop.reference.efficientnets import EFFICIENTNETS, closest_efficientnet
+from seewhy.interop.reference.mri import read_mri, read_parameters
+from seewhy.models.classification.mri import MRIClassification
 
 
 class Published(nn.Module):
@@ -99,7 +99,7 @@ def test_every_efficientnet_is_told_by_its_shapes(name):
 def test_the_published_size_has_the_tensors_we_expect(monkeypatch):
     with torch.device("meta"):
         state = Published("l").state_dict()
-    monkeypatch.setattr("seewhy.interop.mri.read_file", lambda path: {"model_state_dict": state})
+    monkeypatch.setattr("seewhy.interop.reference.mri.read_file", lambda path: {"model_state_dict": state})
     checkpoint = read_mri("best_model.pth")
     assert (checkpoint.name, checkpoint.depth, checkpoint.outputs) == ("efficientnet_v2_l", 115, 1)
     assert len(checkpoint.state_dict) == len(state)

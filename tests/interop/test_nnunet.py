@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from seewhy.errors import CheckpointError, ConfigError
-from seewhy.interop.nnunet import read_nnunet
-from seewhy.volumes.grid import PatchGrid
-from seewhy.volumes.head import Head
+from seewhy.interop.nnunet.folder import read_nnunet
+from seewhy.volumes.geometry import PatchGrid
 from seewhy.volumes.in_memory import predict_array
+from seewhy.volumes.output_format import OutputFormat
 
 pytest.importorskip("dynamic_network_architectures")
 spec = importlib.util.spec_from_file_location("nnunet_folders", Path(__file__).with_name("nnunet_folders.py"))
@@ -169,7 +169,7 @@ def test_every_plane_is_predicted_once(tmp_path: Path):
         with torch.no_grad():
             return model.networks[0].eval()(image)
 
-    head = Head(mode="multiclass", channels=3, stored="labels")
+    head = OutputFormat(mode="multiclass", channels=3, stored="labels")
     labels = predict_array(volume.numpy(), counted, patch=model.patch, head=head, batch_size=1)
     assert sum(seen) == 31
     with torch.no_grad():
@@ -188,12 +188,12 @@ def test_every_plane_is_predicted_once(tmp_path: Path):
     ],
 )
 def test_normalizations_are_those_of_the_engine(tmp_path: Path, scheme: str, mask: bool, expected: dict):
-    from seewhy.volumes.normalization import Normalization
+    from seewhy.volumes.normalization import ChannelNormalization
 
     write_folder(tmp_path / "m", plans(normalization_schemes=[scheme], use_mask_for_norm=[mask]))
     found = read_nnunet(tmp_path / "m").normalization
     assert found == [expected]
-    Normalization(found, channels=1)
+    ChannelNormalization(found, channels=1)
 
 
 class Payload:

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from seewhy.interop.nnunet import read_nnunet
-from seewhy.io.volume_source import ArraySource, open_source
-from seewhy.volumes.head import Head
+from seewhy.interop.nnunet.folder import read_nnunet
+from seewhy.io.zarr.opening import ArraySource, open_source
 from seewhy.volumes.in_memory import predict_array
+from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.predictor import PatchPredictor
 
 
-class RawLogits(Head):
+class RawLogits(OutputFormat):
     """Stores what was blended, as it is."""
 
     dtype = np.dtype(np.float32)

@@ -3,7 +3,7 @@ import torch
 
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.interop.encoder_weights import load_encoder_weights
-from seewhy.nets.planar_features import PlanarFeatures
+from seewhy.nets.classifiers.planar_features import PlanarFeatures
 
 
 def network(channels=3):

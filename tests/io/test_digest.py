@@ -1,6 +1,6 @@
 import hashlib
 
-from seewhy.io.digest import file_sha256
+from seewhy.io.atomic import file_sha256
 
 
 def test_digest_is_that_of_the_content_and_not_of_the_name(tmp_path):

@@ -5,8 +5,7 @@ import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
 from seewhy.errors import DataError
-from seewhy.io.geometry import Geometry
-from seewhy.io.orientation import Display, display_of_plane
+from seewhy.io.geometry import Display, Geometry, display_of_plane
 
 SHAPE = (5, 7, 3)
 

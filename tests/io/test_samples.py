@@ -4,7 +4,7 @@ import math
 import pytest
 
 from seewhy.errors import DataError
-from seewhy.io.samples import COLUMNS, read_samples, write_samples
+from seewhy.io.score_table import COLUMNS, read_samples, write_samples
 
 
 def row(**given):

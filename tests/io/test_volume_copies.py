@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seewhy.io import volume_nifti, volume_remote
-from seewhy.io.volume_source import open_source
+from seewhy.io.zarr import nifti as volume_nifti
+from seewhy.io.zarr import remote as volume_remote
+from seewhy.io.zarr.opening import open_source
 
 WHOLE = (slice(0, 6), slice(0, 5), slice(0, 4))
 VALUES = np.random.default_rng(0).integers(0, 999, (6, 5, 4)).astype(np.int16)
@@ -94,7 +95,7 @@ def test_a_packed_file_is_unpacked_once_until_it_changes(tmp_path: Path, tempora
 CHILDREN = """
 import multiprocessing, os, sys
 from pathlib import Path
-from seewhy.io.volume_source import open_source
+from seewhy.io.zarr.opening import open_source
 
 BOX = (slice(0, 6), slice(0, 5), slice(0, 4))
 

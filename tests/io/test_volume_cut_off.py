@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from seewhy.errors import DataError
-from seewhy.io.volume_sink import create_sink
-from seewhy.io.volume_source import open_source
-from seewhy.io.volume_store import CountedStore
+from seewhy.io.zarr.opening import open_source
+from seewhy.io.zarr.sink import create_sink
+from seewhy.io.zarr.store import CountedStore
 
 pytest.importorskip("fsspec")
 WHOLE = (slice(0, 16), slice(0, 16), slice(0, 16))

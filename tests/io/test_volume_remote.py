@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from seewhy.errors import DataError
-from seewhy.io.volume_source import open_source
+from seewhy.io.zarr.opening import open_source
 
 pytest.importorskip("aiohttp")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.volume_sink import create_sink
-from seewhy.io.volume_source import open_source
+from seewhy.io.zarr.opening import open_source
+from seewhy.io.zarr.sink import create_sink
 
 s3fs = pytest.importorskip("s3fs")
 server = pytest.importorskip("moto.server")

@@ -13,9 +13,9 @@ import pytest
 import zarr
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.volume_pyramid import halved_by_mean, halved_by_mode
-from seewhy.io.volume_sink import create_sink, open_sink
-from seewhy.io.volume_source import open_source
+from seewhy.io.zarr.opening import open_source
+from seewhy.io.zarr.pyramid import halved_by_mean, halved_by_mode
+from seewhy.io.zarr.sink import create_sink, open_sink
 
 SHAPE = (100, 70, 90)
 SETTINGS = {"dtype": "uint8", "shard": (64, 64, 64), "chunk": (32, 32, 32)}

@@ -17,7 +17,7 @@ import zarr
 from PIL import Image
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.volume_source import ArraySource, open_source
+from seewhy.io.zarr.opening import ArraySource, open_source
 
 WHOLE = (slice(0, 20), slice(0, 30), slice(0, 40))
 BOX = (slice(3, 20), slice(7, 8), slice(0, 33))
@@ -282,7 +282,7 @@ def test_threads_and_processes(tmp_path: Path, values: np.ndarray):
 
 
 def test_no_torch():
-    code = "import sys, seewhy.io.volume_source, seewhy.io.volume_sink; sys.exit('torch' in sys.modules)"
+    code = "import sys, seewhy.io.zarr.opening, seewhy.io.zarr.sink; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ}, check=False).returncode == 0
 
 

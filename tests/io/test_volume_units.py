@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from seewhy.io.volume_base import millimetres
-from seewhy.io.volume_source import open_source
+from seewhy.io.zarr.opening import open_source
+from seewhy.io.zarr.source import millimetres
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from seewhy.errors import ConfigError
-from seewhy.losses.build import LOSSES, build_loss
-from seewhy.losses.weights import ClassWeights, balanced_weights
+from seewhy.losses.classification import LOSSES, ClassWeights, balanced_weights, build_loss
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0], [1.0, -2.0, 0.0]])
 LABEL = torch.tensor([0, 2, 1])

@@ -5,9 +5,13 @@ import torch
 from torch.nn import functional as F
 
 from seewhy.errors import ConfigError
-from seewhy.losses.affinity import AffinityLoss, affinity_loss
-from seewhy.losses.classification import MultiLabelLoss
-from seewhy.losses.segmentation import BalancedCrossEntropy, balanced_cross_entropy
+from seewhy.losses.weakly_supervised import (
+    AffinityLoss,
+    BalancedCrossEntropy,
+    MultiLabelLoss,
+    affinity_loss,
+    balanced_cross_entropy,
+)
 
 
 def test_affinity_loss_of_perfect_and_opposite_affinities():

@@ -9,15 +9,16 @@ import torch.nn.functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from seewhy.errors import ConfigError
-from seewhy.losses.adversarial import AdversarialLoss
-from seewhy.losses.likeness import (
+from seewhy.losses.translation import (
+    TERMS,
+    AdversarialLoss,
+    PatchNCELoss,
+    TranslationLoss,
     absolute_difference,
     foreground_mean,
     gradient_difference,
     structural_dissimilarity,
 )
-from seewhy.losses.patch_nce import PatchNCELoss
-from seewhy.losses.translation import TERMS, TranslationLoss
 
 
 def test_adversarial_losses_by_hand():

@@ -3,7 +3,7 @@ import torch
 from monai.losses import DiceCELoss, DiceLoss
 from torch.nn import functional as F
 
-from seewhy.losses.volume import DeepSupervision, DiceCrossEntropy, region_masks
+from seewhy.losses.volumes import DeepSupervision, DiceCrossEntropy, region_masks
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seewhy.metrics.calibration import calibrated_probability, calibration_by_chance, fit_temperature
-from seewhy.metrics.grading import expected_calibration_error
+from seewhy.metrics.classification.calibration import calibrated_probability, calibration_by_chance, fit_temperature
+from seewhy.metrics.classification.measures import expected_calibration_error
 
 
 def labelled_by(logits, seed=0):

@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from seewhy.metrics.grading import case_measures, confusion_matrices, expected_calibration_error
+from seewhy.metrics.classification.measures import case_measures, confusion_matrices, expected_calibration_error
 
 
 def some_cases(n=120, classes=4, seed=0, *, ties=False):

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from seewhy.errors import DataError
-from seewhy.metrics import cases as cases_file
 from seewhy.metrics.bootstrap import percentile_bounds, resampled_weights
-from seewhy.metrics.cases import CaseScores
+from seewhy.metrics.classification import cases as cases_file
+from seewhy.metrics.classification.cases import CaseScores
 
 GRADES = ["normal", "early", "low", "advanced"]
 

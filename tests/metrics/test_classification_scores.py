@@ -9,7 +9,7 @@ from torchmetrics.functional.classification import (
     multilabel_f1_score,
 )
 
-from seewhy.metrics.classification import ClassificationScores
+from seewhy.metrics.classification.slices import ClassificationScores
 
 
 def feed(scores, probability, label, *, names=None):

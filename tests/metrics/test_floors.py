@@ -1,6 +1,6 @@
 import torch
 
-from seewhy.metrics.floors import ONE_SIGMA, centre_prior, floors
+from seewhy.metrics.segmentation.floors import ONE_SIGMA, centre_prior, floors
 
 
 def phantom():

@@ -3,7 +3,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from seewhy.metrics.frechet import frechet_distance
+from seewhy.metrics.translation.feature_distances import frechet_distance
 
 
 def whitened(rng, number, dimensions):

@@ -1,7 +1,7 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from seewhy.metrics.intensity_features import FEATURES, QUANTILES, intensity_features
+from seewhy.metrics.translation.intensity_features import FEATURES, QUANTILES, intensity_features
 
 
 def head(seed=0):

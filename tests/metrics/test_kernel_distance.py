@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from seewhy.metrics.kernel_distance import gaussian_kernel, kernel_table, median_width, polynomial_kernel
+from seewhy.metrics.translation.feature_distances import (
+    gaussian_kernel,
+    kernel_table,
+    median_width,
+    polynomial_kernel,
+)
 
 
 def alone(number, start=0):

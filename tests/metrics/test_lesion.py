@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seewhy.metrics.lesion import Lesion, look_at_lesion
+from seewhy.metrics.translation.lesion import Lesion, look_at_lesion
 
 
 def scan(level=1.0):

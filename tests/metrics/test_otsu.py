@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from seewhy.metrics.otsu import otsu_thresholds
+from seewhy.metrics.segmentation.floors import otsu_thresholds
 
 
 def between_variance(values, thresholds):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from monai.metrics import compute_hausdorff_distance
 from torchmetrics.functional.classification import binary_average_precision
 
-from seewhy.metrics.overlap import average_precision, dice, hausdorff95, iou
+from seewhy.metrics.segmentation.overlap import average_precision, dice, hausdorff95, iou
 
 
 def square(top, left, size, *, shape=(1, 32, 32)):

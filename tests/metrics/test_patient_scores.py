@@ -8,7 +8,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from seewhy.errors import DataError
-from seewhy.metrics.patient import MEASURES, PatientScores
+from seewhy.metrics.segmentation.patient_scores import MEASURES, PatientScores
 
 S, H, W = 4, 24, 20
 

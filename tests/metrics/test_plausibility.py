@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import DataError
-from seewhy.metrics.plausibility import Plausibility, plausibility
+from seewhy.metrics.segmentation.plausibility import Plausibility, plausibility
 
 SLICES, SIZE = 6, 40
 

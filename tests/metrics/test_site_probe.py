@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from seewhy.metrics.probes import LogisticProbe, NetworkProbe
-from seewhy.metrics.site_probe import Site, probe_rows, subject_folds, too_few
+from seewhy.metrics.translation.probes import LogisticProbe, NetworkProbe
+from seewhy.metrics.translation.site_probe import Site, probe_rows, subject_folds, too_few
 
 PATIENTS, SLICES = 4, 4
 
@@ -82,7 +82,7 @@ def test_nobody_is_tested_on_whom_a_probe_was_trained():
     trained = []
 
     def super_fit(samples, second):
-        from seewhy.metrics.probes import Fitted
+        from seewhy.metrics.translation.probes import Fitted
 
         def scores(held):
             trained.append(bool((held[:, None] == samples[None]).all(dim=2).any()))

@@ -4,8 +4,13 @@ import pytest
 import torch
 from scipy.stats import wasserstein_distance
 
-from seewhy.metrics.sliced_wasserstein import directions, draw_patches, sliced_wasserstein, wasserstein
-from seewhy.metrics.translation_distance import TranslationDistance
+from seewhy.metrics.translation.sliced_wasserstein import (
+    TranslationDistance,
+    directions,
+    draw_patches,
+    sliced_wasserstein,
+    wasserstein,
+)
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (7, 7), (7, 11), (12, 8), (1, 5), (64, 3)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from seewhy.metrics.translation import METRICS, similarity, slice_similarity
+from seewhy.metrics.translation.similarity import METRICS, similarity, slice_similarity
 
 S, M, H, W = 3, 4, 32, 40
 

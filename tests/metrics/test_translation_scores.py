@@ -9,8 +9,8 @@ import torch.multiprocessing as mp
 
 from seewhy.batch import MODALITIES
 from seewhy.data.domains.stacks import overlapping_stacks
-from seewhy.metrics.translation import similarity
-from seewhy.metrics.translation_scores import TranslationScores, centre_slices, subject_name
+from seewhy.metrics.translation.scores import TranslationScores, centre_slices, subject_name
+from seewhy.metrics.translation.similarity import similarity
 
 S, M, H, W = 3, 4, 16, 20
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from monai.metrics import compute_dice
 
-from seewhy.metrics.cldice import cldice, skeleton
-from seewhy.metrics.volume_floors import best_window, volume_floors
-from seewhy.metrics.volume_scores import VolumeScores, hausdorff95_volume
+from seewhy.metrics.segmentation.floors import best_window, volume_floors
+from seewhy.metrics.segmentation.overlap import cldice, skeleton
+from seewhy.metrics.segmentation.volume_scores import VolumeScores, hausdorff95_volume
 
 
 def tube(shape=(30, 20, 20), *, radius=2.0, z=(3, 27), centre=(10, 10)):

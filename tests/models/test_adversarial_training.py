@@ -7,8 +7,8 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from tiny_cyclegan import Batches, halves, pairs, tiny, trainer_for
 
 from seewhy.errors import ConfigError
-from seewhy.models.adversarial import frozen
 from seewhy.models.base import learning_rate_factor
+from seewhy.models.translation.adversarial import frozen
 
 SGD = {"name": "sgd", "lr": 0.1}
 

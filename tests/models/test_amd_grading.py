@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from seewhy.callbacks.ema import ExponentialMovingAverage
 from seewhy.errors import ConfigError
-from seewhy.models.amd import AMDGrading
+from seewhy.models.classification.amd import AMDGrading
 
 INPUTS = ("mnv", "fluid", "ga", "drusen")
 OPTIONS = {

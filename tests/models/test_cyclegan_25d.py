@@ -6,8 +6,8 @@ from tiny_cyclegan import OPTIONS, SIDE, Batches, M, pairs, subject, tiny, train
 from torch import nn
 
 from seewhy.errors import ConfigError
-from seewhy.models.cyclegan_25d import CycleGAN25D
-from seewhy.nets.slice_stack import centre_slice, repeat_slice, windows
+from seewhy.models.translation.cyclegan_25d import CycleGAN25D
+from seewhy.nets.generators.slice_stack import centre_slice, repeat_slice, windows
 
 WEIGHTS = {"adversarial": 1.0, "cycle": 10.0, "identity": 5.0, "ssim": 1.0, "gradient": 1.0, "nce": 1.0}
 NCE = {"dim": 8, "patches": 16}

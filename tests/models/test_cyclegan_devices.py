@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from seewhy.models.cyclegan_25d import CycleGAN25D
+from seewhy.models.translation.cyclegan_25d import CycleGAN25D
 
 WEIGHTS = {"adversarial": 1.0, "cycle": 10.0, "identity": 5.0, "ssim": 1.0, "gradient": 1.0, "nce": 1.0}
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from seewhy.explain import GradCAM, HiResCAM, LayerCAM
-from seewhy.models.weakly_supervised import WeaklySupervisedSegmentation
+from seewhy.models.weakly_supervised.segmentation import WeaklySupervisedSegmentation
 
 BASE = {"optimizer": {"name": "adamw", "lr": 1e-3}, "scheduler": {"name": "constant"}, "num_classes": 3}
 ENCODERS = {

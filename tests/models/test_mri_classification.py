@@ -7,7 +7,7 @@ from monai.networks import nets as monai_nets
 
 from seewhy.errors import ConfigError
 from seewhy.interop.encoder_weights import load_encoder_weights
-from seewhy.models.mri import MRIClassification
+from seewhy.models.classification.mri import MRIClassification
 
 PLANAR = {"name": "test_efficientnet"}
 SPATIAL = {"name": "resnet", "layers": [1, 1, 1, 1], "block_inplanes": [4, 4, 8, 8], "conv1_t_size": 3}

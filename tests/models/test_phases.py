@@ -2,9 +2,9 @@ import pytest
 
 from seewhy.errors import ConfigError
 from seewhy.models.base import learning_rate_factor
-from seewhy.models.options import fill
-from seewhy.models.phases import Phase, Phases
+from seewhy.models.weakly_supervised.training_phases import Phase, Phases
 from seewhy.nets.cam import MultiScaleCAM
+from seewhy.options import fill
 
 
 def settled(total=1000, **borders):

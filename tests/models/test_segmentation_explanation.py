@@ -3,10 +3,10 @@ import torch
 from torch import nn
 
 from seewhy.errors import ConfigError
-from seewhy.explain.grad_cam import GradCAM
-from seewhy.explain.integrated_gradients import IntegratedGradients
-from seewhy.explain.saliency import Saliency
-from seewhy.models.segmentation_explanation import RegionScores
+from seewhy.explain.cam.grad_cam import GradCAM
+from seewhy.explain.gradient.integrated_gradients import IntegratedGradients
+from seewhy.explain.gradient.saliency import Saliency
+from seewhy.models.volumes.region_scores import RegionScores
 
 
 class Small(nn.Module):

@@ -7,16 +7,15 @@ from torch import nn
 
 from seewhy.batch import MODALITIES
 from seewhy.errors import ConfigError, ExplanationError
-from seewhy.explain.gates import Gates
-from seewhy.explain.grad_cam import GradCAM
-from seewhy.explain.saliency import Saliency
-from seewhy.explain.self_attention import SelfAttention
-from seewhy.models.cyclegan_25d import CycleGAN25D
-from seewhy.models.translation_attention import attention_of, has_attention
-from seewhy.models.translation_explanation import LEAST, ModalityScores
+from seewhy.explain.attention.gates import Gates
+from seewhy.explain.attention.self_attention import SelfAttention
+from seewhy.explain.cam.grad_cam import GradCAM
+from seewhy.explain.gradient.saliency import Saliency
+from seewhy.models.translation.cyclegan_25d import CycleGAN25D
+from seewhy.models.translation.explanation import LEAST, ModalityScores, attention_of, has_attention
 from seewhy.nets.cbam import CBAM, FLOOR
-from seewhy.nets.plain_generator import PlainGenerator25D
-from seewhy.nets.sa_generator import SAGenerator25D
+from seewhy.nets.generators.plain import PlainGenerator25D
+from seewhy.nets.generators.self_attention import SAGenerator25D
 
 SIDE = 16
 

@@ -5,9 +5,9 @@ from monai.inferers import sliding_window_inference
 from torch import nn
 
 from seewhy.errors import ConfigError
-from seewhy.losses.volume import DiceCrossEntropy
-from seewhy.models.volume_networks import build_volume_network
-from seewhy.models.volume_segmentation import VolumeSegmentation
+from seewhy.losses.volumes import DiceCrossEntropy
+from seewhy.models.volumes.networks import build_volume_network
+from seewhy.models.volumes.segmentation import VolumeSegmentation
 
 OPTIMIZER = {"optimizer": {"name": "adamw", "lr": 1e-3}, "scheduler": {"name": "constant"}}
 DYNUNET = {"name": "dynunet", "filters": [4, 8, 8], "deep_supervision": True}

@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
 from seewhy.errors import ConfigError
-from seewhy.models.weakly_supervised import WeaklySupervisedSegmentation
+from seewhy.models.weakly_supervised.segmentation import WeaklySupervisedSegmentation
 
 OPTIMIZER = {"name": "adamw", "lr": 1e-3}
 SCHEDULER = {"name": "constant"}

@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 from seewhy.errors import ConfigError
-from seewhy.nets.branches import MultiInputClassifier
-from seewhy.nets.depth import depth_of_parameters
-from seewhy.nets.planar_features import PlanarFeatures
+from seewhy.models.classification.freezing import depth_of_parameters
+from seewhy.nets.classifiers.multi_input import MultiInputClassifier
+from seewhy.nets.classifiers.planar_features import PlanarFeatures
 
 INPUTS = ("mnv", "fluid", "ga", "drusen")
 SMALL = {"name": "test_efficientnet"}

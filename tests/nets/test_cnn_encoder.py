@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seewhy.errors import ConfigError
-from seewhy.nets.cnn import CNN
+from seewhy.nets.encoders.cnn import CNN
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 63), (97, 130), (5, 3)])

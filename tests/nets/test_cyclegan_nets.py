@@ -6,11 +6,11 @@ from torch import nn
 
 import seewhy.explain as explain
 from seewhy.errors import ConfigError
-from seewhy.explain.gates import channel_gates
-from seewhy.nets.patchgan import MultiScaleDiscriminator, PatchDiscriminator
-from seewhy.nets.plain_generator import PlainGenerator25D
-from seewhy.nets.sa_generator import NCE_CHANNELS, SAGenerator25D
-from seewhy.nets.slice_stack import centre_slice
+from seewhy.explain.attention.gates import channel_gates
+from seewhy.nets.generators.discriminators import MultiScaleDiscriminator, PatchDiscriminator
+from seewhy.nets.generators.plain import PlainGenerator25D
+from seewhy.nets.generators.self_attention import NCE_CHANNELS, SAGenerator25D
+from seewhy.nets.generators.slice_stack import centre_slice
 
 
 def count(net):

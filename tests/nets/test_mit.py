@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from timm.models.pvt_v2 import PyramidVisionTransformerV2
 
 from seewhy.errors import ConfigError
-from seewhy.nets.mit import MIT_VARIANTS, Block, MiT
+from seewhy.nets.encoders.mit import MIT_VARIANTS, MiT, TransformerBlock
 
 
 def randomise(module: torch.nn.Module, seed: int = 0) -> None:
@@ -59,7 +59,9 @@ def test_equals_timms_pyramid_transformer(size):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def restated_block(block: Block, x: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+def restated_block(
+    block: TransformerBlock, x: torch.Tensor, size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Equations 2 and 3 of the paper, head by head, from the parameters alone."""
     p = dict(block.named_parameters())
     B, N, C = x.shape
@@ -94,7 +96,7 @@ def restated_block(block: Block, x: torch.Tensor, size: tuple[int, int]) -> tupl
 
 @pytest.mark.parametrize(("reduction", "attention"), [(1, False), (1, True), (2, False), (2, True)])
 def test_block_equals_its_equations(reduction, attention):
-    block = Block(12, 3, reduction, drop_path=0.0, pre_softmax=True)
+    block = TransformerBlock(12, 3, reduction, drop_path=0.0, pre_softmax=True)
     randomise(block)
     x = torch.randn(2, 30, 12, generator=torch.Generator().manual_seed(2))
     expected, logits = restated_block(block, x, (5, 6))

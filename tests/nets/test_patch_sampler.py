@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seewhy.errors import ConfigError
-from seewhy.nets.patch_sampler import PatchSampler, draw_places
+from seewhy.nets.generators.patch_sampler import PatchSampler, draw_places
 
 
 def test_places_are_drawn_once_and_from_the_foreground():

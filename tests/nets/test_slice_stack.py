@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from seewhy.batch import MODALITIES, STACK_SLICES
 from seewhy.errors import ConfigError
-from seewhy.nets.slice_stack import centre_slice, repeat_slice, stack_volume, stacked, windows
+from seewhy.nets.generators.slice_stack import centre_slice, repeat_slice, stack_volume, stacked, windows
 
 
 def labelled(batch, slices, modalities):

@@ -6,8 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from seewhy.nets.patchgan import SpectralConv2d
-from seewhy.nets.spectral_norm import SpectralNorm, spectral_norm
+from seewhy.nets.generators.discriminators import SpectralConv2d, SpectralNorm, spectral_norm
 
 
 def twins(width=6):

@@ -7,7 +7,7 @@ import timm
 import torch
 
 from seewhy.errors import ConfigError
-from seewhy.nets.timm_encoder import TimmEncoder, captured_attention
+from seewhy.nets.encoders.timm_encoder import TimmEncoder, captured_attention
 
 
 def count_hooks(module: torch.nn.Module) -> int:

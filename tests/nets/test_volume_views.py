@@ -7,10 +7,9 @@ from monai.networks import nets as monai_nets
 from torch import nn
 
 from seewhy.errors import ConfigError
-from seewhy.nets.planar_features import PlanarFeatures
-from seewhy.nets.slice_pooling import GatedAttentionPooling
-from seewhy.nets.spatial_features import SpatialFeatures
-from seewhy.nets.volume_views import SliceView, build_view
+from seewhy.nets.classifiers.planar_features import PlanarFeatures
+from seewhy.nets.classifiers.spatial_features import SpatialFeatures
+from seewhy.nets.classifiers.volume_views import GatedAttentionPooling, SliceView, build_view
 
 SMALL_2D = {"name": "test_efficientnet"}
 SMALL_3D = {"name": "resnet", "layers": [1, 1, 1, 1], "block_inplanes": [4, 4, 8, 8], "conv1_t_size": 3}

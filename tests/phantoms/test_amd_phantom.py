@@ -5,11 +5,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from seewhy.data.amd import AMDDataModule
+from seewhy.data.cases.amd import AMDDataModule
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.image import read_image
-from seewhy.phantoms.amd import write_amd_phantom
-from seewhy.phantoms.eye import EYE, INPUTS, draw_eye
+from seewhy.phantoms.amd import EYE, INPUTS, draw_eye, write_amd_phantom
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ import zarr
 from scipy import ndimage
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.phantoms.ct import write_ct_phantom
-from seewhy.phantoms.ct_body import BodyRecipe, draw_body
+from seewhy.phantoms.ct import BodyRecipe, draw_body, write_ct_phantom
 
 SMALL = {"volumes": 2, "shape": [40, 64, 64]}
 

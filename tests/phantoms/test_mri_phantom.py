@@ -7,8 +7,7 @@ import pytest
 from scipy import ndimage
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.phantoms.head import HeadRecipe, draw_head
-from seewhy.phantoms.mri import LABEL, write_mri_phantom
+from seewhy.phantoms.mri import LABEL, HeadRecipe, draw_head, write_mri_phantom
 
 SMALL = {"cases": 4, "shape": [28, 32, 28]}
 SHAPE = (36, 42, 36)

@@ -7,8 +7,8 @@ import pytest
 from scipy import ndimage
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.phantoms.anatomy import draw_patient
 from seewhy.phantoms.atrium import write_atrium_phantom
+from seewhy.phantoms.slices import draw_patient
 from seewhy.phantoms.tumour import TUMOUR, write_tumour_phantom
 
 SMALL = {"patients": 4, "slices": 6, "size": 64}
@@ -83,14 +83,14 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("seewhy.phantoms.folder.write_csv", stop)
+    monkeypatch.setattr("seewhy.phantoms.slices.write_csv", stop)
     with pytest.raises(KeyboardInterrupt):
         write_tumour_phantom(tmp_path / "p", **SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_process_that_was_faster_is_no_error(phantom, tmp_path, monkeypatch):
-    import seewhy.phantoms.folder as folder
+    import seewhy.phantoms.slices as folder
 
     root, real = tmp_path / "p", folder.write_json
 

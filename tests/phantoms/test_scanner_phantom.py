@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from seewhy.batch import MODALITIES
-from seewhy.data.brats_domains import BraTSDomainsDataModule
+from seewhy.data.domains.datamodule import BraTSDomainsDataModule
 from seewhy.errors import ConfigError, DataError
 from seewhy.phantoms.brain import TISSUES, BrainRecipe, draw_brain
-from seewhy.phantoms.scanner import SCANNERS, Sequence
-from seewhy.phantoms.scanners import write_scanner_phantom
+from seewhy.phantoms.scanners import SCANNERS, PulseSequence, write_scanner_phantom
 
 SMALL = {"subjects": [3, 2], "shape": [28, 32, 24]}
 
@@ -82,9 +81,9 @@ def test_numbers_are_checked(tmp_path, options):
 
 def test_signals_follow_the_equations():
     t1, t2, density = (np.float32(value) for value in (1000, 100, 0.8))
-    assert Sequence(500, 20).signal(t1, t2, density) == pytest.approx(0.8 * (1 - np.exp(-0.5)) * np.exp(-0.2))
+    assert PulseSequence(500, 20).signal(t1, t2, density) == pytest.approx(0.8 * (1 - np.exp(-0.5)) * np.exp(-0.2))
     inverted = abs(1 - 2 * np.exp(-2.0) + np.exp(-8.0)) * np.exp(-1.0)
-    assert Sequence(8000, 100, 2000).signal(t1, t2, density) == pytest.approx(0.8 * inverted)
+    assert PulseSequence(8000, 100, 2000).signal(t1, t2, density) == pytest.approx(0.8 * inverted)
 
 
 @pytest.mark.parametrize("scanner", SCANNERS)

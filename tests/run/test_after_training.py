@@ -14,7 +14,7 @@ from seewhy.errors import CheckpointError, ConfigError, DataError
 from seewhy.phantoms.tumour import write_tumour_phantom
 from seewhy.run.build import build_model
 from seewhy.run.explain import explain
-from seewhy.run.importing import import_afa
+from seewhy.run.importing.reference import import_afa
 from seewhy.run.predict import predict
 
 QUIET = ("trainer.enable_progress_bar=false",)

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seewhy.data.brats_domains import BraTSDomainsDataModule
+from seewhy.data.domains.datamodule import BraTSDomainsDataModule
 from seewhy.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,10 +6,10 @@ import math
 import pytest
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.run.casework.drawing import remove_figures
-from seewhy.run.casework.options import CATEGORIES, CaseOptions
-from seewhy.run.casework.record import changed_categories, read_cases, write_cases
-from seewhy.run.casework.selection import cases_of, comparison_of, describe, select
+from seewhy.run.translation.qualitative.drawing import remove_figures
+from seewhy.run.translation.qualitative.options import CATEGORIES, CaseOptions
+from seewhy.run.translation.qualitative.record import changed_categories, read_cases, write_cases
+from seewhy.run.translation.qualitative.selection import cases_of, comparison_of, describe, select
 
 METRICS = ("ssim", "psnr", "mae", "mse")
 

@@ -13,12 +13,12 @@ from seewhy.cli.conf import compose_train
 from seewhy.cli.saved_run import compose_saved
 from seewhy.errors import ConfigError, DataError
 from seewhy.figures.ieee import ieee_style
-from seewhy.io.samples import read_samples, write_samples
+from seewhy.io.score_table import read_samples, write_samples
 from seewhy.phantoms.scanners import write_scanner_phantom
 from seewhy.run.build import build_datamodule, build_model
-from seewhy.run.cases import cases
-from seewhy.run.casework.drawing import figures_of
 from seewhy.run.folder import RunFolder
+from seewhy.run.translation.cases import cases
+from seewhy.run.translation.qualitative.drawing import figures_of
 
 GENERATOR = ("model.generator.width=4", "model.generator.output=tanh", "model.discriminator.width=4")
 SMALL = ("cases.n_random=2", "cases.n_best=2")
@@ -143,13 +143,13 @@ def test_arrays_are_those_of_the_whole_subjects_prediction(run):
 
 
 def test_slices_at_the_ends_are_taken_back_as_in_the_whole_subject(run):
-    from seewhy.run.casework.inference import translate_cases
-    from seewhy.run.saved import restore
+    from seewhy.run.run_loader import load_run
+    from seewhy.run.translation.qualitative.inference import translate_cases
 
     _, subjects, samples = whole_subjects(run)
     batch, _, prediction = subjects[samples[0]]
     ends = [batch["id"][0], batch["id"][-1]]
-    found = translate_cases(restore(compose_saved("cases", run)), ends)
+    found = translate_cases(load_run(compose_saved("cases", run)), ends)
     for name, number in zip(ends, (0, -1), strict=True):
         assert np.allclose(found[name].translated, prediction["translated"][number], atol=1e-4)
         assert np.allclose(found[name].reconstructed, prediction["reconstructed"][number], atol=1e-4)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from seewhy.errors import CheckpointError
-from seewhy.run.checkpoint import load_state, read_checkpoint
+from seewhy.run.run_loader import load_state, read_checkpoint
 
 
 class Payload:

@@ -10,10 +10,10 @@ from lightning.pytorch import Trainer
 from seewhy.cli.conf import compose_train
 from seewhy.cli.saved_run import compose_saved
 from seewhy.errors import ConfigError
-from seewhy.io.digest import file_sha256
-from seewhy.io.samples import read_samples
-from seewhy.run.evaluate import evaluate, training_quantiles
-from seewhy.run.saved import restore
+from seewhy.io.atomic import file_sha256
+from seewhy.io.score_table import read_samples
+from seewhy.run.run_loader import load_run
+from seewhy.run.translation.evaluate import evaluate, training_quantiles
 
 TINY = (
     "experiment=demo/cyclegan",
@@ -115,7 +115,7 @@ def test_samples_are_the_models_slices_and_agree_with_the_references_file(run):
 
 
 def test_baselines_are_fitted_on_training_subjects_alone(run):
-    datamodule = restore(compose_saved("evaluate", run)).datamodule
+    datamodule = load_run(compose_saved("evaluate", run)).datamodule
     quantiles = training_quantiles(datamodule)
     for domain, own in quantiles.items():
         subjects = [one for one in datamodule.subjects_of("train") if one.domain == domain]

@@ -154,7 +154,7 @@ def test_two_processes_explain_as_one(command, volumes, tmp_path):
 def test_methods_of_a_folder_of_the_users_are_found(command, volumes, tmp_path):
     mine = tmp_path / "my" / "explainer"
     mine.mkdir(parents=True)
-    (mine / "plain.yaml").write_text("_target_: seewhy.explain.saliency.Saliency\n")
+    (mine / "plain.yaml").write_text("_target_: seewhy.explain.gradient.saliency.Saliency\n")
     words = [f"run={volumes}", "explain.methods=[plain]", *TWO[1:], f"paths.output_dir={tmp_path / 'out'}"]
     command("explain.py", "--config-dir", str(tmp_path / "my"), *words)
     assert (tmp_path / "out" / "explanations" / "explanations.json").is_file()

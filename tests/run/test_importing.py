@@ -11,9 +11,9 @@ from torch import nn
 
 from seewhy.cli.conf import compose_train
 from seewhy.errors import CheckpointError, ConfigError
-from seewhy.models.amd import AMDGrading
-from seewhy.models.mri import MRIClassification
-from seewhy.run.importing import import_amd, import_mri
+from seewhy.models.classification.amd import AMDGrading
+from seewhy.models.classification.mri import MRIClassification
+from seewhy.run.importing.reference import import_amd, import_mri
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from seewhy.cli.main import main
 from seewhy.cli.saved_run import compose_saved
 from seewhy.errors import CheckpointError, ConfigError
-from seewhy.models.cyclegan_25d import CycleGAN25D
+from seewhy.models.translation.cyclegan_25d import CycleGAN25D
 from seewhy.run.predict import predict
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -115,7 +115,7 @@ def test_what_the_file_held_is_on_record(state, tmp_path, capsys):
 
 def import_again(file, folder):
     from seewhy.cli.conf import compose_train
-    from seewhy.run.importing_cyclegan import import_cyclegan
+    from seewhy.run.importing.cyclegan import import_cyclegan
 
     config = compose_train("data=brats_domains", "model=cyclegan_25d")
     import_cyclegan(file, folder, config, direction="A2B", root=None, overwrite=False)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seewhy.run.option_types import typed_options
+from seewhy.options import typed_options
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from torchmetrics.functional.classification import binary_auroc
 
 from seewhy.cli.main import main
 from seewhy.errors import DataError
-from seewhy.metrics.cases import CaseScores
-from seewhy.run.pooling import pool_folds, read_members
+from seewhy.metrics.classification.cases import CaseScores
+from seewhy.run.sweeps.pooling import pool_folds, read_members
 
 
 def write_member(folder, name, fold, logits, labels, patients, *, overrides=(), num_folds=None, classes=("HC", "TLE")):

@@ -16,11 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from seewhy.cli.main import main
 from seewhy.cli.saved_run import compose_saved
 from seewhy.errors import CheckpointError, ConfigError, DataError
-from seewhy.io.volume_source import open_source
-from seewhy.models.volume_segmentation import VolumeSegmentation
-from seewhy.run.predict_volume import predict_volume
-from seewhy.volumes.head import Head
+from seewhy.io.zarr.opening import open_source
+from seewhy.models.volumes.segmentation import VolumeSegmentation
+from seewhy.run.volumes.predict import predict_volume
 from seewhy.volumes.in_memory import predict_array
+from seewhy.volumes.output_format import OutputFormat
 
 SHAPE = (40, 36, 44)
 WHOLE = tuple(slice(0, size) for size in SHAPE)
@@ -89,7 +89,7 @@ def elsewhere(config: DictConfig, name: str) -> str:
 
 
 @torch.no_grad()
-def expected(values: np.ndarray, head: Head) -> np.ndarray:
+def expected(values: np.ndarray, head: OutputFormat) -> np.ndarray:
     network = unet(head.channels).eval()
     return predict_array(values[None], network, patch=(16,) * 3, head=head, normalization=SCALE, skip_empty=True)
 
@@ -97,7 +97,7 @@ def expected(values: np.ndarray, head: Head) -> np.ndarray:
 def test_a_network_by_config(config: DictConfig, values: np.ndarray, capsys: pytest.CaptureFixture):
     config.volume.preview = True
     predict_volume(config)
-    np.testing.assert_array_equal(result(config)[0], expected(values, Head(mode="binary", channels=2)))
+    np.testing.assert_array_equal(result(config)[0], expected(values, OutputFormat(mode="binary", channels=2)))
     printed = capsys.readouterr().out
     for word in ("out.zarr", "voxels/s", "skipped as empty", "MB in", "preview:"):
         assert word in printed
@@ -128,7 +128,7 @@ def test_labels_lie_on_the_level_that_was_read(config: DictConfig, values: np.nd
     predict_volume(config)
     source = open_source(f"{config.volume.output}/labels/cells")
     assert (source.spacing, source.unit, source.dtype.name) == ((6.0, 2.0, 2.0), "micrometer", "uint8")
-    head = Head(mode="binary", channels=2, stored="labels")
+    head = OutputFormat(mode="binary", channels=2, stored="labels")
     np.testing.assert_array_equal(source.read(WHOLE)[0], expected(values, head))
 
 
@@ -256,7 +256,7 @@ def test_a_checkpoint_of_ours_predicts_with_what_it_was_trained_with(
     config.ckpt_path = str(tmp_path / "our.ckpt")
     config.volume.update(network=None, weights=None, patch=None, normalization=None, dtype="labels")
     predict_volume(config)
-    head = Head(mode="multiclass", channels=3, stored="labels")
+    head = OutputFormat(mode="multiclass", channels=3, stored="labels")
     with torch.no_grad():
         found = predict_array(
             values[None], model.eval(), patch=(16,) * 3, head=head, normalization=SCALE, skip_empty=True
@@ -383,8 +383,8 @@ def test_models_and_volumes_that_do_not_fit(config: DictConfig, values: np.ndarr
 
 
 def test_voxels_of_another_size_are_refused_and_the_level_that_fits_is_named(config: DictConfig, tmp_path: Path):
-    from seewhy.run.volume_input import check_input, open_input
-    from seewhy.run.volume_model import VolumeModel
+    from seewhy.run.volumes.input import check_input, open_input
+    from seewhy.run.volumes.model import VolumeModel
 
     group = zarr.open_group(str(tmp_path / "p.zarr"), mode="w")
     datasets = []

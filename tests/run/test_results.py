@@ -5,8 +5,8 @@ import json
 import torch
 from omegaconf import OmegaConf
 
-from seewhy.metrics.cases import CaseScores
-from seewhy.metrics.patient import PatientScores
+from seewhy.metrics.classification.cases import CaseScores
+from seewhy.metrics.segmentation.patient_scores import PatientScores
 from seewhy.run.folder import RunFolder
 from seewhy.run.results import write_results
 

@@ -6,8 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from seewhy.errors import ConfigError
-from seewhy.run.member import _processes, check_objective
-from seewhy.run.sweep import sweep_rows
+from seewhy.run.sweeps.member import _processes, check_objective
+from seewhy.run.sweeps.table import sweep_rows
 
 
 @pytest.mark.parametrize(

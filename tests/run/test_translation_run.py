@@ -6,7 +6,7 @@ import json
 import pytest
 
 from seewhy.cli.conf import compose_train
-from seewhy.io.samples import read_samples
+from seewhy.io.score_table import read_samples
 from seewhy.phantoms.scanners import write_scanner_phantom
 from seewhy.run.train import train
 

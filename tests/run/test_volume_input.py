@@ -7,11 +7,11 @@ import pytest
 import zarr
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.data.volumes import VolumesDataModule
+from seewhy.data.volumes.datamodule import VolumesDataModule
 from seewhy.errors import ConfigError
-from seewhy.run import volume_input
-from seewhy.run.volume_input import check_input, open_input, region
-from seewhy.run.volume_model import VolumeModel
+from seewhy.run.volumes import input as volume_input
+from seewhy.run.volumes.input import check_input, open_input, region
+from seewhy.run.volumes.model import VolumeModel
 
 
 def options(path: Path, **changes) -> DictConfig:

@@ -14,11 +14,11 @@ from omegaconf import DictConfig
 
 from seewhy.cli.main import main
 from seewhy.errors import ConfigError, DataError
-from seewhy.io import volume_creation
-from seewhy.run.predict_volume import predict_volume
-from seewhy.volumes.engine import VolumeEngine
-from seewhy.volumes.head import Head
-from seewhy.volumes.ledger import Ledger
+from seewhy.io.zarr import existing as volume_creation
+from seewhy.run.volumes.predict import predict_volume
+from seewhy.volumes.engine.engine import VolumeEngine
+from seewhy.volumes.engine.ledger import Ledger
+from seewhy.volumes.output_format import OutputFormat
 
 
 def load(path: Path):
@@ -131,7 +131,7 @@ def test_blending_does_not_go_on_with_other_logits(config: DictConfig, capsys: p
 
 
 def test_a_threshold_is_of_logits_that_are_kept(config: DictConfig, capsys: pytest.CaptureFixture):
-    assert Head(mode="threshold", channels=2, stored="logits").stored == "logits"
+    assert OutputFormat(mode="threshold", channels=2, stored="logits").stored == "logits"
     config.volume.mode = "threshold"
     predict_volume(config)
     whole = result(config, "/labels/prediction")

@@ -10,14 +10,14 @@ import zarr
 
 from seewhy.cli.conf import compose_train
 from seewhy.cli.saved_run import compose_saved
-from seewhy.data.volumes import VolumesDataModule
+from seewhy.data.volumes.datamodule import VolumesDataModule
 from seewhy.errors import ConfigError
-from seewhy.io.volume_source import open_source
-from seewhy.models.volume_segmentation import VolumeSegmentation
+from seewhy.io.zarr.opening import open_source
+from seewhy.models.volumes.segmentation import VolumeSegmentation
 from seewhy.phantoms.ct import write_ct_phantom
 from seewhy.run.explain import explain
 from seewhy.run.predict import predict
-from seewhy.run.saved import restore
+from seewhy.run.run_loader import load_run
 from seewhy.run.train import train
 
 SHORT = (
@@ -195,7 +195,7 @@ def test_regions_that_cannot_be_explained_are_answered(words, said, run, root):
 
 def test_other_volumes_are_normalised_as_those_of_the_training(run, tmp_path):
     other = write_ct_phantom(tmp_path / "other", volumes=5, shape=(32, 40, 40), chunk=16, seed=9)
-    saved = restore(compose_saved("predict", run, f"data.root={other}", "callbacks.progress=null"))
+    saved = load_run(compose_saved("predict", run, f"data.root={other}", "callbacks.progress=null"))
     kept = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["hyper_parameters"]["normalization"]
     assert saved.datamodule.normalization == [dict(one) for one in kept]
     fresh = VolumesDataModule(root=str(other), classes=saved.datamodule.classes, patch=[16, 16, 16])

@@ -4,7 +4,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
-from seewhy.models.cyclegan_25d import CycleGAN25D
+from seewhy.models.translation.cyclegan_25d import CycleGAN25D
 
 M, SIDE = 4, 24
 OPTIONS = {

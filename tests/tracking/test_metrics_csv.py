@@ -2,7 +2,7 @@
 
 import csv
 
-from seewhy.tracking.csv import MetricsCSV, drop_rows_from
+from seewhy.tracking import MetricsCSV, drop_rows_from
 
 
 def rows(path):

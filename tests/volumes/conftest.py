@@ -8,17 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from seewhy.io.volume_source import ArraySource
-from seewhy.volumes.engine import VolumeEngine
-from seewhy.volumes.grid import PatchGrid
-from seewhy.volumes.head import Head
-from seewhy.volumes.ledger import Ledger
+from seewhy.io.zarr.opening import ArraySource
+from seewhy.volumes.engine.engine import VolumeEngine
+from seewhy.volumes.engine.ledger import Ledger
+from seewhy.volumes.engine.writer import ArraySink
+from seewhy.volumes.geometry import BlendingWindow, PatchGrid
 from seewhy.volumes.memory import Costs
-from seewhy.volumes.normalization import Normalization
+from seewhy.volumes.normalization import ChannelNormalization
+from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import make_plan
 from seewhy.volumes.predictor import PatchPredictor
-from seewhy.volumes.window import Window
-from seewhy.volumes.writer import ArraySink
 
 
 def network(channels=1, classes=2, *, gain=3.0, seed=0):
@@ -56,7 +55,7 @@ class Job:
 
     def __post_init__(self):
         self.source = self.source or ArraySource(self.volume)
-        self.classes = Head(**self.head)
+        self.classes = OutputFormat(**self.head)
         self.grid = PatchGrid(shape=self.source.shape[1:], patch=self.patch, overlap=self.overlap)
         if self.sink is None:
             self.sink = ArraySink(np.full(self.classes.shape(self.grid.shape), 77, self.classes.dtype))
@@ -76,9 +75,9 @@ class Job:
         return VolumeEngine(
             source=self.source,
             sink=self.sink,
-            window=Window(self.grid, kind=self.window),
+            window=BlendingWindow(self.grid, kind=self.window),
             head=self.classes,
-            normalize=Normalization(self.schemes, channels=self.source.shape[0]),
+            normalize=ChannelNormalization(self.schemes, channels=self.source.shape[0]),
             plan=self.plan,
             ledger=Ledger(self.folder) if self.folder else None,
             settings=self.settings,

@@ -8,17 +8,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from seewhy.io.volume_sink import create_sink
-from seewhy.io.volume_source import open_source
-from seewhy.volumes.engine import VolumeEngine
-from seewhy.volumes.grid import PatchGrid
-from seewhy.volumes.head import Head
-from seewhy.volumes.ledger import Ledger
+from seewhy.io.zarr.opening import open_source
+from seewhy.io.zarr.sink import create_sink
+from seewhy.volumes.engine.engine import VolumeEngine
+from seewhy.volumes.engine.ledger import Ledger
+from seewhy.volumes.geometry import BlendingWindow, PatchGrid
 from seewhy.volumes.memory import Costs
-from seewhy.volumes.normalization import Normalization
+from seewhy.volumes.normalization import ChannelNormalization
+from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import make_plan
 from seewhy.volumes.predictor import PatchPredictor
-from seewhy.volumes.window import Window
 
 SHARD = (16, 32, 32)
 
@@ -29,7 +28,7 @@ def main(folder, part, parts, budget, *, pause=0.005):
     net = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 2, 3, padding=1))
     source = open_source(str(folder / "in.zarr"))
     grid = PatchGrid(shape=source.shape[1:], patch=(16, 16, 16), overlap=0.5)
-    head = Head(mode="binary", channels=2)
+    head = OutputFormat(mode="binary", channels=2)
     costs = Costs(
         grid=grid,
         head=head,
@@ -52,9 +51,9 @@ def main(folder, part, parts, budget, *, pause=0.005):
     engine = VolumeEngine(
         source=source,
         sink=sink,
-        window=Window(grid),
+        window=BlendingWindow(grid),
         head=head,
-        normalize=Normalization([{"scheme": "zscore"}], channels=1),
+        normalize=ChannelNormalization([{"scheme": "zscore"}], channels=1),
         plan=make_plan(costs, memory_budget=budget, parts=parts),
         ledger=Ledger(sink.bookkeeping),
         settings={"predictor": predictor.settings()},

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seewhy.volumes.accumulator import Accumulator
-from seewhy.volumes.grid import PatchGrid
-from seewhy.volumes.unit import Unit
+from seewhy.volumes.engine.blender import Accumulator
+from seewhy.volumes.geometry import PatchGrid
+from seewhy.volumes.plan import Unit
 
 
 @settings(max_examples=40, deadline=None)

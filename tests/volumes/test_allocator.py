@@ -9,7 +9,7 @@ HELD = """
 import sys
 import numpy as np
 from pathlib import Path
-from seewhy.volumes.allocator import return_freed_memory
+from seewhy.volumes.memory import return_freed_memory
 
 if sys.argv[1] == "return" and not return_freed_memory():
     print("none")

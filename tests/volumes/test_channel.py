@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from seewhy.volumes.channel import Channel, ChannelEnd
+from seewhy.volumes.engine.bounded_queue import BoundedQueue, QueueEnd
 
 
 def run(target):
@@ -16,7 +16,7 @@ def run(target):
 
 
 def test_items_come_in_order_and_the_faster_side_waits():
-    channel, largest = Channel(2), []
+    channel, largest = BoundedQueue(2), []
 
     def produce():
         for item in range(50):
@@ -26,7 +26,7 @@ def test_items_come_in_order_and_the_faster_side_waits():
 
     thread = run(produce)
     taken = []
-    with suppress(ChannelEnd):
+    with suppress(QueueEnd):
         while True:
             taken.append(channel.get())
     thread.join(5)
@@ -35,7 +35,7 @@ def test_items_come_in_order_and_the_faster_side_waits():
 
 
 def test_an_error_of_the_producer_comes_before_what_waits():
-    channel = Channel(2)
+    channel = BoundedQueue(2)
     channel.put(1)
     channel.fail(OSError("disk"))
     channel.fail(OSError("later"))
@@ -48,13 +48,13 @@ def test_an_error_of_the_producer_comes_before_what_waits():
     "stop", [lambda channel: channel.fail(OSError("disk")), lambda channel: channel.end(drop=True)]
 )
 def test_a_waiting_producer_is_woken(stop):
-    channel, seen = Channel(1), []
+    channel, seen = BoundedQueue(1), []
     channel.put(1)
 
     def produce():
         try:
             channel.put(2)
-        except (OSError, ChannelEnd) as error:
+        except (OSError, QueueEnd) as error:
             seen.append(type(error))
 
     thread = run(produce)

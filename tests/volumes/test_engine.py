@@ -10,11 +10,11 @@ from monai.inferers import sliding_window_inference
 from torch import nn
 
 from seewhy.errors import CheckpointError, DataError
-from seewhy.io.volume_source import ArraySource
-from seewhy.volumes.head import Head
+from seewhy.io.zarr.opening import ArraySource
+from seewhy.volumes.engine.writer import ArraySink
+from seewhy.volumes.geometry import WINDOWS
 from seewhy.volumes.in_memory import predict_array
-from seewhy.volumes.window import WINDOWS
-from seewhy.volumes.writer import ArraySink
+from seewhy.volumes.output_format import OutputFormat
 
 SHARES = (2, 0.8, 0.5)
 """Memory budgets, as shares of what the whole volume as one tile takes."""
@@ -80,7 +80,7 @@ def test_interior_equal_to_monai():
     wide = [nn.Conv3d(a, b, 3, padding=1) for a, b in ((1, 8), (8, 8), (8, 2))]
     net = nn.Sequential(wide[0], nn.ReLU(), wide[1], nn.ReLU(), wide[2]).requires_grad_(False)
     volume = np.random.default_rng(0).random((1, 96, 64, 64), dtype=np.float32)
-    head = Head(mode="binary", channels=2)
+    head = OutputFormat(mode="binary", channels=2)
     found = predict_array(volume, net, patch=(32, 32, 32), head=head, batch_size=4)
     tensor = torch.from_numpy(volume)[None]
     monai = sliding_window_inference(tensor, (32,) * 3, 4, net, overlap=0.5, mode="gaussian")
@@ -93,7 +93,7 @@ def test_interior_equal_to_monai():
 def test_everywhere_equal_to_monai_with_the_same_weights(make_network):
     volume = np.random.default_rng(5).random((1, 40, 48, 20), dtype=np.float32)
     net = make_network()
-    found = predict_array(volume, net, patch=(16, 16, 24), head=Head(mode="binary", channels=2), batch_size=2)
+    found = predict_array(volume, net, patch=(16, 16, 24), head=OutputFormat(mode="binary", channels=2), batch_size=2)
     weights = np.einsum("z,y,x->zyx", *(WINDOWS["gaussian"](size) for size in (16, 16, 24)))
     tensor = torch.from_numpy(volume)[None]
     ours = torch.from_numpy(1e6 * weights).float()  # far above the floor of 0.001

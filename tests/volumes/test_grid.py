@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seewhy.errors import ConfigError
-from seewhy.volumes.box import clip, split, voxels
-from seewhy.volumes.grid import PatchGrid
-from seewhy.volumes.unit import Unit
+from seewhy.volumes.geometry import PatchGrid, clip, split, voxels
+from seewhy.volumes.plan import Unit
 
 
 @pytest.mark.parametrize(

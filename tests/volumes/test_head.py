@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from seewhy.errors import ConfigError
-from seewhy.volumes.exponential import exponential, sigmoid, softmax
-from seewhy.volumes.head import Head
+from seewhy.volumes.output_format import OutputFormat, exponential, sigmoid, softmax
 
 
 def column(*classes):
@@ -23,42 +22,42 @@ def flat(stored):
 def test_binary_of_one_and_of_two_channels():
     logits = [0.0, math.log(3), -20.0, 20.0]
     expected = [128, 191, 0, 255]  # 127.5 to the even neighbour, 0.75 * 255 = 191.25
-    assert flat(Head(mode="binary", channels=1)(column(logits))) == expected
+    assert flat(OutputFormat(mode="binary", channels=1)(column(logits))) == expected
     two = column([5.0, 1.0, 10.0, -10.0], [5.0, 1 + math.log(3), -10.0, 10.0])
-    assert flat(Head(mode="binary", channels=2)(two)) == expected
+    assert flat(OutputFormat(mode="binary", channels=2)(two)) == expected
 
 
 def test_uint16_keeps_its_bits_in_int16():
-    stored = Head(mode="binary", channels=1, stored="uint16")(column([0.0, math.log(3), 20.0]))
+    stored = OutputFormat(mode="binary", channels=1, stored="uint16")(column([0.0, math.log(3), 20.0]))
     assert stored.dtype == torch.int16
     assert stored.numpy().view(np.uint16).ravel().tolist() == [32768, 49151, 65535]
 
 
 def test_threshold_is_exact_at_its_own_logit():
-    cut = Head(mode="threshold", channels=1, threshold=0.2).cut
+    cut = OutputFormat(mode="threshold", channels=1, threshold=0.2).cut
     assert cut == pytest.approx(math.log(0.25))
     above = float(np.nextafter(np.float32(cut), np.float32(1)))
-    assert flat(Head(mode="threshold", channels=1, threshold=0.2)(column([cut, above, -9.0]))) == [0, 1, 0]
+    assert flat(OutputFormat(mode="threshold", channels=1, threshold=0.2)(column([cut, above, -9.0]))) == [0, 1, 0]
 
 
 def test_multiclass_labels_and_probabilities():
     logits = column([0.0, 2.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 5.0])
-    assert flat(Head(mode="multiclass", channels=3, stored="labels")(logits)) == [1, 0, 2]
-    head = Head(mode="multiclass", channels=3, stored="float32")
+    assert flat(OutputFormat(mode="multiclass", channels=3, stored="labels")(logits)) == [1, 0, 2]
+    head = OutputFormat(mode="multiclass", channels=3, stored="float32")
     assert head.planes == 3
     assert torch.allclose(head(logits), logits.softmax(0), atol=1e-7)
 
 
 def test_regions_overlap_and_later_ones_win():
     logits = column([3.0, 3.0, -3.0], [-3.0, 3.0, -3.0])
-    assert flat(Head(mode="regions", channels=2, stored="labels", class_order=(2, 1))(logits)) == [2, 1, 0]
-    stored = Head(mode="regions", channels=2)(logits)
+    assert flat(OutputFormat(mode="regions", channels=2, stored="labels", class_order=(2, 1))(logits)) == [2, 1, 0]
+    stored = OutputFormat(mode="regions", channels=2)(logits)
     assert stored.shape == (2, 3, 1, 1)
     assert flat(stored[0]) == [243, 243, 12]
 
 
 def test_logits_are_halves():
-    head = Head(mode="multiclass", channels=2, stored="logits")
+    head = OutputFormat(mode="multiclass", channels=2, stored="logits")
     assert head(column([0.1], [-7.0])).dtype == torch.float16
     assert head.dtype == np.float16
 
@@ -69,17 +68,17 @@ def test_logits_are_halves():
 def test_a_skipped_patch_is_background_in_every_mode(mode, channels, stored):
     if (mode == "binary" and channels > 2) or (mode == "multiclass" and channels == 1):
         return
-    head = Head(mode=mode, channels=channels, stored=stored)
+    head = OutputFormat(mode=mode, channels=channels, stored=stored)
     stored_values = head(head.empty_logits()[:, None, None, None])
     background = stored_values[1:] if mode == "multiclass" and head.planes else stored_values
     assert not background.any()
 
 
 def test_labels_take_the_type_they_need():
-    assert Head(mode="multiclass", channels=256, stored="labels").dtype == np.uint8
-    assert Head(mode="multiclass", channels=257, stored="labels").dtype == np.uint16
-    assert Head(mode="regions", channels=1, stored="labels", class_order=(300,)).dtype == np.uint16
-    assert Head(mode="threshold", channels=1).labels
+    assert OutputFormat(mode="multiclass", channels=256, stored="labels").dtype == np.uint8
+    assert OutputFormat(mode="multiclass", channels=257, stored="labels").dtype == np.uint16
+    assert OutputFormat(mode="regions", channels=1, stored="labels", class_order=(300,)).dtype == np.uint16
+    assert OutputFormat(mode="threshold", channels=1).labels
 
 
 @pytest.mark.parametrize(
@@ -96,7 +95,7 @@ def test_labels_take_the_type_they_need():
 )
 def test_bad_choices_are_refused(choices, words):
     with pytest.raises(ConfigError, match=words):
-        Head(**({"channels": 2} | choices))
+        OutputFormat(**({"channels": 2} | choices))
 
 
 def test_exponential_has_the_same_bits_wherever_a_value_stands():

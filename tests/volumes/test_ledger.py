@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from seewhy.errors import ConfigError
-from seewhy.volumes.box import box_of
-from seewhy.volumes.coverage import Coverage
-from seewhy.volumes.ledger import Ledger
+from seewhy.volumes.engine.ledger import Coverage, Ledger
+from seewhy.volumes.geometry import box_of
 
 BOX = box_of((0, 0, 16), (16, 8, 32))
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.volume_source import ArraySource
-from seewhy.volumes.blend import blend, finalize
-from seewhy.volumes.head import Head
-from seewhy.volumes.ledger import Ledger
-from seewhy.volumes.logits import LogitStore
+from seewhy.io.zarr.opening import ArraySource
+from seewhy.volumes.engine.ledger import Ledger
+from seewhy.volumes.engine.writer import ArraySink
 from seewhy.volumes.memory import Costs
+from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import make_plan
-from seewhy.volumes.writer import ArraySink
+from seewhy.volumes.separate_steps import blend, finalize
+from seewhy.volumes.stored_logits import LogitStore
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_steps_give_the_result_of_one_pass(make_job, half_empty, tmp_path, parts
     assert blend(store, sink=ArraySink(whole), head=job.classes, plan=planned(job, job.classes))
     assert np.abs(whole - direct).max() <= 1
 
-    raw = Head(mode="binary", channels=2, stored="logits")
+    raw = OutputFormat(mode="binary", channels=2, stored="logits")
     blended = np.zeros(raw.shape(job.grid.shape), np.float16)
     plan = planned(job, raw, parts=parts)
     done = [
@@ -93,7 +93,7 @@ def test_what_is_not_complete_is_refused_until_the_lost_part_has_run(make_job, h
 
 def test_mistakes_are_named(make_job, half_empty, tmp_path):
     job, store = kept(make_job, half_empty, tmp_path)
-    head = Head(mode="multiclass", channels=3)
+    head = OutputFormat(mode="multiclass", channels=3)
     with pytest.raises(ConfigError, match="2 channels of logits, the head takes 3"):
         blend(store, sink=ArraySink(np.zeros(1)), head=head, plan=planned(job, head))
     with pytest.raises(ConfigError, match="another grid"):

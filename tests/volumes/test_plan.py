@@ -4,19 +4,18 @@ import numpy as np
 import pytest
 
 from seewhy.errors import ConfigError
-from seewhy.io.volume_source import ArraySource
-from seewhy.volumes.box import voxels
-from seewhy.volumes.estimate import Occupancy, estimate
-from seewhy.volumes.grid import PatchGrid
-from seewhy.volumes.head import Head
+from seewhy.io.zarr.opening import ArraySource
+from seewhy.volumes.estimate import OccupancySource, estimate
+from seewhy.volumes.geometry import PatchGrid, voxels
 from seewhy.volumes.memory import Costs, parse_bytes, piece_rows
+from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import make_plan
 
 
 def costs(shape=(200, 150, 170), *, shard=(32, 32, 32), **choices):
     given = {
         "grid": PatchGrid(shape=shape, patch=(32, 32, 32)),
-        "head": Head(mode="binary", channels=2),
+        "head": OutputFormat(mode="binary", channels=2),
         "channels": 1,
         "itemsize": 2,
         "chunks": (32, 32, 32),
@@ -131,7 +130,7 @@ def test_occupancy_of_many_cells_is_sampled():
     asked = []
     ask = source.occupied
     source.occupied = lambda box: asked.append(box) or ask(box)
-    occupancy = Occupancy(source, (2, 2, 2))
+    occupancy = OccupancySource(source, (2, 2, 2))
     assert len(asked) <= 4096
     assert all(voxels(box) <= 8 for box in asked)
     assert occupancy((slice(0, 200), slice(0, 40), slice(0, 40))) == pytest.approx(1, abs=0.05)

@@ -15,8 +15,8 @@ import pytest
 import zarr
 
 from seewhy.errors import ConfigError
-from seewhy.io.volume_sink import open_sink
-from seewhy.volumes.writer import ArraySink
+from seewhy.io.zarr.sink import open_sink
+from seewhy.volumes.engine.writer import ArraySink
 
 SCRIPT = Path(__file__).with_name("killed.py")
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.volume_source import ArraySource
+from seewhy.io.zarr.opening import ArraySource
 from seewhy.volumes import statistics
-from seewhy.volumes.normalization import Normalization
+from seewhy.volumes.normalization import ChannelNormalization
 from seewhy.volumes.statistics import measure
 
 ALL = {"nonzero": None, "percentiles": [(0, 0.5, 37.3, 99.5, 100)] * 2}
@@ -103,7 +103,7 @@ def test_an_empty_or_infinite_channel_is_named():
 
 
 def normalised(volume, *schemes):
-    normalize = Normalization(schemes, channels=len(volume))
+    normalize = ChannelNormalization(schemes, channels=len(volume))
     if normalize.needs:
         normalize.bind(measure(ArraySource(volume), nonzero=normalize.nonzero, percentiles=normalize.percentiles))
     out = np.full(volume.shape, np.nan, dtype=np.float32)
@@ -155,4 +155,4 @@ def test_channels_have_their_own_schemes():
 )
 def test_bad_schemes_are_refused(schemes, words):
     with pytest.raises(ConfigError, match=words):
-        Normalization(schemes, channels=3)
+        ChannelNormalization(schemes, channels=3)

@@ -9,15 +9,14 @@ from monai.data.utils import compute_importance_map
 from scipy.ndimage import gaussian_filter
 
 from seewhy.errors import ConfigError
-from seewhy.volumes.grid import PatchGrid
-from seewhy.volumes.window import WINDOWS, Window
+from seewhy.volumes.geometry import WINDOWS, BlendingWindow, PatchGrid
 
 
 @pytest.mark.parametrize("kind", sorted(WINDOWS))
 @pytest.mark.parametrize("overlap", [0.0, 0.3, 0.5, 0.75])
 def test_weights_sum_to_one_at_every_voxel(kind, overlap):
     grid = PatchGrid(shape=(41, 30, 9), patch=(16, 13, 12), overlap=overlap)
-    window = Window(grid, kind=kind)
+    window = BlendingWindow(grid, kind=kind)
     total = torch.zeros(41, 30, 12)  # the last axis is shorter than its patch
     for position in itertools.product(*(range(len(starts)) for starts in grid.starts)):
         z, y, _ = grid.box(position)
@@ -48,4 +47,4 @@ def test_all_but_nnunet_are_symmetric():
 def test_unknown_window_names_the_nearest():
     grid = PatchGrid(shape=(4, 4, 4), patch=(4, 4, 4))
     with pytest.raises(ConfigError, match="'gaussian'"):
-        Window(grid, kind="gausian")
+        BlendingWindow(grid, kind="gausian")

@@ -8,8 +8,8 @@ import pytest
 import zarr
 
 from seewhy.errors import DataError
-from seewhy.io.volume_sink import create_sink
-from seewhy.io.volume_source import open_source
+from seewhy.io.zarr.opening import open_source
+from seewhy.io.zarr.sink import create_sink
 
 
 @pytest.fixture

@@ -11,18 +11,17 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
-from seewhy.callbacks.explanations.choice import SampleChoice, prediction_rows
-from seewhy.callbacks.explanations.finish import finish
-from seewhy.callbacks.explanations.judges import TUNING
-from seewhy.callbacks.explanations.panels import log_explanations
-from seewhy.callbacks.explanations.session import Session
-from seewhy.callbacks.explanations.settings import ExplanationSettings
-from seewhy.callbacks.explanations.store import ExplanationStore
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Explainer
-from seewhy.io.digest import file_sha256
+from seewhy.io.atomic import file_sha256
 from seewhy.metrics.gather import gather_rows
+from seewhy.reporting.finish import finish
+from seewhy.reporting.judging import TUNING
+from seewhy.reporting.pictures import log_explanations
+from seewhy.reporting.selection import ExplanationSettings, SampleChoice, prediction_rows
+from seewhy.reporting.session import Session
+from seewhy.reporting.store import ExplanationStore
 
 __all__ = ["ExplainCallback"]
 

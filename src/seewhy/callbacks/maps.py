@@ -13,10 +13,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
-from seewhy.callbacks.sample import shown
 from seewhy.errors import ConfigError, nearest
-from seewhy.io.atomic import atomic_path
-from seewhy.io.digest import file_sha256
+from seewhy.io.atomic import atomic_path, file_sha256
+from seewhy.reporting.shown_sample import shown
 
 __all__ = ["WriteMaps"]
 

@@ -12,14 +12,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from seewhy.batch import Batch, Prediction
-from seewhy.callbacks.sample import shown
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError
 from seewhy.metrics.gather import Row, gather_rows
-from seewhy.metrics.overlap import dice
+from seewhy.metrics.segmentation.overlap import dice
+from seewhy.reporting.shown_sample import shown
 
 if TYPE_CHECKING:
-    from seewhy.figures.panel import Case
+    from seewhy.figures.patient_panel import PanelCase
 
 __all__ = ["PanelFigure", "choose_rows", "forget_pixels"]
 
@@ -77,7 +77,7 @@ class PanelFigure(Callback):
             self._draw(trainer, choose_rows(rows, self.patients))
 
     def _draw(self, trainer: Trainer, rows: Sequence[Row]) -> None:
-        from seewhy.figures.panel import panel
+        from seewhy.figures.patient_panel import panel
         from seewhy.figures.style import write_figure
 
         datamodule = getattr(trainer, "datamodule", None)
@@ -137,7 +137,7 @@ def _by_measure(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def _named(row: Row, place: str) -> Row:
-    case: Case = row["case"]
+    case: PanelCase = row["case"]
     return {**row, "case": replace(case, name=f"{place}: {case.name}")}
 
 
@@ -157,8 +157,8 @@ def _row(trainer: Trainer, prediction: Prediction, batch: Batch) -> Row:
     return {**row, "case": _case(trainer, prediction, batch, position, told)}
 
 
-def _case(trainer: Trainer, prediction: Prediction, batch: Batch, position: int, told: str) -> Case:
-    from seewhy.figures.panel import Case
+def _case(trainer: Trainer, prediction: Prediction, batch: Batch, position: int, told: str) -> PanelCase:
+    from seewhy.figures.patient_panel import PanelCase
 
     sample = shown(trainer, prediction, batch, position)
     scores = {}
@@ -167,7 +167,7 @@ def _case(trainer: Trainer, prediction: Prediction, batch: Batch, position: int,
         scores = {name: dice(torch.from_numpy(heat) > THRESHOLD, truth) for name, heat in sample.maps.items()}
     index = prediction["index"][position]
     name = f"{prediction['patient'][position]}, slice {index}" if index >= 0 else prediction["id"][position]
-    return Case(
+    return PanelCase(
         name=f"{name}\n{told}".strip(),
         image=sample.image,
         maps=sample.maps,

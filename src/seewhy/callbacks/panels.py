@@ -8,8 +8,8 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
-from seewhy.callbacks.sample import shown
-from seewhy.tracking.images import log_image, takes_images
+from seewhy.reporting.shown_sample import shown
+from seewhy.tracking import log_image, takes_images
 
 __all__ = ["LogPanels"]
 

@@ -10,10 +10,10 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
-from seewhy.callbacks.translations import TranslationWriter
+from seewhy.callbacks.translation.writer import TranslationWriter
 from seewhy.data.base import BaseDataModule
 from seewhy.io.atomic import atomic_path
-from seewhy.metrics.case_row import case_row
+from seewhy.metrics.classification.cases import case_row
 from seewhy.metrics.gather import gather_rows
 
 __all__ = ["WritePredictions"]
@@ -29,10 +29,11 @@ class WritePredictions(Callback):
     """Writes `predictions.csv`, and each patient's maps as NIfTI volumes and, by choice, as one npz.
 
     `predictions.csv` has one row per sample: id, patient, index, source, probability (one column per class),
-    label where known; of classifiers of whole cases the columns of `seewhy.metrics.case_row`, and no other file.
+    label where known; of classifiers of whole cases the columns of `seewhy.metrics.classification.cases`, and no
+    other file.
     `<patient>_<map>.nii.gz` holds a map, and `<patient>_mask.nii.gz` the final mask, stacked
     at the slices' places in the source volume with its affine; only where the source is known and still there.
-    Of segmented volumes there is one `<id>.zarr` each, see `seewhy.callbacks.segmentations`.
+    Of segmented volumes there is one `<id>.zarr` each, see `seewhy.callbacks.volumes.segmentations`.
     Of translated scans it has one row per subject, and their files are those of `TranslationWriter`.
 
     Args:
@@ -81,7 +82,7 @@ class WritePredictions(Callback):
             self.rows += _case_rows(outputs, pl_module)
             return
         if any(maps.ndim == VOLUMES for maps in outputs["maps"].values()):
-            from seewhy.callbacks.segmentations import write_segmentations
+            from seewhy.callbacks.volumes.segmentations import write_segmentations
 
             files = write_segmentations(self.folder, trainer, pl_module, outputs)
             told = {key: outputs[key] for key in ("id", "patient", "source")} | {"segmentation": files}

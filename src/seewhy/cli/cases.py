@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 
 def _task(config: DictConfig) -> None:
-    from seewhy.run.cases import cases
+    from seewhy.run.translation.cases import cases
 
     cases(config)
 

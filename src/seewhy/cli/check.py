@@ -74,7 +74,7 @@ def _check(root: str, args: argparse.Namespace) -> Report:
 
     from seewhy.data.check import check_dataset
     from seewhy.data.check.domains import check_domains, holds_domains
-    from seewhy.data.naming import Naming
+    from seewhy.data.slices.files import Naming
     from seewhy.errors import ConfigError
 
     progress = not args.json

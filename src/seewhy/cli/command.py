@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from seewhy.cli.conf import opened, store_schemas
+from seewhy.cli.conf import expand_overrides, store_schemas
 from seewhy.run.configs import conf_dir
 
 __all__ = ["hydra_command"]
@@ -38,14 +38,14 @@ def hydra_command(
         store_schemas()
         errors: list[Exception] = []
         try:
-            sys.argv[1:] = opened(sys.argv[1:] if before is None else before(sys.argv[1:]))
+            sys.argv[1:] = expand_overrides(sys.argv[1:] if before is None else before(sys.argv[1:]))
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_held(task, errors))()
             if errors:
                 raise errors[0]
         except SeewhyError as error:
             _fail(str(error), error, full)
         except (HydraException, OmegaConfBaseException) as error:
-            from seewhy.cli.mistakes import explain
+            from seewhy.cli.hydra_errors import explain
 
             _fail(explain(error, config_name), error, full)
         except ValueError as error:

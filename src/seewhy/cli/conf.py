@@ -11,7 +11,7 @@ from seewhy.run.configs import conf_dir
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["CasesConfig", "RunConfig", "TrainConfig", "compose_train", "opened", "store_schemas"]
+__all__ = ["CasesConfig", "RunConfig", "TrainConfig", "compose_train", "expand_overrides", "store_schemas"]
 
 
 @dataclass
@@ -70,7 +70,7 @@ def compose_train(*overrides: str) -> DictConfig:
 
     store_schemas()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return compose("train", overrides=opened(overrides))
+        return compose("train", overrides=expand_overrides(overrides))
 
 
 REPLACED = ("data.labels={",)
@@ -79,7 +79,7 @@ ADDED = ("explain.options.", "volume.storage_options")
 """Mappings whose keys no file lists: Hydra would refuse new ones."""
 
 
-def opened(words: Iterable[str]) -> list[str]:
+def expand_overrides(words: Iterable[str]) -> list[str]:
     """Overrides as Hydra has to be told what users mean by them.
 
     What begins like one of `ADDED` gets a `++`: `explain.options.<method>.<option>`, since which there are depends on

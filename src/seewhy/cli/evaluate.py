@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 
 def _task(config: DictConfig) -> None:
-    from seewhy.run.evaluate import evaluate
+    from seewhy.run.translation.evaluate import evaluate
 
     evaluate(config)
 

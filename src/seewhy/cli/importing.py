@@ -87,7 +87,7 @@ def _add_common(parser: argparse.ArgumentParser, kind: str) -> None:
 
 def _afa(options: argparse.Namespace) -> int:
     from seewhy.cli.conf import compose_train
-    from seewhy.run.importing import import_afa
+    from seewhy.run.importing.reference import import_afa
 
     config = compose_train(f"experiment={options.experiment}", "model=afa")
     return _say(
@@ -104,7 +104,7 @@ def _afa(options: argparse.Namespace) -> int:
 
 def _amd(options: argparse.Namespace) -> int:
     from seewhy.cli.conf import compose_train
-    from seewhy.run.importing import import_amd
+    from seewhy.run.importing.reference import import_amd
 
     return _say(
         import_amd(
@@ -122,7 +122,7 @@ def _amd(options: argparse.Namespace) -> int:
 
 def _mri(options: argparse.Namespace) -> int:
     from seewhy.cli.conf import compose_train
-    from seewhy.run.importing import import_mri
+    from seewhy.run.importing.reference import import_mri
 
     return _say(
         import_mri(
@@ -139,7 +139,7 @@ def _mri(options: argparse.Namespace) -> int:
 
 def _cyclegan(options: argparse.Namespace) -> int:
     from seewhy.cli.conf import compose_train
-    from seewhy.run.importing_cyclegan import import_cyclegan
+    from seewhy.run.importing.cyclegan import import_cyclegan
 
     return _say(
         import_cyclegan(

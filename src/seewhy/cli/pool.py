@@ -18,7 +18,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _pool(options: argparse.Namespace) -> int:
-    from seewhy.run.pooling import pool_folds, say_pooled
+    from seewhy.run.sweeps.pooling import pool_folds, say_pooled
 
     say_pooled(pool_folds(options.folder, resamples=options.resamples), options.folder)
     return 0

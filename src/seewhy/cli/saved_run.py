@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seewhy.cli.conf import opened, store_schemas
+from seewhy.cli.conf import expand_overrides, store_schemas
 from seewhy.errors import ConfigError
 from seewhy.run.configs import conf_dir
 
@@ -70,7 +70,7 @@ def compose_saved(command: str, run: str | Path | None, *overrides: str) -> Dict
     words = [*([] if run is None else [f"run={run}"]), *overrides]
     words = register_run(words)
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return compose(command, overrides=opened(words))
+        return compose(command, overrides=expand_overrides(words))
 
 
 def _of_experiment(experiment: str) -> DictConfig:

@@ -13,7 +13,7 @@ __all__ = ["main"]
 
 
 def _task(config: DictConfig) -> float | None:
-    from seewhy.run.member import needs_own_process, run_in_own_process
+    from seewhy.run.sweeps.member import needs_own_process, run_in_own_process
 
     if needs_own_process(config):
         return run_in_own_process(config)

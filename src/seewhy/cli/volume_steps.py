@@ -33,7 +33,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _blend(options: argparse.Namespace) -> int:
-    from seewhy.run.volume_steps import blend_logits
+    from seewhy.run.volumes.separate_steps import blend_logits
 
     wished = _head(options)
     head = wished if any(value is not None for value in wished.values()) else None
@@ -42,7 +42,7 @@ def _blend(options: argparse.Namespace) -> int:
 
 
 def _finalize(options: argparse.Namespace) -> int:
-    from seewhy.run.volume_steps import finalize_logits
+    from seewhy.run.volumes.separate_steps import finalize_logits
 
     finalize_logits(options.blended, options.output, head=_head(options), **_shares(options))
     return 0

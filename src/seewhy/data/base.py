@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule
 
-from seewhy.io.orientation import Display
+from seewhy.io.geometry import Display
 
 __all__ = ["BaseDataModule"]
 

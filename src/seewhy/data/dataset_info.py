@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.errors import DataError
-from seewhy.io.orientation import Display
+from seewhy.io.geometry import Display
 
 __all__ = ["read_displays", "read_info"]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from seewhy.explain.explained_model import ExplainedModel, Inputs, Target
+from seewhy.explain.frozen_module import undisturbed
 from seewhy.explain.maps import Maps, Reading
-from seewhy.explain.subject import Inputs, Subject, Target
-from seewhy.explain.undisturbed import undisturbed
 
 __all__ = ["Attribution", "Explainer", "TargetwiseExplainer"]
 
@@ -61,7 +61,7 @@ class Explainer(ABC):
 
     def for_targets(self, module: nn.Module, inputs: Inputs, targets: Sequence[Target]) -> list[Maps]:
         """Explain a batch for several targets, with the work they share done once."""
-        subject = Subject(module, inputs)
+        subject = ExplainedModel(module, inputs)
         with undisturbed(subject.module):
             scores, chosen, found = self.explain(subject, targets)
         return [
@@ -83,14 +83,18 @@ class Explainer(ABC):
         ]
 
     @abstractmethod
-    def explain(self, subject: Subject, targets: Sequence[Target]) -> tuple[Tensor, list[Tensor], list[Attribution]]:
+    def explain(
+        self, subject: ExplainedModel, targets: Sequence[Target]
+    ) -> tuple[Tensor, list[Tensor], list[Attribution]]:
         """Scores [B, K], the resolved targets [B] each, and what was found for each of them."""
 
 
 class TargetwiseExplainer(Explainer):
     """An explainer that works target by target, after one plain forward that gives the scores."""
 
-    def explain(self, subject: Subject, targets: Sequence[Target]) -> tuple[Tensor, list[Tensor], list[Attribution]]:
+    def explain(
+        self, subject: ExplainedModel, targets: Sequence[Target]
+    ) -> tuple[Tensor, list[Tensor], list[Attribution]]:
         """See `Explainer.explain`."""
         with torch.no_grad():
             scores = subject.scores(subject.inputs)
@@ -98,7 +102,7 @@ class TargetwiseExplainer(Explainer):
         return scores, chosen, [self.attribute(subject, target, scores) for target in chosen]
 
     @abstractmethod
-    def attribute(self, subject: Subject, target: Tensor, scores: Tensor) -> Attribution:
+    def attribute(self, subject: ExplainedModel, target: Tensor, scores: Tensor) -> Attribution:
         """Maps of one target per sample.
 
         Args:

@@ -14,8 +14,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seewhy.errors import ConfigError
-from seewhy.explain.lean import LeanMode
-from seewhy.explain.subject import Subject
+from seewhy.explain.explained_model import ExplainedModel
+from seewhy.explain.gradient.memory_saving_autograd import MemorySavingMode
 
 __all__ = ["MemoryBudget", "parse_bytes", "peak_bytes"]
 
@@ -37,7 +37,7 @@ class MemoryBudget:
         self.size = parse_bytes(size)
         self._measured: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
 
-    def forward_rows(self, subject: Subject) -> int:
+    def forward_rows(self, subject: ExplainedModel) -> int:
         """Rows whose forward without a graph fits, at least 1."""
 
         @torch.no_grad()
@@ -47,19 +47,19 @@ class MemoryBudget:
 
         return self.rows(subject, "forward", work)
 
-    def gradient_rows(self, subject: Subject) -> int:
+    def gradient_rows(self, subject: ExplainedModel) -> int:
         """Rows whose forward and backward to the inputs fit, at least 1."""
 
         def work() -> None:
             images, first = _first(subject)
             leaves = [image.requires_grad_() for image in images.values()]
-            with LeanMode():
+            with MemorySavingMode():
                 scores = subject.scores(images, rows=first)
             torch.autograd.grad(scores.sum(), leaves, allow_unused=True)
 
         return self.rows(subject, "gradient", work)
 
-    def rows(self, subject: Subject, kind: str, work: Callable[[], object]) -> int:
+    def rows(self, subject: ExplainedModel, kind: str, work: Callable[[], object]) -> int:
         """Rows that fit, at least 1.
 
         Args:
@@ -169,7 +169,7 @@ def _stored(value: object) -> bool:
     return isinstance(value, Tensor) and value.layout is torch.strided
 
 
-def _first(subject: Subject) -> tuple[dict[str, Tensor], Tensor]:
+def _first(subject: ExplainedModel) -> tuple[dict[str, Tensor], Tensor]:
     """The first sample's images, and its row number for the constants."""
     images = {name: image[:1].clone() for name, image in subject.inputs.items()}
     return images, torch.zeros(1, dtype=torch.long, device=next(iter(images.values())).device)

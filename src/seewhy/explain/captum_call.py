@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, ExplanationError, nearest
-from seewhy.explain.subject import Subject
+from seewhy.explain.explained_model import ExplainedModel
 
 __all__ = ["CaptumCall", "captum_names"]
 
@@ -78,7 +78,7 @@ class CaptumCall:
         function, name = NEEDS[option]
         return name in inspect.signature(getattr(self.kind, function)).parameters
 
-    def check(self, subject: Subject) -> None:
+    def check(self, subject: ExplainedModel) -> None:
         """Refuse a module for which the method would be another one in silence.
 
         Raises:
@@ -103,7 +103,7 @@ class CaptumCall:
 
     def __call__(
         self,
-        subject: Subject,
+        subject: ExplainedModel,
         images: Mapping[str, Tensor],
         rows: Tensor,
         target: Tensor,
@@ -174,7 +174,7 @@ def _required(function: Any) -> list[str]:
 class _Scores(nn.Module):
     """A subject as Captum calls models: images one after the other, then the rows; at least two columns of scores."""
 
-    def __init__(self, subject: Subject, names: tuple[str, ...]) -> None:
+    def __init__(self, subject: ExplainedModel, names: tuple[str, ...]) -> None:
         super().__init__()
         self.module = subject.module  # Captum looks through a model's children
         self._subject, self._names = [subject], names

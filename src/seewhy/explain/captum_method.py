@@ -12,11 +12,11 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Attribution
 from seewhy.explain.baseline import WORDS, Baseline, checked, described, reference
 from seewhy.explain.captum_call import CaptumCall
-from seewhy.explain.gradient import GradientExplainer, channel_sum
+from seewhy.explain.capture.layers import Layers, resolve_layers
+from seewhy.explain.explained_model import ExplainedModel
+from seewhy.explain.gradient.base import GradientExplainer, channel_sum
 from seewhy.explain.grid import as_grid, enlarge, join_slices, place
-from seewhy.explain.layers import Layers, resolve_layers
 from seewhy.explain.maps import Reading
-from seewhy.explain.subject import Subject
 
 __all__ = ["CaptumMethod"]
 
@@ -81,7 +81,7 @@ class CaptumMethod(GradientExplainer):
             self.baseline = WORDS["zero"] if baseline is None else described(baseline)
         self.method = name or self.call.plain_name
 
-    def attributions(self, subject: Subject, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
+    def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
         """See `GradientExplainer.attributions`.
 
         Raises:
@@ -108,7 +108,7 @@ class CaptumMethod(GradientExplainer):
         return found
 
     def _part(
-        self, subject: Subject, rows: Tensor, target: Tensor, layers: Mapping[str, tuple[str, torch.nn.Module]]
+        self, subject: ExplainedModel, rows: Tensor, target: Tensor, layers: Mapping[str, tuple[str, torch.nn.Module]]
     ) -> tuple[Parts, tuple[str, ...]]:
         """Maps of some samples, and what a reader must know of them."""
         images = {name: image[rows] for name, image in subject.inputs.items()}

@@ -12,8 +12,8 @@ from torch import Tensor
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution
 from seewhy.explain.baseline import Baseline, checked, described, reference
-from seewhy.explain.gradient import GradientExplainer, Images
-from seewhy.explain.subject import Subject
+from seewhy.explain.explained_model import ExplainedModel
+from seewhy.explain.gradient.base import GradientExplainer, Images
 
 __all__ = ["Occlusion"]
 
@@ -54,7 +54,7 @@ class Occlusion(GradientExplainer):
         self.window, self.stride, self.fill = window, stride, checked(fill)
         self.baseline = described(fill)
 
-    def attributions(self, subject: Subject, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
+    def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
         """See `GradientExplainer.attributions`."""
         chunk = self.budget.forward_rows(subject)
         found: list[Images] = [{} for _ in targets]
@@ -65,7 +65,7 @@ class Occlusion(GradientExplainer):
         return [Attribution(maps=maps) for maps in found]
 
     @torch.no_grad()
-    def _falls(self, subject: Subject, name: str, scores: Tensor, chunk: int) -> tuple[Tensor, list[Window]]:
+    def _falls(self, subject: ExplainedModel, name: str, scores: Tensor, chunk: int) -> tuple[Tensor, list[Window]]:
         """How far each score falls, [B, windows, K], and the windows."""
         image = subject.inputs[name]
         fill = reference(image, self.fill)
@@ -89,7 +89,9 @@ class Occlusion(GradientExplainer):
             falls[rows, columns] = scores[rows] - hidden
         return falls, windows
 
-    def _spread(self, subject: Subject, name: str, falls: Tensor, windows: list[Window], target: Tensor) -> Tensor:
+    def _spread(
+        self, subject: ExplainedModel, name: str, falls: Tensor, windows: list[Window], target: Tensor
+    ) -> Tensor:
         """[B, *spatial] mean fall of the windows over each place."""
         image = subject.inputs[name]
         total, cover = torch.zeros_like(image[:, 0]), torch.zeros_like(image[0, 0])

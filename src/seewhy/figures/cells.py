@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from seewhy.figures.colours import RGB
-from seewhy.figures.lettering import font
 from seewhy.figures.overlay import outlined
+from seewhy.figures.sheet import font
 
 __all__ = ["absent", "annotated", "fitted"]
 

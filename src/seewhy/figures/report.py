@@ -14,21 +14,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from seewhy.figures.results import (
-    CLASSIFICATION,
-    MEASURES,
-    NONE,
-    Score,
-    is_floor,
-    label_of,
-    measured,
-    methods,
-    note,
-)
+from seewhy.figures.labels import CLASSIFICATION, MEASURES, NONE, Score, is_floor, label_of, measured, methods, note
 from seewhy.figures.style import png_bytes
 from seewhy.io.atomic import atomic_path
 
-__all__ = ["Block", "Code", "Picture", "Section", "Table", "Text", "results_blocks", "write_report"]
+__all__ = ["Block", "Code", "Picture", "ReportTable", "Section", "Text", "results_blocks", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Cells as text; the first column is the row's name, the others are set right."""
 
     columns: Sequence[str]
@@ -95,7 +85,7 @@ class Picture:
         return f'<figure><img alt="{caption}" src="data:image/{kind};base64,{data}">{below}</figure>'
 
 
-Block = Text | Code | Table | Picture
+Block = Text | Code | ReportTable | Picture
 
 
 @dataclass(frozen=True)
@@ -147,7 +137,7 @@ def results_blocks(
     """Tables of all scores with the floors beside them: one of the slices' classes, one of the maps.
 
     Args:
-        results: flat names to values, see `seewhy.figures.results.methods`.
+        results: flat names to values, see `seewhy.figures.labels.methods`.
         prefix: of the names to show.
         ceiling: measure → what a model trained with masks reaches.
         phantom: whether the data are synthetic; the caption says so.
@@ -161,7 +151,7 @@ def results_blocks(
         if ceiling and set(columns) & set(ceiling):
             scores["ceiling"] = {name: Score(float(ceiling[name])) for name in columns if name in ceiling}
         blocks.append(
-            Table(
+            ReportTable(
                 columns=["", *map(label_of, columns)],
                 rows=[
                     [label_of(name), *[own[m].text(m) if m in own else NONE for m in columns]]

@@ -1,4 +1,7 @@
-"""The look that all figures share, and how a figure becomes a file."""
+"""The look that all figures share, and how a figure becomes a file.
+
+Slices turned for the eye.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,18 @@ import io
 import math
 import textwrap
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from numpy.typing import NDArray
 
 from seewhy.io.atomic import atomic_path
+from seewhy.io.geometry import Display
 
 __all__ = [
     "GREY",
@@ -25,8 +32,26 @@ __all__ = [
     "captioned",
     "log_axis",
     "png_bytes",
+    "upright",
     "write_figure",
 ]
+
+
+def upright(array: NDArray[Any], display: Display) -> NDArray[Any]:
+    """Turn an image, mask or map for a picture.
+
+    Args:
+        array: [rows, columns] or [rows, columns, 3], as stored.
+        display: how its data set is to be seen.
+
+    Returns:
+        A contiguous array of the same values; with `transpose` its first two sides change places.
+    """
+    turned = np.swapaxes(array, 0, 1) if display.transpose else array
+    rows = slice(None, None, -1 if display.flip_rows else 1)
+    columns = slice(None, None, -1 if display.flip_columns else 1)
+    return np.ascontiguousarray(turned[rows, columns])
+
 
 INK = "#1f2328"
 GREY = "#8b949e"

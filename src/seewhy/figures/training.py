@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seewhy.figures.results import CERTAINTY, CLASSIFICATION, label_of
+from seewhy.figures.labels import CERTAINTY, CLASSIFICATION, label_of
 from seewhy.figures.style import GREY, INK, PALETTE, bare, blank_figure
 
 __all__ = ["training_curves"]

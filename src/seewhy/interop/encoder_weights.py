@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import CheckpointError, ConfigError, nearest
 from seewhy.interop.tensors import Mismatch, read_tensors
-from seewhy.nets.mit import MIT_VARIANTS, MiT
+from seewhy.nets.encoders.mit import MIT_VARIANTS, MiT
 
 __all__ = ["infer_mit_variant", "load_encoder_weights", "rename_hugging_face"]
 

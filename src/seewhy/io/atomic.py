@@ -1,8 +1,12 @@
-"""Files and folders that are there whole or not at all."""
+"""Files and folders that are there whole or not at all.
+
+What tells one file from another.
+"""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -12,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["TEMPORARY_PREFIX", "atomic_folder", "atomic_path", "write_csv", "write_json"]
+__all__ = ["TEMPORARY_PREFIX", "atomic_folder", "atomic_path", "file_sha256", "write_csv", "write_json"]
 
 TEMPORARY_PREFIX = ".tmp-"
 """Start of the name of everything that is still being written; listings of data sets skip such names."""
@@ -96,3 +100,12 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: S
 def _temporary_beside(final: Path) -> Path:
     """A name in the same folder (so that the rename cannot cross file systems) with the same ending."""
     return final.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{final.name[-200:]}")
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's content as 64 hexadecimal digits, read in pieces."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

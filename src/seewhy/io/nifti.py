@@ -13,8 +13,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
-from seewhy.io.damage import readable
 from seewhy.io.geometry import Geometry
+from seewhy.io.read_errors import reading
 
 __all__ = ["NIFTI_SUFFIXES", "NiftiFile", "read_nifti", "write_nifti", "write_nifti_like"]
 
@@ -39,7 +39,7 @@ class NiftiFile:
         self.path = Path(path)
         if not self.path.name.endswith(NIFTI_SUFFIXES):
             raise DataError(f"{self.path} is no NIfTI name; expected .nii or .nii.gz")
-        with readable(self.path, kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
+        with reading(self.path, kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
             self._image: Any = nib.load(self.path)
         shape = tuple(int(size) for size in self._image.shape)
         while len(shape) > 3 and shape[-1] == 1:  # tools write (X, Y, Z, 1) and mean three axes
@@ -108,7 +108,7 @@ class NiftiFile:
         stored = self._image.ndim
         key = (*key, *[slice(None)] * (len(self.shape) - len(key)))[: len(self.shape)]
         key = (*key, *[0] * (stored - len(self.shape)))
-        with readable(self.path, kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
+        with reading(self.path, kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
             return np.asarray(self._image.dataobj[key])
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import DataError
-from seewhy.io.damage import readable
 from seewhy.io.geometry import Geometry
+from seewhy.io.read_errors import reading
 
 __all__ = ["nrrd_geometry", "read_nrrd"]
 
@@ -40,7 +40,7 @@ def read_nrrd(path: str | Path) -> tuple[NDArray[Any], Geometry]:
         DataError: the file is missing, damaged, no NRRD, or not of three axes.
     """
     path = Path(path)
-    with readable(path, kind="NRRD", foreign=nrrd.NRRDError, damage=(KeyError,)):
+    with reading(path, kind="NRRD", foreign=nrrd.NRRDError, damage=(KeyError,)):
         values, header = nrrd.read(str(path), index_order="F")
     return np.asarray(values), _geometry(path, header)
 
@@ -52,7 +52,7 @@ def nrrd_geometry(path: str | Path) -> Geometry:
         DataError: as `read_nrrd`.
     """
     path = Path(path)
-    with readable(path, kind="NRRD", foreign=nrrd.NRRDError, damage=(KeyError,)):
+    with reading(path, kind="NRRD", foreign=nrrd.NRRDError, damage=(KeyError,)):
         header = nrrd.read_header(str(path))
     return _geometry(path, header)
 

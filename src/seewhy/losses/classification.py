@@ -1,37 +1,256 @@
-"""The loss of image-level class scores."""
+"""Losses of one class per case, where the order of the classes means nothing.
+
+Weights against rare classes: none, given, or from the number of training cases.
+
+Losses of ordered classes: to be two grades off costs more than to be one off.
+
+Both keep one softmax score per class, so that predictions, calibration and explanations are those of any other
+classifier. (Losses that change what the scores mean, such as CORN, Shi 2023, whose K - 1 outputs are conditional
+probabilities of passing each grade, would leave an explainer without a score of the class.)
+
+The losses of case classification, by name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seewhy.errors import ConfigError
+from seewhy.errors import ConfigError, nearest
 
-__all__ = ["MultiLabelLoss"]
+__all__ = [
+    "LOSSES",
+    "BinaryLoss",
+    "ClassWeights",
+    "CrossEntropy",
+    "EarthMoverLoss",
+    "FocalLoss",
+    "SoftOrdinalLoss",
+    "balanced_weights",
+    "build_loss",
+]
 
 
-class MultiLabelLoss(nn.Module):
-    """Binary cross-entropy of each class against its absence, averaged over classes and samples.
+def balanced_weights(counts: Sequence[int]) -> list[float]:
+    """Weight N / (K · n_k) of each class: every class then weighs the same in all, and a case 1 on average.
 
-    Without `positive_weight` this is the multi-label soft-margin loss of the published method.
+    A class without cases counts as having one, so that its weight stays finite.
+    """
+    return [sum(counts) / (len(counts) * max(count, 1)) for count in counts]
+
+
+class ClassWeights(nn.Module):
+    """One factor per class, kept with the checkpoint.
 
     Args:
-        positive_weight: one factor per class on the loss of its positive samples, against imbalance.
-        smoothing: targets become smoothing / 2 and 1 - smoothing / 2.
+        num_classes: how many.
+        weights: None for ones, a list of factors, or `balanced`: ones until `balance` is called.
+
+    Raises:
+        ConfigError: another word, another number of factors, or one that is negative.
     """
 
-    def __init__(self, *, positive_weight: Sequence[float] | None = None, smoothing: float = 0.0) -> None:
+    weight: Tensor
+
+    def __init__(self, num_classes: int, weights: str | Sequence[float] | None) -> None:
         super().__init__()
-        if not 0.0 <= smoothing < 1.0:
-            raise ConfigError(f"label smoothing={smoothing} must be within 0 … 1")
-        self.positive_weight = None if positive_weight is None else [float(weight) for weight in positive_weight]
-        self.smoothing = float(smoothing)
+        self.balanced = weights == "balanced"
+        if weights is None or self.balanced:
+            values = [1.0] * num_classes
+        elif isinstance(weights, str):
+            raise ConfigError(f"model.loss.class_weights={weights!r}; expected null, balanced or a list of factors")
+        else:
+            values = [float(weight) for weight in weights]
+        if len(values) != num_classes or min(values) < 0:
+            raise ConfigError(
+                f"model.loss.class_weights={values}; expected {num_classes} factors ≥ 0, one for each class"
+            )
+        self.register_buffer("weight", torch.tensor(values))
+
+    def balance(self, counts: Sequence[int]) -> list[int]:
+        """Weigh classes by the number of their training cases; returns the classes that have none.
+
+        Raises:
+            ConfigError: not one count per class.
+        """
+        if len(counts) != len(self.weight):
+            raise ConfigError(f"the data set has {len(counts)} classes, the model {len(self.weight)}")
+        self.weight.copy_(torch.tensor(balanced_weights(counts)))
+        return [k for k, count in enumerate(counts) if not count]
+
+    def mean(self, losses: Tensor, label: Tensor) -> Tensor:
+        """Mean of losses [B], each weighted by its class."""
+        weight = self.weight.to(losses)[label]
+        return (losses * weight).sum() / weight.sum().clamp(min=torch.finfo(losses.dtype).tiny)
+
+
+class CrossEntropy(ClassWeights):
+    """Cross-entropy of softmax scores.
+
+    Args:
+        num_classes: K.
+        class_weights: null, a factor per class, or `balanced` (see `ClassWeights`).
+        smoothing: share of the target that is spread over all classes.
+    """
+
+    def __init__(
+        self, *, num_classes: int, class_weights: str | Sequence[float] | None = None, smoothing: float = 0.0
+    ) -> None:
+        super().__init__(num_classes, class_weights)
+        self.smoothing = _share("smoothing", smoothing)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Scalar loss of logits [B, K] against labels [B, K] in {0, 1}, in float32."""
-        logits = logits.float()
+        """Scalar loss of scores [B, K] against class indices [B] int64, in float32."""
+        losses = F.cross_entropy(logits.float(), label, label_smoothing=self.smoothing, reduction="none")
+        return self.mean(losses, label)
+
+
+class FocalLoss(ClassWeights):
+    """Cross-entropy in which cases count the less the better they are told: -(1 - p)^γ log p (Lin 2017, eq. 4).
+
+    Args:
+        num_classes: K.
+        class_weights: null, a factor per class, or `balanced` (see `ClassWeights`).
+        gamma: γ ≥ 0; 0 is plain cross-entropy.
+    """
+
+    def __init__(
+        self, *, num_classes: int, class_weights: str | Sequence[float] | None = None, gamma: float = 2.0
+    ) -> None:
+        super().__init__(num_classes, class_weights)
+        if gamma < 0:
+            raise ConfigError(f"model.loss.gamma={gamma} must be 0 or more")
+        self.gamma = float(gamma)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Scalar loss of scores [B, K] against class indices [B] int64, in float32."""
+        log_p = logits.float().log_softmax(dim=1).gather(1, label[:, None])[:, 0]
+        # log p is 0 for p = 1, where a power below 1 would have no finite slope; -expm1 is exact near it.
+        other = (-torch.expm1(log_p)).clamp(min=torch.finfo(torch.float32).tiny)
+        return self.mean(-(other**self.gamma) * log_p, label)
+
+
+class BinaryLoss(ClassWeights):
+    """Binary cross-entropy of one logit for two classes.
+
+    Args:
+        num_classes: must be 2.
+        class_weights: null, a factor per class, or `balanced` (see `ClassWeights`).
+        smoothing: share of the target that is spread over both classes.
+    """
+
+    def __init__(
+        self, *, num_classes: int, class_weights: str | Sequence[float] | None = None, smoothing: float = 0.0
+    ) -> None:
+        if num_classes != 2:
+            raise ConfigError(
+                f"model.loss.name=binary tells 2 classes apart with one logit, and there are {num_classes}; "
+                "choose cross_entropy"
+            )
+        super().__init__(num_classes, class_weights)
+        self.smoothing = _share("smoothing", smoothing)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Scalar loss of logits [B, 1] against classes [B] int64 in {0, 1}, in float32."""
+        logits = logits.float()[:, 0]
         target = label.to(logits) * (1.0 - self.smoothing) + self.smoothing / 2
-        weight = None if self.positive_weight is None else logits.new_tensor(self.positive_weight)
-        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
+        return self.mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), label)
+
+
+def _share(name: str, value: float) -> float:
+    if not 0.0 <= value < 1.0:
+        raise ConfigError(f"model.loss.{name}={value} must be within 0 … 1")
+    return float(value)
+
+
+class EarthMoverLoss(ClassWeights):
+    """Squared earth mover's distance between predicted and true distribution over grades (Hou 2016).
+
+    The sum over grades of (CDF of the prediction - CDF of the truth)². By itself it has small gradients where the
+    prediction is far off and certain, so some cross-entropy may be added (XEMD² there).
+
+    Args:
+        num_classes: K.
+        class_weights: null, a factor per class, or `balanced` (see `ClassWeights`).
+        cross_entropy: factor on the cross-entropy that is added; 0 adds none.
+    """
+
+    def __init__(
+        self, *, num_classes: int, class_weights: str | Sequence[float] | None = None, cross_entropy: float = 0.0
+    ) -> None:
+        super().__init__(num_classes, class_weights)
+        if cross_entropy < 0:
+            raise ConfigError(f"model.loss.cross_entropy={cross_entropy} must be 0 or more")
+        self.cross_entropy = float(cross_entropy)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Scalar loss of scores [B, K] against class indices [B] int64, in float32."""
+        logits = logits.float()
+        truth = F.one_hot(label, logits.shape[1]).to(logits)
+        losses = (logits.softmax(dim=1) - truth).cumsum(dim=1).square().sum(dim=1)
+        if self.cross_entropy:
+            losses = losses + self.cross_entropy * F.cross_entropy(logits, label, reduction="none")
+        return self.mean(losses, label)
+
+
+class SoftOrdinalLoss(ClassWeights):
+    """Cross-entropy against targets that fall off with the distance in grades (SORD, Díaz 2019).
+
+    The target of grade k for a case of grade t is the softmax over k of -|k - t| / width.
+
+    Args:
+        num_classes: K.
+        class_weights: null, a factor per class, or `balanced` (see `ClassWeights`).
+        width: grades over which a target falls off; towards 0 it is plain cross-entropy.
+    """
+
+    def __init__(
+        self, *, num_classes: int, class_weights: str | Sequence[float] | None = None, width: float = 0.5
+    ) -> None:
+        super().__init__(num_classes, class_weights)
+        if width <= 0:
+            raise ConfigError(f"model.loss.width={width} must be above 0")
+        self.width = float(width)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Scalar loss of scores [B, K] against class indices [B] int64, in float32."""
+        logits = logits.float()
+        grades = torch.arange(logits.shape[1], device=logits.device)
+        target = (-(grades[None] - label[:, None]).abs().to(logits) / self.width).softmax(dim=1)
+        return self.mean(-(target * logits.log_softmax(dim=1)).sum(dim=1), label)
+
+
+LOSSES: dict[str, type[ClassWeights]] = {
+    "cross_entropy": CrossEntropy,
+    "focal": FocalLoss,
+    "emd": EarthMoverLoss,
+    "soft_ordinal": SoftOrdinalLoss,
+    "binary": BinaryLoss,
+}
+
+
+def build_loss(*, num_classes: int, options: Mapping[str, Any]) -> ClassWeights:
+    """The loss `options["name"]` with its other options.
+
+    An option may be null where the loss does not have it, so that one file can state the options of several.
+
+    Raises:
+        ConfigError: no such loss, or options it does not have.
+    """
+    given = dict(options)
+    name = str(given.pop("name", ""))
+    if name not in LOSSES:
+        raise ConfigError(f"model.loss.name={name!r} is unknown; {nearest(name, LOSSES)}")
+    chosen = {key: value for key, value in given.items() if value is not None}
+    valid = [key for key in inspect.signature(LOSSES[name]).parameters if key != "num_classes"]
+    unknown = [key for key in chosen if key not in valid]
+    if unknown:
+        raise ConfigError(
+            "; ".join(f"model.loss.{key} is no option of {name}; {nearest(key, valid)}" for key in unknown)
+        )
+    return LOSSES[name](num_classes=num_classes, **chosen)

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.overrides import handle_torch_function, has_torch_function
 
 from seewhy.errors import ConfigError
-from seewhy.nets.instance_norm import InstanceNorm2d
+from seewhy.nets.generators.instance_norm import InstanceNorm2d
 
 __all__ = ["SelfAttention2d", "scaled_dot_product_attention"]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seewhy.phantoms.anatomy import Recipe
-from seewhy.phantoms.folder import write_phantom
+from seewhy.phantoms.slices import Recipe, write_phantom
 
 __all__ = ["ATRIUM", "write_atrium_phantom"]
 

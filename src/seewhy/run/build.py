@@ -1,8 +1,13 @@
-"""From configuration nodes to objects, with every mistake in a node said at once."""
+"""From configuration nodes to objects, with every mistake in a node said at once.
+
+Messages of libraries that tell a user of ours nothing, kept out of the log and the terminal.
+"""
 
 from __future__ import annotations
 
 import inspect
+import logging
+import warnings
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -14,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, SeewhyError, nearest
-from seewhy.run.noise import quiet
 
 __all__ = [
     "build",
@@ -24,7 +28,41 @@ __all__ = [
     "build_model",
     "build_trainer",
     "set_threads",
+    "silence_known_warnings",
 ]
+
+ADVERTS = ("litlogger", "litmodels")
+"""Products that Lightning recommends at every start."""
+
+PASSED_OVER = (
+    r".*It is recommended to use `self\.log\(.*sync_dist=True",  # scores are gathered over ranks before they are logged
+    r".*does not have many workers",  # data.num_workers is a choice; 0 is right for small slices
+    r".*is smaller than the logging interval",  # an epoch has as many steps as one asks for
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and torch
+    r".*find_unused_parameters=True was specified",  # the phases of a training use different heads
+)
+"""Beginnings of warnings, as regular expressions."""
+
+
+def silence_known_warnings() -> None:
+    """Leave Lightning's lines to Hydra's one handler, and drop advice that does not apply here."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()
+    spoken = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    if not any(isinstance(known, _NoAdverts) for known in spoken.filters):
+        spoken.addFilter(_NoAdverts())
+    for pattern in PASSED_OVER:
+        warnings.filterwarnings("ignore", pattern)
+
+
+class _NoAdverts(logging.Filter):
+    """Lets everything pass but adverts."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log a message."""
+        message = record.getMessage()
+        return not any(word in message for word in ADVERTS)
+
 
 RESERVED = {"_target_", "_convert_", "_recursive_", "_partial_", "_args_"}
 
@@ -135,7 +173,7 @@ def build_loggers(nodes: DictConfig | None) -> list[Logger]:
 
 def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
     """The Trainer; what Lightning says goes to Hydra's log only, without advice that does not apply."""
-    quiet()
+    silence_known_warnings()
     if config.get("trainer") is None:
         raise ConfigError("trainer is not chosen, e.g. trainer=default")
     if not config.trainer.get("enable_progress_bar", True):  # Lightning would refuse the bars of `callbacks`

@@ -8,11 +8,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from seewhy.callbacks.explain import ExplainCallback
-from seewhy.callbacks.explanations.printout import print_explanations
 from seewhy.callbacks.maps import WriteMaps
 from seewhy.errors import ConfigError
+from seewhy.reporting.report import print_explanations
 from seewhy.run.explainers import build_explain_callback, build_own_maps
-from seewhy.run.saved import restore
+from seewhy.run.run_loader import load_run
 
 __all__ = ["explain", "say_explained"]
 
@@ -25,7 +25,7 @@ def explain(config: DictConfig) -> None:
     if config.explain is None:
         raise ConfigError("this run says nothing of explanations; choose some, e.g. explain=default")
     if config.volume.input is not None:
-        from seewhy.run.explain_volume import explain_volume
+        from seewhy.run.volumes.explain import explain_volume
 
         explain_volume(config)
         return
@@ -34,7 +34,7 @@ def explain(config: DictConfig) -> None:
     writers += build_own_maps(config)
     if not writers:
         raise ConfigError("nothing to make: name explainers, e.g. explain.methods=[grad_cam]")
-    run = restore(config, *writers)
+    run = load_run(config, *writers)
     for writer in writers:
         writer.checkpoint = run.checkpoint
         choice = writer.settings.choice() if isinstance(writer, ExplainCallback) else None

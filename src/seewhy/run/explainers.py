@@ -10,10 +10,10 @@ from lightning.pytorch import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from seewhy.callbacks.explain import ExplainCallback
-from seewhy.callbacks.explanations.settings import ExplanationSettings
 from seewhy.callbacks.maps import WriteMaps
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Explainer
+from seewhy.reporting.selection import ExplanationSettings
 from seewhy.run.build import build
 from seewhy.run.configs import conf_dir
 

@@ -9,7 +9,7 @@ from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.predictions import WritePredictions
 from seewhy.run.explain import say_explained
 from seewhy.run.explainers import build_explain_callback
-from seewhy.run.saved import restore
+from seewhy.run.run_loader import load_run
 
 __all__ = ["predict"]
 
@@ -17,11 +17,11 @@ __all__ = ["predict"]
 def predict(config: DictConfig) -> None:
     """Predict the samples of `data.predict_on`, or `volume.input` where there is one, and say what was written."""
     if config.volume.input is not None or config.volume.output is not None:
-        from seewhy.run.predict_volume import predict_volume
+        from seewhy.run.volumes.predict import predict_volume
 
         predict_volume(config)
         return
-    run = restore(config, *build_explain_callback(config, after_fit=False))
+    run = load_run(config, *build_explain_callback(config, after_fit=False))
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, ExplainCallback):
             callback.checkpoint = run.checkpoint

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from seewhy.io.atomic import write_csv
-from seewhy.io.digest import file_sha256
+from seewhy.io.atomic import file_sha256, write_csv
 from seewhy.run.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def _draw(
     phantom: bool,
 ) -> None:
     """The figures of scores and of the course of training."""
-    from seewhy.figures.scores import scores_figure
+    from seewhy.figures.score_plot import scores_figure
     from seewhy.figures.style import write_figure
     from seewhy.figures.training import training_curves
 
@@ -91,7 +90,7 @@ def _draw(
         figure = scores_figure(rows, metrics, prefix="test/", measures=DRAWN, title=config.name, phantom=phantom)
         write_figure(folder.figures / "scores.png", figure)
     if any("prediction" in row for row in rows):
-        from seewhy.figures.grading import grading_figure
+        from seewhy.figures.classification import grading_figure
 
         figure = grading_figure(rows, title=config.name, ece=metrics.get("test/ece"), phantom=phantom)
         write_figure(folder.figures / "grading.png", figure)
@@ -112,7 +111,7 @@ def _report(
 ) -> None:
     """One self-contained page."""
     from seewhy.figures.report import Code, Picture, Section, Text, results_blocks, write_report
-    from seewhy.figures.translation_table import translation_blocks
+    from seewhy.figures.translation.table import translation_blocks
     from seewhy.run.folder import code_version
 
     blocks = [*results_blocks(metrics, phantom=phantom), *translation_blocks(metrics, phantom=phantom)]
@@ -127,7 +126,7 @@ def _report(
         told = "Samples from the most to the least confident; every map on one scale from 0 to 1."
         sections.append(Section("Maps", [Text(told), *(Picture(path, path.stem) for path in chosen)]))
     if explained.get("records"):
-        from seewhy.callbacks.explanations.page import section_of
+        from seewhy.reporting.report import section_of
 
         sections.append(section_of(explained))
     sections += _picture_section(folder, "training.png", "Training", Section, Picture)
@@ -169,9 +168,9 @@ def _probability(path: Path) -> float:
 
 def _say(folder: RunFolder, metrics: Mapping[str, float], explained: Mapping[str, Any], *, phantom: bool) -> None:
     """The tables at the end, and the paths of what was written."""
-    from seewhy.callbacks.explanations.printout import print_explanations
-    from seewhy.figures.table import results_table
-    from seewhy.figures.translation_table import translation_table
+    from seewhy.figures.results_table import results_table
+    from seewhy.figures.translation.table import translation_table
+    from seewhy.reporting.report import print_explanations
 
     console = Console()
     if any(name.startswith("test/") for name in metrics):

@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seewhy.io.volume_base import Box, VolumeSource
-from seewhy.io.volume_store import is_remote
-from seewhy.volumes.box import split, voxels
+from seewhy.io.zarr.source import Box, VolumeSource
+from seewhy.io.zarr.store import is_remote
+from seewhy.volumes.geometry import split, voxels
 from seewhy.volumes.memory import Memory, piece_rows
 from seewhy.volumes.plan import Plan
 
-__all__ = ["Estimate", "Occupancy", "estimate"]
+__all__ = ["Estimate", "OccupancySource", "estimate"]
 
 MOST_SAMPLES = 4096
 
 
-class Occupancy:
+class OccupancySource:
     """Where a volume holds anything but its fill value, told from which chunks exist, at a sample of places.
 
     Args:
@@ -102,7 +102,7 @@ def estimate(
     """
     costs = plan.costs
     # One question per chunk would take a web server longer than the estimate is worth.
-    occupancy = Occupancy(source, costs.shard) if skip_empty and not is_remote(source.path) else None
+    occupancy = OccupancySource(source, costs.shard) if skip_empty and not is_remote(source.path) else None
     shares = [1.0 if occupancy is None else occupancy(unit.core) for unit in plan.units]
     piece = piece_rows(costs.grid, source.chunks)
     chunks = [_chunks(unit.window, source, piece) for unit in plan.units]

@@ -10,15 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seewhy.io.volume_source import ArraySource, VolumeSource
-from seewhy.volumes.engine import VolumeEngine
-from seewhy.volumes.grid import PatchGrid
-from seewhy.volumes.head import Head
+from seewhy.io.zarr.opening import ArraySource, VolumeSource
+from seewhy.volumes.engine.engine import VolumeEngine
+from seewhy.volumes.engine.writer import ArraySink
+from seewhy.volumes.geometry import BlendingWindow, PatchGrid
 from seewhy.volumes.memory import Costs
-from seewhy.volumes.normalization import Normalization
+from seewhy.volumes.normalization import ChannelNormalization
+from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import make_plan
-from seewhy.volumes.window import Window
-from seewhy.volumes.writer import ArraySink
 
 __all__ = ["predict_array"]
 
@@ -30,7 +29,7 @@ def predict_array(
     predict: Callable[[Tensor], Tensor],
     *,
     patch: Sequence[int],
-    head: Head,
+    head: OutputFormat,
     overlap: float = 0.5,
     window: str = "gaussian",
     normalization: Sequence[Mapping[str, Any]] = ({"scheme": "none"},),
@@ -72,9 +71,9 @@ def predict_array(
     engine = VolumeEngine(
         source=source,
         sink=ArraySink(result),
-        window=Window(grid, kind=window),
+        window=BlendingWindow(grid, kind=window),
         head=head,
-        normalize=Normalization(normalization, channels=source.shape[0]),
+        normalize=ChannelNormalization(normalization, channels=source.shape[0]),
         plan=make_plan(costs, memory_budget=ENOUGH),
         skip_empty=skip_empty,
         device=device,

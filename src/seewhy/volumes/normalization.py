@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from seewhy.errors import ConfigError, nearest
 from seewhy.volumes.statistics import Counted
 
-__all__ = ["SCHEMES", "Normalization"]
+__all__ = ["SCHEMES", "ChannelNormalization"]
 
 SCHEMES: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {"low": 0.5, "high": 99.5, "nonzero": False}
 SMALLEST_STD = 1e-8
 
 
-class Normalization:
+class ChannelNormalization:
     """Normalises patches; statistics of the whole volume are measured once, before.
 
     Schemes, as plain data per channel, e.g. ``{"scheme": "ct", "lower": -900, "upper": 300, "mean": -40, "std": 120}``:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import DataError
-from seewhy.io.volume_base import Box, VolumeSource
-from seewhy.volumes.box import box_of, split
+from seewhy.io.zarr.source import Box, VolumeSource
+from seewhy.volumes.geometry import box_of, split
 
 __all__ = ["Counted", "measure"]
 

@@ -13,7 +13,7 @@ import torch
 
 from seewhy.batch import MODALITIES
 from seewhy.callbacks.predictions import WritePredictions
-from seewhy.data.brats_domains import BraTSDomainsDataModule
+from seewhy.data.domains.datamodule import BraTSDomainsDataModule
 from seewhy.data.domains.preparation import domain_folders, prepare_domains
 from seewhy.errors import ConfigError, DataError
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seewhy.batch import MODALITIES
-from seewhy.data.brats_domains import BraTSDomainsDataModule
+from seewhy.data.domains.datamodule import BraTSDomainsDataModule
 from seewhy.data.domains.stacks import StackReader, move_stacks, overlapping_stacks
 from seewhy.errors import ConfigError, DataError
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seewhy.explain.base import Attribution, TargetwiseExplainer
+from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.maps import Maps
-from seewhy.explain.subject import Subject
 
 SIZE = 32
 
@@ -65,7 +65,7 @@ class PathGradients(TargetwiseExplainer):
 
     method = "path_gradients"
 
-    def attribute(self, subject: Subject, target: Tensor, scores: Tensor) -> Attribution:
+    def attribute(self, subject: ExplainedModel, target: Tensor, scores: Tensor) -> Attribution:
         """Σ over steps."""
         total = {name: torch.zeros_like(image) for name, image in subject.inputs.items()}
         for step in range(8):

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from seewhy.errors import ConfigError
 from seewhy.explain import GradCAM
 from seewhy.explain.budget import MemoryBudget
+from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.judging.faithfulness import faithfulness
 from seewhy.explain.judging.variation import filled
-from seewhy.explain.subject import Subject
 
 
 class Weighted(nn.Module):
@@ -93,7 +93,7 @@ def test_random_maps_are_at_the_level_of_chance(maps_of, weights):
 def test_chunks_and_batches_change_nothing(trained, cases):
     maps = GradCAM(layers="features.10")(trained, cases.image)
     whole = faithfulness(trained, cases.image, maps, budget=MemoryBudget("1GiB"))
-    assert MemoryBudget("300KiB").forward_rows(Subject(trained, cases.image)) in (2, 3, 4, 5)
+    assert MemoryBudget("300KiB").forward_rows(ExplainedModel(trained, cases.image)) in (2, 3, 4, 5)
     small = faithfulness(trained, cases.image, maps, budget=MemoryBudget("300KiB"))
     single = faithfulness(trained, cases.image[2:3], maps[2])
     for name in ("deletion", "insertion", "random", "blurred"):

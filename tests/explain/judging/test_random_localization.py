@@ -7,12 +7,12 @@ import torch
 from seewhy.errors import ExplanationError
 from seewhy.explain import GradCAM
 from seewhy.explain.base import Attribution, TargetwiseExplainer
+from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.judging.localization import localization
 from seewhy.explain.judging.randomization import LOCATED, RandomizationTest
 from seewhy.explain.judging.reinitialization import reinitialized
 from seewhy.explain.judging.scorecard import Scorecard
 from seewhy.explain.judging.settings import Settings
-from seewhy.explain.subject import Subject
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_rows_are_means_over_the_redraws(trained, cases, cam):
     images, masks = cases.image[:4], cases.mask[:4]
     maps = cam(trained, images)
     rows = RandomizationTest(cam, draws=2, seed=5).add(trained, images, maps, masks)
-    subject, expected = Subject(trained, images), []
+    subject, expected = ExplainedModel(trained, images), []
     for seed in (5, 6):
         with reinitialized(subject, seed=seed):
             where = localization(cam(trained, images, target=maps.target), masks)
@@ -55,7 +55,7 @@ def test_masks_by_input_are_located_together(nets, three):
     net, masks = nets.Branches().eval(), {"second": torch.ones(3, 20, 28)}
     card = Scorecard(explainer, settings=Settings(scope="cheap", redraws=1))
     rows = card.judge(net, three, explainer(net, three), masks)
-    subject = Subject(net, three)
+    subject = ExplainedModel(net, three)
     with reinitialized(subject, seed=0):
         other = explainer(net, three, target=torch.tensor([row["target"] for row in rows]))
     assert [row["energy_random"] for row in rows] == pytest.approx(other.shares()["second"].tolist(), abs=1e-6)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from seewhy.errors import ConfigError
+from seewhy.explain.explained_model import Explainable, ExplainedModel
 from seewhy.explain.judging.reinitialization import head, reinitialized
-from seewhy.explain.subject import Explainable, Subject
 
 
 def fingerprint(module: nn.Module) -> list[tuple[str, int, bytes, bool]]:
@@ -24,9 +24,9 @@ def hooks(module: nn.Module) -> int:
 
 
 @pytest.fixture
-def subject(trained, cases) -> Subject:
+def subject(trained, cases) -> ExplainedModel:
     """The trained network with its cases."""
-    return Subject(trained, cases.image)
+    return ExplainedModel(trained, cases.image)
 
 
 def test_everything_is_as_before(trained, subject):
@@ -68,7 +68,7 @@ def test_only_the_given_parts_change(trained, subject):
 
 def test_gradients_pass_in_inference_mode(trained, cases):
     with torch.inference_mode():
-        subject = Subject(trained, cases.image)
+        subject = ExplainedModel(trained, cases.image)
         with reinitialized(subject, seed=0), torch.inference_mode(False), torch.enable_grad():
             image = subject.inputs["image"].requires_grad_()
             (gradient,) = torch.autograd.grad(subject.scores({"image": image}).sum(), image)
@@ -102,7 +102,7 @@ def test_statistics_of_a_part_that_runs_twice_are_of_both_calls():
 
     module = Twice()
     a, b = torch.rand(1, 1, 4, 4), 3 + torch.rand(1, 1, 4, 4)
-    with reinitialized(Subject(module, (a, b)), seed=0):
+    with reinitialized(ExplainedModel(module, (a, b)), seed=0):
         both = torch.cat([a, b]).flatten()
         assert module.norm.running_mean.item() == pytest.approx(both.mean().item(), rel=1e-5)
         assert module.norm.running_var.item() == pytest.approx(both.var().item(), rel=1e-4)
@@ -121,7 +121,7 @@ def test_parameters_without_a_rule_are_shuffled_and_tied_ones_stay_tied():
             return self.second(self.first(x.mean(dim=(2, 3)))) + self.position.sum(dim=0)
 
     module = Tokens()
-    with reinitialized(Subject(module, torch.rand(2, 4, 5, 5)), seed=0):
+    with reinitialized(ExplainedModel(module, torch.rand(2, 4, 5, 5)), seed=0):
         assert sorted(module.position.flatten().tolist()) == list(range(12))
         assert module.position.flatten().tolist() != list(range(12))
         assert module.second.weight is module.first.weight
@@ -147,7 +147,7 @@ class Declared(nn.Module):
 
 def test_the_head_is_what_runs_behind_the_layers_of_the_maps():
     module = Declared()
-    assert head(Subject(module, {"a": torch.rand(1, 1, 8, 8), "b": torch.rand(1, 1, 8, 8)})) == [
+    assert head(ExplainedModel(module, {"a": torch.rand(1, 1, 8, 8), "b": torch.rand(1, 1, 8, 8)})) == [
         module.hidden,
         module.top,
     ]
@@ -161,6 +161,6 @@ def test_the_head_of_an_unknown_module_is_its_last_linear_part_in_the_forward():
             conv=nn.Conv2d(1, 8, 3), pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), top=early, end=nn.Identity()
         )
     )
-    assert head(Subject(module, torch.rand(1, 1, 8, 8))) == [early]
+    assert head(ExplainedModel(module, torch.rand(1, 1, 8, 8))) == [early]
     with pytest.raises(ConfigError, match="no module with parameters"):
-        head(Subject(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.rand(1, 2, 4, 4)))
+        head(ExplainedModel(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.rand(1, 2, 4, 4)))

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from seewhy.metrics.frechet import frechet_distance
-from seewhy.metrics.kernel_distance import kernel_table
-from seewhy.run.evaluation.distances import Sample, direction_distances, measure_distances
-from seewhy.run.evaluation.settings import Distances
+from seewhy.metrics.translation.feature_distances import frechet_distance, kernel_table
+from seewhy.run.translation.evaluation.distances import FeatureSample, direction_distances, measure_distances
+from seewhy.run.translation.evaluation.settings import Distances
 
 M, D = 4, 3
 
@@ -12,7 +11,7 @@ M, D = 4, 3
 def sample(seed, shift=0.0, *, patients=8, slices=6, name="p"):
     rng = np.random.default_rng(seed)
     values = shift + rng.normal(size=(patients, 1, M, D)) * 0.3 + rng.normal(size=(patients, slices, M, D))
-    return Sample(values.reshape(-1, M, D), [f"{name}{i}" for i in range(patients) for _ in range(slices)])
+    return FeatureSample(values.reshape(-1, M, D), [f"{name}{i}" for i in range(patients) for _ in range(slices)])
 
 
 def test_a_translation_onto_the_target_is_at_the_floor_and_none_is_far_above():
@@ -55,7 +54,7 @@ def test_intervals_are_of_the_mean_over_modalities():
 def test_matched_distances_are_of_as_many_patients_as_the_floor():
     """With equal numbers the Fréchet distance of the target to itself is the floor's; with all of them it is less."""
     target = sample(1, name="q")
-    twin = Sample(sample(2).values, sample(2).patients)
+    twin = FeatureSample(sample(2).values, sample(2).patients)
     found = direction_distances({"identity": twin}, target, options=Distances(repeats=40, resamples=10), seed=0)
     told, floor = found["methods"]["identity"]["frechet"], found["floor"]["frechet"]
     assert told["value"] < 0.8 * floor["matched"]
@@ -67,7 +66,7 @@ def test_numbers_are_equal_where_the_source_has_fewer_patients_than_half_the_tar
     slices = np.random.default_rng(0).normal(size=(3, M, D))
 
     def alike(count, name):
-        return Sample(np.tile(slices, (count, 1, 1)), [f"{name}{i}" for i in range(count) for _ in range(3)])
+        return FeatureSample(np.tile(slices, (count, 1, 1)), [f"{name}{i}" for i in range(count) for _ in range(3)])
 
     for source, target, size in ((3, 20, 3), (20, 7, 3), (4, 8, 4)):
         raw = {"identity": alike(source, "p")}

@@ -6,11 +6,10 @@ import timm
 import torch
 
 from seewhy.errors import CheckpointError, ConfigError
-from seewhy.io.digest import file_sha256
-from seewhy.metrics.intensity_features import intensity_features
-from seewhy.run.evaluation.features import build_features
-from seewhy.run.evaluation.settings import FeatureChoice
-from seewhy.run.evaluation.squares import chosen_slices, tissue_squares
+from seewhy.io.atomic import file_sha256
+from seewhy.metrics.translation.intensity_features import intensity_features
+from seewhy.run.translation.evaluation.features import build_features, chosen_slices, tissue_squares
+from seewhy.run.translation.evaluation.settings import FeatureChoice
 
 
 def slices(count=3):

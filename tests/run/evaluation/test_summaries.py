@@ -7,10 +7,10 @@ from omegaconf import OmegaConf
 
 from seewhy.errors import ConfigError
 from seewhy.run.configs import conf_dir
-from seewhy.run.evaluation.probing import probe_summary, run_probes, trainings
-from seewhy.run.evaluation.reference import cycle_consistency_results, evaluation_results
-from seewhy.run.evaluation.settings import EvaluationSettings, ProbeChoice
-from seewhy.run.evaluation.summary import lesion_summary, similarity_summary
+from seewhy.run.translation.evaluation.probing import probe_summary, run_probes, trainings
+from seewhy.run.translation.evaluation.reference import cycle_consistency_results, evaluation_results
+from seewhy.run.translation.evaluation.settings import EvaluationSettings, ProbeChoice
+from seewhy.run.translation.evaluation.table import lesion_summary, similarity_summary
 
 
 def patient_row(patient, value, comparison="cycle", subject=None):

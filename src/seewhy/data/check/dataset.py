@@ -14,16 +14,16 @@ from seewhy.data.check.comparison import (
     class_findings,
     duplicate_findings,
     mask_findings,
+    part_findings,
+    partition,
     patient_findings,
     size_findings,
 )
-from seewhy.data.check.partition import part_findings, partition
 from seewhy.data.check.records import manifest_findings, manifest_patients, read_description
 from seewhy.data.check.report import Report, error, warning
 from seewhy.data.check.scan import Scanned, scan
-from seewhy.data.labelling import LabelRule
-from seewhy.data.naming import BRATS, LASC, Naming
-from seewhy.data.slices import npy_names
+from seewhy.data.slices.files import BRATS, LASC, Naming, npy_names
+from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import ConfigError
 from seewhy.io.layout import IMAGES, MASKS
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from seewhy.batch import MODALITIES
 from seewhy.data.domains.subjects import Subject
-from seewhy.data.intensity import measure
+from seewhy.data.transforms.normalization import measure
 from seewhy.errors import DataError
 from seewhy.io.geometry import Geometry
 from seewhy.io.nifti import NiftiFile

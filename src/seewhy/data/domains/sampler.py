@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import DistributedSampler
 
-from seewhy.data.sampler import EpochSampler
+from seewhy.data.loaders import EpochSampler
 
 __all__ = ["PairDraw", "PairSampler"]
 

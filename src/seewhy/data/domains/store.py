@@ -17,9 +17,8 @@ from seewhy.data.domains.measurement import AXIS, Measured
 from seewhy.data.domains.subjects import Subject
 from seewhy.errors import DataError
 from seewhy.io.atomic import write_json
-from seewhy.io.geometry import Geometry
+from seewhy.io.geometry import Display, Geometry, display_of_plane
 from seewhy.io.npy import read_npy, write_npy
-from seewhy.io.orientation import Display, display_of_plane
 
 __all__ = ["COUNTERPARTS", "DOMAINS", "RECORD", "VERSION", "PreparedSubject", "read_subject", "write_subject"]
 

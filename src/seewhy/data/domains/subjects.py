@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seewhy.batch import MODALITIES
-from seewhy.data.prepare.brats_folders import case_id
-from seewhy.data.prepare.brats_names import MODALITIES as ALIASES
-from seewhy.data.prepare.brats_names import SEGMENTATIONS, FileName, parse_name
-from seewhy.data.prepare.case import clashes, files_below
+from seewhy.data.prepare.brats_files import MODALITIES as ALIASES
+from seewhy.data.prepare.brats_files import SEGMENTATIONS, FileName, case_id, parse_name
 from seewhy.data.prepare.msd import is_msd, msd_channels, msd_images
+from seewhy.data.prepare.source_case import clashes, files_below
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.nifti import NIFTI_SUFFIXES
 

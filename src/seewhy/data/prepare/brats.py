@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seewhy.data.labelling import LabelRule
-from seewhy.data.prepare.brats_folders import find_brats
-from seewhy.data.prepare.brats_names import MODALITIES, TUMOURS, canonical_modality
-from seewhy.data.prepare.builder import Builder
-from seewhy.data.prepare.case import Case
+from seewhy.data.prepare.brats_files import MODALITIES, TUMOURS, canonical_modality, find_brats
+from seewhy.data.prepare.builder import Builder, Summary
 from seewhy.data.prepare.msd import find_msd, is_msd
-from seewhy.data.prepare.summary import Summary
+from seewhy.data.prepare.source_case import SourceCase
+from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import ConfigError, DataError, nearest
 
 __all__ = ["prepare_brats"]
@@ -83,7 +81,7 @@ def prepare_brats(
     return builder.build(cases, destination, left_out=left_out, overwrite=overwrite, progress=progress)
 
 
-def _find(source: Path, *, modality: str, tumour: str) -> tuple[list[Case], dict[str, str]]:
+def _find(source: Path, *, modality: str, tumour: str) -> tuple[list[SourceCase], dict[str, str]]:
     """Cases in whichever layout, and patient → reason for those left out."""
     if not source.is_dir():
         raise DataError(f"{source} is no folder; give the folder that holds the cases")

@@ -1,9 +1,13 @@
-"""From cases to a data set on disk: check all, then write all."""
+"""From cases to a data set on disk: check all, then write all.
+
+What a preparation did, in numbers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +16,44 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seewhy.data.labelling import LabelRule
-from seewhy.data.prepare.case import Case, Plane
 from seewhy.data.prepare.folder import DatasetFolder
-from seewhy.data.prepare.summary import Summary
-from seewhy.data.prepare.window import background_value, check_window, stored, tissue_fraction, value_range
+from seewhy.data.prepare.intensity import background_value, check_window, stored, tissue_fraction, value_range
+from seewhy.data.prepare.source_case import SlicePlane, SourceCase
+from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import ConfigError, DataError
 
-__all__ = ["Builder"]
+__all__ = ["Builder", "Summary"]
+
+
+@dataclass
+class Summary:
+    """Counts of a prepared data set.
+
+    Attributes:
+        destination: the data set.
+        written: patients written by this call.
+        kept: patients that were complete before.
+        left_out: patient → why it is not in the data set.
+        slices: slices of the whole data set.
+        positive: those with label 1.
+        automatic: patients whose masks were made by software.
+        negative_with_lesion: slices with some lesion that the label rule calls negative.
+    """
+
+    destination: Path
+    written: int = 0
+    kept: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    slices: int = 0
+    positive: int = 0
+    negative_with_lesion: int = 0
+    automatic: list[str] = field(default_factory=list)
+
+    @property
+    def patients(self) -> int:
+        """Patients in the data set."""
+        return self.written + self.kept
+
 
 MINIMUM_TISSUE = 0.01
 """A slice with a smaller share of tissue is a tip of the body or air."""
@@ -75,7 +109,7 @@ class Builder:
 
     def build(
         self,
-        cases: Sequence[Case],
+        cases: Sequence[SourceCase],
         destination: str | Path,
         *,
         left_out: dict[str, str],
@@ -106,7 +140,7 @@ class Builder:
         summary.automatic = folder.finish(summary.left_out)
         return summary
 
-    def _waiting(self, cases: Sequence[Case], folder: DatasetFolder, summary: Summary) -> list[Case]:
+    def _waiting(self, cases: Sequence[SourceCase], folder: DatasetFolder, summary: Summary) -> list[SourceCase]:
         """The cases that are not complete yet; complete ones are counted."""
         now = {case.patient for case in cases}
         for patient in folder.recorded():
@@ -129,7 +163,7 @@ class Builder:
             raise DataError(problems, where=f"{folder.destination} (nothing was written)")
         return waiting
 
-    def _check(self, cases: Iterable[Case]) -> None:
+    def _check(self, cases: Iterable[SourceCase]) -> None:
         problems: list[str] = []
         for case in cases:
             try:
@@ -139,7 +173,7 @@ class Builder:
         if problems:
             raise DataError(problems, where=f"{self.settings['source']} (nothing was written)")
 
-    def _cut(self, case: Case) -> list[tuple[Plane, NDArray[Any]]]:
+    def _cut(self, case: SourceCase) -> list[tuple[SlicePlane, NDArray[Any]]]:
         """The slices of a case that are kept, with their stored intensities."""
         planes = case.load()
         images = [plane.image for plane in planes]
@@ -155,7 +189,7 @@ class Builder:
         limits = value_range(images, window=self.window, background=background)
         return [(planes[position], stored(images[position], limits, self.dtype)) for position in kept]
 
-    def _write(self, folder: DatasetFolder, case: Case) -> list[dict[str, Any]]:
+    def _write(self, folder: DatasetFolder, case: SourceCase) -> list[dict[str, Any]]:
         slices = self._cut(case)
         rows = [self._row(case.patient, plane) for plane, _ in slices]
         folder.add(
@@ -168,7 +202,7 @@ class Builder:
         )
         return rows
 
-    def _row(self, patient: str, plane: Plane) -> dict[str, Any]:
+    def _row(self, patient: str, plane: SlicePlane) -> dict[str, Any]:
         area = int(plane.mask.sum())
         label = self.rule.label(area, plane.mask.size)
         row, column, depth = (None if np.isnan(size) else round(size, 6) for size in plane.spacing)

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.data.labelling import LabelRule
-from seewhy.data.prepare.builder import Builder
-from seewhy.data.prepare.case import Case, Plane, clashes, files_below, planes_of, safe_id
-from seewhy.data.prepare.summary import Summary
+from seewhy.data.prepare.builder import Builder, Summary
+from seewhy.data.prepare.source_case import SlicePlane, SourceCase, clashes, files_below, planes_of, safe_id
+from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import DataError
 from seewhy.io.image import IMAGE_SUFFIXES, read_image
 from seewhy.io.nrrd import read_nrrd
@@ -82,7 +81,7 @@ def prepare_lasc(
     return builder.build(cases, destination, left_out=left_out, overwrite=overwrite, progress=progress)
 
 
-def _find(source: Path) -> tuple[list[Case], dict[str, str]]:
+def _find(source: Path) -> tuple[list[SourceCase], dict[str, str]]:
     """Cases in whichever layout, and what is left out: its name → reason."""
     if not source.is_dir():
         raise DataError(f"{source} is no folder; give the folder that holds the cases")
@@ -95,25 +94,25 @@ def _find(source: Path) -> tuple[list[Case], dict[str, str]]:
     return cases, left_out
 
 
-def _find_volumes(source: Path) -> tuple[list[Case], dict[str, str]]:
+def _find_volumes(source: Path) -> tuple[list[SourceCase], dict[str, str]]:
     """Cases of LASC 2018, and those that are left out."""
     folders = [path.parent for path in files_below(source) if path.name == IMAGE]
     problems = clashes((safe_id(folder.name), folder) for folder in folders)
     if problems:
         raise DataError(problems, where=f"{source} (nothing was written)")
-    cases: list[Case] = []
+    cases: list[SourceCase] = []
     left_out: dict[str, str] = {}
     for folder in folders:
         patient = safe_id(folder.name)
         files = (folder / IMAGE, folder / MASK)
         if files[1].is_file():
-            cases.append(Case(patient, files, partial(_load_volume, *files)))
+            cases.append(SourceCase(patient, files, partial(_load_volume, *files)))
         else:
             left_out[patient] = f"no {MASK}, so its slices have no labels"
     return cases, left_out
 
 
-def _load_volume(image: Path, mask: Path) -> list[Plane]:
+def _load_volume(image: Path, mask: Path) -> list[SlicePlane]:
     """Read one LASC 2018 case."""
     volume, geometry = read_nrrd(image)
     labels, grid = read_nrrd(mask)
@@ -131,7 +130,7 @@ def _load_volume(image: Path, mask: Path) -> list[Plane]:
     return planes_of(volume, labels != 0, geometry=geometry, source=image)
 
 
-def _find_pictures(source: Path) -> tuple[list[Case], dict[str, str]]:
+def _find_pictures(source: Path) -> tuple[list[SourceCase], dict[str, str]]:
     """Patients of a folder of pictures, and slices that are left out."""
     masks = {path.stem: path for path in _pictures(source / "masks")}
     slices: dict[str, dict[int, tuple[Path, Path]]] = defaultdict(dict)
@@ -153,15 +152,15 @@ def _find_pictures(source: Path) -> tuple[list[Case], dict[str, str]]:
     return [_picture_case(patient, pairs) for patient, pairs in slices.items() if pairs], left_out
 
 
-def _picture_case(patient: str, pairs: dict[int, tuple[Path, Path]]) -> Case:
+def _picture_case(patient: str, pairs: dict[int, tuple[Path, Path]]) -> SourceCase:
     ordered = {index: pairs[index] for index in sorted(pairs)}
     files = tuple(path for pair in ordered.values() for path in pair)
-    return Case(safe_id(patient), files, partial(_load_pictures, ordered))
+    return SourceCase(safe_id(patient), files, partial(_load_pictures, ordered))
 
 
-def _load_pictures(pairs: dict[int, tuple[Path, Path]]) -> list[Plane]:
+def _load_pictures(pairs: dict[int, tuple[Path, Path]]) -> list[SlicePlane]:
     """Read the slices of one patient."""
-    planes: list[Plane] = []
+    planes: list[SlicePlane] = []
     problems: list[str] = []
     for index, (image, mask) in pairs.items():
         try:
@@ -172,7 +171,7 @@ def _load_pictures(pairs: dict[int, tuple[Path, Path]]) -> list[Plane]:
         if picture.shape != region.shape:
             problems.append(f"{mask} has shape {region.shape}; its image has {picture.shape}")
         unknown = (float("nan"),) * 3
-        planes.append(Plane(index=index, image=picture, mask=region, source=image, spacing=unknown))
+        planes.append(SlicePlane(index=index, image=picture, mask=region, source=image, spacing=unknown))
     if problems:
         raise DataError(problems)
     return planes

@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from seewhy.data.prepare.brats_folders import case_id, load_pair
-from seewhy.data.prepare.brats_names import canonical_modality, named_regions
-from seewhy.data.prepare.case import Case, clashes
+from seewhy.data.prepare.brats_files import canonical_modality, case_id, load_pair, named_regions
+from seewhy.data.prepare.source_case import SourceCase, clashes
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
 
@@ -22,7 +21,7 @@ def is_msd(source: Path) -> bool:
     return (source / "imagesTr").is_dir()
 
 
-def find_msd(source: Path, *, modality: str, tumour: str) -> tuple[list[Case], dict[str, str]]:
+def find_msd(source: Path, *, modality: str, tumour: str) -> tuple[list[SourceCase], dict[str, str]]:
     """The training cases of an MSD task; channels and label values are told by its dataset.json.
 
     Args:
@@ -41,7 +40,7 @@ def find_msd(source: Path, *, modality: str, tumour: str) -> tuple[list[Case], d
     channel = _channel(channels, modality, where=source / "dataset.json")
     region = named_regions(record["labels"], tumour)
     values = named_regions(record["labels"], "whole") | {0}
-    cases: list[Case] = []
+    cases: list[SourceCase] = []
     left_out: dict[str, str] = {}
     problems: list[str] = []
     images = msd_images(source)
@@ -54,7 +53,7 @@ def find_msd(source: Path, *, modality: str, tumour: str) -> tuple[list[Case], d
             continue
         problems += _channel_problems(image, len(channels))
         load = partial(load_pair, image, labels, region=region, values=values, channel=channel)
-        cases.append(Case(patient, (image, labels), load))
+        cases.append(SourceCase(patient, (image, labels), load))
     if problems:
         raise DataError(problems, where=f"{source} (nothing was written)")
     return cases, left_out

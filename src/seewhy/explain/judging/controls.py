@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from seewhy.explain.base import Attribution, Explainer, TargetwiseExplainer
+from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.judging.smoothing import smooth
 from seewhy.explain.judging.variation import generators
-from seewhy.explain.subject import Subject
 
 __all__ = ["CentreControl", "Control", "EdgeControl", "IntensityControl", "RandomControl", "controls"]
 
@@ -18,7 +18,7 @@ __all__ = ["CentreControl", "Control", "EdgeControl", "IntensityControl", "Rando
 class Control(TargetwiseExplainer):
     """A map made of the image alone, the same whatever the module and the target."""
 
-    def attribute(self, subject: Subject, target: Tensor, scores: Tensor) -> Attribution:
+    def attribute(self, subject: ExplainedModel, target: Tensor, scores: Tensor) -> Attribution:
         """See `TargetwiseExplainer.attribute`."""
         maps = {name: self.draw(image.detach().float().mean(dim=1)) for name, image in subject.inputs.items()}
         return Attribution(maps=maps, notes=("a control: made without the network",))

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
 from seewhy.explain.budget import MemoryBudget
+from seewhy.explain.explained_model import ExplainedModel, Inputs
+from seewhy.explain.frozen_module import undisturbed
 from seewhy.explain.judging.similarity import joint
 from seewhy.explain.judging.smoothing import noise_like
 from seewhy.explain.judging.variation import Fill, filled, generators
 from seewhy.explain.maps import Maps
-from seewhy.explain.subject import Inputs, Subject
-from seewhy.explain.undisturbed import undisturbed
 
 __all__ = ["Faithfulness", "faithfulness"]
 
@@ -86,7 +86,7 @@ def faithfulness(
     for name, value in (("steps", steps), ("draws", draws)):
         if value < 1:
             raise ConfigError(f"{name}={value}; expected at least 1")
-    subject = Subject(module, inputs)
+    subject = ExplainedModel(module, inputs)
     curves = _Curves(subject, maps.target, fill, steps, budget or MemoryBudget("1GiB"))
     evidence = {name: one.to(curves.device) for name, one in maps.evidence().items()}
     drawing = generators(subject.inputs, seed=seed)
@@ -111,7 +111,7 @@ def faithfulness(
 class _Curves:
     """Probabilities of a batch's targets with part of the pixels removed."""
 
-    def __init__(self, subject: Subject, target: Tensor, fill: Fill, steps: int, budget: MemoryBudget) -> None:
+    def __init__(self, subject: ExplainedModel, target: Tensor, fill: Fill, steps: int, budget: MemoryBudget) -> None:
         self.subject = subject
         self.steps = steps
         self.budget = budget

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from seewhy.explain.explained_model import ExplainedModel, Inputs
+from seewhy.explain.frozen_module import undisturbed
 from seewhy.explain.judging.similarity import average_ranks, correlation
 from seewhy.explain.judging.variation import Fill, filled
 from seewhy.explain.maps import Maps
-from seewhy.explain.subject import Inputs, Subject
-from seewhy.explain.undisturbed import undisturbed
 
 __all__ = ["Effects", "leave_one_out"]
 
@@ -48,7 +48,7 @@ def leave_one_out(module: nn.Module, inputs: Inputs, maps: Maps, *, fill: Fill =
         maps: its maps, for target and shares.
         fill: what replaces an input of a module that knows no missing ones.
     """
-    subject = Subject(module, inputs)
+    subject = ExplainedModel(module, inputs)
     names = list(subject.inputs)
     present = subject.constants.get(PRESENT)
     told = present is not None and present.shape == (subject.batch, len(names))

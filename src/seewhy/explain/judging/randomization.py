@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import ExplanationError
 from seewhy.explain.base import Explainer
+from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.judging.localization import localization
 from seewhy.explain.judging.reinitialization import head, reinitialized
 from seewhy.explain.judging.similarity import (
@@ -24,7 +25,6 @@ from seewhy.explain.judging.similarity import (
 )
 from seewhy.explain.judging.variation import first_rows
 from seewhy.explain.maps import Maps
-from seewhy.explain.subject import Inputs, Subject
 
 __all__ = ["LOCATED", "Randomization", "RandomizationTest"]
 
@@ -160,7 +160,7 @@ class RandomizationTest:
             return []
         inputs, maps = first_rows(inputs, count), maps[:count]
         masks = None if masks is None else first_rows(masks, count)  # type: ignore[assignment]
-        subject = Subject(module, inputs)
+        subject = ExplainedModel(module, inputs)
         top = head(subject)
         # A method may refuse a re-initialised network; what it refuses is left out.
         draws = [self._compare(subject, None, inputs, maps, masks, draw) for draw in range(self.draws)]
@@ -183,7 +183,7 @@ class RandomizationTest:
 
     def _compare(
         self,
-        subject: Subject,
+        subject: ExplainedModel,
         parts: list[nn.Module] | None,
         inputs: Inputs,
         maps: Maps,

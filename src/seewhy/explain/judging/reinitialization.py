@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
-from seewhy.explain.subject import Subject
-from seewhy.explain.undisturbed import undisturbed
+from seewhy.explain.explained_model import ExplainedModel
+from seewhy.explain.frozen_module import undisturbed
 
 __all__ = ["head", "reinitialized"]
 
@@ -19,7 +19,7 @@ WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @contextmanager
-def reinitialized(subject: Subject, parts: Sequence[nn.Module] | None = None, *, seed: int) -> Iterator[None]:
+def reinitialized(subject: ExplainedModel, parts: Sequence[nn.Module] | None = None, *, seed: int) -> Iterator[None]:
     """Fresh weights in place of the trained ones; afterwards the very same tensors are back, also after an error.
 
     A part is drawn anew by its own `reset_parameters`; parameters of parts without one (tokens, positions) are
@@ -56,7 +56,7 @@ def reinitialized(subject: Subject, parts: Sequence[nn.Module] | None = None, *,
             part._buffers[name] = trained
 
 
-def head(subject: Subject) -> list[nn.Module]:
+def head(subject: ExplainedModel) -> list[nn.Module]:
     """The modules that turn features into scores.
 
     Where the module says which layers give its maps, all parametrised modules that run only behind them; otherwise
@@ -86,7 +86,7 @@ def _own(part: nn.Module) -> bool:
     return next(part.parameters(recurse=False), None) is not None
 
 
-def _calls(subject: Subject) -> list[nn.Module]:
+def _calls(subject: ExplainedModel) -> list[nn.Module]:
     """All modules in the order in which they return during a forward."""
     order: list[nn.Module] = []
     hooks = [part.register_forward_hook(lambda part, *_: order.append(part)) for part in subject.module.modules()]
@@ -122,7 +122,7 @@ def _needs_nothing(function: object) -> bool:
     return all(one.default is not one.empty or one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in required)
 
 
-def _measure_statistics(subject: Subject, parts: list[nn.Module]) -> None:
+def _measure_statistics(subject: ExplainedModel, parts: list[nn.Module]) -> None:
     """Mean and variance of each normalisation by batch statistics over all its calls in one forward."""
     normalizing = [part for part in parts if _running(part)]
     moments: dict[nn.Module, tuple[int, Tensor, Tensor]] = {}

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from seewhy.explain.base import Explainer
 from seewhy.explain.budget import MemoryBudget
-from seewhy.explain.judging.completeness import LIMIT, incomplete
+from seewhy.explain.completeness import LIMIT, incomplete
+from seewhy.explain.explained_model import Inputs
 from seewhy.explain.judging.faithfulness import faithfulness
 from seewhy.explain.judging.leave_one_out import leave_one_out
 from seewhy.explain.judging.localization import Threshold, localization
@@ -21,7 +22,6 @@ from seewhy.explain.judging.randomization import LOCATED, Randomization, Randomi
 from seewhy.explain.judging.settings import Scope, Settings
 from seewhy.explain.judging.stability import stability
 from seewhy.explain.maps import Maps
-from seewhy.explain.subject import Inputs
 
 __all__ = ["Row", "Scorecard", "Settings", "Verdict"]
 

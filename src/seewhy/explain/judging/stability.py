@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.explain.base import Explainer
+from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.judging.similarity import joint, rank_correlation, thinned
 from seewhy.explain.judging.variation import with_images
 from seewhy.explain.maps import Maps
-from seewhy.explain.subject import Inputs, Subject
 
 __all__ = ["AXES", "Stability", "stability"]
 
@@ -61,7 +61,7 @@ def stability(
     """
     if noise < 0 or draws < 1:
         raise ConfigError(f"noise={noise}, draws={draws}; expected noise ≥ 0 and at least one draw")
-    images = Subject(module, inputs).inputs
+    images = ExplainedModel(module, inputs).inputs
     own = thinned(joint(maps.evidence())).to(next(iter(images.values())).device)
 
     def likeness(changed: dict[str, Tensor], *, mirrored: int | None = None) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import ConfigError, nearest
+from seewhy.explain.explained_model import Inputs
 from seewhy.explain.judging.smoothing import smooth
-from seewhy.explain.subject import Inputs
 
 __all__ = ["Fill", "filled", "first_rows", "generators", "with_images"]
 

@@ -1,0 +1,106 @@
+"""Datasets of cases: read, augmented where they train, and put into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from seewhy.batch import Batch
+from seewhy.data.loaders import Draw
+from seewhy.data.table import Case
+from seewhy.errors import DataError
+
+__all__ = ["CaseDataset", "CaseReader", "Sample", "collate_cases"]
+
+Sample = dict[str, Any]
+"""One case without the batch's axis: `image` as a tensor or a dict of them, and whatever its kind of data adds."""
+
+
+class CaseReader(Protocol):
+    """Turns files into tensors; lives in worker processes, so it holds plain data only."""
+
+    def read(self, case: Case, *, masks: bool) -> Sample:
+        """Read one case.
+
+        Args:
+            case: which.
+            masks: whether the annotation is wanted; it never is in training.
+
+        Returns:
+            `image`, and what else batches of this kind have: `mask`, `index`, `placement`, `spacing`. Tensors and
+            dicts of tensors are stacked, everything else becomes a list.
+        """
+        ...
+
+    def augment(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The sample as it may look in training; the same one where nothing is to change."""
+        ...
+
+    def problems(self, cases: Sequence[Case]) -> list[str]:
+        """What is wrong with the files of these cases, told from their headers; each with row and file."""
+        ...
+
+
+class CaseDataset(Dataset[Sample]):
+    """Cases as samples.
+
+    Args:
+        cases: in the order of the samples.
+        reader: of their files.
+        seed: of the augmentation in training; None for evaluation, which augments nothing and has masks.
+    """
+
+    def __init__(self, cases: Sequence[Case], reader: CaseReader, *, seed: int | None = None) -> None:
+        self.cases = list(cases)
+        self.reader = reader
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, draw: Draw | int) -> Sample:
+        """The case of a draw, augmented as (seed, number of the draw) say, in whichever worker.
+
+        A plain index, as samplers of evaluation and of `overfit_batches` give, is its own number.
+        """
+        draw = draw if isinstance(draw, Draw) else Draw(draw, draw)
+        case = self.cases[draw.sample]
+        sample = self.reader.read(case, masks=self.seed is None)
+        if self.seed is not None:
+            sample = self.reader.augment(sample, np.random.default_rng([self.seed, draw.number]))
+        told = {"id": case.id, "patient": case.patient, "source": case.source}
+        if case.label is not None:
+            told["label"] = torch.tensor(case.label)  # type: ignore[assignment]
+        return {**told, **sample}
+
+
+def collate_cases(samples: Sequence[Sample]) -> Batch:
+    """Put samples into one batch.
+
+    Args:
+        samples: with the same keys.
+
+    Raises:
+        DataError: images of different sizes.
+    """
+    return {key: _together([sample[key] for sample in samples], key, samples) for key in samples[0]}  # type: ignore[return-value]
+
+
+def _together(values: list[Any], key: str, samples: Sequence[Sample]) -> Any:
+    """A stack of tensors, a dict of such stacks, or a list."""
+    if isinstance(values[0], dict):
+        return {name: _together([value[name] for value in values], f"{key} {name}", samples) for name in values[0]}
+    if not isinstance(values[0], Tensor):
+        return values
+    if len({value.shape for value in values}) > 1:
+        found = ", ".join(
+            f"{sample['id']} {'x'.join(map(str, value.shape[1:]))}"
+            for sample, value in zip(samples, values, strict=True)
+        )
+        raise DataError(f"{key}: different sizes cannot form a batch ({found}); set the size to resize to in data")
+    return torch.stack(values)

@@ -1,0 +1,135 @@
+"""Volumes of the head with a class each, listed in a CSV file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seewhy.data.cases.datamodule import CaseDataModule
+from seewhy.data.cases.mri_reader import INPUT, MRIReader
+from seewhy.data.cases.mri_slices import VOLUME_SUFFIXES, SliceStackReader
+from seewhy.data.table import Files, Row
+from seewhy.data.transforms.augmentation import volume_augmentation_from
+from seewhy.errors import ConfigError
+from seewhy.io.geometry import Display, display_of_plane
+
+__all__ = ["MRIDataModule"]
+
+
+class MRIDataModule(CaseDataModule):
+    """One volume per row; batches hold `image` [B, 1, D, H, W], D slices along one axis.
+
+    Every volume is normalised as a whole, cut into slices, and each slice is brought to one size. `placement` in a
+    batch is the way back to the scan's own voxels, and slices are numbered as in the scan throughout.
+
+    Args:
+        file_column: column of the volumes, `.nii.gz`, `.nii` or `.npy`.
+        mask_column: column of annotations on the volume's grid, for evaluation only; an empty cell is an empty
+            annotation. None has none.
+        id_pattern: regular expression that finds the case's name at the start of the file's name (without its
+            ending) where `id_column` is not given: its first group, else all that matched. The usual one takes what
+            stands before the first `_`, without the `mwp1` that CAT12 puts there.
+        axis: see `seewhy.data.cases.mri_slices.SliceStackReader`, as all up to `normalize`.
+        slices: first slice and the one after the last, in the scan's own numbers; None takes all.
+        depth: number of slices to resize to; None keeps theirs.
+        size: pixels of a slice's longer side, or [rows, columns]; None keeps theirs.
+        pad: pixels added around every slice.
+        normalize: `zscore`, `robust` or `none`.
+        augmentation: options of `seewhy.data.transforms.augmentation.VolumeAugmentation`; None switches it off.
+        cache: `memory` or `disk` keeps finished volumes for the next epoch; None reads them every time.
+        cache_dir: folder of the `disk` cache.
+        shared: options of every data set of cases, see `seewhy.data.cases.datamodule.CaseDataModule`.
+
+    Raises:
+        ConfigError: options that do not exist or do not fit together.
+    """
+
+    def __init__(
+        self,
+        *,
+        file_column: str = "file",
+        mask_column: str | None = None,
+        id_pattern: str = r"(?:mwp1)?([^_]+)",
+        axis: int | str = "coronal",
+        slices: Sequence[int] | None = None,
+        depth: int | None = None,
+        size: int | Sequence[int] | None = None,
+        pad: int = 0,
+        normalize: str = "zscore",
+        augmentation: Mapping[str, Any] | None = None,
+        cache: str | None = None,
+        cache_dir: str | None = None,
+        **shared: Any,
+    ) -> None:
+        super().__init__(**shared)
+        self.file_column, self.mask_column = file_column, mask_column
+        try:
+            self.id_pattern = re.compile(id_pattern)
+        except re.error as error:
+            raise ConfigError(f"data.id_pattern={id_pattern!r} is no regular expression: {error}") from error
+        volumes = SliceStackReader(
+            axis=axis,
+            slices=None if slices is None else tuple(slices),  # type: ignore[arg-type]
+            depth=depth,
+            size=tuple(size) if isinstance(size, Sequence) else size,  # type: ignore[arg-type]
+            pad=pad,
+            normalize=normalize,
+        )
+        self._reader = MRIReader(
+            volumes,
+            augmentation=volume_augmentation_from(augmentation),
+            masks=mask_column is not None,
+            cache=cache,
+            cache_dir=cache_dir,
+        )
+
+    @property
+    def reader(self) -> MRIReader:
+        """Turns the volume of a case into slices."""
+        return self._reader
+
+    def needed_columns(self) -> list[tuple[str, str]]:
+        """Pairs (option, column) of columns that `locate` reads."""
+        columns = {"data.file_column": self.file_column, "data.mask_column": self.mask_column}
+        return [(option, column) for option, column in columns.items() if column is not None]
+
+    def locate(self, row: Row) -> Files:
+        """Find the volume of a row and its annotation."""
+        text, problems = row[self.file_column], []
+        path = self.source.path_of(row, text)
+        if not text:
+            problems.append(f"{self.file_column!r} is empty; every case needs its volume")
+        elif not path.is_file():
+            problems.append(f"{path} does not exist; relative paths start from data.root")
+        masks = {}
+        if self.mask_column is not None and row[self.mask_column]:
+            masks[INPUT] = self.source.path_of(row, row[self.mask_column])
+            if not masks[INPUT].is_file():
+                problems.append(f"{masks[INPUT]} does not exist; leave {self.mask_column!r} empty if there is none")
+        column = self.source.columns.id
+        name = row[column] if column is not None else self._name(text, problems)
+        return Files(name, {INPUT: path if text else None}, masks, problems)
+
+    def display_of(self, patient: str) -> Display:
+        """How slices of a patient are turned upright, as the volume's header says, or else `dataset.json`."""
+        case = next((case for case in self.cases if case.patient == patient), None)
+        path = None if case is None else case.files[INPUT]
+        if path is None:
+            return super().display_of(patient)
+        header = self.reader.header(path)
+        if header.codes is None or header.geometry is None:
+            return super().display_of(patient)
+        return display_of_plane(header.geometry, axis=self.reader.volumes.placement(header).axes[0])
+
+    def _name(self, text: str, problems: list[str]) -> str:
+        """The case's name, from its file's."""
+        name = Path(text).name
+        stem = next((name.removesuffix(suffix) for suffix in VOLUME_SUFFIXES if name.endswith(suffix)), name)
+        match = self.id_pattern.match(stem)
+        if match is not None:
+            return match.group(1) if self.id_pattern.groups else match.group(0)
+        if text:
+            problems.append(f"{name} does not match data.id_pattern={self.id_pattern.pattern!r}")
+        return stem

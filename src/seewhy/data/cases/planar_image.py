@@ -1,0 +1,328 @@
+"""Planar images of any format as arrays, and the ways to bring them to a common scale.
+
+Reading cases that are several registered planar images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seewhy.data.cases.dataset import Sample
+from seewhy.data.table import Case
+from seewhy.data.transforms.augmentation import Augmentation
+from seewhy.data.transforms.normalization import channels_first
+from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.io.image import IMAGE_SUFFIXES, image_shape, read_image
+from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
+from seewhy.io.npy import npy_shape, read_npy
+from seewhy.io.placement import Placement
+
+__all__ = ["PLANE_SUFFIXES", "PlanarImage", "PlaneReader", "PlaneScaling", "is_nifti", "plane_size", "read_plane"]
+
+PLANE_SUFFIXES = (*IMAGE_SUFFIXES, ".npy", *NIFTI_SUFFIXES)
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PlanarImage:
+    """One planar image.
+
+    Attributes:
+        values: [C, H, W] float32, as stored.
+        dtype: of the file.
+        path: the file.
+    """
+
+    values: FloatArray
+    dtype: np.dtype[Any]
+    path: Path
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a file is a NIfTI by its name; rows and columns of a NIfTI are stored the other way round."""
+    return path.name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def read_plane(path: Path, *, channels: int = 1) -> PlanarImage:
+    """Read a planar image: PNG, TIFF, NPY, or a NIfTI of one plane or of three as colours.
+
+    Args:
+        path: the file.
+        channels: 1 takes grey images, also ones stored as three equal channels; 3 takes colour too.
+
+    Raises:
+        DataError: the file cannot be read, is no planar image, or has colours where grey is expected.
+    """
+    array = _stored(path)
+    shape = array.shape
+    # Palettes and screenshots come with an opacity, which says nothing where it is the same everywhere.
+    if array.ndim == 3 and shape[2] == 4 and path.name.lower().endswith(IMAGE_SUFFIXES):
+        if (array[..., 3] != array[0, 0, 3]).any():
+            raise DataError(f"{path} is transparent in places; save it without transparency")
+        array = array[..., :3]
+    if channels == 1:
+        array = _grey(array, path)
+    return PlanarImage(channels_first(array, channels=channels, where=str(path)), array.dtype, path)
+
+
+def plane_size(path: Path, *, channels: int = 1) -> tuple[int, int]:
+    """Height and width, from the header where that tells enough.
+
+    Raises:
+        DataError: as `read_plane`, as far as it can be told.
+    """
+    name = path.name.lower()
+    if name.endswith(IMAGE_SUFFIXES):
+        shape = image_shape(path)
+    elif name.endswith(".npy"):
+        shape = npy_shape(path)
+    else:
+        shape = NiftiFile(path).shape
+    if len(shape) == 2:
+        return shape[0], shape[1]
+    # Only the values tell colours from grey stored three times.
+    values = read_plane(path, channels=channels).values
+    return values.shape[1], values.shape[2]
+
+
+def _stored(path: Path) -> NDArray[Any]:
+    name = path.name.lower()
+    if name.endswith(IMAGE_SUFFIXES):
+        return read_image(path)
+    if name.endswith(".npy"):
+        return read_npy(path)
+    if not name.endswith(NIFTI_SUFFIXES):
+        raise DataError(f"{path} is of an unknown kind; expected {', '.join(PLANE_SUFFIXES)}")
+    array = NiftiFile(path).read()
+    return array[:, :, 0, 0] if array.ndim == 4 and array.shape[2:] == (1, 1) else array
+
+
+def _grey(array: NDArray[Any], path: Path) -> NDArray[Any]:
+    """The one channel of three equal ones."""
+    if array.ndim != 3 or 3 not in (array.shape[0], array.shape[2]):
+        return array
+    axis = 0 if array.shape[0] == 3 else 2
+    channels = np.moveaxis(array, axis, 0)
+    if not (np.array_equal(channels[0], channels[1]) and np.array_equal(channels[0], channels[2])):
+        raise DataError(f"{path} is a colour picture; convert it to grey, or set data.channels=3")
+    return np.asarray(channels[0])
+
+
+@dataclass(frozen=True)
+class PlaneScaling:
+    """How the values of planar images are brought to a common scale.
+
+    - `oct`: by the full scale of the file's type (255 for 8 bits, 65535 for 16) to 0..1; floats must lie there.
+    - `bio`: the maps of biomarkers, each in its own way: `mnv` as in `oct`, `fluid` 1 where above 5, `ga` by 2,
+      `drusen` 1 where above 0.
+    - `robust`: the image's 0.5th and 99.5th percentiles to 0 and 1, and no further.
+    - `none`: as stored.
+
+    Attributes:
+        name: one of those.
+        inputs: names of the images, which `bio` must know.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.name not in SCALINGS:
+            raise ConfigError(f"data.normalize={self.name!r} is unknown; {nearest(self.name, SCALINGS)}")
+        strangers = [name for name in self.inputs if name not in BIOMARKERS]
+        if self.name == "bio" and strangers:
+            raise ConfigError(
+                f"data.normalize=bio has no rule for {', '.join(map(repr, strangers))}; it knows "
+                f"{', '.join(BIOMARKERS)}; choose oct, robust or none for others"
+            )
+
+    def __call__(self, plane: PlanarImage, name: str) -> FloatArray:
+        """Scaled values [C, H, W] float32.
+
+        Args:
+            plane: the image.
+            name: of the input.
+
+        Raises:
+            DataError: values outside of what the file's type and the rule allow.
+        """
+        rule, number = BIOMARKERS[name] if self.name == "bio" else SCALINGS[self.name]
+        values = plane.values
+        if rule == "full scale":
+            return _by_full_scale(plane)
+        if rule == "above":
+            return (values > number).astype(np.float32)
+        if rule == "by":
+            return values / np.float32(number)
+        return _by_percentiles(values, number) if rule == "percentile" else values
+
+
+Rule = tuple[str, float]
+SCALINGS: dict[str, Rule] = {
+    "oct": ("full scale", 0), "bio": ("by input", 0), "robust": ("percentile", 0.5), "none": ("as stored", 0),
+}  # fmt: skip
+BIOMARKERS: dict[str, Rule] = {"mnv": ("full scale", 0), "fluid": ("above", 5), "ga": ("by", 2), "drusen": ("above", 0)}
+
+
+def _by_full_scale(plane: PlanarImage) -> FloatArray:
+    low, high = float(plane.values.min()), float(plane.values.max())
+    whole = plane.dtype.kind in "ui"
+    top = 65535.0 if plane.dtype == np.uint16 else 255.0 if whole else 1.0
+    if low < 0 or high > top:
+        raise DataError(
+            f"{plane.path} holds {plane.dtype} values from {low:g} to {high:g}; data.normalize=oct takes 0 to {top:g} "
+            "in such a file; set data.normalize=robust or none, or save it with 8 or 16 bits"
+        )
+    return plane.values / np.float32(top)
+
+
+def _by_percentiles(values: FloatArray, share: float) -> FloatArray:
+    low, high = np.percentile(values, [share, 100 - share])
+    if high <= low:  # nearly all of one value; what is left is told by the extremes
+        low, high = values.min(), values.max()
+    if high <= low:
+        return np.zeros_like(values)
+    return np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+
+
+Size = tuple[int, int]
+
+
+class PlaneReader:
+    """Turns the images of a case into one sample; a missing image becomes zeros and is marked as not present.
+
+    Args:
+        inputs: names of the images, in the order of `present`.
+        channels: 1, or 3 for colour.
+        scaling: how values are brought to a common scale.
+        image_size: height and width to resize to, after scaling; None keeps the files' size, which must then be
+            the same for all.
+        augmentation: one draw for all images of a case, since they show the same place; None for none.
+        masks: whether there are annotations.
+    """
+
+    def __init__(
+        self,
+        *,
+        inputs: Sequence[str],
+        channels: int,
+        scaling: PlaneScaling,
+        image_size: Size | None,
+        augmentation: Augmentation | None,
+        masks: bool,
+    ) -> None:
+        self.inputs = tuple(inputs)
+        self.channels = channels
+        self.scaling = scaling
+        self.image_size = image_size
+        self.augmentation = augmentation
+        self.masks = masks
+
+    def read(self, case: Case, *, masks: bool) -> Sample:
+        """Read one case.
+
+        Args:
+            case: which.
+            masks: whether the annotation is wanted.
+
+        Returns:
+            `image`: input → [C, H, W] float32, and `present` [inputs] bool; `placement` from the first file, which
+            the others lie on; where wanted and there, `mask`: input → [H, W] uint8, 1 inside.
+
+        Raises:
+            DataError: a file that cannot be read, or sizes that differ and are not resized.
+        """
+        found: dict[str, NDArray[np.float32]] = {}
+        placement: Placement | None = None
+        for name in self.inputs:
+            path = case.files.get(name)
+            if path is None:
+                continue
+            values = self.scaling(read_plane(path, channels=self.channels), name)
+            own = self._placement(path, (values.shape[1], values.shape[2]))
+            placement = placement or own
+            if own.grid != placement.grid:
+                raise DataError(f"{case.where}: {path.name} is {_told(own.shape)}, others are {_told(placement.shape)}")
+            found[name] = np.stack([own.apply(channel) for channel in values])
+        if placement is None:
+            raise DataError(f"{case.where}: none of its inputs exists")
+        height, width = placement.grid
+        blank = np.zeros((self.channels, height, width), np.float32)
+        image = {name: torch.from_numpy(found.get(name, blank).copy()) for name in self.inputs}
+        image["present"] = torch.tensor([name in found for name in self.inputs])
+        sample: Sample = {"image": image, "placement": placement}
+        if masks and self.masks:
+            sample["mask"] = {name: self._mask(case, name, (height, width)) for name in self.inputs}
+        return sample
+
+    def augment(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Change all images of a case in the same way; missing ones stay zero."""
+        if self.augmentation is None:
+            return sample
+        image: dict[str, Tensor] = sample["image"]
+        stack = np.concatenate([image[name].numpy() for name in self.inputs])
+        padding = stack.min(axis=(1, 2), keepdims=True)
+        stack = self.augmentation(stack, rng, size=None, padding=padding)
+        changed = np.split(stack, len(self.inputs))
+        present = image["present"]
+        image = {
+            name: torch.from_numpy(np.ascontiguousarray(values)) * present[place]
+            for place, (name, values) in enumerate(zip(self.inputs, changed, strict=True))
+        }
+        return {**sample, "image": {**image, "present": present}}
+
+    def problems(self, cases: Sequence[Case]) -> list[str]:
+        """Files that are damaged, of another kind or of another size, each with its row."""
+        problems: list[str] = []
+        sizes: list[tuple[Case, str, Size]] = []
+        for case in cases:
+            files = {name: path for name, path in case.files.items() if path is not None}
+            if len({is_nifti(path) for path in files.values()}) > 1:
+                problems.append(f"{case.where}: NIfTI files beside others, which lie the other way round; use one kind")
+            for name, path in files.items():
+                try:
+                    sizes.append((case, name, plane_size(path, channels=self.channels)))
+                except DataError as error:
+                    problems += [f"{case.where}: {problem}" for problem in error.problems]
+        return problems if self.image_size is not None else problems + _other_sizes(sizes)
+
+    def _placement(self, path: Path, size: Size) -> Placement:
+        return Placement(source=str(path), shape=size, size=self.image_size or ())
+
+    def _mask(self, case: Case, name: str, size: Size) -> Tensor:
+        """[H, W] uint8; empty where the case has no annotation of that input."""
+        path = case.masks.get(name)
+        if path is None:
+            return torch.zeros(size, dtype=torch.uint8)
+        values = read_plane(path).values[0] > 0
+        placement = self._placement(path, (values.shape[0], values.shape[1]))
+        if placement.grid != size:
+            raise DataError(f"{case.where}: {path} is {_told(values.shape)}, its image {_told(size)}")
+        # A pixel of the smaller grid belongs to the lesion where at least half of it does.
+        return torch.from_numpy((placement.apply(values) >= 0.5).astype(np.uint8))
+
+
+def _other_sizes(sizes: Sequence[tuple[Case, str, Size]]) -> list[str]:
+    """Images that do not have the size of most."""
+    found = [size for _, _, size in sizes]
+    if len(set(found)) < 2:
+        return []
+    usual = max(dict.fromkeys(found), key=found.count)
+    return [
+        f"{case.where}: {name} is {_told(size)}, most are {_told(usual)}; set data.image_size to resize all"
+        for case, name, size in sizes
+        if size != usual
+    ]
+
+
+def _told(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))

@@ -1,0 +1,315 @@
+"""Unpaired scans of two sites: BraTS-like subjects with four modalities each, as stacks of adjacent slices."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from seewhy.batch import STACK_SLICES
+from seewhy.data.base import BaseDataModule
+from seewhy.data.dataset_info import read_info
+from seewhy.data.domains.dataset import Center, PairDataset, SubjectDataset, centers, collate_pairs, sample_id
+from seewhy.data.domains.preparation import DomainStore, domain_folders, is_store, open_store, prepare_domains
+from seewhy.data.domains.sampler import PairSampler
+from seewhy.data.domains.stacks import StackReader, move_stacks
+from seewhy.data.domains.store import COUNTERPARTS, DOMAINS, PreparedSubject
+from seewhy.data.domains.validation import check_counterparts, check_domain_options, check_subjects, check_training
+from seewhy.data.loaders import PatientSampler, ranks_of, worker_options
+from seewhy.data.splits import PARTS, Split, split_domains
+from seewhy.errors import ConfigError
+from seewhy.io.geometry import Display
+
+__all__ = ["BraTSDomainsDataModule"]
+
+
+class BraTSDomainsDataModule(BaseDataModule):
+    """Two folders of subjects with t1, t1ce, t2 and flair, without any pairing between them.
+
+    Subjects are prepared once into memory-mapped arrays, so that memory stays flat; a folder that `seewhy prepare
+    domains` made is read as it is. Training batches are chance pairs of stacks, one of each domain; validation, test
+    and predict batches are all slices of one subject in order, with what is needed to go back to its files. Layout
+    and range of both: `seewhy.batch`. Patients are split, not slices; one scanned at both sites is in one part.
+
+    Args:
+        root: the data set's folder, or a prepared one.
+        a: folder of domain a, relative to `root`; None where there is none (to predict the other).
+        b: folder of domain b.
+        counterparts: folder, relative to `root`, with `a/<subject>` and `b/<subject>`: the same subjects as the
+            other domain's scanner saw them, for evaluation only; None or a missing folder: none.
+        cache_dir: where prepared subjects are kept; None is `prepared` in `root`.
+        patient_pattern: regular expression that finds the patient in a subject's name; None: one subject each.
+        slices: per training stack: 3, or 5 to hold the stacks of both neighbours too.
+        image_size: side or [rows, columns] of the grid around the tissue; None keeps the files' size.
+        crop_size: side of the training square around a random voxel of tissue; None trains on the whole grid.
+        multiple_of: what the sides must be divisible by, as the network wants; they are padded to it.
+        percentiles: of the tissue, which become -1 and 1.
+        min_content: least tissue of a training slice, as a share of that in the subject's fullest slice.
+        batch_size: pairs per step and device.
+        batches_per_epoch: None means about one pass over the larger domain.
+        seed: of order, pairing and squares.
+        fractions: shares of train, val and test patients, dealt domain by domain.
+        split_seed: of fractions and folds; apart from `seed`, so that repeated runs are tested on the same patients.
+        train_patients: named training patients of both domains; None means all that are named nowhere else.
+        val_patients: named validation patients.
+        test_patients: named test patients.
+        fold: which of `num_folds` folds is tested; the next one chooses the checkpoint.
+        num_folds: number of folds.
+        split_file: `split.json` of an earlier run.
+        num_workers: processes that read.
+        pin_memory: None means yes where there is CUDA.
+        domain: whose subjects are predicted: `a`, `b` or `both`.
+        predict_on: `test`, `val`, `train` or `all`.
+        max_patients: use the first so many patients of each domain only.
+
+    Raises:
+        ConfigError: options that do not exist or do not fit together.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        a: str | None = "a",
+        b: str | None = "b",
+        counterparts: str | None = "counterparts",
+        cache_dir: str | None = None,
+        patient_pattern: str | None = None,
+        slices: int = STACK_SLICES,
+        image_size: int | Sequence[int] | None = None,
+        crop_size: int | None = None,
+        multiple_of: int = 4,
+        percentiles: Sequence[float] = (0.5, 99.5),
+        min_content: float = 0.1,
+        batch_size: int = 4,
+        batches_per_epoch: int | None = None,
+        seed: int = 0,
+        fractions: Sequence[float] = (0.6, 0.15, 0.25),
+        split_seed: int = 0,
+        train_patients: Sequence[str] | None = None,
+        val_patients: Sequence[str] | None = None,
+        test_patients: Sequence[str] | None = None,
+        fold: int | None = None,
+        num_folds: int | None = None,
+        split_file: str | None = None,
+        num_workers: int = 0,
+        pin_memory: bool | None = None,
+        domain: str = "both",
+        predict_on: str = "test",
+        max_patients: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_domain_options(
+            a=a, b=b, slices=slices, crop_size=crop_size, multiple_of=multiple_of, min_content=min_content,
+            batch_size=batch_size, batches_per_epoch=batches_per_epoch, max_patients=max_patients, domain=domain,
+            predict_on=predict_on, percentiles=percentiles, image_size=image_size,
+        )  # fmt: skip
+        self.root, self.folders, self.counterparts = Path(root), {"a": a, "b": b}, counterparts
+        self.cache_dir = self.root / "prepared" if cache_dir is None else Path(cache_dir)
+        self.patient_pattern, self.max_patients = patient_pattern, max_patients
+        low, high = percentiles
+        rows, columns = (image_size, image_size) if isinstance(image_size, int) else image_size or (0, 0)
+        self.reader = StackReader(
+            percentiles=(float(low), float(high)),
+            image_size=None if image_size is None else (int(rows), int(columns)),
+            multiple_of=multiple_of,
+        )
+        self.slices, self.crop_size, self.min_content = slices, crop_size, min_content
+        self.batch_size, self.batches_per_epoch = batch_size, batches_per_epoch
+        self.seed, self.num_workers = seed, num_workers
+        self.domain, self.predict_on = domain, predict_on
+        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self.split_options: dict[str, Any] = {
+            "fractions": fractions, "seed": split_seed, "train_patients": train_patients, "val_patients": val_patients,
+            "test_patients": test_patients, "fold": fold, "num_folds": num_folds, "split_file": split_file,
+        }  # fmt: skip
+
+    # -- what there is ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def store(self) -> DomainStore:
+        """The prepared subjects; what is not prepared yet is, once."""
+        if is_store(self.root):
+            return self._prepared()
+        folders = domain_folders(self.root, self.folders, self.counterparts)
+        phantom = bool(read_info(self.root / "dataset.json").get("phantom", False))
+        return prepare_domains(folders, self.cache_dir, patient_pattern=self.patient_pattern, phantom=phantom)
+
+    def _prepared(self) -> DomainStore:
+        """The store that `root` is, with the options that apply to one: its domains are named a and b."""
+        folders = {**self.folders, COUNTERPARTS: self.counterparts}
+        named = [f"data.{part}={name}" for part, name in folders.items() if name not in (None, part)]
+        if named:
+            raise ConfigError(
+                f"{self.root} is prepared already, with the domains a and b and their counterparts, so "
+                f"{', '.join(named)} names nothing; leave it out, or set it to null to do without that part"
+            )
+        store = open_store(self.root)
+        if self.patient_pattern is not None:
+            store = store.by_patient(self.patient_pattern)
+        return store if self.counterparts is not None else replace(store, counterparts={})
+
+    @cached_property
+    def subjects(self) -> list[PreparedSubject]:
+        """Subjects of domain a, then of b, in the order of their names."""
+        found = []
+        for domain in DOMAINS:
+            own = self.store.of_domain(domain) if self.folders[domain] is not None else []
+            patients = list(dict.fromkeys(subject.patient for subject in own))[: self.max_patients]
+            found += [subject for subject in own if subject.patient in patients]
+        return found
+
+    @cached_property
+    def split(self) -> Split:
+        """Who trains, validates and tests: patients of both domains, dealt evenly within each."""
+        return split_domains(self.subjects, **self.split_options)
+
+    def subjects_of(self, part: str) -> list[PreparedSubject]:
+        """Subjects of `train`, `val`, `test` or `all`; for `predict` those of `predict_on` and `domain`."""
+        own = self.predict_on if part == "predict" else part
+        chosen = self.subjects
+        if own != "all":
+            patients = set(self.split.part(own))
+            chosen = [subject for subject in chosen if subject.patient in patients]
+        one = part == "predict" and self.domain != "both"
+        return [subject for subject in chosen if not one or subject.domain == self.domain]
+
+    def centers(self, domain: str) -> list[Center]:
+        """Training slices of a domain."""
+        own = [subject for subject in self.subjects_of("train") if subject.domain == domain]
+        return [center for subject in own for center in centers(subject, min_content=self.min_content)]
+
+    def intensities(self, domain: str) -> NDArray[np.float32]:
+        """[N, M, 2], what -1 and 1 stand for in each training subject of a domain."""
+        own = [subject for subject in self.subjects_of("train") if subject.domain == domain]
+        return np.stack([self.reader.intensity(subject) for subject in own])
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether the subjects are synthetic, as the sources' `dataset.json` says."""
+        return self.store.is_phantom
+
+    def display_of(self, patient: str) -> Display:
+        """How pictures of a patient are turned upright, as the files say."""
+        return next((subject.display for subject in self.subjects if subject.patient == patient), Display())
+
+    def split_record(self) -> dict[str, Any]:
+        """The split with its hash, how it was made and what it holds, for `split.json`."""
+        counts: dict[str, dict[str, int]] = {}
+        for part in PARTS:
+            own = self.subjects_of(part)
+            counts[part] = {"patients": len(self.split.part(part))}
+            for domain in DOMAINS:
+                kept = [subject for subject in own if subject.domain == domain]
+                counts[part][f"{domain}_subjects"] = len(kept)
+                counts[part][f"{domain}_slices"] = sum(len(subject.content) for subject in kept)
+        return {**self.split.to_dict(), "counts": counts}
+
+    def fingerprint(self) -> str:
+        """SHA-256 over domains, subjects, patients, and names and sizes of their files."""
+        digest = hashlib.sha256()
+        for subject in self.subjects:
+            sources = [[name, size] for name, size, _ in subject.record["sources"]]
+            digest.update(f"{subject.domain}\0{subject.id}\0{subject.patient}\0{sources}\n".encode())
+        return digest.hexdigest()
+
+    # -- Lightning's hooks -----------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Prepare, split and look over the subjects.
+
+        Raises:
+            DataError: everything that is wrong with any subject, or a domain without training slices.
+        """
+        check_subjects(self.subjects, self.reader, where=self.root)
+        check_counterparts(self.store)
+        if stage == "fit":
+            sides = {domain: self.centers(domain) for domain in DOMAINS}
+            check_training(sides, self.reader, whole=self.crop_size is None, where=self.root)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Chance pairs in the order of `PairSampler`."""
+        dataset = PairDataset(
+            self.centers("a"), self.centers("b"), self.reader,
+            slices=self.slices, crop_size=self.crop_size, seed=self.seed,
+        )  # fmt: skip
+        sampler = PairSampler(
+            len(dataset.a), len(dataset.b),
+            batch_size=self.batch_size, batches_per_epoch=self.batches_per_epoch, seed=self.seed,
+            **ranks_of(self.trainer),
+        )  # fmt: skip
+        sampler.set_epoch(self.first_epoch)
+        return DataLoader(
+            dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=collate_pairs, **self._workers()
+        )
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Validation subjects; every rank gets the same number of them."""
+        return self._evaluation(self.subjects_of("val"), pad=True)
+
+    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Test subjects, each exactly once; the first ones again for ranks that would have none."""
+        return self._evaluation(self.subjects_of("test"), pad=False)
+
+    def predict_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """The subjects of `predict_on` and `domain`, dealt as test subjects are."""
+        subjects = self.subjects_of("predict")
+        if not subjects:
+            raise ConfigError(
+                f"data.predict_on={self.predict_on}, data.domain={self.domain}: no such subject; try predict_on=all"
+            )
+        return self._evaluation(subjects if self.only is None else _with(self.only, subjects), pad=False)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch as Lightning does, but each slice of a subject once, though it is in several stacks."""
+        if "image" not in batch:
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        others = {name: value for name, value in batch.items() if name != "image"}
+        moved = super().transfer_batch_to_device(others, device, dataloader_idx)
+        return {"image": move_stacks(batch["image"], device), **moved}
+
+    def sample_ids(self, part: str) -> list[str]:
+        """See `BaseDataModule.sample_ids`."""
+        return [name for subject in self.subjects_of(part) for name in _ids(subject)]
+
+    def tissue_shares(self, part: str) -> dict[str, float]:
+        """See `BaseDataModule.tissue_shares`."""
+        return {
+            name: count / max(subject.content)
+            for subject in self.subjects_of(part)
+            for name, count in zip(_ids(subject), subject.content, strict=True)
+        }
+
+    def loader_of(self, ids: Collection[str], part: str) -> DataLoader[Any] | list[Any]:
+        """See `BaseDataModule.loader_of`."""
+        return self._evaluation(_with(ids, self.subjects_of(part)), pad=False)
+
+    def _evaluation(self, subjects: Sequence[PreparedSubject], *, pad: bool) -> DataLoader[Any] | list[Any]:
+        if not subjects:
+            return []
+        dataset = SubjectDataset(subjects, self.reader, counterparts=self.store.counterparts)
+        ranks = ranks_of(self.trainer)
+        # Lightning leaves a rank without batches out of the loop, and the others would wait for its scores forever.
+        sampler = PatientSampler(len(dataset), pad=pad or len(dataset) < ranks["num_replicas"], **ranks)
+        return DataLoader(dataset, batch_size=None, sampler=sampler, **self._workers())
+
+    def _workers(self) -> dict[str, Any]:
+        return worker_options(num_workers=self.num_workers, pin_memory=self.pin_memory)
+
+
+def _ids(subject: PreparedSubject) -> list[str]:
+    """Ids of a subject's slices in an evaluation batch."""
+    return [sample_id(subject, number) for number in range(*subject.box[0])]
+
+
+def _with(ids: Collection[str], subjects: Sequence[PreparedSubject]) -> list[PreparedSubject]:
+    """Subjects that have a slice of one of these ids."""
+    return [subject for subject in subjects if not set(ids).isdisjoint(_ids(subject))]

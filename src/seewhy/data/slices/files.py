@@ -1,0 +1,263 @@
+"""The list of a slice folder: which file is which slice of which patient, with which label.
+
+How the files of slice data sets are named, and what a name tells.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from seewhy.data.dataset_info import read_displays, read_info
+from seewhy.errors import ConfigError, DataError
+from seewhy.io.atomic import TEMPORARY_PREFIX
+from seewhy.io.geometry import Display
+from seewhy.io.layout import IMAGES, MASKS, natural_key
+
+__all__ = [
+    "BRATS",
+    "LASC",
+    "Naming",
+    "SliceFolder",
+    "SliceRecord",
+    "list_slices",
+    "npy_names",
+]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How files of a data set are named.
+
+    Attributes:
+        pattern: regular expression for the whole file name with the groups `patient` and `label`, and
+            `slice` where the name has one.
+        example: a good name, for messages.
+    """
+
+    pattern: str
+    example: str
+
+    def __post_init__(self) -> None:
+        try:
+            groups = re.compile(self.pattern).groupindex
+        except re.error as error:
+            raise ConfigError(f"data.pattern={self.pattern!r} is no regular expression: {error}") from error
+        missing = [name for name in ("patient", "label") if name not in groups]
+        if missing:
+            raise ConfigError(
+                f"data.pattern={self.pattern!r} lacks the group(s) {', '.join(missing)}; "
+                "name them as in (?P<patient>.+)_(?P<slice>\\d+)_(?P<label>\\d+)\\.npy"
+            )
+
+
+BRATS = Naming(r"BRATS_(?P<patient>.+)_(?P<slice>\d+)_(?P<label>\d+)\.npy", "BRATS_001_77_1.npy")
+"""`BRATS_<id>_<slice>_<label>.npy`; the id may itself hold underscores."""
+LASC = Naming(r"(?P<patient>.+?)(?:_(?P<slice>\d+))?_(?P<label>\d+)\.npy", "patient7_012_1.npy")
+"""`<name>_<label>.npy`, where a number at the end of the name is the slice."""
+
+
+UNKNOWN = float("nan")
+
+
+@dataclass(frozen=True)
+class SliceRecord:
+    """One slice: where it is and what is known of it without reading it.
+
+    Attributes:
+        path: of the image.
+        mask: of the annotation, or None.
+        patient: whose slice it is.
+        slice: its number in the volume, or -1.
+        label: 0, or the foreground class that the slice shows.
+        source: the volume it was cut from, or an empty string.
+        spacing: mm between rows, columns and slices; NaN where unknown.
+    """
+
+    path: Path
+    mask: Path | None
+    patient: str
+    slice: int
+    label: int
+    source: str = ""
+    spacing: tuple[float, float, float] = (UNKNOWN, UNKNOWN, UNKNOWN)
+
+    @property
+    def id(self) -> str:
+        """The file's name without its ending; unique in its data set."""
+        return self.path.stem
+
+
+@dataclass(frozen=True)
+class SliceFolder:
+    """All slices of a data set in natural order of patient and slice.
+
+    Attributes:
+        root: folder of the data set.
+        images: folder of the image files.
+        records: the slices.
+        has_masks: whether there is a folder of annotations.
+        info: contents of `dataset.json`, or an empty dict.
+        displays: how pictures are turned upright, by patient; None stands for all others.
+    """
+
+    root: Path
+    images: Path
+    records: tuple[SliceRecord, ...]
+    has_masks: bool
+    info: dict[str, Any] = field(default_factory=dict)
+    displays: dict[str | None, Display] = field(default_factory=dict)
+
+    @property
+    def patients(self) -> list[str]:
+        """Every patient once, in natural order."""
+        return list(dict.fromkeys(record.patient for record in self.records))
+
+    def of_patients(self, patients: Sequence[str]) -> list[SliceRecord]:
+        """The slices of some patients, in the folder's order."""
+        chosen = set(patients)
+        return [record for record in self.records if record.patient in chosen]
+
+    def display_of(self, patient: str) -> Display:
+        """How pictures of a patient are turned upright, as `dataset.json` says; not at all where it says nothing."""
+        return self.displays.get(patient, self.displays.get(None, Display()))
+
+    def first_patients(self, count: int) -> SliceFolder:
+        """The same folder with its first patients only."""
+        return replace(self, records=tuple(self.of_patients(self.patients[:count])))
+
+
+def list_slices(root: str | Path, naming: Naming, *, num_classes: int) -> SliceFolder:
+    """List a data set without reading its images.
+
+    Args:
+        root: the data set's folder, or its `imageSlice` folder.
+        naming: how its files are named.
+        num_classes: number of classes with the background; labels must be smaller.
+
+    Returns:
+        The folder's records; where `manifest.csv` exists, patient, slice, source and spacing are taken from it.
+
+    Raises:
+        DataError: no folder, no slices, or files whose name, label, mask or row of the manifest is wrong;
+            all of them are told at once.
+    """
+    home, images = _find_images(Path(root))
+    names = npy_names(images)
+    if not names:
+        raise DataError(f"{images} holds no .npy files; expected names like {naming.example}; check data.root")
+    masks = _mask_folder(home)
+    mask_names = set(npy_names(masks)) if masks else set()
+    rows, problems = _read_manifest(home / "manifest.csv")
+    records = []
+    for name in names:
+        mask = masks / name if masks and name in mask_names else None
+        try:
+            record = _record(images / name, mask, naming, rows.get(name, {}), num_classes)
+        except DataError as error:
+            problems += error.problems
+            continue
+        records.append(record)
+        if masks and record.label and mask is None:
+            problems.append(f"{name} shows class {record.label} but {masks} has no file of that name")
+    problems += [f"{name} is in manifest.csv but not in the folder" for name in sorted(rows.keys() - set(names))]
+    if problems:
+        raise DataError(problems, where=str(images))
+    records.sort(key=lambda record: (natural_key(record.patient), record.slice, natural_key(record.path.name)))
+    info = read_info(home / "dataset.json")
+    return SliceFolder(
+        home, images, tuple(records), masks is not None, info, read_displays(info, home / "dataset.json")
+    )
+
+
+def _find_images(root: Path) -> tuple[Path, Path]:
+    """The data set's folder and the folder of its images."""
+    if not root.exists():
+        near = _nearest_existing(root)
+        raise DataError(
+            f"{root} does not exist (the nearest folder that does is {near}); "
+            f"set data.root to the folder that contains {IMAGES}/"
+        )
+    if not root.is_dir():
+        raise DataError(f"{root} is a file; set data.root to the folder that contains {IMAGES}/")
+    if root.name == IMAGES:
+        return root.parent, root
+    if (root / IMAGES).is_dir():
+        return root, root / IMAGES
+    return root, root
+
+
+def _nearest_existing(path: Path) -> Path:
+    absolute = path.absolute()
+    return next(parent for parent in absolute.parents if parent.exists())
+
+
+def npy_names(folder: Path) -> list[str]:
+    """Names of the finished `.npy` files of a folder, sorted as the reference sorts them (by character).
+
+    Args:
+        folder: where none is there, there are no files.
+    """
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if entry.name.endswith(".npy") and not entry.name.startswith((TEMPORARY_PREFIX, "."))
+        )
+
+
+def _mask_folder(home: Path) -> Path | None:
+    folder = home / MASKS
+    return folder if folder.is_dir() else None
+
+
+def _record(path: Path, mask: Path | None, naming: Naming, row: dict[str, str], num_classes: int) -> SliceRecord:
+    """One record from a file's name and its row of the manifest."""
+    name = path.name
+    match = re.fullmatch(naming.pattern, name)
+    if match is None:
+        raise DataError(_bad_name(name, naming))
+    parts = match.groupdict()
+    try:
+        label = int(parts["label"])
+        number = int(row.get("slice") or parts.get("slice") or -1)
+        spacing = tuple(float(row.get(f"spacing_{axis}") or UNKNOWN) for axis in ("row", "col", "slice"))
+    except ValueError as error:
+        raise DataError(f"{name}: {error} (in its name or in its row of manifest.csv)") from error
+    if not 0 <= label < num_classes:
+        raise DataError(f"{name} has label {label}, but data.num_classes={num_classes} allows 0 to {num_classes - 1}")
+    if row.get("label") and row["label"] != str(label):
+        raise DataError(f"{name} has label {label} in its name but {row['label']} in manifest.csv")
+    patient = row.get("patient") or parts["patient"]
+    return SliceRecord(path, mask, patient, number, label, row.get("source") or "", spacing)  # type: ignore[arg-type]
+
+
+def _bad_name(name: str, naming: Naming) -> str:
+    last = name.removesuffix(".npy").rsplit("_", 1)[-1]
+    if "_" in name and not last.isdigit():
+        return f"{name}: the label {last!r} after the last _ is no integer; expected a name like {naming.example}"
+    return f"{name} does not match data.pattern={naming.pattern!r}; expected a name like {naming.example}"
+
+
+def _read_manifest(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Rows of the manifest by file name, and what is wrong with it; nothing of both when there is none."""
+    if not path.is_file():
+        return {}, []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if "file" not in (reader.fieldnames or []):
+            return {}, [f"{path} has no column 'file'; its columns are {', '.join(reader.fieldnames or ['none'])}"]
+        rows: dict[str, dict[str, str]] = {}
+        problems = []
+        for line, row in enumerate(reader, start=2):
+            if row["file"] in rows:
+                problems.append(f"{path}, line {line}: {row['file']} is listed twice")
+            rows[row["file"]] = row
+    return rows, problems

@@ -1,0 +1,247 @@
+"""From what a file holds to what a network sees: shape, finite values, body and normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from seewhy.errors import ConfigError, DataError, nearest
+
+__all__ = ["IntensityNormalization", "IntensityStatistics", "body_mask", "channels_first", "finite", "measure"]
+
+FloatArray = NDArray[np.float32]
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+KINDS = ("robust", "zscore", "window", "imagenet")
+SCOPES = ("patient", "slice")
+REACH = 5.0
+"""`robust` values are cut off so many deviations from the median."""
+OUTSIDE = -4.0
+"""`robust` value of all that is not tissue."""
+SPIKE = 0.05
+"""Share of the pixels above which one exact value at the border is a background that was cut out."""
+
+
+@dataclass(frozen=True)
+class IntensityStatistics:
+    """A few numbers about the intensities of a patient or slice.
+
+    Attributes:
+        background: typical value outside the body.
+        threshold: values above it are body; NaN where the background is one exact value.
+        mean: over the body's pixels.
+        std: over the body's pixels.
+        median: over the body's pixels.
+        mad: median absolute deviation from it, times 1.4826, which is the deviation of a normal distribution.
+        low: lower end of the window (percentile of the body).
+        high: upper end of the window.
+        peak: largest value, to tell 8-bit images.
+        whole: whether all values are whole numbers of 0 or more.
+    """
+
+    background: float
+    threshold: float
+    mean: float
+    std: float
+    median: float
+    mad: float
+    low: float
+    high: float
+    peak: float
+    whole: bool
+
+
+@dataclass(frozen=True)
+class IntensityNormalization:
+    """How intensities are brought to a common scale, the same in training and evaluation.
+
+    Attributes:
+        kind: `robust` (median 0 and median absolute deviation 1 over the body, cut off at ±5, all else -4: a large
+            or bright lesion hardly moves it), `zscore` (mean 0 and deviation 1 over the body), `window` (percentiles of
+            the body to 0..1) or `imagenet` (0..255, then ImageNet's mean and deviation; needs three channels).
+        over: whether the numbers are those of the whole `patient` or of each `slice`.
+        percentiles: ends of the window.
+    """
+
+    kind: str = "zscore"
+    over: str = "patient"
+    percentiles: tuple[float, float] = (0.5, 99.5)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ConfigError(f"data.normalize={self.kind!r} is unknown; {nearest(self.kind, KINDS)}")
+        if self.over not in SCOPES:
+            raise ConfigError(f"data.normalize_over={self.over!r} is unknown; {nearest(self.over, SCOPES)}")
+        low, high = self.percentiles
+        if not 0 <= low < high <= 100:
+            raise ConfigError(f"data.percentiles={list(self.percentiles)} must rise and lie in 0..100")
+
+    def __call__(self, image: FloatArray, statistics: IntensityStatistics) -> FloatArray:
+        """Normalise an image [C, H, W] (or any shape with channels first); constant images become zero."""
+        s = statistics
+        if self.kind == "robust":
+            outside = image == np.float32(s.background) if np.isnan(s.threshold) else image <= np.float32(s.threshold)
+            values = np.clip((image - np.float32(s.median)) / np.float32(_positive(s.mad)), -REACH, REACH)
+            return np.where(outside, np.float32(OUTSIDE), values).astype(np.float32)
+        if self.kind == "zscore":
+            return np.asarray((image - np.float32(s.mean)) / np.float32(_positive(s.std)), np.float32)
+        if self.kind == "imagenet" and s.whole and s.peak <= 255:
+            bytes_ = image  # 8-bit images are on the scale already
+        else:
+            unit = (image - np.float32(s.low)) / np.float32(_positive(s.high - s.low))
+            unit = np.clip(unit, 0, 1, dtype=np.float32)
+            if self.kind == "window":
+                return np.asarray(unit, np.float32)
+            bytes_ = unit * np.float32(255)
+        mean, std = (np.array(v, np.float32)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+        return np.asarray((bytes_ - mean) / std, np.float32)
+
+    def background(self, statistics: IntensityStatistics, channels: int) -> FloatArray:
+        """What the background looks like after normalisation, [C, 1, 1]: the value to pad with."""
+        raw = np.full((channels, 1, 1), statistics.background, np.float32)
+        return self(raw, statistics)
+
+
+def channels_first(array: NDArray[Any], *, channels: int, where: str) -> FloatArray:
+    """Bring an image to [C, H, W] float32 with finite values.
+
+    Args:
+        array: HxW, HxWx1, 1xHxW, HxWx3 or 3xHxW of any real type; NaN becomes the smallest finite value of the
+            image, infinities its smallest and largest.
+        channels: 1 (three channels are averaged) or 3 (one channel is repeated).
+        where: the file, for messages.
+
+    Raises:
+        DataError: another shape, or no finite value at all.
+    """
+    if array.ndim == 2:
+        image = array[None]
+    elif array.ndim == 3 and array.shape[0] in (1, 3) and (array.shape[2] not in (1, 3) or array.shape[1] > 3):
+        image = array
+    elif array.ndim == 3 and array.shape[2] in (1, 3):
+        image = np.moveaxis(array, 2, 0)
+    else:
+        raise DataError(f"{where} has shape {array.shape}; expected one slice as HxW, HxWx1, 1xHxW, HxWx3 or 3xHxW")
+    whole = image.dtype.kind in "bui"  # whole numbers are finite
+    image = image.astype(np.float32)
+    if not whole:
+        image = finite(image, where)
+    if image.shape[0] == channels:
+        return np.ascontiguousarray(image)
+    if channels == 1:
+        return image.mean(0, keepdims=True, dtype=np.float32)
+    return np.repeat(image, channels, axis=0)
+
+
+def finite(image: FloatArray, where: str) -> FloatArray:
+    """Replace NaN by the smallest finite value of an array, infinities by its smallest and largest.
+
+    Args:
+        image: of any shape; it is given back as it is when all its values are finite.
+        where: the file, for messages.
+
+    Raises:
+        DataError: no finite value at all.
+    """
+    good = np.isfinite(image)
+    if good.all():
+        return image
+    if not good.any():
+        raise DataError(f"{where} holds no finite value; write it again or delete it")
+    low, high = float(image[good].min()), float(image[good].max())
+    return np.nan_to_num(image, nan=low, posinf=high, neginf=low)
+
+
+def measure(images: Sequence[FloatArray], *, percentiles: tuple[float, float] = (0.5, 99.5)) -> IntensityStatistics:
+    """Measure the intensities of one patient's slices, or of one slice.
+
+    The background is told from the images alone: one exact value that fills the border (a skull-stripped
+    brain), or else all below Otsu's threshold between air and tissue.
+
+    Args:
+        images: arrays [C, H, W], of any sizes.
+        percentiles: ends of the window over the body's pixels.
+    """
+    values = np.concatenate([image.mean(0).ravel() if len(image) > 1 else image.ravel() for image in images])
+    background, threshold = _background(values, images)
+    inside = values[values != background] if np.isnan(threshold) else values[values > threshold]
+    if inside.size < 2:
+        inside = values
+    low, high = np.percentile(inside, percentiles)
+    median = float(np.median(inside))
+    return IntensityStatistics(
+        background=background,
+        threshold=threshold,
+        mean=float(inside.mean(dtype=np.float64)),
+        std=float(inside.std(dtype=np.float64)),
+        median=median,
+        mad=1.4826 * float(np.median(np.abs(inside - np.float32(median)))),
+        low=float(low),
+        high=float(high),
+        peak=float(values.max()),
+        whole=bool(values.min() >= 0 and not np.any(values % 1)),
+    )
+
+
+def body_mask(image: FloatArray, statistics: IntensityStatistics) -> NDArray[np.bool_]:
+    """Pixels of the body, from intensities alone: the largest connected part, with its holes filled.
+
+    Args:
+        image: raw slice [C, H, W].
+        statistics: of its patient.
+
+    Returns:
+        [H, W] bool; all False for a slice of background.
+    """
+    gray = image.mean(0)
+    s = statistics
+    above = gray != np.float32(s.background) if np.isnan(s.threshold) else gray > s.threshold
+    parts, count = ndimage.label(above)
+    if count > 1:
+        sizes = np.bincount(parts.ravel())
+        sizes[0] = 0
+        above = parts == sizes.argmax()
+    return np.asarray(ndimage.binary_fill_holes(above), dtype=bool)
+
+
+def _background(values: FloatArray, images: Sequence[FloatArray]) -> tuple[float, float]:
+    """Typical value outside the body, and the threshold to the body (NaN for one exact value)."""
+    border = np.concatenate([_border(image.mean(0)) for image in images])
+    found, counts = np.unique(border, return_counts=True)
+    most = counts.argmax()
+    second = np.delete(counts, most).max(initial=0)
+    value = found[most]
+    # A cut-out background is a lone spike; noise in whole numbers has neighbours of nearly the same height.
+    if counts[most] > 4 * second and np.mean(values == value) >= SPIKE:
+        return float(value), float("nan")
+    threshold = _air_threshold(values)
+    outside = values[values <= threshold]
+    return float(np.median(outside)), threshold
+
+
+def _border(gray: FloatArray) -> FloatArray:
+    return np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
+
+
+def _air_threshold(values: FloatArray) -> float:
+    """Otsu's threshold (1979) after clipping bright structures, so that it parts air from tissue."""
+    bright = values[values >= values.mean()]
+    clipped = np.minimum(values, np.median(bright))
+    low, high = float(clipped.min()), float(clipped.max())
+    if high <= low:
+        return low
+    counts, edges = np.histogram(clipped, bins=256, range=(low, high))
+    weight = np.cumsum(counts) / values.size
+    moment = np.cumsum(counts * (edges[:-1] + edges[1:]) / 2) / values.size
+    between = (moment[-1] * weight - moment) ** 2 / np.maximum(weight * (1 - weight), 1e-12)
+    return float(edges[1:][between[:-1].argmax()])
+
+
+def _positive(value: float) -> float:
+    return value if value > 1e-12 else 1.0

@@ -1,0 +1,161 @@
+"""Bringing intensities of volumes onto one scale: what is said of it as plain data, and what it means for a volume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seewhy.data.volumes.survey import Survey, joined
+from seewhy.errors import ConfigError, nearest
+
+__all__ = ["SCHEMES", "IntensityScale", "adopted", "check_scheme", "normalize", "scales_of", "schemes_of"]
+
+SCHEMES = {
+    "ct": ("lower", "upper", "mean", "std"),
+    "zscore": (),
+    "rescale": (),
+    "percentile": ("low", "high"),
+    "scale": ("by",),
+    "none": (),
+}
+"""Names, and the numbers that each may be given."""
+PERCENTILES = (0.5, 99.5)
+LEAST = 1e-8
+"""Smallest deviation or range that is divided by."""
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class IntensityScale:
+    """What becomes of a channel's intensities: (clip(v, low, high) - shift) / divisor."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    shift: float = 0.0
+    divisor: float = 1.0
+
+    def __call__(self, values: NDArray[Any]) -> FloatArray:
+        """Normalised values, float32."""
+        found = values.astype(np.float32)
+        if math.isfinite(self.low) or math.isfinite(self.high):
+            np.clip(found, self.low, self.high, out=found)
+        found -= np.float32(self.shift)
+        found /= np.float32(self.divisor)
+        return found
+
+
+def check_scheme(scheme: str | Mapping[str, Any]) -> dict[str, Any]:
+    """What `data.normalization` asks for, as a mapping.
+
+    Args:
+        scheme: a name; or a mapping with `scheme` and its numbers.
+
+    Raises:
+        ConfigError: no such scheme, or numbers that it does not take.
+    """
+    asked = dict(scheme) if isinstance(scheme, Mapping) else {"scheme": scheme}
+    name = str(asked.get("scheme", ""))
+    if name not in SCHEMES:
+        raise ConfigError(f"data.normalization={name!r} is unknown; {nearest(name, SCHEMES)}")
+    valid = SCHEMES[name]
+    unknown = [key for key in asked if key not in ("scheme", *valid)]
+    if unknown:
+        raise ConfigError(f"data.normalization.{unknown[0]} is no number of {name}; {nearest(unknown[0], valid)}")
+    given = [key for key in valid if asked.get(key) is not None]
+    if (given and len(given) < len(valid)) or (name == "scale" and not given):
+        raise ConfigError(f"data.normalization={name} takes {', '.join(valid)} together; given: {given or 'none'}")
+    return asked
+
+
+def schemes_of(scheme: str | Mapping[str, Any], surveys: Sequence[Survey]) -> list[dict[str, Any]]:
+    """The normalisation of each channel as plain data, as `seewhy.volumes.normalization` takes it too.
+
+    - `ct` (nnU-Net, Isensee 2021): clip to percentiles 0.5 and 99.5 of the training foreground, subtract its mean,
+      divide by its deviation: the same numbers for every volume.
+    - `zscore`: mean and deviation of each volume. `rescale`: its lowest value becomes 0 and its highest 1.
+    - `percentile`: its percentiles 0.5 and 99.5 become 0 and 1, and what lies outside is cut.
+    - `scale`: divided by a number. `none`: as stored.
+
+    Args:
+        scheme: see `check_scheme`; what it gives is not measured.
+        surveys: of the training cases, boxes only.
+    """
+    asked = check_scheme(scheme)
+    channels = len(surveys[0].whole)
+    if asked["scheme"] == "percentile" and len(asked) == 1:
+        asked |= dict(zip(("low", "high"), PERCENTILES, strict=True))
+    if asked["scheme"] != "ct" or len(asked) > 1:
+        return [dict(asked) for _ in range(channels)]
+    found = []
+    for channel in range(channels):
+        own = joined([survey.foreground[channel] for survey in surveys])
+        if not own.count:
+            raise ConfigError(
+                "data.normalization=ct is measured in labelled training voxels, and there are none; give its numbers: "
+                "{scheme: ct, lower: …, upper: …, mean: …, std: …}"
+            )
+        lower, upper = (own.percentile(share) for share in PERCENTILES)
+        found.append({"scheme": "ct", "lower": lower, "upper": upper, "mean": own.mean, "std": own.std})
+    return found
+
+
+def adopted(
+    asked: str | Mapping[str, Any], trained: Sequence[Mapping[str, Any]], *, channels: int
+) -> list[dict[str, Any]]:
+    """The normalisation of each channel that a model was trained with; only numbers that are asked for go before.
+
+    Args:
+        asked: see `check_scheme`.
+        trained: of each channel, from the model's checkpoint.
+        channels: of the volumes.
+
+    Raises:
+        ConfigError: another scheme is asked for than the model was trained with, or the volumes have other channels.
+    """
+    if len(trained) != channels:
+        raise ConfigError(f"the model was trained on {len(trained)} channels, the volumes have {channels}")
+    wanted = check_scheme(asked)
+    names = sorted({str(scheme["scheme"]) for scheme in trained})
+    if names != [wanted["scheme"]]:
+        raise ConfigError(
+            f"data.normalization={wanted['scheme']}, but the model was trained with {', '.join(names)}; set "
+            f"data.normalization={names[0]}"
+        )
+    given = {key: value for key, value in wanted.items() if value is not None}
+    return [{**scheme, **given} for scheme in trained]
+
+
+def scales_of(schemes: Sequence[Mapping[str, Any]], survey: Survey) -> list[IntensityScale]:
+    """What the normalisation means for each channel of one case.
+
+    Args:
+        schemes: from `schemes_of`.
+        survey: of the case, whose own statistics `zscore`, `rescale` and `percentile` use.
+    """
+    scales = []
+    for scheme, own in zip(schemes, survey.whole, strict=True):
+        name = scheme["scheme"]
+        if name == "ct":
+            scale = IntensityScale(scheme["lower"], scheme["upper"], scheme["mean"], max(scheme["std"], LEAST))
+        elif name == "zscore":
+            scale = IntensityScale(shift=own.mean, divisor=max(own.std, LEAST))
+        elif name == "rescale":
+            scale = IntensityScale(shift=own.low, divisor=max(own.high - own.low, LEAST))
+        elif name == "percentile":
+            low, high = (own.percentile(scheme[end]) for end in ("low", "high"))
+            scale = IntensityScale(low, high, low, max(high - low, LEAST))
+        else:
+            scale = IntensityScale(divisor=float(scheme.get("by", 1.0)))
+        scales.append(scale)
+    return scales
+
+
+def normalize(values: NDArray[Any], scales: Sequence[IntensityScale]) -> FloatArray:
+    """Channels [C, z, y, x] on their scales, float32."""
+    return np.stack([scale(channel) for scale, channel in zip(scales, values, strict=True)])

@@ -1,0 +1,104 @@
+"""Finding the layers whose activations a map is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from seewhy.errors import ConfigError, nearest
+from seewhy.explain.explained_model import ExplainedModel
+from seewhy.explain.grid import as_grid
+
+__all__ = ["Layer", "Layers", "named_parts", "resolve_layers"]
+
+Layer: TypeAlias = "str | nn.Module"
+"""A submodule, or its dotted name."""
+Layers: TypeAlias = "Layer | Sequence[Layer] | Mapping[str, Layer] | None"
+"""One layer of all inputs, one per input in order, or by input; None is what the module says of itself."""
+
+
+def resolve_layers(subject: ExplainedModel, layers: Layers) -> dict[str, tuple[str, nn.Module]]:
+    """The layer of each input, as (dotted name, submodule).
+
+    Raises:
+        ConfigError: no layer is known, one that does not exist (the nearest are named), or another number of
+            them than there are inputs.
+    """
+    names = subject.about.inputs
+    if layers is None:
+        chosen: Mapping[str, Layer] = subject.about.layers
+        if not chosen:
+            raise ConfigError(
+                f"{type(subject.module).__name__} does not say which layer to look at; "
+                f"give the name of one{_proposal(subject)}"
+            )
+    elif isinstance(layers, Mapping):
+        chosen = layers
+    else:
+        listed = [layers] * len(names) if isinstance(layers, (str, nn.Module)) else list(layers)
+        if len(listed) != len(names):
+            raise ConfigError(f"{len(listed)} layers for the inputs {', '.join(names)}; give one for each")
+        chosen = dict(zip(names, listed, strict=True))
+    unknown = [f"{name!r} ({nearest(name, names)})" for name in chosen if name not in names]
+    if unknown:
+        raise ConfigError(f"layers of inputs that do not exist: {', '.join(unknown)}")
+    parts = named_parts(subject.module)
+    found = {name: _find(subject.module, parts, chosen[name]) for name in names if name in chosen}
+    problems = [problem for problem in found.values() if isinstance(problem, str)]
+    if problems:
+        raise ConfigError("; ".join(dict.fromkeys(problems)))
+    return {name: one for name, one in found.items() if not isinstance(one, str)}
+
+
+def named_parts(module: nn.Module) -> dict[str, nn.Module]:
+    """Submodules by every name they have, as if nothing in the module were compiled."""
+    parts = {}
+    for name, part in module.named_modules(remove_duplicate=False):
+        parts[name.replace("_orig_mod.", "")] = getattr(part, "_orig_mod", part)
+    return parts
+
+
+def _find(module: nn.Module, parts: Mapping[str, nn.Module], layer: Layer) -> tuple[str, nn.Module] | str:
+    """Name and submodule, or what is wrong."""
+    kind = type(module).__name__
+    if isinstance(layer, nn.Module):
+        layer = getattr(layer, "_orig_mod", layer)
+        names = [name for name, part in parts.items() if part is layer and name]
+        return (names[0], layer) if names else f"the given {type(layer).__name__} is no part of {kind}"
+    name = layer.replace("_orig_mod.", "")
+    if name not in parts or not name:
+        return f"{kind} has no layer {layer!r}; {nearest(name, filter(None, parts))}"
+    return name, parts[name]
+
+
+def _proposal(subject: ExplainedModel) -> str:
+    """Name of the last layer of a forward that gives a map, in words; empty where there is none."""
+    seen: list[str] = []
+    image = next(iter(subject.inputs.values()))
+    hooks = []
+    for name, part in named_parts(subject.module).items():
+        if name and not list(part.children()):
+
+            def note(_: nn.Module, __: object, output: object, name: str = name) -> None:
+                if isinstance(output, Tensor) and _is_map(output, image):
+                    seen.append(name)
+
+            hooks.append(part.register_forward_hook(note))
+    try:
+        with torch.no_grad():
+            subject.scores(subject.inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return f", e.g. layers={seen[-1]!r}" if seen else ""
+
+
+def _is_map(output: Tensor, image: Tensor) -> bool:
+    """Whether a layer's output has places, more than one along each axis."""
+    try:
+        return min(as_grid(output, image).shape[2:]) > 1
+    except ConfigError:
+        return False

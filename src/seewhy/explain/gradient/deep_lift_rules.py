@@ -1,0 +1,247 @@
+"""Which torch function follows which rule of `multipliers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seewhy.errors import ExplanationError
+from seewhy.explain.capture.function_tracer import Call
+from seewhy.explain.gradient import multipliers
+
+__all__ = ["LINEAR", "Rule", "rule_of"]
+
+Rule = Callable[[Call], Any]
+
+# Names are kept as text, since a list of them would take a line for each.
+ELEMENTWISE = frozenset(
+    """
+    abs celu clamp clamp_max clamp_min clip cos elu erf exp expm1 gelu hardshrink hardsigmoid hardswish hardtanh
+    leaky_relu log log10 log1p log2 logsigmoid mish pow prelu reciprocal relu relu6 rrelu rsqrt selu sigmoid silu sin
+    softplus softshrink softsign sqrt square tanh tanhshrink threshold __pow__ __rpow__
+    """.split()  # noqa: SIM905
+)
+BILINEAR = frozenset(("mul", "multiply", "matmul", "bmm", "__mul__", "__rmul__", "__matmul__"))
+LINEAR = BILINEAR | frozenset(
+    """
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d add alpha_dropout avg_pool1d avg_pool2d avg_pool3d
+    batch_norm cat chunk clone concat contiguous conv1d conv2d conv3d conv_transpose1d conv_transpose2d
+    conv_transpose3d div divide dropout dropout1d dropout2d dropout3d expand expand_as feature_dropout flatten flip
+    float gather index_select interpolate linear mean movedim narrow neg pad permute pixel_shuffle pixel_unshuffle
+    repeat repeat_interleave reshape roll rsub select split squeeze stack sub subtract sum swapaxes t to transpose
+    true_divide type_as unbind unflatten unfold unsqueeze upsample view view_as __getitem__ __radd__ __rsub__
+    """.split()  # noqa: SIM905
+)
+
+
+def rule_of(call: Call) -> Rule | None:
+    """The rule of a call; None where it is linear in what depends on the image, or unknown."""
+    depends = [_depends(one) for one in (*call.args, *call.kwargs.values())]
+    if call.name == "einsum":
+        return _einsum if len(call.tensors) == 2 and all(map(_depends, call.tensors)) else None
+    if not any(depends) or "out" in call.kwargs:
+        return None
+    if call.name in ELEMENTWISE:
+        alone = sum(isinstance(one, Tensor) for one in call.args) == 1 or call.name == "prelu"
+        return _elementwise if depends[0] and alone else None
+    if call.name in BILINEAR:
+        return _bilinear if sum(depends) == 2 else None
+    return RULES.get(call.name)
+
+
+def _depends(value: object) -> bool:
+    """Whether a value follows from the images: everything else is frozen."""
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _elementwise(call: Call) -> Tensor:
+    return multipliers.rescaled(lambda x: call.function(x, *call.args[1:], **call.kwargs), call.args[0])
+
+
+def _bilinear(call: Call) -> Tensor:
+    return multipliers.product(call.function, *call.tensors)
+
+
+def _einsum(call: Call) -> Tensor:
+    return multipliers.product(partial(torch.einsum, call.args[0]), *call.tensors)
+
+
+def _divide(call: Call) -> Tensor:
+    if call.kwargs.get("rounding_mode") is not None:
+        return call.function(*call.args, **call.kwargs)
+    above, below = call.tensors[:2] if len(call.tensors) == 2 else (call.args[0], call.args[1])
+    return _quotient(above, below)
+
+
+def _divide_reversed(call: Call) -> Tensor:
+    return _quotient(call.args[1], call.args[0])
+
+
+def _quotient(above: Any, below: Any) -> Tensor:
+    if not _depends(below):
+        return above / below
+    inverse = multipliers.rescaled(torch.reciprocal, below)
+    return multipliers.product(torch.mul, above, inverse) if isinstance(above, Tensor) else above * inverse
+
+
+def _maximum(call: Call) -> Any:
+    """`maximum(a, b)`, `max(x, dim)` and `max(a, b)`; the largest of all values mixes samples and has no rule."""
+    if len(call.tensors) == 2:
+        a, b = call.tensors
+        return b + multipliers.rescaled(torch.relu, a - b)
+    found = call.function(*call.args, **call.kwargs)
+    if isinstance(found, Tensor):
+        return found
+    x = call.args[0]
+    axis: int = call.kwargs["dim"] if "dim" in call.kwargs else call.args[1]
+    keep = found.values.ndim == x.ndim
+    value = _largest_over(x, (axis,), found.values if keep else found.values.unsqueeze(axis))
+    return torch.return_types.max((value if keep else value.squeeze(axis), found.indices))
+
+
+def _minimum(call: Call) -> Tensor:
+    if len(call.tensors) != 2:
+        return call.function(*call.args, **call.kwargs)
+    a, b = call.tensors
+    return a - multipliers.rescaled(torch.relu, a - b)
+
+
+def _amax(call: Call) -> Tensor:
+    def signature(x: Tensor, dim: Any = (), keepdim: bool = False) -> None: ...
+
+    options = call.options(signature)
+    x, axes = options["x"], options["dim"]
+    axes = (axes,) if isinstance(axes, int) else tuple(axes)
+    if not axes:
+        return call.function(*call.args, **call.kwargs)
+    value = _largest_over(x, axes, x.detach().amax(dim=axes, keepdim=True))
+    return value if options["keepdim"] else value.squeeze(axes)
+
+
+def _largest_over(x: Tensor, axes: tuple[int, ...], value: Tensor) -> Tensor:
+    """The maximum over axes, which stay with length 1."""
+    axes = tuple(sorted(axis % x.ndim for axis in axes))
+    moved = x.movedim(axes, tuple(range(-len(axes), 0))).flatten(x.ndim - len(axes))
+    lines = moved.reshape(len(x), -1, moved.shape[-1])
+    index = lines.argmax(dim=2, keepdim=True)
+    found = multipliers.largest(lines, lines.detach().gather(2, index), index)
+    return found.reshape(value.shape)
+
+
+def _pool(call: Call) -> Any:
+    """Max pooling, whose windows may overlap."""
+    adaptive = call.name.startswith("adaptive")
+    name = call.name.removesuffix("_with_indices")
+    options = dict(call.options(getattr(functional, f"{name}_with_indices")))
+    wanted = options.pop("return_indices") or call.name.endswith("_with_indices")
+    x = options.pop("input")
+    axes = int(name[-2])
+    pool = getattr(functional, name)
+    size = options.pop("output_size" if adaptive else "kernel_size")
+    value, index = pool(x.detach(), size, **options, return_indices=True)
+    lead = x.ndim - axes
+    lines = [one.flatten(lead).reshape(len(x), -1, one[(0,) * lead].numel()) for one in (x, value, index)]
+    found = multipliers.largest(*lines).reshape(value.shape)
+    return (found, index) if wanted else found
+
+
+def _softmax(call: Call) -> Tensor:
+    def signature(input: Tensor, dim: int, _stacklevel: int = 3, dtype: Any = None) -> None: ...  # noqa: A002
+
+    options = call.options(signature)
+    return multipliers.softmax(options["input"], options["dim"], log=call.name == "log_softmax")
+
+
+def _layer_norm(call: Call) -> Tensor:
+    options = call.options(functional.layer_norm)
+    axes = tuple(range(-len(options["normalized_shape"]), 0))
+    found = multipliers.normalised(options["input"], axes, options["eps"])
+    return _affine(found, options["weight"], options["bias"])
+
+
+def _group_norm(call: Call) -> Tensor:
+    options = call.options(functional.group_norm)
+    return _grouped(options["input"], options["num_groups"], options)
+
+
+def _instance_norm(call: Call) -> Tensor:
+    options = call.options(functional.instance_norm)
+    if not options["use_input_stats"]:
+        return call.function(*call.args, **call.kwargs)
+    return _grouped(options["input"], options["input"].shape[1], options)
+
+
+def _grouped(x: Tensor, groups: int, options: Mapping[str, Any]) -> Tensor:
+    found = multipliers.normalised(x.reshape(len(x), groups, -1), (2,), options["eps"]).reshape(x.shape)
+    along = [
+        None if one is None else one.reshape(-1, *[1] * (x.ndim - 2)) for one in (options["weight"], options["bias"])
+    ]
+    return _affine(found, *along)
+
+
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+
+def _batch_norm(call: Call) -> Tensor:
+    if call.options(functional.batch_norm)["training"]:
+        raise ExplanationError(
+            "DeepLIFT met a batch normalisation by the batch's own statistics, which mixes samples; use "
+            "integrated_gradients, or a network whose normalisation keeps running statistics"
+        )
+    return call.function(*call.args, **call.kwargs)
+
+
+def _attention(call: Call) -> Tensor:
+    def signature(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: Any = None,
+        enable_gqa: bool = False,
+    ) -> None: ...
+
+    options = call.options(signature)
+    query, key, value, mask = (options[name] for name in ("query", "key", "value", "attn_mask"))
+    scale = query.shape[-1] ** -0.5 if options["scale"] is None else options["scale"]
+    scores = multipliers.product(torch.matmul, query * scale, key.transpose(-1, -2))
+    if options["is_causal"]:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    return multipliers.product(torch.matmul, multipliers.softmax(scores, -1), value)
+
+
+RULES: Mapping[str, Rule] = {
+    "div": _divide,
+    "divide": _divide,
+    "true_divide": _divide,
+    "__rdiv__": _divide_reversed,
+    "__rtruediv__": _divide_reversed,
+    "max": _maximum,
+    "maximum": _maximum,
+    "minimum": _minimum,
+    "amax": _amax,
+    **{
+        f"{adaptive}max_pool{axes}d{suffix}": _pool
+        for adaptive in ("", "adaptive_")
+        for axes in (1, 2, 3)
+        for suffix in ("", "_with_indices")
+    },
+    "softmax": _softmax,
+    "log_softmax": _softmax,
+    "layer_norm": _layer_norm,
+    "group_norm": _group_norm,
+    "instance_norm": _instance_norm,
+    "batch_norm": _batch_norm,
+    "scaled_dot_product_attention": _attention,
+}

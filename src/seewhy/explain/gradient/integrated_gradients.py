@@ -1,0 +1,103 @@
+"""Integrated gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seewhy.errors import ConfigError
+from seewhy.explain.base import Attribution
+from seewhy.explain.baseline import Baseline, checked, described, reference
+from seewhy.explain.completeness import completeness_error
+from seewhy.explain.explained_model import ExplainedModel
+from seewhy.explain.gradient.base import GradientExplainer, Images, path_sums
+
+__all__ = ["IntegratedGradients"]
+
+
+class IntegratedGradients(GradientExplainer):
+    """(x − x0) ∫ ∂f(x0 + a (x − x0)) da for a in [0, 1] (Sundararajan 2017, equation 1), by Gauss-Legendre.
+
+    The rule of Gauss and Legendre has a fraction of the midpoint rule's error at the same cost: on an EfficientNet
+    2 % against 10 % of the difference with 32 steps.
+
+    Args:
+        steps: points on the path, at least 1.
+        baseline: x0; the lowest value of an image is its background whatever the normalisation, while zero would be
+            mean tissue after z-normalisation.
+        stop_below: double the steps of the whole batch until every sample's completeness error is below this, e.g.
+            0.01; None keeps to `steps`.
+        max_steps: never more than these.
+        memory_budget: what the rows of one chunk may take.
+
+    Raises:
+        ConfigError: an option out of its range.
+    """
+
+    method = "integrated_gradients"
+
+    def __init__(
+        self,
+        *,
+        steps: int = 32,
+        baseline: Baseline = "minimum",
+        stop_below: float | None = None,
+        max_steps: int = 256,
+        memory_budget: int | str = "1GiB",
+    ) -> None:
+        super().__init__(memory_budget=memory_budget)
+        if not 1 <= steps <= max_steps:
+            raise ConfigError(f"steps={steps} and max_steps={max_steps}; expected 1 ≤ steps ≤ max_steps")
+        if stop_below is not None and stop_below <= 0:
+            raise ConfigError(f"stop_below={stop_below}; expected a share above 0, e.g. 0.01, or null")
+        self.steps, self.stop_below, self.max_steps = steps, stop_below, max_steps
+        self.start = checked(baseline)
+        self.baseline = described(baseline)
+
+    def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
+        """See `GradientExplainer.attributions`."""
+        start = {name: reference(image, self.start) for name, image in subject.inputs.items()}
+        with torch.no_grad():
+            start_scores = subject.scores(start)
+        steps = self.steps
+        while True:
+            found = self._integrals(subject, targets, start, steps)
+            errors = [
+                completeness_error(
+                    one, subject.target_scores(scores, target), subject.target_scores(start_scores, target)
+                )
+                for one, target in zip(found, targets, strict=True)
+            ]
+            if self._enough(errors) or steps >= self.max_steps:
+                break
+            steps = min(2 * steps, self.max_steps)
+        notes = (f"{steps} steps",) if self.stop_below is not None else ()
+        return [
+            Attribution(maps=one, completeness=error, notes=notes) for one, error in zip(found, errors, strict=True)
+        ]
+
+    def _integrals(self, subject: ExplainedModel, targets: Sequence[Tensor], start: Images, steps: int) -> list[Images]:
+        nodes, weights = (torch.from_numpy(one) for one in np.polynomial.legendre.leggauss(steps))
+        images = subject.inputs
+
+        def draw(samples: Tensor, step: Tensor) -> tuple[Images, Images, Tensor]:
+            chosen = step.cpu()
+            factors = {name: (images[name] - start[name])[samples] for name in images}
+            points = {
+                name: start[name][samples] + _along((1 + nodes[chosen]) / 2, factor) * factor
+                for name, factor in factors.items()
+            }
+            return points, factors, weights[chosen] / 2
+
+        return path_sums(subject, targets, steps, self.budget.gradient_rows(subject), draw)
+
+    def _enough(self, errors: Sequence[Tensor]) -> bool:
+        return self.stop_below is None or all(bool((error < self.stop_below).all()) for error in errors)
+
+
+def _along(share: Tensor, like: Tensor) -> Tensor:
+    """[n] shaped to be multiplied with [n, C, *spatial]."""
+    return share.to(like).reshape(-1, *[1] * (like.ndim - 1))

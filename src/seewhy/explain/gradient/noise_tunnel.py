@@ -1,0 +1,128 @@
+"""The noise tunnel: any explainer's maps, gathered over noisy copies of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from seewhy.errors import ConfigError, nearest
+from seewhy.explain.base import Attribution, Explainer
+from seewhy.explain.budget import MemoryBudget
+from seewhy.explain.explained_model import ExplainedModel, Target
+from seewhy.explain.gradient.random_draws import checked_noise, step_noise
+
+__all__ = ["NoiseTunnel"]
+
+Gathering = Literal["smooth", "square", "variance"]
+
+
+class NoiseTunnel(Explainer):
+    """Mean, mean square or variance of the maps of noisy copies of the image.
+
+    The mean is SmoothGrad (Smilkov 2017, equation 1); the mean square and the variance (VarGrad: Adebayo 2018,
+    appendix) tell how far a map swings rather than to which side, and are never negative. Maps are gathered with
+    their sign, before any magnitude is taken: noise then cancels, as it is meant to.
+
+    Args:
+        explainer: whose maps are gathered.
+        gather: "smooth", "square" or "variance".
+        samples: noisy copies per image, at least 1.
+        noise: standard deviation as a share of each image's range.
+        seed: of the noise.
+        name: what the maps are called; None makes it from `gather` and the explainer's name.
+        memory_budget: how many copies go through the explainer together.
+
+    Raises:
+        ConfigError: an option out of its range.
+    """
+
+    seed: int
+
+    def __init__(
+        self,
+        *,
+        explainer: Explainer,
+        gather: Gathering = "smooth",
+        samples: int = 10,
+        noise: float = 0.15,
+        seed: int = 0,
+        name: str | None = None,
+        memory_budget: int | str = "1GiB",
+    ) -> None:
+        checked_noise(noise, samples, seed)
+        if gather not in get_args(Gathering):
+            raise ConfigError(f"no gather {gather!r}; {nearest(str(gather), get_args(Gathering))}")
+        self.explainer, self.gather, self.samples, self.noise, self.seed = explainer, gather, samples, noise, seed
+        self.method = name or f"{gather}_{explainer.method}"
+        self.reading = explainer.reading if gather == "smooth" else "positive"
+        self.baseline = explainer.baseline
+        self.budget = MemoryBudget(memory_budget)
+
+    def explain(
+        self, subject: ExplainedModel, targets: Sequence[Target]
+    ) -> tuple[Tensor, list[Tensor], list[Attribution]]:
+        """See `Explainer.explain`."""
+        with self.budget.guarded():
+            with torch.no_grad():
+                scores = subject.scores(subject.inputs)
+            chosen = [subject.targets(target, scores) for target in targets]
+            copies = max(self.budget.gradient_rows(subject) // subject.batch, 1)
+            gathered = [_MapMoments() for _ in targets]
+            for steps in torch.arange(self.samples).split(copies):
+                self._gather(subject, chosen, steps.tolist(), gathered)
+        return scores, chosen, [self._attribution(one) for one in gathered]
+
+    def _gather(
+        self, subject: ExplainedModel, targets: Sequence[Tensor], steps: list[int], gathered: list[_MapMoments]
+    ) -> None:
+        """Explain one noisy copy of the batch for each step, all at once."""
+        rows = torch.arange(subject.batch, device=targets[0].device).repeat(len(steps))
+        owners = [step for step in steps for _ in range(subject.batch)]
+        images = {name: image[rows] for name, image in subject.inputs.items()}
+        disturbed = step_noise(images, self.seed, owners, self.noise)
+        noisy = subject.changed({name: image + disturbed[name] for name, image in images.items()}, rows)
+        _, _, found = self.explainer.explain(noisy, [target[rows] for target in targets])
+        for moments, attribution in zip(gathered, found, strict=True):
+            for position in range(len(steps)):
+                part = slice(position * subject.batch, (position + 1) * subject.batch)
+                moments.add(attribution, part)
+
+    def _attribution(self, moments: _MapMoments) -> Attribution:
+        last = moments.last
+        strength = None
+        if self.gather == "smooth":
+            maps = {name: mean for name, (mean, _) in moments.maps.items()}
+            if last.strength is not None and self.reading == "positive":
+                strength = {name: mean for name, (mean, _) in moments.strength.items()}
+        elif self.gather == "square":
+            maps = {name: swing / moments.count + mean**2 for name, (mean, swing) in moments.maps.items()}
+        else:
+            maps = {name: swing / moments.count for name, (_, swing) in moments.maps.items()}
+        return Attribution(maps=maps, strength=strength, layers=last.layers, notes=last.notes)
+
+
+class _MapMoments:
+    """Running means and sums of squared deviations of maps (Welford 1962), which lose no digits to cancellation."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.maps: dict[str, tuple[Tensor, Tensor]] = {}
+        self.strength: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def add(self, attribution: Attribution, rows: slice) -> None:
+        """Add the maps of some rows."""
+        self.count += 1
+        self.last = attribution
+        self._add(self.maps, attribution.maps, rows)
+        self._add(self.strength, attribution.strength or {}, rows)
+
+    def _add(self, kept: dict[str, tuple[Tensor, Tensor]], maps: dict[str, Tensor], rows: slice) -> None:
+        for name, one in maps.items():
+            new = one[rows].detach().float()
+            mean, swing = kept.get(name, (torch.zeros_like(new), torch.zeros_like(new)))
+            step = new - mean
+            mean = mean + step / self.count
+            kept[name] = (mean, swing + step * (new - mean))

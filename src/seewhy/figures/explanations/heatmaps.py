@@ -1,0 +1,221 @@
+"""Heat maps of planar samples with one or several named inputs: the picture of a sample, of an input, of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seewhy.figures.cells import absent, annotated, fitted
+from seewhy.figures.colours import DIVERGING
+from seewhy.figures.labels import method_label
+from seewhy.figures.overlay import enlarge, grey, overlay
+from seewhy.figures.sheet import Bar, Cell, sheet, write_sheet
+
+__all__ = ["PlanarSample", "headline", "write_planar", "write_planar_summary"]
+
+Array = NDArray[Any]
+SIDE = 230
+"""Width of a picture among others, in pixels."""
+SMALL = 120
+"""Its width in the summary of a run."""
+LEAST = 256
+"""A picture of its own is enlarged by a whole factor until its shorter side has about so many pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanarSample:
+    """One sample of a summary."""
+
+    id: str
+    images: Mapping[str, Array | None]
+    """Input → [H, W] or [H, W, 3]; None where it was not given."""
+    maps: Mapping[str, Array]
+    """Input → [H, W] at the image's size."""
+    title: str = ""
+    """Prediction and truth, see `headline`."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Input → its share of all attribution, 0 to 1."""
+    warnings: Sequence[str] = ()
+    masks: Mapping[str, Array] = field(default_factory=dict)
+    """Input → [H, W], not zero is annotated."""
+
+
+def headline(*, prediction: str, probability: float | None = None, truth: str | None = None, target: str = "") -> str:
+    """Prediction and truth in one line, e.g. "pred 2 intermediate (p 0.83) · truth 3 advanced".
+
+    Args:
+        prediction: the predicted class, number and name.
+        probability: of that class.
+        truth: the true class; None where unknown.
+        target: the class that is explained, where it is another than the predicted one.
+    """
+    parts = [f"pred {prediction}" + ("" if probability is None else f" (p {probability:.2f})")]
+    parts.append(f"truth {truth}" if truth is not None else "truth unknown")
+    if target and target != prediction:
+        parts.append(f"explained: {target}")
+    return " · ".join(parts)
+
+
+def write_planar(
+    folder: str | Path,
+    sample_id: str,
+    images: Mapping[str, Array | None],
+    maps: Mapping[str, Array],
+    *,
+    method: str,
+    scale: tuple[float, float],
+    signed: bool = False,
+    title: str = "",
+    shares: Mapping[str, float] | None = None,
+    warnings: Sequence[str] = (),
+    masks: Mapping[str, Array] | None = None,
+    phantom: bool = False,
+    unit: str = "attribution",
+) -> list[Path]:
+    """Write the picture of a sample (inputs above, heat maps on them below) and one file per input.
+
+    Args:
+        folder: of the method; files are `<id>_gradcam_visualization.png` for `grad_cam`, else
+            `<id>_<method>_visualization.png`, and `<id>_heatmaps/<id>_<input>.png`.
+        sample_id: safe as a file name.
+        images: input → [H, W] or [H, W, 3], or None where the sample has none: the picture says "not given".
+        maps: input → [H, W] of the image's size.
+        method: explainer's name, e.g. "grad_cam".
+        scale: values of no and of full colour, one for the whole run (`seewhy.figures.colours.run_scale`).
+        signed: draw negative values too; the scale must then be symmetric.
+        title: prediction and truth, see `headline`.
+        shares: input → its share of all attribution, 0 to 1.
+        warnings: the checks that the maps failed, in words; the maps are marked.
+        masks: input → [H, W], the annotation where there is one.
+        phantom: whether the images are synthetic; the title says so.
+        unit: what the numbers are, and how the scale was found.
+
+    Returns:
+        The files written, the picture of the sample first.
+
+    Raises:
+        ValueError: a map without an image or of another size, a scale that does not fit, an unsafe id.
+    """
+    sample = PlanarSample(
+        id=sample_id, images=images, maps=maps, title=title, shares=shares or {}, warnings=warnings, masks=masks or {}
+    )
+    _check(sample)
+    bar = Bar(scale=scale, colormap=DIVERGING if signed else "inferno", unit=unit)
+    named = method if method != "grad_cam" else "gradcam"
+    heading = " · ".join(part for part in (sample_id, method_label(method), title, "phantom data" * phantom) if part)
+    above = [_image_cell(sample, name, SIDE) for name in images]
+    below = [_map_cell(sample, name, SIDE, bar) for name in images]
+    foot = _foot(sample, phantom=phantom)
+    page = sheet([above, below], title=heading, warnings=warnings, bar=bar, foot=foot)
+    written = [write_sheet(Path(folder) / f"{sample_id}_{named}_visualization.png", page)]
+    for name in maps:
+        image = images[name]
+        if image is None:
+            continue
+        page = sheet([[_single(sample, name, bar)]], title=f"{name} · {heading}", warnings=warnings, bar=bar, foot=foot)
+        written.append(write_sheet(Path(folder) / f"{sample_id}_heatmaps" / f"{sample_id}_{name}.png", page))
+    return written
+
+
+def write_planar_summary(
+    path: str | Path,
+    samples: Sequence[PlanarSample],
+    *,
+    method: str,
+    scale: tuple[float, float],
+    signed: bool = False,
+    phantom: bool = False,
+    unit: str = "attribution",
+    limit: int = 20,
+) -> Path:
+    """Write one row per sample: every input with its heat map beside it, prediction, truth and confidence.
+
+    Args:
+        path: e.g. `<method>/summary_visualization.png`.
+        samples: at least one; those beyond the limit are counted in the last line.
+        method: explainer's name.
+        scale: see `write_planar`; the same for all samples.
+        signed: see `write_planar`.
+        phantom: see `write_planar`.
+        unit: see `write_planar`.
+        limit: most rows on the page.
+    """
+    if not samples:
+        raise ValueError("no samples to summarise")
+    for sample in samples:
+        _check(sample)
+    bar = Bar(scale=scale, colormap=DIVERGING if signed else "inferno", unit=unit, row=0)
+    names = list(dict.fromkeys(name for sample in samples for name in sample.images))
+    shown = samples[:limit]
+    rows = [
+        [part for name in names for part in (_image_cell(sample, name, SMALL), _map_cell(sample, name, SMALL, bar))]
+        for sample in shown
+    ]
+    labels = [
+        "\n".join([sample.id, *sample.title.split(" · "), *(f"⚠ {text}" for text in sample.warnings)])
+        for sample in shown
+    ]
+    heading = " · ".join(
+        part for part in (method_label(method), f"{len(samples)} samples", "phantom data" * phantom) if part
+    )
+    rest = len(samples) - len(shown)
+    foot = "one colour scale for all rows" + (f" · {rest} more samples have files of their own" if rest else "")
+    foot += " · cyan: annotation" * any(sample.masks for sample in shown)
+    return write_sheet(path, sheet(rows, title=heading, labels=labels, bar=bar, foot=foot))
+
+
+def _check(sample: PlanarSample) -> None:
+    if Path(sample.id).name != sample.id:
+        raise ValueError(f"sample id {sample.id!r} is not safe as a file name")
+    problems = []
+    for name, heat in sample.maps.items():
+        image = sample.images.get(name)
+        if name not in sample.images:
+            problems.append(f"map {name!r} has no image; images: {', '.join(sample.images) or 'none'}")
+        elif image is not None and np.shape(heat) != np.shape(image)[:2]:
+            problems.append(f"map {name!r} of shape {np.shape(heat)} on an image of {np.shape(image)[:2]}")
+    if problems:
+        raise ValueError(f"{sample.id}: " + "; ".join(problems))
+
+
+def _image_cell(sample: PlanarSample, name: str, side: int) -> Cell:
+    image = sample.images.get(name)
+    share = sample.shares.get(name)
+    note = "" if share is None else f"{100 * share:.0f} % of all attribution"
+    if image is None:
+        return Cell(picture=absent(side, "not given"), name=name, note="" if share is None else "no share")
+    picture = fitted(grey(image), side)
+    return Cell(picture=annotated(picture, sample.masks.get(name)), name=name, note=note)
+
+
+def _map_cell(sample: PlanarSample, name: str, side: int, bar: Bar) -> Cell:
+    image, heat = sample.images.get(name), sample.maps.get(name)
+    if image is None or heat is None:
+        return Cell(picture=absent(side, "not given" if image is None else "no map"))
+    shown = overlay(
+        fitted(grey(image), side), fitted(np.asarray(heat, np.float32), side), scale=bar.scale, colormap=bar.colormap
+    )
+    return Cell(picture=annotated(shown, sample.masks.get(name)), marked=bool(sample.warnings))
+
+
+def _single(sample: PlanarSample, name: str, bar: Bar) -> Cell:
+    """The heat map on its image at the image's own size or a whole multiple of it."""
+    image = grey(np.asarray(sample.images[name]))
+    factor = max(1, round(LEAST / min(image.shape[:2])))
+    heat = enlarge(np.asarray(sample.maps[name], np.float32), factor)
+    shown = overlay(enlarge(image, factor), heat, scale=bar.scale, colormap=bar.colormap)
+    share = sample.shares.get(name)
+    note = "" if share is None else f"{100 * share:.0f} % of all attribution"
+    return Cell(picture=annotated(shown, sample.masks.get(name)), note=note, marked=bool(sample.warnings))
+
+
+def _foot(sample: PlanarSample, *, phantom: bool) -> str:
+    told = ["one colour scale for the whole run"]
+    told += ["cyan: annotation"] if any(name in sample.images for name in sample.masks) else []
+    told += ["phantom data, not patients"] if phantom else []
+    return " · ".join(told)

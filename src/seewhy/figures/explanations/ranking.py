@@ -1,0 +1,186 @@
+"""Methods of explanation against each other over a data set: every score with its interval and its floor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from seewhy.figures.labels import method_label
+from seewhy.figures.style import GREY, INK, PALETTE, bare, blank_figure, captioned, log_axis
+
+__all__ = ["MethodRow", "Ranking", "ranked", "ranking_figure"]
+
+ACROSS = 5
+"""Most panels beside each other."""
+CROSS = "\N{MULTIPLICATION SIGN}"
+SECONDS = "seconds"
+"""Scores whose name begins like this are on a logarithmic axis, and do not count towards the order."""
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One score of one method."""
+
+    method: str
+    score: str
+    """Its name as it is to be read."""
+    value: float
+    low: float | None
+    high: float | None
+    floor: float | None
+    """What chance, or a model that learned nothing, reaches."""
+    higher: bool
+    """Whether more is better."""
+    untrained: float | None = None
+    """What the same method reaches on re-initialised networks, a floor of its own."""
+    untrained_low: float | None = None
+    untrained_high: float | None = None
+
+    @property
+    def clear(self) -> bool:
+        """Whether the value and all of its interval are better than the floor and than re-initialised networks."""
+        worst = self.low if self.higher else self.high
+        worst = self.value if worst is None else worst
+        floors = [floor for floor in (self.floor, self.untrained) if floor is not None]
+        return all(worst > floor if self.higher else worst < floor for floor in floors)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Scores of methods in order."""
+
+    methods: list[str]
+    """The best first, by their mean rank over the scores that they share; seconds do not count."""
+    scores: list[str]
+    """In the order in which they were given."""
+    entries: list[MethodRow]
+
+    def of(self, score: str) -> list[MethodRow]:
+        """Of one score, every method that has it, the best method first."""
+        own = {entry.method: entry for entry in self.entries if entry.score == score}
+        return [own[method] for method in self.methods if method in own]
+
+
+def ranking_figure(
+    rows: Iterable[Mapping[str, Any]], *, title: str = "", note: str = "", phantom: bool = False
+) -> Figure:
+    """Draw one panel per score and one line per method, the best methods above.
+
+    What is not clearly better than the floors of its row (with its whole interval, where it has one) is drawn
+    hollow. Methods are ordered by their mean rank over the scores that they share, seconds apart.
+
+    Args:
+        rows: `method`, `score` (its name as it is to be read), `value`, and as far as there `low`, `high`
+            (interval), `floor` (what chance reaches), `untrained` (what the same method reaches on re-initialised
+            networks, with `untrained_low` and `untrained_high`) and `higher_is_better`; numbers or text of a CSV.
+            Rows without a value are passed over.
+        title: above everything.
+        note: what the numbers rest on, e.g. "24 patients, 95 % bootstrap intervals by patient"; at the bottom.
+        phantom: whether the data are synthetic; the title says so.
+
+    Raises:
+        ValueError: no row has a value.
+    """
+    ranking = ranked(rows)
+    methods, scores = ranking.methods, ranking.scores
+    if not methods:
+        raise ValueError("no row has a method, a score and a value: there is nothing to rank")
+    lines = math.ceil(len(scores) / ACROSS)
+    columns = math.ceil(len(scores) / lines)
+    figure = blank_figure(1.7 + 2.5 * columns, 0.8 + lines * (1.0 + 0.26 * len(methods)))
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for axes, score in zip(grid.ravel(), scores, strict=False):
+        _draw(axes, score, methods, ranking.of(score))
+    for axes in grid.ravel()[len(scores) :]:
+        axes.set_visible(False)
+    for axes in grid[:, 0]:
+        axes.set_yticks(range(len(methods)), [method_label(name) for name in methods], fontsize=8.5)
+    grid[0, 0].set_ylim(len(methods) - 0.4, -0.6)
+    head = " · ".join(part for part in (title, "phantom data" * phantom) if part)
+    told = ["order: mean rank over the scores", "dotted: floor", "hollow: not clearly better than its floor"]
+    if any(entry.untrained is not None for entry in ranking.entries):
+        told.append(f"{CROSS}: the same method, re-initialised networks")
+    told.append(note)
+    return captioned(figure, head=head, foot=" · ".join(part for part in told if part))
+
+
+def ranked(rows: Iterable[Mapping[str, Any]]) -> Ranking:
+    """Read scores and order the methods.
+
+    Args:
+        rows: see `ranking_figure`.
+    """
+    entries = [entry for entry in map(_read, rows) if entry is not None]
+    return Ranking(_ordered(entries), list(dict.fromkeys(entry.score for entry in entries)), entries)
+
+
+def _read(row: Mapping[str, Any]) -> MethodRow | None:
+    value = _number(row.get("value"))
+    if value is None or not row.get("method") or not row.get("score"):
+        return None
+    low, high, floor = (_number(row.get(name)) for name in ("low", "high", "floor"))
+    untrained = [_number(row.get(name)) for name in ("untrained", "untrained_low", "untrained_high")]
+    higher = str(row.get("higher_is_better", True)).strip().lower() not in ("false", "0", "no")
+    return MethodRow(str(row["method"]), str(row["score"]), value, low, high, floor, higher, *untrained)
+
+
+def _number(cell: Any) -> float | None:
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _ordered(entries: Sequence[MethodRow]) -> list[str]:
+    """Methods by mean rank (ties share a rank), over what is no time; those without any rank last."""
+    ranks: dict[str, list[float]] = {entry.method: [] for entry in entries}
+    for score in dict.fromkeys(entry.score for entry in entries if not entry.score.startswith(SECONDS)):
+        own = [entry for entry in entries if entry.score == score]
+        if len(own) < 2:
+            continue
+        goods = [entry.value if entry.higher else -entry.value for entry in own]
+        for entry, good in zip(own, goods, strict=True):
+            better, same = sum(other > good for other in goods), sum(other == good for other in goods)
+            # As a share of those compared: scores that few methods have weigh no less and no more.
+            ranks[entry.method].append((better + (same - 1) / 2) / (len(own) - 1))
+    means = {name: sum(own) / len(own) if own else math.inf for name, own in ranks.items()}
+    return sorted(ranks, key=lambda name: means[name])
+
+
+def _draw(axes: Axes, score: str, methods: Sequence[str], entries: Sequence[MethodRow]) -> None:
+    bare(axes).set_title(score, fontsize=9.5, color=INK, loc="left")
+    for entry in entries:
+        place = methods.index(entry.method)
+        colour = PALETTE[0] if entry.clear else GREY
+        if entry.untrained is not None:
+            axes.plot(entry.untrained, place, "x", markersize=5, color=INK, zorder=3, markeredgewidth=1.1)
+        if entry.low is not None and entry.high is not None:
+            axes.plot([entry.low, entry.high], [place, place], color=colour, linewidth=2.0, zorder=3,
+                      solid_capstyle="butt")  # fmt: skip
+        axes.plot(entry.value, place, "o", markersize=6, color=colour, zorder=4,
+                  markerfacecolor=colour if entry.clear else "white", markeredgewidth=1.4)  # fmt: skip
+    _draw_floors(axes, methods, entries)
+    for place in set(range(len(methods))) - {methods.index(entry.method) for entry in entries}:
+        axes.text(0.02, place, "–", transform=axes.get_yaxis_transform(), va="center", color=GREY)  # noqa: RUF001
+    axes.margins(x=0.08)
+    if score.startswith(SECONDS) and all(min(entry.value, entry.low or entry.value) > 0 for entry in entries):
+        log_axis(axes, "x")
+    direction = "higher is better →" if all(entry.higher for entry in entries) else "← lower is better"
+    axes.set_xlabel(direction, fontsize=7.5, color=GREY)
+
+
+def _draw_floors(axes: Axes, methods: Sequence[str], entries: Sequence[MethodRow]) -> None:
+    """One line where all methods have the same floor, else a short one beside each."""
+    floors = {entry.method: entry.floor for entry in entries if entry.floor is not None}
+    if len(set(floors.values())) == 1:
+        axes.axvline(next(iter(floors.values())), color=GREY, linestyle=":", linewidth=1.2, zorder=1)
+        return
+    for method, floor in floors.items():
+        place = methods.index(method)
+        axes.plot([floor, floor], [place - 0.38, place + 0.38], color=GREY, linestyle=":", linewidth=1.4, zorder=2)

@@ -1,0 +1,218 @@
+"""The maps of a whole run in numbers: how strong, how sure the model was, which sign, which class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from seewhy.figures.labels import method_label
+from seewhy.figures.style import GREY, INK, PALETTE, bare, blank_figure, captioned, log_axis
+
+__all__ = ["attribution_summary"]
+
+
+@dataclass(frozen=True)
+class _MapRecord:
+    """What one row of `attribution_statistics.csv` says."""
+
+    method: str
+    strength: float
+    positive: float
+    negative: float
+    confidence: float | None
+    label: str
+    relative: float = math.nan
+    """Strength over the median of the method, so that methods of different units share an axis."""
+
+
+def attribution_summary(rows: Iterable[Mapping[str, Any]], *, title: str = "", phantom: bool = False) -> Figure:
+    """Draw four panels: strength by method, confidence against strength, signs by method, strength by true label.
+
+    Args:
+        rows: of `attribution_statistics.csv`, as `csv.DictReader` gives them: `method`, `abs_mean`, and as far as
+            there `positive_ratio`, `negative_ratio`, `true_label`, and the confidence as `probability` (or as
+            `prediction`, where that is a fraction). Rows without a number in `abs_mean` are passed over.
+        title: above everything.
+        phantom: whether the data are synthetic; the title says so.
+
+    Raises:
+        ValueError: no row holds a method and its `abs_mean`.
+    """
+    maps = _read(rows)
+    if not maps:
+        raise ValueError("no row has a method and a number in abs_mean: there is nothing to summarise")
+    methods = list(dict.fromkeys(one.method for one in maps))
+    labels = sorted({one.label for one in maps if one.label}, key=_natural)
+    figure = blank_figure(11.5, 2 * (2.2 + 0.24 * len(methods) + 0.05 * len(methods) * max(0, len(labels) - 3)))
+    grid = figure.subplots(2, 2)
+    _draw_strength(grid[0, 0], maps, methods)
+    _draw_confidence(grid[0, 1], maps, methods)
+    _draw_signs(grid[1, 0], maps, methods)
+    _draw_labels(grid[1, 1], maps, methods, labels)
+    parts = [title, _maps(len(maps)), "phantom data" * phantom]
+    return captioned(figure, head=" · ".join(part for part in parts if part))
+
+
+def _read(rows: Iterable[Mapping[str, Any]]) -> list[_MapRecord]:
+    found = []
+    for row in rows:
+        strength = _number(row.get("abs_mean"))
+        if row.get("method") and strength is not None:
+            positive, negative = (_number(row.get(f"{sign}_ratio")) for sign in ("positive", "negative"))
+            label = str(row["true_label"]) if row.get("true_label") not in (None, "") else ""
+            found.append(
+                _MapRecord(str(row["method"]), strength, positive or 0.0, negative or 0.0, _confidence(row), label)
+            )
+    medians = {
+        method: float(np.median([one.strength for one in found if one.method == method and one.strength > 0] or [1.0]))
+        for method in {one.method for one in found}
+    }
+    return [
+        _MapRecord(one.method, one.strength, one.positive, one.negative, one.confidence, one.label,
+             one.strength / medians[one.method])
+        for one in found
+    ]  # fmt: skip
+
+
+def _confidence(row: Mapping[str, Any]) -> float | None:
+    """The probability of the explained class; a whole number in `prediction` is a class, not a confidence."""
+    for name in ("probability", "prediction"):
+        value = _number(row.get(name))
+        if value is not None and 0.0 <= value <= 1.0 and (name == "probability" or value not in (0.0, 1.0)):
+            return value
+    return None
+
+
+def _number(cell: Any) -> float | None:
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _draw_strength(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[str]) -> None:
+    """One line per method: every map a dot, quartiles a bar."""
+    _start(axes, "Strength of the maps by method")
+    for place, method in enumerate(methods):
+        values = np.array([one.strength for one in maps if one.method == method])
+        _draw_dots(axes, values, place, PALETTE[0], spread=0.28)
+    empty = sum(one.strength <= 0 for one in maps)
+    if empty < len(maps):
+        log_axis(axes, "x")
+    left_out = f" ({_maps(empty)} of zeros not drawn)" if empty else ""
+    axes.set_xlabel("mean |attribution| of a map" + left_out, fontsize=8, color=INK)
+    _name_methods(axes, methods)
+
+
+def _draw_confidence(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[str]) -> None:
+    """Confidence against strength; no link is what one expects of methods that are not scaled by the score."""
+    _start(axes, "Confidence and strength")
+    marks = "os^Dv<>P"
+    told = [one for one in maps if one.confidence is not None and one.relative > 0]
+    if not told:
+        _say(axes, "no probability in the table")
+        return
+    for i, method in enumerate(methods):
+        points = [(one.confidence, one.relative) for one in told if one.method == method]
+        if not points:
+            continue
+        x, y = np.array(points, dtype=float).T
+        text = f"{method_label(method)}, ρ {_spearman(x, y)}"  # noqa: RUF001
+        axes.scatter(x, y, s=15, marker=marks[i // len(PALETTE) % len(marks)], color=PALETTE[i % len(PALETTE)],
+                     alpha=0.7, linewidths=0, label=text)  # fmt: skip
+    log_axis(axes, "y")
+    rest = len(maps) - len(told)
+    left_out = f" ({_maps(rest)} of zeros or without it not drawn)" if rest else ""
+    axes.set_xlabel("probability of the explained class" + left_out, fontsize=8, color=INK)
+    axes.set_ylabel("strength / median of the method", fontsize=8, color=INK)
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.02), handletextpad=0.2,
+                title="rank correlation", title_fontsize=7, alignment="left")  # fmt: skip
+
+
+def _draw_signs(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[str]) -> None:
+    """Mean share of a map's points that speak for the class and against it."""
+    _start(axes, "Share of points for and against the class")
+    for place, method in enumerate(methods):
+        for sign, colour in ((1, PALETTE[1]), (-1, PALETTE[0])):
+            values = [one.positive if sign > 0 else one.negative for one in maps if one.method == method]
+            axes.barh(place, sign * float(np.mean(values)), height=0.55, color=colour)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.set_xlim(-1.02, 1.02)
+    axes.set_xticks([-1, -0.5, 0, 0.5, 1], ["100 %", "50 %", "0", "50 %", "100 %"])
+    axes.set_xlabel("← against (negative) · for (positive) →", fontsize=8, color=INK)
+    _name_methods(axes, methods)
+
+
+def _draw_labels(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[str], labels: Sequence[str]) -> None:
+    """Strength by true label, methods apart."""
+    _start(axes, "Strength by true label")
+    if not labels:
+        _say(axes, "no true_label in the table")
+        return
+    height = 0.8 / len(labels)
+    for place, method in enumerate(methods):
+        for i, label in enumerate(labels):
+            values = [one.relative for one in maps if one.method == method and one.label == label]
+            centre = place + (i - (len(labels) - 1) / 2) * height
+            _draw_dots(axes, np.array(values), centre, PALETTE[i % len(PALETTE)], spread=0.3 * height)
+    for i, label in enumerate(labels):
+        count = sum(one.label == label for one in maps)
+        axes.plot([], [], "o", color=PALETTE[i % len(PALETTE)], markersize=4, label=f"{label} ({_maps(count)})")
+    if any(one.relative > 0 for one in maps):
+        log_axis(axes, "x")
+    axes.set_xlabel("strength / median of the method", fontsize=8, color=INK)
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.02), handletextpad=0.2,
+                title="true label", title_fontsize=7, alignment="left")  # fmt: skip
+    _name_methods(axes, methods)
+
+
+def _draw_dots(axes: Axes, values: np.ndarray[Any, Any], place: float, colour: str, *, spread: float) -> None:
+    values = values[values > 0]
+    if not values.size:
+        return
+    # A fixed jitter keeps equal values apart and the figure the same every time.
+    jitter = np.random.default_rng(values.size).uniform(-spread, spread, values.size)
+    axes.scatter(values, place + jitter, s=9, color=colour, alpha=0.45, linewidths=0, zorder=2)
+    low, middle, high = np.percentile(values, (25, 50, 75))
+    axes.plot([low, high], [place, place], color=colour, linewidth=2.4, zorder=3, solid_capstyle="butt")
+    axes.plot(middle, place, "D", markersize=5, color=colour, markeredgecolor="white", zorder=4)
+
+
+def _start(axes: Axes, title: str) -> None:
+    bare(axes).set_title(title, fontsize=9.5, color=INK, loc="left")
+
+
+def _name_methods(axes: Axes, methods: Sequence[str]) -> None:
+    axes.set_yticks(range(len(methods)), [method_label(name) for name in methods], fontsize=8.5)
+    axes.set_ylim(len(methods) - 0.4, -0.6)
+
+
+def _maps(count: int) -> str:
+    return f"{count} map{'' if count == 1 else 's'}"
+
+
+def _natural(label: str) -> tuple[float, str]:
+    """Numbers by value, then words."""
+    number = _number(label)
+    return (math.inf if number is None else number, label)
+
+
+def _say(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=GREY, fontsize=9)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _spearman(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> str:
+    """Rank correlation with mean ranks for ties, or a dash where it is not defined."""
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return "–"  # noqa: RUF001
+    ranks = [np.array([((v < w).sum() + (v <= w).sum() - 1) / 2 for w in v]) for v in (x, y)]
+    return f"{np.corrcoef(ranks[0], ranks[1])[0, 1]:.2f}".replace("-", "\N{MINUS SIGN}")

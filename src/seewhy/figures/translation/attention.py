@@ -1,0 +1,112 @@
+"""Where a translating network looks: its gates and its self-attention beside the slice, and on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from seewhy.figures.ieee import PAGE
+from seewhy.figures.translation.case import (
+    ARROW,
+    AttentionView,
+    TranslationCase,
+    common_half,
+    grey_window,
+    modality_label,
+    place_of,
+    small_print,
+)
+from seewhy.figures.translation.colour_scale import ColourScale, percentile_scale
+from seewhy.figures.translation.grid import Grid
+
+__all__ = ["attention_overlay"]
+
+Array = NDArray[Any]
+VEIL = 0.55
+"""Opacity of a map on its slice."""
+
+
+def attention_overlay(
+    views: Sequence[AttentionView], *, modality: str, modalities: Sequence[str], what: str, phantom: bool = False
+) -> Figure:
+    """Where a network looks, page wide, a row per case: input, each map by itself, and the map on the input.
+
+    Maps have the pixels that they really have: they are enlarged without smoothing, and headings give their grids.
+    Colours span the percentiles .5 and 99.5 within the tissue. Self-attention is drawn in multiples of an even share,
+    so that 1 is attention to nowhere in particular.
+
+    Args:
+        views: with a gate, with self-attention, or both.
+        modality: of the input below the maps; the maps belong to all modalities together.
+        modalities: see `comparison`.
+        what: see `comparison`.
+        phantom: see `comparison`.
+    """
+    place = place_of(modality, modalities)
+    cases, maps = [view.case for view in views], _maps(views)
+    grey = grey_window(cases, place, inputs_only=True)
+    modules = "; ".join(f"{one.title}: {one.module}" for one in maps)
+    grid = Grid(
+        width=PAGE, rows=len(views), columns=1 + 2 * len(maps), half=common_half(cases), label_lines=2, head_lines=2,
+        bars=(grey, *(one.scale for one in maps)),
+        foot=[f"{modules}; the same for all modalities", small_print(f"{modality_label(modality)}: {what}", phantom)],
+    )  # fmt: skip
+    grid.heading(0, "Input")
+    for number, one in enumerate(maps):
+        grid.heading(1 + 2 * number, one.title, one.grids)
+        grid.heading(2 + 2 * number, "on the input")
+    for row, case in enumerate(cases):
+        grid.label(row, [f"{case.source} {ARROW} {case.target}", f"{case.subject}, slice {case.number}"])
+        here: dict[str, Any] = {"frame": case.frame, "size": case.size}
+        ground = (case.input[place], grey, 1.0)
+        grid.show(row, 0, [ground], **here)
+        for number, one in enumerate(maps):
+            array = one.arrays[row]
+            if array is None:
+                grid.empty(row, 1 + 2 * number, "none")
+                grid.empty(row, 2 + 2 * number, "none")
+                continue
+            grid.show(row, 1 + 2 * number, [(array, one.scale, 1.0)], **here)
+            grid.show(row, 2 + 2 * number, [ground, (array, one.scale, VEIL)], **here)
+    return grid.figure
+
+
+class _AttentionMap(NamedTuple):
+    """One kind of map of all rows."""
+
+    title: str
+    module: str
+    arrays: list[Array | None]
+    scale: ColourScale
+
+    @property
+    def grids(self) -> str:
+        """Sizes of the maps, e.g. `60 x 60`."""
+        sizes = dict.fromkeys(array.shape for array in self.arrays if array is not None)
+        return " or ".join(f"{rows} \N{MULTIPLICATION SIGN} {columns}" for rows, columns in sizes)
+
+
+def _maps(views: Sequence[AttentionView]) -> list[_AttentionMap]:
+    """The kinds of maps that any of the views has."""
+    cases = [view.case for view in views]
+    gates = [view.gate for view in views]
+    shares = [None if view.attention is None else view.attention * view.attention.size for view in views]
+    names = [view.gate_name for view in views], [view.attention_name for view in views]
+    kinds = (
+        ("Spatial gate", names[0], gates, "viridis", "spatial gate"),
+        ("Self-attention", names[1], shares, "inferno", "self-attention / even share"),
+    )
+    return [
+        _AttentionMap(title, next(filter(None, modules), ""), arrays, _scale(arrays, cases, colormap, name))
+        for title, modules, arrays, colormap, name in kinds
+        if any(array is not None for array in arrays)
+    ]
+
+
+def _scale(maps: Sequence[Array | None], cases: Sequence[TranslationCase], colormap: str, name: str) -> ColourScale:
+    """One scale for a kind of map, from where there is tissue: borders of the image are extremes of their own."""
+    inside = [case.tissue_of(one) for one, case in zip(maps, cases, strict=True) if one is not None]
+    return percentile_scale(inside, colormap=colormap, name=name, percentiles=(0.5, 99.5))

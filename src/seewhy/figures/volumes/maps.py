@@ -1,0 +1,188 @@
+"""Maps of volumes, slice by slice, and a picture of all slices together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seewhy.figures.cells import annotated, fitted
+from seewhy.figures.colours import DIVERGING, RGB, coloured
+from seewhy.figures.labels import method_label
+from seewhy.figures.overlay import grey, overlay
+from seewhy.figures.sheet import Bar, Cell, sheet, write_sheet
+from seewhy.figures.style import upright
+from seewhy.io.geometry import Display
+
+__all__ = ["write_slices"]
+
+Array = NDArray[Any]
+SIDE, SMALL = 256, 150
+"""Width of a slice in a picture of its own and in the summary."""
+ACROSS = 8
+"""Most slices beside each other in the summary."""
+
+
+def write_slices(
+    folder: str | Path,
+    subject: str,
+    method: str,
+    volume: Array,
+    maps: Array,
+    *,
+    slices: Sequence[tuple[int, int]],
+    scale: tuple[float, float],
+    signed: bool = False,
+    title: str = "",
+    display: Display | None = None,
+    spacing: tuple[float, float, float] | None = None,
+    warnings: Sequence[str] = (),
+    mask: Array | None = None,
+    phantom: bool = False,
+    unit: str = "attribution",
+) -> list[Path]:
+    """Write slice | map | overlay for every wanted slice, and one summary: slices above, maps below.
+
+    Files are `<subject>_<method>_slice_<number>.png` and `<subject>_<method>_summary.png`. The grey window and
+    the colour scale are the same in all of them.
+
+    Args:
+        folder: of this subject and method.
+        subject: safe as a file name.
+        method: explainer's name, e.g. "integrated_gradients".
+        volume: [D, H, W].
+        maps: [D, H, W], or [H, W] where the method has one map for all slices; the pictures then say so.
+        slices: position along D and number in the scan of every wanted slice, at least one.
+        scale: values of no and of full colour, one for the whole run (`seewhy.figures.colours.run_scale`).
+        signed: draw negative values too; the scale must then be symmetric.
+        title: prediction and truth, see `seewhy.figures.explanations.heatmaps.headline`.
+        display: how slices [H, W] are turned for the eye; None as they lie in memory.
+        spacing: of D, H and W in mm, so that pixels that are not square are drawn in the right shape.
+        warnings: the checks that the map failed, in words; its pictures are marked.
+        mask: [D, H, W], the annotation where there is one.
+        phantom: whether the volume is synthetic; the title says so.
+        unit: what the numbers are, and how the scale was found.
+
+    Returns:
+        The files written, the summary last.
+
+    Raises:
+        ValueError: shapes that differ, slices outside the volume, a scale that does not fit.
+    """
+    flat = np.ndim(maps) == 2
+    whole = np.broadcast_to(np.asarray(maps), volume.shape) if flat else np.asarray(maps)
+    _check(subject, volume, whole, mask, slices)
+    bar = Bar(scale=scale, colormap=DIVERGING if signed else "inferno", unit=unit)
+    views = _Views(volume, whole, mask, display=display, spacing=spacing, bar=bar)
+    heading = " · ".join(part for part in (subject, method_label(method), title, "phantom data" * phantom) if part)
+    foot = _foot(flat=flat, mask=mask is not None, phantom=phantom)
+    shares = None if flat else _shares(whole)
+    marked, written = bool(warnings), []
+    for position, number in slices:
+        row = [
+            Cell(picture=views.slice(position, SIDE), name=f"slice {number}"),
+            Cell(picture=views.map(position, SIDE), name="map", note=_share(shares, position), marked=marked),
+            Cell(picture=views.overlay(position, SIDE), name="overlay", marked=marked),
+        ]
+        page = sheet([row], title=heading, warnings=warnings, bar=bar, foot=foot)
+        written.append(write_sheet(Path(folder) / f"{subject}_{method}_slice_{number}.png", page))
+    rows = []
+    for start in range(0, len(slices), ACROSS):
+        block = slices[start : start + ACROSS]
+        rows.append([Cell(picture=views.slice(position, SMALL), name=f"slice {number}") for position, number in block])
+        rows.append([Cell(picture=views.map(p, SMALL), note=_share(shares, p), marked=marked) for p, _ in block])
+    page = sheet(rows, title=heading, warnings=warnings, bar=replace(bar, row=0), foot=foot)
+    return [*written, write_sheet(Path(folder) / f"{subject}_{method}_summary.png", page)]
+
+
+class _Views:
+    """Slices of one case as pictures, all with one grey window and one colour scale."""
+
+    def __init__(
+        self,
+        volume: Array,
+        maps: Array,
+        mask: Array | None,
+        *,
+        display: Display | None,
+        spacing: tuple[float, float, float] | None,
+        bar: Bar,
+    ) -> None:
+        self.volume, self.maps, self.mask, self.bar = volume, maps, mask, bar
+        self.display = display or Display()
+        _, rows, columns = spacing or (1.0, 1.0, 1.0)
+        self.aspect = columns / rows if self.display.transpose else rows / columns
+        self.window = _window(volume)
+
+    def slice(self, position: int, side: int) -> RGB:
+        return self._outlined(self._base(position, side), position)
+
+    def map(self, position: int, side: int) -> RGB:
+        heat = self._turned(np.asarray(self.maps[position], np.float32), side)
+        return coloured(heat, scale=self.bar.scale, colormap=self.bar.colormap)
+
+    def overlay(self, position: int, side: int) -> RGB:
+        heat = self._turned(np.asarray(self.maps[position], np.float32), side)
+        base = self._base(position, side)
+        return self._outlined(overlay(base, heat, scale=self.bar.scale, colormap=self.bar.colormap), position)
+
+    def _base(self, position: int, side: int) -> RGB:
+        return np.asarray(self._turned(grey(self.volume[position], window=self.window), side), np.uint8)
+
+    def _turned(self, array: Array, side: int) -> Array:
+        return fitted(upright(array, self.display), side, aspect=self.aspect)
+
+    def _outlined(self, picture: RGB, position: int) -> RGB:
+        return annotated(picture, None if self.mask is None else upright(self.mask[position], self.display))
+
+
+def _window(volume: Array) -> tuple[float, float]:
+    """Grey window of the whole volume, percentiles .5 and 99.5: slices then compare, and a few voxels do not rule."""
+    sample = np.asarray(volume).reshape(-1)[:: max(1, np.size(volume) // 500_000)].astype(np.float32)
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        return 0.0, 1.0
+    low, high = (float(end) for end in np.percentile(sample, (0.5, 99.5)))
+    if high > low:
+        return low, high
+    return float(sample.min()), max(float(sample.max()), float(sample.min()) + 1e-6)
+
+
+def _shares(maps: Array) -> NDArray[np.float64]:
+    """[D], how much of all |attribution| lies in each slice."""
+    sums = np.array([np.nansum(np.abs(part), dtype=np.float64) for part in maps])
+    return sums / max(float(sums.sum()), 1e-300)
+
+
+def _share(shares: NDArray[np.float64] | None, position: int) -> str:
+    return "" if shares is None else f"{100 * shares[position]:.1f} % of attribution"
+
+
+def _foot(*, flat: bool, mask: bool, phantom: bool) -> str:
+    told = ["one colour scale for the whole run"]
+    told += ["one map for all slices: the layer has no slice axis"] if flat else []
+    told += ["cyan: annotation"] if mask else []
+    told += ["phantom data, not patients"] if phantom else []
+    return " · ".join(told)
+
+
+def _check(subject: str, volume: Array, maps: Array, mask: Array | None, slices: Sequence[tuple[int, int]]) -> None:
+    problems = []
+    if Path(subject).name != subject:
+        problems.append(f"subject {subject!r} is not safe as a file name")
+    if np.ndim(volume) != 3:
+        problems.append(f"volume of shape {np.shape(volume)}; expected [D, H, W]")
+    for name, array in (("maps", maps), ("mask", mask)):
+        if array is not None and np.shape(array) != np.shape(volume):
+            problems.append(f"{name} of shape {np.shape(array)} on a volume of {np.shape(volume)}")
+    outside = [f"{number} (position {position})" for position, number in slices if not 0 <= position < len(volume)]
+    if outside:
+        problems.append(f"slices {', '.join(outside)} are outside the volume's {len(volume)} slices")
+    if not slices:
+        problems.append("no slices to draw; expected at least one (position, number)")
+    if problems:
+        raise ValueError(f"{subject}: " + "; ".join(problems))

@@ -1,0 +1,174 @@
+"""Where the networks lie in checkpoints of SA-CycleGAN-2.5D, in each layout that its scripts write or read."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seewhy.errors import CheckpointError
+from seewhy.interop.tensors import plain_data, read_file
+
+__all__ = ["NETWORKS", "Networks", "read_networks"]
+
+NETWORKS = ("G_A2B", "G_B2A", "D_A", "D_B")
+WHOLE = ("model_state_dict", "global_model_state_dict", "state_dict", "model")
+"""Keys under which all networks stand in one state dict, or one unnamed generator does."""
+APART = {
+    "G_A2B": ("generator_A2B_state_dict", "G_A2B_state_dict", "generator_A2B", "generator_AB", "G_A2B"),
+    "G_B2A": ("generator_B2A_state_dict", "G_B2A_state_dict", "generator_B2A", "generator_BA", "G_B2A"),
+    "D_A": ("discriminator_A_state_dict", "D_A_state_dict", "discriminator_A", "D_A"),
+    "D_B": ("discriminator_B_state_dict", "D_B_state_dict", "discriminator_B", "D_B"),
+}
+"""Network → keys under which it stands by itself."""
+WRAPPERS = ("module", "_orig_mod")
+"""Steps that DataParallel and torch.compile put into names, at any place."""
+RECORD = ("epoch", "round", "global_step", "best_val_ssim", "best_metric", "best_ssim", "config", "history")
+FIRST = ("encoder_initial.slice_conv.1.weight", "initial.0.weight")
+"""Names that tell a generator, of the network with attention and of the baseline."""
+
+LFS = b"version https://git-lfs"
+"""How the small text begins that stands for a file in a clone made without Git LFS."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What lies in a checkpoint.
+
+    Attributes:
+        tensors: network (see `NETWORKS`) → its state dict as the reference names it, without wrappers.
+        complete: whether the layout holds all four networks, so that none may be missing.
+        record: what stands beside, as plain data.
+        left_out: keys of other tensors that were not taken, e.g. the projections of PatchNCE.
+    """
+
+    tensors: dict[str, dict[str, Tensor]]
+    complete: bool
+    record: dict[str, Any] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+
+def read_networks(path: Path, *, direction: str) -> Networks:
+    """Find the networks in a `.pth` or `.npz` file; nothing in it is run.
+
+    Args:
+        path: of the file; an `.npz` may have its `.json` beside it.
+        direction: `A2B` or `B2A`, of a generator that stands alone and unnamed.
+
+    Raises:
+        CheckpointError: no such file, unsafe to load, or no networks of SA-CycleGAN-2.5D in it.
+    """
+    if _is_pointer(path):
+        raise CheckpointError(
+            f"{path}: a pointer of Git LFS, not the weights themselves; fetch them (git lfs pull), or download the file"
+        )
+    content: Any
+    if path.suffix == ".npz":
+        content, record, left_out = _read_npz(path)
+    else:
+        content, record, left_out = read_file(path), {}, ()
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: expected a dict of networks, found {type(content).__name__}")
+    record = record or {key: plain_data(content[key]) for key in RECORD if key in content}
+    apart = {
+        name: dict(next(content[key] for key in keys if isinstance(content.get(key), Mapping)))
+        for name, keys in APART.items()
+        if any(isinstance(content.get(key), Mapping) for key in keys)
+    }
+    if apart:
+        found = {name: _cleaned(state, path, name) for name, state in apart.items()}
+        return Networks(found, complete=False, record=record, left_out=left_out)
+    inside = next((content[key] for key in WHOLE if isinstance(content.get(key), Mapping)), content)
+    tensors = _cleaned(inside, path, "the state dict")
+    if any(name in tensors for name in FIRST):
+        return Networks({f"G_{direction}": tensors}, complete=False, record=record, left_out=left_out)
+    return Networks(_sorted(tensors, path), complete=True, record=record, left_out=left_out)
+
+
+def _sorted(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tensor]]:
+    """The tensors of each network, from one state dict of all."""
+    found: dict[str, dict[str, Tensor]] = {name: {} for name in NETWORKS}
+    others = []
+    for key, tensor in tensors.items():
+        network, _, name = key.partition(".")
+        if network in found:
+            found[network][name] = tensor
+        else:
+            others.append(key)
+    if others or not any(found.values()):
+        raise CheckpointError(
+            f"{path}: not a checkpoint of SA-CycleGAN-2.5D: {len(others)} of its {len(tensors)} tensors belong to "
+            f"none of {', '.join(NETWORKS)} (first: {others[0] if others else 'none'}); expected a file that its "
+            "training wrote, e.g. checkpoint_best.pth, or one of generator_A2B_state_dict and generator_B2A_state_dict"
+        )
+    return found
+
+
+def _cleaned(state: Mapping[Any, Any], path: Path, where: str) -> dict[str, Tensor]:
+    """A state dict without wrappers in its names.
+
+    Raises:
+        CheckpointError: other things than tensors, or two of one name.
+    """
+    others = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
+    if others or not state:
+        what = f"{', '.join(others[:3])} are no tensors" if others else "it is empty"
+        raise CheckpointError(
+            f"{path}: expected names → tensors in {where}, but {what}; give a file that SA-CycleGAN-2.5D's training "
+            "or export wrote"
+        )
+    found: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        name = ".".join(step for step in str(key).split(".") if step not in WRAPPERS)
+        if name in found:
+            raise CheckpointError(f"{path}: {where} holds two tensors {name!r}, with and without module. or _orig_mod.")
+        found[name] = tensor
+    return found
+
+
+def _read_npz(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tuple[str, ...]]:
+    """Tensors under `model/`, what the file beside says, and the names of other arrays."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file")
+    model: dict[str, Tensor] = {}
+    left_out = []
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for key in arrays.files:
+                group, _, name = key.partition("/")
+                if group != "model" or not name:
+                    left_out.append(key)
+                    continue
+                # What ends so is one number, kept as an array of one.
+                scalar = name.endswith("::scalar")
+                tensor = torch.from_numpy(np.ascontiguousarray(arrays[key]))
+                model[name.removesuffix("::scalar")] = (
+                    tensor.reshape(()) if scalar else tensor.reshape(arrays[key].shape)
+                )
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: cannot be read as arrays of numbers: {error}") from error
+    return model, _sidecar(path.with_suffix(".json")), tuple(left_out)
+
+
+def _is_pointer(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(LFS)) == LFS
+
+
+def _sidecar(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON: {error}; repair it or move it away") from error
+    return dict(plain_data(record)) if isinstance(record, dict) else {}

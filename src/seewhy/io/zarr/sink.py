@@ -1,0 +1,306 @@
+"""The output of a prediction: a zarr store that is written in whole shards, each of them once."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from seewhy.errors import ConfigError, DataError
+from seewhy.io.atomic import atomic_folder
+from seewhy.io.zarr.existing import is_filled, is_there, our_mark, remove, remove_unfinished, unwritable
+from seewhy.io.zarr.layout import VolumeLayout, describe, fill, triple
+from seewhy.io.zarr.pyramid import build_pyramid
+from seewhy.io.zarr.source import Box
+from seewhy.io.zarr.store import BOOKKEEPING, CountedStore, Counters, WholeStore, local_folder, open_store
+
+__all__ = ["VolumeSink", "create_sink", "open_sink", "plan_sink"]
+
+
+class VolumeSink:
+    """An output store that exists; opened anew in every process, written to by several threads.
+
+    Attributes:
+        path: of the store.
+        layout: shapes, types and names.
+        attributes: what else the root says about the result (scale of the values, model, …).
+        counters: what this process has written so far.
+        bookkeeping: folder for the ledger inside a local store; None for a remote one.
+        identity: drawn when the store was made: one made anew at the same path has another; None before `create`.
+        finished: whether all parts had written it when it was opened.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        layout: VolumeLayout,
+        attributes: Mapping[str, Any],
+        options: Mapping[str, Any],
+        identity: str | None = None,
+        finished: bool = False,
+    ) -> None:
+        self.path, self.layout, self.attributes = path, layout, dict(attributes)
+        self.identity, self.finished = identity, finished
+        self.counters = Counters()
+        self._options = dict(options)
+        self._array: Any = None
+        self._process = -1
+        folder = local_folder(path)
+        self.bookkeeping = None if folder is None else folder / BOOKKEEPING
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(Z, Y, X), or (K, Z, Y, X)."""
+        return self.layout.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the stored values."""
+        return np.dtype(self.layout.dtype)
+
+    @property
+    def shard(self) -> tuple[int, int, int]:
+        """(Z, Y, X) that one write covers at least."""
+        return self.layout.shard
+
+    @property
+    def chunk(self) -> tuple[int, int, int]:
+        """(Z, Y, X) that a reader decompresses."""
+        return self.layout.chunk
+
+    @property
+    def image(self) -> str:
+        """Path of the pyramid's group: the store itself, or its `labels/<name>`."""
+        return f"{self.path}/{self.layout.group}".rstrip("/")
+
+    def create(self, *, overwrite: bool = False, exist_ok: bool = False) -> bool:
+        """Make the store; of several processes that do so at once, one makes it and the others find it.
+
+        Args:
+            overwrite: remove an output of ours that is there; never one of others.
+            exist_ok: take an output of ours that is there and has this layout.
+
+        Returns:
+            Whether it is new.
+
+        Raises:
+            ConfigError: something else is there; or an output of ours, unless `overwrite` or `exist_ok`.
+            DataError: the store cannot be written.
+        """
+        if is_there(self.path, self._options):
+            present = open_sink(self.path, options=self._options)
+            if exist_ok and not overwrite:
+                return self._join(present)
+            if not overwrite:
+                raise ConfigError(f"{self.path} already holds a result; choose another path, or overwrite it")
+            remove(self.path, self._options)
+        self.identity = uuid.uuid4().hex
+        try:
+            _make(self)
+        except DataError:
+            if not exist_ok or not is_there(self.path, self._options):
+                raise
+            return self._join(open_sink(self.path, options=self._options))  # another process was faster
+        return True
+
+    def _join(self, present: VolumeSink) -> bool:
+        """Take the store that is there, and make of it what a kill has left out."""
+        _compare(present, self.layout)
+        self.identity = present.identity
+        if not is_filled(self.path, self.layout.array(0), self._options):
+            _make(self)
+        return False
+
+    def write(self, box: Box, block: NDArray[Any]) -> None:
+        """Write whole shards, or shards cut off by the end of the volume.
+
+        Nothing is read: what a shard held before is replaced.
+
+        Args:
+            box: starts and ends on shard borders or at the volume's end.
+            block: [z, y, x] or [K, z, y, x] of the store's type.
+
+        Raises:
+            ValueError: part of a shard, another shape or another type: a mistake of the caller.
+            DataError: the store cannot be written; what was written before stays.
+        """
+        for axis, part, size, shard in zip("ZYX", box, self.layout.space, self.shard, strict=True):
+            whole = part.start % shard == 0 and (part.stop % shard == 0 or part.stop == size)
+            if not whole or not 0 <= part.start < part.stop <= size:
+                raise ValueError(f"{axis} {part.start}:{part.stop} is no whole number of shards of {shard} in 0:{size}")
+        expected = (*self.shape[:-3], *(part.stop - part.start for part in box))
+        if block.shape != expected or block.dtype != self.dtype:
+            raise ValueError(f"block {block.dtype}{block.shape}; expected {self.dtype}{expected}")
+        try:
+            self._opened()[(..., *box)] = block
+        except Exception as error:  # stores and codecs have their own
+            raise DataError(unwritable(self.path, error)) from error
+
+    def finish(self) -> None:
+        """Write the coarser levels and the metadata that names them; done again, it does the same.
+
+        Memory stays at about one shard whatever the volume's size.
+
+        Raises:
+            DataError: the store cannot be read or written.
+        """
+        store = WholeStore.over(self._store())
+        try:
+            remove_unfinished(self.path)
+            build_pyramid(self._store(), store, self.layout)
+            describe(store, self.layout, self.attributes, self.identity, finished=True)
+        except DataError:
+            raise
+        except Exception as error:  # as for `write`
+            raise DataError(unwritable(self.path, error)) from error
+
+    def _store(self) -> CountedStore:
+        return open_store(self.path, read_only=False, counters=self.counters, options=self._options)
+
+    def _opened(self) -> Any:
+        if self._array is None or self._process != os.getpid():
+            import zarr
+
+            store = WholeStore.over(self._store())
+            self._array = zarr.open_array(store=store, path=self.layout.array(0), mode="r+")
+            self._process = os.getpid()
+        return self._array
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_array": None, "_process": -1}
+
+    def __repr__(self) -> str:
+        return f"VolumeSink({self.path!r}, shape={self.shape}, dtype={self.dtype.name}, shard={self.shard})"
+
+
+def plan_sink(
+    path: str | Path,
+    *,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    shard: Sequence[int],
+    chunk: Sequence[int],
+    zarr_format: int = 3,
+    spacing: Sequence[float] | None = None,
+    translation: Sequence[float] | None = None,
+    unit: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    labels: bool = False,
+    name: str = "prediction",
+    classes: Mapping[int, str] | None = None,
+    fill_value: float = 0,
+    options: Mapping[str, Any] | None = None,
+) -> VolumeSink:
+    """Describe an output store without touching anything; its `create` makes it.
+
+    Args:
+        path: folder or address, by custom ending in `.zarr`.
+        shape: (Z, Y, X), or (K, Z, Y, X) with channels.
+        dtype: of the stored values.
+        shard: (Z, Y, X) that one write covers, and one owner.
+        chunk: (Z, Y, X) that a reader decompresses; divides `shard`.
+        zarr_format: 3, or 2 (where the chunks of a shard are objects of their own).
+        spacing: of Z, Y and X.
+        translation: position of the first voxel.
+        unit: of both, by its UDUNITS name.
+        attributes: plain data for the root's attribute `seewhy`, e.g. the scale of the values.
+        labels: integers under `labels/<name>` instead of an image in the root.
+        name: of the image or the labels.
+        classes: names of the labels by value; 0 is background.
+        fill_value: value of what is never written.
+        options: as for `open_store`.
+
+    Raises:
+        ConfigError: a layout that cannot be stored.
+    """
+    layout = VolumeLayout(
+        shape=tuple(int(size) for size in shape),
+        dtype=np.dtype(dtype).name,
+        shard=triple(shard, "shard"),
+        chunk=triple(chunk, "chunk"),
+        zarr_format=zarr_format,
+        spacing=_floats(spacing),
+        translation=_floats(translation),
+        unit=unit,
+        labels=labels,
+        name=name,
+        fill_value=fill_value,
+        classes=dict(classes or {}),
+    )
+    return VolumeSink(str(path).rstrip("/"), layout=layout, attributes=attributes or {}, options=options or {})
+
+
+def create_sink(path: str | Path, *, overwrite: bool = False, exist_ok: bool = False, **description: Any) -> VolumeSink:
+    """Make an output store; a local one appears whole under its name or not at all.
+
+    Args:
+        path: folder or address, by custom ending in `.zarr`.
+        overwrite: as for `VolumeSink.create`.
+        exist_ok: as for `VolumeSink.create`.
+        description: all arguments of `plan_sink`.
+
+    Raises:
+        ConfigError: as `plan_sink` and `VolumeSink.create`.
+        DataError: the store cannot be written.
+    """
+    sink = plan_sink(path, **description)
+    sink.create(overwrite=overwrite, exist_ok=exist_ok)
+    return sink
+
+
+def open_sink(path: str | Path, *, options: Mapping[str, Any] | None = None) -> VolumeSink:
+    """Open an output that `create_sink` has made.
+
+    Raises:
+        ConfigError: nothing there, or not made by us.
+    """
+    address = str(path).rstrip("/")
+    mark = our_mark(address, options)
+    if mark is None:
+        raise ConfigError(f"{address} exists and was not made by seewhy, so it is left alone; choose another path")
+    return VolumeSink(
+        address,
+        layout=VolumeLayout.restored(mark["layout"]),
+        attributes=mark["attributes"],
+        options=options or {},
+        identity=mark.get("id"),
+        finished=bool(mark.get("finished", False)),
+    )
+
+
+def _make(sink: VolumeSink) -> None:
+    """Write level 0 and all metadata; under a temporary name first where it can be renamed."""
+    folder = local_folder(sink.path)
+    try:
+        if folder is None:
+            fill(sink._store(), sink.layout, sink.attributes, sink.identity)
+            return
+        with atomic_folder(folder) as temporary:
+            fill(
+                open_store(str(temporary), read_only=False, counters=Counters()),
+                sink.layout,
+                sink.attributes,
+                sink.identity,
+            )
+            (temporary / BOOKKEEPING).mkdir()
+    except Exception as error:  # stores have their own
+        raise DataError(unwritable(sink.path, error)) from error
+
+
+def _compare(sink: VolumeSink, layout: VolumeLayout) -> None:
+    differences = layout.differences(sink.layout)
+    if differences:
+        raise ConfigError(f"{sink.path} holds a result of another layout: {'; '.join(differences)}")
+
+
+def _floats(values: Sequence[float] | None) -> tuple[float, float, float] | None:
+    if values is None:
+        return None
+    z, y, x = (float(value) for value in values)
+    return z, y, x

@@ -1,0 +1,126 @@
+"""Classification of MRI volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from seewhy.errors import ConfigError
+from seewhy.explain import Explainable
+from seewhy.models.classification.base import Classification
+from seewhy.nets.classifiers.volume_views import SliceView, build_view
+
+__all__ = ["MRIClassification"]
+
+
+class MRIClassification(Classification):
+    """One class for each volume, seen in one of three ways.
+
+    `forward(image)` takes volumes [B, 1, D, H, W], D being the slices along the axis that the data set chose, and
+    gives raw class scores [B, K]. `view` says what a network is shown:
+
+    - `channels`: all slices at once as the channels of one image (2D network). Cheapest, and pretrained weights
+      can be used; but it has one feature map for all slices, so that CAMs cannot tell slices apart.
+    - `slices`: each slice by itself (2D network), pooled by gated attention; `slice_weights` says which counted.
+    - `volume`: the whole volume (3D network), whose feature map has a depth.
+
+    Args:
+        optimizer: `name`, `lr` and options of the optimiser.
+        scheduler: `name` and options of `seewhy.models.base.learning_rate_factor`.
+        backbone: `name` and options of `seewhy.nets.classifiers.planar_features.PlanarFeatures`, or with view=volume of
+            `seewhy.nets.classifiers.spatial_features.SpatialFeatures`.
+        classes: names of the classes, in order of their index.
+        view: `channels`, `slices` or `volume`.
+        slices: first slice and the one after the last, as the data set cuts them.
+        depth: slices of a volume where the data set resizes to a number; `channels` needs one of the two.
+        pretrained: start from timm's published weights of the backbone, which are downloaded; a file is given by
+            the command's `weights` instead.
+        weights_by: how the command's `weights` file is matched: by `name`, or by `position`, for files whose
+            tensors have other names but the same order and shapes.
+        dropout: before the last layer.
+        attention_dim: width of the attention over slices (`slices`).
+        chunk_size: slices at a time in evaluation (`slices`); bounds memory, changes no score.
+        ordinal: see `Classification`, as all that follow.
+        loss: see `Classification`.
+        calibrate: see `Classification`.
+        freeze: see `Classification`.
+        freeze_backbone_epochs: see `Classification`.
+        layer_decay: see `Classification`.
+        head_lr: see `Classification`.
+        seed: of every draw in training and of bootstraps.
+
+    Raises:
+        ConfigError: no such view or network, or options it does not take.
+    """
+
+    def __init__(
+        self,
+        *,
+        optimizer: Mapping[str, Any],
+        scheduler: Mapping[str, Any],
+        backbone: Mapping[str, Any],
+        classes: Sequence[str] = ("HC", "TLE"),
+        view: str = "channels",
+        slices: Sequence[int] | None = None,
+        depth: int | None = None,
+        pretrained: bool = False,
+        weights_by: str = "name",
+        dropout: float = 0.0,
+        attention_dim: int = 128,
+        chunk_size: int = 32,
+        ordinal: bool = False,
+        loss: Mapping[str, Any] | None = None,
+        calibrate: bool = True,
+        freeze: Sequence[str] = (),
+        freeze_backbone_epochs: int = 0,
+        layer_decay: float = 1.0,
+        head_lr: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        loss = {"name": "cross_entropy"} if loss is None else dict(loss)
+        self.save_hyperparameters()
+        self.configure()
+
+    def configure_nets(self) -> None:
+        """Build the network behind the chosen view."""
+        h = self.hparams
+        self.net = build_view(
+            h["view"],
+            h["backbone"],
+            outputs=self.num_outputs,
+            dropout=h["dropout"],
+            depth=self._depth(),
+            hidden=h["attention_dim"],
+            chunk=h["chunk_size"],
+        )
+
+    def _depth(self) -> int | None:
+        """Slices of a volume, as far as the options say."""
+        slices, depth = self.hparams["slices"], self.hparams["depth"]
+        return int(slices[1]) - int(slices[0]) if depth is None and slices is not None else depth
+
+    def backbones(self) -> Sequence[nn.Module]:
+        """The network before its pooling."""
+        return (self.net.encoder,)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Raw class scores [B, K] of volumes [B, 1, D, H, W]."""
+        scores: Tensor = self.net(image)
+        return scores
+
+    def slice_weights(self, image: Tensor) -> Tensor:
+        """What each slice of volumes [B, 1, D, H, W] weighs in the score: [B, D] float32, rows sum to 1.
+
+        Raises:
+            ConfigError: the model has no attention over slices.
+        """
+        if not isinstance(self.net, SliceView):
+            raise ConfigError(f"only view=slices weighs slices; this model has view={self.hparams['view']}")
+        return self.net.slice_weights(image)
+
+    def explainable(self) -> Explainable:
+        """The last feature map: [B, C, h, w] for all slices, [B · D, C, h, w], or [B, C, d, h, w], by view."""
+        return Explainable(layers={"image": "net.encoder"}, classes=self.classes)

@@ -1,0 +1,101 @@
+"""The networks of an unpaired translation, from plain options, and what options fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from seewhy.batch import MODALITIES, STACK_SLICES
+from seewhy.errors import ConfigError, nearest
+from seewhy.losses.translation import TranslationLoss
+from seewhy.nets.generators.discriminators import MultiScaleDiscriminator
+from seewhy.nets.generators.patch_sampler import PatchSampler
+from seewhy.nets.generators.plain import PlainGenerator25D
+from seewhy.nets.generators.self_attention import NCE_CHANNELS, SAGenerator25D
+from seewhy.options import fill
+
+__all__ = ["CYCLES", "DIRECTIONS", "build_discriminators", "build_generators", "build_samplers", "check_choices"]
+
+GENERATORS: dict[str, type[SAGenerator25D] | type[PlainGenerator25D]] = {
+    "sa": SAGenerator25D,
+    "plain": PlainGenerator25D,
+}
+DIRECTIONS = {"both": ("a2b", "b2a"), "a2b": ("a2b",), "b2a": ("b2a",)}
+"""Choice → names of its generators; the first letter is the domain they take, the last the one they make."""
+CYCLES = ("neighbours", "repeat")
+NCE = ("dim", "patches", "identity")
+
+
+def build_generators(directions: str, options: Mapping[str, Any]) -> nn.ModuleDict:
+    """A generator for each direction: `name` is `sa` or `plain`, everything else goes to its class."""
+    settings = dict(options)
+    name = str(settings.pop("name", "sa"))
+    if name not in GENERATORS:
+        raise ConfigError(f"model.generator.name={name!r} is unknown; {nearest(name, GENERATORS)}")
+    sizes = {"slices": STACK_SLICES, "modalities": len(MODALITIES)}
+    return nn.ModuleDict(
+        {
+            direction: fill(GENERATORS[name], settings, "model.generator", **sizes)
+            for direction in DIRECTIONS[directions]
+        }
+    )
+
+
+def build_discriminators(directions: str, options: Mapping[str, Any] | None) -> nn.ModuleDict:
+    """A discriminator for each domain that a generator makes."""
+    return nn.ModuleDict(
+        {
+            direction[-1]: fill(MultiScaleDiscriminator, options, "model.discriminator", channels=len(MODALITIES))
+            for direction in DIRECTIONS[directions]
+        }
+    )
+
+
+def build_samplers(directions: str, options: Mapping[str, Any], width: int) -> nn.ModuleDict:
+    """What PatchNCE compares patches by, for each generator."""
+    channels = [width * scale for scale in NCE_CHANNELS]
+    settings = {name: value for name, value in options.items() if name != "identity"}
+    return nn.ModuleDict(
+        {
+            direction: fill(PatchSampler, settings, "model.nce", channels=channels)
+            for direction in DIRECTIONS[directions]
+        }
+    )
+
+
+def check_choices(options: Mapping[str, Any], loss: TranslationLoss) -> None:
+    """Refuse what does not go together, all at once.
+
+    Args:
+        options: the model's hyperparameters.
+        loss: built of them.
+
+    Raises:
+        ConfigError: an unknown choice, or terms that this model has nothing to compute from.
+    """
+    directions, cycle = options["directions"], options["cycle"]
+    problems = []
+    if directions not in DIRECTIONS:
+        problems.append(f"model.directions={directions!r} is unknown; {nearest(directions, DIRECTIONS)}")
+    elif directions != "both":
+        closed = [name for name in ("cycle", "ssim", "gradient") if loss.needs(name)]
+        if closed:
+            problems.append(
+                f"model.directions={directions} has no generator back, so nothing closes a cycle for the losses "
+                f"{', '.join(closed)}; set " + " and ".join(f"model.losses.weights.{name}=0" for name in closed)
+            )
+        if options["legacy_layout"]:
+            problems.append(f"model.directions={directions} has no cycle that model.legacy_layout could be of")
+    if cycle not in CYCLES:
+        problems.append(f"model.cycle={cycle!r} is unknown; {nearest(cycle, CYCLES)}")
+    elif options["legacy_layout"] and cycle == "neighbours":
+        problems.append("model.legacy_layout=true is the layout of repeated slices; set model.cycle=repeat with it")
+    problems += [f"model.nce.{name} is no option; {nearest(name, NCE)}" for name in options["nce"] if name not in NCE]
+    if loss.needs("nce") and options["generator"].get("name", "sa") != "sa":
+        problems.append("model.losses.weights.nce compares features, which only model.generator.name=sa gives")
+    if options["slice_batch"] < 1:
+        problems.append(f"model.slice_batch={options['slice_batch']} must be 1 or more slices")
+    if problems:
+        raise ConfigError("; ".join(problems))

@@ -1,0 +1,298 @@
+"""Supervised segmentation of volumes: learned on patches, validated and tested on whole volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from seewhy.batch import Batch, Prediction
+from seewhy.errors import ConfigError, nearest
+from seewhy.losses.volumes import DeepSupervision, DiceCrossEntropy, region_masks
+from seewhy.metrics.segmentation.volume_scores import VolumeScores
+from seewhy.models.base import BaseModule
+from seewhy.models.volumes.networks import VolumeNetwork, build_volume_network
+from seewhy.options import fill
+from seewhy.volumes.in_memory import predict_array
+from seewhy.volumes.output_format import OutputFormat
+from seewhy.volumes.predictor import PatchPredictor
+
+__all__ = ["VolumeSegmentation"]
+
+THRESHOLD = 0.5
+"""Probability above which a voxel belongs to a region."""
+
+
+class VolumeSegmentation(BaseModule):
+    """A network of MONAI that tells classes, or regions that may overlap, of every voxel.
+
+    `forward(image)` gives logits [B, K, Z, Y, X] of patches. Whole volumes go through the engine of `seewhy.volumes`
+    that predicts volumes of any size too, so that what is scored is what is predicted. Classes exclude each other
+    (softmax; K counts the background); regions are sets of labels, each with a sigmoid of its own.
+
+    All that a prediction needs is in the hyperparameters: `normalization` and `spacing` are those of the training
+    data, taken from the DataModule when a fit begins.
+
+    Args:
+        network: `name` and options of `seewhy.models.volumes.networks.build_volume_network`.
+        optimizer: `name`, `lr` and options of the optimiser.
+        scheduler: `name` and options of `seewhy.models.base.learning_rate_factor`.
+        classes: names of the labels 0, 1, 2 …; the first is the background.
+        patch: voxels of a patch along Z, Y and X.
+        in_channels: channels of an image.
+        regions: name → labels, e.g. nnU-Net's; None learns the classes. Where regions are stored as labels, later
+            ones overwrite earlier ones, each as its last label.
+        ignore_label: label of voxels that count in neither loss nor scores.
+        loss: options of `seewhy.losses.volumes.DiceCrossEntropy`.
+        overlap: of neighbouring windows in whole volumes, as a share of the patch.
+        window: weights of a window's voxels: gaussian, nnunet, hann or constant.
+        window_batch: windows at a time.
+        mirror_axes: axes (0 is Z) along which windows are mirrored and averaged in the test.
+        normalization: of each channel, as `seewhy.volumes.normalization` takes it.
+        spacing: mm along Z, Y and X that it was trained at.
+        seed: of every draw in training, and of bootstraps.
+
+    Attributes:
+        patient_scores: stage → scores of volumes, which the commands write to `patients.csv`.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: Mapping[str, Any],
+        optimizer: Mapping[str, Any],
+        scheduler: Mapping[str, Any],
+        classes: Sequence[str],
+        patch: Sequence[int],
+        in_channels: int = 1,
+        regions: Mapping[str, Sequence[int]] | None = None,
+        ignore_label: int | None = None,
+        loss: Mapping[str, Any] | None = None,
+        overlap: float = 0.5,
+        window: str = "gaussian",
+        window_batch: int = 2,
+        mirror_axes: Sequence[int] = (),
+        normalization: Sequence[Mapping[str, Any]] | None = None,
+        spacing: Sequence[float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.configure()
+
+    # -- what it predicts -------------------------------------------------------------------------------------
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of what is told apart from the background: classes without the first, or regions."""
+        regions = self.hparams["regions"]
+        return tuple(self.hparams["classes"][1:]) if regions is None else tuple(regions)
+
+    @property
+    def regions(self) -> list[list[int]] | None:
+        """Labels of each region; None where classes are learned."""
+        regions = self.hparams["regions"]
+        return None if regions is None else [list(labels) for labels in regions.values()]
+
+    @property
+    def heads(self) -> dict[str, Any]:
+        """What the channels of the logits mean, as options of `seewhy.volumes.output_format.OutputFormat`."""
+        if self.regions is None:
+            return {"mode": "multiclass", "channels": len(self.hparams["classes"])}
+        return {
+            "mode": "regions", "channels": len(self.regions), "class_order": [labels[-1] for labels in self.regions],
+        }  # fmt: skip
+
+    # -- slots ------------------------------------------------------------------------------------------------
+
+    def configure_nets(self) -> None:
+        """The network, and whether it takes the patch."""
+        _check(self.hparams)
+        self.parts: VolumeNetwork = build_volume_network(
+            self.hparams["network"], in_channels=self.hparams["in_channels"], out_channels=self.heads["channels"]
+        )
+        self.network = self.parts.module
+        _check_patch(self.hparams, self.parts.steps)
+
+    def configure_losses(self) -> None:
+        """Dice and cross-entropy, over all outputs of the network."""
+        ignore = self.hparams["ignore_label"]
+        loss = fill(DiceCrossEntropy, self.hparams["loss"], "model.loss", regions=self.regions, ignore_label=ignore)
+        self.loss = DeepSupervision(loss)
+
+    def configure_metrics(self) -> None:
+        """Scores per stage; structure, floors and intervals, which take longer, in the test only."""
+        seed = self.hparams["seed"]
+        self.patient_scores = {
+            "val": VolumeScores(classes=self.classes, structure=False, with_floors=False, resamples=0, seed=seed),
+            "test": VolumeScores(classes=self.classes, seed=seed),
+        }
+
+    # -- learning ---------------------------------------------------------------------------------------------
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits [B, K, Z, Y, X] of patches at full size."""
+        return self._outputs(image)[0]
+
+    def on_fit_start(self) -> None:
+        """Keep what the training data are like, so that a checkpoint predicts alone."""
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        channels, own = getattr(datamodule, "channels", None), self.hparams["in_channels"]
+        if channels not in (None, own):
+            raise ConfigError(
+                f"model.in_channels={own}, but the volumes have {channels} channels; set it to {channels}"
+            )
+        for name in ("normalization", "spacing"):
+            if hasattr(datamodule, name):
+                self.hparams[name] = getattr(datamodule, name)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch of patches."""
+        loss: Tensor = self.loss(self._outputs(cast(Tensor, batch["image"])), batch["mask"])
+        self.log("train/loss", loss.detach())
+        return loss
+
+    # -- whole volumes ----------------------------------------------------------------------------------------
+
+    def probabilities(self, image: Tensor, *, mirror_axes: Sequence[int] = ()) -> Tensor:
+        """Of every voxel of a volume, window by window.
+
+        Args:
+            image: [C, Z, Y, X], normalised.
+            mirror_axes: axes along which windows are mirrored and averaged.
+
+        Returns:
+            [K, Z, Y, X] float32 in [0, 1] on the CPU: the foreground classes, or the regions.
+        """
+        hp = self.hparams
+        training = self.network.training
+        # Autocast is the Trainer's: this runs inside its step.
+        predictor = PatchPredictor(
+            [self.network], mirror_axes=mirror_axes, batch_size=hp["window_batch"], device=self.device
+        )
+        found = predict_array(
+            image.float().cpu().numpy(), predictor, patch=hp["patch"],
+            head=OutputFormat(**self.heads, stored="float32"),
+            overlap=hp["overlap"], window=hp["window"], batch_size=hp["window_batch"], device=self.device,
+        )  # fmt: skip
+        self.network.train(training)
+        return torch.from_numpy(found[1:] if self.regions is None else found)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the scores of the last validation."""
+        self.patient_scores["val"].reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Prediction:
+        """Predict one volume and score it."""
+        return self._evaluate(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of all volumes."""
+        if not self.trainer.sanity_checking:
+            self._log_scores("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the scores of the last test."""
+        self.patient_scores["test"].reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
+        """Predict one volume and score it."""
+        return self._evaluate(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of all volumes."""
+        self._log_scores("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int = 0) -> Prediction:
+        """Predict one volume."""
+        return self._predict(batch, self.hparams["mirror_axes"])
+
+    def _outputs(self, image: Tensor) -> Sequence[Tensor]:
+        """Logits of all outputs, the finest first; only training has several."""
+        output = self.network(image)
+        if isinstance(output, Tensor):
+            # DynUNet stacks its outputs, all at full size, as [B, outputs, K, Z, Y, X].
+            return output.unbind(dim=1) if output.ndim == image.ndim + 1 else [output]
+        return list(output)
+
+    def _predict(self, batch: Batch, mirror_axes: Sequence[int]) -> Prediction:
+        volumes = [self.probabilities(one, mirror_axes=mirror_axes) for one in cast(Tensor, batch["image"])]
+        told = {key: value for key, value in batch.items() if key in ("id", "patient", "source", "index")}
+        return cast(Prediction, {**told, "maps": {"segmentation": torch.stack(volumes)}})
+
+    def _evaluate(self, batch: Batch, stage: str) -> Prediction:
+        prediction = self._predict(batch, self.hparams["mirror_axes"] if stage == "test" else ())
+        for place, name in enumerate(batch["id"]):
+            spacing = batch["spacing"][place].tolist() if "spacing" in batch else []
+            labels = cast(Tensor, batch["mask"])[place].cpu()
+            ignore = self.hparams["ignore_label"]
+            self.patient_scores[stage].update(
+                self.decided(prediction["maps"]["segmentation"][place]),
+                self.truth(labels),
+                image=cast(Tensor, batch["image"])[place],
+                name=name,
+                patient=batch["patient"][place],
+                spacing=spacing if spacing and all(step == step for step in spacing) else None,
+                known=None if ignore is None else labels != ignore,
+            )
+        return prediction
+
+    def decided(self, probability: Tensor) -> Tensor:
+        """Masks [K, Z, Y, X] bool of probabilities: the most likely class, or every region above one half."""
+        if self.regions is not None:
+            return probability > THRESHOLD
+        highest, best = probability.max(dim=0)
+        found = highest > 1 - probability.sum(dim=0)
+        return torch.stack([found & (best == place) for place in range(len(probability))])
+
+    def truth(self, labels: Tensor) -> Tensor:
+        """Masks [K, Z, Y, X] bool of labels [Z, Y, X], as `decided` gives those of a prediction."""
+        parts = self.regions or [[number + 1] for number in range(len(self.classes))]
+        return region_masks(labels[None].long(), parts)[0]
+
+    def _log_scores(self, stage: str) -> None:
+        """Every rank computes the same scores of all ranks' volumes, so there is nothing to reduce."""
+        scores = self.patient_scores[stage].compute()
+        self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, rank_zero_only=False)
+
+
+def _check_patch(options: Mapping[str, Any], steps: Sequence[int]) -> None:
+    """Refuse a patch that the network cannot halve, or whose coarsest grid is one voxel, which has no deviation.
+
+    Raises:
+        ConfigError: with the nearest patch that it takes.
+    """
+    patch = list(options["patch"])
+    one = patch == list(steps)
+    if one or any(size % step for size, step in zip(patch, steps, strict=True)):
+        near = [
+            max(step, round(size / step) * step) * (2 if one else 1) for size, step in zip(patch, steps, strict=True)
+        ]
+        raise ConfigError(
+            f"model.patch={patch}: {options['network']['name']} as it is takes multiples of {list(steps)}"
+            + (", two along some axis" if one else "")
+            + f"; nearest: data.patch={near}"
+        )
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Refuse regions that are no sets of labels, and axes that do not exist.
+
+    Raises:
+        ConfigError: all of them.
+    """
+    problems, labels = [], len(options["classes"])
+    if labels < 2:
+        problems.append(f"model.classes={list(options['classes'])} must name the background and one class at least")
+    for name, own in (options["regions"] or {}).items():
+        if not own or any(not 1 <= label < labels for label in own):
+            problems.append(f"model.regions.{name}={list(own)} must list labels from 1 to {labels - 1}")
+    if len(options["patch"]) != 3:
+        problems.append(f"model.patch={list(options['patch'])} must be three numbers")
+    wrong = [axis for axis in options["mirror_axes"] if axis not in (0, 1, 2)]
+    if wrong:
+        problems.append(f"model.mirror_axes={list(options['mirror_axes'])}: {nearest(str(wrong[0]), ('0', '1', '2'))}")
+    if problems:
+        raise ConfigError("; ".join(problems))

@@ -1,0 +1,246 @@
+"""The networks of a weakly-supervised segmenter, and the maps and pixel labels they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from seewhy.batch import Batch, Prediction
+from seewhy.errors import ConfigError, nearest
+from seewhy.explain.explained_model import Explainable
+from seewhy.models.base import BaseModule
+from seewhy.nets.affinity import IGNORE, RandomWalk, attention_affinity
+from seewhy.nets.cam import MultiScaleCAM, View
+from seewhy.nets.encoders.build import build_encoder
+from seewhy.nets.heads import ClassificationHead, Pooling, SegFormerHead
+from seewhy.nets.par import PixelAdaptiveRefinement
+from seewhy.nets.pseudo_labels import PseudoLabels, Walks
+from seewhy.nets.regions import refine_regions
+from seewhy.options import fill
+from seewhy.types import Attention, ImageBatch, MapBatch, ScoreBatch
+
+__all__ = ["ActivationMapModule", "check_map"]
+
+
+PIECE = 4 * 288 * 288
+"""Pixels of the views that a CPU takes at once: more of them leave its caches, and take a fifth longer each."""
+CARRIED = ("id", "patient", "index", "source", "label")
+"""Keys of a batch that its prediction keeps."""
+
+
+class ActivationMapModule(BaseModule):
+    """An encoder with a classification head, and where wanted a segmentation head and an affinity.
+
+    Maps of a prediction, each [S, K, H, W] in [0, 1], as far as the settings make them: `cam`, over several
+    scales; `affinity`, the CAM after random walk and pixel-adaptive refinement; `segmentation`, the head's
+    softmax; and `refined`, the final answer: the patient's regions chosen by one of the others
+    (`seewhy.nets.regions`). Annotated classes never enter a prediction; the predicted probabilities may (`gate`).
+
+    Views other than the training forward are seen in evaluation mode, so that they neither draw dropout nor move
+    batch statistics, and only for images with a class: of an image without one, every pixel is background.
+
+    The hyperparameters are those of `WeaklySupervisedSegmentation`.
+    """
+
+    def configure_nets(self) -> None:
+        """Encoder, heads, and what makes maps and labels of them."""
+        h = self.hparams
+        self.weights = fill(_loss_weights, h["loss_weights"], "model.loss_weights")
+        self.encoder = build_encoder(**{"in_channels": h["in_channels"], **h["encoder"]})
+        self.last_map = nn.Identity()  # a place to look at the last features, which come from the encoder in a list
+        if h["freeze_norm"]:
+            for name, parameter in self.encoder.named_parameters():
+                parameter.requires_grad_("norm" not in name)
+        self.classifier = fill(
+            ClassificationHead,
+            h["classifier"],
+            "model.classifier",
+            in_channels=self.encoder.channels[-1],
+            num_outputs=h["num_classes"] - 1,
+            pooling=fill(Pooling, h["pooling"], "model.pooling"),
+        )
+        self.has_segmentation = self.weights["segmentation"] > 0
+        if self.has_segmentation:
+            sizes = {"channels": self.encoder.channels, "num_classes": h["num_classes"]}
+            self.decoder = fill(SegFormerHead, h["decoder"], "model.decoder", **sizes)
+        self.has_affinity = h["affinity"] is not None
+        if self.has_affinity:
+            self.attn_proj = self._attention_projection()
+        self._configure_maps()
+
+    def _attention_projection(self) -> nn.Conv2d:
+        heads = self.encoder.attention_heads
+        if not heads:
+            raise ConfigError(
+                f"model.encoder.name={self.hparams['encoder']['name']!r} gives no attention to read affinities from; "
+                "set model.affinity=null, or choose an encoder with attention, e.g. mit_b1"
+            )
+        projection = nn.Conv2d(heads, 1, 1)
+        nn.init.kaiming_normal_(projection.weight, a=5**0.5, mode="fan_out")
+        return projection
+
+    def _configure_maps(self) -> None:
+        h = self.hparams
+        self.cam = fill(MultiScaleCAM, h["cam"], "model.cam")
+        refine = walk = None
+        if h["refinement"] is not None:
+            refine = fill(PixelAdaptiveRefinement, h["refinement"], "model.refinement")
+        if self.has_affinity:
+            walk = fill(RandomWalk, h["affinity"], "model.affinity")
+            self.radius = walk.radius
+        self.labels = fill(PseudoLabels, h["labels"], "model.labels", refine=refine, walk=walk)
+        made = {"cam": True, "affinity": self.has_affinity, "segmentation": self.has_segmentation}
+        self.map_names = [name for name, is_made in made.items() if is_made]
+        check_map("model.evidence", h["evidence"], self.map_names)
+        if h["regions"] is not None:
+            self.map_names.append("refined")
+
+    def forward(self, image: ImageBatch) -> ScoreBatch:
+        """Class logits [B, K] of images [B, C, H, W]."""
+        logits: Tensor = self.classifier(self.last_map(self.encoder(image).maps[-1]))
+        return logits
+
+    def explainable(self) -> Explainable:
+        """The features that the classifier reads, and the encoder's attention between all of their tokens."""
+        names = {part: name for name, part in self.named_modules()}
+        return Explainable(
+            layers={"image": "last_map"},
+            attention=tuple(names[layer] for layer in self.encoder.attention_layers()),
+            multi_label=True,
+        )
+
+    def class_activation(self, image: ImageBatch) -> MapBatch:
+        """Local logits [B, K, h, w] of one scale, raw and signed, with gradient."""
+        return self.classifier.activation_map(self.encoder(image).maps[-1])
+
+    def attention_maps(self, image: ImageBatch) -> list[Attention]:
+        """Attention [B, heads, N, N] of the encoder's last blocks; empty for an encoder without."""
+        return self.encoder(image, attention=True).attention
+
+    def pixel_labels(
+        self, image: ImageBatch, present: Tensor, view: View, *, doubted: Tensor, routes: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Labels for training, made only for images that show a class and are not doubted.
+
+        Args:
+            image: [B, C, H, W].
+            present: [B, K] bool, the annotated classes.
+            view: what the training forward saw.
+            doubted: [B] bool; these images get no label at all.
+            routes: of `seewhy.nets.pseudo_labels.PseudoLabels`.
+
+        Returns:
+            route → [B, H, W] int64: 0 background, 1…K foreground, 255 unknown.
+        """
+        labels = torch.zeros(len(image), *image.shape[-2:], dtype=torch.long, device=image.device)
+        labels.masked_fill_(doubted[:, None, None], IGNORE)
+        rows = (present.any(dim=1) & ~doubted).nonzero().flatten()
+        made = {route: labels.clone() for route in routes}
+        if len(rows):
+            chosen = image[rows]
+            cam, largest = self._multi_scale(chosen, first=view[rows], attention="walk" in routes)
+            walks = self._walks(largest) if "walk" in routes else None
+            for route, found in self.labels(chosen, cam, present[rows], walks=walks, routes=routes).items():
+                made[route][rows] = found
+        return made
+
+    @torch.no_grad()
+    def predict_maps(self, image: ImageBatch, names: Sequence[str]) -> tuple[ScoreBatch, dict[str, MapBatch]]:
+        """Logits [B, K] and the maps of one scale-space pass, of all of `names` but `refined`."""
+        walking = "affinity" in names
+        features = self.encoder(image, attention=walking)
+        logits = self.classifier(features.maps[-1]).float()
+        maps: dict[str, Tensor] = {}
+        gate = self.hparams["gate"]
+        present = torch.ones_like(logits, dtype=torch.bool) if gate is None else logits.sigmoid() > gate
+        if "cam" in names or walking:
+            first = View(self.classifier.activation_map(features.maps[-1]), features.attention)
+            cam, largest = self._multi_scale(image, first=first, attention=walking)
+            maps["cam"] = cam * present[:, :, None, None]
+            if walking:
+                maps["affinity"] = self.labels.soft(image, maps["cam"], present, self._walks(largest))
+        if "segmentation" in names:
+            scores = nn.functional.interpolate(
+                self.decoder(features.maps).float(), size=image.shape[-2:], mode="bilinear", align_corners=False
+            )
+            maps["segmentation"] = scores.softmax(dim=1)[:, 1:]
+        return logits, maps
+
+    def predict(self, batch: Batch, names: Sequence[str]) -> tuple[Prediction, Tensor]:
+        """Prediction of one patient with the maps of these names, and its logits [S, K].
+
+        The slices go through the networks `chunk_size` at a time; `refined` sees the whole patient.
+        """
+        image, evidence = cast(Tensor, batch["image"]), self.hparams["evidence"]
+        needed = [*names, evidence] if "refined" in names else names
+        chunks = [self.predict_maps(part, needed) for part in image.split(self.hparams["chunk_size"])]
+        logits = torch.cat([part for part, _ in chunks])
+        maps = {name: torch.cat([part[name] for _, part in chunks]) for name in chunks[0][1]}
+        if "refined" in names:
+            body = batch["body"] if "body" in batch else torch.ones_like(image[:, 0], dtype=torch.bool)
+            maps["refined"] = self.refine(image, maps[evidence], body)
+        prediction = Prediction(probability=logits.sigmoid(), maps={name: maps[name] for name in names})
+        known = {key: value for key, value in batch.items() if key in CARRIED}
+        return cast(Prediction, {**known, **prediction}), logits
+
+    @torch.no_grad()
+    def refine(self, image: ImageBatch, evidence: MapBatch, body: Tensor) -> MapBatch:
+        """The regions of one patient that the evidence chooses, [S, K, H, W] in [0, 1]."""
+        intensity = image[:, self.hparams["region_channel"]].float()
+        maps = [
+            fill(refine_regions, self.hparams["regions"], "model.regions", image=intensity, evidence=one, body=body)
+            for one in evidence.unbind(dim=1)
+        ]
+        return torch.stack(maps, dim=1).to(evidence)
+
+    def _multi_scale(self, image: Tensor, *, first: View, attention: bool) -> tuple[Tensor, View]:
+        def encode(views: Tensor, with_attention: bool) -> View:
+            seen = []
+            for piece in _pieces(views):
+                features = self.encoder(piece, attention=with_attention)
+                seen.append(View(self.classifier.activation_map(features.maps[-1]), features.attention))
+            return View.join(seen)
+
+        with _evaluating(self.encoder):
+            return self.cam(encode, image, first=first, attention=attention)
+
+    def _walks(self, view: View) -> Walks:
+        """Affinities between the tokens of a view."""
+        height, width = view.local.shape[-2:]
+        return Walks(attention_affinity(view.attention, self.attn_proj).sigmoid(), (height, width))
+
+
+def _pieces(views: Tensor) -> Sequence[Tensor]:
+    """All views at once, or on a CPU as many as it is fastest with."""
+    if views.device.type != "cpu":
+        return [views]
+    return views.split(max(1, PIECE // (views.shape[-2] * views.shape[-1])))
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; afterwards each part is in the mode it was in."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def _loss_weights(*, classification: float = 1.0, segmentation: float = 0.1, affinity: float = 0.1) -> dict[str, float]:
+    weights = {"classification": classification, "segmentation": segmentation, "affinity": affinity}
+    if min(weights.values()) < 0:
+        raise ConfigError(f"model.loss_weights must be ≥ 0, found {weights}")
+    return weights
+
+
+def check_map(where: str, choice: str, valid: Sequence[str]) -> None:
+    """Raise a `ConfigError` for the name of a map that is not made."""
+    if choice not in valid:
+        raise ConfigError(f"{where}: this model makes no map {choice!r}; {nearest(choice, valid)}")

@@ -1,0 +1,266 @@
+"""Weakly-supervised segmentation: pixels learned from nothing but the classes that an image shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from seewhy.batch import Batch, Prediction
+from seewhy.errors import ConfigError, nearest
+from seewhy.losses.weakly_supervised import AffinityLoss, BalancedCrossEntropy, MultiLabelLoss
+from seewhy.metrics.classification.slices import ClassificationScores
+from seewhy.metrics.segmentation.patient_scores import PatientScores
+from seewhy.models.weakly_supervised.activation_maps import ActivationMapModule, check_map
+from seewhy.models.weakly_supervised.training_phases import Phase, Phases
+from seewhy.nets.affinity import IGNORE, affinity_labels, attention_affinity
+from seewhy.nets.cam import View
+from seewhy.nets.encoders.base import Features
+from seewhy.nets.pseudo_labels import label_shares
+from seewhy.options import fill
+
+__all__ = ["WeaklySupervisedSegmentation"]
+
+LABEL_SOURCES = ("cam", "walk")
+
+
+class WeaklySupervisedSegmentation(ActivationMapModule):
+    """Classifier whose activation maps teach its own affinities and a segmentation head (after AFA, Ru 2022).
+
+    A training goes through three phases (`seewhy.models.weakly_supervised.training_phases`): classification only;
+    then also the
+    segmentation head and, where the encoder has attention, affinities, with labels made of the CAM; then with the
+    segmentation labels made of the CAM after a random walk along the affinities. Masks are never read in training.
+
+    `forward(image)` gives logits [B, K]; the maps of a prediction are those of `ActivationMapModule`.
+
+    Args:
+        encoder: `name` and options of `seewhy.nets.encoders.build.build_encoder`.
+        optimizer: `name`, `lr` and options of the optimiser.
+        scheduler: `name` and options of `seewhy.models.base.learning_rate_factor`.
+        in_channels: channels of an image.
+        num_classes: classes with background, so 2 for lesion or not.
+        pooling: `name` and options of `seewhy.nets.heads.Pooling`.
+        classifier: options of `seewhy.nets.heads.ClassificationHead`.
+        decoder: options of `seewhy.nets.heads.SegFormerHead`.
+        cam: options of `seewhy.nets.cam.MultiScaleCAM`.
+        labels: background scores `low`, `high`, `background` of `seewhy.nets.pseudo_labels.PseudoLabels`.
+        min_probability: an image whose class the classifier finds less likely than this gives no pixel labels.
+        refinement: options of `seewhy.nets.par.PixelAdaptiveRefinement`; None leaves it out.
+        affinity: options of `seewhy.nets.affinity.RandomWalk`; None learns no affinities and takes no walk.
+        affinity_labels: what affinities learn from in the last phase: `cam`, or `walk` (their own output).
+        affinity_detach: keep the affinity loss out of the encoder.
+        seg_detach: keep the segmentation loss out of the encoder.
+        cam_iters: begin of the second phase: steps (int) or share of all steps (float).
+        walk_iters: begin of the third phase, likewise; None is never.
+        loss_weights: of `classification`, `segmentation` and `affinity`; 0 leaves a part out altogether.
+        loss: options of `seewhy.losses.weakly_supervised.MultiLabelLoss`.
+        head_lr: factor on the learning rate of all but the encoder.
+        freeze_norm: keep the encoder's normalisation as initialised.
+        gate: classes whose predicted probability is not above this have empty maps; None gates nothing.
+        evidence: the map that chooses regions.
+        regions: options of `seewhy.nets.regions.refine_regions`; None gives no `refined` map.
+        region_channel: channel whose intensities tell regions apart.
+        validation_maps: maps that are made in validation too.
+        chunk_size: slices per forward in evaluation.
+        seed: of every draw in training.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Mapping[str, Any],
+        optimizer: Mapping[str, Any],
+        scheduler: Mapping[str, Any],
+        in_channels: int = 1,
+        num_classes: int = 2,
+        pooling: Mapping[str, Any] | None = None,
+        classifier: Mapping[str, Any] | None = None,
+        decoder: Mapping[str, Any] | None = None,
+        cam: Mapping[str, Any] | None = None,
+        labels: Mapping[str, Any] | None = None,
+        min_probability: float = 0.0,
+        refinement: Mapping[str, Any] | None = None,
+        affinity: Mapping[str, Any] | None = None,
+        affinity_labels: str = "cam",
+        affinity_detach: bool = False,
+        seg_detach: bool = False,
+        cam_iters: int | float | None = 0.1,
+        walk_iters: int | float | None = 0.3,
+        loss_weights: Mapping[str, float] | None = None,
+        loss: Mapping[str, Any] | None = None,
+        head_lr: float = 1.0,
+        freeze_norm: bool = False,
+        gate: float | None = None,
+        evidence: str = "cam",
+        regions: Mapping[str, Any] | None = None,
+        region_channel: int = 0,
+        validation_maps: Sequence[str] = ("cam",),
+        chunk_size: int = 16,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.configure()
+
+    def configure_losses(self) -> None:
+        """The three losses and when they count."""
+        h = self.hparams
+        self.classification_loss = fill(MultiLabelLoss, h["loss"], "model.loss")
+        self.segmentation_loss = BalancedCrossEntropy(ignore_index=IGNORE)
+        self.affinity_loss = AffinityLoss()
+        if h["affinity_labels"] not in LABEL_SOURCES:
+            raise ConfigError(
+                f"model.affinity_labels={h['affinity_labels']!r} is unknown; "
+                f"{nearest(h['affinity_labels'], LABEL_SOURCES)}"
+            )
+        self.phases = Phases(cam_iters=h["cam_iters"], walk_iters=h["walk_iters"] if self.has_affinity else None)
+
+    def configure_metrics(self) -> None:
+        """Scores per stage: of the classes over all samples, of the maps per patient where there are masks."""
+        for name in self.hparams["validation_maps"]:
+            check_map("model.validation_maps", name, self.map_names)
+        self.classification_scores = {stage: ClassificationScores() for stage in ("val", "test")}
+        self.patient_scores = {
+            "val": PatientScores(distances=False, with_floors=False),
+            "test": PatientScores(),
+        }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The encoder, and everything else at `head_lr` times its learning rate; frozen parameters in neither."""
+        encoder = [p for p in self.encoder.parameters() if p.requires_grad]
+        own = {id(p) for p in encoder}
+        heads = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
+        return [{"params": encoder, "lr_scale": 1.0}, {"params": heads, "lr_scale": self.hparams["head_lr"]}]
+
+    def on_train_start(self) -> None:
+        """Settle the phases and say them."""
+        self.phases.settle(self.total_steps)
+        self._announced: Phase | None = None
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed the step's draws, and say when a phase begins."""
+        super().on_train_batch_start(batch, batch_idx)
+        phase = self.phases.at(self.global_step)
+        if phase != self._announced:
+            rank_zero_info(f"step {self.global_step}: {phase}")
+            self._announced = phase
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch of images and their classes."""
+        image, label = cast(Tensor, batch["image"]), batch["label"]
+        phase = self.phases.at(self.global_step)
+        pixels = phase > Phase.CLASSIFICATION and (self.has_affinity or self.has_segmentation)
+        features = self.encoder(image, attention=pixels and self.has_affinity)
+        logits = self.classifier(features.maps[-1])
+        losses = {"classification": self.classification_loss(logits, label)}
+        shares: dict[str, Tensor] = {}
+        if pixels:
+            routes = self._routes(phase)
+            labels = self._training_labels(image, label, logits, features, routes)
+            losses |= self._pixel_losses(features, labels, routes)
+            shares = label_shares(labels)
+        total = sum((self.weights[name] * loss for name, loss in losses.items()), self._silent(phase))
+        logged = {"loss": total, **{f"{name}_loss": value for name, value in losses.items()}, **shares}
+        self.log_dict({f"train/{name}": value.detach() for name, value in logged.items()})
+        return total
+
+    def _routes(self, phase: Phase) -> dict[str, str]:
+        """Which labels each head learns from; affinities learn from their own output by explicit choice only."""
+        walking = phase == Phase.WALK_LABELS
+        return {
+            "segmentation": "walk" if walking else "cam",
+            "affinity": self.hparams["affinity_labels"] if walking else "cam",
+        }
+
+    def _training_labels(
+        self, image: Tensor, label: Tensor, logits: Tensor, features: Features, routes: dict[str, str]
+    ) -> dict[str, Tensor]:
+        """Pixel labels by route, without those of images in which the classifier does not see their class."""
+        present = label > 0.5
+        doubted = present & (logits.detach().sigmoid() < self.hparams["min_probability"])
+        view = View(self.classifier.activation_map(features.maps[-1]), features.attention).detach()
+        learners = {"segmentation": self.has_segmentation, "affinity": self.has_affinity}
+        wanted = sorted({routes[name] for name, learns in learners.items() if learns})
+        return self.pixel_labels(image, present, view, doubted=doubted.any(dim=1), routes=wanted)
+
+    def _pixel_losses(self, features: Features, labels: dict[str, Tensor], routes: dict[str, str]) -> dict[str, Tensor]:
+        losses = {}
+        if self.has_segmentation:
+            maps = [level.detach() for level in features.maps] if self.hparams["seg_detach"] else features.maps
+            losses["segmentation"] = self.segmentation_loss(self.decoder(maps), labels[routes["segmentation"]])
+        if self.has_affinity:
+            detach = self.hparams["affinity_detach"]
+            attention = [layer.detach() if detach else layer for layer in features.attention]
+            height, width = features.maps[-1].shape[-2:]
+            target = affinity_labels(labels[routes["affinity"]], size=(height, width), radius=self.radius)
+            losses["affinity"] = self.affinity_loss(attention_affinity(attention, self.attn_proj), target)
+        return losses
+
+    def _silent(self, phase: Phase) -> Tensor:
+        """Zero, which under DDP names the heads that this phase leaves alone: DDP asks for every gradient."""
+        zero = torch.zeros((), device=self.device)
+        if phase == Phase.CLASSIFICATION and self.trainer.world_size > 1:
+            zero = zero + sum(0.0 * parameter.sum() for parameter in self._pixel_parameters())
+        return zero
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Drop those zero gradients: Adam would take them for gradients and overshoot at the first real one."""
+        if self.phases.at(self.global_step) == Phase.CLASSIFICATION:
+            for parameter in self._pixel_parameters():
+                parameter.grad = None
+
+    def _pixel_parameters(self) -> Iterator[nn.Parameter]:
+        for has, name in ((self.has_segmentation, "decoder"), (self.has_affinity, "attn_proj")):
+            if has:
+                yield from self.get_submodule(name).parameters()
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the scores of the last validation."""
+        self._reset("val")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Prediction:
+        """Predict one patient, with `validation_maps`, and score it."""
+        return self._evaluate(batch, "val", self.hparams["validation_maps"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of all patients."""
+        if not self.trainer.sanity_checking:
+            self._log_scores("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the scores of the last test."""
+        self._reset("test")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
+        """Predict one patient, with all maps, and score it."""
+        return self._evaluate(batch, "test", self.map_names)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of all patients."""
+        self._log_scores("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int = 0) -> Prediction:
+        """Probabilities and all maps of the slices of one patient."""
+        return self.predict(batch, self.map_names)[0]
+
+    def _evaluate(self, batch: Batch, stage: str, names: Sequence[str]) -> Prediction:
+        """What validation and test share: predict, log the loss, keep the scores."""
+        prediction, logits = self.predict(batch, names)
+        loss = self.classification_loss(logits, batch["label"])
+        self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(logits))
+        self.classification_scores[stage].update(prediction, batch)
+        self.patient_scores[stage].update(prediction, batch)
+        return prediction
+
+    def _reset(self, stage: str) -> None:
+        self.classification_scores[stage].reset()
+        self.patient_scores[stage].reset()
+
+    def _log_scores(self, stage: str) -> None:
+        """Every rank computes the same scores of all ranks' patients, so there is nothing to reduce."""
+        scores = self.classification_scores[stage].compute() | self.patient_scores[stage].compute()
+        self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, rank_zero_only=False)

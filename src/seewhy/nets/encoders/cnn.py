@@ -1,0 +1,103 @@
+"""A small fully convolutional encoder that trains from scratch on a few patients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from seewhy.errors import ConfigError, nearest
+from seewhy.nets.encoders.base import Encoder, Features
+from seewhy.types import ImageBatch
+
+__all__ = ["CNN"]
+
+
+def _group_norm(width: int) -> nn.Module:
+    return nn.GroupNorm(math.gcd(8, width), width)
+
+
+def _instance_norm(width: int) -> nn.Module:
+    return nn.InstanceNorm2d(width, affine=True)
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "group": _group_norm,
+    "instance": _instance_norm,
+}
+
+
+class CNN(Encoder):
+    """Levels of 3 x 3 convolution, normalisation and ReLU, one map per level.
+
+    Few parameters and a small field of view are the point: with a handful of patients a large network learns
+    the patients, and a classifier that sees little at a time has to find the lesion where it is. No attention.
+
+    Args:
+        in_channels: channels of the image.
+        widths: channels per level; as many levels as there are widths.
+        depths: convolutions per level; one each gives a field of view of 23 pixels, too small to know a patient by.
+        stage_strides: stride of the first convolution of each level; (2, 2, 1, 1) leaves the last map, which is
+            classified, at 1/4.
+        dilations: dilation of the convolutions of each level.
+        norm: `batch`, `group` (8 groups, fewer where the width does not divide) or `instance`. The latter two take
+            statistics of the whole image at evaluation too, and so let evidence for a lesion appear anywhere in it.
+        dropout: probability of dropping a channel of the last map while training.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 1,
+        widths: Sequence[int] = (16, 32, 48, 64),
+        depths: Sequence[int] = (1, 1, 1, 1),
+        stage_strides: Sequence[int] = (2, 2, 1, 1),
+        dilations: Sequence[int] = (1, 1, 1, 1),
+        norm: str = "batch",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check(widths=widths, depths=depths, stage_strides=stage_strides, dilations=dilations)
+        if norm not in NORMS:
+            raise ConfigError(f"cnn: norm={norm!r} does not exist; {nearest(norm, NORMS)}")
+        self.in_channels = in_channels
+        self.channels = list(widths)
+        self.strides = [math.prod(stage_strides[: level + 1]) for level in range(len(widths))]
+        self.levels = nn.ModuleList()
+        before = in_channels
+        for width, depth, stride, dilation in zip(widths, depths, stage_strides, dilations, strict=True):
+            layers: list[nn.Module] = []
+            for number in range(depth):
+                step = stride if number == 0 else 1
+                layers += _layer(before, width, stride=step, dilation=dilation, norm=NORMS[norm])
+                before = width
+            self.levels.append(nn.Sequential(*layers))
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, image: ImageBatch, attention: bool = False) -> Features:
+        """Encode `image` [B, C, H, W] of any size; there is no attention to return."""
+        maps = []
+        x = image
+        for level in self.levels:
+            x = level(x)
+            maps.append(x)
+        maps[-1] = self.dropout(maps[-1])
+        return Features(maps=maps)
+
+
+def _layer(before: int, width: int, *, stride: int, dilation: int, norm: Callable[[int], nn.Module]) -> list[nn.Module]:
+    # A 3 x 3 kernel padded by its dilation gives ceil(size / stride) for every size.
+    conv = nn.Conv2d(before, width, 3, stride=stride, padding=dilation, dilation=dilation, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return [conv, norm(width), nn.ReLU(inplace=True)]
+
+
+def _check(**options: Sequence[int]) -> None:
+    lengths = {name: len(values) for name, values in options.items()}
+    if len(set(lengths.values())) > 1 or 0 in lengths.values():
+        raise ConfigError(f"cnn: each of {', '.join(lengths)} needs one entry per level; their lengths are {lengths}")
+    wrong = [f"{name}={list(values)}" for name, values in options.items() if min(values) < 1]
+    if wrong:
+        raise ConfigError(f"cnn: entries must be at least 1: {', '.join(wrong)}")

@@ -1,0 +1,207 @@
+"""Discriminators that judge overlapping patches, at several scales.
+
+Spectral norm of a convolution's weights, with the gradient's formula written out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+from seewhy.errors import ConfigError
+from seewhy.nets.generators.base import ValueRange, check_range, to_net
+from seewhy.nets.generators.instance_norm import InstanceNorm2d
+from seewhy.nets.self_attention import SelfAttention2d
+
+__all__ = ["MultiScaleDiscriminator", "PatchDiscriminator", "SpectralNorm", "spectral_norm"]
+
+EPS = 1e-12
+FIRST_ITERATIONS = 15
+"""Power iterations of fresh weights, as torch does."""
+
+
+def spectral_norm(conv: nn.Conv2d) -> nn.Conv2d:
+    """Divide a convolution's weights by their largest singular value from now on, see `SpectralNorm`.
+
+    Names in state dicts are those of `torch.nn.utils.parametrizations.spectral_norm`.
+    """
+    parametrize.register_parametrization(conv, "weight", SpectralNorm(conv.weight))
+    return conv
+
+
+class SpectralNorm(nn.Module):
+    """W / σ with σ = uᵀ W v, of which u and v follow W by one power iteration per use in training (Miyato 2018).
+
+    The same numbers as torch's. Its gradient, (G - ⟨G, W/σ⟩ u vᵀ) / σ (there, equation 12), needs one matrix like W
+    where automatic differentiation makes five.
+
+    Args:
+        weight: [out, …], fresh.
+    """
+
+    _u: Tensor
+    _v: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        matrix = weight.detach().flatten(1)
+        for name, length in zip(("_u", "_v"), matrix.shape, strict=True):
+            self.register_buffer(name, F.normalize(matrix.new_empty(length).normal_(), dim=0, eps=EPS))
+        self._iterate(matrix, FIRST_ITERATIONS)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Weights [out, …] whose largest singular value is 1."""
+        if self.training:
+            self._iterate(weight.detach().flatten(1), 1)
+        # Cloned, since a later use moves them on before this one's gradient is taken.
+        return cast(Tensor, _Divided.apply(weight, self._u.clone(), self._v.clone()))
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        """Weights that are set are those before the division."""
+        return value
+
+    @torch.no_grad()
+    def _iterate(self, matrix: Tensor, count: int) -> None:
+        for _ in range(count):
+            self._u.copy_(F.normalize(matrix @ self._v, dim=0, eps=EPS))
+            self._v.copy_(F.normalize(matrix.mT @ self._u, dim=0, eps=EPS))
+
+
+class _Divided(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        sigma = torch.dot(u, weight.flatten(1) @ v)
+        divided = weight / sigma
+        ctx.save_for_backward(divided, sigma, u, v)
+        return divided
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, None, None]:
+        divided, sigma, u, v = ctx.saved_tensors
+        # A backward pass inside of autocast would take the outer product in half precision on a GPU.
+        with torch.autocast(pull.device.type, enabled=False):
+            along = torch.dot(pull.flatten(), divided.flatten())
+            return torch.addr(pull.flatten(1), u * -along, v).div_(sigma).view_as(pull), None, None
+
+
+SMALLEST = 24
+"""Side of the smallest image a `PatchDiscriminator` takes; of a smaller one, a map of one place would be normalised."""
+
+
+class MultiScaleDiscriminator(nn.Module):
+    """One `PatchDiscriminator` for the image and one for each halved copy of it (Wang 2018, section 3.2).
+
+    Args:
+        channels: of the image.
+        width: see `PatchDiscriminator`.
+        scales: how many, 2 as published.
+        attention: see `PatchDiscriminator`.
+        value_range: what the layers work on, see `ValueRange`; images are in [-1, 1] all the same.
+        logit_limit: see `PatchDiscriminator`.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int = 4,
+        width: int = 64,
+        scales: int = 2,
+        attention: bool = True,
+        value_range: ValueRange = "symmetric",
+        logit_limit: float | None = None,
+    ) -> None:
+        super().__init__()
+        if scales < 1:
+            raise ConfigError(f"model.discriminator.scales={scales} must be 1 or more")
+        self.value_range = check_range(value_range, "model.discriminator.value_range")
+        self.smallest = SMALLEST * 2 ** (scales - 1) - (scales > 1)  # a side of 47 is halved to 24
+        self.discriminators = nn.ModuleList(
+            PatchDiscriminator(channels=channels, width=width, attention=attention, logit_limit=logit_limit)
+            for _ in range(scales)
+        )
+        self.downsample = nn.AvgPool2d(3, stride=2, padding=1)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Scores [B, 1, h, w] of the patches of images [B, channels, H, W], one map per scale, the finest first.
+
+        Raises:
+            ConfigError: images too small for the coarsest scale.
+        """
+        if min(image.shape[2:]) < self.smallest:
+            raise ConfigError(
+                f"the discriminator was given images of {tuple(image.shape[2:])}; {len(self.discriminators)} scales "
+                f"need sides of at least {self.smallest}: enlarge data.image_size or take fewer scales"
+            )
+        scores, image = [], to_net(image, self.value_range)
+        for number, discriminator in enumerate(self.discriminators):
+            image = self.downsample(image) if number else image
+            scores.append(discriminator(image))
+        return scores
+
+
+class PatchDiscriminator(nn.Module):
+    """A score for each patch of 70 x 70 pixels (PatchGAN, Isola 2017), with spectral norm (Miyato 2018).
+
+    With attention, and so as published, `model` has its convolutions at 0, 2, 5, 9 and 12 (biases at the first and
+    last) and self-attention at 8. Without, as the published baseline, they are `model.{0,1,2}.block.0`, `model.3`
+    and `model.6`, all with biases.
+
+    Args:
+        channels: of the image.
+        width: channels after the first convolution; up to 8 times that.
+        attention: whether there is self-attention.
+        logit_limit: of self-attention, see `SelfAttention2d`; 50 as published.
+    """
+
+    def __init__(
+        self, *, channels: int = 4, width: int = 64, attention: bool = True, logit_limit: float | None = None
+    ) -> None:
+        super().__init__()
+        bias = not attention
+        first = [_conv(channels, width, 2), nn.LeakyReLU(0.2, inplace=True)]
+        second = _normed(width, 2 * width, 2, bias=bias)
+        third = _normed(2 * width, 4 * width, 2, bias=bias)
+        last = [*_normed(4 * width, 8 * width, 1, bias=bias), _conv(8 * width, 1, 1)]
+        if attention:
+            seen = SelfAttention2d(4 * width, reduction=8, logit_limit=logit_limit)
+            self.model = nn.Sequential(*first, *second, *third, seen, *last)
+        else:
+            self.model = nn.Sequential(*(_Block(layers) for layers in (first, second, third)), *last)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Scores [B, 1, h, w] of images [B, channels, H, W]."""
+        return self.model(image)
+
+
+class SpectralConv2d(nn.Conv2d):
+    """A convolution whose weight is divided by its largest singular value, in full precision under autocast too."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Conv2d
+        """See `nn.Conv2d`."""
+        with torch.autocast(input.device.type, enabled=False):  # half precision would spoil the power iteration
+            weight = self.weight
+        return self._conv_forward(input, weight, self.bias)
+
+
+class _Block(nn.Module):
+    def __init__(self, layers: list[nn.Module]) -> None:
+        super().__init__()
+        self.block = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)
+
+
+def _conv(channels: int, width: int, stride: int, *, bias: bool = True) -> nn.Module:
+    return spectral_norm(SpectralConv2d(channels, width, 4, stride, 1, bias=bias))
+
+
+def _normed(channels: int, width: int, stride: int, *, bias: bool) -> list[nn.Module]:
+    conv = _conv(channels, width, stride, bias=bias)
+    return [conv, InstanceNorm2d(width), nn.LeakyReLU(0.2, inplace=True)]

@@ -1,0 +1,156 @@
+"""The generator of SA-CycleGAN-2.5D: gates after each convolution, and attention between far places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seewhy.errors import ConfigError
+from seewhy.nets.cbam import CBAM
+from seewhy.nets.generators.base import Generator25D, Output, ValueRange
+from seewhy.nets.generators.instance_norm import InstanceNorm2d
+from seewhy.nets.self_attention import SelfAttention2d
+
+__all__ = ["NCE_CHANNELS", "SAGenerator25D"]
+
+NCE_CHANNELS = (1, 2, 4, 4, 4)
+"""Channels of `SAGenerator25D.features`, in widths."""
+
+
+class SAGenerator25D(Generator25D):
+    """The published SA generator: CBAM after each convolution, self-attention between far places.
+
+    Parameters have the names of published checkpoints (88 tensors):
+
+    - `encoder_initial.slice_conv.1.weight` [W, channels, 7, 7], `encoder_initial.slice_attention.*` (CBAM);
+    - `encoder.{0,1}.0.weight`, `encoder.{0,1}.3.*` (CBAM);
+    - `bottleneck.{i}.conv.{1,5}.weight`, `bottleneck.{i}.attention.*` (CBAM, or `query`, `key`, `value`, `gamma`);
+    - `global_attention.*` (self-attention);
+    - `decoder.{0,1}.0.weight`, `decoder.{0,1}.3.*` (CBAM), `skip_fuse.{0,1}.weight`, `output.1.{weight,bias}`.
+
+    As published, the decoder's first stage takes the encoder's *last* map, enlarged, and its second one the map
+    before; that at full size is not used again.
+
+    Args:
+        slices: neighbouring slices in a stack, odd.
+        modalities: channels of a slice.
+        width: W, channels at full size; 2 W and 4 W below.
+        blocks: residual blocks at a quarter of the size.
+        attention_blocks: those with self-attention instead of CBAM, counted from 0.
+        output: see `Output`.
+        value_range: what the layers work on, see `ValueRange`; stacks and slices are in [-1, 1] all the same.
+        logit_limit: of self-attention, see `SelfAttention2d`; 50 as published.
+    """
+
+    def __init__(
+        self,
+        *,
+        slices: int = 3,
+        modalities: int = 4,
+        width: int = 64,
+        blocks: int = 9,
+        attention_blocks: Sequence[int] = (3, 4, 5),
+        output: Output = "tanh",
+        value_range: ValueRange = "symmetric",
+        logit_limit: float | None = None,
+    ) -> None:
+        super().__init__(slices=slices, modalities=modalities, output=output, value_range=value_range)
+        if wrong := [number for number in attention_blocks if not 0 <= number < blocks]:
+            raise ConfigError(f"model.generator.attention_blocks: {wrong} are no blocks; there are 0 to {blocks - 1}")
+        self.encoder_initial = _Stem(self.channels, width)
+        self.encoder = nn.ModuleList(_down(width * scale) for scale in (1, 2))
+        self.bottleneck = nn.ModuleList(
+            _Residual(
+                4 * width,
+                SelfAttention2d(4 * width, reduction=8, logit_limit=logit_limit)
+                if number in attention_blocks
+                else CBAM(4 * width),
+            )
+            for number in range(blocks)
+        )
+        self.global_attention = SelfAttention2d(4 * width, reduction=4, logit_limit=logit_limit)
+        self.decoder = nn.ModuleList(_up(width * scale) for scale in (4, 2))
+        self.skip_fuse = nn.ModuleList(nn.Conv2d(width * scale, width * scale // 2, 1, bias=False) for scale in (4, 2))
+        last = nn.Conv2d(width, modalities, 7)
+        self.output = nn.Sequential(nn.ReflectionPad2d(3), last)
+        self.start(last)
+
+    def forward(self, stack: Tensor) -> Tensor:
+        """Translated centre slices [B, modalities, H, W] of stacks [B, slices * modalities, H, W]."""
+        maps = self._encode(self.enter(stack))
+        x = maps[-1]
+        for block in self.bottleneck:
+            x = block(x)
+        x = self.global_attention(x)
+        for up, fuse, skip in zip(self.decoder, self.skip_fuse, maps[:0:-1], strict=True):
+            x = up(x)
+            # A 1 x 1 convolution commutes with the enlargement, so it comes first, where there is less of it to do.
+            x = x + F.interpolate(fuse(skip), size=x.shape[2:], mode="bilinear", align_corners=False)
+        return self.finish(self.output(x), stack)
+
+    def features(self, stack: Tensor) -> list[Tensor]:
+        """Maps that PatchNCE compares (Park 2020): of the stem, both downward stages, and of blocks 2 and 5.
+
+        Of fewer blocks, the last ones stand in. Channels are `NCE_CHANNELS` times the width.
+        """
+        maps = self._encode(self.enter(stack))
+        inner, last = maps[-1:], len(self.bottleneck) - 1
+        for block in self.bottleneck[: min(5, last) + 1]:
+            inner.append(block(inner[-1]))
+        return maps + [inner[min(number, last) + 1] for number in (2, 5)]
+
+    def _encode(self, stack: Tensor) -> list[Tensor]:
+        """Maps at full size, half of it and a quarter."""
+        maps = [self.encoder_initial(stack)]
+        for down in self.encoder:
+            maps.append(down(maps[-1]))
+        return maps
+
+
+class _Stem(nn.Module):
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.slice_conv = nn.Sequential(
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(channels, width, 7, bias=False),
+            InstanceNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+        self.slice_attention = CBAM(width)
+
+    def forward(self, stack: Tensor) -> Tensor:
+        return self.slice_attention(self.slice_conv(stack))
+
+
+class _Residual(nn.Module):
+    """Two convolutions; attention to what they add."""
+
+    def __init__(self, width: int, attention: nn.Module) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(width, width, 3, bias=False),
+            InstanceNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(width, width, 3, bias=False),
+            InstanceNorm2d(width),
+        )
+        self.attention = attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.attention(self.conv(x))
+
+
+def _down(width: int) -> nn.Sequential:
+    """Half the size, twice the channels."""
+    conv = nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False)
+    return nn.Sequential(conv, InstanceNorm2d(2 * width), nn.ReLU(inplace=True), CBAM(2 * width))
+
+
+def _up(width: int) -> nn.Sequential:
+    """Twice the size, half the channels."""
+    conv = nn.ConvTranspose2d(width, width // 2, 3, 2, 1, 1, bias=False)
+    return nn.Sequential(conv, InstanceNorm2d(width // 2), nn.ReLU(inplace=True), CBAM(width // 2))

@@ -1,0 +1,113 @@
+"""Scores of maps as they are made: a scorecard per method, floors that know nothing, thresholds from validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from seewhy.batch import Batch
+from seewhy.errors import DataError, ExplanationError
+from seewhy.explain.base import Explainer
+from seewhy.explain.explained_model import Inputs, Target
+from seewhy.explain.judging.controls import controls
+from seewhy.explain.judging.localization import Threshold, joint_mask, tune_threshold
+from seewhy.explain.judging.scorecard import Scorecard, Verdict
+from seewhy.explain.judging.settings import Scope, Settings
+from seewhy.explain.judging.similarity import joint
+from seewhy.explain.maps import Maps
+from seewhy.reporting.selection import ExplanationSettings
+from seewhy.reporting.store import Place
+
+__all__ = ["TUNING", "Judges"]
+
+Row = dict[str, Any]
+Masks = Tensor | Mapping[str, Tensor] | None
+TUNING = 16
+"""Validation samples that thresholds are tuned on."""
+FAITHFUL = ("control_intensity",)
+"""Floors that are also judged by deletion and insertion. Each costs as many forwards as a method; noise as smooth as a
+map is a level of these scores already, and of the others brightness says most: it tells tissue from background."""
+
+
+class Judges:
+    """Judges all methods of a session.
+
+    Args:
+        explainers: method → explainer.
+        settings: `judge` and `seed` of it.
+        samples: number of samples of the run, which decides what `auto` means.
+        validation: gives batches of validation samples with masks, other ones than those that are explained; empty
+            where there are none.
+        inputs_of: takes what the module takes out of a batch.
+    """
+
+    def __init__(
+        self,
+        explainers: Mapping[str, Explainer],
+        settings: ExplanationSettings,
+        *,
+        samples: int,
+        validation: Callable[[], Iterable[Batch]],
+        inputs_of: Callable[[Batch], Inputs],
+    ) -> None:
+        self.explainers = explainers
+        self.settings = Settings(scope=settings.judge, seed=settings.seed)  # type: ignore[arg-type]
+        self.samples, self.validation, self.inputs_of = samples, validation, inputs_of
+        self.floors = {one.method: one for one in controls(seed=settings.seed)}
+        self._cards: dict[Place, Scorecard] = {}
+        self._thresholds: dict[str, Threshold | None] = {}
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is judged."""
+        return self.settings.scope != "none"
+
+    def judge(self, place: Place, module: nn.Module, inputs: Inputs, maps: Maps, masks: Masks) -> list[Row]:
+        """Scores of a batch of maps, a row per sample; empty rows where nothing is judged."""
+        if not self.active:
+            return [{} for _ in maps.target]
+        if place not in self._cards:
+            explainer = self.explainers[place.method]
+            threshold = self._threshold(explainer, module) if masks is not None else None
+            self._cards[place] = Scorecard(explainer, settings=self.settings, samples=self.samples, threshold=threshold)
+        return self._cards[place].judge(module, inputs, maps, masks)
+
+    def judge_floors(self, module: nn.Module, inputs: Inputs, target: Target, masks: Masks) -> dict[str, list[Row]]:
+        """Method → rows of the floors: all of them where there are masks, else those that faithfulness has."""
+        costly = self.settings.scope_of(self.samples) == "all"
+        found = {}
+        for name, floor in self.floors.items():
+            faithful = costly and name in FAITHFUL
+            if not self.active or (masks is None and not faithful):
+                continue
+            scope: Scope = "all" if faithful else "cheap"
+            settings = Settings(scope=scope, cases=0, stability=False, seed=self.settings.seed)
+            threshold = self._threshold(floor, module) if masks is not None else None
+            card = Scorecard(floor, settings=settings, threshold=threshold)
+            found[name] = card.judge(module, inputs, floor(module, inputs, target), masks)
+        return found
+
+    def verdict(self, place: Place) -> Verdict | None:
+        """What all samples of this process say of a method; None where none were judged."""
+        return self._cards[place].verdict() if place in self._cards else None
+
+    def _threshold(self, explainer: Explainer, module: nn.Module) -> Threshold | None:
+        """Where a map is cut, tuned on validation samples; None where there are none with masks."""
+        if explainer.method not in self._thresholds:
+            self._thresholds[explainer.method] = self._tune(explainer, module)
+        return self._thresholds[explainer.method]
+
+    def _tune(self, explainer: Explainer, module: nn.Module) -> Threshold | None:
+        pairs: list[tuple[Tensor, Tensor]] = []
+        try:
+            for batch in self.validation():
+                if "mask" not in batch:
+                    return None
+                maps = explainer(module, self.inputs_of(batch))
+                values, masks = joint(maps.evidence()), joint_mask(maps, batch["mask"])
+                pairs += zip(values.cpu(), masks.cpu(), strict=True)
+            return tune_threshold(pairs) if pairs else None
+        except (DataError, ExplanationError):  # no lesion among them, or a method that refuses some of them
+            return None

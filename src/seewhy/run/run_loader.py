@@ -1,0 +1,112 @@
+"""Reading checkpoints without unpickling, and putting their weights into a model built from a configuration.
+
+A trained run brought back: its data, its model with the weights of a checkpoint, a Trainer.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from omegaconf import DictConfig
+from torch import nn
+
+from seewhy.data.base import BaseDataModule
+from seewhy.errors import CheckpointError
+from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
+from seewhy.run.folder import RunFolder
+
+__all__ = ["SavedRun", "load_run", "load_state", "read_checkpoint"]
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a Lightning checkpoint with `weights_only=True`.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, holds objects other than plain data and tensors, or is no
+            Lightning checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path} holds more than plain data and tensors, so loading it could run code; refused ({first})"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({error})") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise CheckpointError(
+            f"{path} is no Lightning checkpoint (no state_dict); bare weights are brought in with "
+            "`python -m seewhy import` or weights=…"
+        )
+    return checkpoint
+
+
+def load_state(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint's weights strictly into a model; returns the checkpoint.
+
+    Raises:
+        CheckpointError: names or shapes differ: the first of each kind are named.
+    """
+    checkpoint = read_checkpoint(path)
+    state, own = checkpoint["state_dict"], model.state_dict()
+    missing = [name for name in own if name not in state]
+    extra = [name for name in state if name not in own]
+    shapes = [
+        f"{name} {tuple(state[name].shape)} here {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    problems = [
+        f"{len(names)} {kind} (first: {names[0]})"
+        for kind, names in (("missing", missing), ("unexpected", extra), ("of another shape", shapes))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(f"{path} is of another model than {type(model).__name__}: " + ", ".join(problems))
+    model.load_state_dict(state)
+    return checkpoint
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What `predict` and `explain` work with."""
+
+    folder: RunFolder
+    checkpoint: Path
+    datamodule: BaseDataModule
+    model: LightningModule
+    trainer: Trainer
+
+
+def load_run(config: DictConfig, *callbacks: Callback) -> SavedRun:
+    """Build everything from a run's configuration (with overrides) and load its checkpoint strictly.
+
+    Args:
+        config: composed from `predict.yaml` or `explain.yaml`.
+        callbacks: further callbacks, before those of the configuration.
+
+    Raises:
+        SeewhyError: no such checkpoint, one of another model, or a wrong override.
+    """
+    folder = RunFolder(config.run)
+    checkpoint = Path(config.ckpt_path) if config.ckpt_path else folder.checkpoint(final=config.use_final)
+    set_threads(config)
+    seed_everything(config.seed, workers=True, verbose=False)
+    datamodule = build_datamodule(config)
+    model = build_model(config)
+    kept = load_state(model, checkpoint).get("hyper_parameters")
+    if isinstance(kept, Mapping):
+        datamodule.adopt(kept)
+    loggers = build_loggers(config.logger)
+    trainer = build_trainer(config, [*callbacks, *build_callbacks(config.callbacks)], loggers)
+    return SavedRun(folder, checkpoint, datamodule, model, trainer)

@@ -1,0 +1,237 @@
+"""One result over the folds of a cross-validation: every case scored once, by the model that never saw it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from seewhy.errors import DataError
+from seewhy.io.atomic import write_csv, write_json
+from seewhy.metrics.classification.cases import CaseScores
+
+__all__ = ["FOLD", "Member", "pool_folds", "read_members", "say_pooled"]
+
+FOLD = "data.fold"
+"""The override that tells the members of one cross-validation apart."""
+PROBABILITY = "probability_"
+"""Start of the columns of `patients.csv` that hold the classes' probabilities."""
+SPREAD = ("accuracy", "balanced_accuracy", "auroc", "average_precision", "f1", "kappa", "mae", "ece", "brier")
+"""Measures of which each fold's own value is kept beside the pooled one."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One finished run of a sweep.
+
+    Attributes:
+        name: of its folder.
+        fold: that it was tested on.
+        num_folds: that were dealt; None where the table of cases says the folds.
+        choices: its other overrides, sorted.
+        ordinal: whether its classes are ordered.
+        metrics: of its `results.json`.
+        rows: of its `patients.csv`.
+        phantom: whether its data are synthetic.
+    """
+
+    name: str
+    fold: int
+    num_folds: int | None
+    choices: tuple[tuple[str, str], ...]
+    ordinal: bool
+    metrics: dict[str, float]
+    rows: list[dict[str, str]]
+    phantom: bool
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in order."""
+        return tuple(name.removeprefix(PROBABILITY) for name in self.rows[0] if name.startswith(PROBABILITY))
+
+
+def read_members(folder: str | Path) -> list[Member]:
+    """The finished runs below `folder` that were tested on a fold of a classification, in order of choice and fold."""
+    found = []
+    for results in sorted(Path(folder).glob("*/results.json")):
+        run = results.parent
+        table, config = run / "patients.csv", run / "config.yaml"
+        if not table.is_file() or not config.is_file():
+            continue
+        settings: Any = OmegaConf.to_container(OmegaConf.load(config))
+        data, model = settings["config"]["data"], settings["config"]["model"]
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if data.get("fold") is None or not rows or not any(name.startswith(PROBABILITY) for name in rows[0]):
+            continue
+        record = json.loads(results.read_text())
+        found.append(
+            Member(
+                name=run.name,
+                fold=int(data["fold"]),
+                num_folds=data.get("num_folds"),
+                choices=_choices(run),
+                ordinal=bool(model.get("ordinal", False)),
+                metrics=record["metrics"],
+                rows=rows,
+                phantom=bool(record.get("phantom", False)),
+            )
+        )
+    return sorted(found, key=lambda member: (member.choices, member.fold))
+
+
+def pool_folds(folder: str | Path, *, resamples: int = 2000) -> list[dict[str, Any]]:
+    """Score all out-of-fold predictions of a multirun over `data.fold` together.
+
+    Runs that differ in nothing but the fold are one cross-validation. The models of different folds have scales
+    of their own, so that pooled ranks (AUROC) need probabilities that mean the same: they are the calibrated ones
+    of `patients.csv`; `folds` keeps each fold's own value, its mean and its deviation beside them.
+
+    Args:
+        folder: of the sweep, with one folder per member; gets `pooled.json` and `pooled.csv` (every case with its
+            `member` and `fold`).
+        resamples: of the bootstrap over patients.
+
+    Returns:
+        What `pooled.json` holds: one record per cross-validation.
+
+    Raises:
+        DataError: no such runs, or runs that are no cross-validation: a case or fold tested twice, a patient in
+            two folds, other classes.
+    """
+    folder = Path(folder)
+    members = read_members(folder)
+    if not members:
+        raise DataError(
+            f"{folder} holds no finished runs that were tested on a fold of a classification; expected the folder of "
+            f"`train.py -m experiment=… data.num_folds=5 {FOLD}=0,1,2,3,4`"
+        )
+    groups: dict[tuple[tuple[str, str], ...], list[Member]] = {}
+    for member in members:
+        groups.setdefault(member.choices, []).append(member)
+    problems = [problem for group in groups.values() for problem in _problems(group)]
+    if problems:
+        raise DataError(problems, where=str(folder))
+    records = [_pooled(group, resamples) for group in groups.values()]
+    write_json(folder / "pooled.json", records)
+    rows = [
+        {"member": member.name, "fold": member.fold, **row}
+        for group in groups.values() for member in group for row in member.rows
+    ]  # fmt: skip
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    write_csv(folder / "pooled.csv", [{name: row.get(name, "") for name in columns} for row in rows], columns=columns)
+    return records
+
+
+def say_pooled(records: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Print the pooled scores with their intervals, beside the folds' own."""
+    alike = set.intersection(*(set(record["choices"].items()) for record in records))
+    for record in records:
+        chosen = " ".join(f"{key}={value}" for key, value in record["choices"].items() if (key, value) not in alike)
+        metrics = record["metrics"]
+        counts = f"{metrics['cases']:.0f} cases, {metrics['patients']:.0f} patients"
+        title = f"{'phantom, ' if record['phantom'] else ''}{len(record['members'])} folds, {counts}"
+        table = Table(title=f"{title}\n{chosen}" if chosen else title, caption=str(folder / "pooled.json"))
+        for heading in ("measure", "pooled", "95 % by patient", "chance", "mean of folds", "deviation"):
+            table.add_column(heading)
+        for name in SPREAD:
+            if name in metrics:
+                table.add_row(name, *_cells(name, metrics, record["folds"].get(name, {})))
+        console = Console()
+        console.print(table)
+        if record["missing_folds"]:
+            missing = ", ".join(str(fold) for fold in record["missing_folds"])
+            console.print(f"not a whole cross-validation: fold {missing} did not finish or was not asked for")
+
+
+def _cells(name: str, metrics: Mapping[str, float], folds: Mapping[str, Any]) -> list[str]:
+    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+    chance = metrics.get(f"floor_permuted/{name}", metrics.get(f"floor_prior/{name}"))
+    numbers = [metrics[name], chance, folds.get("mean"), folds.get("std")]
+    cells = ["" if number is None else f"{number:.3f}" for number in numbers]
+    cells.insert(1, "" if low is None or high is None else f"{low:.3f} … {high:.3f}")
+    return cells
+
+
+def _choices(run: Path) -> tuple[tuple[str, str], ...]:
+    """Overrides of a member but for the fold and Hydra's own."""
+    path = run / ".hydra" / "overrides.yaml"
+    words: Any = OmegaConf.load(path) if path.is_file() else []
+    pairs = [str(word).lstrip("+").split("=", 1) for word in words if "=" in str(word)]
+    return tuple(sorted((key, value) for key, value in pairs if key != FOLD and not key.startswith("hydra.")))
+
+
+def _problems(group: Sequence[Member]) -> list[str]:
+    """Why some runs are not the folds of one cross-validation."""
+    found, first = [], group[0]
+    cases: dict[str, Member] = {}
+    patients: dict[str, Member] = {}
+    folds: dict[int, Member] = {}
+    for member in group:
+        if member.classes != first.classes:
+            found.append(f"{member.name} has classes {member.classes}, {first.name} has {first.classes}")
+        if member.fold in folds:
+            found.append(f"{member.name} and {folds[member.fold].name} were both tested on fold {member.fold}")
+            continue
+        folds[member.fold] = member
+        twice = [row["id"] for row in member.rows if row["id"] in cases]
+        found += [f"case {name} was tested in {cases[name].name} and in {member.name}" for name in twice]
+        shared = {row["patient"] for row in member.rows if row["patient"] in patients}
+        if not twice:
+            found += [
+                f"patient {name} was tested in {patients[name].name} and in {member.name}" for name in sorted(shared)
+            ]
+        cases |= {row["id"]: member for row in member.rows}
+        patients |= {row["patient"]: member for row in member.rows}
+    return found
+
+
+def _pooled(group: Sequence[Member], resamples: int) -> dict[str, Any]:
+    """The record of one cross-validation."""
+    first = group[0]
+    scores = CaseScores(classes=first.classes, ordinal=first.ordinal, resamples=resamples)
+    for member in group:
+        shares = torch.tensor([[float(row[PROBABILITY + name]) for name in member.classes] for row in member.rows])
+        batch: Any = {
+            "id": [row["id"] for row in member.rows],
+            "patient": [row["patient"] for row in member.rows],
+            "label": torch.tensor([int(row["label"]) for row in member.rows]),
+        }
+        # Scores whose softmax the probabilities are.
+        prediction: Any = {"logits": shares.clamp_min(torch.finfo(shares.dtype).tiny).log()}
+        scores.update(prediction, batch)
+    metrics = {name: value for name, value in sorted(scores.compute().items()) if math.isfinite(value)}
+    known = {member.fold for member in group}
+    absent = sorted(set(range(first.num_folds)) - known) if first.num_folds is not None else []
+    return {
+        "choices": dict(first.choices),
+        "members": [member.name for member in group],
+        "tested_folds": sorted(known),
+        "missing_folds": absent,
+        "phantom": any(member.phantom for member in group),
+        "metrics": metrics,
+        "folds": _spread([member.metrics for member in group]),
+    }
+
+
+def _spread(results: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Each fold's own value of a measure, with their mean and sample standard deviation."""
+    found = {}
+    for name in SPREAD:
+        values = [result[f"test/{name}"] for result in results if f"test/{name}" in result]
+        if not values:
+            continue
+        mean = sum(values) / len(values)
+        variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1) if len(values) > 1 else math.nan
+        std = None if math.isnan(variance) else math.sqrt(variance)
+        found[name] = {"values": values, "mean": mean, "std": std}
+    return found

@@ -1,0 +1,202 @@
+"""Judge a finished translation run: beside the raw scans, simple methods, and real scans among themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+from rich.console import Console
+
+from seewhy.batch import MODALITIES
+from seewhy.data.domains.baselines import Quantiles, fit_baselines
+from seewhy.data.domains.datamodule import BraTSDomainsDataModule
+from seewhy.data.domains.measurement import QUANTILES
+from seewhy.data.domains.store import DOMAINS
+from seewhy.errors import ConfigError, DataError
+from seewhy.io.atomic import file_sha256, write_csv, write_json
+from seewhy.io.score_table import write_samples
+from seewhy.metrics.gather import Row
+from seewhy.run.folder import code_version
+from seewhy.run.run_loader import SavedRun, load_run, read_checkpoint
+from seewhy.run.translation.evaluation.bar import slow_bar
+from seewhy.run.translation.evaluation.distances import measure_distances
+from seewhy.run.translation.evaluation.features import FeatureExtractor, build_features
+from seewhy.run.translation.evaluation.probing import probe_summary, run_probes, trainings
+from seewhy.run.translation.evaluation.recorder import MODEL, RAW, SubjectRecorder
+from seewhy.run.translation.evaluation.reference import cycle_consistency_results, evaluation_results
+from seewhy.run.translation.evaluation.settings import EvaluationSettings
+from seewhy.run.translation.evaluation.table import COLUMNS, evaluation_table, lesion_summary, similarity_summary
+
+__all__ = ["evaluate", "training_quantiles"]
+
+
+def evaluate(config: DictConfig) -> None:
+    """Evaluate a run on the subjects of `data.predict_on`, and write everything to a folder of the run.
+
+    It is `<run>/evaluation` of test subjects, where `cases` looks for scores, and `<run>/evaluation_<part>` of others.
+    """
+    settings = EvaluationSettings.of(config.evaluate)
+    features = build_features(settings.features)
+    recorder = SubjectRecorder(features=features, settings=settings)
+    run = load_run(config, recorder)
+    if not isinstance(run.datamodule, BraTSDomainsDataModule):
+        raise ConfigError(
+            f"evaluate takes runs that translate between two domains, as of experiment=demo/cyclegan; the data of this "
+            f"one are {type(run.datamodule).__name__}"
+        )
+    _check(run.datamodule)
+    names = [RAW, *(name for name in settings.baselines if name != RAW)]
+    ready, missing = fit_baselines(names, training_quantiles(run.datamodule))
+    recorder.use(ready)
+    run.trainer.predict(run.model, run.datamodule, return_predictions=False)
+    records = recorder.records()
+    rows = {name: scores.patient_rows() for name, scores in recorder.scores.items()}
+    samples = recorder.scores[MODEL].rows()
+    if not run.trainer.is_global_zero:
+        return
+    evaluation = _evaluated(records, rows, features, settings)
+    statuses = {name: "ok" if name in ready else missing[name] for name in names}
+    evaluation = {**_facts(run, config, records, features), "methods": {**statuses, MODEL: "ok"}, **evaluation}
+    part = run.datamodule.predict_on
+    folder = Path(settings.folder or run.folder.path) / ("evaluation" if part == "test" else f"evaluation_{part}")
+    _write(folder, evaluation, samples, run)
+
+
+def training_quantiles(datamodule: BraTSDomainsDataModule) -> Quantiles:
+    """Domain → [N, M, Q] quantiles of the normalised tissue of every training subject; nobody else's are read.
+
+    Raises:
+        DataError: a domain without training subjects.
+    """
+    found: dict[str, list[Any]] = {domain: [] for domain in DOMAINS}
+    for subject in datamodule.subjects_of("train"):
+        low, high = datamodule.reader.intensity(subject).T[:, :, None]
+        normal = (subject.quantiles - low) * (2 / np.maximum(high - low, np.float32(1e-12))) - 1
+        found[subject.domain].append(np.clip(normal, -1, 1))
+    empty = [domain for domain, own in found.items() if not own]
+    if empty:
+        raise DataError(f"domain {empty[0]} has no training subjects, which the baselines are fitted on")
+    expected = (len(MODALITIES), len(QUANTILES))
+    return {domain: np.asarray(own).reshape(-1, *expected) for domain, own in found.items()}
+
+
+def _check(datamodule: BraTSDomainsDataModule) -> None:
+    """Refuse subjects of one domain, before any of them is translated."""
+    there = {subject.domain for subject in datamodule.subjects_of("predict")}
+    if len(there) < 2:
+        raise ConfigError(
+            f"data.domain={datamodule.domain}, data.predict_on={datamodule.predict_on}: evaluate compares two "
+            f"domains, there are subjects of {' '.join(sorted(there)) or 'none'}; try data.domain=both or "
+            "data.predict_on=all"
+        )
+
+
+def _evaluated(
+    records: Sequence[Row],
+    patient_rows: Mapping[str, list[Row]],
+    features: FeatureExtractor,
+    settings: EvaluationSettings,
+) -> dict[str, Any]:
+    """Similarity, distances, probes and lesions of all methods."""
+    methods = sum(len(next(row for row in records if row["domain"] == domain)["features"]) for domain in DOMAINS)
+    with slow_bar("distances", len(MODALITIES) * methods) as advance:
+        distances = measure_distances(
+            records, standardized=features.standardized, options=settings.distances, seed=settings.seed, advance=advance
+        )
+    with slow_bar("site probes", trainings(records, settings.probe)) as advance:
+        probed, reason = run_probes(records, choice=settings.probe, seed=settings.seed, advance=advance)
+    lesions = [row for record in records for row in record["lesions"]]
+    return {
+        "similarity": {name: similarity_summary(rows) for name, rows in patient_rows.items()},
+        "distances": distances,
+        "probes": {"not_estimated": reason, "chance": 0.5, "summary": probe_summary(probed)},
+        "lesions": {"modality": settings.lesion.modality, "summary": lesion_summary(lesions)},
+        "rows": {
+            "subjects": [{"method": name, **row} for name, rows in patient_rows.items() for row in rows],
+            "probes": probed,
+            "lesions": lesions,
+        },
+    }
+
+
+def _facts(run: SavedRun, config: DictConfig, records: Sequence[Row], features: FeatureExtractor) -> dict[str, Any]:
+    """What belongs beside every figure."""
+    own = {domain: [row for row in records if row["domain"] == domain] for domain in DOMAINS}
+    slices = {domain: sum(row["slices"] for row in rows) for domain, rows in own.items()}
+    scarce = [domain for domain, count in slices.items() if count <= features.dimensions]
+    note = None
+    if scarce:
+        counts = ", ".join(f"{slices[domain]} of domain {domain}" for domain in scarce)
+        note = (
+            f"fewer slices ({counts}) than the {features.dimensions} dimensions: covariances have no full rank, so "
+            "Fréchet distances can be compared within this table only"
+        )
+    split: Any = run.datamodule.split_record()
+    return {
+        "name": config.name,
+        "run": str(run.folder.path),
+        "phantom": run.datamodule.is_phantom,
+        "checkpoint": {"path": str(run.checkpoint), "sha256": file_sha256(run.checkpoint)},
+        "split": split.get("hash"),
+        "data": run.datamodule.fingerprint(),
+        "code": code_version(),
+        "seed": config.evaluate.seed,
+        "seeds": list(range(config.evaluate.seed, config.evaluate.seed + config.evaluate.probe.seeds)),
+        "written": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "predict_on": config.data.predict_on,
+        "subjects": {domain: len(rows) for domain, rows in own.items()},
+        "patients": {domain: len({row["patient"] for row in rows}) for domain, rows in own.items()},
+        "slices": slices,
+        "features": {
+            "name": features.name, "dimensions": features.dimensions, "weights": features.weights,
+            "standardized": features.standardized, "note": note,
+        },
+    }  # fmt: skip
+
+
+def _write(folder: Path, evaluation: dict[str, Any], samples: Sequence[Row], run: SavedRun) -> None:
+    from seewhy.figures.style import write_figure
+    from seewhy.figures.translation.evaluation import evaluation_figure
+    from seewhy.figures.translation.evaluation_table import print_evaluation
+
+    write_samples(folder, samples)
+    table = evaluation_table(evaluation)
+    write_csv(folder / "table.csv", table, columns=COLUMNS)
+    write_json(folder / "evaluation.json", _finite(evaluation))
+    header = _header(evaluation, samples, run)
+    features = evaluation["features"]["name"]
+    results = evaluation_results(header, samples, evaluation["distances"], features=features)
+    write_json(folder / "evaluation_results.json", _finite(results))
+    write_json(folder / "cycle_consistency_results.json", _finite(cycle_consistency_results(header, samples)))
+    figure = evaluation_figure(evaluation, table)
+    for suffix, dpi in (("png", 150), ("pdf", 300)):
+        write_figure(folder / f"evaluation.{suffix}", figure, dpi=dpi)
+    print_evaluation(evaluation, table, Console(), folder=folder)
+
+
+def _header(evaluation: Mapping[str, Any], samples: Sequence[Row], run: SavedRun) -> dict[str, Any]:
+    """What the reference's files begin with."""
+    checkpoint = read_checkpoint(run.checkpoint)
+    best = [state.get("best_model_score") for state in checkpoint.get("callbacks", {}).values()
+            if isinstance(state, dict) and "best_model_score" in state]  # fmt: skip
+    return {
+        "checkpoint": str(run.checkpoint),
+        "checkpoint_epoch": checkpoint.get("epoch"),
+        "checkpoint_best_metric": None if not best or best[0] is None else float(best[0]),
+        "test_samples": len({row["id"] for row in samples}),
+        "evaluation_timestamp": evaluation["written"],
+        "phantom": evaluation["phantom"],
+    }
+
+
+def _finite(record: Any) -> Any:
+    """JSON knows no infinity and no NaN: they are null there."""
+    if isinstance(record, Mapping):
+        return {key: _finite(value) for key, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [_finite(value) for value in record]
+    return None if isinstance(record, float) and not np.isfinite(record) else record

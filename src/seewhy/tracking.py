@@ -1,0 +1,128 @@
+"""metrics.csv at the top of the run folder; a resumed run continues it instead of deleting it.
+
+The one place that knows the loggers apart.
+
+One call that puts a picture into whichever loggers a run has.
+
+One call that puts a table with pictures into W&B, which alone of the trackers shows such tables.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.fabric.loggers.csv_logs import _ExperimentWriter
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers.mlflow import MLFlowLogger
+from numpy.typing import NDArray
+
+__all__ = ["MetricsCSV", "drop_rows_from", "log_image", "log_table", "takes_images", "takes_tables"]
+
+
+def takes_images(loggers: Iterable[Logger]) -> bool:
+    """Whether any of the loggers shows pictures, so that none is drawn for nothing."""
+    return any(isinstance(logger, (TensorBoardLogger, WandbLogger, MLFlowLogger)) for logger in loggers)
+
+
+def log_image(loggers: Iterable[Logger], name: str, image: NDArray[np.uint8], step: int) -> None:
+    """Send one picture to TensorBoard, W&B and MLflow; other loggers hold numbers only.
+
+    Args:
+        loggers: the Trainer's loggers.
+        name: e.g. `val/panel`.
+        image: [H, W, 3] uint8.
+        step: optimiser step it belongs to.
+    """
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(name, image, step, dataformats="HWC")
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(name, [image], step=step)
+        elif isinstance(logger, MLFlowLogger):
+            file = f"{name.replace('/', '_')}_{step:07d}.png"
+            logger.experiment.log_image(logger.run_id, image, file)
+
+
+def takes_tables(loggers: Iterable[Logger]) -> bool:
+    """Whether any of the loggers shows tables, so that none is made for nothing."""
+    return any(isinstance(logger, WandbLogger) for logger in loggers)
+
+
+def log_table(loggers: Iterable[Logger], name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Send one table.
+
+    Args:
+        loggers: the Trainer's loggers.
+        name: e.g. `explanations`.
+        rows: one mapping per row, column → a number, text, None, or a picture [H, W, 3] uint8; the columns are
+            those of all rows together.
+    """
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            def cell(value: Any, image: Any = wandb.Image) -> Any:
+                return image(value) if isinstance(value, np.ndarray) else value
+
+            data = [[cell(row.get(column)) for column in columns] for row in rows]
+            logger.log_table(name, columns=columns, data=data)
+
+
+class _AppendingWriter(_ExperimentWriter):
+    """Lightning's writer, which would delete the file of an earlier run in the same folder."""
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        path = Path(self.metrics_file_path)
+        if path.is_file():
+            with path.open(newline="") as file:
+                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+
+    def _check_log_dir_exists(self) -> None:
+        """Keep what is there."""
+
+
+class MetricsCSV(CSVLogger):
+    """Every logged scalar as a row of `<folder>/metrics.csv`.
+
+    Args:
+        folder: the run folder.
+        flush_logs_every_n_steps: rows between two writes to disk.
+    """
+
+    def __init__(self, folder: str, *, flush_logs_every_n_steps: int = 50) -> None:
+        super().__init__(folder, name="", version="", flush_logs_every_n_steps=flush_logs_every_n_steps)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> _ExperimentWriter:
+        """The writer, made at first use."""
+        if self._experiment is None:
+            Path(self.log_dir).mkdir(parents=True, exist_ok=True)
+            self._experiment = _AppendingWriter(self.log_dir)
+        return self._experiment
+
+    def log_hyperparams(self, params: Any = None) -> None:
+        """Nothing: `config.yaml` holds the whole configuration."""
+
+
+def drop_rows_from(path: Path, step: int) -> None:
+    """Remove the rows of `metrics.csv` at or past a step, which a resumed run will write again."""
+    if not path.is_file():
+        return
+    from seewhy.io.atomic import atomic_path
+
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if int(float(row["step"])) < step]
+        names = list(reader.fieldnames or [])
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
