@@ -44,6 +44,7 @@ class RunConfig(TrainConfig):
     use_final: bool = False
     volume: Any = None
     from_experiment: str | None = None
+    trust: bool = False
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from seewhy.cli.conf import expand_overrides, store_schemas
 from seewhy.errors import ConfigError
 from seewhy.run.configs import conf_dir
+from seewhy.run.saved_config import read_saved_config
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["compose_saved", "register_run"]
 
 TRAINING_ONLY = {"callbacks", "ckpt_path", "direction", "logger", "objective", "paths", "phantom", "test", "weights"}
-"""Root keys of a run that mean nothing afterwards."""
+"""Root keys of an experiment that only training uses."""
 
 
 def register_run(arguments: list[str]) -> list[str]:
@@ -46,8 +47,8 @@ def register_run(arguments: list[str]) -> list[str]:
         path = Path(folders[-1].strip("'\""))
         if not (path / "config.yaml").is_file():
             raise ConfigError(f"run={path} holds no config.yaml; {_known_runs(path)}")
-        record = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
-        config = OmegaConf.create(_for_later(record, path))
+        trusted = [word.split("=", 1)[1] for word in arguments if word.startswith("trust=")]
+        config = OmegaConf.create(read_saved_config(path, trust=trusted[-1:] == ["true"]))
     elif experiments and experiments[-1]:
         config = _of_experiment(experiments[-1])
     elif not any(word in ("--help", "-h", "--hydra-help") or word.startswith("--") for word in arguments):
@@ -85,14 +86,6 @@ def _of_experiment(experiment: str) -> DictConfig:
     logs = Path(config["paths"]["log_dir"]) / "predict" / experiment / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     kept = {key: value for key, value in config.items() if key not in TRAINING_ONLY}
     return OmegaConf.create({**kept, "run": str(logs)})
-
-
-def _for_later(record: Any, path: Path) -> dict[str, Any]:
-    """The part of a run's record that `predict` and `explain` build on: all but what only training needs."""
-    config = record.get("config") if isinstance(record, dict) else None
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path / 'config.yaml'} is no record of a run of ours: it has no `config`")
-    return {key: value for key, value in config.items() if key not in TRAINING_ONLY}
 
 
 def _known_runs(near: Path) -> str:

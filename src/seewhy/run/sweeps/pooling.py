@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import write_csv, write_json
 from seewhy.metrics.classification.cases import CaseScores
+from seewhy.run.saved_config import load_plain_yaml
 
 __all__ = ["FOLD", "Member", "pool_folds", "read_members", "say_pooled"]
 
@@ -67,7 +67,7 @@ def read_members(folder: str | Path) -> list[Member]:
         table, config = run / "patients.csv", run / "config.yaml"
         if not table.is_file() or not config.is_file():
             continue
-        settings: Any = OmegaConf.to_container(OmegaConf.load(config))
+        settings: Any = load_plain_yaml(config)
         data, model = settings["config"]["data"], settings["config"]["model"]
         with table.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -165,7 +165,7 @@ def _cells(name: str, metrics: Mapping[str, float], folds: Mapping[str, Any]) ->
 def _choices(run: Path) -> tuple[tuple[str, str], ...]:
     """Overrides of a member but for the fold and Hydra's own."""
     path = run / ".hydra" / "overrides.yaml"
-    words: Any = OmegaConf.load(path) if path.is_file() else []
+    words: Any = load_plain_yaml(path) if path.is_file() else []
     pairs = [str(word).lstrip("+").split("=", 1) for word in words if "=" in str(word)]
     return tuple(sorted((key, value) for key, value in pairs if key != FOLD and not key.startswith("hydra.")))
 
