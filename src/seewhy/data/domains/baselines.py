@@ -1,19 +1,20 @@
-"""Harmonisation without a network: what a translation has to beat. Monotone maps of each modality's intensities.
+"""Baselines of harmonisation without a network: identity, histogram matching, Nyul and ComBat.
 
-All are fitted on the quantiles of training subjects alone, and work on normalised values in [-1, 1]. A monotone map can
-change brightness and contrast curve, never sharpness, noise or what depends on the place.
+Each is a monotone map of the intensities of one modality. It is fitted on quantiles of the training subjects only, and
+works on normalised values in [-1, 1]. A monotone map can change brightness and contrast, but not sharpness, noise or
+anything that depends on the position.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seewhy.data.domains.combat import fit_site_effects
 from seewhy.data.domains.store import DOMAINS
 from seewhy.errors import ConfigError, nearest
 
@@ -21,150 +22,158 @@ __all__ = ["BASELINES", "Baseline", "Quantiles", "apply_baseline", "fit_baseline
 
 Array = NDArray[np.float32]
 Quantiles = Mapping[str, NDArray[np.floating]]
-"""Domain → [N, M, Q], evenly spaced quantiles of the tissue of N training subjects, from the least to the greatest."""
+"""Domain → [N, M, Q], evenly spaced quantiles (minimum to maximum) of tissue of N training subjects, M modalities."""
 OTHER = dict(zip(DOMAINS, reversed(DOMAINS), strict=True))
-EXTRA = "pip install seewhy[harmonization]"
+EXTRA = "pip install 'seewhy[harmonization]'"
 
 
 class Baseline(Protocol):
     """A fitted method."""
 
     def __call__(self, values: NDArray[np.floating], modality: int, *, domain: str) -> NDArray[np.floating]:
-        """Give one subject's tissue the look of the other domain.
+        """Translate the tissue of one subject to the other domain.
 
         Args:
             values: [V] in [-1, 1], all tissue of one modality.
-            modality: which.
-            domain: the one the subject is of.
+            modality: index of the modality.
+            domain: domain of the subject.
 
         Returns:
-            [V]; ends beyond [-1, 1] are cut by the caller.
+            [V]; the caller clips it to [-1, 1].
         """
 
 
 class Identity:
-    """Leaves a scan as it is: the raw value."""
+    """Returns the scan unchanged."""
 
     def __init__(self, quantiles: Quantiles) -> None:
         pass
 
     def __call__(self, values: NDArray[np.floating], modality: int, *, domain: str) -> NDArray[np.floating]:
-        """See `Baseline`."""
+        """Translate one subject; see `Baseline`."""
         return values
 
 
 class HistogramMatching:
-    """Gives a scan the pooled histogram of the other domain's training subjects, by scikit-image.
+    """Matches a scan to the pooled histogram of the other domain's training subjects, with scikit-image.
 
     Args:
-        quantiles: see `Quantiles`; every subject counts alike, whatever its size.
+        quantiles: see `Quantiles`; every subject has the same weight, whatever its size.
     """
 
     def __init__(self, quantiles: Quantiles) -> None:
         from skimage.exposure import match_histograms
 
         self._match = match_histograms
-        self._pooled = {domain: np.moveaxis(np.asarray(own), 1, 0).reshape(own.shape[1], -1)
-                        for domain, own in quantiles.items()}  # fmt: skip
+        self._pooled = {
+            domain: np.moveaxis(np.asarray(table), 1, 0).reshape(table.shape[1], -1)
+            for domain, table in quantiles.items()
+        }
 
     def __call__(self, values: NDArray[np.floating], modality: int, *, domain: str) -> NDArray[np.floating]:
-        """See `Baseline`."""
-        found: NDArray[np.floating] = self._match(values, self._pooled[OTHER[domain]][modality])
-        return found
+        """Translate one subject; see `Baseline`."""
+        matched: NDArray[np.floating] = self._match(values, self._pooled[OTHER[domain]][modality])
+        return matched
 
 
 class Nyul:
-    """Moves a scan's deciles to the mean deciles of the other domain's training subjects (Nyúl 2000).
+    """Maps the deciles of a scan to the mean deciles of the other domain's training subjects (Nyúl 2000).
 
-    The library puts the standard scale's ends wherever it is told to; here they are where the training subjects' 1st
-    and 99th percentiles are on average, so that the result is in the other domain's units.
+    The ends of the library's standard scale are free. Here they are the mean 1st and 99th percentiles of the training
+    subjects, so that the result has the units of the other domain.
 
     Args:
         quantiles: see `Quantiles`.
+
+    Raises:
+        ConfigError: another major version than 3 of intensity-normalization is installed.
     """
 
     def __init__(self, quantiles: Quantiles) -> None:
-        from intensity_normalization import NyulNormalizer, create_image
-
+        try:
+            from intensity_normalization import NyulNormalizer, create_image
+        except ModuleNotFoundError:
+            raise
+        except ImportError as error:  # version 4 has no such classes, and rounds the standard scale to float32
+            raise ConfigError(
+                f"nyul needs intensity-normalization 3, but {_version('intensity-normalization')} is installed; {EXTRA}"
+            ) from error
         self._image = create_image
         self._fitted: dict[tuple[str, int], Any] = {}
-        for domain, own in quantiles.items():
-            for modality in range(own.shape[1]):
-                low, high = np.percentile(own[:, modality], [1, 99], axis=1).mean(axis=1)
+        for domain, table in quantiles.items():
+            for modality in range(table.shape[1]):
+                low, high = np.percentile(table[:, modality], [1, 99], axis=1).mean(axis=1)
                 normalizer = NyulNormalizer(output_min_value=float(low), output_max_value=float(high))
-                images = [self._as_image(values) for values in own[:, modality]]
-                normalizer.fit_population(images, [self._everywhere(image) for image in images])
+                images = [self._as_image(values) for values in table[:, modality]]
+                normalizer.fit_population(images, [self._full_mask(image) for image in images])
                 self._fitted[domain, modality] = normalizer
 
     def __call__(self, values: NDArray[np.floating], modality: int, *, domain: str) -> NDArray[np.floating]:
-        """See `Baseline`."""
+        """Translate one subject; see `Baseline`."""
         image = self._as_image(values)
-        found = self._fitted[OTHER[domain], modality].transform(image, self._everywhere(image))
-        return np.asarray(found.get_data()).ravel()
+        moved = self._fitted[OTHER[domain], modality].transform(image, self._full_mask(image))
+        return np.asarray(moved.get_data()).ravel()
 
     def _as_image(self, values: NDArray[np.floating]) -> Any:
-        """The library's images have three axes."""
+        """Convert values to the library's image type, which has three axes."""
         return self._image(np.asarray(values, np.float64)[:, None, None])
 
-    def _everywhere(self, image: Any) -> Any:
-        """Otherwise it takes what is above 0 for tissue."""
+    def _full_mask(self, image: Any) -> Any:
+        """Mask of all values; without one the library takes values above 0 as tissue."""
         return self._image(np.ones_like(image.get_data()))
 
 
 class ComBat:
-    """Shifts and scales a scan's quantiles by ComBat's site effects (Johnson 2007; Fortin 2018), by neuroCombat.
+    """Shifts and scales the quantiles of a scan by the site effects of ComBat (Johnson 2007; Fortin 2018).
 
-    ComBat corrects tables of numbers, not images: here of `LANDMARKS` quantiles of each modality. Site effects are
-    estimated on training subjects without covariates, shrunk as empirical Bayes does. A subject's quantiles are freed
-    of its own site's effect and given the other's, and its intensities follow, linearly between the quantiles.
+    ComBat corrects tables of numbers, not images: here a table of the `LANDMARKS` quantiles of each modality. The site
+    effects are estimated on training subjects without covariates, with empirical Bayes shrinkage. The effect of the
+    subject's site is removed from its quantiles and that of the other site added; intensities between the quantiles are
+    interpolated linearly.
 
-    A quantile without spread within the sites, such as one that the normalisation puts at -1 in every subject, has no
-    variance to be standardised by; it is left out of the table and moves as the sites' means do, here not at all.
+    A quantile that does not vary within the sites, for example one that the normalisation puts at -1 in every subject,
+    has no variance to standardise by. It is left out of the table and moved by the difference of the sites' means.
 
     Args:
         quantiles: see `Quantiles`; at least 2 subjects of each domain.
+
+    Raises:
+        ConfigError: a domain has fewer than 2 subjects.
     """
 
     LANDMARKS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
     SPREAD = 1e-4
-    """Least range of a quantile within a site, on the scale of -1 to 1; below it are roundings."""
+    """Smallest range of a quantile within a site, in units of [-1, 1]; smaller ones are rounding errors."""
 
     def __init__(self, quantiles: Quantiles) -> None:
-        import pandas as pd
-        from neuroCombat import neuroCombat
-
-        few = [f"{len(own)} of domain {domain}" for domain, own in quantiles.items() if len(own) < 2]
+        few = [f"{len(table)} of domain {domain}" for domain, table in quantiles.items() if len(table) < 2]
         if few:
             raise ConfigError(f"combat needs 2 or more training subjects of each domain, there are {', '.join(few)}")
-        tables = {domain: self._landmarks(own) for domain, own in quantiles.items()}
+        tables = {domain: self._landmarks(table) for domain, table in quantiles.items()}
         _, *shape = next(iter(tables.values())).shape
         self._mean, self._spread = np.zeros(shape), np.ones(shape)
-        self._shift = {domain: own.mean(axis=0) for domain, own in tables.items()}
+        self._shift = {domain: table.mean(axis=0) for domain, table in tables.items()}
         self._scale = {domain: np.ones(shape) for domain in tables}
-        varied = np.max([np.ptp(own, axis=0) for own in tables.values()], axis=0) > self.SPREAD
+        varied = np.max([np.ptp(table, axis=0) for table in tables.values()], axis=0) > self.SPREAD
         if not varied.any():
             return
-        sites = [domain for domain, own in tables.items() for _ in own]
-        table = np.concatenate([own[:, varied] for own in tables.values()]).T
-        with contextlib.redirect_stdout(io.StringIO()):  # it tells its steps
-            found = neuroCombat(table, pd.DataFrame({"site": sites}), "site")["estimates"]
-        self._mean[varied] = found["stand.mean"][:, 0]
-        self._spread[varied] = np.sqrt(found["var.pooled"][:, 0])
-        for place, site in enumerate(map(str, found["batches"])):
-            self._shift[site][varied] = found["gamma.star"][place]
-            self._scale[site][varied] = np.sqrt(found["delta.star"][place])
+        effects = fit_site_effects({domain: table[:, varied] for domain, table in tables.items()})
+        self._mean[varied], self._spread[varied] = effects.mean, effects.spread
+        for domain in tables:
+            self._shift[domain][varied] = effects.shift[domain]
+            self._scale[domain][varied] = effects.scale[domain]
 
     def __call__(self, values: NDArray[np.floating], modality: int, *, domain: str) -> NDArray[np.floating]:
-        """See `Baseline`."""
-        own = np.quantile(np.asarray(values, np.float64), self.LANDMARKS)
+        """Translate one subject; see `Baseline`."""
+        landmarks = np.quantile(np.asarray(values, np.float64), self.LANDMARKS)
         mean, spread, m = self._mean[modality], self._spread[modality], modality
-        free = ((own - mean) / spread - self._shift[domain][m]) / self._scale[domain][m]
+        free = ((landmarks - mean) / spread - self._shift[domain][m]) / self._scale[domain][m]
         moved = (free * self._scale[OTHER[domain]][m] + self._shift[OTHER[domain]][m]) * spread + mean
-        # Each quantile is moved on its own, so that neighbours could change places.
-        return _piecewise(values, own, np.maximum.accumulate(moved))
+        # Quantiles move independently, so neighbours could change places without the running maximum.
+        return _interpolate(values, landmarks, np.maximum.accumulate(moved))
 
     def _landmarks(self, quantiles: NDArray[np.floating]) -> NDArray[np.float64]:
-        """[N, M, landmarks] of tables [N, M, Q]."""
+        """Quantiles at `LANDMARKS` [N, M, 13] of tables [N, M, Q]."""
         return np.moveaxis(np.quantile(np.asarray(quantiles, np.float64), self.LANDMARKS, axis=-1), 0, -1)
 
 
@@ -180,25 +189,25 @@ def fit_baselines(names: Sequence[str], quantiles: Quantiles) -> tuple[dict[str,
     """Fit methods on training subjects.
 
     Args:
-        names: of `BASELINES`.
+        names: keys of `BASELINES`.
         quantiles: of training subjects only.
 
     Returns:
-        Those that can be used, and name → why the others cannot.
+        Fitted methods by name, and the reason for each method that cannot be used.
 
     Raises:
         ConfigError: a name that does not exist.
     """
     unknown = [name for name in names if name not in BASELINES]
     if unknown:
-        raise ConfigError(f"evaluate.baselines: there is no {unknown[0]!r}; {nearest(unknown[0], BASELINES)}")
+        raise ConfigError(f"evaluate.baselines: {unknown[0]!r} does not exist; {nearest(unknown[0], BASELINES)}")
     ready: dict[str, Baseline] = {}
     missing: dict[str, str] = {}
     for name in names:
         try:
             ready[name] = BASELINES[name](quantiles)
         except ModuleNotFoundError as error:
-            missing[name] = f"not installed ({error.name}): {EXTRA}"
+            missing[name] = f"{error.name} is not installed; {EXTRA}"
         except ConfigError as error:
             missing[name] = str(error)
     return ready, missing
@@ -208,10 +217,10 @@ def apply_baseline(baseline: Baseline, image: Array, body: NDArray[np.bool_], *,
     """Translate one subject.
 
     Args:
-        baseline: fitted.
+        baseline: a fitted method.
         image: [S, M, H, W] in [-1, 1].
-        body: [S, H, W] tissue; all else becomes -1.
-        domain: the subject's.
+        body: [S, H, W], tissue; everything else becomes -1.
+        domain: domain of the subject.
 
     Returns:
         [S, M, H, W] float32 in [-1, 1].
@@ -223,11 +232,19 @@ def apply_baseline(baseline: Baseline, image: Array, body: NDArray[np.bool_], *,
     return result
 
 
-def _piecewise(
+def _interpolate(
     values: NDArray[np.floating], knots: NDArray[np.float64], targets: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Linear between knots; beyond the outermost ones shifted as they are."""
-    found = np.interp(values, knots, targets)
+    """Interpolate linearly between knots; values beyond the outermost knots get the shift of that knot."""
+    result = np.interp(values, knots, targets)
     low, high = values < knots[0], values > knots[-1]
-    found[low], found[high] = values[low] + targets[0] - knots[0], values[high] + targets[-1] - knots[-1]
-    return found
+    result[low], result[high] = values[low] + targets[0] - knots[0], values[high] + targets[-1] - knots[-1]
+    return result
+
+
+def _version(package: str) -> str:
+    """Version of an installed package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "another version"

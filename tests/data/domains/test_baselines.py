@@ -1,8 +1,11 @@
 import builtins
+import sys
+import types
 
 import numpy as np
 import pytest
 
+from seewhy.data.domains import baselines
 from seewhy.data.domains.baselines import BASELINES, apply_baseline, fit_baselines
 from seewhy.errors import ConfigError
 
@@ -70,7 +73,6 @@ def test_matching_makes_histograms_equal():
 
 
 def test_combat_removes_a_pure_shift():
-    pytest.importorskip("neuroCombat")
     quantiles = tables()
     quantiles["b"] = quantiles["a"] + 0.25  # the same subjects, brighter
     ready, _ = fit_baselines(["combat"], quantiles)
@@ -85,7 +87,6 @@ def test_combat_removes_a_pure_shift():
 
 def test_combat_leaves_quantiles_that_the_normalisation_fixes():
     """With percentiles [1, 99] the 1st and the 99th are -1 and 1 in every subject, up to rounding: no site effect."""
-    pytest.importorskip("neuroCombat")
     fixed = {}
     for domain, own in tables(seed=3).items():
         own = own.astype(np.float32)
@@ -102,7 +103,6 @@ def test_combat_leaves_quantiles_that_the_normalisation_fixes():
 
 def test_combat_moves_quantiles_without_spread_as_the_means_do():
     """Subjects that are all alike leave nothing to be standardised by."""
-    pytest.importorskip("neuroCombat")
     own = tables()["a"][:1].repeat(3, axis=0) * 0.5
     ready, missing = fit_baselines(["combat"], {"a": own, "b": own + 0.25})
     assert not missing
@@ -132,24 +132,35 @@ def test_only_the_target_and_training_matter_for_matching():
     assert np.array_equal(before, apply_baseline(ready["histogram"], image, body, domain="a"))
 
 
-def test_a_missing_library_is_said_with_the_extra(monkeypatch):
+def test_a_missing_library_is_reported_with_the_extra(monkeypatch):
     real = builtins.__import__
 
     def without(name, *args, **options):
-        if name.partition(".")[0] in ("skimage", "neuroCombat", "intensity_normalization"):
+        if name.partition(".")[0] in ("skimage", "intensity_normalization"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real(name, *args, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
     ready, missing = fit_baselines(list(BASELINES), tables())
+    assert list(ready) == ["identity", "combat"]
+    assert set(missing) == {"histogram", "nyul"}
+    assert all("pip install 'seewhy[harmonization]'" in text for text in missing.values())
+    assert "skimage" in missing["histogram"]
+
+
+def test_a_library_with_another_interface_is_reported_in_one_line(monkeypatch):
+    """intensity-normalization 4 has no NyulNormalizer."""
+    monkeypatch.setitem(sys.modules, "intensity_normalization", types.ModuleType("intensity_normalization"))
+    monkeypatch.setattr(baselines, "version", lambda package: "4.0.0")
+    ready, missing = fit_baselines(["identity", "nyul"], tables())
     assert list(ready) == ["identity"]
-    assert set(missing) == {"histogram", "nyul", "combat"}
-    assert all("pip install seewhy[harmonization]" in text for text in missing.values())
+    assert all(fact in missing["nyul"] for fact in ("intensity-normalization 3", "4.0.0", "seewhy[harmonization]"))
+    assert "\n" not in missing["nyul"]
 
 
-def test_too_few_training_subjects_and_unknown_names_are_said():
-    pytest.importorskip("neuroCombat")
+def test_too_few_training_subjects_and_unknown_names_are_reported():
     _, missing = fit_baselines(["combat"], tables(subjects=1))
-    assert missing["combat"].startswith("combat needs 2 or more")
-    with pytest.raises(ConfigError, match="nearest: 'nyul'"):
+    assert "1 of domain a" in missing["combat"]
+    assert "2 or more" in missing["combat"]
+    with pytest.raises(ConfigError, match=r"nyull.*'nyul'"):
         fit_baselines(["nyull"], tables())
