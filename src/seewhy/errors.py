@@ -1,4 +1,4 @@
-"""Our own errors: what a user can cause and mend, said in words instead of a traceback."""
+"""Errors that a user can cause and correct; the commands print them as messages, without a traceback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["CheckpointError", "ConfigError", "DataError", "ExplanationError", "S
 
 
 class SeewhyError(Exception):
-    """An error a user can cause and mend; the commands print its message alone and exit with status 1."""
+    """Base class of errors that a user can correct; the commands print the message and exit with status 1."""
 
 
 class ConfigError(SeewhyError):
@@ -21,11 +21,23 @@ class CheckpointError(SeewhyError):
 
 
 class ExplanationError(SeewhyError):
-    """A method cannot explain this module truthfully, and refuses rather than give a wrong map."""
+    """An explainer refuses a model because its map would be wrong."""
 
 
 class DataError(SeewhyError):
-    """One or more problems of a data set, collected so that a user sees them all at once."""
+    """One or more problems of a data set, collected so that all are reported at once.
+
+    Args:
+        problems: one message, or one per problem.
+        where: the file or folder with the problems.
+        shown: number of problems in the message; `problems` keeps all.
+
+    Example:
+        >>> print(DataError(["a.npy is empty", "b.npy is cut off"], where="imageSlice"))
+        imageSlice: 2 problems:
+          - a.npy is empty
+          - b.npy is cut off
+    """
 
     def __init__(self, problems: str | Sequence[str], *, where: str | None = None, shown: int = 20) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
@@ -42,7 +54,14 @@ class DataError(SeewhyError):
 
 
 def nearest(name: str, valid: Iterable[str], *, count: int = 3) -> str:
-    """Say which valid names are closest to a mistyped one, e.g. ``"nearest: 'brats', 'lasc'"``."""
+    """Format the valid names that are closest to a mistyped one, for the end of an error message.
+
+    Example:
+        >>> nearest("bratz", ["amd", "brats", "lasc"])
+        "nearest: 'brats'"
+        >>> nearest("x", ["amd", "brats"])
+        "valid: 'amd', 'brats'"
+    """
     options = sorted(set(valid))
     close = difflib.get_close_matches(name, options, n=count, cutoff=0.5) or options[: 2 * count]
     label = "nearest" if len(close) < len(options) else "valid"

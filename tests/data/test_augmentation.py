@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seewhy.data.transforms.augmentation import Augmentation, augmentation_from, center_crop
+from seewhy.data.transforms.augmentation import Augmentation, build_augmentation, center_crop
 from seewhy.errors import ConfigError
 
 STILL = {"flip": 0.0, "shift": 0.0, "scale": (1.0, 1.0), "gain": 0.0, "offset": 0.0}
@@ -114,10 +114,10 @@ def test_center_crop():
 
 
 def test_options_are_checked():
-    assert augmentation_from(None) is None
-    assert augmentation_from({"scale": [0.5, 2]}) == Augmentation(scale=(0.5, 2.0))
-    with pytest.raises(ConfigError, match=r"data\.augmentation\.flips does not exist; nearest: 'flip'"):
-        augmentation_from({"flips": 1})
+    assert build_augmentation(Augmentation, None) is None
+    assert build_augmentation(Augmentation, {"scale": [0.5, 2]}) == Augmentation(scale=(0.5, 2.0))
+    with pytest.raises(ConfigError, match=r"data\.augmentation\.flips`.*nearest: 'flip'"):
+        build_augmentation(Augmentation, {"flips": 1})
     with pytest.raises(ConfigError, match=r"must lie in 0\.\.1"):
         Augmentation(flip=2)
     with pytest.raises(ConfigError, match="two rising numbers"):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from seewhy.data.transforms.augmentation import VolumeAugmentation, volume_augmentation_from
+from seewhy.data.transforms.augmentation import VolumeAugmentation, build_augmentation
 from seewhy.errors import ConfigError
 
 STILL = {"shift": 0, "shift_slices": 0, "rotate": 0, "scale": (1, 1), "gain": 0, "offset": 0}
@@ -110,11 +110,11 @@ def test_intensities_change_within_their_limits(volume):
 
 
 def test_options_are_checked():
-    with pytest.raises(ConfigError, match=r"data\.augmentation\.rotation does not exist; nearest: 'rotate'"):
-        volume_augmentation_from({"rotation": 3})
+    with pytest.raises(ConfigError, match=r"data\.augmentation\.rotation`.*nearest: 'rotate'"):
+        build_augmentation(VolumeAugmentation, {"rotation": 3})
     with pytest.raises(ConfigError) as caught:
-        volume_augmentation_from({"flip": 2, "noise": -1, "scale": [1.2, 0.8]})
+        build_augmentation(VolumeAugmentation, {"flip": 2, "noise": -1, "scale": [1.2, 0.8]})
     for name in ("flip", "noise", "scale"):
         assert f"data.augmentation.{name}" in str(caught.value)
-    assert volume_augmentation_from(None) is None
-    assert volume_augmentation_from({"scale": [0.9, 1.1]}).scale == (0.9, 1.1)
+    assert build_augmentation(VolumeAugmentation, None) is None
+    assert build_augmentation(VolumeAugmentation, {"scale": [0.9, 1.1]}).scale == (0.9, 1.1)

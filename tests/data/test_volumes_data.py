@@ -7,7 +7,8 @@ import torch
 import zarr
 
 from seewhy.data.loaders import Draw
-from seewhy.data.transforms.patch_augmentation import PatchAugmentation, patch_augmentation_from
+from seewhy.data.transforms.augmentation import build_augmentation
+from seewhy.data.transforms.patch_augmentation import PatchAugmentation
 from seewhy.data.volumes.boxes import check_gaps, cut_volume, part_boxes
 from seewhy.data.volumes.cases import VolumeCase
 from seewhy.data.volumes.datamodule import VolumesDataModule
@@ -190,7 +191,7 @@ def test_intensities_change_the_image_alone():
 @pytest.mark.parametrize("wrong", [{"flips": 0.5}, {"flip": 2}, {"scale": [1.2, 0.8]}, {"rotate": [10]}, {"noise": -1}])
 def test_wrong_augmentation_is_refused(wrong):
     with pytest.raises(ConfigError, match=r"data\.augmentation"):
-        patch_augmentation_from(wrong)
+        build_augmentation(PatchAugmentation, wrong)
 
 
 def test_evaluation_batches_are_whole_volumes_with_spacing(written):

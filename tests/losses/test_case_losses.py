@@ -117,8 +117,8 @@ def test_a_batch_of_weightless_classes_has_no_loss():
     ("options", "told"),
     [
         ({"name": "crossentropy"}, "nearest: 'cross_entropy'"),
-        ({"name": "focal", "gama": 2}, "model.loss.gama is no option of focal; nearest: 'gamma'"),
-        ({"name": "cross_entropy", "gamma": 2}, "no option of cross_entropy"),
+        ({"name": "focal", "gama": 2}, r"model\.loss\.gama` of FocalLoss; .*'gamma'"),
+        ({"name": "cross_entropy", "gamma": 2}, r"model\.loss\.gamma` of CrossEntropy"),
         ({"name": "cross_entropy", "smoothing": 1.0}, "within 0 … 1"),
         ({"name": "cross_entropy", "class_weights": [1, 2]}, "expected 3 factors"),
         ({"name": "cross_entropy", "class_weights": "even"}, "null, balanced or a list"),

@@ -278,7 +278,7 @@ def test_it_says_where_to_look():
     [
         ({"classes": ["a", "a"]}, "two or more different names"),
         ({"loss": {"name": "binary"}}, "there are 4"),
-        ({"head": {"width": 3}}, "model.head.width is no option"),
+        ({"head": {"width": 3}}, "unknown option `model.head.width`"),
         ({"freeze_backbone_epochs": -1}, "0 or more"),
     ],
 )

@@ -4,7 +4,7 @@ from seewhy.errors import ConfigError
 from seewhy.models.base import learning_rate_factor
 from seewhy.models.weakly_supervised.training_phases import Phase, Phases
 from seewhy.nets.cam import MultiScaleCAM
-from seewhy.options import fill
+from seewhy.options import call_with_options
 
 
 def settled(total=1000, **borders):
@@ -52,8 +52,8 @@ def test_published_learning_rate_at_its_corners():
     assert learning_rate_factor(20000, **schedule) == 0.0
 
 
-def test_fill_answers_every_mistyped_option_at_once():
+def test_every_mistyped_option_is_reported_at_once():
     with pytest.raises(ConfigError) as caught:
-        fill(MultiScaleCAM, {"scale": [1], "normalise": "sigmoid"}, "model.cam")
-    assert "model.cam.scale is no option; nearest: 'scales'" in str(caught.value)
-    assert "model.cam.normalise is no option; nearest: 'normalize'" in str(caught.value)
+        call_with_options(MultiScaleCAM, {"scale": [1], "normalise": "sigmoid"}, "model.cam")
+    assert "`model.cam.scale` of MultiScaleCAM; nearest: 'scales'" in str(caught.value)
+    assert "`model.cam.normalise` of MultiScaleCAM; nearest: 'normalize'" in str(caught.value)

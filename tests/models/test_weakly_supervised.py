@@ -248,7 +248,7 @@ def test_maps_follow_from_the_settings():
     ("options", "message"),
     [
         ({"affinity": {}}, "no attention .* model.affinity=null"),
-        ({"cam": {"scale": [1]}}, "model.cam.scale is no option; nearest: 'scales'"),
+        ({"cam": {"scale": [1]}}, "`model.cam.scale` .*'scales'"),
         ({"pooling": {"name": "lse", "sharpnes": 2}}, "model.pooling.sharpnes"),
         ({"evidence": "cma"}, "model.evidence: .* 'cam'"),
         ({"validation_maps": ["affinity"]}, "model.validation_maps: .* 'affinity'"),

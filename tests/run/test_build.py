@@ -17,7 +17,7 @@ def test_builds_plain_data():
 
 def test_all_unknown_keys_are_named_with_the_nearest():
     node = OmegaConf.create({"_target_": BAR, "refresh_rat": 1, "leav": True})
-    with pytest.raises(ConfigError, match=r"bar\.refresh_rat is no option.*'refresh_rate'.*bar\.leav .*'leave'"):
+    with pytest.raises(ConfigError, match=r"`bar\.refresh_rat` .*'refresh_rate'.*`bar\.leav` .*'leave'"):
         build(node, "bar")
 
 

@@ -261,10 +261,10 @@ def test_figures_never_are_of_other_cases_than_the_chosen_ones(tmp_path, phantom
 def test_wrong_options_are_said_in_words(run):
     with pytest.raises(ConfigError) as said:
         run_cases(run, "cases.n_best=x", "cases.categories=null", "cases.min_tissue=x", "cases.n_median=null")
-    assert str(said.value) == (
-        "cases.n_best='x' must be a whole number; cases.n_median=None must be a whole number; cases.min_tissue='x' "
-        "must be a number; cases.categories=None must be a list of names"
-    )
+    assert str(said.value).split("; ") == [
+        "cases.n_best='x' must be an integer", "cases.n_median=None must be an integer",
+        "cases.min_tissue='x' must be a number", "cases.categories=None must be a list of names",
+    ]  # fmt: skip
     with pytest.raises(ConfigError, match=r"cases\.categories: 'bset' is unknown; nearest: 'best'"):
         run_cases(run, "cases.categories=bset")
     with pytest.raises(ConfigError, match="choose cases=default"):
@@ -298,5 +298,5 @@ def test_without_scores_it_says_how_to_get_them(tmp_path, phantom):
     run = make_run(tmp_path, phantom, *GENERATOR, scored=False)
     with pytest.raises(DataError, match=f"python -m seewhy evaluate run={run}"):
         run_cases(run)
-    with pytest.raises(ConfigError, match=r"cases\.nbest is no option; nearest: 'n_best'"):
+    with pytest.raises(ConfigError, match=r"`cases\.nbest`; nearest: 'n_best'"):
         run_cases(run, "+cases.nbest=3")

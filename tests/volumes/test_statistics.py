@@ -146,7 +146,10 @@ def test_channels_have_their_own_schemes():
     [
         ([{"scheme": "zscor"}], "'zscore'"),
         ([{"scheme": "ct", "mean": 1}], "needs lower, upper, std"),
-        ([{"scheme": "ct", "lower": 0, "upper": 1, "mean": 0, "std": 1, "nonzro": True}], "takes no 'nonzro'"),
+        (
+            [{"scheme": "ct", "lower": 0, "upper": 1, "mean": 0, "std": 1, "nonzro": True}],
+            r"normalization\.nonzro` of ct",
+        ),
         ([{"scheme": "none"}] * 2, "has 2 entries, the volume has 3"),
         ([{"scheme": "percentile", "low": 60, "high": 40}], "no range"),
         ([{"scheme": "percentile", "nonzero": "box"}], "nonzero='box'; expected true or false"),

@@ -13,7 +13,6 @@ The losses of case classification, by name.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
+from seewhy.options import call_with_options, check_choice
 
 __all__ = [
     "LOSSES",
@@ -242,15 +242,7 @@ def build_loss(*, num_classes: int, options: Mapping[str, Any]) -> ClassWeights:
     Raises:
         ConfigError: no such loss, or options it does not have.
     """
-    given = dict(options)
-    name = str(given.pop("name", ""))
-    if name not in LOSSES:
-        raise ConfigError(f"model.loss.name={name!r} is unknown; {nearest(name, LOSSES)}")
-    chosen = {key: value for key, value in given.items() if value is not None}
-    valid = [key for key in inspect.signature(LOSSES[name]).parameters if key != "num_classes"]
-    unknown = [key for key in chosen if key not in valid]
-    if unknown:
-        raise ConfigError(
-            "; ".join(f"model.loss.{key} is no option of {name}; {nearest(key, valid)}" for key in unknown)
-        )
-    return LOSSES[name](num_classes=num_classes, **chosen)
+    name = str(options.get("name", ""))
+    check_choice(name, LOSSES, "model.loss.name")
+    chosen = {key: value for key, value in options.items() if key != "name" and value is not None}
+    return call_with_options(LOSSES[name], chosen, "model.loss", num_classes=num_classes)

@@ -5,7 +5,6 @@ Messages of libraries that tell a user of ours nothing, kept out of the log and 
 
 from __future__ import annotations
 
-import inspect
 import logging
 import warnings
 from typing import Any
@@ -18,7 +17,8 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from seewhy.data.base import BaseDataModule
-from seewhy.errors import ConfigError, SeewhyError, nearest
+from seewhy.errors import ConfigError, SeewhyError
+from seewhy.options import accepted_options, option_problems
 
 __all__ = [
     "build",
@@ -122,17 +122,9 @@ def check_node(node: DictConfig, name: str) -> list[str]:
 
 def _unknown_arguments(factory: Any, node: DictConfig, name: str) -> list[str]:
     """Keys that the factory's signature does not have."""
-    try:
-        parameters = inspect.signature(factory).parameters
-    except ValueError:  # some built-in types have none
-        return []
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return []
-    return [
-        f"{name}.{key!s} is no option of {factory.__name__}; {nearest(str(key), parameters)}"
-        for key in node
-        if key not in RESERVED and key not in parameters
-    ]
+    valid = accepted_options(factory)
+    keys = [str(key) for key in node if key not in RESERVED]
+    return [] if valid is None else option_problems(keys, valid, name, of=factory.__name__)
 
 
 def set_threads(config: DictConfig) -> None:

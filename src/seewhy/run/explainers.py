@@ -13,6 +13,7 @@ from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.maps import WriteMaps
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Explainer
+from seewhy.options import check_options
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.run.build import build
 from seewhy.run.configs import conf_dir
@@ -129,9 +130,5 @@ def _context(config: DictConfig) -> dict[str, Any]:
 
 def _settings(node: DictConfig) -> ExplanationSettings:
     plain: Any = OmegaConf.to_container(node, resolve=True)
-    chosen = {key: value for key, value in plain.items() if key not in ELSEWHERE}
-    unknown = [key for key in chosen if key not in ExplanationSettings.__dataclass_fields__]
-    if unknown:
-        valid = [*ExplanationSettings.__dataclass_fields__, *ELSEWHERE]
-        raise ConfigError(f"explain.{unknown[0]} is no option; {nearest(unknown[0], valid)}")
-    return ExplanationSettings(**chosen)
+    check_options(plain, [*ExplanationSettings.__dataclass_fields__, *ELSEWHERE], "explain")
+    return ExplanationSettings(**{key: value for key, value in plain.items() if key not in ELSEWHERE})

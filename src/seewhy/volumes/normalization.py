@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
+from seewhy.options import check_choice, check_options
 from seewhy.volumes.statistics import Counted
 
 __all__ = ["SCHEMES", "ChannelNormalization"]
@@ -132,11 +133,8 @@ def _checked(scheme: Any) -> dict[str, Any]:
     if not isinstance(scheme, Mapping):
         raise ConfigError(f"normalization {scheme!r} is no mapping; expected e.g. {{scheme: zscore}}")
     name = str(scheme.get("scheme"))
-    if name not in SCHEMES:
-        raise ConfigError(f"normalization scheme {name!r} is unknown; {nearest(name, SCHEMES)}")
-    for key in scheme:
-        if key != "scheme" and key not in SCHEMES[name]:
-            raise ConfigError(f"normalization {name} takes no {key!r}; {nearest(str(key), SCHEMES[name])}")
+    check_choice(name, SCHEMES, "normalization.scheme")
+    check_options([key for key in scheme if key != "scheme"], SCHEMES[name], "normalization", of=name)
     missing = [key for key in REQUIRED.get(name, ()) if scheme.get(key) is None]
     if missing:
         raise ConfigError(f"normalization {name} needs {', '.join(missing)}")

@@ -10,7 +10,7 @@ from typing import Any
 from seewhy.data.cases.datamodule import CaseDataModule
 from seewhy.data.cases.planar_image import PLANE_SUFFIXES, PlaneReader, PlaneScaling, is_nifti
 from seewhy.data.table import Files, Row
-from seewhy.data.transforms.augmentation import augmentation_from
+from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
 from seewhy.data.validation import check_numbers
 from seewhy.errors import ConfigError, nearest
 from seewhy.io.geometry import Display
@@ -76,7 +76,7 @@ class AMDDataModule(CaseDataModule):
         self.masks = masks
         self._check()
         self.scaling = PlaneScaling(normalize, self.inputs)
-        self.augmentation = augmentation_from(augmentation)
+        self.augmentation = build_augmentation(Augmentation, augmentation)
 
     @cached_property
     def reader(self) -> PlaneReader:

@@ -11,7 +11,7 @@ from seewhy.data.cases.datamodule import CaseDataModule
 from seewhy.data.cases.mri_reader import INPUT, MRIReader
 from seewhy.data.cases.mri_slices import VOLUME_SUFFIXES, SliceStackReader
 from seewhy.data.table import Files, Row
-from seewhy.data.transforms.augmentation import volume_augmentation_from
+from seewhy.data.transforms.augmentation import VolumeAugmentation, build_augmentation
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display, display_of_plane
 
@@ -79,7 +79,7 @@ class MRIDataModule(CaseDataModule):
         )
         self._reader = MRIReader(
             volumes,
-            augmentation=volume_augmentation_from(augmentation),
+            augmentation=build_augmentation(VolumeAugmentation, augmentation),
             masks=mask_column is not None,
             cache=cache,
             cache_dir=cache_dir,

@@ -18,7 +18,7 @@ from seewhy.data.loaders import EpochSampler, PatientSampler, ranks_of, worker_o
 from seewhy.data.slices.dataset import PatientDataset, SliceReader, TrainingDataset, collate_slices
 from seewhy.data.slices.files import Naming, SliceFolder, SliceRecord, list_slices
 from seewhy.data.splits import Split, choose_split
-from seewhy.data.transforms.augmentation import augmentation_from
+from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
 from seewhy.data.transforms.normalization import IntensityNormalization
 from seewhy.data.validation import check_choices, check_numbers, check_readable, check_trainable
 from seewhy.errors import ConfigError
@@ -114,7 +114,7 @@ class SliceDataModule(BaseDataModule):
             normalization=IntensityNormalization(normalize, normalize_over, (float(low), float(high))),
             num_classes=num_classes,
         )
-        self.augmentation = augmentation_from(augmentation)
+        self.augmentation = build_augmentation(Augmentation, augmentation)
         self.seed, self.num_workers, self.predict_on = seed, num_workers, predict_on
         self.max_patients = max_patients
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory

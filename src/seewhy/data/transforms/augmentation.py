@@ -7,19 +7,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
+from seewhy.options import call_with_options
 
-__all__ = ["Augmentation", "VolumeAugmentation", "augmentation_from", "center_crop", "volume_augmentation_from"]
+__all__ = ["Augmentation", "VolumeAugmentation", "build_augmentation", "center_crop"]
 
 FloatArray = NDArray[np.float32]
+
+
+T = TypeVar("T")
+
+
+def build_augmentation(kind: type[T], options: Mapping[str, Any] | None) -> T | None:
+    """Build an augmentation from the plain data of `data.augmentation`; None switches it off.
+
+    Raises:
+        ConfigError: an option that does not exist, or a value out of range.
+
+    Example:
+        >>> build_augmentation(Augmentation, {"scale": [0.5, 2]}).scale
+        (0.5, 2)
+    """
+    if options is None:
+        return None
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    return call_with_options(kind, values, "data.augmentation")
 
 
 @dataclass(frozen=True)
@@ -99,24 +119,6 @@ class Augmentation:
         if self.noise:
             out = out + np.float32(self.noise) * rng.standard_normal(out.shape, dtype=np.float32)
         return np.ascontiguousarray(out, dtype=np.float32)
-
-
-def augmentation_from(settings: Mapping[str, Any] | None) -> Augmentation | None:
-    """Build the augmentation from plain data; None switches it off.
-
-    Raises:
-        ConfigError: an option that does not exist, or a value that does not fit.
-    """
-    if settings is None:
-        return None
-    known = [entry.name for entry in fields(Augmentation)]
-    unknown = [f"data.augmentation.{key} does not exist; {nearest(key, known)}" for key in settings if key not in known]
-    if unknown:
-        raise ConfigError("; ".join(unknown))
-    values = dict(settings)
-    if "scale" in values:
-        values["scale"] = tuple(float(end) for end in values["scale"])
-    return Augmentation(**values)
 
 
 def center_crop(image: FloatArray, *, size: int, padding: FloatArray) -> FloatArray:
@@ -246,24 +248,6 @@ class VolumeAugmentation:
         if self.noise:
             out = out + self.noise * torch.from_numpy(rng.standard_normal(tuple(out.shape), dtype=np.float32))
         return np.asarray(out.numpy(), np.float32)
-
-
-def volume_augmentation_from(settings: Mapping[str, Any] | None) -> VolumeAugmentation | None:
-    """Build the augmentation from plain data; None switches it off.
-
-    Raises:
-        ConfigError: an option that does not exist, or a value that does not fit.
-    """
-    if settings is None:
-        return None
-    known = [entry.name for entry in fields(VolumeAugmentation)]
-    unknown = [f"data.augmentation.{key} does not exist; {nearest(key, known)}" for key in settings if key not in known]
-    if unknown:
-        raise ConfigError("; ".join(unknown))
-    values = dict(settings)
-    if "scale" in values:
-        values["scale"] = tuple(float(end) for end in values["scale"])
-    return VolumeAugmentation(**values)
 
 
 def _move_slices(volume: torch.Tensor, count: int, padding: float) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -12,9 +12,9 @@ import torch
 from monai import transforms
 from torch import Tensor
 
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
 
-__all__ = ["PatchAugmentation", "patch_augmentation_from"]
+__all__ = ["PatchAugmentation"]
 
 BOTH = ("image", "mask")
 
@@ -128,21 +128,6 @@ class PatchAugmentation:
             ),
         ]  # fmt: skip
         return transforms.Compose([transform for probability, transform in chain if probability > 0])
-
-
-def patch_augmentation_from(settings: Mapping[str, Any] | None) -> PatchAugmentation | None:
-    """Build the augmentation from plain data; None switches it off.
-
-    Raises:
-        ConfigError: an option that does not exist, or a value that does not fit.
-    """
-    if settings is None:
-        return None
-    known = [entry.name for entry in fields(PatchAugmentation)]
-    unknown = [f"data.augmentation.{key} does not exist; {nearest(key, known)}" for key in settings if key not in known]
-    if unknown:
-        raise ConfigError("; ".join(unknown))
-    return PatchAugmentation(**settings)
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from itertools import combinations
 from typing import Any
 
 from seewhy.data.splits import PARTS
-from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.errors import ConfigError, DataError
+from seewhy.options import check_choice, choice_problems, option_problems
 
 __all__ = ["AXES", "PartBox", "check_gaps", "cut_volume", "part_boxes"]
 
@@ -43,15 +44,13 @@ def part_boxes(entries: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequen
     problems, boxes = [], []
     for number, entry in enumerate(entries):
         where = f"data.boxes[{number}]"
-        unknown = [key for key in entry if key not in ("part", "box", "volume")]
         volume = str(entry.get("volume", next(iter(shapes)) if len(shapes) == 1 else ""))
         part, ends = str(entry.get("part", "")), list(entry.get("box", ()))
-        if unknown:
-            problems.append(f"{where}.{unknown[0]} is no option; {nearest(unknown[0], ('part', 'box', 'volume'))}")
-        elif part not in PARTS:
-            problems.append(f"{where}.part={part!r} is unknown; {nearest(part, PARTS)}")
-        elif volume not in shapes:
-            problems.append(f"{where}.volume={volume!r} does not exist; {nearest(volume, shapes)}")
+        wrong = option_problems(entry, ("part", "box", "volume"), where)
+        wrong = wrong or choice_problems(part, PARTS, f"{where}.part")
+        wrong = wrong or choice_problems(volume, shapes, f"{where}.volume")
+        if wrong:
+            problems += wrong
         elif not _inside(ends, shapes[volume]):
             problems.append(
                 f"{where}.box={ends} must be [z0, z1, y0, y1, x0, x1] inside {list(shapes[volume])}, each end above "
@@ -80,8 +79,7 @@ def cut_volume(
     Raises:
         ConfigError: another axis, other than three shares, or no room for the parts.
     """
-    if axis not in AXES:
-        raise ConfigError(f"data.cut={axis!r} is no axis; {nearest(axis, AXES)}")
+    check_choice(axis, AXES, "data.cut")
     place = AXES.index(axis)
     numbers = all(isinstance(share, int | float) for share in fractions)
     if not numbers or len(fractions) != len(PARTS) or min(fractions) < 0 or max(fractions) == 0:

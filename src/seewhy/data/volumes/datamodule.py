@@ -17,7 +17,8 @@ from seewhy.data.cases.dataset import collate_cases
 from seewhy.data.dataset_info import read_info
 from seewhy.data.loaders import EpochSampler, PatientSampler, ranks_of, worker_options
 from seewhy.data.splits import PARTS, Split
-from seewhy.data.transforms.patch_augmentation import patch_augmentation_from
+from seewhy.data.transforms.augmentation import build_augmentation
+from seewhy.data.transforms.patch_augmentation import PatchAugmentation
 from seewhy.data.validation import check_numbers, check_predict_on
 from seewhy.data.volumes.cases import VolumeCase, boxed, find_cases, split_volumes
 from seewhy.data.volumes.normalization import adopted, check_scheme, scales_of, schemes_of
@@ -116,7 +117,7 @@ class VolumesDataModule(BaseDataModule):
         check_scheme(normalization)
         self.root, self.classes, self.patch = Path(root), list(classes), [int(n) for n in patch]
         self.ignore_label, self.asked_normalization = ignore_label, normalization
-        self.augmentation = patch_augmentation_from(augmentation)
+        self.augmentation = build_augmentation(PatchAugmentation, augmentation)
         self.foreground, self.batch_size, self.batches_per_epoch = foreground, batch_size, batches_per_epoch
         self.seed, self.num_workers, self.predict_on = seed, num_workers, predict_on
         self.evaluation_gib = evaluation_gib

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.data.volumes.survey import Survey, joined
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
+from seewhy.options import check_choice, check_options
 
 __all__ = ["SCHEMES", "IntensityScale", "adopted", "check_scheme", "normalize", "scales_of", "schemes_of"]
 
@@ -61,12 +62,9 @@ def check_scheme(scheme: str | Mapping[str, Any]) -> dict[str, Any]:
     """
     asked = dict(scheme) if isinstance(scheme, Mapping) else {"scheme": scheme}
     name = str(asked.get("scheme", ""))
-    if name not in SCHEMES:
-        raise ConfigError(f"data.normalization={name!r} is unknown; {nearest(name, SCHEMES)}")
+    check_choice(name, SCHEMES, "data.normalization")
     valid = SCHEMES[name]
-    unknown = [key for key in asked if key not in ("scheme", *valid)]
-    if unknown:
-        raise ConfigError(f"data.normalization.{unknown[0]} is no number of {name}; {nearest(unknown[0], valid)}")
+    check_options([key for key in asked if key != "scheme"], valid, "data.normalization", of=name)
     given = [key for key in valid if asked.get(key) is not None]
     if (given and len(given) < len(valid)) or (name == "scale" and not given):
         raise ConfigError(f"data.normalization={name} takes {', '.join(valid)} together; given: {given or 'none'}")

@@ -14,7 +14,7 @@ from seewhy.explain.explained_model import Explainable, Target
 from seewhy.models.classification.answer import Answer, Image, as_batch, explainer_named, summarised, write_answer
 from seewhy.models.classification.base import Classification
 from seewhy.nets.classifiers.multi_input import MultiInputClassifier
-from seewhy.options import fill
+from seewhy.options import call_with_options
 
 __all__ = ["AMDGrading"]
 
@@ -83,7 +83,7 @@ class AMDGrading(Classification):
     def configure_nets(self) -> None:
         """Build backbones and head."""
         h = self.hparams
-        self.net = fill(
+        self.net = call_with_options(
             MultiInputClassifier,
             h["head"],
             "model.head",

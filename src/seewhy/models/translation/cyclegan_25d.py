@@ -19,7 +19,7 @@ from seewhy.models.translation.replay import Replays
 from seewhy.models.translation.step import OUTSIDE, TranslationStep, cut_out
 from seewhy.models.translation.unpaired import UnpairedTranslation, direction_of, other_domain
 from seewhy.nets.generators.slice_stack import repeat_slice, stack_volume
-from seewhy.options import fill
+from seewhy.options import call_with_options
 
 __all__ = ["CycleGAN25D"]
 
@@ -92,7 +92,7 @@ class CycleGAN25D(UnpairedTranslation):
     def configure_nets(self) -> None:
         """Build the networks, and what takes them through a training step."""
         h = self.hparams
-        self.loss = fill(TranslationLoss, h["losses"], "model.losses")
+        self.loss = call_with_options(TranslationLoss, h["losses"], "model.losses")
         check_choices(h, self.loss)
         self.generators = build_generators(h["directions"], h["generator"])
         self.discriminators = build_discriminators(h["directions"], h["discriminator"])

@@ -14,7 +14,7 @@ from seewhy.nets.generators.discriminators import MultiScaleDiscriminator
 from seewhy.nets.generators.patch_sampler import PatchSampler
 from seewhy.nets.generators.plain import PlainGenerator25D
 from seewhy.nets.generators.self_attention import NCE_CHANNELS, SAGenerator25D
-from seewhy.options import fill
+from seewhy.options import call_with_options, choice_problems, option_problems
 
 __all__ = ["CYCLES", "DIRECTIONS", "build_discriminators", "build_generators", "build_samplers", "check_choices"]
 
@@ -37,7 +37,7 @@ def build_generators(directions: str, options: Mapping[str, Any]) -> nn.ModuleDi
     sizes = {"slices": STACK_SLICES, "modalities": len(MODALITIES)}
     return nn.ModuleDict(
         {
-            direction: fill(GENERATORS[name], settings, "model.generator", **sizes)
+            direction: call_with_options(GENERATORS[name], settings, "model.generator", **sizes)
             for direction in DIRECTIONS[directions]
         }
     )
@@ -47,7 +47,9 @@ def build_discriminators(directions: str, options: Mapping[str, Any] | None) -> 
     """A discriminator for each domain that a generator makes."""
     return nn.ModuleDict(
         {
-            direction[-1]: fill(MultiScaleDiscriminator, options, "model.discriminator", channels=len(MODALITIES))
+            direction[-1]: call_with_options(
+                MultiScaleDiscriminator, options, "model.discriminator", channels=len(MODALITIES)
+            )
             for direction in DIRECTIONS[directions]
         }
     )
@@ -59,7 +61,7 @@ def build_samplers(directions: str, options: Mapping[str, Any], width: int) -> n
     settings = {name: value for name, value in options.items() if name != "identity"}
     return nn.ModuleDict(
         {
-            direction: fill(PatchSampler, settings, "model.nce", channels=channels)
+            direction: call_with_options(PatchSampler, settings, "model.nce", channels=channels)
             for direction in DIRECTIONS[directions]
         }
     )
@@ -77,9 +79,8 @@ def check_choices(options: Mapping[str, Any], loss: TranslationLoss) -> None:
     """
     directions, cycle = options["directions"], options["cycle"]
     problems = []
-    if directions not in DIRECTIONS:
-        problems.append(f"model.directions={directions!r} is unknown; {nearest(directions, DIRECTIONS)}")
-    elif directions != "both":
+    problems += choice_problems(directions, DIRECTIONS, "model.directions")
+    if directions in DIRECTIONS and directions != "both":
         closed = [name for name in ("cycle", "ssim", "gradient") if loss.needs(name)]
         if closed:
             problems.append(
@@ -88,11 +89,10 @@ def check_choices(options: Mapping[str, Any], loss: TranslationLoss) -> None:
             )
         if options["legacy_layout"]:
             problems.append(f"model.directions={directions} has no cycle that model.legacy_layout could be of")
-    if cycle not in CYCLES:
-        problems.append(f"model.cycle={cycle!r} is unknown; {nearest(cycle, CYCLES)}")
-    elif options["legacy_layout"] and cycle == "neighbours":
+    problems += choice_problems(cycle, CYCLES, "model.cycle")
+    if options["legacy_layout"] and cycle == "neighbours":
         problems.append("model.legacy_layout=true is the layout of repeated slices; set model.cycle=repeat with it")
-    problems += [f"model.nce.{name} is no option; {nearest(name, NCE)}" for name in options["nce"] if name not in NCE]
+    problems += option_problems(options["nce"], NCE, "model.nce")
     if loss.needs("nce") and options["generator"].get("name", "sa") != "sa":
         problems.append("model.losses.weights.nce compares features, which only model.generator.name=sa gives")
     if options["slice_batch"] < 1:

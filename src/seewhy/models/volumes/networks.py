@@ -12,7 +12,7 @@ from monai.networks.nets import DynUNet, SegResNet, SwinUNETR, UNet
 from torch import nn
 
 from seewhy.errors import ConfigError, nearest
-from seewhy.options import fill
+from seewhy.options import call_with_options
 
 __all__ = ["NETWORKS", "VolumeNetwork", "build_volume_network"]
 
@@ -109,7 +109,7 @@ def _filled(network: Callable[..., nn.Module], options: Mapping[str, Any], where
     if missing:
         raise ConfigError(f"{where} must give {', '.join(missing)}")
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    return fill(network, plain, where, **fixed)
+    return call_with_options(network, plain, where, **fixed)
 
 
 def _product(strides: Sequence[int | Sequence[int]]) -> Steps:

@@ -14,7 +14,7 @@ from seewhy.losses.volumes import DeepSupervision, DiceCrossEntropy, region_mask
 from seewhy.metrics.segmentation.volume_scores import VolumeScores
 from seewhy.models.base import BaseModule
 from seewhy.models.volumes.networks import VolumeNetwork, build_volume_network
-from seewhy.options import fill
+from seewhy.options import call_with_options
 from seewhy.volumes.in_memory import predict_array
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.predictor import PatchPredictor
@@ -119,7 +119,9 @@ class VolumeSegmentation(BaseModule):
     def configure_losses(self) -> None:
         """Dice and cross-entropy, over all outputs of the network."""
         ignore = self.hparams["ignore_label"]
-        loss = fill(DiceCrossEntropy, self.hparams["loss"], "model.loss", regions=self.regions, ignore_label=ignore)
+        loss = call_with_options(
+            DiceCrossEntropy, self.hparams["loss"], "model.loss", regions=self.regions, ignore_label=ignore
+        )
         self.loss = DeepSupervision(loss)
 
     def configure_metrics(self) -> None:

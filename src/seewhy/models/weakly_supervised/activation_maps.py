@@ -20,7 +20,7 @@ from seewhy.nets.heads import ClassificationHead, Pooling, SegFormerHead
 from seewhy.nets.par import PixelAdaptiveRefinement
 from seewhy.nets.pseudo_labels import PseudoLabels, Walks
 from seewhy.nets.regions import refine_regions
-from seewhy.options import fill
+from seewhy.options import call_with_options
 from seewhy.types import Attention, ImageBatch, MapBatch, ScoreBatch
 
 __all__ = ["ActivationMapModule", "check_map"]
@@ -49,24 +49,24 @@ class ActivationMapModule(BaseModule):
     def configure_nets(self) -> None:
         """Encoder, heads, and what makes maps and labels of them."""
         h = self.hparams
-        self.weights = fill(_loss_weights, h["loss_weights"], "model.loss_weights")
+        self.weights = call_with_options(_loss_weights, h["loss_weights"], "model.loss_weights")
         self.encoder = build_encoder(**{"in_channels": h["in_channels"], **h["encoder"]})
         self.last_map = nn.Identity()  # a place to look at the last features, which come from the encoder in a list
         if h["freeze_norm"]:
             for name, parameter in self.encoder.named_parameters():
                 parameter.requires_grad_("norm" not in name)
-        self.classifier = fill(
+        self.classifier = call_with_options(
             ClassificationHead,
             h["classifier"],
             "model.classifier",
             in_channels=self.encoder.channels[-1],
             num_outputs=h["num_classes"] - 1,
-            pooling=fill(Pooling, h["pooling"], "model.pooling"),
+            pooling=call_with_options(Pooling, h["pooling"], "model.pooling"),
         )
         self.has_segmentation = self.weights["segmentation"] > 0
         if self.has_segmentation:
             sizes = {"channels": self.encoder.channels, "num_classes": h["num_classes"]}
-            self.decoder = fill(SegFormerHead, h["decoder"], "model.decoder", **sizes)
+            self.decoder = call_with_options(SegFormerHead, h["decoder"], "model.decoder", **sizes)
         self.has_affinity = h["affinity"] is not None
         if self.has_affinity:
             self.attn_proj = self._attention_projection()
@@ -85,14 +85,14 @@ class ActivationMapModule(BaseModule):
 
     def _configure_maps(self) -> None:
         h = self.hparams
-        self.cam = fill(MultiScaleCAM, h["cam"], "model.cam")
+        self.cam = call_with_options(MultiScaleCAM, h["cam"], "model.cam")
         refine = walk = None
         if h["refinement"] is not None:
-            refine = fill(PixelAdaptiveRefinement, h["refinement"], "model.refinement")
+            refine = call_with_options(PixelAdaptiveRefinement, h["refinement"], "model.refinement")
         if self.has_affinity:
-            walk = fill(RandomWalk, h["affinity"], "model.affinity")
+            walk = call_with_options(RandomWalk, h["affinity"], "model.affinity")
             self.radius = walk.radius
-        self.labels = fill(PseudoLabels, h["labels"], "model.labels", refine=refine, walk=walk)
+        self.labels = call_with_options(PseudoLabels, h["labels"], "model.labels", refine=refine, walk=walk)
         made = {"cam": True, "affinity": self.has_affinity, "segmentation": self.has_segmentation}
         self.map_names = [name for name, is_made in made.items() if is_made]
         check_map("model.evidence", h["evidence"], self.map_names)
@@ -192,7 +192,9 @@ class ActivationMapModule(BaseModule):
         """The regions of one patient that the evidence chooses, [S, K, H, W] in [0, 1]."""
         intensity = image[:, self.hparams["region_channel"]].float()
         maps = [
-            fill(refine_regions, self.hparams["regions"], "model.regions", image=intensity, evidence=one, body=body)
+            call_with_options(
+                refine_regions, self.hparams["regions"], "model.regions", image=intensity, evidence=one, body=body
+            )
             for one in evidence.unbind(dim=1)
         ]
         return torch.stack(maps, dim=1).to(evidence)

@@ -20,7 +20,7 @@ from seewhy.nets.affinity import IGNORE, affinity_labels, attention_affinity
 from seewhy.nets.cam import View
 from seewhy.nets.encoders.base import Features
 from seewhy.nets.pseudo_labels import label_shares
-from seewhy.options import fill
+from seewhy.options import call_with_options
 
 __all__ = ["WeaklySupervisedSegmentation"]
 
@@ -109,7 +109,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
     def configure_losses(self) -> None:
         """The three losses and when they count."""
         h = self.hparams
-        self.classification_loss = fill(MultiLabelLoss, h["loss"], "model.loss")
+        self.classification_loss = call_with_options(MultiLabelLoss, h["loss"], "model.loss")
         self.segmentation_loss = BalancedCrossEntropy(ignore_index=IGNORE)
         self.affinity_loss = AffinityLoss()
         if h["affinity_labels"] not in LABEL_SOURCES:

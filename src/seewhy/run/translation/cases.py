@@ -14,7 +14,7 @@ from rich.table import Table
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.score_table import read_samples
-from seewhy.options import typed_options
+from seewhy.options import parse_options
 from seewhy.run.run_loader import SavedRun, load_run, read_checkpoint
 from seewhy.run.translation.qualitative.arrays import paired, read_arrays, write_arrays
 from seewhy.run.translation.qualitative.attention import read_attention, without_attention, write_attention
@@ -57,7 +57,7 @@ def cases(config: DictConfig) -> None:
 def _options(node: DictConfig | None) -> CaseOptions:
     if node is None:
         raise ConfigError("cases is not chosen; choose cases=default")
-    chosen, problems = typed_options(CaseOptions, OmegaConf.to_container(node, resolve=True), where="cases")
+    chosen, problems = parse_options(CaseOptions, OmegaConf.to_container(node, resolve=True), where="cases")
     if problems:
         raise ConfigError("; ".join(problems))
     return CaseOptions(**chosen)

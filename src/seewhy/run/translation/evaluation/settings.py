@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seewhy.batch import MODALITIES
 from seewhy.errors import ConfigError, nearest
-from seewhy.options import typed_options
+from seewhy.options import parse_options
 
 __all__ = ["Distances", "EvaluationSettings", "FeatureChoice", "LesionChoice", "ProbeChoice"]
 
@@ -78,11 +78,11 @@ class EvaluationSettings:
         problems, built = [], {}
         for name, kind in groups.items():
             chosen = plain.pop(name, None)
-            own, wrong = typed_options(kind, {} if chosen is None else chosen, where=f"evaluate.{name}")
+            own, wrong = parse_options(kind, {} if chosen is None else chosen, where=f"evaluate.{name}")
             problems += wrong
             built[name] = kind(**own)
         plain["baselines"] = plain.get("baselines") or ()  # null is none of them, as an empty list is
-        own, wrong = typed_options(cls, {**plain, **built}, where="evaluate")
+        own, wrong = parse_options(cls, {**plain, **built}, where="evaluate")
         if problems or wrong:
             raise ConfigError("; ".join([*problems, *wrong]))
         settings = cls(**{**own, "baselines": tuple(own["baselines"])})
