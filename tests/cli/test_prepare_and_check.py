@@ -44,7 +44,7 @@ def test_prepare_then_check(source, tmp_path, capsys):
     assert call("check", out) == 0
     assert "usable: 0 error(s)" in capsys.readouterr().out
     assert call("check", out, "--slice-split", 1, 2) == 1
-    assert "cuts patient" in "".join(capsys.readouterr().out.split("│")).replace("\n", " ")
+    assert "divides patient" in "".join(capsys.readouterr().out.split("│")).replace("\n", " ")
 
 
 def test_check_json_is_json_alone(source, tmp_path, capsys):

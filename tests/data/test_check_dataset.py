@@ -332,7 +332,7 @@ def test_parts_of_one_class(data, tmp_path):
 def test_the_index_split(data):
     assert check_dataset(data, slice_split=[6, 12]).counts["parts"]["val"]["slices"] == 6
     message = only(check_dataset(data, slice_split=[6, 13]), "error", "split").message
-    assert "13 cuts patient '003'" in message
+    assert "13 divides patient '003'" in message
     assert "12 and 18" in message
     with pytest.raises(ConfigError, match="not both"):
         check_dataset(data, split="x.json", slice_split=[1, 2])

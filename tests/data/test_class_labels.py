@@ -13,7 +13,7 @@ def test_a_map_with_classes_put_together():
 
 
 def test_whole_numbers():
-    labels = ClassLabels().settle(["0", "2", "1.0", ""])
+    labels = ClassLabels().resolve(["0", "2", "1.0", ""])
     assert labels.num_classes == 3
     assert [labels.index(text) for text in ("0", "1.0", "2")] == [0, 1, 2]
     for text in ("3", "-1", "1.5", "x", ""):
@@ -22,15 +22,15 @@ def test_whole_numbers():
 
 
 def test_names_in_alphabetical_order_where_nothing_is_a_number():
-    labels = ClassLabels().settle(["wet", "dry", "wet", "none"])
-    assert labels.record() == {"dry": 0, "none": 1, "wet": 2}
+    labels = ClassLabels().resolve(["wet", "dry", "wet", "none"])
+    assert labels.to_dict() == {"dry": 0, "none": 1, "wet": 2}
     # One number among them makes the names mistakes, not classes.
     with pytest.raises(ValueError, match="wet"):
-        ClassLabels().settle(["0", "1", "wet"]).index("wet")
+        ClassLabels().resolve(["0", "1", "wet"]).index("wet")
 
 
 def test_named_classes_as_labels_and_as_numbers():
-    labels = ClassLabels(classes=["normal", "early", "late"]).settle(["late"])
+    labels = ClassLabels(classes=["normal", "early", "late"]).resolve(["late"])
     assert [labels.index(text) for text in ("late", "1", "normal")] == [2, 1, 0]
     assert labels.num_classes == 3
     with pytest.raises(ValueError, match="nearest: 'early'"):

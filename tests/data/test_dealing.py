@@ -92,5 +92,5 @@ def test_given_folds():
     assert split.made == {"by": "fold_column", "fold": 4, "val_fold": 1, "num_folds": 4}
     with pytest.raises(ConfigError, match=r"data.fold=0 does not exist; .* \[1, 2, 3, 4\]"):
         split_by_given_folds(folds, fold=0)
-    with pytest.raises(ConfigError, match="take three"):
+    with pytest.raises(ConfigError, match="three are needed"):
         split_by_given_folds({"a": 0, "b": 1}, fold=0)

@@ -203,7 +203,7 @@ def test_all_problems_of_a_table_come_out_at_once(root):
         "gone.nii.gz does not exist",
         "row 5 (case s03)",
         "leave 'mask' empty if there is none",
-        "the name 's04' stands for several cases: cases.csv row 6, cases.csv row 7",
+        "several cases have the name 's04': cases.csv row 6, cases.csv row 7",
         "row 8: 'file' is empty",
     ):
         assert expected in said

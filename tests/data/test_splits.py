@@ -90,10 +90,14 @@ def owner(name):
     return name.split("_")[1]
 
 
+def owners_of(counts):
+    return {name: owner(name) for name in names_of(counts)}
+
+
 def test_index_split_is_the_references_without_testing_on_validation():
-    split = split_by_index(names_of([4, 3, 5, 2]), owner, slice_split=[4, 7])
+    split = split_by_index(owners_of([4, 3, 5, 2]), slice_split=[4, 7])
     assert (split.test, split.val, split.train) == (("000",), ("001",), ("002", "003"))
-    assert split_by_index(names_of([4, 3]), owner, slice_split=[0, 0]).train == ("000", "001")
+    assert split_by_index(owners_of([4, 3]), slice_split=[0, 0]).train == ("000", "001")
 
 
 @given(counts=st.lists(st.integers(1, 6), min_size=2, max_size=6), data=st.data())
@@ -102,24 +106,24 @@ def test_index_split_never_cuts_a_patient(counts, data):
     v0, v1 = sorted(data.draw(st.lists(st.integers(0, len(names) - 1), min_size=2, max_size=2)))
     borders = {sum(counts[:number]) for number in range(len(counts))}
     if {v0, v1} <= borders:
-        split = split_by_index(names, owner, slice_split=[v0, v1])
+        split = split_by_index(owners_of(counts), slice_split=[v0, v1])
         assert everyone(split) == sorted({owner(name) for name in names})
     else:
-        with pytest.raises(ConfigError, match="cuts patient"):
-            split_by_index(names, owner, slice_split=[v0, v1])
+        with pytest.raises(ConfigError, match="divides patient"):
+            split_by_index(owners_of(counts), slice_split=[v0, v1])
 
 
 def test_refusal_names_the_nearest_positions_that_do():
-    with pytest.raises(ConfigError, match=r"position 5 cuts patient '001'; the nearest that cut none are 4 and 7"):
-        split_by_index(names_of([4, 3, 5]), owner, slice_split=[0, 5])
+    with pytest.raises(ConfigError, match=r"position 5 divides patient '001'; .* 4 and 7"):
+        split_by_index(owners_of([4, 3, 5]), slice_split=[0, 5])
     with pytest.raises(ConfigError, match="must be two positions"):
-        split_by_index(names_of([4]), owner, slice_split=[0, 4])
+        split_by_index(owners_of([4]), slice_split=[0, 4])
 
 
 def test_interleaved_patients_have_no_border_between_them():
     names = ["1_a.npy", "2_b.npy", "3_a.npy", "4_c.npy"]
-    with pytest.raises(ConfigError, match="nearest that cut none are 0 and 3"):
-        split_by_index(names, lambda name: name[2], slice_split=[0, 1])
+    with pytest.raises(ConfigError, match=r"position 1 .* 0 and 3"):
+        split_by_index({name: name[2] for name in names}, slice_split=[0, 1])
 
 
 def test_stored_split_comes_back_and_edits_are_noticed(tmp_path):
@@ -135,7 +139,7 @@ def test_stored_split_comes_back_and_edits_are_noticed(tmp_path):
     with pytest.raises(ConfigError, match="was edited"):
         split_from_file(PATIENTS, path)
     path.write_text("[1]")
-    with pytest.raises(ConfigError, match="is no split"):
+    with pytest.raises(ConfigError, match="is not a split"):
         split_from_file(PATIENTS, path)
     with pytest.raises(ConfigError, match="cannot be read"):
         split_from_file(PATIENTS, tmp_path / "none.json")

@@ -1,10 +1,7 @@
-"""The ways to split a data set; none of them cuts a patient.
+"""Split patients into train, validation and test.
 
-Who is trained on, who chooses the checkpoint, who is tested: always whole patients.
-
-Dealing patients to the parts of a split: in random order, and evenly within groups where asked.
-
-Splitting patients of two domains: one split, dealt evenly within each domain, that cuts nobody.
+Every way to split keeps all data of a patient in one part. `choose_split` picks the way that the options of a data set
+ask for; the way and its options are recorded in `Split.made`, and a hash identifies the result.
 """
 
 from __future__ import annotations
@@ -12,19 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seewhy.data.domains.store import DOMAINS, PreparedSubject
 from seewhy.errors import ConfigError, nearest
+from seewhy.options import check_choice
 
 __all__ = [
     "PARTS",
     "Split",
     "assign_by_fractions",
-    "check_known",
     "choose_split",
     "shuffle_patients",
     "split_by_fold",
@@ -32,7 +28,6 @@ __all__ = [
     "split_by_given_folds",
     "split_by_index",
     "split_by_patients",
-    "split_domains",
     "split_from_file",
 ]
 
@@ -47,7 +42,17 @@ class Split:
         train: patients to learn from.
         val: patients that choose the checkpoint.
         test: patients for the final score.
-        made: how the split came about, as plain data.
+        made: how the split was made, as plain data.
+
+    Raises:
+        ConfigError: a patient is listed twice, or no patient is left for training.
+
+    Example:
+        >>> split = Split(("p1", "p2"), ("p3",), ())
+        >>> split.part("train")
+        ('p1', 'p2')
+        >>> split.hash == Split(("p2", "p1"), ("p3",), ()).hash
+        True
     """
 
     train: tuple[str, ...]
@@ -59,7 +64,7 @@ class Split:
         seen: dict[str, str] = {}
         problems = []
         for part in PARTS:
-            for patient in getattr(self, part):
+            for patient in self.part(part):
                 if patient in seen:
                     where = part if seen[patient] == part else f"{seen[patient]} and {part}"
                     problems.append(f"patient {patient!r} is listed twice (in {where})")
@@ -71,181 +76,18 @@ class Split:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over who is in which part; the order within a part does not matter."""
-        parts = {part: sorted(getattr(self, part)) for part in PARTS}
+        """SHA-256 over the patients of each part; the order within a part does not matter."""
+        parts = {part: sorted(self.part(part)) for part in PARTS}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def part(self, name: str) -> tuple[str, ...]:
         """Patients of `train`, `val` or `test`."""
-        if name not in PARTS:
-            raise ConfigError(f"data.predict_on={name!r} is unknown; {nearest(name, [*PARTS, 'all'])}")
-        return tuple(getattr(self, name))
+        check_choice(name, PARTS, "data.predict_on", others="'all'")
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `split.json`."""
-        lists: dict[str, Any] = {part: list(getattr(self, part)) for part in PARTS}
-        return {"hash": self.hash, "made": self.made, **lists}
-
-
-def split_from_file(patients: Sequence[str], path: str | Path) -> Split:
-    """The split of an earlier run, from its `split.json`.
-
-    Raises:
-        ConfigError: no such file, another format, or patients that are not in the data set.
-    """
-    try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
-        lists = {part: [str(patient) for patient in stored[part]] for part in PARTS}
-    except OSError as error:
-        raise ConfigError(f"data.split_file={str(path)!r} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"data.split_file={str(path)!r} is no split: expected JSON with the lists train, val and test"
-        ) from error
-    check_known(patients, ((f"{path}: {part}", name) for part, names in lists.items() for name in names))
-    made = {"by": "file", "file": str(path)}
-    split = Split(tuple(lists["train"]), tuple(lists["val"]), tuple(lists["test"]), made)
-    if stored.get("hash", split.hash) != split.hash:
-        raise ConfigError(
-            f"data.split_file={str(path)!r} was edited: its hash is {str(stored['hash'])[:12]}, its lists give "
-            f"{split.hash[:12]}; delete the line `hash` if the edit was meant"
-        )
-    return split
-
-
-def check_known(patients: Sequence[str], named: Iterable[tuple[str, str]]) -> None:
-    """Refuse patients that the data set does not have.
-
-    Args:
-        patients: all there are.
-        named: pairs (where it was named, patient).
-
-    Raises:
-        ConfigError: all unknown ones, each with the nearest known.
-    """
-    known = set(patients)
-    problems = [f"{where}: no patient {name!r}; {nearest(name, known)}" for where, name in named if name not in known]
-    if problems:
-        raise ConfigError("; ".join(problems))
-
-
-def split_by_index(names: Sequence[str], patient_of: Callable[[str], str], *, slice_split: Sequence[int]) -> Split:
-    """The reference's split by position in the sorted list of files, refused where it would cut a patient.
-
-    `slice_split = [v0, v1]` gives validation `[v0:v1]`, training `[v1:]` and test `[:v0]`. The reference tests
-    on `[:v1]`, which contains the validation slices that chose the checkpoint; ours does not.
-
-    Args:
-        names: file names; they are sorted by character, as the reference sorts them.
-        patient_of: the patient of a file name.
-        slice_split: the two positions.
-
-    Raises:
-        ConfigError: positions outside the list, or within a patient; the nearest good ones are named.
-    """
-    ordered = [patient_of(name) for name in sorted(names)]
-    if len(slice_split) != 2 or not 0 <= slice_split[0] <= slice_split[1] < len(ordered):
-        raise ConfigError(
-            f"data.slice_split={list(slice_split)} must be two positions v0 <= v1 below the number of slices "
-            f"({len(ordered)})"
-        )
-    good = _borders(ordered)
-    problems = []
-    for position in slice_split:
-        if position not in good:
-            below = max(index for index in good if index < position)
-            above = min(index for index in good if index > position)
-            problems.append(
-                f"position {position} cuts patient {ordered[position]!r}; "
-                f"the nearest that cut none are {below} and {above}"
-            )
-    if problems:
-        raise ConfigError(f"data.slice_split={list(slice_split)}: " + "; ".join(problems))
-    v0, v1 = slice_split
-    train, val, test = (tuple(dict.fromkeys(part)) for part in (ordered[v1:], ordered[v0:v1], ordered[:v0]))
-    return Split(train, val, test, {"by": "slice_split", "slice_split": [int(v0), int(v1)]})
-
-
-def _borders(ordered: Sequence[str]) -> set[int]:
-    """Positions with no patient on both sides."""
-    last = {patient: index for index, patient in enumerate(ordered)}
-    good, reach = {0}, 0
-    for index, patient in enumerate(ordered):
-        reach = max(reach, last[patient])
-        if reach == index:
-            good.add(index + 1)
-    return good
-
-
-def shuffle_patients(patients: Sequence[str], seed: int, strata: Mapping[str, int] | None = None) -> list[str]:
-    """Patients in an order that depends on the seed and each name alone; group after group where there are groups.
-
-    Every k-th patient of it is then a sample in which each group has its share.
-
-    Args:
-        patients: all patients.
-        seed: of the deal.
-        strata: patient → group.
-    """
-    groups = strata or {}
-    return sorted(
-        patients,
-        key=lambda patient: (groups.get(patient, 0), hashlib.sha256(f"{seed}:{patient}".encode()).digest()),
-    )
-
-
-def assign_by_fractions(
-    patients: Sequence[str], shares: Sequence[float], seed: int, strata: Mapping[str, int] | None = None
-) -> tuple[list[str], list[str], list[str]]:
-    """Deal patients to train, val and test.
-
-    Each group is dealt by itself, so that every part has patients of every group that is large enough; what
-    rounding takes from a part in one group it gets back in the next. Groups with fewer patients than parts
-    are put together.
-
-    Args:
-        patients: all patients, as many as there are shares above 0 at least.
-        shares: of train, val and test; they add up to 1. A share above 0 gets one patient at least.
-        seed: of the deal.
-        strata: patient → group; None is one group.
-    """
-    groups = _groups(shuffle_patients(patients, seed, strata), strata or {}, least=sum(share > 0 for share in shares))
-    train, val, test = [], [], []
-    owed = [0.0, 0.0, 0.0]
-    for group in groups:
-        exact = [share * len(group) + debt for share, debt in zip(shares, owed, strict=True)]
-        counts = _counts(len(group), exact, shares)
-        owed = [value - count for value, count in zip(exact, counts, strict=True)]
-        val += group[: counts[1]]
-        test += group[counts[1] : counts[1] + counts[2]]
-        train += group[counts[1] + counts[2] :]
-    return train, val, test
-
-
-def _groups(order: Sequence[str], strata: Mapping[str, int], *, least: int) -> list[list[str]]:
-    """The groups in order; those of fewer than `least` patients come last, as one."""
-    members: defaultdict[int, list[str]] = defaultdict(list)
-    for patient in order:
-        members[strata.get(patient, 0)].append(patient)
-    large = [group for group in members.values() if len(group) >= least]
-    small = [patient for group in members.values() if len(group) < least for patient in group]
-    return [*large, small] if small else large
-
-
-def _counts(total: int, exact: Sequence[float], shares: Sequence[float]) -> list[int]:
-    """Whole numbers near the exact ones that add up to the total: largest remainders.
-
-    A share above 0 gets 1 at least where there are enough for all; else training gets its 1 first.
-    """
-    wanted = [int(share > 0) for share in shares]
-    floor = wanted if total >= sum(wanted) else [wanted[0], 0, 0]
-    counts = [max(int(value), low) for value, low in zip(exact, floor, strict=True)]
-    while sum(counts) < total:
-        open_parts = [part for part in range(3) if wanted[part]]
-        counts[max(open_parts, key=lambda part: exact[part] - counts[part])] += 1
-    while sum(counts) > total:
-        counts[max(range(3), key=lambda part: (counts[part] > floor[part], counts[part] - exact[part]))] -= 1
-    return counts
+        return {"hash": self.hash, "made": self.made, **{part: list(self.part(part)) for part in PARTS}}
 
 
 def choose_split(
@@ -268,22 +110,29 @@ def choose_split(
     Args:
         patients: all patients, each once.
         fractions: shares of train, val and test.
-        seed: of fractions and folds.
+        seed: of the random order for fractions and folds.
         patient_of_file: file name → patient, needed by `slice_split`.
-        strata: patient → group; fractions and folds then hold all groups alike. None does without.
-        slice_split: the reference's positions, see `split_by_index`.
+        strata: patient → group; fractions and folds then have the same share of every group. None: no groups.
+        slice_split: two positions in the list of files, see `split_by_index`.
         train_patients: named training patients.
         val_patients: named validation patients.
         test_patients: named test patients.
-        fold: which fold is tested.
+        fold: number of the fold to test.
         num_folds: number of folds.
         split_file: `split.json` of an earlier run.
 
     Raises:
         ConfigError: two ways at once, or a way that does not fit the data.
+
+    Example:
+        >>> patients = [f"p{number}" for number in range(8)]
+        >>> choose_split(patients, fractions=(0.5, 0.25, 0.25), seed=0).test
+        ('p4', 'p5')
+        >>> choose_split(patients, fractions=(0.5, 0.25, 0.25), seed=0, fold=0, num_folds=4).made["by"]
+        'fold'
     """
     if (fold is None) != (num_folds is None):
-        raise ConfigError("data.fold and data.num_folds belong together; give both or none")
+        raise ConfigError("data.fold and data.num_folds belong together; set both or neither")
     named = any(names is not None for names in (train_patients, val_patients, test_patients))
     ways = {
         "data.slice_split": slice_split is not None,
@@ -291,12 +140,11 @@ def choose_split(
         "data.fold": fold is not None,
         "data.split_file": split_file is not None,
     }
-    chosen = [way for way, is_chosen in ways.items() if is_chosen]
+    chosen = [way for way, wanted in ways.items() if wanted]
     if len(chosen) > 1:
         raise ConfigError(f"{' and '.join(chosen)} are two ways to split; keep one and set the other to null")
     if slice_split is not None:
-        owner = patient_of_file or {}
-        return split_by_index(list(owner), owner.__getitem__, slice_split=slice_split)
+        return split_by_index(patient_of_file or {}, slice_split=slice_split)
     if named:
         return split_by_patients(patients, train=train_patients, val=val_patients, test=test_patients)
     if fold is not None and num_folds is not None:
@@ -309,15 +157,15 @@ def choose_split(
 def split_by_fractions(
     patients: Sequence[str], *, fractions: Sequence[float], seed: int, strata: Mapping[str, int] | None = None
 ) -> Split:
-    """Deal patients to train, val and test by given shares.
+    """Split at random by given shares.
 
-    A patient's place in the deal depends on seed, name and group alone, so that a data set that grows keeps
-    most patients where they were.
+    A patient's position in the random order depends on seed, name and group alone, so that a data set that grows keeps
+    most patients in their part.
 
     Args:
         patients: all patients.
-        fractions: shares of train, val and test; they add up to 1. A share above 0 gets one patient at least.
-        seed: of the deal.
+        fractions: shares of train, val and test; they add up to 1. A share above 0 gets at least one patient.
+        seed: of the random order.
         strata: patient → group; each part then gets its share of every group.
     """
     shares = [float(share) for share in fractions]
@@ -329,9 +177,65 @@ def split_by_fractions(
             f"data.fractions={list(fractions)} asks for {wanted} parts, but there are {len(patients)} patients; "
             "set a share to 0 or name the patients with data.train_patients and so on"
         )
-    train, val, test = assign_by_fractions(patients, shares, seed, strata)
-    made = {"by": "fractions", "fractions": shares, "seed": seed, **_told(strata)}
-    return _in_order(patients, train, val, test, made)
+    lists = dict(zip(PARTS, assign_by_fractions(patients, shares, seed, strata), strict=True))
+    return _split(lists, {"by": "fractions", "fractions": shares, "seed": seed}, order=patients, strata=strata)
+
+
+def assign_by_fractions(
+    patients: Sequence[str], shares: Sequence[float], seed: int, strata: Mapping[str, int] | None = None
+) -> tuple[list[str], list[str], list[str]]:
+    """Assign patients to train, val and test at random.
+
+    Each group is assigned separately, so that every part has patients of every group that is large enough. The
+    rounding error of one group is carried over to the next. Groups with fewer patients than parts are merged.
+
+    Args:
+        patients: all patients, at least one for every share above 0.
+        shares: of train, val and test; they add up to 1. A share above 0 gets at least one patient.
+        seed: of the random order.
+        strata: patient → group; None: one group.
+    """
+    members: defaultdict[int, list[str]] = defaultdict(list)
+    for patient in shuffle_patients(patients, seed, strata):
+        members[(strata or {}).get(patient, 0)].append(patient)
+    least = sum(share > 0 for share in shares)
+    groups = [group for group in members.values() if len(group) >= least]
+    small = [patient for group in members.values() if len(group) < least for patient in group]
+    train, val, test = [], [], []
+    carried = [0.0, 0.0, 0.0]
+    for group in [*groups, small] if small else groups:
+        exact = [share * len(group) + rest for share, rest in zip(shares, carried, strict=True)]
+        counts = _round_counts(len(group), exact, shares)
+        carried = [value - count for value, count in zip(exact, counts, strict=True)]
+        val += group[: counts[1]]
+        test += group[counts[1] : counts[1] + counts[2]]
+        train += group[counts[1] + counts[2] :]
+    return train, val, test
+
+
+def shuffle_patients(patients: Sequence[str], seed: int, strata: Mapping[str, int] | None = None) -> list[str]:
+    """Sort patients into a random order that depends on the seed and each name alone, group after group.
+
+    Every k-th patient of it is a sample with the same share of each group (`strata`: patient → group).
+    """
+    keys = {patient: hashlib.sha256(f"{seed}:{patient}".encode()).digest() for patient in patients}
+    return sorted(patients, key=lambda patient: ((strata or {}).get(patient, 0), keys[patient]))
+
+
+def _round_counts(total: int, exact: Sequence[float], shares: Sequence[float]) -> list[int]:
+    """Round to integers that add up to the total, by largest remainders.
+
+    A share above 0 gets at least 1 where there are enough for all; else training gets its 1 first.
+    """
+    wanted = [int(share > 0) for share in shares]
+    floor = wanted if total >= sum(wanted) else [wanted[0], 0, 0]
+    counts = [max(int(value), low) for value, low in zip(exact, floor, strict=True)]
+    while sum(counts) < total:
+        open_parts = [part for part in range(3) if wanted[part]]
+        counts[max(open_parts, key=lambda part: exact[part] - counts[part])] += 1
+    while sum(counts) > total:
+        counts[max(range(3), key=lambda part: (counts[part] > floor[part], counts[part] - exact[part]))] -= 1
+    return counts
 
 
 def split_by_fold(
@@ -341,9 +245,9 @@ def split_by_fold(
 
     Args:
         patients: all patients.
-        fold: which fold is tested, from 0.
-        num_folds: number of folds, 3 at least, `len(patients)` at most (leave one patient out).
-        seed: of the deal into folds.
+        fold: k, from 0.
+        num_folds: number of folds, from 3 to `len(patients)` (leave one patient out).
+        seed: of the random folds.
         strata: patient → group; each fold then gets its share of every group.
     """
     if not 3 <= num_folds <= len(patients):
@@ -354,32 +258,31 @@ def split_by_fold(
     test = order[fold::num_folds]
     val = order[(fold + 1) % num_folds :: num_folds]
     train = [patient for patient in order if patient not in {*test, *val}]
-    made = {"by": "fold", "fold": fold, "num_folds": num_folds, "seed": seed, **_told(strata)}
-    return _in_order(patients, train, val, test, made)
+    made = {"by": "fold", "fold": fold, "num_folds": num_folds, "seed": seed}
+    return _split({"train": train, "val": val, "test": test}, made, order=patients, strata=strata)
 
 
 def split_by_given_folds(folds: Mapping[str, int], *, fold: int) -> Split:
-    """K-fold cross-validation with folds that somebody else dealt: one is the test, the next chooses the checkpoint.
+    """K-fold cross-validation with given folds: one is the test, the next one chooses the checkpoint.
 
     Args:
-        folds: patient → number of its fold, from any start.
-        fold: which one is tested; the one after the last is the first.
+        folds: patient → number of the fold; the numbers may start anywhere.
+        fold: number of the fold to test; after the last fold comes the first.
 
     Raises:
-        ConfigError: fewer than three folds, or one that does not exist.
+        ConfigError: fewer than three folds, or a fold that does not exist.
     """
     numbers = sorted(set(folds.values()))
     if len(numbers) < 3:
-        raise ConfigError(f"data.fold_column holds the folds {numbers}; testing, validating and training take three")
+        raise ConfigError(f"data.fold_column holds the folds {numbers}; three are needed to train, validate and test")
     if fold not in numbers:
         raise ConfigError(f"data.fold={fold} does not exist; data.fold_column holds {numbers}")
     following = numbers[(numbers.index(fold) + 1) % len(numbers)]
     parts = {fold: "test", following: "val"}
-    lists: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    lists: dict[str, list[str]] = {part: [] for part in PARTS}
     for patient, number in folds.items():
         lists[parts.get(number, "train")].append(patient)
-    made = {"by": "fold_column", "fold": fold, "val_fold": following, "num_folds": len(numbers)}
-    return Split(tuple(lists["train"]), tuple(lists["val"]), tuple(lists["test"]), made)
+    return _split(lists, {"by": "fold_column", "fold": fold, "val_fold": following, "num_folds": len(numbers)})
 
 
 def split_by_patients(
@@ -389,54 +292,106 @@ def split_by_patients(
     val: Sequence[str] | None = None,
     test: Sequence[str] | None = None,
 ) -> Split:
-    """Named patients; those nobody named train, unless the training patients are named too.
-
-    Args:
-        patients: all patients.
-        train: training patients; None means all the others.
-        val: validation patients.
-        test: test patients.
-    """
-    lists = {"train": train, "val": val, "test": test}
-    chosen = {part: [str(patient) for patient in names or ()] for part, names in lists.items()}
-    check_known(patients, ((f"data.{part}_patients", name) for part, names in chosen.items() for name in names))
+    """Split by the names of patients; without training patients, all patients that are not named train."""
+    named = zip(PARTS, (train, val, test), strict=True)
+    lists = {part: [str(patient) for patient in names or ()] for part, names in named}
+    _check_exist(patients, ((f"data.{part}_patients", name) for part, names in lists.items() for name in names))
     if train is None:
-        taken = {*chosen["val"], *chosen["test"]}
-        chosen["train"] = [patient for patient in patients if patient not in taken]
-    made = {"by": "patients"}
-    return Split(tuple(chosen["train"]), tuple(chosen["val"]), tuple(chosen["test"]), made)
+        taken = {*lists["val"], *lists["test"]}
+        lists["train"] = [patient for patient in patients if patient not in taken]
+    return _split(lists, {"by": "patients"})
 
 
-def _told(strata: Mapping[str, int] | None) -> dict[str, Any]:
-    """For the record of how a split was made."""
-    return {} if strata is None else {"stratified": True}
+def split_from_file(patients: Sequence[str], path: str | Path) -> Split:
+    """Read the split of an earlier run from its `split.json`.
+
+    Raises:
+        ConfigError: no such file, another format, an edited file, or patients that are not in the data set.
+    """
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        lists = {part: [str(patient) for patient in stored[part]] for part in PARTS}
+    except OSError as error:
+        raise ConfigError(f"data.split_file={str(path)!r} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"data.split_file={str(path)!r} is not a split: expected JSON with the lists train, val and test"
+        ) from error
+    _check_exist(patients, ((f"{path}: {part}", name) for part, names in lists.items() for name in names))
+    split = _split(lists, {"by": "file", "file": str(path)})
+    if stored.get("hash", split.hash) != split.hash:
+        raise ConfigError(
+            f"data.split_file={str(path)!r} was edited: its hash is {str(stored['hash'])[:12]}, its lists give "
+            f"{split.hash[:12]}; delete the line `hash` if the edit was intended"
+        )
+    return split
 
 
-def _in_order(
-    patients: Sequence[str], train: Iterable[str], val: Iterable[str], test: Iterable[str], made: dict[str, Any]
-) -> Split:
-    """The split with every part in the order of the data set."""
-    place = {patient: index for index, patient in enumerate(patients)}
-    ordered = [tuple(sorted(part, key=place.__getitem__)) for part in (train, val, test)]
-    return Split(ordered[0], ordered[1], ordered[2], made)
+def split_by_index(patient_of_file: Mapping[str, str], *, slice_split: Sequence[int]) -> Split:
+    """Split by position in the sorted list of files, as the reference does, unless that would divide a patient.
 
-
-def split_domains(subjects: Sequence[PreparedSubject], **options: Any) -> Split:
-    """Make the split that the options ask for.
-
-    Patients who were scanned at both sites are a group of their own, so that each is in one part with all scans.
+    `slice_split = [v0, v1]` gives validation `[v0:v1]`, training `[v1:]` and test `[:v0]`. The reference tests
+    on `[:v1]`, which contains the validation slices that chose the checkpoint; this split does not.
 
     Args:
-        subjects: of both domains.
-        options: of `seewhy.data.splits.choose_split`.
+        patient_of_file: file name → patient; names are sorted by character, as the reference sorts them.
+        slice_split: the two positions.
+
+    Raises:
+        ConfigError: positions outside the list, or within a patient; the message has the nearest valid ones.
     """
-    domains: dict[str, set[str]] = {}
-    for subject in subjects:
-        domains.setdefault(subject.patient, set()).add(subject.domain)
-    groups = {patient: _group(found) for patient, found in domains.items()}
-    return choose_split(list(domains), strata=groups, **options)
+    ordered = [patient_of_file[name] for name in sorted(patient_of_file)]
+    if len(slice_split) != 2 or not 0 <= slice_split[0] <= slice_split[1] < len(ordered):
+        raise ConfigError(
+            f"data.slice_split={list(slice_split)} must be two positions v0 <= v1 below the number of slices "
+            f"({len(ordered)})"
+        )
+    valid = _patient_boundaries(ordered)
+    problems = [
+        f"position {position} divides patient {ordered[position]!r}; the nearest that do not are "
+        f"{max(index for index in valid if index < position)} and {min(index for index in valid if index > position)}"
+        for position in slice_split
+        if position not in valid
+    ]
+    if problems:
+        raise ConfigError(f"data.slice_split={list(slice_split)}: " + "; ".join(problems))
+    v0, v1 = slice_split
+    lists = {"train": ordered[v1:], "val": ordered[v0:v1], "test": ordered[:v0]}
+    return _split(
+        {part: dict.fromkeys(owners) for part, owners in lists.items()},
+        {"by": "slice_split", "slice_split": [int(v0), int(v1)]},
+    )
 
 
-def _group(domains: set[str]) -> int:
-    """0 for a, 1 for b, 2 for both."""
-    return len(DOMAINS) if len(domains) > 1 else DOMAINS.index(next(iter(domains)))
+def _patient_boundaries(ordered: Sequence[str]) -> set[int]:
+    """Positions that no patient has slices on both sides of."""
+    last = {patient: index for index, patient in enumerate(ordered)}
+    boundaries, reach = {0}, 0
+    for index, patient in enumerate(ordered):
+        reach = max(reach, last[patient])
+        if reach == index:
+            boundaries.add(index + 1)
+    return boundaries
+
+
+def _check_exist(patients: Sequence[str], named: Iterable[tuple[str, str]]) -> None:
+    """Raise an error for pairs (where it was named, patient) whose patient is not in the data set."""
+    valid = set(patients)
+    problems = [f"{where}: no patient {name!r}; {nearest(name, valid)}" for where, name in named if name not in valid]
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+def _split(
+    lists: Mapping[str, Iterable[str]],
+    made: Mapping[str, Any],
+    *,
+    order: Sequence[str] = (),
+    strata: Mapping[str, int] | None = None,
+) -> Split:
+    """Make a split; the patients of each part are sorted as in `order`, or stay as they are listed."""
+    index = {patient: number for number, patient in enumerate(order)}
+    train, val, test = (
+        tuple(sorted(lists[part], key=index.__getitem__) if order else lists[part]) for part in PARTS
+    )  # fmt: skip
+    return Split(train, val, test, {**made, **({} if strata is None else {"stratified": True})})

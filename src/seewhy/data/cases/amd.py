@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from seewhy.data.cases.case_list import Files
 from seewhy.data.cases.datamodule import CaseDataModule
 from seewhy.data.cases.planar_image import PLANE_SUFFIXES, PlaneReader, PlaneScaling, is_nifti
-from seewhy.data.table import Files, Row
+from seewhy.data.table import Row
 from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
 from seewhy.data.validation import check_numbers
 from seewhy.errors import ConfigError, nearest

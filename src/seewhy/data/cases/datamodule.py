@@ -17,12 +17,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from seewhy.data.base import BaseDataModule
+from seewhy.data.cases.case_list import Case, Columns, Files, list_cases, split_cases
 from seewhy.data.cases.dataset import CaseDataset, CaseReader, collate_cases
-from seewhy.data.cases.split import split_cases
 from seewhy.data.dataset_info import read_displays, read_info
 from seewhy.data.loaders import EpochSampler, PatientSampler, ranks_of, worker_options
 from seewhy.data.splits import PARTS, Split
-from seewhy.data.table import Case, ClassLabels, Columns, Files, Row, Table, list_cases, read_table
+from seewhy.data.table import ClassLabels, Row, missing_columns, read_table
 from seewhy.data.validation import check_classes, check_numbers, check_predict_on
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
@@ -60,10 +60,10 @@ class CaseSource:
         self.max_patients = max_patients
 
     @cached_property
-    def tables(self) -> list[tuple[Table, str | None]]:
-        """The tables, each with the part of the split that it stands for."""
+    def rows(self) -> list[Row]:
+        """Rows of all tables, in order."""
         more = [(self.root / path, part) for part, path in self.more_tables.items() if path]
-        return [(read_table(path), part) for path, part in [(self.path, None), *more]]
+        return [row for path, part in [(self.path, None), *more] for row in read_table(path, part=part)]
 
     @cached_property
     def labels(self) -> ClassLabels:
@@ -71,7 +71,7 @@ class CaseSource:
         column = self.columns.label
         if column is None:
             return self.given_labels
-        return self.given_labels.settle(row.cells.get(column, "") for table, _ in self.tables for row in table.rows)
+        return self.given_labels.resolve(row.cells.get(column, "") for row in self.rows)
 
     def cases(self, locate: Callable[[Row], Files], *, needed: list[tuple[str, str]]) -> list[Case]:
         """All cases in the order of the tables.
@@ -83,20 +83,20 @@ class CaseSource:
         Raises:
             DataError: columns that are missing; else everything that is wrong with any row.
         """
-        wanted = [*self.columns.named(), *needed]
-        problems = [problem for table, _ in self.tables for problem in table.lacks(wanted)]
+        problems = missing_columns(self.rows, [*self.columns.required(), *needed])
         if self.columns.patient is None and self.columns.patient_pattern is None:
             problems += self._patients_of_some()
         if problems:
             raise DataError(problems, where=str(self.path.parent))
-        cases = list_cases(self.tables, self.columns, self.labels, locate)
+        cases = list_cases(self.rows, self.columns, self.labels, locate)
         chosen = set(list(dict.fromkeys(case.patient for case in cases))[: self.max_patients])
         return [case for case in cases if case.patient in chosen]
 
     def _patients_of_some(self) -> list[str]:
-        """Tables without a column of patients beside others that have one: the same patient would go unnoticed."""
-        without = [table.path.name for table, _ in self.tables if "patient" not in table.columns]
-        if len(without) in (0, len(self.tables)):
+        """Problems of tables without a column of patients where others have one: it would hide a shared patient."""
+        known = {row.table: "patient" in row.cells for row in self.rows}
+        without = [table.name for table, has_patients in known.items() if not has_patients]
+        if len(without) in (0, len(known)):
             return []
         return [
             f"{name} has no column 'patient', other tables have; add it, or set data.patient_pattern"
@@ -317,7 +317,7 @@ class CaseDataModule(BaseDataModule):
         for part in PARTS:
             counts[part] = {"patients": len(self.split.part(part)), "cases": len(self.cases_of(part))}
             counts[part] |= {f"class_{label}": count for label, count in enumerate(self.class_counts(part))}
-        return {**self.split.to_dict(), "counts": counts, "labels": self.source.labels.record()}
+        return {**self.split.to_dict(), "counts": counts, "labels": self.source.labels.to_dict()}
 
     def fingerprint(self) -> str:
         """SHA-256 over ids, patients, labels, and names and sizes of all files."""

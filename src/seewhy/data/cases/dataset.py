@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from seewhy.batch import Batch
+from seewhy.data.cases.case_list import Case
 from seewhy.data.loaders import Draw
-from seewhy.data.table import Case
 from seewhy.errors import DataError
 
 __all__ = ["CaseDataset", "CaseReader", "Sample", "collate_cases"]

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seewhy.data.cases.case_list import Files
 from seewhy.data.cases.datamodule import CaseDataModule
 from seewhy.data.cases.mri_reader import INPUT, MRIReader
 from seewhy.data.cases.mri_slices import VOLUME_SUFFIXES, SliceStackReader
-from seewhy.data.table import Files, Row
+from seewhy.data.table import Row
 from seewhy.data.transforms.augmentation import VolumeAugmentation, build_augmentation
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display, display_of_plane

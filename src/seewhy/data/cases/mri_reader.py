@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from seewhy.data.cases.cache import ArrayCache, cache_from
+from seewhy.data.cases.case_list import Case
 from seewhy.data.cases.dataset import Sample
 from seewhy.data.cases.mri_slices import AXES, SliceStackReader, VolumeHeader, read_header
-from seewhy.data.table import Case
 from seewhy.data.transforms.augmentation import VolumeAugmentation
 from seewhy.errors import DataError
 from seewhy.io.placement import Placement

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seewhy.data.cases.case_list import Case
 from seewhy.data.cases.dataset import Sample
-from seewhy.data.table import Case
 from seewhy.data.transforms.augmentation import Augmentation
 from seewhy.data.transforms.normalization import channels_first
 from seewhy.errors import ConfigError, DataError, nearest

@@ -214,7 +214,7 @@ def _index_partition(slices: Sequence[Scanned], slice_split: Sequence[int]) -> P
     """The reference's split by position in the sorted list of files."""
     patient_of = {item.name: item.patient for item in slices}
     try:
-        split = split_by_index(list(patient_of), patient_of.__getitem__, slice_split=slice_split)
+        split = split_by_index(patient_of, slice_split=slice_split)
     except ConfigError as problem:
         return {}, [error("split", "slice_split", str(problem), "take positions between two patients")]
     part_of = {patient: part for part in PARTS for patient in split.part(part)}

@@ -24,7 +24,7 @@ from seewhy.data.domains.stacks import StackReader, move_stacks
 from seewhy.data.domains.store import COUNTERPARTS, DOMAINS, PreparedSubject
 from seewhy.data.domains.validation import check_counterparts, check_domain_options, check_subjects, check_training
 from seewhy.data.loaders import PatientSampler, ranks_of, worker_options
-from seewhy.data.splits import PARTS, Split, split_domains
+from seewhy.data.splits import PARTS, Split, choose_split
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
 
@@ -170,7 +170,12 @@ class BraTSDomainsDataModule(BaseDataModule):
     @cached_property
     def split(self) -> Split:
         """Who trains, validates and tests: patients of both domains, dealt evenly within each."""
-        return split_domains(self.subjects, **self.split_options)
+        domains: dict[str, set[str]] = {}
+        for subject in self.subjects:
+            domains.setdefault(subject.patient, set()).add(subject.domain)
+        # Patients who were scanned at both sites are a group, so that each is in one part with all scans.
+        strata = {p: len(DOMAINS) if len(names) > 1 else DOMAINS.index(*names) for p, names in domains.items()}
+        return choose_split(list(domains), strata=strata, **self.split_options)
 
     def subjects_of(self, part: str) -> list[PreparedSubject]:
         """Subjects of `train`, `val`, `test` or `all`; for `predict` those of `predict_on` and `domain`."""
