@@ -174,7 +174,9 @@ class BraTSDomainsDataModule(BaseDataModule):
         for subject in self.subjects:
             domains.setdefault(subject.patient, set()).add(subject.domain)
         # Patients who were scanned at both sites are a group, so that each is in one part with all scans.
-        strata = {p: len(DOMAINS) if len(names) > 1 else DOMAINS.index(*names) for p, names in domains.items()}
+        strata = {
+            p: len(DOMAINS) if len(names) > 1 else DOMAINS.index(next(iter(names))) for p, names in domains.items()
+        }
         return choose_split(list(domains), strata=strata, **self.split_options)
 
     def subjects_of(self, part: str) -> list[PreparedSubject]:
