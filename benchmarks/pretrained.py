@@ -45,9 +45,9 @@ from seewhy.explain import (
     ScoreCAM,
     XGradCAM,
 )
-from seewhy.explain.judging.controls import controls
+from seewhy.explain.judging.controls import make_controls
 from seewhy.explain.judging.scorecard import Row, Scorecard, Settings, Verdict
-from seewhy.explain.judging.similarity import joint, rank_correlation
+from seewhy.explain.judging.similarity import join_maps, rank_correlation
 from seewhy.explain.maps import Maps
 from seewhy.figures.colours import run_scale
 from seewhy.figures.labels import method_label
@@ -163,7 +163,7 @@ def judge_photographs(network: nn.Module, chosen: Sequence[Explainer], folder: P
     say_predictions(network, images)
     say("method", "CPU s a map", "verdict", *PHOTOGRAPH_COLUMNS, *(f"{n} like uniform" for n in CLASSES.values()))
     rows = []
-    for method in (*chosen, *controls()):
+    for method in (*chosen, *make_controls()):
         known = method.method.startswith("control_")
         draws = 1 if method.method in COSTLY else 3
         settings = Settings(scope="all", redraws=draws, cases=0 if known else len(images))
@@ -189,7 +189,7 @@ def judge_scans(network: nn.Module, chosen: Sequence[Explainer], folder: Path) -
     say_predictions(network, images)
     say("method", "CPU s a map", "verdict", "mask share", "energy", "pointing", "auprc", "auprc above the best control")
     floors: dict[str, list[float]] = {}
-    for method in (*controls(), *chosen):
+    for method in (*make_controls(), *chosen):
         known = method.method.startswith("control_")
         settings = Settings(scope="cheap", redraws=1, cases=0 if known else 4)
         card = Scorecard(method, settings=settings, samples=len(images))
@@ -209,7 +209,7 @@ def judge_scans(network: nn.Module, chosen: Sequence[Explainer], folder: Path) -
 
 def likeness(classes: Sequence[Maps]) -> Iterator[str]:
     """Rank correlation of the evidence for the first class with that for each."""
-    first, *_ = evidence = [joint(one.evidence()) for one in classes]
+    first, *_ = evidence = [join_maps(one.evidence()) for one in classes]
     yield from (f"{rank_correlation(first, one).item():.2f}" for one in evidence)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from seewhy.errors import ConfigError
 from seewhy.explain import ExplainedModel, Saliency
 from seewhy.explain.budget import MemoryBudget, parse_bytes, peak_bytes
-from seewhy.explain.gradient.base import gradients
+from seewhy.explain.gradient.base import compute_gradients
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_chunks_stay_within_the_budget(nets, images):
     target = torch.zeros(rows, dtype=torch.long)
 
     def work():
-        gradients(subject, {"image": many}, [target], target)
+        compute_gradients(subject, {"image": many}, [target], target)
 
     peak = peak_bytes(work, [*net.parameters(), *net.buffers(), many])
     assert 0.8 * size < peak <= 1.02 * size

@@ -10,7 +10,7 @@ from torch import nn
 
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.explain import CaptumMethod, Explainable
-from seewhy.explain.captum_call import captum_names
+from seewhy.explain.captum_method import list_captum_classes
 
 
 def plain(net):
@@ -201,8 +201,10 @@ def test_mistakes_are_said_in_words(options, message):
 
 
 def test_names():
-    assert {"GuidedBackprop", "GuidedGradCam", "LRP", "KernelShap", "Lime"} < set(captum_names())
-    assert not {"DeepLift", "FeaturePermutation", "NeuronGradient", "NoiseTunnel", "Attribution"} & set(captum_names())
+    assert {"GuidedBackprop", "GuidedGradCam", "LRP", "KernelShap", "Lime"} < set(list_captum_classes())
+    assert not {"DeepLift", "FeaturePermutation", "NeuronGradient", "NoiseTunnel", "Attribution"} & set(
+        list_captum_classes()
+    )
     methods = {name: CaptumMethod(attribution=name).method for name in ("InputXGradient", "LRP", "GuidedGradCam")}
     assert methods == {"InputXGradient": "input_x_gradient", "LRP": "lrp", "GuidedGradCam": "guided_grad_cam"}
     assert CaptumMethod(attribution="LRP", name="relevance").method == "relevance"

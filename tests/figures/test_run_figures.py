@@ -222,7 +222,7 @@ def test_the_section_says_first_what_failed_then_the_scores_then_some_pictures(t
 
 
 def test_names_of_methods():
-    assert [method_label(name) for name in ("grad_cam_pp", "saliency", "my_own_method")] == [
+    assert [method_label(name) for name in ("grad_cam_plus_plus", "saliency", "my_own_method")] == [
         "Grad-CAM++", "saliency", "my own method",
     ]  # fmt: skip
 

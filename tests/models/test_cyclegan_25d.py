@@ -7,7 +7,7 @@ from torch import nn
 
 from seewhy.errors import ConfigError
 from seewhy.models.translation.cyclegan_25d import CycleGAN25D
-from seewhy.nets.generators.slice_stack import centre_slice, repeat_slice, windows
+from seewhy.nets.generators.slice_stack import centre_slice, cut_windows, repeat_slice
 
 WEIGHTS = {"adversarial": 1.0, "cycle": 10.0, "identity": 5.0, "ssim": 1.0, "gradient": 1.0, "nce": 1.0}
 NCE = {"dim": 8, "patches": 16}
@@ -296,7 +296,7 @@ def test_windows_of_five_slices_are_what_generators_get():
     stack = torch.arange(5 * M, dtype=torch.float32)[None, :, None, None].expand(1, -1, SIDE, SIDE)
     model = tiny()
     side = model.step.side({"image": stack, "body": torch.ones(1, 5, SIDE, SIDE, dtype=torch.bool)})
-    assert torch.equal(side.windows, windows(stack, modalities=M, slices=3))
+    assert torch.equal(side.windows, cut_windows(stack, modalities=M, slices=3))
     assert side.real[0, :, 0, 0].tolist() == [8, 9, 10, 11]
     short = tiny(cycle="repeat").step.side({"image": stack, "body": torch.ones(1, 5, SIDE, SIDE, dtype=torch.bool)})
     assert torch.equal(short.windows, side.stack)

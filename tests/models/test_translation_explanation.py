@@ -13,7 +13,7 @@ from seewhy.explain.cam.grad_cam import GradCAM
 from seewhy.explain.gradient.saliency import Saliency
 from seewhy.models.translation.cyclegan_25d import CycleGAN25D
 from seewhy.models.translation.explanation import LEAST, ModalityScores, attention_of, has_attention
-from seewhy.nets.cbam import CBAM, FLOOR
+from seewhy.nets.generators.blocks import CBAM, FLOOR
 from seewhy.nets.generators.plain import PlainGenerator25D
 from seewhy.nets.generators.self_attention import SAGenerator25D
 

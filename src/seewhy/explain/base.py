@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.explain.explained_model import ExplainedModel, Inputs, Target
-from seewhy.explain.frozen_module import undisturbed
+from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.maps import Maps, Reading
 
 __all__ = ["Attribution", "Explainer", "TargetwiseExplainer"]
@@ -62,7 +62,7 @@ class Explainer(ABC):
     def for_targets(self, module: nn.Module, inputs: Inputs, targets: Sequence[Target]) -> list[Maps]:
         """Explain a batch for several targets, with the work they share done once."""
         subject = ExplainedModel(module, inputs)
-        with undisturbed(subject.module):
+        with keep_unchanged(subject.module):
             scores, chosen, found = self.explain(subject, targets)
         return [
             Maps(

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from seewhy.errors import ConfigError, nearest
 
-__all__ = ["Baseline", "checked", "described", "reference"]
+__all__ = ["Baseline", "check_baseline", "describe_baseline", "make_baseline"]
 
 Baseline: TypeAlias = "str | float"
 """A name of `WORDS`, or a number in the units of the normalised image."""
@@ -24,7 +24,7 @@ WORDS = {
 BLUR = 0.1
 
 
-def checked(baseline: Baseline) -> Baseline:
+def check_baseline(baseline: Baseline) -> Baseline:
     """The same, if there is such a baseline.
 
     Raises:
@@ -35,12 +35,12 @@ def checked(baseline: Baseline) -> Baseline:
     return baseline
 
 
-def described(baseline: Baseline) -> str:
+def describe_baseline(baseline: Baseline) -> str:
     """A baseline in words."""
     return WORDS[baseline] if isinstance(baseline, str) else f"the number {float(baseline):g}"
 
 
-def reference(image: Tensor, baseline: Baseline) -> Tensor:
+def make_baseline(image: Tensor, baseline: Baseline) -> Tensor:
     """The image that stands for "absent", of the shape of `image` [B, C, *spatial]."""
     axes = tuple(range(2, image.ndim))
     if baseline == "zero":

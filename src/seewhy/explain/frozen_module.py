@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-__all__ = ["undisturbed"]
+__all__ = ["keep_unchanged"]
 
 
 @contextmanager
-def undisturbed(module: nn.Module) -> Iterator[None]:
+def keep_unchanged(module: nn.Module) -> Iterator[None]:
     """Evaluation mode, frozen parameters, gradients on, full precision; afterwards everything is as before.
 
     Frozen parameters keep graphs small and `.grad` untouched. Inference mode (Lightning's predict) and autocast

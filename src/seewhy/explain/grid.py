@@ -10,14 +10,14 @@ from torch.nn.functional import interpolate
 
 from seewhy.errors import ConfigError
 
-__all__ = ["as_grid", "enlarge", "join_slices", "place"]
+__all__ = ["arrange_by_sample", "enlarge", "join_slices", "to_grid"]
 
 MODES = {2: "bilinear", 3: "trilinear"}
 MOST_EXTRA = 16
 """Leading tokens that stand for no place: a class token, a distillation token, registers."""
 
 
-def as_grid(activation: Tensor, image: Tensor) -> Tensor:
+def to_grid(activation: Tensor, image: Tensor) -> Tensor:
     """A layer's output as a grid [N, C, h, w] or [N, C, d, h, w].
 
     Of tokens [N, L, C] the leading ones that stand for no place (class, registers) are dropped: as few as make a
@@ -86,7 +86,7 @@ def join_slices(grid: Tensor, image: Tensor) -> Tensor:
     return grid
 
 
-def place(coarse: Tensor, image: Tensor) -> tuple[Tensor, tuple[str, ...]]:
+def arrange_by_sample(coarse: Tensor, image: Tensor) -> tuple[Tensor, tuple[str, ...]]:
     """Coarse maps as one map per sample, and what a reader must know of them.
 
     Args:

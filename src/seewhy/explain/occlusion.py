@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution
-from seewhy.explain.baseline import Baseline, checked, described, reference
+from seewhy.explain.baseline import Baseline, check_baseline, describe_baseline, make_baseline
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer, Images
 
@@ -51,8 +51,8 @@ class Occlusion(GradientExplainer):
             values = [] if option is None else [option] if isinstance(option, int) else option
             if any(value < 1 for value in values):
                 raise ConfigError(f"{name}={option}; expected at least 1")
-        self.window, self.stride, self.fill = window, stride, checked(fill)
-        self.baseline = described(fill)
+        self.window, self.stride, self.fill = window, stride, check_baseline(fill)
+        self.baseline = describe_baseline(fill)
 
     def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
         """See `GradientExplainer.attributions`."""
@@ -68,7 +68,7 @@ class Occlusion(GradientExplainer):
     def _falls(self, subject: ExplainedModel, name: str, scores: Tensor, chunk: int) -> tuple[Tensor, list[Window]]:
         """How far each score falls, [B, windows, K], and the windows."""
         image = subject.inputs[name]
-        fill = reference(image, self.fill)
+        fill = make_baseline(image, self.fill)
         windows = self._windows(image.shape[2:])
         differs = (image != fill).any(dim=1).cpu()
         pairs = [

@@ -26,7 +26,7 @@ __all__ = [
 
 LABELS = {
     "grad_cam": "Grad-CAM",
-    "grad_cam_pp": "Grad-CAM++",
+    "grad_cam_plus_plus": "Grad-CAM++",
     "hires_cam": "HiResCAM",
     "layer_cam": "LayerCAM",
     "xgrad_cam": "XGrad-CAM",

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.errors import LiveError
 from rich.progress import Progress
 
-from seewhy.explain.completeness import LIMIT
+from seewhy.explain.maps import LIMIT
 from seewhy.metrics.gather import gather_rows
 from seewhy.reporting.pictures import draw_method
 from seewhy.reporting.ranking import write_ranking

@@ -11,11 +11,11 @@ from seewhy.batch import Batch
 from seewhy.errors import DataError, ExplanationError
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Inputs, Target
-from seewhy.explain.judging.controls import controls
-from seewhy.explain.judging.localization import Threshold, joint_mask, tune_threshold
+from seewhy.explain.judging.controls import make_controls
+from seewhy.explain.judging.localization import Threshold, join_masks, tune_threshold
 from seewhy.explain.judging.scorecard import Scorecard, Verdict
 from seewhy.explain.judging.settings import Scope, Settings
-from seewhy.explain.judging.similarity import joint
+from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.reporting.store import Place
@@ -55,7 +55,7 @@ class Judges:
         self.explainers = explainers
         self.settings = Settings(scope=settings.judge, seed=settings.seed)  # type: ignore[arg-type]
         self.samples, self.validation, self.inputs_of = samples, validation, inputs_of
-        self.floors = {one.method: one for one in controls(seed=settings.seed)}
+        self.floors = {one.method: one for one in make_controls(seed=settings.seed)}
         self._cards: dict[Place, Scorecard] = {}
         self._thresholds: dict[str, Threshold | None] = {}
 
@@ -106,7 +106,7 @@ class Judges:
                 if "mask" not in batch:
                     return None
                 maps = explainer(module, self.inputs_of(batch))
-                values, masks = joint(maps.evidence()), joint_mask(maps, batch["mask"])
+                values, masks = join_maps(maps.evidence()), join_masks(maps, batch["mask"])
                 pairs += zip(values.cpu(), masks.cpu(), strict=True)
             return tune_threshold(pairs) if pairs else None
         except (DataError, ExplanationError):  # no lesion among them, or a method that refuses some of them

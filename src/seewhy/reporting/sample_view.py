@@ -20,7 +20,7 @@ from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import DataError
 from seewhy.explain.explained_model import Explainable
-from seewhy.explain.judging.shares import region_shares, slice_shares
+from seewhy.explain.judging.localization import compute_region_shares, compute_slice_shares
 from seewhy.explain.maps import Maps
 from seewhy.io.geometry import Display
 from seewhy.io.nifti import NIFTI_SUFFIXES, read_nifti
@@ -163,12 +163,14 @@ def parts_of(maps: Maps, view: SampleView, atlas: str | None) -> dict[str, Any]:
     if not view.is_volume:
         return {}
     found: dict[str, Any] = {
-        "slices": {name: [round(float(one), 6) for one in shares[0]] for name, shares in slice_shares(maps).items()}
+        "slices": {
+            name: [round(float(one), 6) for one in shares[0]] for name, shares in compute_slice_shares(maps).items()
+        }
     }
     if atlas is not None:
         labels = _on_grid(atlas, view)
         tensor = torch.from_numpy(labels)
-        regions = region_shares(maps, dict.fromkeys(maps.maps, tensor))
+        regions = compute_region_shares(maps, dict.fromkeys(maps.maps, tensor))
         found["regions"] = {
             name: {str(label): round(float(share[0]), 6) for label, share in own.items()}
             for name, own in regions.items()

@@ -10,7 +10,7 @@ from seewhy.explain.judging.controls import (
     EdgeControl,
     IntensityControl,
     RandomControl,
-    controls,
+    make_controls,
 )
 
 
@@ -25,7 +25,7 @@ class Scorer(nn.Module):
         return image.flatten(1).mean(dim=1)[:, None] * self.weight
 
 
-@pytest.mark.parametrize("control", controls(), ids=lambda one: one.method)
+@pytest.mark.parametrize("control", make_controls(), ids=lambda one: one.method)
 @pytest.mark.parametrize("shape", [(2, 1, 9, 12), (2, 2, 1, 8, 9), (1, 1, 5, 8, 9)])
 def test_every_control_is_an_explainer_of_the_image_alone(control, shape):
     assert isinstance(control, Explainer)

@@ -8,9 +8,9 @@ from seewhy.errors import ExplanationError
 from seewhy.explain import GradCAM
 from seewhy.explain.base import Attribution, TargetwiseExplainer
 from seewhy.explain.explained_model import ExplainedModel
-from seewhy.explain.judging.localization import localization
+from seewhy.explain.judging.localization import measure_localization
 from seewhy.explain.judging.randomization import LOCATED, RandomizationTest
-from seewhy.explain.judging.reinitialization import reinitialized
+from seewhy.explain.judging.reinitialization import reinitialize
 from seewhy.explain.judging.scorecard import Scorecard
 from seewhy.explain.judging.settings import Settings
 
@@ -26,8 +26,8 @@ def test_rows_are_means_over_the_redraws(trained, cases, cam):
     rows = RandomizationTest(cam, draws=2, seed=5).add(trained, images, maps, masks)
     subject, expected = ExplainedModel(trained, images), []
     for seed in (5, 6):
-        with reinitialized(subject, seed=seed):
-            where = localization(cam(trained, images, target=maps.target), masks)
+        with reinitialize(subject, seed=seed):
+            where = measure_localization(cam(trained, images, target=maps.target), masks)
         expected.append([[float(getattr(where, name)[row]) for name in LOCATED] for row in range(4)])
     assert [[row[name] for name in LOCATED] for row in rows] == np.mean(expected, axis=0).tolist()
 
@@ -56,7 +56,7 @@ def test_masks_by_input_are_located_together(nets, three):
     card = Scorecard(explainer, settings=Settings(scope="cheap", redraws=1))
     rows = card.judge(net, three, explainer(net, three), masks)
     subject = ExplainedModel(net, three)
-    with reinitialized(subject, seed=0):
+    with reinitialize(subject, seed=0):
         other = explainer(net, three, target=torch.tensor([row["target"] for row in rows]))
     assert [row["energy_random"] for row in rows] == pytest.approx(other.shares()["second"].tolist(), abs=1e-6)
 

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from seewhy.errors import ExplanationError
 from seewhy.explain import GradCAM
 from seewhy.explain.base import Attribution, TargetwiseExplainer
-from seewhy.explain.judging.controls import controls
+from seewhy.explain.judging.controls import make_controls
 from seewhy.explain.judging.randomization import Randomization, RandomizationTest
 from seewhy.explain.judging.scorecard import Scorecard
 from seewhy.explain.judging.settings import Settings
@@ -34,7 +34,7 @@ def test_path_gradients_pass(trained, cases, path_gradients):
     assert result.passes is True
 
 
-@pytest.mark.parametrize("control", controls(), ids=lambda control: control.method)
+@pytest.mark.parametrize("control", make_controls(), ids=lambda control: control.method)
 def test_what_needs_no_network_fails_twice(trained, cases, control):
     _, result = outcome(control, trained, cases.image, draws=1)
     assert result.passes is False

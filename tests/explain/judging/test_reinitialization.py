@@ -9,7 +9,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from seewhy.errors import ConfigError
 from seewhy.explain.explained_model import Explainable, ExplainedModel
-from seewhy.explain.judging.reinitialization import head, reinitialized
+from seewhy.explain.judging.reinitialization import find_head, reinitialize
 
 
 def fingerprint(module: nn.Module) -> list[tuple[str, int, bytes, bool]]:
@@ -32,7 +32,7 @@ def subject(trained, cases) -> ExplainedModel:
 def test_everything_is_as_before(trained, subject):
     before, state = fingerprint(trained), torch.get_rng_state()
     weights = {name: one.detach().clone() for name, one in trained.named_parameters()}
-    with reinitialized(subject, seed=0):
+    with reinitialize(subject, seed=0):
         assert not any(torch.equal(one, weights[name]) for name, one in trained.named_parameters())
     assert fingerprint(trained) == before
     assert torch.equal(torch.get_rng_state(), state)
@@ -44,7 +44,7 @@ def test_everything_is_as_before_after_an_error(trained, subject, monkeypatch, w
     before, state = fingerprint(trained), torch.get_rng_state()
     if where == "while drawing":
         monkeypatch.setattr(trained.head, "reset_parameters", lambda: 1 / 0)
-    with pytest.raises(ZeroDivisionError), reinitialized(subject, seed=0):
+    with pytest.raises(ZeroDivisionError), reinitialize(subject, seed=0):
         raise ZeroDivisionError
     assert fingerprint(trained) == before
     assert torch.equal(torch.get_rng_state(), state)
@@ -53,7 +53,7 @@ def test_everything_is_as_before_after_an_error(trained, subject, monkeypatch, w
 def test_the_seed_decides_the_weights(trained, subject):
     drawn = []
     for seed in (0, 0, 1):
-        with reinitialized(subject, seed=seed):
+        with reinitialize(subject, seed=seed):
             drawn.append(trained.features[4].weight.detach().clone())
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
@@ -61,7 +61,7 @@ def test_the_seed_decides_the_weights(trained, subject):
 
 def test_only_the_given_parts_change(trained, subject):
     before = {name: value.clone() for name, value in trained.state_dict().items()}
-    with reinitialized(subject, [trained.head], seed=0):
+    with reinitialize(subject, [trained.head], seed=0):
         changed = {name for name, value in trained.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"head.weight", "head.bias"}
 
@@ -69,7 +69,7 @@ def test_only_the_given_parts_change(trained, subject):
 def test_gradients_pass_in_inference_mode(trained, cases):
     with torch.inference_mode():
         subject = ExplainedModel(trained, cases.image)
-        with reinitialized(subject, seed=0), torch.inference_mode(False), torch.enable_grad():
+        with reinitialize(subject, seed=0), torch.inference_mode(False), torch.enable_grad():
             image = subject.inputs["image"].requires_grad_()
             (gradient,) = torch.autograd.grad(subject.scores({"image": image}).sum(), image)
     assert gradient.abs().sum() > 0
@@ -78,7 +78,7 @@ def test_gradients_pass_in_inference_mode(trained, cases):
 def test_batch_statistics_are_measured_anew(trained, subject):
     seen: list[Tensor] = []
     norm = trained.features[1]
-    with reinitialized(subject, seed=0):
+    with reinitialize(subject, seed=0):
         hook = norm.register_forward_hook(lambda _, args, output: seen.extend((args[0], output)))
         with torch.no_grad():
             trained(subject.inputs["image"])
@@ -102,7 +102,7 @@ def test_statistics_of_a_part_that_runs_twice_are_of_both_calls():
 
     module = Twice()
     a, b = torch.rand(1, 1, 4, 4), 3 + torch.rand(1, 1, 4, 4)
-    with reinitialized(ExplainedModel(module, (a, b)), seed=0):
+    with reinitialize(ExplainedModel(module, (a, b)), seed=0):
         both = torch.cat([a, b]).flatten()
         assert module.norm.running_mean.item() == pytest.approx(both.mean().item(), rel=1e-5)
         assert module.norm.running_var.item() == pytest.approx(both.var().item(), rel=1e-4)
@@ -121,7 +121,7 @@ def test_parameters_without_a_rule_are_shuffled_and_tied_ones_stay_tied():
             return self.second(self.first(x.mean(dim=(2, 3)))) + self.position.sum(dim=0)
 
     module = Tokens()
-    with reinitialized(ExplainedModel(module, torch.rand(2, 4, 5, 5)), seed=0):
+    with reinitialize(ExplainedModel(module, torch.rand(2, 4, 5, 5)), seed=0):
         assert sorted(module.position.flatten().tolist()) == list(range(12))
         assert module.position.flatten().tolist() != list(range(12))
         assert module.second.weight is module.first.weight
@@ -147,7 +147,7 @@ class Declared(nn.Module):
 
 def test_the_head_is_what_runs_behind_the_layers_of_the_maps():
     module = Declared()
-    assert head(ExplainedModel(module, {"a": torch.rand(1, 1, 8, 8), "b": torch.rand(1, 1, 8, 8)})) == [
+    assert find_head(ExplainedModel(module, {"a": torch.rand(1, 1, 8, 8), "b": torch.rand(1, 1, 8, 8)})) == [
         module.hidden,
         module.top,
     ]
@@ -161,6 +161,6 @@ def test_the_head_of_an_unknown_module_is_its_last_linear_part_in_the_forward():
             conv=nn.Conv2d(1, 8, 3), pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), top=early, end=nn.Identity()
         )
     )
-    assert head(ExplainedModel(module, torch.rand(1, 1, 8, 8))) == [early]
+    assert find_head(ExplainedModel(module, torch.rand(1, 1, 8, 8))) == [early]
     with pytest.raises(ConfigError, match="no module with parameters"):
-        head(ExplainedModel(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.rand(1, 2, 4, 4)))
+        find_head(ExplainedModel(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.rand(1, 2, 4, 4)))

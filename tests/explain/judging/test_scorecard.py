@@ -7,8 +7,8 @@ from seewhy.errors import ConfigError
 from seewhy.explain import GradCAM
 from seewhy.explain.base import Attribution, TargetwiseExplainer
 from seewhy.explain.judging.controls import EdgeControl
-from seewhy.explain.judging.faithfulness import faithfulness
-from seewhy.explain.judging.localization import Threshold, localization
+from seewhy.explain.judging.faithfulness import measure_faithfulness
+from seewhy.explain.judging.localization import Threshold, measure_localization
 from seewhy.explain.judging.scorecard import Scorecard
 from seewhy.explain.judging.settings import Settings
 
@@ -50,8 +50,8 @@ def test_rows_hold_what_the_parts_say(trained, cases, cam):
     threshold = Threshold(kind="area", value=0.1)
     card = Scorecard(cam, settings=settings, samples=8, threshold=threshold)
     rows = card.judge(trained, cases.image, maps, cases.mask)
-    curves = faithfulness(trained, cases.image, maps, steps=4, fill="mean", draws=2, seed=7)
-    where = localization(maps, cases.mask, threshold=threshold)
+    curves = measure_faithfulness(trained, cases.image, maps, steps=4, fill="mean", draws=2, seed=7)
+    where = measure_localization(maps, cases.mask, threshold=threshold)
     for position, row in enumerate(rows):
         assert row["target"] == int(maps.target[position])
         assert row["deletion"] == pytest.approx(float(curves.deletion[position]))
@@ -65,8 +65,8 @@ def test_rows_hold_what_the_parts_say(trained, cases, cam):
     assert set(verdict.seconds) == {
         "shares",
         "completeness",
-        "localization",
-        "faithfulness",
+        "measure_localization",
+        "measure_faithfulness",
         "stability",
         "randomization",
     }

@@ -9,10 +9,10 @@ from scipy.stats import rankdata, spearmanr
 
 from seewhy.explain.judging.similarity import (
     average_ranks,
-    joint,
+    join_maps,
     rank_correlation,
     structural_similarity,
-    thinned,
+    subsample,
 )
 
 few_values = st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=2, max_size=40)
@@ -42,18 +42,18 @@ def test_any_growing_function_keeps_the_ranks():
 
 def test_inputs_stand_side_by_side():
     maps = {"a": torch.tensor([[[1.0, 2.0]]]), "b": torch.tensor([[[[3.0]]]])}
-    assert joint(maps).tolist() == [[1.0, 2.0, 3.0]]
+    assert join_maps(maps).tolist() == [[1.0, 2.0, 3.0]]
 
 
 def test_thinning_keeps_small_maps_and_the_correlation_of_large_ones():
     generator = torch.Generator().manual_seed(0)
     small = torch.rand(2, 2**17, generator=generator)
-    assert thinned(small) is small
+    assert subsample(small) is small
     first = torch.randn(1, 400_000, generator=generator)
     second = 0.5 * first + torch.randn(1, 400_000, generator=generator)
-    assert thinned(first).shape == (1, 2**17)
-    assert torch.equal(thinned(first), thinned(first))
-    found, exact = rank_correlation(thinned(first), thinned(second)), rank_correlation(first, second)
+    assert subsample(first).shape == (1, 2**17)
+    assert torch.equal(subsample(first), subsample(first))
+    found, exact = rank_correlation(subsample(first), subsample(second)), rank_correlation(first, second)
     assert abs(float(found - exact)) < 0.01
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from torch import Tensor
 
 from seewhy.errors import ConfigError
-from seewhy.explain.attention.base import ForwardMap, Look
-from seewhy.explain.attention.tokens import Query, check_query, read
-from seewhy.explain.capture.attention import AttentionBlock, See, capture_attention
+from seewhy.explain.attention.base import CoarseMap, ForwardMap
+from seewhy.explain.attention.tokens import Query, check_query, read_row
+from seewhy.explain.capture.attention import AttentionBlock, BlockHandler, capture_attention
 from seewhy.explain.capture.function_tracer import Modules
 from seewhy.explain.explained_model import ExplainedModel
 
@@ -49,10 +49,10 @@ class Attention(ForwardMap):
         super().__init__(modules=modules)
         self.block, self.head, self.query, self.grid = block, head, check_query(query), grid
 
-    def look(self, subject: ExplainedModel) -> tuple[Tensor, dict[str, list[Look]]]:
+    def look(self, subject: ExplainedModel) -> tuple[Tensor, dict[str, list[CoarseMap]]]:
         """See `ForwardMap.look`."""
         kept: dict[str, list[AttentionBlock]] = {}
-        looks: dict[str, list[Look]] = {}
+        looks: dict[str, list[CoarseMap]] = {}
         count: dict[str, int] = {}
 
         def see(block: AttentionBlock) -> None:
@@ -76,7 +76,7 @@ class Attention(ForwardMap):
                 looks[name] = [self._shown(subject, kept[name][0])]
         return scores, looks
 
-    def capture(self, subject: ExplainedModel, see: See) -> Tensor:
+    def capture(self, subject: ExplainedModel, see: BlockHandler) -> Tensor:
         """Show the blocks that count to `see`; class scores [B, K]."""
         return capture_attention(subject, self.modules, see)
 
@@ -91,7 +91,7 @@ class Attention(ForwardMap):
             )
         return replace(block, weights=block.weights[:, [self.head]].clone())
 
-    def _shown(self, subject: ExplainedModel, block: AttentionBlock) -> Look:
+    def _shown(self, subject: ExplainedModel, block: AttentionBlock) -> CoarseMap:
         image = subject.inputs[block.run.input]
-        coarse, whose = read(block.weights[:, 0], block, image, self.query, grid=self.grid)
-        return Look(coarse, block.name, (f"weights {whose}",))
+        coarse, whose = read_row(block.weights[:, 0], block, image, self.query, grid=self.grid)
+        return CoarseMap(coarse, block.name, (f"weights {whose}",))

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
 from seewhy.errors import ConfigError
-from seewhy.explain.attention.base import Look, placed, span
-from seewhy.explain.attention.tokens import Query, check_query, check_square, read
+from seewhy.explain.attention.base import CoarseMap, make_attribution, shorten_names
+from seewhy.explain.attention.tokens import Query, check_query, check_square, read_row
 from seewhy.explain.base import Attribution, Explainer
 from seewhy.explain.capture.activations import Capture
 from seewhy.explain.capture.attention import AttentionBlock, capture_attention
@@ -86,9 +86,9 @@ class AttentionRelevance(Explainer):
             block, gradient = own[-1]
             unread = not bool(gradient[:, :, 0].any())
             query = "mean" if self.query == "auto" and unread else self.query
-            coarse, whose = read(_relevance(own), block, image, query, grid=self.grid)
-            looks[name] = [Look(coarse, span([one.name for one, _ in own]), (f"relevance {whose}",))]
-        return placed(subject, looks, tuple(notes))
+            coarse, whose = read_row(_relevance(own), block, image, query, grid=self.grid)
+            looks[name] = [CoarseMap(coarse, shorten_names([one.name for one, _ in own]), (f"relevance {whose}",))]
+        return make_attribution(subject, looks, tuple(notes))
 
 
 def _relevance(blocks: Sequence[tuple[AttentionBlock, Tensor]]) -> Tensor:

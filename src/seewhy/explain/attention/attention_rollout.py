@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import ConfigError, nearest
-from seewhy.explain.attention.base import ForwardMap, Look, span
-from seewhy.explain.attention.tokens import Query, check_query, check_square, read
+from seewhy.explain.attention.base import CoarseMap, ForwardMap, shorten_names
+from seewhy.explain.attention.tokens import Query, check_query, check_square, read_row
 from seewhy.explain.capture.attention import AttentionBlock, capture_attention
 from seewhy.explain.capture.function_tracer import Modules, Run
 from seewhy.explain.explained_model import ExplainedModel
@@ -56,7 +56,7 @@ class AttentionRollout(ForwardMap):
         self.head_fusion, self.discard_ratio = head_fusion, discard_ratio
         self.query, self.grid = check_query(query), grid
 
-    def look(self, subject: ExplainedModel) -> tuple[Tensor, dict[str, list[Look]]]:
+    def look(self, subject: ExplainedModel) -> tuple[Tensor, dict[str, list[CoarseMap]]]:
         """See `ForwardMap.look`."""
         rolled: dict[str, Tensor] = {}
         runs: dict[str, list[Run]] = {}
@@ -73,8 +73,8 @@ class AttentionRollout(ForwardMap):
         looks = {}
         for name, matrix in rolled.items():
             last = AttentionBlock(matrix[:, None], runs[name][-1])
-            coarse, whose = read(matrix, last, subject.inputs[name], self.query, grid=self.grid)
-            looks[name] = [Look(coarse, span([run.name for run in runs[name]]), (f"weights {whose}",))]
+            coarse, whose = read_row(matrix, last, subject.inputs[name], self.query, grid=self.grid)
+            looks[name] = [CoarseMap(coarse, shorten_names([run.name for run in runs[name]]), (f"weights {whose}",))]
         return scores, looks
 
     def _mixing(self, weights: Tensor) -> Tensor:

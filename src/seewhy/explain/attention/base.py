@@ -12,15 +12,15 @@ from torch import Tensor
 from seewhy.explain.base import Attribution, Explainer
 from seewhy.explain.capture.function_tracer import Modules
 from seewhy.explain.explained_model import ExplainedModel, Target
-from seewhy.explain.grid import enlarge, place
+from seewhy.explain.grid import arrange_by_sample, enlarge
 
-__all__ = ["ForwardMap", "Look", "placed", "span"]
+__all__ = ["CoarseMap", "ForwardMap", "make_attribution", "shorten_names"]
 
 UNTARGETED = "the same for every class: it shows where the network looks, not what speaks for a class"
 
 
 @dataclass(frozen=True)
-class Look:
+class CoarseMap:
     """A coarse map of one input.
 
     Attributes:
@@ -51,21 +51,23 @@ class ForwardMap(Explainer):
         with torch.no_grad():
             scores, looks = self.look(subject)
         chosen = [subject.targets(target, scores) for target in targets]
-        return scores, chosen, [placed(subject, looks, (UNTARGETED,)) for _ in chosen]
+        return scores, chosen, [make_attribution(subject, looks, (UNTARGETED,)) for _ in chosen]
 
     @abstractmethod
-    def look(self, subject: ExplainedModel) -> tuple[Tensor, dict[str, list[Look]]]:
+    def look(self, subject: ExplainedModel) -> tuple[Tensor, dict[str, list[CoarseMap]]]:
         """Scores [B, K], and coarse maps of each input; of several the mean is taken."""
 
 
-def placed(subject: ExplainedModel, looks: Mapping[str, Sequence[Look]], notes: tuple[str, ...] = ()) -> Attribution:
+def make_attribution(
+    subject: ExplainedModel, looks: Mapping[str, Sequence[CoarseMap]], notes: tuple[str, ...] = ()
+) -> Attribution:
     """Coarse maps at the inputs' size."""
     maps, layers, said = {}, {}, list(notes)
     for name, several in looks.items():
         image = subject.inputs[name]
         total = torch.zeros_like(image[:, 0], dtype=torch.float32)
         for one in several:
-            coarse, noted = place(one.coarse.float(), image)
+            coarse, noted = arrange_by_sample(one.coarse.float(), image)
             total += enlarge(coarse, image.shape[2:])
             said += [*one.notes, *noted]
         maps[name] = total / len(several)
@@ -73,6 +75,6 @@ def placed(subject: ExplainedModel, looks: Mapping[str, Sequence[Look]], notes: 
     return Attribution(maps=maps, layers=layers, notes=tuple(dict.fromkeys(said)))
 
 
-def span(names: Sequence[str]) -> str:
+def shorten_names(names: Sequence[str]) -> str:
     """Names of blocks that follow each other, in short."""
     return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"

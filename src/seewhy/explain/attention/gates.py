@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, ExplanationError, nearest
-from seewhy.explain.attention.base import ForwardMap, Look
+from seewhy.explain.attention.base import CoarseMap, ForwardMap
 from seewhy.explain.capture.function_tracer import FunctionTracer, Modules, Run
 from seewhy.explain.explained_model import ExplainedModel, Inputs
-from seewhy.explain.frozen_module import undisturbed
+from seewhy.explain.frozen_module import keep_unchanged
 
-__all__ = ["Gates", "channel_gates"]
+__all__ = ["Gates", "read_channel_gates"]
 
 See = Callable[[Run, Tensor], None]
 
@@ -37,14 +37,14 @@ class Gates(ForwardMap):
         super().__init__(modules=modules)
         self.gate = gate
 
-    def look(self, subject: ExplainedModel) -> tuple[Tensor, dict[str, list[Look]]]:
+    def look(self, subject: ExplainedModel) -> tuple[Tensor, dict[str, list[CoarseMap]]]:
         """See `ForwardMap.look`."""
-        looks: dict[str, list[Look]] = {}
+        looks: dict[str, list[CoarseMap]] = {}
         channels: list[str] = []
 
         def see(run: Run, values: Tensor) -> None:
             if _is_spatial(values):
-                looks.setdefault(run.input, []).append(Look(values[:, 0].clone(), run.name))
+                looks.setdefault(run.input, []).append(CoarseMap(values[:, 0].clone(), run.name))
             else:
                 channels.append(run.name)
 
@@ -57,7 +57,7 @@ class Gates(ForwardMap):
             )
         return scores, {name: self._chosen(name, several) for name, several in looks.items()}
 
-    def _chosen(self, name: str, several: list[Look]) -> list[Look]:
+    def _chosen(self, name: str, several: list[CoarseMap]) -> list[CoarseMap]:
         if self.gate is None:
             return several
         if not -len(several) <= self.gate < len(several):
@@ -68,7 +68,7 @@ class Gates(ForwardMap):
         return [several[self.gate]]
 
 
-def channel_gates(module: nn.Module, inputs: Inputs, *, modules: Modules = None) -> dict[str, Tensor]:
+def read_channel_gates(module: nn.Module, inputs: Inputs, *, modules: Modules = None) -> dict[str, Tensor]:
     """How far each channel is let through: CBAM's channel gates, squeeze and excitation.
 
     Args:
@@ -91,7 +91,7 @@ def channel_gates(module: nn.Module, inputs: Inputs, *, modules: Modules = None)
             found[f"{run.name}#{runs + 1}" if runs else run.name] = values.flatten(1).float().clone()
 
     subject = ExplainedModel(module, inputs)
-    with undisturbed(subject.module), torch.no_grad():
+    with keep_unchanged(subject.module), torch.no_grad():
         _seen(subject, modules, see)
     return found
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from seewhy.errors import ConfigError
 from seewhy.explain.attention.attention import Attention
 from seewhy.explain.attention.tokens import Query
-from seewhy.explain.capture.attention import AttentionBlock, See, capture_attention
+from seewhy.explain.capture.attention import AttentionBlock, BlockHandler, capture_attention
 from seewhy.explain.capture.function_tracer import Modules
 from seewhy.explain.explained_model import ExplainedModel
 
@@ -43,7 +43,7 @@ class SelfAttention(Attention):
             raise ConfigError(f"self_attention: query={query}, but there is no class token; expected mean or a pixel")
         super().__init__(modules=modules, block=block, query=query, grid=grid)
 
-    def capture(self, subject: ExplainedModel, see: See) -> Tensor:
+    def capture(self, subject: ExplainedModel, see: BlockHandler) -> Tensor:
         """See `Attention.capture`; only blocks without heads are shown."""
         headed: list[str] = []
         found: list[str] = []

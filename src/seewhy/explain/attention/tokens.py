@@ -13,7 +13,7 @@ from seewhy.errors import ConfigError, ExplanationError
 from seewhy.explain.capture.attention import AttentionBlock
 from seewhy.explain.capture.function_tracer import Run
 
-__all__ = ["Query", "Tokens", "check_query", "check_square", "read", "tokens_of"]
+__all__ = ["Query", "Tokens", "check_query", "check_square", "find_tokens", "read_row"]
 
 MOST_EXTRA = 2
 """A class and a distillation token; of more leading tokens the network itself must tell, or the grid be given.
@@ -41,7 +41,7 @@ class Tokens:
     class_token: bool
 
 
-def tokens_of(count: int, block: AttentionBlock, image: Tensor, grid: Sequence[int] | None = None) -> Tokens:
+def find_tokens(count: int, block: AttentionBlock, image: Tensor, grid: Sequence[int] | None = None) -> Tokens:
     """The layout of so many tokens.
 
     The number of leading tokens is the network's own `num_prefix_tokens` where it has one. The grid is the given
@@ -136,7 +136,7 @@ def check_square(block: AttentionBlock, image: Tensor, tokens: int | None, metho
     )
 
 
-def read(
+def read_row(
     matrix: Tensor, block: AttentionBlock, image: Tensor, query: Query, *, grid: Sequence[int] | None = None
 ) -> tuple[Tensor, str]:
     """One row of a matrix, or the mean of several, on the grid of the keys.
@@ -157,8 +157,8 @@ def read(
     """
     _check_whole(block, image)
     count, keys = matrix.shape[1:]
-    own = tokens_of(count, block, image, grid) if count > 1 else Tokens(1, (), True)
-    other = own if keys == count else tokens_of(keys, block, image)
+    own = find_tokens(count, block, image, grid) if count > 1 else Tokens(1, (), True)
+    other = own if keys == count else find_tokens(keys, block, image)
     row, whose = _row(matrix, own, query, image, block.name)
     return row[:, other.prefix :].unflatten(1, other.grid), whose
 

@@ -12,7 +12,7 @@ from seewhy.explain.base import Attribution, Explainer
 from seewhy.explain.capture.activations import Capture, capture
 from seewhy.explain.capture.layers import Layers, resolve_layers
 from seewhy.explain.explained_model import ExplainedModel, Target
-from seewhy.explain.grid import as_grid, enlarge, join_slices, place
+from seewhy.explain.grid import arrange_by_sample, enlarge, join_slices, to_grid
 
 __all__ = ["ActivationMap", "Reshape", "weighted_sum"]
 
@@ -94,7 +94,7 @@ class ActivationMap(Explainer):
         grids = {}
         for name, output in outputs.items():
             image, tensor = subject.inputs[name], output.detach()
-            grid = as_grid(tensor if self.reshape is None else self.reshape(tensor), image).float()
+            grid = to_grid(tensor if self.reshape is None else self.reshape(tensor), image).float()
             grids[name] = join_slices(grid, image) if self.joins_slices else grid
         return grids
 
@@ -112,7 +112,7 @@ def _attribution(
     notes: list[str] = []
     for name, grid in coarse.items():
         image = subject.inputs[name]
-        placed, noted = place(grid, image)
+        placed, noted = arrange_by_sample(grid, image)
         used = gradients[name].reshape(len(image), -1).any(dim=1)
         if not used.any():
             noted = (*noted, f"the score does not depend on {names[name]} of {name}: its map is empty")

@@ -27,12 +27,12 @@ class GradCAMPlusPlus(ActivationMap):
             1 ÷ (2 + ΣA · G).
     """
 
-    method = "grad_cam_pp"
+    method = "grad_cam_plus_plus"
 
     def __init__(self, *, layers: Layers = None, reshape: Reshape | None = None, eps: float = 1e-6) -> None:
         super().__init__(layers=layers, reshape=reshape)
         if eps < 0:
-            raise ConfigError(f"grad_cam_pp: eps={eps} must not be negative")
+            raise ConfigError(f"grad_cam_plus_plus: eps={eps} must not be negative")
         self.eps = eps
 
     def combine(self, activation: Tensor, gradient: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.explain.capture.function_tracer import Call, FunctionTracer, Modules, Run
 from seewhy.explain.explained_model import ExplainedModel
 
-__all__ = ["AttentionBlock", "See", "capture_attention"]
+__all__ = ["AttentionBlock", "BlockHandler", "capture_attention"]
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,16 @@ class AttentionBlock:
         return self.run.name
 
 
-See: TypeAlias = "Callable[[AttentionBlock], None]"
+BlockHandler: TypeAlias = "Callable[[AttentionBlock], None]"
 
 
 def capture_attention(
-    subject: ExplainedModel, modules: Modules, see: See, *, told: Sequence[str] | None = None, graph: bool = False
+    subject: ExplainedModel,
+    modules: Modules,
+    see: BlockHandler,
+    *,
+    told: Sequence[str] | None = None,
+    graph: bool = False,
 ) -> Tensor:
     """Run the module once and show each attention matrix as it is computed; what `see` does not keep is freed.
 
@@ -70,7 +75,9 @@ def capture_attention(
     return scores
 
 
-def _watch(subject: ExplainedModel, modules: Modules, see: See, *, told: Sequence[str], graph: bool) -> FunctionTracer:
+def _watch(
+    subject: ExplainedModel, modules: Modules, see: BlockHandler, *, told: Sequence[str], graph: bool
+) -> FunctionTracer:
     def shown(weights: Tensor, run: Run) -> Tensor:
         heads = _heads(weights, run, subject.batch)
         kept = weights if weights.ndim == 4 else weights.unflatten(0, (-1, heads))

@@ -21,7 +21,7 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.explain.capture.layers import named_parts
 from seewhy.explain.explained_model import ExplainedModel
 
-__all__ = ["Call", "FunctionTracer", "Meet", "Modules", "Run"]
+__all__ = ["Call", "FunctionTracer", "Handler", "Modules", "Run"]
 
 
 class Call:
@@ -90,7 +90,7 @@ def _nobody(*_: object) -> bool:
 
 Modules: TypeAlias = "str | Sequence[str] | Mapping[str, str | Sequence[str]] | None"
 """Dotted names of submodules to look into: of all inputs, or by input; None is what the module says of itself."""
-Meet: TypeAlias = "Callable[[Run, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]"
+Handler: TypeAlias = "Callable[[Run, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]"
 """What is done instead of a call of a function with arguments, and returned in its place."""
 
 GRID_FUNCTIONS = ("conv", "pool", "interpolate")
@@ -137,7 +137,7 @@ class FunctionTracer(TorchFunctionMode):
     """
 
     def __init__(
-        self, subject: ExplainedModel, modules: Modules, *, told: Sequence[str] = (), meet: Mapping[str, Meet]
+        self, subject: ExplainedModel, modules: Modules, *, told: Sequence[str] = (), meet: Mapping[str, Handler]
     ) -> None:
         super().__init__()
         self.subject = subject

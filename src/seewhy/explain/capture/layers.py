@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.explained_model import ExplainedModel
-from seewhy.explain.grid import as_grid
+from seewhy.explain.grid import to_grid
 
 __all__ = ["Layer", "Layers", "named_parts", "resolve_layers"]
 
@@ -99,6 +99,6 @@ def _proposal(subject: ExplainedModel) -> str:
 def _is_map(output: Tensor, image: Tensor) -> bool:
     """Whether a layer's output has places, more than one along each axis."""
     try:
-        return min(as_grid(output, image).shape[2:]) > 1
+        return min(to_grid(output, image).shape[2:]) > 1
     except ConfigError:
         return False

@@ -18,13 +18,12 @@ from torch.overrides import TorchFunctionMode
 
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.explain.base import Attribution
-from seewhy.explain.baseline import Baseline, checked, described, reference
+from seewhy.explain.baseline import Baseline, check_baseline, describe_baseline, make_baseline
 from seewhy.explain.capture.function_tracer import Call
-from seewhy.explain.completeness import completeness_error
 from seewhy.explain.explained_model import ExplainedModel
-from seewhy.explain.gradient.base import GradientExplainer, Images, channel_sum
-from seewhy.explain.gradient.deep_lift_rules import LINEAR, rule_of
-from seewhy.explain.gradient.multipliers import Value
+from seewhy.explain.gradient.base import GradientExplainer, Images, sum_channels
+from seewhy.explain.gradient.deep_lift_rules import LINEAR, Value, rule_of
+from seewhy.explain.maps import compute_completeness_error
 
 __all__ = ["DeepLift", "RescaleMode"]
 
@@ -98,8 +97,8 @@ class DeepLift(GradientExplainer):
         super().__init__(memory_budget=memory_budget)
         if tolerance <= 0:
             raise ConfigError(f"tolerance={tolerance}; expected a share above 0, e.g. 0.05")
-        self.start, self.tolerance = checked(baseline), tolerance
-        self.baseline = described(baseline)
+        self.start, self.tolerance = check_baseline(baseline), tolerance
+        self.baseline = describe_baseline(baseline)
 
     def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
         """See `GradientExplainer.attributions`.
@@ -132,7 +131,7 @@ class DeepLift(GradientExplainer):
     ) -> list[tuple[Images, Tensor]]:
         """Maps and completeness errors of some samples for each target."""
         images = {name: image[rows] for name, image in subject.inputs.items()}
-        starts = {name: reference(image, self.start) for name, image in images.items()}
+        starts = {name: make_baseline(image, self.start) for name, image in images.items()}
         pairs = {name: torch.cat([image, starts[name]]).requires_grad_() for name, image in images.items()}
         mode = RescaleMode(2 * len(rows))
         with mode:
@@ -144,10 +143,10 @@ class DeepLift(GradientExplainer):
             last = position == len(targets) - 1
             ones = torch.autograd.grad(score.sum(), list(pairs.values()), retain_graph=not last, allow_unused=True)
             maps = {
-                name: channel_sum((0 if one is None else one[: len(rows)]) * (image - starts[name]))
+                name: sum_channels((0 if one is None else one[: len(rows)]) * (image - starts[name]))
                 for (name, image), one in zip(images.items(), ones, strict=True)
             }
-            error = completeness_error(maps, score.detach(), subject.target_scores(theirs, target).detach())
+            error = compute_completeness_error(maps, score.detach(), subject.target_scores(theirs, target).detach())
             self._check(error, subject, mode, scores)
             found.append((maps, error))
         return found

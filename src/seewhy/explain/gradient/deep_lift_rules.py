@@ -1,4 +1,10 @@
-"""Which torch function follows which rule of `multipliers`."""
+"""Which torch function follows which rule of `multipliers`.
+
+Rules by which a difference of a function's value is dealt out to differences of its arguments.
+
+Every rule works on a batch whose first half is the images and whose second half is their references. It returns
+the function's true value, with a gradient that is the multiplier: Σ multiplier · (x − x0) = f(x) − f(x0).
+"""
 
 from __future__ import annotations
 
@@ -12,9 +18,19 @@ from torch.nn import functional
 
 from seewhy.errors import ExplanationError
 from seewhy.explain.capture.function_tracer import Call
-from seewhy.explain.gradient import multipliers
 
-__all__ = ["LINEAR", "Rule", "rule_of"]
+__all__ = [
+    "LINEAR",
+    "Rule",
+    "Value",
+    "apply_maximum",
+    "apply_normalization",
+    "apply_product",
+    "apply_rescale",
+    "apply_softmax",
+    "repeat_for_both",
+    "rule_of",
+]
 
 Rule = Callable[[Call], Any]
 
@@ -60,15 +76,15 @@ def _depends(value: object) -> bool:
 
 
 def _elementwise(call: Call) -> Tensor:
-    return multipliers.rescaled(lambda x: call.function(x, *call.args[1:], **call.kwargs), call.args[0])
+    return apply_rescale(lambda x: call.function(x, *call.args[1:], **call.kwargs), call.args[0])
 
 
 def _bilinear(call: Call) -> Tensor:
-    return multipliers.product(call.function, *call.tensors)
+    return apply_product(call.function, *call.tensors)
 
 
 def _einsum(call: Call) -> Tensor:
-    return multipliers.product(partial(torch.einsum, call.args[0]), *call.tensors)
+    return apply_product(partial(torch.einsum, call.args[0]), *call.tensors)
 
 
 def _divide(call: Call) -> Tensor:
@@ -85,15 +101,15 @@ def _divide_reversed(call: Call) -> Tensor:
 def _quotient(above: Any, below: Any) -> Tensor:
     if not _depends(below):
         return above / below
-    inverse = multipliers.rescaled(torch.reciprocal, below)
-    return multipliers.product(torch.mul, above, inverse) if isinstance(above, Tensor) else above * inverse
+    inverse = apply_rescale(torch.reciprocal, below)
+    return apply_product(torch.mul, above, inverse) if isinstance(above, Tensor) else above * inverse
 
 
 def _maximum(call: Call) -> Any:
     """`maximum(a, b)`, `max(x, dim)` and `max(a, b)`; the largest of all values mixes samples and has no rule."""
     if len(call.tensors) == 2:
         a, b = call.tensors
-        return b + multipliers.rescaled(torch.relu, a - b)
+        return b + apply_rescale(torch.relu, a - b)
     found = call.function(*call.args, **call.kwargs)
     if isinstance(found, Tensor):
         return found
@@ -108,7 +124,7 @@ def _minimum(call: Call) -> Tensor:
     if len(call.tensors) != 2:
         return call.function(*call.args, **call.kwargs)
     a, b = call.tensors
-    return a - multipliers.rescaled(torch.relu, a - b)
+    return a - apply_rescale(torch.relu, a - b)
 
 
 def _amax(call: Call) -> Tensor:
@@ -129,7 +145,7 @@ def _largest_over(x: Tensor, axes: tuple[int, ...], value: Tensor) -> Tensor:
     moved = x.movedim(axes, tuple(range(-len(axes), 0))).flatten(x.ndim - len(axes))
     lines = moved.reshape(len(x), -1, moved.shape[-1])
     index = lines.argmax(dim=2, keepdim=True)
-    found = multipliers.largest(lines, lines.detach().gather(2, index), index)
+    found = apply_maximum(lines, lines.detach().gather(2, index), index)
     return found.reshape(value.shape)
 
 
@@ -146,7 +162,7 @@ def _pool(call: Call) -> Any:
     value, index = pool(x.detach(), size, **options, return_indices=True)
     lead = x.ndim - axes
     lines = [one.flatten(lead).reshape(len(x), -1, one[(0,) * lead].numel()) for one in (x, value, index)]
-    found = multipliers.largest(*lines).reshape(value.shape)
+    found = apply_maximum(*lines).reshape(value.shape)
     return (found, index) if wanted else found
 
 
@@ -154,13 +170,13 @@ def _softmax(call: Call) -> Tensor:
     def signature(input: Tensor, dim: int, _stacklevel: int = 3, dtype: Any = None) -> None: ...  # noqa: A002
 
     options = call.options(signature)
-    return multipliers.softmax(options["input"], options["dim"], log=call.name == "log_softmax")
+    return apply_softmax(options["input"], options["dim"], log=call.name == "log_softmax")
 
 
 def _layer_norm(call: Call) -> Tensor:
     options = call.options(functional.layer_norm)
     axes = tuple(range(-len(options["normalized_shape"]), 0))
-    found = multipliers.normalised(options["input"], axes, options["eps"])
+    found = apply_normalization(options["input"], axes, options["eps"])
     return _affine(found, options["weight"], options["bias"])
 
 
@@ -177,7 +193,7 @@ def _instance_norm(call: Call) -> Tensor:
 
 
 def _grouped(x: Tensor, groups: int, options: Mapping[str, Any]) -> Tensor:
-    found = multipliers.normalised(x.reshape(len(x), groups, -1), (2,), options["eps"]).reshape(x.shape)
+    found = apply_normalization(x.reshape(len(x), groups, -1), (2,), options["eps"]).reshape(x.shape)
     along = [
         None if one is None else one.reshape(-1, *[1] * (x.ndim - 2)) for one in (options["weight"], options["bias"])
     ]
@@ -213,12 +229,12 @@ def _attention(call: Call) -> Tensor:
     options = call.options(signature)
     query, key, value, mask = (options[name] for name in ("query", "key", "value", "attn_mask"))
     scale = query.shape[-1] ** -0.5 if options["scale"] is None else options["scale"]
-    scores = multipliers.product(torch.matmul, query * scale, key.transpose(-1, -2))
+    scores = apply_product(torch.matmul, query * scale, key.transpose(-1, -2))
     if options["is_causal"]:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    return multipliers.product(torch.matmul, multipliers.softmax(scores, -1), value)
+    return apply_product(torch.matmul, apply_softmax(scores, -1), value)
 
 
 RULES: Mapping[str, Rule] = {
@@ -245,3 +261,109 @@ RULES: Mapping[str, Rule] = {
     "batch_norm": _batch_norm,
     "scaled_dot_product_attention": _attention,
 }
+
+
+NEAR = 1e-5  # below it a quotient of differences is mostly rounding, and the slope half-way is exact to 1e-10
+
+
+def apply_rescale(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """An elementwise function by the rescale rule: (f(x) − f(x0)) / (x − x0) (Shrikumar 2017, equation 10)."""
+    with torch.no_grad():
+        value = function(x.detach().clone())
+        image, reference = x.detach().chunk(2)
+        first, second = value.chunk(2)
+        difference = image - reference
+        far = difference.abs() > NEAR * image.abs().clamp_min(1)
+        multiplier = (first - second) / difference.where(far, 1)
+    if not far.all():
+        middle = ((image + reference) / 2).requires_grad_()
+        with torch.enable_grad():
+            slope = torch.autograd.grad(function(middle.clone()).sum(), middle)[0]
+        multiplier = multiplier.where(far, slope)
+    return _with_value(_times(x, multiplier), value)
+
+
+def apply_product(operation: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
+    """A product of two tensors: each is dealt its own difference times the other's mean.
+
+    Δ(ab) = Δa (b + b0)/2 + (a + a0)/2 Δb holds exactly, for whatever is linear in each of the two: elementwise and
+    matrix products alike (the Shapley value of two players).
+    """
+    if not (a.requires_grad and b.requires_grad):
+        return operation(a, b)
+    share = operation(a, _mean(b)) + operation(_mean(a), b)
+    with torch.no_grad():
+        value = operation(a.detach(), b.detach())
+    return _with_value(share, value)
+
+
+def apply_maximum(x: Tensor, value: Tensor, index: Tensor) -> Tensor:
+    """A maximum over places: its difference goes to the place of the larger of the two maxima.
+
+    There the argument's difference is at least that of the maxima, so no multiplier is beyond 1.
+
+    Args:
+        x: [2n, C, L].
+        value: [2n, C, M], the maxima.
+        index: [2n, C, M], where in L they are.
+    """
+    image, reference = x.detach().chunk(2)
+    first, second = value.detach().chunk(2)
+    ours, theirs = index.chunk(2)
+    place = torch.where(first >= second, ours, theirs)
+    difference = (image - reference).gather(2, place)
+    far = difference.abs() > NEAR * first.abs().clamp_min(1)
+    multiplier = ((first - second) / difference.where(far, 1)).where(far, 1)
+    return _with_value(_times(x.gather(2, repeat_for_both(place)), multiplier), value.detach())
+
+
+def apply_normalization(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    """(x − mean) / √(variance + eps) over axes, taken apart into the rules above."""
+    centred = x - x.mean(dim=axes, keepdim=True)
+    variance = apply_rescale(torch.square, centred).mean(dim=axes, keepdim=True)
+    return apply_product(torch.mul, centred, apply_rescale(torch.rsqrt, variance + eps))
+
+
+def apply_softmax(x: Tensor, axis: int, *, log: bool = False) -> Tensor:
+    """exp(x) / Σ exp(x) or its logarithm, taken apart into the rules above."""
+    shift = torch.maximum(*x.detach().amax(dim=axis, keepdim=True).chunk(2))
+    shifted = x - repeat_for_both(shift)  # the same number in both halves, or it would be a function of x
+    raised = apply_rescale(torch.exp, shifted)
+    total = raised.sum(dim=axis, keepdim=True)
+    if log:
+        return shifted - apply_rescale(torch.log, total)
+    return apply_product(torch.mul, raised, apply_rescale(torch.reciprocal, total))
+
+
+def repeat_for_both(half: Tensor) -> Tensor:
+    """[n, ...] for images and references alike."""
+    return torch.cat([half, half])
+
+
+def _mean(x: Tensor) -> Tensor:
+    image, reference = x.detach().chunk(2)
+    return repeat_for_both((image + reference) / 2)
+
+
+def _times(x: Tensor, multiplier: Tensor) -> Tensor:
+    """A tensor [2n, ...] times what both halves share [n, ...], which is kept once."""
+    halves = x.reshape(2, len(multiplier), *x.shape[1:])
+    return (halves * multiplier).reshape(x.shape)
+
+
+def _with_value(share: Tensor, value: Tensor) -> Tensor:
+    return Value.apply(share, lambda: value)
+
+
+class Value(torch.autograd.Function):
+    """Another tensor's gradient with this value."""
+
+    @staticmethod
+    def forward(ctx: Any, share: Tensor, value: Callable[[], Tensor]) -> Tensor:
+        """The value; it is called for, since a tensor that is passed through would become a view."""
+        return value()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """All to the share."""
+        return gradient, None

@@ -9,11 +9,17 @@ from torch import Tensor
 
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution
-from seewhy.explain.baseline import Baseline, checked, described, reference
-from seewhy.explain.completeness import completeness_error
+from seewhy.explain.baseline import Baseline, check_baseline, describe_baseline, make_baseline
 from seewhy.explain.explained_model import ExplainedModel
-from seewhy.explain.gradient.base import GradientExplainer, Images, path_sums
-from seewhy.explain.gradient.random_draws import checked_noise, generator, step_noise
+from seewhy.explain.gradient.base import (
+    GradientExplainer,
+    Images,
+    check_noise,
+    draw_step_noise,
+    make_generator,
+    sum_along_path,
+)
+from seewhy.explain.maps import compute_completeness_error
 
 __all__ = ["GradientSHAP"]
 
@@ -47,25 +53,25 @@ class GradientSHAP(GradientExplainer):
         memory_budget: int | str = "1GiB",
     ) -> None:
         super().__init__(memory_budget=memory_budget)
-        checked_noise(noise, samples, seed)
+        check_noise(noise, samples, seed)
         several = [baselines] if isinstance(baselines, (str, float, int)) else list(baselines)
         if not several:
             raise ConfigError("baselines is empty; expected at least one")
-        self.starts = [checked(one) for one in several]
-        self.baseline = " or ".join(described(one) for one in self.starts)
+        self.starts = [check_baseline(one) for one in several]
+        self.baseline = " or ".join(describe_baseline(one) for one in self.starts)
         self.samples, self.noise, self.seed = samples, noise, seed
 
     def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
         """See `GradientExplainer.attributions`."""
-        drawing = generator(self.seed)
+        drawing = make_generator(self.seed)
         shares = torch.rand(self.samples, generator=drawing)
         choices = torch.randint(len(self.starts), (self.samples,), generator=drawing)
-        starts = [{name: reference(image, one) for name, image in subject.inputs.items()} for one in self.starts]
+        starts = [{name: make_baseline(image, one) for name, image in subject.inputs.items()} for one in self.starts]
 
         def draw(samples: Tensor, step: Tensor) -> tuple[Images, Images, Tensor]:
             steps = step.tolist()
             rows = {name: image[samples] for name, image in subject.inputs.items()}
-            disturbed = step_noise(rows, self.seed, steps, self.noise) if self.noise else {}
+            disturbed = draw_step_noise(rows, self.seed, steps, self.noise) if self.noise else {}
             points, factors = {}, {}
             for name, image in rows.items():
                 given = [starts[int(choices[one])][name][sample] for one, sample in zip(steps, samples, strict=True)]
@@ -75,12 +81,12 @@ class GradientSHAP(GradientExplainer):
                 points[name] = start + share * factors[name]
             return points, factors, torch.full((len(steps),), 1 / self.samples)
 
-        found = path_sums(subject, targets, self.samples, self.budget.gradient_rows(subject), draw)
+        found = sum_along_path(subject, targets, self.samples, self.budget.gradient_rows(subject), draw)
         start_scores = self._mean_scores(subject, starts, choices)
         return [
             Attribution(
                 maps=one,
-                completeness=completeness_error(
+                completeness=compute_completeness_error(
                     one, subject.target_scores(scores, target), subject.target_scores(start_scores, target)
                 ),
             )

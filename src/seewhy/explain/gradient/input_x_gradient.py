@@ -8,7 +8,7 @@ from torch import Tensor
 
 from seewhy.explain.base import Attribution
 from seewhy.explain.explained_model import ExplainedModel
-from seewhy.explain.gradient.base import GradientExplainer, channel_sum, sample_gradients
+from seewhy.explain.gradient.base import GradientExplainer, compute_sample_gradients, sum_channels
 
 __all__ = ["InputXGradient"]
 
@@ -21,8 +21,8 @@ class InputXGradient(GradientExplainer):
 
     def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
         """See `GradientExplainer.attributions`."""
-        found = sample_gradients(subject, targets, self.budget.gradient_rows(subject))
+        found = compute_sample_gradients(subject, targets, self.budget.gradient_rows(subject))
         return [
-            Attribution(maps={name: channel_sum(gradient * subject.inputs[name]) for name, gradient in one.items()})
+            Attribution(maps={name: sum_channels(gradient * subject.inputs[name]) for name, gradient in one.items()})
             for one in found
         ]

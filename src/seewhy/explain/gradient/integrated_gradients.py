@@ -10,10 +10,10 @@ from torch import Tensor
 
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution
-from seewhy.explain.baseline import Baseline, checked, described, reference
-from seewhy.explain.completeness import completeness_error
+from seewhy.explain.baseline import Baseline, check_baseline, describe_baseline, make_baseline
 from seewhy.explain.explained_model import ExplainedModel
-from seewhy.explain.gradient.base import GradientExplainer, Images, path_sums
+from seewhy.explain.gradient.base import GradientExplainer, Images, sum_along_path
+from seewhy.explain.maps import compute_completeness_error
 
 __all__ = ["IntegratedGradients"]
 
@@ -54,19 +54,19 @@ class IntegratedGradients(GradientExplainer):
         if stop_below is not None and stop_below <= 0:
             raise ConfigError(f"stop_below={stop_below}; expected a share above 0, e.g. 0.01, or null")
         self.steps, self.stop_below, self.max_steps = steps, stop_below, max_steps
-        self.start = checked(baseline)
-        self.baseline = described(baseline)
+        self.start = check_baseline(baseline)
+        self.baseline = describe_baseline(baseline)
 
     def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
         """See `GradientExplainer.attributions`."""
-        start = {name: reference(image, self.start) for name, image in subject.inputs.items()}
+        start = {name: make_baseline(image, self.start) for name, image in subject.inputs.items()}
         with torch.no_grad():
             start_scores = subject.scores(start)
         steps = self.steps
         while True:
             found = self._integrals(subject, targets, start, steps)
             errors = [
-                completeness_error(
+                compute_completeness_error(
                     one, subject.target_scores(scores, target), subject.target_scores(start_scores, target)
                 )
                 for one, target in zip(found, targets, strict=True)
@@ -92,7 +92,7 @@ class IntegratedGradients(GradientExplainer):
             }
             return points, factors, weights[chosen] / 2
 
-        return path_sums(subject, targets, steps, self.budget.gradient_rows(subject), draw)
+        return sum_along_path(subject, targets, steps, self.budget.gradient_rows(subject), draw)
 
     def _enough(self, errors: Sequence[Tensor]) -> bool:
         return self.stop_below is None or all(bool((error < self.stop_below).all()) for error in errors)

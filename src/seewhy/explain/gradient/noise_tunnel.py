@@ -12,7 +12,7 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Attribution, Explainer
 from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel, Target
-from seewhy.explain.gradient.random_draws import checked_noise, step_noise
+from seewhy.explain.gradient.base import check_noise, draw_step_noise
 
 __all__ = ["NoiseTunnel"]
 
@@ -52,7 +52,7 @@ class NoiseTunnel(Explainer):
         name: str | None = None,
         memory_budget: int | str = "1GiB",
     ) -> None:
-        checked_noise(noise, samples, seed)
+        check_noise(noise, samples, seed)
         if gather not in get_args(Gathering):
             raise ConfigError(f"no gather {gather!r}; {nearest(str(gather), get_args(Gathering))}")
         self.explainer, self.gather, self.samples, self.noise, self.seed = explainer, gather, samples, noise, seed
@@ -82,7 +82,7 @@ class NoiseTunnel(Explainer):
         rows = torch.arange(subject.batch, device=targets[0].device).repeat(len(steps))
         owners = [step for step in steps for _ in range(subject.batch)]
         images = {name: image[rows] for name, image in subject.inputs.items()}
-        disturbed = step_noise(images, self.seed, owners, self.noise)
+        disturbed = draw_step_noise(images, self.seed, owners, self.noise)
         noisy = subject.changed({name: image + disturbed[name] for name, image in images.items()}, rows)
         _, _, found = self.explainer.explain(noisy, [target[rows] for target in targets])
         for moments, attribution in zip(gathered, found, strict=True):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from seewhy.explain.base import Attribution
 from seewhy.explain.explained_model import ExplainedModel
-from seewhy.explain.gradient.base import GradientExplainer, channel_sum, sample_gradients
+from seewhy.explain.gradient.base import GradientExplainer, compute_sample_gradients, sum_channels
 
 __all__ = ["Saliency"]
 
@@ -21,10 +21,10 @@ class Saliency(GradientExplainer):
 
     def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
         """See `GradientExplainer.attributions`."""
-        found = sample_gradients(subject, targets, self.budget.gradient_rows(subject))
+        found = compute_sample_gradients(subject, targets, self.budget.gradient_rows(subject))
         return [
             Attribution(
-                maps={name: channel_sum(gradient) for name, gradient in one.items()},
+                maps={name: sum_channels(gradient) for name, gradient in one.items()},
                 strength={name: gradient.float().abs().amax(dim=1) for name, gradient in one.items()},
             )
             for one in found

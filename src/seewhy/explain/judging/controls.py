@@ -9,10 +9,9 @@ from torch import Tensor
 
 from seewhy.explain.base import Attribution, Explainer, TargetwiseExplainer
 from seewhy.explain.explained_model import ExplainedModel
-from seewhy.explain.judging.smoothing import smooth
-from seewhy.explain.judging.variation import generators
+from seewhy.explain.judging.perturbation import make_generators, smooth
 
-__all__ = ["CentreControl", "Control", "EdgeControl", "IntensityControl", "RandomControl", "controls"]
+__all__ = ["CentreControl", "Control", "EdgeControl", "IntensityControl", "RandomControl", "make_controls"]
 
 
 class Control(TargetwiseExplainer):
@@ -80,13 +79,15 @@ class RandomControl(Control):
 
     def draw(self, image: Tensor) -> Tensor:
         """Smoothed noise less its minimum."""
-        drawn = [torch.randn(image.shape[1:], generator=one) for one in generators({"image": image}, seed=self.seed)]
+        drawn = [
+            torch.randn(image.shape[1:], generator=one) for one in make_generators({"image": image}, seed=self.seed)
+        ]
         widths = torch.tensor([[size / 16 for size in image.shape[1:]]])
         blurred = smooth(torch.stack(drawn), widths).to(image.device)
         blurred = blurred - blurred.flatten(1).amin(dim=1).reshape(-1, *[1] * (image.ndim - 1))
         return blurred / blurred.flatten(1).amax(dim=1).clamp_min(1e-12).reshape(-1, *[1] * (image.ndim - 1))
 
 
-def controls(*, seed: int = 0) -> tuple[Explainer, ...]:
+def make_controls(*, seed: int = 0) -> tuple[Explainer, ...]:
     """All of them."""
     return (CentreControl(), IntensityControl(), EdgeControl(), RandomControl(seed=seed))

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from seewhy.errors import ConfigError
 from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel, Inputs
-from seewhy.explain.frozen_module import undisturbed
-from seewhy.explain.judging.similarity import joint
-from seewhy.explain.judging.smoothing import noise_like
-from seewhy.explain.judging.variation import Fill, filled, generators
+from seewhy.explain.frozen_module import keep_unchanged
+from seewhy.explain.judging.perturbation import Fill, draw_noise_like, fill_image, make_generators
+from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
 
-__all__ = ["Faithfulness", "faithfulness"]
+__all__ = ["Faithfulness", "measure_faithfulness"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ class Faithfulness:
         }
 
 
-def faithfulness(
+def measure_faithfulness(
     module: nn.Module,
     inputs: Inputs,
     maps: Maps,
@@ -89,13 +88,15 @@ def faithfulness(
     subject = ExplainedModel(module, inputs)
     curves = _Curves(subject, maps.target, fill, steps, budget or MemoryBudget("1GiB"))
     evidence = {name: one.to(curves.device) for name, one in maps.evidence().items()}
-    drawing = generators(subject.inputs, seed=seed)
-    with undisturbed(subject.module), torch.no_grad():
-        ends, nothing = curves.ends(), torch.zeros_like(joint(evidence))
-        own = curves.order(joint(evidence), drawing)
+    drawing = make_generators(subject.inputs, seed=seed)
+    with keep_unchanged(subject.module), torch.no_grad():
+        ends, nothing = curves.ends(), torch.zeros_like(join_maps(evidence))
+        own = curves.order(join_maps(evidence), drawing)
         deletion, insertion = curves.deletion(own, ends), curves.insertion(own, ends)
         random = [curves.deletion(curves.order(nothing, drawing), ends) for _ in range(draws)]
-        noise = [joint({name: noise_like(one, drawing) for name, one in evidence.items()}) for _ in range(draws)]
+        noise = [
+            join_maps({name: draw_noise_like(one, drawing) for name, one in evidence.items()}) for _ in range(draws)
+        ]
         blurred = [curves.deletion(curves.order(one, drawing), ends) for one in noise]
     return Faithfulness(
         deletion=_area(deletion),
@@ -118,7 +119,7 @@ class _Curves:
         first = next(iter(subject.inputs.values()))
         self.device = first.device
         self.target = target.to(self.device)
-        self.removed = {name: filled(image, fill) for name, image in subject.inputs.items()}
+        self.removed = {name: fill_image(image, fill) for name, image in subject.inputs.items()}
         self.sizes = {name: image[0, 0].numel() for name, image in subject.inputs.items()}
         self.pixels = sum(self.sizes.values())
         constant = [

@@ -1,4 +1,7 @@
-"""Where the evidence lies, against an annotated region: every score beside its level by chance."""
+"""Where the evidence lies, against an annotated region: every score beside its level by chance.
+
+How much of all evidence each slice and each region holds, on the raw scale that all inputs share.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,19 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import ConfigError, DataError, nearest
-from seewhy.explain.judging.similarity import joint
+from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
 
-__all__ = ["Localization", "Threshold", "average_precision", "joint_mask", "localization", "tune_threshold"]
+__all__ = [
+    "Localization",
+    "Threshold",
+    "average_precision",
+    "compute_region_shares",
+    "compute_slice_shares",
+    "join_masks",
+    "measure_localization",
+    "tune_threshold",
+]
 
 SHARES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 FRACTIONS = tuple(round(0.05 * k, 2) for k in range(1, 20))
@@ -65,7 +77,7 @@ class Localization:
     by_input: dict[str, Tensor]
 
 
-def localization(
+def measure_localization(
     maps: Maps, masks: Tensor | Mapping[str, Tensor], *, threshold: Threshold | None = None
 ) -> Localization:
     """Compare evidence with masks; evidence in an input without a mask lies outside.
@@ -79,7 +91,7 @@ def localization(
         ConfigError: a mask of an unknown input, or of another shape than its map.
     """
     evidence, inside = maps.evidence(), _masks(maps, masks)
-    values, mask = joint(evidence).double(), joint(inside)
+    values, mask = join_maps(evidence).double(), join_maps(inside)
     highest = values == values.amax(dim=1, keepdim=True)
     scores = {
         "mask_share": mask.double().mean(dim=1),
@@ -121,9 +133,9 @@ def tune_threshold(pairs: Iterable[tuple[Tensor, Tensor]]) -> Threshold:
     return Threshold(kind=options[best].kind, value=options[best].value, scale=options[best].scale, iou=means[best])
 
 
-def joint_mask(maps: Maps, masks: Tensor | Mapping[str, Tensor]) -> Tensor:
+def join_masks(maps: Maps, masks: Tensor | Mapping[str, Tensor]) -> Tensor:
     """[B, P] bool, the masks of all inputs side by side as `joint` puts the maps."""
-    return joint(_masks(maps, masks))
+    return join_maps(_masks(maps, masks))
 
 
 def average_precision(values: Tensor, mask: Tensor) -> Tensor:
@@ -174,3 +186,68 @@ def _iou(region: Tensor, mask: Tensor) -> Tensor:
         if bool(mask.any())
         else mask.new_tensor(float("nan"), dtype=torch.float64)
     )
+
+
+def compute_slice_shares(maps: Maps, *, axis: int = 0) -> dict[str, Tensor]:
+    """Share of each slice in the evidence of all inputs; the shares by input are `Maps.shares`.
+
+    Args:
+        maps: of volumes, or of planes whose rows or columns are asked for.
+        axis: spatial axis to slice along, 0 first.
+
+    Returns:
+        Input → [B, slices] float64 that sum to the input's share; 0 where there is no evidence at all.
+
+    Raises:
+        ConfigError: no such axis.
+    """
+    total = _total(maps)
+    shares = {}
+    for name, one in maps.evidence().items():
+        axes = one.ndim - 1
+        if not 0 <= axis < axes:
+            raise ConfigError(f"axis={axis}: the map of {name!r} has the spatial axes 0 to {axes - 1}")
+        rest = [other for other in range(1, one.ndim) if other != axis + 1]
+        shares[name] = one.double().sum(dim=rest) / total[:, None]
+    return shares
+
+
+def compute_region_shares(maps: Maps, atlas: Tensor | Mapping[str, Tensor]) -> dict[str, dict[int, Tensor]]:
+    """Share of each region of an atlas in the evidence of all inputs.
+
+    Hold them against `(atlas == region)`'s share of the volume: evidence spread evenly has that.
+
+    Args:
+        maps: of volumes or planes.
+        atlas: [*s] or [B, *s] integer labels on the maps' grid, of the only input; or input → labels.
+
+    Returns:
+        Input → region → [B] float64, for every label that occurs, 0 (background) included.
+
+    Raises:
+        ConfigError: labels of an unknown input, on another grid, or not integers.
+    """
+    if isinstance(atlas, Tensor):
+        if len(maps.maps) > 1:
+            raise ConfigError(f"one atlas for the inputs {', '.join(maps.maps)}; give a mapping input → labels")
+        atlas = {next(iter(maps.maps)): atlas}
+    total, evidence = _total(maps), maps.evidence()
+    shares: dict[str, dict[int, Tensor]] = {}
+    for name, labels in atlas.items():
+        if name not in evidence:
+            raise ConfigError(f"an atlas of the input {name!r}; {nearest(name, evidence)}")
+        one = evidence[name]
+        if labels.is_floating_point() or labels.shape not in (one.shape, one.shape[1:]):
+            raise ConfigError(
+                f"the atlas of {name!r} is {labels.dtype} {tuple(labels.shape)}; expected integers on the map's grid "
+                f"{tuple(one.shape[1:])}"
+            )
+        names, place = labels.to(one.device).long().unique(return_inverse=True)
+        sums = torch.zeros(len(one), len(names), dtype=torch.float64, device=one.device)
+        sums.scatter_add_(1, place.expand(one.shape).reshape(len(one), -1), one.flatten(1).double())
+        shares[name] = {int(label): sums[:, i] / total for i, label in enumerate(names)}
+    return shares
+
+
+def _total(maps: Maps) -> Tensor:
+    return join_maps(maps.evidence()).double().sum(dim=1).clamp_min(1e-300)

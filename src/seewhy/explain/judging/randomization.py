@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from seewhy.errors import ExplanationError
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import ExplainedModel, Inputs
-from seewhy.explain.judging.localization import localization
-from seewhy.explain.judging.reinitialization import head, reinitialized
+from seewhy.explain.judging.localization import measure_localization
+from seewhy.explain.judging.perturbation import take_first
+from seewhy.explain.judging.reinitialization import find_head, reinitialize
 from seewhy.explain.judging.similarity import (
     average_ranks,
     correlation,
-    joint,
+    join_maps,
     rank_correlation,
     structural_similarity,
-    thinned,
+    subsample,
 )
-from seewhy.explain.judging.variation import first_rows
 from seewhy.explain.maps import Maps
 
 __all__ = ["LOCATED", "Randomization", "RandomizationTest"]
@@ -158,10 +158,10 @@ class RandomizationTest:
         count = min(self.cases - len(self._found), len(maps.target))
         if count <= 0:
             return []
-        inputs, maps = first_rows(inputs, count), maps[:count]
-        masks = None if masks is None else first_rows(masks, count)  # type: ignore[assignment]
+        inputs, maps = take_first(inputs, count), maps[:count]
+        masks = None if masks is None else take_first(masks, count)  # type: ignore[assignment]
         subject = ExplainedModel(module, inputs)
-        top = head(subject)
+        top = find_head(subject)
         # A method may refuse a re-initialised network; what it refuses is left out.
         draws = [self._compare(subject, None, inputs, maps, masks, draw) for draw in range(self.draws)]
         tops = [self._compare(subject, top, inputs, maps, None, draw) for draw in range(self.draws)]
@@ -169,7 +169,7 @@ class RandomizationTest:
         table |= {f"head{name.removeprefix('net')}": _column_means(tops, name) for name in ("net", "net_ssim")}
         rows = [{name: float(values[row]) for name, values in table.items()} for row in range(count)]
         shape = tuple(tuple(one.shape[1:]) for one in maps.maps.values())
-        self._kept += [(shape, average_ranks(one)) for one in thinned(joint(maps.evidence())).cpu()]
+        self._kept += [(shape, average_ranks(one)) for one in subsample(join_maps(maps.evidence())).cpu()]
         self._found += [{name: row[name] for name in COMPARED} for row in rows]
         return rows
 
@@ -192,20 +192,20 @@ class RandomizationTest:
     ) -> dict[str, Tensor]:
         """Rank correlation, SSIM and emptiness of the maps of one draw, and with masks where they lie; [B] each."""
         try:
-            with reinitialized(subject, parts, seed=self.seed + draw):
+            with reinitialize(subject, parts, seed=self.seed + draw):
                 other = self.explainer(subject.module, inputs, target=maps.target)
         except ExplanationError:
             unknown = torch.full((len(maps.target),), float("nan"), dtype=torch.float64)
             names = ("net", "net_ssim", "vanished", *(LOCATED if masks is not None else ()))
             return dict.fromkeys(names, unknown)
-        where = None if masks is None else localization(other, masks)
+        where = None if masks is None else measure_localization(other, masks)
         located = {} if where is None else {name: getattr(where, name).cpu() for name in LOCATED}
         other_evidence = other.evidence()
         drawn = {name: other_evidence[name] for name in maps.maps}
         own = {name: one.to(drawn[name].device) for name, one in maps.evidence().items()}
-        empty = _constant(joint(drawn))
-        alike = rank_correlation(thinned(joint(own)), thinned(joint(drawn)))
-        alike = torch.where(empty & ~_constant(joint(own)), 0.0, alike)
+        empty = _constant(join_maps(drawn))
+        alike = rank_correlation(subsample(join_maps(own)), subsample(join_maps(drawn)))
+        alike = torch.where(empty & ~_constant(join_maps(own)), 0.0, alike)
         similarity = structural_similarity(own, drawn).cpu()
         return {"net": alike.cpu(), "net_ssim": similarity, "vanished": empty.double().cpu(), **located}
 

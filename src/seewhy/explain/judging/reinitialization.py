@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
 from seewhy.explain.explained_model import ExplainedModel
-from seewhy.explain.frozen_module import undisturbed
+from seewhy.explain.frozen_module import keep_unchanged
 
-__all__ = ["head", "reinitialized"]
+__all__ = ["find_head", "reinitialize"]
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @contextmanager
-def reinitialized(subject: ExplainedModel, parts: Sequence[nn.Module] | None = None, *, seed: int) -> Iterator[None]:
+def reinitialize(subject: ExplainedModel, parts: Sequence[nn.Module] | None = None, *, seed: int) -> Iterator[None]:
     """Fresh weights in place of the trained ones; afterwards the very same tensors are back, also after an error.
 
     A part is drawn anew by its own `reset_parameters`; parameters of parts without one (tokens, positions) are
@@ -56,7 +56,7 @@ def reinitialized(subject: ExplainedModel, parts: Sequence[nn.Module] | None = N
             part._buffers[name] = trained
 
 
-def head(subject: ExplainedModel) -> list[nn.Module]:
+def find_head(subject: ExplainedModel) -> list[nn.Module]:
     """The modules that turn features into scores.
 
     Where the module says which layers give its maps, all parametrised modules that run only behind them; otherwise
@@ -91,7 +91,7 @@ def _calls(subject: ExplainedModel) -> list[nn.Module]:
     order: list[nn.Module] = []
     hooks = [part.register_forward_hook(lambda part, *_: order.append(part)) for part in subject.module.modules()]
     try:
-        with undisturbed(subject.module), torch.no_grad():
+        with keep_unchanged(subject.module), torch.no_grad():
             subject.scores(subject.inputs)
     finally:
         for hook in hooks:
@@ -141,7 +141,7 @@ def _measure_statistics(subject: ExplainedModel, parts: list[nn.Module]) -> None
     hooks = [part.register_forward_pre_hook(measure) for part in normalizing]
     try:
         if hooks:
-            with undisturbed(subject.module), torch.no_grad():
+            with keep_unchanged(subject.module), torch.no_grad():
                 subject.scores(subject.inputs)
     finally:
         for hook in hooks:

@@ -13,15 +13,14 @@ from torch import Tensor, nn
 
 from seewhy.explain.base import Explainer
 from seewhy.explain.budget import MemoryBudget
-from seewhy.explain.completeness import LIMIT, incomplete
 from seewhy.explain.explained_model import Inputs
-from seewhy.explain.judging.faithfulness import faithfulness
-from seewhy.explain.judging.leave_one_out import leave_one_out
-from seewhy.explain.judging.localization import Threshold, localization
+from seewhy.explain.judging.faithfulness import measure_faithfulness
+from seewhy.explain.judging.input_effects import leave_one_out
+from seewhy.explain.judging.localization import Threshold, measure_localization
 from seewhy.explain.judging.randomization import LOCATED, Randomization, RandomizationTest
 from seewhy.explain.judging.settings import Scope, Settings
-from seewhy.explain.judging.stability import stability
-from seewhy.explain.maps import Maps
+from seewhy.explain.judging.stability import measure_stability
+from seewhy.explain.maps import LIMIT, Maps, find_incomplete
 
 __all__ = ["Row", "Scorecard", "Settings", "Verdict"]
 
@@ -164,7 +163,7 @@ class Scorecard:
             self._seconds[part] = self._seconds.get(part, 0.0) + time.perf_counter() - start
 
     def _completeness(self, maps: Maps) -> dict[str, Tensor | None]:
-        beyond = incomplete(maps)
+        beyond = find_incomplete(maps)
         if beyond is not None:
             self._incomplete += [bool(one) for one in beyond]
         return {"completeness": maps.completeness, "incomplete": beyond}
@@ -180,7 +179,7 @@ class Scorecard:
 
     def _faithfulness(self, module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
         own = self.settings
-        found = faithfulness(
+        found = measure_faithfulness(
             module, inputs, maps, steps=own.steps, fill=own.fill, draws=own.draws, seed=own.seed, budget=self._budget
         )
         levels = {"random_order": found.random, "blurred_order": found.blurred}
@@ -188,7 +187,7 @@ class Scorecard:
 
     def _stability(self, module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
         own = self.settings
-        found = stability(self.explainer, module, inputs, maps, noise=own.noise, draws=own.draws, seed=own.seed)
+        found = measure_stability(self.explainer, module, inputs, maps, noise=own.noise, draws=own.draws, seed=own.seed)
         return {"stability_noise": found.noise, **{f"stability_flip_{axis}": one for axis, one in found.flip.items()}}
 
 
@@ -205,7 +204,7 @@ def _effects(module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor 
 def _localization(
     maps: Maps, masks: Tensor | Mapping[str, Tensor], threshold: Threshold | None
 ) -> dict[str, Tensor | None]:
-    found = localization(maps, masks, threshold=threshold)
+    found = measure_localization(maps, masks, threshold=threshold)
     named = {name: getattr(found, name) for name in ("mask_share", "pointing", "energy", "auprc", "iou")}
     single = len(maps.maps) == 1
     return named | ({} if single else {f"energy_{name}": one for name, one in found.by_input.items()})

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.budget import parse_bytes
-from seewhy.explain.judging.variation import Fill
+from seewhy.explain.judging.perturbation import Fill
 
 __all__ = ["Scope", "Settings"]
 

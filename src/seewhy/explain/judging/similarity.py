@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-__all__ = ["average_ranks", "correlation", "joint", "rank_correlation", "structural_similarity", "thinned"]
+__all__ = ["average_ranks", "correlation", "join_maps", "rank_correlation", "structural_similarity", "subsample"]
 
 MOST = 2**17
 
 
-def joint(maps: Mapping[str, Tensor]) -> Tensor:
+def join_maps(maps: Mapping[str, Tensor]) -> Tensor:
     """Maps of all inputs side by side on their common scale, [B, P], P pixels of all inputs together."""
     return torch.cat([one.flatten(1) for one in maps.values()], dim=1)
 
 
-def thinned(values: Tensor) -> Tensor:
+def subsample(values: Tensor) -> Tensor:
     """At most 131,072 of the columns of [B, P], always the same random ones.
 
     Ranking two million voxels takes half a second; a rank correlation from so many draws is within 0.01.
@@ -82,7 +82,7 @@ def structural_similarity(first: Mapping[str, Tensor], second: Mapping[str, Tens
 
 
 def _to_one(maps: Mapping[str, Tensor]) -> list[Tensor]:
-    highest = joint(maps).amax(dim=1).double().clamp_min(1e-300)
+    highest = join_maps(maps).amax(dim=1).double().clamp_min(1e-300)
     return [one.double() / highest.reshape(-1, *[1] * (one.ndim - 1)) for one in maps.values()]
 
 

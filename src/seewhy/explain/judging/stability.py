@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import ExplainedModel, Inputs
-from seewhy.explain.judging.similarity import joint, rank_correlation, thinned
-from seewhy.explain.judging.variation import with_images
+from seewhy.explain.judging.perturbation import replace_images
+from seewhy.explain.judging.similarity import join_maps, rank_correlation, subsample
 from seewhy.explain.maps import Maps
 
-__all__ = ["AXES", "Stability", "stability"]
+__all__ = ["AXES", "Stability", "measure_stability"]
 
 AXES = {"width": -1, "height": -2, "depth": -3}
 
@@ -35,7 +35,7 @@ class Stability:
     flip: dict[str, Tensor]
 
 
-def stability(
+def measure_stability(
     explainer: Explainer,
     module: nn.Module,
     inputs: Inputs,
@@ -62,16 +62,16 @@ def stability(
     if noise < 0 or draws < 1:
         raise ConfigError(f"noise={noise}, draws={draws}; expected noise ≥ 0 and at least one draw")
     images = ExplainedModel(module, inputs).inputs
-    own = thinned(joint(maps.evidence())).to(next(iter(images.values())).device)
+    own = subsample(join_maps(maps.evidence())).to(next(iter(images.values())).device)
 
     def likeness(changed: dict[str, Tensor], *, mirrored: int | None = None) -> Tensor:
         """With the evidence of changed images, mirrored back along an axis."""
         try:
-            found = explainer(module, with_images(inputs, changed), target=maps.target).evidence()
+            found = explainer(module, replace_images(inputs, changed), target=maps.target).evidence()
         except ExplanationError:
             return own.new_full((len(own),), float("nan"), dtype=torch.float64)
         back = {name: found[name] if mirrored is None else found[name].flip(mirrored) for name in maps.maps}
-        return rank_correlation(own, thinned(joint(back)))
+        return rank_correlation(own, subsample(join_maps(back)))
 
     generator = torch.Generator().manual_seed(seed)
     noisy = [likeness({name: _noisy(one, noise, generator) for name, one in images.items()}) for _ in range(draws)]

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 
 from seewhy.batch import MODALITIES, Batch
 from seewhy.errors import ConfigError, nearest
-from seewhy.explain.attention.gates import Gates, channel_gates
+from seewhy.explain.attention.gates import Gates, read_channel_gates
 from seewhy.explain.attention.self_attention import SelfAttention
 from seewhy.explain.explained_model import Explainable, ExplainedModel
-from seewhy.explain.frozen_module import undisturbed
-from seewhy.nets.cbam import CBAM, ChannelGate, SpatialGate
+from seewhy.explain.frozen_module import keep_unchanged
+from seewhy.nets.generators.blocks import CBAM, ChannelGate, SelfAttention2d, SpatialGate
 from seewhy.nets.generators.slice_stack import centre_slice
-from seewhy.nets.self_attention import SelfAttention2d
 
 __all__ = ["ModalityScores", "attention_of", "explained_translation", "has_attention"]
 
@@ -135,10 +134,12 @@ def attention_of(generator: nn.Module, stack: Tensor) -> dict[str, Array]:
     module = ModalityScores(generator)
     subject = ExplainedModel(module, stack[None])
     found: dict[str, Array] = {}
-    with undisturbed(module), torch.no_grad():
+    with keep_unchanged(module), torch.no_grad():
         weights: dict[str, Array] = {}
         if any(isinstance(part, ChannelGate) for part in parts.values()):
-            weights |= {_own(name): gate[0].cpu().numpy() for name, gate in channel_gates(module, stack[None]).items()}
+            weights |= {
+                _own(name): gate[0].cpu().numpy() for name, gate in read_channel_gates(module, stack[None]).items()
+            }
         if any(isinstance(part, SpatialGate) for part in parts.values()):
             looks = Gates(gate=None).look(subject)[1]["image"]
             weights |= {_own(look.layer): look.coarse.float().cpu().numpy() for look in looks}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seewhy.batch import Domain
 from seewhy.losses.translation import TranslationLoss
-from seewhy.nets.generators.slice_stack import centre_slice, repeat_slice, stacked, windows
+from seewhy.nets.generators.slice_stack import centre_slice, cut_windows, repeat_slice, stack_slices
 
 __all__ = ["OUTSIDE", "Made", "Side", "TranslationStep", "cut_out"]
 
@@ -107,7 +107,7 @@ class TranslationStep:
         first, last = middle - self.slices // 2 - around, middle + self.slices // 2 + around + 1
         image = image[:, first * self.modalities : last * self.modalities]
         inside = body[:, middle - around : middle + around + 1].flatten(0, 1)[:, None]
-        cut = windows(image, modalities=self.modalities, slices=self.slices) if around else image
+        cut = cut_windows(image, modalities=self.modalities, slices=self.slices) if around else image
         stack = cut[around :: 2 * around + 1]
         return Side(cut, inside, stack, centre_slice(stack, self.modalities), body[:, middle, None])
 
@@ -123,7 +123,7 @@ class TranslationStep:
     def back(self, made: Tensor) -> Tensor:
         """Stacks [B, S * M, H, W] for the way back, of what was made of windows [B * K, M, H, W]."""
         if self.stack_slices > self.slices:
-            return stacked(made, self.slices)
+            return stack_slices(made, self.slices)
         return repeat_slice(made, self.slices, legacy_layout=self.legacy_layout)
 
     def generator_losses(self, sides: Mapping[str, Side]) -> Made:

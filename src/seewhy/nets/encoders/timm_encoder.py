@@ -16,7 +16,7 @@ from seewhy.errors import ConfigError
 from seewhy.nets.encoders.base import Encoder, Features, pad_to_multiple
 from seewhy.types import Attention, ImageBatch
 
-__all__ = ["TimmEncoder", "captured_attention"]
+__all__ = ["TimmEncoder", "record_attention"]
 
 VIT_FILES = ("timm.models.vision_transformer", "timm.models.deit")
 PVT_FILE = "timm.models.pvt_v2"
@@ -90,7 +90,7 @@ class TimmEncoder(Encoder):
         padded = pad_to_multiple(image, max(self.strides), least=self.least)
         prefix = int(getattr(self.net, "num_prefix_tokens", 0))
         layers = self._last_layers() if attention else []
-        with captured_attention(layers, pre_softmax=self.pre_softmax, prefix=prefix) as taken:
+        with record_attention(layers, pre_softmax=self.pre_softmax, prefix=prefix) as taken:
             maps = self._maps(padded)
         size = -(-height // self.strides[-1]), -(-width // self.strides[-1])
         grid = padded.shape[-2] // self.strides[-1], padded.shape[-1] // self.strides[-1]
@@ -176,7 +176,7 @@ def _attention_layers(net: nn.Module) -> list[Any]:
 
 
 @contextmanager
-def captured_attention(layers: Sequence[Any], *, pre_softmax: bool, prefix: int = 0) -> Iterator[list[Attention]]:
+def record_attention(layers: Sequence[Any], *, pre_softmax: bool, prefix: int = 0) -> Iterator[list[Attention]]:
     """Collect the attention of timm layers while they run.
 
     Queries and keys are read on their way by hooks and multiplied here, so that the layers keep their fused

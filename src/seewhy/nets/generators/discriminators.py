@@ -15,8 +15,7 @@ from torch.nn.utils import parametrize
 
 from seewhy.errors import ConfigError
 from seewhy.nets.generators.base import ValueRange, check_range, to_net
-from seewhy.nets.generators.instance_norm import InstanceNorm2d
-from seewhy.nets.self_attention import SelfAttention2d
+from seewhy.nets.generators.blocks import InstanceNorm2d, SelfAttention2d
 
 __all__ = ["MultiScaleDiscriminator", "PatchDiscriminator", "SpectralNorm", "spectral_norm"]
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seewhy.nets.generators.base import Generator25D, Output, ValueRange
-from seewhy.nets.generators.instance_norm import InstanceNorm2d
+from seewhy.nets.generators.blocks import InstanceNorm2d
 
 __all__ = ["PlainGenerator25D"]
 

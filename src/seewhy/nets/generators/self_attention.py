@@ -8,10 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seewhy.errors import ConfigError
-from seewhy.nets.cbam import CBAM
 from seewhy.nets.generators.base import Generator25D, Output, ValueRange
-from seewhy.nets.generators.instance_norm import InstanceNorm2d
-from seewhy.nets.self_attention import SelfAttention2d
+from seewhy.nets.generators.blocks import CBAM, InstanceNorm2d, SelfAttention2d
 
 __all__ = ["NCE_CHANNELS", "SAGenerator25D"]
 

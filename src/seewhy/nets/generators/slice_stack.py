@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seewhy.errors import ConfigError
 
-__all__ = ["centre_slice", "repeat_slice", "stack_volume", "stacked", "windows"]
+__all__ = ["centre_slice", "cut_windows", "repeat_slice", "stack_slices", "stack_volume"]
 
 
 def stack_volume(volume: Tensor, *, slices: int = 3) -> Tensor:
@@ -25,7 +25,7 @@ def stack_volume(volume: Tensor, *, slices: int = 3) -> Tensor:
     Returns:
         [D, S * M, H, W].
     """
-    return windows(volume.transpose(0, 1).flatten(0, 1)[None], modalities=len(volume), slices=slices, edges=True)
+    return cut_windows(volume.transpose(0, 1).flatten(0, 1)[None], modalities=len(volume), slices=slices, edges=True)
 
 
 def centre_slice(stack: Tensor, modalities: int) -> Tensor:
@@ -42,7 +42,7 @@ def centre_slice(stack: Tensor, modalities: int) -> Tensor:
     return stack[:, first : first + modalities]
 
 
-def windows(stack: Tensor, *, modalities: int, slices: int = 3, edges: bool = False) -> Tensor:
+def cut_windows(stack: Tensor, *, modalities: int, slices: int = 3, edges: bool = False) -> Tensor:
     """All stacks of fewer slices within a stack, so that a generator makes several neighbouring slices.
 
     `stacked` of what is made of them is a stack again, for the generator of the other direction: from 5 slices come
@@ -67,7 +67,7 @@ def windows(stack: Tensor, *, modalities: int, slices: int = 3, edges: bool = Fa
     return own.unfold(1, slices, 1).movedim(-1, 2).flatten(0, 1).flatten(1, 2).contiguous()
 
 
-def stacked(images: Tensor, count: int) -> Tensor:
+def stack_slices(images: Tensor, count: int) -> Tensor:
     """Neighbouring slices that lie one after another in the batch, as channels.
 
     Args:

@@ -60,10 +60,10 @@ def test_several_inputs_in_one_pass_equal_captums(nets, three):
 
 
 def test_gradient_shap_equals_captums_for_the_same_draws(nets, images, monkeypatch):
-    from seewhy.explain.gradient.random_draws import generator
+    from seewhy.explain.gradient.base import make_generator
 
     net = nets.Net().eval()
-    shares = torch.rand(11, generator=generator(5))
+    shares = torch.rand(11, generator=make_generator(5))
     monkeypatch.setattr(np.random, "uniform", lambda low, high, count: shares.repeat(3)[:count].numpy())
     peer = captum.attr.GradientShap(net)
     single = [

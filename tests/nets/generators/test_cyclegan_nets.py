@@ -6,7 +6,7 @@ from torch import nn
 
 import seewhy.explain as explain
 from seewhy.errors import ConfigError
-from seewhy.explain.attention.gates import channel_gates
+from seewhy.explain.attention.gates import read_channel_gates
 from seewhy.nets.generators.discriminators import MultiScaleDiscriminator, PatchDiscriminator
 from seewhy.nets.generators.plain import PlainGenerator25D
 from seewhy.nets.generators.self_attention import NCE_CHANNELS, SAGenerator25D
@@ -155,7 +155,7 @@ def test_gates_and_attention_can_be_read(stack):
     assert maps.layers == {"image": "net.decoder.1.3.spatial_attn"}
 
     names = {name for name, part in net.named_modules() if name.endswith("channel_attn")}
-    found = channel_gates(scored, stack)
+    found = read_channel_gates(scored, stack)
     assert set(found) == {f"net.{name}" for name in names}
     assert found["net.bottleneck.0.attention.channel_attn"].shape == (2, 32)
 

@@ -7,7 +7,7 @@ import timm
 import torch
 
 from seewhy.errors import ConfigError
-from seewhy.nets.encoders.timm_encoder import TimmEncoder, captured_attention
+from seewhy.nets.encoders.timm_encoder import TimmEncoder, record_attention
 
 
 def count_hooks(module: torch.nn.Module) -> int:
@@ -114,7 +114,7 @@ def test_hooks_are_gone_after_an_exception(name):
     encoder = TimmEncoder(name)
     layers = encoder._last_layers()
     counts = []
-    with pytest.raises(RuntimeError), captured_attention(layers, pre_softmax=True):  # noqa: PT012
+    with pytest.raises(RuntimeError), record_attention(layers, pre_softmax=True):  # noqa: PT012
         counts.append(count_hooks(encoder))
         encoder.net(torch.randn(1, 5, 64, 64))
     assert counts == [4]

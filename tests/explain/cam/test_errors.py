@@ -6,7 +6,7 @@ from torch import nn
 
 from seewhy.errors import ConfigError
 from seewhy.explain import EigenCAM, FinerCAM, GradCAM, GradCAMPlusPlus, ScoreCAM
-from seewhy.explain.grid import as_grid, enlarge, place
+from seewhy.explain.grid import arrange_by_sample, enlarge, to_grid
 
 
 @pytest.mark.parametrize("target", [3, -1, [0, 1, 3]])
@@ -172,7 +172,7 @@ def test_tokens_become_the_images_grid(tokens, size, grid):
     """Row by row; leading tokens, which stand for no place, are dropped."""
     image = torch.zeros(2, 1, *size)
     values = torch.arange(2 * tokens * 3).reshape(2, tokens, 3)
-    found = as_grid(values, image)
+    found = to_grid(values, image)
     assert found.shape == (2, 3, *grid)
     count = found[0, 0].numel()
     assert torch.equal(found[1, 2].flatten(), values[1, tokens - count :, 2])
@@ -180,9 +180,9 @@ def test_tokens_become_the_images_grid(tokens, size, grid):
 
 def test_tokens_of_no_grid_or_of_two():
     with pytest.raises(ConfigError, match="reshape"):
-        as_grid(torch.zeros(2, 23, 3), torch.zeros(2, 1, 64, 96))
+        to_grid(torch.zeros(2, 23, 3), torch.zeros(2, 1, 64, 96))
     with pytest.raises(ConfigError, match=r"any of \[\(8, 8\), \(4, 4, 4\)\]"):
-        as_grid(torch.zeros(2, 64, 3), torch.zeros(2, 1, 32, 32, 32))
+        to_grid(torch.zeros(2, 64, 3), torch.zeros(2, 1, 32, 32, 32))
 
 
 @pytest.mark.parametrize(
@@ -200,16 +200,16 @@ def test_tokens_of_no_grid_or_of_two():
     ],
 )
 def test_channels_that_come_last_are_told_by_proportion(shape, size, expected):
-    assert as_grid(torch.zeros(shape), torch.zeros(2, 1, *size)).shape == expected
+    assert to_grid(torch.zeros(shape), torch.zeros(2, 1, *size)).shape == expected
 
 
 def test_maps_that_are_not_of_these_samples():
     with pytest.raises(ConfigError, match="the layer gives 4 maps"):
-        place(torch.zeros(4, 5, 7), torch.zeros(3, 1, 20, 28))
+        arrange_by_sample(torch.zeros(4, 5, 7), torch.zeros(3, 1, 20, 28))
     with pytest.raises(ConfigError, match="the layer gives 3 maps of"):
-        place(torch.zeros(3, 2, 5, 7), torch.zeros(3, 1, 20, 28))
+        arrange_by_sample(torch.zeros(3, 2, 5, 7), torch.zeros(3, 1, 20, 28))
     with pytest.raises(ConfigError, match="for 2 inputs"):
-        place(torch.zeros(5, 5, 7), torch.zeros(2, 1, 3, 20, 28))
+        arrange_by_sample(torch.zeros(5, 5, 7), torch.zeros(2, 1, 3, 20, 28))
 
 
 def test_planes_and_volumes_enlarge_alike():

@@ -9,7 +9,16 @@ from seewhy.explain.cam.base import ActivationMap
 from seewhy.run.build import build
 from seewhy.run.configs import conf_dir
 
-FAMILY = ["grad_cam", "grad_cam_pp", "hires_cam", "layer_cam", "xgrad_cam", "eigen_cam", "score_cam", "finer_cam"]
+FAMILY = [
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "hires_cam",
+    "layer_cam",
+    "xgrad_cam",
+    "eigen_cam",
+    "score_cam",
+    "finer_cam",
+]
 
 
 @pytest.mark.parametrize("name", FAMILY)

@@ -196,7 +196,7 @@ def test_grad_cam_of_a_linear_head_is_its_class_activation(nets, images):
     torch.testing.assert_close(coarse, maps.scores[:, 2] - net.head.bias[2])
 
 
-def test_grad_cam_pp_without_eps_is_the_papers_formula(nets, images):
+def test_grad_cam_plus_plus_without_eps_is_the_papers_formula(nets, images):
     """α = 1 ÷ (2 + ΣA · G), whatever the scale of the gradients, and it differs where the package's 1e-6 does harm."""
     net = nets.Net()
     net.head = nn.Linear(8, 3)

@@ -13,7 +13,7 @@ import seewhy.explain as explain
 from seewhy.errors import ConfigError
 from seewhy.explain import ExplainedModel
 from seewhy.explain.capture.attention import capture_attention
-from seewhy.explain.frozen_module import undisturbed
+from seewhy.explain.frozen_module import keep_unchanged
 
 METHODS = ["Attention", "AttentionRollout", "AttentionRelevance"]
 
@@ -43,7 +43,7 @@ def vit(**options):
 def seen(net, image, modules=None, **options):
     """Scores and blocks, as an explainer gets them."""
     blocks, subject = [], ExplainedModel(net, image)
-    with undisturbed(subject.module):
+    with keep_unchanged(subject.module):
         scores = capture_attention(subject, modules, blocks.append, **options)
     return scores, blocks
 
@@ -248,7 +248,7 @@ def test_matrices_are_freed_where_they_are_not_kept(image):
         assert sum(one() is not None for one in alive) == 1
 
     subject = ExplainedModel(net, image)
-    with undisturbed(net), torch.no_grad():
+    with keep_unchanged(net), torch.no_grad():
         capture_attention(subject, None, see)
     assert len(alive) == 6
 

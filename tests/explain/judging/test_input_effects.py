@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.explain.explained_model import Explainable
-from seewhy.explain.judging.leave_one_out import leave_one_out
+from seewhy.explain.judging.input_effects import leave_one_out
 
 WORTH = {"mnv": 3.0, "fluid": 1.0, "ga": 0.0, "drusen": -2.0}
 

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from seewhy.explain import GradCAM, IntegratedGradients, NoiseTunnel, Saliency
-from seewhy.explain.gradient.random_draws import step_noise
+from seewhy.explain.gradient.base import draw_step_noise
 
 
 @pytest.fixture
 def single(nets, images):
     """Signed saliency of six noisy copies, one at a time [6, 3, 20, 28]."""
     net = nets.Net()
-    copies = [images + step_noise({"image": images}, 4, [step] * 3, 0.3)["image"] for step in range(6)]
+    copies = [images + draw_step_noise({"image": images}, 4, [step] * 3, 0.3)["image"] for step in range(6)]
     return net, torch.stack([Saliency()(net, copy, target=1).maps["image"] for copy in copies])
 
 
@@ -52,7 +52,7 @@ def test_predicted_classes_are_those_of_the_image_not_of_its_noise(nets, images)
 
 def test_noise_has_the_images_range_for_its_scale():
     images = torch.linspace(0, 1, 400).reshape(1, 1, 20, 20) * torch.tensor([1.0, 50.0]).reshape(2, 1, 1, 1)
-    noise = torch.cat([step_noise({"image": images}, 0, [step] * 2, 0.15)["image"] for step in range(40)])
+    noise = torch.cat([draw_step_noise({"image": images}, 0, [step] * 2, 0.15)["image"] for step in range(40)])
     torch.testing.assert_close(noise[::2].std(), torch.tensor(0.15), rtol=0.03, atol=0)
     torch.testing.assert_close(noise[1::2], 50 * noise[::2])
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from seewhy.batch import MODALITIES, STACK_SLICES
 from seewhy.errors import ConfigError
-from seewhy.nets.generators.slice_stack import centre_slice, repeat_slice, stack_volume, stacked, windows
+from seewhy.nets.generators.slice_stack import centre_slice, cut_windows, repeat_slice, stack_slices, stack_volume
 
 
 def labelled(batch, slices, modalities):
@@ -33,14 +33,14 @@ def test_a_cycle_closes_on_slices_where_they_belong(size):
     batch, modalities, slices, extra = size
     half = slices // 2
     context = labelled(batch, slices + 2 * half + extra, modalities)
-    given_to_first = windows(context, modalities=modalities, slices=slices)
+    given_to_first = cut_windows(context, modalities=modalities, slices=slices)
     count = len(given_to_first) // batch
     assert count == 1 + 2 * half + extra
     fakes = centre_slice(given_to_first, modalities)  # a generator that is the identity
     inner = context[:, half * modalities : (half + count) * modalities]
-    assert torch.equal(stacked(fakes, count), inner)
+    assert torch.equal(stack_slices(fakes, count), inner)
     if extra % 2 == 0:
-        closed = centre_slice(stacked(fakes, count), modalities)
+        closed = centre_slice(stack_slices(fakes, count), modalities)
         assert torch.equal(closed, centre_slice(context, modalities))
 
 
@@ -50,7 +50,7 @@ def test_windows_hold_neighbours_in_order(size):
     batch, modalities, slices, extra = size
     count = slices + extra
     context = labelled(batch, count, modalities)
-    made = windows(context, modalities=modalities, slices=slices, edges=True).unflatten(0, (batch, count))
+    made = cut_windows(context, modalities=modalities, slices=slices, edges=True).unflatten(0, (batch, count))
     for b in range(batch):
         for centre in range(count):
             around = [min(max(centre + step, 0), count - 1) for step in range(-(slices // 2), slices // 2 + 1)]
@@ -79,7 +79,7 @@ def test_repetition_in_both_layouts():
 
 def test_gradients_pass():
     context = torch.randn(1, 5 * 2, 4, 4, requires_grad=True)
-    centre_slice(stacked(centre_slice(windows(context, modalities=2), 2), 3), 2).sum().backward()
+    centre_slice(stack_slices(centre_slice(cut_windows(context, modalities=2), 2), 3), 2).sum().backward()
     assert context.grad.sum() == 2 * 16
     assert context.grad[:, 4:6].min() == 1
 
@@ -90,6 +90,6 @@ def test_channels_that_make_no_stack():
     with pytest.raises(ConfigError, match="a stack of 8 channels; expected an odd multiple"):
         centre_slice(torch.zeros(1, 8, 2, 2), 4)
     with pytest.raises(ConfigError, match="2 slices hold no window of 3"):
-        windows(torch.zeros(1, 8, 2, 2), modalities=4)
+        cut_windows(torch.zeros(1, 8, 2, 2), modalities=4)
     with pytest.raises(ConfigError, match="3 slices hold no window of 2"):
-        windows(torch.zeros(1, 12, 2, 2), modalities=4, slices=2)
+        cut_windows(torch.zeros(1, 12, 2, 2), modalities=4, slices=2)

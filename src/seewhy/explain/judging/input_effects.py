@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.explain.explained_model import ExplainedModel, Inputs
-from seewhy.explain.frozen_module import undisturbed
+from seewhy.explain.frozen_module import keep_unchanged
+from seewhy.explain.judging.perturbation import Fill, fill_image
 from seewhy.explain.judging.similarity import average_ranks, correlation
-from seewhy.explain.judging.variation import Fill, filled
 from seewhy.explain.maps import Maps
 
 __all__ = ["Effects", "leave_one_out"]
@@ -54,10 +54,10 @@ def leave_one_out(module: nn.Module, inputs: Inputs, maps: Maps, *, fill: Fill =
     told = present is not None and present.shape == (subject.batch, len(names))
     target = maps.target.to(subject.inputs[names[0]].device)
     score, probability = {}, {}
-    with undisturbed(subject.module), torch.no_grad():
+    with keep_unchanged(subject.module), torch.no_grad():
         whole = subject.scores(subject.inputs)
         for position, name in enumerate(names):
-            changed = {**subject.inputs, name: filled(subject.inputs[name], "zero" if told else fill)}
+            changed = {**subject.inputs, name: fill_image(subject.inputs[name], "zero" if told else fill)}
             if told:
                 left = present.clone()  # type: ignore[union-attr]
                 left[:, position] = False

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import seewhy.explain as explain
 from seewhy.errors import ConfigError
-from seewhy.nets import self_attention
-from seewhy.nets.self_attention import SelfAttention2d
+from seewhy.nets.generators import blocks as self_attention
+from seewhy.nets.generators.blocks import SelfAttention2d
 
 
 def stated(net, x, limit=None):
@@ -126,7 +126,7 @@ def test_no_matrix_of_all_places_is_made(monkeypatch, limit):
 PEAK = """
 import torch
 from pathlib import Path
-from seewhy.nets.self_attention import SelfAttention2d
+from seewhy.nets.generators.blocks import SelfAttention2d
 
 def status(key):
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))

@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 
 import seewhy.explain as explain
 from seewhy.errors import ConfigError, ExplanationError
-from seewhy.explain.attention.gates import channel_gates
+from seewhy.explain.attention.gates import read_channel_gates
 
 
 class Gated(nn.Module):
@@ -98,19 +98,19 @@ def test_gates_of_cbam(image):
 def test_channel_gates_are_read_by_name(image):
     net = Gated().train()
     own = own_gates(net, image)
-    found = channel_gates(net.train(), image)
+    found = read_channel_gates(net.train(), image)
     assert set(found) == {"fine.channel", "coarse.channel"}
     for name, values in found.items():
         assert torch.equal(values, own[name][0].flatten(1))
     assert net.training
-    assert set(channel_gates(net, image, modules="fine")) == {"fine.channel"}
+    assert set(read_channel_gates(net, image, modules="fine")) == {"fine.channel"}
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in net.modules())
 
 
 def test_channel_gates_of_an_efficientnet_and_no_map_of_them():
     net = timm.create_model("efficientnet_b0", num_classes=2)
     image = torch.randn(2, 3, 32, 32)
-    found = channel_gates(net, image)
+    found = read_channel_gates(net, image)
     assert len(found) == 16
     assert all(values.shape[0] == 2 and 0 <= values.min() <= values.max() <= 1 for values in found.values())
     with pytest.raises(ExplanationError, match=r"only channel gates \(blocks\.0\.0\.se, …\).*channel_gates"):
@@ -126,7 +126,7 @@ def test_runs_of_one_gate_are_told_apart(image):
         def forward(self, image):
             return self.head(self.cbam(self.cbam(image)).mean((2, 3)))
 
-    assert set(channel_gates(Twice(), image)) == {"cbam.channel", "cbam.channel#2"}
+    assert set(read_channel_gates(Twice(), image)) == {"cbam.channel", "cbam.channel#2"}
     with pytest.raises(ConfigError, match="gate=2 is out of range: image passes 2 spatial gates; expected -2 to 1"):
         explain.Gates(gate=2)(Twice(), image)
 

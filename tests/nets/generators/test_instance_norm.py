@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seewhy.nets.generators.instance_norm import InstanceNorm2d
+from seewhy.nets.generators.blocks import InstanceNorm2d
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

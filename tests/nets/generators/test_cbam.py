@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seewhy.nets.cbam import CBAM
+from seewhy.nets.generators.blocks import CBAM
 
 
 @pytest.mark.parametrize("channels", [8, 128])

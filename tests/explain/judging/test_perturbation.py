@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from seewhy.explain.judging.smoothing import noise_like, smooth, smoothness
+from seewhy.explain.judging.perturbation import draw_noise_like, estimate_smoothness, smooth
 
 
 @pytest.mark.parametrize("shape", [(40, 31), (12, 20, 17)])
@@ -27,20 +27,20 @@ def test_smoothing_keeps_the_sum_and_by_nothing_the_image():
 @pytest.mark.parametrize("sigma", [1.0, 2.5, 6.0])
 def test_smoothness_of_smoothed_noise_is_the_width(sigma):
     white = torch.randn(6, 160, 160, generator=torch.Generator().manual_seed(1))
-    found = smoothness(smooth(white, torch.tensor([[sigma, 2 * sigma]])))
+    found = estimate_smoothness(smooth(white, torch.tensor([[sigma, 2 * sigma]])))
     assert found.mean(dim=0).tolist() == pytest.approx([sigma, 2 * sigma], rel=0.1)
 
 
 def test_smoothness_without_any():
-    assert smoothness(torch.ones(1, 8, 8)).tolist() == [[0.0, 0.0]]
-    assert smoothness(torch.randn(1, 1, 9))[0, 0] == 0
+    assert estimate_smoothness(torch.ones(1, 8, 8)).tolist() == [[0.0, 0.0]]
+    assert estimate_smoothness(torch.randn(1, 1, 9))[0, 0] == 0
 
 
 def test_noise_is_as_smooth_as_the_map_and_the_same_in_any_batch():
     white = torch.randn(3, 96, 96, generator=torch.Generator().manual_seed(2))
     maps = smooth(white, torch.tensor([[1.0, 1.0], [3.0, 3.0], [5.0, 2.0]])).relu()
-    noise = noise_like(maps, [torch.Generator().manual_seed(seed) for seed in (5, 6, 7)])
-    assert (smoothness(noise) / smoothness(maps)).numpy() == pytest.approx(1.0, rel=0.25)
+    noise = draw_noise_like(maps, [torch.Generator().manual_seed(seed) for seed in (5, 6, 7)])
+    assert (estimate_smoothness(noise) / estimate_smoothness(maps)).numpy() == pytest.approx(1.0, rel=0.25)
     assert noise.flatten(1).mean(dim=1) == pytest.approx(torch.zeros(3), abs=1e-5)
     assert noise.flatten(1).std(dim=1) == pytest.approx(torch.ones(3), abs=1e-4)
-    assert torch.equal(noise_like(maps[1:2], [torch.Generator().manual_seed(6)])[0], noise[1])
+    assert torch.equal(draw_noise_like(maps[1:2], [torch.Generator().manual_seed(6)])[0], noise[1])
