@@ -6,7 +6,7 @@ from torch import nn
 
 from seewhy.errors import ConfigError
 from seewhy.explain import ExplainedModel, Saliency
-from seewhy.explain.budget import MemoryBudget, parse_bytes, peak_bytes
+from seewhy.explain.budget import MemoryBudget, measure_peak_bytes, parse_bytes
 from seewhy.explain.gradient.base import compute_gradients
 
 
@@ -33,7 +33,7 @@ def test_the_peak_is_that_of_what_lives_at_one_time():
         third = second.double()  # 4000 + 8000
         return third.view(10, 100).t()[0].sum() + start.view(-1)[0]
 
-    assert 12000 <= peak_bytes(work, [start]) <= 12100
+    assert 12000 <= measure_peak_bytes(work, [start]) <= 12100
 
 
 def test_what_autograd_keeps_counts():
@@ -44,10 +44,10 @@ def test_what_autograd_keeps_counts():
         torch.autograd.grad(end.sum(), start)
 
     with torch.no_grad():
-        thrifty = peak_bytes(lambda: start.sigmoid().sigmoid().sigmoid(), [start])
+        thrifty = measure_peak_bytes(lambda: start.sigmoid().sigmoid().sigmoid(), [start])
     # A percent is the slack at which the ledger is looked through.
     assert 0.99 * 8000 <= thrifty <= 8000
-    assert 0.99 * 16000 <= peak_bytes(work, [start]) <= 20100
+    assert 0.99 * 16000 <= measure_peak_bytes(work, [start]) <= 20100
 
 
 def test_rows_share_the_budget_and_are_measured_once(nets, images):
@@ -75,7 +75,7 @@ def test_chunks_stay_within_the_budget(nets, images):
     def work():
         compute_gradients(subject, {"image": many}, [target], target)
 
-    peak = peak_bytes(work, [*net.parameters(), *net.buffers(), many])
+    peak = measure_peak_bytes(work, [*net.parameters(), *net.buffers(), many])
     assert 0.8 * size < peak <= 1.02 * size
 
 
@@ -85,5 +85,5 @@ class Full(nn.Module):
 
 
 def test_a_full_device_is_said_in_words(images):
-    with pytest.raises(ConfigError, match="memory_budget=1024MiB; choose a lower"):
+    with pytest.raises(ConfigError, match="memory_budget=1024MiB"):
         Saliency()(Full(), images)

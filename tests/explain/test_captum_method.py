@@ -62,7 +62,7 @@ def test_several_inputs_go_in_together_or_each_with_its_layer(nets, three):
 
 def test_a_layer_that_runs_for_several_inputs_is_refused(nets, three):
     method = CaptumMethod(attribution="LayerGradCam", layer="backbones.0.3")
-    with pytest.raises(ConfigError, match=r"backbones\.0\.3 runs for several inputs"):
+    with pytest.raises(ConfigError, match=r"backbones\.0\.3"):
         method(nets.Branches(shared=True), three, target=0)
 
 
@@ -157,7 +157,7 @@ def test_nothing_is_left_behind(nets, images, name):
 def test_a_refusal_is_in_words_and_leaves_nothing_behind_either(images):
     net = Strange()
     before = traces(net)
-    with pytest.raises(ExplanationError, match=r"captum.attr.LRP refuses Strange: .*Bilinear"):
+    with pytest.raises(ExplanationError, match=r"captum.attr.LRP.*Strange.*Bilinear"):
         CaptumMethod(attribution="LRP")(net, images, target=0)
     assert traces(net) == before
     calls = []
@@ -177,7 +177,7 @@ def test_a_refusal_is_in_words_and_leaves_nothing_behind_either(images):
 
 def test_a_network_without_relus_has_nothing_to_guide(images):
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(ConfigError, match=r"Sequential runs no nn.ReLU.*use saliency"):
+    with pytest.raises(ConfigError, match=r"Sequential.*nn.ReLU.*saliency"):
         CaptumMethod(attribution="GuidedBackprop")(net, images, target=0)
 
 
@@ -186,10 +186,10 @@ def test_a_network_without_relus_has_nothing_to_guide(images):
     [
         ({"attribution": "GuidedBackprob"}, "nearest: 'GuidedBackprop'"),
         ({"attribution": "DeepLift"}, "use deep_lift"),
-        ({"attribution": "NeuronGradient"}, "Captum has no attribution"),
+        ({"attribution": "NeuronGradient"}, "'NeuronGradient'"),
         ({"attribution": "KernelShap", "arguments": {"n_sample": 3}}, "'n_sample' .nearest: 'n_samples'"),
-        ({"attribution": "LRP", "arguments": {"target": 3}}, "not to be given: 'target'"),
-        ({"attribution": "GuidedBackprop", "layer": "a", "patch": 3}, "takes no layer and no patch"),
+        ({"attribution": "LRP", "arguments": {"target": 3}}, "arguments of LRP: 'target'"),
+        ({"attribution": "GuidedBackprop", "layer": "a", "patch": 3}, "GuidedBackprop: layer, patch"),
         ({"attribution": "KernelShap", "baseline": "minimun"}, "nearest: 'minimum'"),
         ({"attribution": "LRP", "reading": "negative"}, "reading='negative'"),
         ({"attribution": "KernelShap", "patch": 0}, "patch=0"),

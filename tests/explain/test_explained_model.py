@@ -129,18 +129,18 @@ def test_inputs_of_ours_may_come_by_position(nets, three):
     named = GradCAM()(net, three, target=1)
     for name in three:
         assert torch.equal(placed.maps[name], named.maps[name])
-    with pytest.raises(ConfigError, match="2 inputs given for first, second, third"):
+    with pytest.raises(ConfigError, match=r"2 inputs.*first, second, third"):
         GradCAM()(net, tuple(three.values())[:2], target=1)
 
 
 def test_a_missing_input_is_named(nets, three):
     del three["second"]
-    with pytest.raises(ConfigError, match="explains first, second, third; not given: second"):
+    with pytest.raises(ConfigError, match=r"first, second, third.*: second$"):
         GradCAM()(Ours(nets.Branches()), three)
 
 
 def test_classes_are_named_where_a_target_is_none_of_them(nets, three):
-    with pytest.raises(ConfigError, match=r"target \[4\] is no class; expected 0 to 3 \(no, a little, more, much\)"):
+    with pytest.raises(ConfigError, match=r"target \[4\].*0 to 3 \(no, a little, more, much\)"):
         GradCAM()(Ours(nets.Branches()), three, target=[0, 4, 1])
 
 

@@ -1,4 +1,4 @@
-"""The frame of every explainer: what is the same for all methods."""
+"""Base classes of all explainers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Attribution", "Explainer", "TargetwiseExplainer"]
 
 @dataclass(frozen=True, kw_only=True)
 class Attribution:
-    """What a method found for one target per sample; the fields are those of `seewhy.explain.maps.Maps`."""
+    """Result of a method for one target per sample; the fields are those of `seewhy.explain.maps.Maps`."""
 
     maps: dict[str, Tensor]
     strength: dict[str, Tensor] | None = None
@@ -28,17 +28,29 @@ class Attribution:
 
 
 class Explainer(ABC):
-    """Maps of any module by one method.
+    """Attribution maps of any module by one method.
 
-    Subclasses fill `explain` (or `attribute` of `TargetwiseExplainer`) and say what the method is called and how it
-    is read. They find the module in evaluation mode with frozen parameters, gradients enabled, and leave nothing
-    behind.
+    Subclasses implement `explain` (or `attribute` of `TargetwiseExplainer`) and set the attributes below. While they
+    run, the module is in evaluation mode with frozen parameters, and gradients are enabled. They must remove their
+    hooks.
 
     Attributes:
-        method: name of the file in `conf/explainer`.
-        reading: what of a signed map speaks for the target.
-        baseline: what "absent" means to the method, in words.
-        seed: of random draws.
+        method: name of the method, equal to its file name in `conf/explainer`.
+        reading: which part of a signed map is evidence for the target.
+        baseline: description of the image that the method treats as "absent".
+        seed: seed of random draws.
+
+    Example:
+        >>> import torch
+        >>> from torch import Tensor, nn
+        >>> from seewhy.explain import Attribution, ExplainedModel, TargetwiseExplainer
+        >>> class Brightness(TargetwiseExplainer):
+        ...     method = "brightness"
+        ...     def attribute(self, subject: ExplainedModel, target: Tensor, scores: Tensor) -> Attribution:
+        ...         return Attribution(maps={name: image.mean(dim=1) for name, image in subject.inputs.items()})
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+        >>> Brightness()(net, torch.ones(2, 1, 4, 4), target=1).maps["image"].shape
+        torch.Size([2, 4, 4])
     """
 
     method: str
@@ -50,24 +62,24 @@ class Explainer(ABC):
         """Explain a batch.
 
         Args:
-            module: any module that gives class scores [B, K]; with a single column, class 1 is its value.
-            inputs: a batch [B, C, H, W] or [B, C, D, H, W], or several by name or position.
-            target: class index, or one per sample; None explains the predicted class.
+            module: any module that returns class scores [B, K]; a single column is the score of class 1.
+            inputs: a batch [B, C, H, W] or [B, C, D, H, W], or several batches by name or position.
+            target: class index, or one index per sample; None explains the predicted class.
 
         Raises:
-            ConfigError: no such class or layer, or inputs that do not fit the module.
+            ConfigError: a class or layer that does not exist, or inputs that do not fit the module.
         """
         return self.for_targets(module, inputs, [target])[0]
 
     def for_targets(self, module: nn.Module, inputs: Inputs, targets: Sequence[Target]) -> list[Maps]:
-        """Explain a batch for several targets, with the work they share done once."""
+        """Explain a batch for several targets; work that the targets share is done once."""
         subject = ExplainedModel(module, inputs)
         with keep_unchanged(subject.module):
-            scores, chosen, found = self.explain(subject, targets)
+            scores, chosen, attributions = self.explain(subject, targets)
         return [
             Maps(
                 method=self.method,
-                maps={name: one.detach().float() for name, one in attribution.maps.items()},
+                maps={name: values.detach().float() for name, values in attribution.maps.items()},
                 strength=attribution.strength,
                 target=target,
                 probability=subject.probabilities(scores, target),
@@ -79,18 +91,18 @@ class Explainer(ABC):
                 seed=self.seed,
                 notes=attribution.notes,
             )
-            for target, attribution in zip(chosen, found, strict=True)
+            for target, attribution in zip(chosen, attributions, strict=True)
         ]
 
     @abstractmethod
     def explain(
         self, subject: ExplainedModel, targets: Sequence[Target]
     ) -> tuple[Tensor, list[Tensor], list[Attribution]]:
-        """Scores [B, K], the resolved targets [B] each, and what was found for each of them."""
+        """Return scores [B, K], the resolved targets [B], and one attribution for each target."""
 
 
 class TargetwiseExplainer(Explainer):
-    """An explainer that works target by target, after one plain forward that gives the scores."""
+    """An explainer that handles one target at a time, after one forward without a graph for the scores."""
 
     def explain(
         self, subject: ExplainedModel, targets: Sequence[Target]
@@ -103,10 +115,10 @@ class TargetwiseExplainer(Explainer):
 
     @abstractmethod
     def attribute(self, subject: ExplainedModel, target: Tensor, scores: Tensor) -> Attribution:
-        """Maps of one target per sample.
+        """Compute the maps of one target per sample.
 
         Args:
             subject: module and batch.
             target: [B] int64.
-            scores: [B, K] of the batch, without graph.
+            scores: [B, K] class scores of the batch, without a graph.
         """

@@ -1,4 +1,4 @@
-"""What "absent" means: the image that attributions are counted from, and that hides what is hidden."""
+"""Baseline images: the reference of attributions, and the fill of occluded regions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from seewhy.errors import ConfigError, nearest
 __all__ = ["Baseline", "check_baseline", "describe_baseline", "make_baseline"]
 
 Baseline: TypeAlias = "str | float"
-"""A name of `WORDS`, or a number in the units of the normalised image."""
+"""A name in `DESCRIPTIONS`, or a number in the units of the normalised image."""
 
-WORDS = {
+DESCRIPTIONS = {
     "zero": "zero in the units of the normalised image",
     "mean": "the mean of each image and channel",
     "minimum": "the lowest value of each image and channel",
@@ -25,23 +25,30 @@ BLUR = 0.1
 
 
 def check_baseline(baseline: Baseline) -> Baseline:
-    """The same, if there is such a baseline.
+    """Return the baseline if it is valid.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: an unknown name.
     """
-    if isinstance(baseline, str) and baseline not in WORDS:
-        raise ConfigError(f"no baseline {baseline!r}; {nearest(baseline, WORDS)}, or a number")
+    if isinstance(baseline, str) and baseline not in DESCRIPTIONS:
+        raise ConfigError(f"unknown baseline {baseline!r}; {nearest(baseline, DESCRIPTIONS)}, or a number")
     return baseline
 
 
 def describe_baseline(baseline: Baseline) -> str:
-    """A baseline in words."""
-    return WORDS[baseline] if isinstance(baseline, str) else f"the number {float(baseline):g}"
+    """Describe a baseline for captions and tables."""
+    return DESCRIPTIONS[baseline] if isinstance(baseline, str) else f"the number {float(baseline):g}"
 
 
 def make_baseline(image: Tensor, baseline: Baseline) -> Tensor:
-    """The image that stands for "absent", of the shape of `image` [B, C, *spatial]."""
+    """Make the baseline image, in the shape of `image` [B, C, *spatial].
+
+    Example:
+        >>> import torch
+        >>> from seewhy.explain.baseline import make_baseline
+        >>> make_baseline(torch.tensor([[[[1.0, 3.0]]]]), "mean")
+        tensor([[[[2., 2.]]]])
+    """
     axes = tuple(range(2, image.ndim))
     if baseline == "zero":
         return torch.zeros_like(image)
@@ -50,18 +57,14 @@ def make_baseline(image: Tensor, baseline: Baseline) -> Tensor:
     if baseline == "minimum":
         return image.amin(dim=axes, keepdim=True).expand_as(image)
     if baseline == "blur":
-        return _blurred(image)
+        for axis in range(2, image.ndim):
+            image = _blur_along(image, axis)
+        return image
     return torch.full_like(image, float(baseline))
 
 
-def _blurred(image: Tensor) -> Tensor:
-    """A Gaussian along each spatial axis in turn, edges repeated."""
-    for axis in range(2, image.ndim):
-        image = _blurred_along(image, axis)
-    return image
-
-
-def _blurred_along(image: Tensor, axis: int) -> Tensor:
+def _blur_along(image: Tensor, axis: int) -> Tensor:
+    """Convolve one axis with a Gaussian; edges are repeated."""
     sigma = BLUR * image.shape[axis]
     reach = max(round(3 * sigma), 1)
     offsets = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
@@ -69,5 +72,5 @@ def _blurred_along(image: Tensor, axis: int) -> Tensor:
     last = image.movedim(axis, -1)
     lines = pad(last.reshape(1, -1, last.shape[-1]), (reach, reach), mode="replicate")
     kernel = (weights / weights.sum())[None, None]
-    found = torch.nn.functional.conv1d(lines.transpose(0, 1), kernel)
-    return found.reshape(last.shape).movedim(-1, axis)
+    blurred = torch.nn.functional.conv1d(lines.transpose(0, 1), kernel)
+    return blurred.reshape(last.shape).movedim(-1, axis)

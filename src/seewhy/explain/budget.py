@@ -1,4 +1,4 @@
-"""How many rows fit into a memory budget: measured on one row, not guessed."""
+"""Memory budget: the number of rows that fit, measured on one row."""
 
 from __future__ import annotations
 
@@ -17,20 +17,30 @@ from seewhy.errors import ConfigError
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.memory_saving_autograd import MemorySavingMode
 
-__all__ = ["MemoryBudget", "parse_bytes", "peak_bytes"]
+__all__ = ["MemoryBudget", "measure_peak_bytes", "parse_bytes"]
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-SLACK = 1.01  # the dead are looked for only where the peak may have grown by a percent: looking costs time
+SLACK = 1.01  # freed tensors are searched for only when the peak may have grown by 1 %, since the search takes time
 
 
 class MemoryBudget:
-    """A bound on the memory that the rows of one chunk take, on whatever device they are.
+    """Limit on the memory that the rows of one chunk use, on any device.
 
-    Chunks follow from the module and the shapes alone, never from what happens to be free: the same command makes
-    the same chunks, and so the same bytes. What a row takes is measured once per module and shape, and kept.
+    The chunk size depends only on the module and the shapes, not on the memory that is free at the moment: the same
+    command makes the same chunks and so the same bytes. The memory of a row is measured once per module and shape.
 
     Args:
-        size: e.g. "1GiB", "512MiB", or bytes.
+        size: e.g. "1GiB", "512MiB", or a number of bytes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import ExplainedModel
+        >>> from seewhy.explain.budget import MemoryBudget
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * 64, 2))
+        >>> rows = MemoryBudget("1MiB").forward_rows(ExplainedModel(net, torch.zeros(2, 1, 8, 8)))
+        >>> rows == MemoryBudget("1MiB").forward_rows(ExplainedModel(net, torch.ones(5, 1, 8, 8))) > 100
+        True
     """
 
     def __init__(self, size: int | str) -> None:
@@ -38,20 +48,20 @@ class MemoryBudget:
         self._measured: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
 
     def forward_rows(self, subject: ExplainedModel) -> int:
-        """Rows whose forward without a graph fits, at least 1."""
+        """Return the number of rows whose forward without a graph fits, at least 1."""
 
         @torch.no_grad()
         def work() -> None:
-            images, first = _first(subject)
+            images, first = _take_first_sample(subject)
             subject.scores(images, rows=first)
 
         return self.rows(subject, "forward", work)
 
     def gradient_rows(self, subject: ExplainedModel) -> int:
-        """Rows whose forward and backward to the inputs fit, at least 1."""
+        """Return the number of rows whose forward and backward to the inputs fit, at least 1."""
 
         def work() -> None:
-            images, first = _first(subject)
+            images, first = _take_first_sample(subject)
             leaves = [image.requires_grad_() for image in images.values()]
             with MemorySavingMode():
                 scores = subject.scores(images, rows=first)
@@ -60,43 +70,48 @@ class MemoryBudget:
         return self.rows(subject, "gradient", work)
 
     def rows(self, subject: ExplainedModel, kind: str, work: Callable[[], object]) -> int:
-        """Rows that fit, at least 1.
+        """Return the number of rows that fit, at least 1.
 
         Args:
-            subject: what the work is done on.
-            kind: a name for the work, under which its measurement is kept.
-            work: does it for one row.
+            subject: module and batch.
+            kind: name of the work; its measurement is stored under this name.
+            work: does the work for one row.
         """
-        kept = self._measured.setdefault(subject.module, {})
+        measured = self._measured.setdefault(subject.module, {})
         key = (kind, *((name, image.shape[1:], image.dtype, image.device) for name, image in subject.inputs.items()))
-        if key not in kept:
+        if key not in measured:
             resident = [*subject.module.parameters(), *subject.module.buffers()]
             resident += [*subject.inputs.values(), *subject.constants.values()]
             with self.guarded():
-                kept[key] = max(peak_bytes(work, resident), 1)
-        return max(self.size // kept[key], 1)
+                measured[key] = max(measure_peak_bytes(work, resident), 1)
+        return max(self.size // measured[key], 1)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Say in words what to do when the device has no memory left.
+        """Turn an out-of-memory error into one that names the option to change.
 
         Raises:
-            ConfigError: instead of the device's own error.
+            ConfigError: the device ran out of memory.
         """
         try:
             yield
         except torch.OutOfMemoryError as error:
             raise ConfigError(
                 f"the device ran out of memory within memory_budget={self.size / 2**20:.0f}MiB; choose a lower "
-                f"memory_budget (less than a single sample needs is no help: then take smaller inputs or the CPU)"
+                f"memory_budget; if a single sample does not fit, use smaller inputs or the CPU"
             ) from error
 
 
 def parse_bytes(size: int | str) -> int:
-    """Bytes of "1GiB", "512 MiB", "2GB" or a number.
+    """Parse "1GiB", "512 MiB", "2GB" or a number into bytes.
 
     Raises:
-        ConfigError: neither of these, or not positive.
+        ConfigError: another format, or not positive.
+
+    Example:
+        >>> from seewhy.explain.budget import parse_bytes
+        >>> parse_bytes("512 MiB")
+        536870912
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(size).strip())
     factor = UNITS.get(match[2].upper()) if match else None
@@ -105,15 +120,15 @@ def parse_bytes(size: int | str) -> int:
     return int(float(match[1]) * factor)
 
 
-def peak_bytes(work: Callable[[], object], resident: list[Tensor]) -> int:
-    """Most bytes of tensors that live at one time while the work is done, without what was there before.
+def measure_peak_bytes(work: Callable[[], object], resident: list[Tensor]) -> int:
+    """Measure the peak memory of the tensors that are created while `work` runs, in bytes.
 
-    Counts every tensor that an operator returns until it is freed, also those that autograd keeps, and for a
-    convolution as much scratch space as its arguments and results take. Other operators' scratch space is not seen.
+    Counts every tensor that an operator returns until it is freed, including those that autograd keeps, and for a
+    convolution as much scratch space as its arguments and results take. Scratch space of other operators is not seen.
 
     Args:
         work: runs on the calling thread.
-        resident: tensors that exist before, e.g. parameters, of which views are not counted.
+        resident: tensors that exist before, e.g. parameters; they and their views are not counted.
     """
     mode = _LiveTensors(resident)
     with mode:
@@ -122,27 +137,27 @@ def peak_bytes(work: Callable[[], object], resident: list[Tensor]) -> int:
 
 
 class _LiveTensors(TorchDispatchMode):
-    """Keeps a ledger of storages by weak references."""
+    """Track storages by weak references."""
 
     def __init__(self, resident: list[Tensor]) -> None:
         super().__init__()
         self.peak = 0
         self._known = {tensor.untyped_storage()._cdata for tensor in resident}
         self._live: dict[int, tuple[StorageWeakRef, int]] = {}
-        self._bytes = 0  # of all in the ledger, the dead ones that were not yet struck off among them
+        self._bytes = 0  # of all tracked storages, including freed ones that were not yet removed
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        found = [one for one in (output if isinstance(output, (tuple, list)) else (output,)) if _stored(one)]
-        for one in found:
-            self._add(one)
+        results = [one for one in (output if isinstance(output, (tuple, list)) else (output,)) if _has_storage(one)]
+        for tensor in results:
+            self._add(tensor)
         scratch = 0
-        if "convolution" in func.__name__:  # brings its arguments and results into a layout of its own
-            strange = [one for one in args if _stored(one) and one.untyped_storage()._cdata not in self._known]
-            scratch = sum(one.untyped_storage().nbytes() for one in (*strange, *found))
-        self._look(scratch)
+        if "convolution" in func.__name__:  # copies its arguments and results into another layout
+            new = [one for one in args if _has_storage(one) and one.untyped_storage()._cdata not in self._known]
+            scratch = sum(tensor.untyped_storage().nbytes() for tensor in (*new, *results))
+        self._update_peak(scratch)
         return output
 
     def _add(self, tensor: Tensor) -> None:
@@ -157,19 +172,18 @@ class _LiveTensors(TorchDispatchMode):
         self._live[key] = (StorageWeakRef(storage), storage.nbytes())
         self._bytes += storage.nbytes()
 
-    def _look(self, scratch: int) -> None:
-        """Raise the peak, if what lives and the scratch space are more."""
-        if self._bytes + scratch > self.peak * SLACK:  # only then does it matter which of them are dead
+    def _update_peak(self, scratch: int) -> None:
+        if self._bytes + scratch > self.peak * SLACK:  # only then does it matter which tensors were freed
             self._live = {key: entry for key, entry in self._live.items() if not entry[0].expired()}
             self._bytes = sum(size for _, size in self._live.values())
             self.peak = max(self.peak, self._bytes + scratch)
 
 
-def _stored(value: object) -> bool:
+def _has_storage(value: object) -> bool:
     return isinstance(value, Tensor) and value.layout is torch.strided
 
 
-def _first(subject: ExplainedModel) -> tuple[dict[str, Tensor], Tensor]:
-    """The first sample's images, and its row number for the constants."""
+def _take_first_sample(subject: ExplainedModel) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the first sample's images, and its row number for the constants."""
     images = {name: image[:1].clone() for name, image in subject.inputs.items()}
     return images, torch.zeros(1, dtype=torch.long, device=next(iter(images.values())).device)

@@ -1,7 +1,4 @@
-"""Calling a class of Captum so that it fits any subject and leaves nothing behind.
-
-Any attribution of Captum, by its name there.
-"""
+"""Attributions of Captum, chosen by class name."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, ExplanationError, nearest
 from seewhy.explain.base import Attribution
-from seewhy.explain.baseline import WORDS, Baseline, check_baseline, describe_baseline, make_baseline
+from seewhy.explain.baseline import DESCRIPTIONS, Baseline, check_baseline, describe_baseline, make_baseline
 from seewhy.explain.capture.layers import Layers, resolve_layers
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer, sum_channels
@@ -28,33 +25,43 @@ from seewhy.explain.maps import Reading
 
 __all__ = ["CaptumCall", "CaptumMethod", "list_captum_classes"]
 
-Parts: TypeAlias = "dict[str, Tensor]"
+Images: TypeAlias = "dict[str, Tensor]"
 
 
 class CaptumMethod(GradientExplainer):
-    """Maps by a class of `captum.attr`, for methods that have no class here.
+    """Maps of a class of `captum.attr`, for methods without their own class in seewhy.
 
-    All inputs go in together, unless the class wants a layer: then one after the other, each with its own layer, the
-    others held as they are. Captum works target by target. Classes that draw are given one sample at a time, each
-    with the same seed, so that a map depends neither on its batch nor on what was drawn before.
+    All inputs are attributed together, unless the class needs a layer: then one after the other, each with its own
+    layer, while the other inputs are held constant. Targets are processed one at a time. Classes that draw random
+    numbers get one sample at a time, each with the same seed, so that a map does not depend on the rest of the batch.
 
     Args:
-        attribution: the class, e.g. "GuidedBackprop", "GuidedGradCam", "Deconvolution", "LRP", "FeatureAblation",
-            "KernelShap".
-        arguments: further arguments of its `attribute()`, plain data, e.g. {n_samples: 50}.
-        layer: where the class wants one: a layer's dotted name, one per input, or by input; None is what the module
-            says of itself.
-        baseline: x0, where the class takes one; None is zero.
-        patch: side in voxels of the squares or cubes that are one feature, where the class takes a feature mask;
-            None makes every pixel of every channel one, which few images are small enough for.
-        reading: what of the signed map speaks for the target.
-        seed: of what Captum draws.
-        name: what the maps are called; None makes it of `attribution`, e.g. "guided_backprop".
-        memory_budget: what the samples of one chunk may take.
+        attribution: name of the class, e.g. "GuidedBackprop", "GuidedGradCam", "Deconvolution", "LRP",
+            "FeatureAblation", "KernelShap".
+        arguments: further arguments of its `attribute()`, as plain data, e.g. {n_samples: 50}.
+        layer: for classes that need a layer: dotted name, one per input, or a mapping by input; None is the layer in
+            the module's `explainable()`.
+        baseline: x0, for classes with a baseline; None is zero.
+        patch: for classes with a feature mask: side in voxels of the squares or cubes that form one feature; None
+            makes every pixel of every channel a feature, which is feasible for very small images only.
+        reading: which part of the signed map is evidence for the target.
+        seed: seed of Captum's random draws.
+        name: name of the method; None derives it from `attribution`, e.g. "guided_backprop".
+        memory_budget: memory limit of the samples of one chunk.
 
     Raises:
-        ConfigError: an unknown class, arguments that it does not take or that are given here by other names, or an
-            option that means nothing to it.
+        ConfigError: an unknown class, arguments that it does not take or that have their own option here, or an
+            option that does not apply to it.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import CaptumMethod
+        >>> _ = torch.manual_seed(0)
+        >>> net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
+        >>> maps = CaptumMethod(attribution="GuidedBackprop")(net, torch.rand(1, 1, 4, 4), target=1)
+        >>> maps.method, maps.maps["image"].shape
+        ('guided_backprop', torch.Size([1, 4, 4]))
     """
 
     seed: int
@@ -78,78 +85,78 @@ class CaptumMethod(GradientExplainer):
         if patch is not None and patch < 1:
             raise ConfigError(f"patch={patch}; expected at least 1, or null")
         self.call = CaptumCall(attribution, arguments or {}, seed=seed)
-        meant = {"layer": layer, "baseline": baseline, "patch": patch}
-        stray = [option for option, value in meant.items() if value is not None and not self.call.takes(option)]
-        if stray:
-            raise ConfigError(f"{attribution} takes no {' and no '.join(stray)}; leave out {', '.join(stray)}")
+        optional = {"layer": layer, "baseline": baseline, "patch": patch}
+        wrong = [option for option, value in optional.items() if value is not None and not self.call.takes(option)]
+        if wrong:
+            raise ConfigError(f"options that do not apply to {attribution}: {', '.join(wrong)}; remove them")
         self.layer, self.patch, self.reading, self.seed = layer, patch, reading, seed
         self.start = None if baseline is None else check_baseline(baseline)
         self.baseline = None
         if self.call.takes("baseline"):
-            self.baseline = WORDS["zero"] if baseline is None else describe_baseline(baseline)
+            self.baseline = DESCRIPTIONS["zero"] if baseline is None else describe_baseline(baseline)
         self.method = name or self.call.plain_name
 
     def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
         """See `GradientExplainer.attributions`.
 
         Raises:
-            ConfigError: the module cannot be what the class needs, e.g. it has no ReLU to guide.
-            ExplanationError: Captum refuses the module.
+            ConfigError: the class does not apply to the module, e.g. guided backpropagation without a ReLU.
+            ExplanationError: Captum raises an error for the module.
         """
         self.call.check(subject)
         layers = resolve_layers(subject, self.layer) if self.call.takes("layer") else {}
         names = [name for name, _ in layers.values()]
-        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-        if twice:
-            raise ConfigError(f"{twice[0]} runs for several inputs, and Captum sees only its last run; use grad_cam")
+        repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        if repeated:
+            raise ConfigError(f"{repeated[0]} runs for several inputs, but Captum sees only its last run; use grad_cam")
         chunk = 1 if self.call.draws else self.budget.gradient_rows(subject)
-        found = []
+        attributions = []
         for target in targets:
             parts = [
-                self._part(subject, rows, target[rows], layers)
+                self._attribute_rows(subject, rows, target[rows], layers)
                 for rows in torch.arange(subject.batch, device=target.device).split(chunk)
             ]
             maps = {name: torch.cat([part[0][name] for part in parts]) for name in parts[0][0]}
             notes = tuple(dict.fromkeys(note for part in parts for note in part[1]))
             named = {name: layer for name, (layer, _) in layers.items()}
-            found.append(Attribution(maps=maps, layers=named, notes=notes))
-        return found
+            attributions.append(Attribution(maps=maps, layers=named, notes=notes))
+        return attributions
 
-    def _part(
+    def _attribute_rows(
         self, subject: ExplainedModel, rows: Tensor, target: Tensor, layers: Mapping[str, tuple[str, torch.nn.Module]]
-    ) -> tuple[Parts, tuple[str, ...]]:
-        """Maps of some samples, and what a reader must know of them."""
+    ) -> tuple[Images, tuple[str, ...]]:
+        """Return the maps of some samples, and notes for the reader."""
         images = {name: image[rows] for name, image in subject.inputs.items()}
         if not layers:
-            found = self.call(subject, images, rows, target, options=self._options(images))
-            return {name: sum_channels(one) for name, one in found.items()}, ()
-        maps: Parts = {}
+            raw = self.call(subject, images, rows, target, options=self._make_tensor_options(images))
+            return {name: sum_channels(values) for name, values in raw.items()}, ()
+        maps: Images = {}
         notes: list[str] = []
         for name, (_, layer) in layers.items():
-            one = {name: images[name]}
-            options = self._options(one)
-            raw = self.call(subject, one, rows, target, layer=layer, options=options)[name]
-            maps[name], said = _at_image_size(raw, images[name])
-            notes += said
+            image = {name: images[name]}
+            options = self._make_tensor_options(image)
+            raw = self.call(subject, image, rows, target, layer=layer, options=options)
+            maps[name], new = _resize_to_image(raw[name], images[name])
+            notes += new
         return {name: maps.get(name, torch.zeros_like(image[:, 0])) for name, image in images.items()}, tuple(notes)
 
-    def _options(self, images: Parts) -> dict[str, Any]:
-        """What Captum takes as tensors, a tuple over the images each."""
+    def _make_tensor_options(self, images: Images) -> dict[str, Any]:
+        """Make Captum's baselines and feature masks, each a tuple over the images."""
         options: dict[str, Any] = {}
         if self.start is not None:
             options["baselines"] = tuple(make_baseline(image, self.start) for image in images.values())
         if self.patch is not None:
             first, masks = 0, []
             for image in images.values():
-                mask = _patches(image, self.patch) + first
+                mask = _number_patches(image, self.patch) + first
                 first = int(mask.max()) + 1
                 masks.append(mask)
             options["feature_mask"] = tuple(masks)
         return options
 
 
-def _patches(image: Tensor, side: int) -> Tensor:
-    """[1, C, *spatial] number of the patch of each voxel, the same for all channels."""
+def _number_patches(image: Tensor, side: int) -> Tensor:
+    """Return the patch number of each voxel, [1, C, *spatial], the same for all channels."""
     number = torch.zeros(image.shape[2:], dtype=torch.long, device=image.device)
     for axis, size in enumerate(image.shape[2:]):
         steps = torch.arange(size, device=image.device) // side
@@ -157,38 +164,38 @@ def _patches(image: Tensor, side: int) -> Tensor:
     return number.expand(1, *image.shape[1:]).contiguous()
 
 
-def _at_image_size(raw: Tensor, image: Tensor) -> tuple[Tensor, tuple[str, ...]]:
-    """Attributions of a layer's output, or of the image already, as [B, *spatial]."""
+def _resize_to_image(raw: Tensor, image: Tensor) -> tuple[Tensor, tuple[str, ...]]:
+    """Convert attributions of a layer's output or of the image to [B, *spatial]."""
     if raw.shape == image.shape:
         return sum_channels(raw), ()
     coarse, notes = arrange_by_sample(sum_channels(join_slices(to_grid(raw, image), image)), image)
     return enlarge(coarse, image.shape[2:]), notes
 
 
-OURS = ("inputs", "target", "additional_forward_args", "baselines", "feature_mask", "return_convergence_delta")
-"""Arguments of `attribute()` that are not for the user to give."""
+RESERVED = ("inputs", "target", "additional_forward_args", "baselines", "feature_mask", "return_convergence_delta")
+"""Arguments of `attribute()` that seewhy sets."""
 NEEDS = {"layer": ("__init__", "layer"), "baseline": ("attribute", "baselines"), "patch": ("attribute", "feature_mask")}
 DRAWING = ("GradientShap", "LayerGradientShap", "Lime", "KernelShap", "ShapleyValueSampling", "ShapleyValues")
 GUIDED = ("GuidedBackprop", "Deconvolution", "GuidedGradCam")
-"""Classes that change the gradients of `nn.ReLU`, and of nothing else."""
-UNFIT = {
+"""Classes that change only the gradients of `nn.ReLU`."""
+EXCLUDED = {
     **dict.fromkeys(
         ("DeepLift", "DeepLiftShap", "LayerDeepLift", "LayerDeepLiftShap"),
-        "it passes over functions without a rule in silence; use deep_lift",
+        "it ignores functions without a rule silently; use deep_lift",
     ),
     **dict.fromkeys(("FeaturePermutation", "LayerFeaturePermutation"), "its maps depend on the rest of the batch"),
     "ShapleyValues": "it tries every order of all features; use ShapleyValueSampling",
 }
-"""Classes that are not lent out, and why."""
+"""Classes that are not offered, with the reason."""
 
 
 class CaptumCall:
-    """One class of `captum.attr`.
+    """Call of one class of `captum.attr` for any module; restores the module and the random states.
 
     Args:
-        attribution: its name.
-        arguments: of its `attribute()`.
-        seed: of what it draws.
+        attribution: name of the class.
+        arguments: arguments of its `attribute()`.
+        seed: seed of its random draws.
 
     Attributes:
         draws: whether maps depend on random numbers.
@@ -200,35 +207,35 @@ class CaptumCall:
     def __init__(self, attribution: str, arguments: Mapping[str, Any], *, seed: int) -> None:
         import captum.attr
 
-        known = list_captum_classes()
-        if attribution in UNFIT:
-            raise ConfigError(f"attribution={attribution!r} is not offered: {UNFIT[attribution]}")
-        if attribution not in known:
-            raise ConfigError(f"Captum has no attribution {attribution!r} for images; {nearest(attribution, known)}")
+        if attribution in EXCLUDED:
+            raise ConfigError(f"attribution={attribution!r} is not offered: {EXCLUDED[attribution]}")
+        names = list_captum_classes()
+        if attribution not in names:
+            raise ConfigError(f"Captum has no attribution {attribution!r} for images; {nearest(attribution, names)}")
         self.attribution, self.arguments, self.seed = attribution, dict(arguments), seed
         self.kind: Any = getattr(captum.attr, attribution)
         self.draws = attribution in DRAWING
-        taken = inspect.signature(self.kind.attribute).parameters
-        free = [name for name in taken if name not in ("self", "kwargs", *OURS)]
-        wrong = [f"{name!r} ({nearest(name, free)})" for name in self.arguments if name not in free]
+        parameters = inspect.signature(self.kind.attribute).parameters
+        valid = [name for name in parameters if name not in ("self", "kwargs", *RESERVED)]
+        wrong = [f"{name!r} ({nearest(name, valid)})" for name in self.arguments if name not in valid]
         if wrong:
-            raise ConfigError(f"arguments of {attribution} that are not to be given: {', '.join(wrong)}")
+            raise ConfigError(f"unknown arguments of {attribution}: {', '.join(wrong)}")
 
     @property
     def plain_name(self) -> str:
-        """The class as methods are called here, e.g. `guided_backprop`."""
+        """Name of the method in seewhy's style, e.g. `guided_backprop`."""
         return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", self.attribution).lower()
 
     def takes(self, option: str) -> bool:
-        """Whether a layer, a baseline or patches mean anything to it."""
+        """Whether the class takes a layer, a baseline or patches."""
         function, name = NEEDS[option]
         return name in inspect.signature(getattr(self.kind, function)).parameters
 
     def check(self, subject: ExplainedModel) -> None:
-        """Refuse a module for which the method would be another one in silence.
+        """Check that a method that guides ReLUs has a ReLU; otherwise it would return plain gradients.
 
         Raises:
-            ConfigError: nothing to guide.
+            ConfigError: the module runs no `nn.ReLU`.
         """
         if self.attribution not in GUIDED:
             return
@@ -243,8 +250,8 @@ class CaptumCall:
                 hook.remove()
         if not calls:
             raise ConfigError(
-                f"{type(subject.module).__name__} runs no nn.ReLU, the only function that {self.attribution} guides: "
-                "its maps would be plain gradients; use saliency"
+                f"{type(subject.module).__name__} runs no nn.ReLU, the only function that {self.attribution} changes; "
+                "its maps would be plain gradients: use saliency"
             )
 
     def __call__(
@@ -257,79 +264,79 @@ class CaptumCall:
         layer: nn.Module | None = None,
         options: Mapping[str, Any],
     ) -> dict[str, Tensor]:
-        """Attributions of some samples.
+        """Compute the attributions of some samples.
 
         Args:
             subject: module and batch.
-            images: input → [n, C, *spatial]; inputs that are not among them are held as they are.
-            rows: [n] the sample each row was made of.
+            images: input → [n, C, *spatial]; other inputs are held constant.
+            rows: [n] sample that each row was made from.
             target: [n] int64.
-            layer: where the class wants one.
-            options: baselines and feature masks, a tuple over the images each.
+            layer: for classes that need a layer.
+            options: baselines and feature masks, each a tuple over the images.
 
         Returns:
-            Input → [n, C, *spatial], or what the layer has.
+            Input → [n, C, *spatial], or the shape of the layer's output.
 
         Raises:
             ConfigError: a package that Captum needs is missing.
-            ExplanationError: Captum refuses.
+            ExplanationError: Captum raises an error.
         """
         model = _Scores(subject, tuple(images))
         given = {"target": target, "additional_forward_args": (rows,), **options, **self.arguments}
-        taken = inspect.signature(self.kind.attribute).parameters
+        parameters = inspect.signature(self.kind.attribute).parameters
         inputs = tuple(image.detach().clone().requires_grad_() for image in images.values())
-        with restore_module(model), _seeded(self.seed, rows.device), warnings.catch_warnings():
+        with restore_module(model), _seed_all(self.seed, rows.device), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"captum\.")
             try:
                 method: Any = self.kind(model) if layer is None else self.kind(model, layer)
-                found = method.attribute(inputs, **{name: one for name, one in given.items() if name in taken})
+                result = method.attribute(inputs, **{name: one for name, one in given.items() if name in parameters})
             except torch.OutOfMemoryError:
                 raise
             except ImportError as error:
                 raise ConfigError(f"captum.attr.{self.attribution}: {error}") from error
-            except Exception as error:  # Captum raises whatever its parts do, assertions among them
+            except Exception as error:  # Captum lets any error of its parts pass, including assertions
                 kind = type(subject.module).__name__
-                raise ExplanationError(f"captum.attr.{self.attribution} refuses {kind}: {error}") from error
-        results = found if isinstance(found, tuple) else (found,)
+                raise ExplanationError(f"captum.attr.{self.attribution} fails for {kind}: {error}") from error
+        results = result if isinstance(result, tuple) else (result,)
         if len(results) != len(images) or any(one is None or not one.numel() for one in results):
-            raise ExplanationError(f"captum.attr.{self.attribution} gave no map for {', '.join(images)}")
+            raise ExplanationError(f"captum.attr.{self.attribution} returned no map for {', '.join(images)}")
         return {name: one.detach() for name, one in zip(images, results, strict=True)}
 
 
 def list_captum_classes() -> list[str]:
-    """Classes of `captum.attr` that make a map of an image from a model, or from a model and a layer."""
+    """List the classes of `captum.attr` that make a map of an image from a model, or from a model and a layer."""
     import captum.attr
 
-    found = []
+    names = []
     for name in captum.attr.__all__:
         kind: Any = getattr(captum.attr, name)
         usable = isinstance(kind, type) and callable(getattr(kind, "attribute", None))
-        if not usable or name in UNFIT:
+        if not usable or name in EXCLUDED:
             continue
-        wanted = {*_required(kind.__init__), *_required(kind.attribute)}
-        if wanted <= {"model", "forward_func", "layer", "inputs", "baselines"}:
-            found.append(name)
-    return found
+        required = {*_required_parameters(kind.__init__), *_required_parameters(kind.attribute)}
+        if required <= {"model", "forward_func", "layer", "inputs", "baselines"}:
+            names.append(name)
+    return names
 
 
-def _required(function: Any) -> list[str]:
+def _required_parameters(function: Any) -> list[str]:
     parameters = list(inspect.signature(function).parameters.values())[1:]
     return [one.name for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD]
 
 
 class _Scores(nn.Module):
-    """A subject as Captum calls models: images one after the other, then the rows; at least two columns of scores."""
+    """Adapter to Captum's calls: images by position, then the rows; returns at least two columns of scores."""
 
     def __init__(self, subject: ExplainedModel, names: tuple[str, ...]) -> None:
         super().__init__()
-        self.module = subject.module  # Captum looks through a model's children
+        self.module = subject.module  # Captum searches a model's children
         self._subject, self._names = [subject], names
 
     def forward(self, *values: Tensor) -> Tensor:
-        """[n, K], K ≥ 2."""
+        """Compute scores [n, K], K ≥ 2."""
         subject, rows = self._subject[0], values[-1].long()
         given = dict(zip(self._names, values[:-1], strict=True))
-        # Those that are held need gradients too: Captum hangs hooks on all activations.
+        # Constant images need gradients, too: Captum registers hooks on all activations.
         images = {
             name: given[name] if name in given else whole[rows].requires_grad_()
             for name, whole in subject.inputs.items()
@@ -340,13 +347,13 @@ class _Scores(nn.Module):
 
 @contextmanager
 def restore_module(module: nn.Module) -> Iterator[None]:
-    """Afterwards every part has the attributes, hooks and parameter values from before, whatever happened.
+    """Restore attributes, hooks and parameter values of every submodule afterwards, also after an error.
 
-    Meanwhile activations are not in place, since backward hooks cannot be put around those that are.
+    In between, activations are not in place, since backward hooks do not work with in-place activations.
     """
     parts = list(module.modules())
     before = [(part, dict(part.__dict__)) for part in parts]
-    tables = [table for _, own in before for table in own.values() if isinstance(table, dict)]
+    tables = [table for _, attributes in before for table in attributes.values() if isinstance(table, dict)]
     contents = [(table, dict(table)) for table in tables]
     values = [(parameter, parameter.data) for parameter in module.parameters()]
     try:
@@ -355,9 +362,9 @@ def restore_module(module: nn.Module) -> Iterator[None]:
                 part.inplace = False  # type: ignore[assignment]
         yield
     finally:
-        for part, own in before:
+        for part, attributes in before:
             part.__dict__.clear()
-            part.__dict__.update(own)
+            part.__dict__.update(attributes)
         for table, content in contents:
             table.clear()
             table.update(content)
@@ -366,9 +373,9 @@ def restore_module(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers of PyTorch, NumPy and Python from a seed, and their states put back."""
-    numpys, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002
+def _seed_all(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed PyTorch, NumPy and Python, and restore their states afterwards."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     cuda = [device.index or 0] if device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=cuda):
@@ -380,5 +387,5 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
             random.seed(seed)
             yield
     finally:
-        np.random.set_state(numpys)  # noqa: NPY002
-        random.setstate(pythons)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)

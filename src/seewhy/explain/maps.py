@@ -1,9 +1,4 @@
-"""What every explainer returns.
-
-Whether a map's sum is the difference that it claims to explain.
-
-Whether attributions add up to the score they explain.
-"""
+"""Attribution maps of a batch, the result of every explainer, and their completeness."""
 
 from __future__ import annotations
 
@@ -17,27 +12,42 @@ from torch import Tensor
 __all__ = ["LIMIT", "Maps", "Reading", "compute_completeness_error", "find_incomplete"]
 
 Reading = Literal["positive", "magnitude"]
-"""What of a signed map speaks for the target: its positive part, or its absolute value."""
+"""Part of a signed map that is evidence for the target: its positive part, or its absolute value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Maps:
-    """Maps of a batch for one target per sample, raw and signed: nothing is rescaled, so that maps compare.
+    """Maps of a batch for one target per sample, raw and signed; they are not rescaled, so that they can be compared.
 
     Attributes:
-        method: name of the explainer, as its file in `conf/explainer` is called.
-        maps: input name → [B, H, W] or [B, D, H, W] float32 at the input's own size, signed.
+        method: name of the explainer, equal to its file name in `conf/explainer`.
+        maps: input name → [B, H, W] or [B, D, H, W] float32 at the size of the input, signed.
         target: [B] int64, the explained class.
         probability: [B] float32 of that class, in [0, 1].
         scores: [B, K] float32 raw class scores.
-        reading: how `evidence` is read off signed maps.
-        strength: input name → non-negative maps, where the method defines them otherwise than by `reading`
+        reading: how `evidence` is computed from signed maps.
+        strength: input name → non-negative maps, if the method defines the evidence in another way than `reading`
             (CAMs are rectified before they are enlarged).
-        layers: input name → the layer whose activations were used.
-        baseline: what "absent" meant to the method, in words; None where it needs none.
-        completeness: [B] |Σ map − (f(x) − f(x0))| / |f(x) − f(x0)| of methods that promise equality.
-        seed: of random draws; None where there are none.
-        notes: what a reader must know, e.g. that one map stands for all slices.
+        layers: input name → name of the layer whose activations were used.
+        baseline: description of the baseline; None if the method has no baseline.
+        completeness: [B] |Σ map − (f(x) − f(x0))| / |f(x) − f(x0)| of methods that guarantee equality.
+        seed: seed of random draws; None if nothing is random.
+        notes: remarks for the reader, e.g. that one map was computed for all slices.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.explain import Maps
+        >>> maps = Maps(
+        ...     method="grad_cam",
+        ...     maps={"t1": torch.tensor([[[3.0, -1.0]]]), "t2": torch.tensor([[[1.0, 0.0]]])},
+        ...     target=torch.tensor([1]),
+        ...     probability=torch.tensor([0.9]),
+        ...     scores=torch.tensor([[0.0, 2.2]]),
+        ... )
+        >>> maps.evidence()["t1"]
+        tensor([[[3., 0.]]])
+        >>> maps.shares()
+        {'t1': tensor([0.7500]), 't2': tensor([0.2500])}
     """
 
     method: str
@@ -56,23 +66,23 @@ class Maps:
     @property
     def signed(self) -> bool:
         """Whether any value is below zero."""
-        return any(bool((one < 0).any()) for one in self.maps.values())
+        return any(bool((values < 0).any()) for values in self.maps.values())
 
     def evidence(self) -> dict[str, Tensor]:
-        """What speaks for the target, non-negative, in the shapes of `maps`."""
+        """Return the evidence for the target, non-negative, in the shapes of `maps`."""
         if self.strength is not None:
             return self.strength
-        read = Tensor.abs if self.reading == "magnitude" else Tensor.relu
-        return {name: read(one) for name, one in self.maps.items()}
+        rectify = Tensor.abs if self.reading == "magnitude" else Tensor.relu
+        return {name: rectify(values) for name, values in self.maps.items()}
 
     def shares(self) -> dict[str, Tensor]:
-        """[B] share of each input in all evidence, on the raw common scale; zero where there is no evidence."""
+        """Return the share [B] of each input in the total evidence; zero if there is no evidence."""
         sums = {name: one.flatten(1).sum(dim=1) for name, one in self.evidence().items()}
         total = sum(sums.values())
         return {name: one / total.clamp_min(1e-30) for name, one in sums.items()}  # type: ignore[union-attr]
 
     def cpu(self) -> Maps:
-        """The same on the CPU."""
+        """Copy the maps to the CPU."""
         return replace(
             self,
             maps={name: one.cpu() for name, one in self.maps.items()},
@@ -84,7 +94,7 @@ class Maps:
         )
 
     def __getitem__(self, rows: int | slice) -> Maps:
-        """Some samples of the batch; a number gives a batch of one."""
+        """Select samples of the batch; an integer selects a batch of one sample."""
         part = slice(rows, rows + 1 or None) if isinstance(rows, int) else rows
         return replace(
             self,
@@ -97,16 +107,22 @@ class Maps:
         )
 
 
-NOISE = 1e-4  # relative to the scores; a smaller difference is rounding in float32, not something to be explained
+NOISE = 1e-4  # relative to the scores; a smaller difference is float32 rounding
 
 
 def compute_completeness_error(maps: Mapping[str, Tensor], score: Tensor, reference: Tensor) -> Tensor:
-    """|Σ map − (f(x) − f(x0))| / |f(x) − f(x0)| of each sample (Sundararajan 2017, proposition 1).
+    """Compute |Σ map − (f(x) − f(x0))| / |f(x) − f(x0)| of each sample (Sundararajan 2017, proposition 1).
 
     Args:
         maps: input → [B, *spatial]; the sum is over all inputs.
         score: [B] f(x).
         reference: [B] f(x0).
+
+    Example:
+        >>> import torch
+        >>> from seewhy.explain.maps import compute_completeness_error
+        >>> compute_completeness_error({"image": torch.ones(1, 2, 2)}, torch.tensor([6.0]), torch.tensor([1.0]))
+        tensor([0.2000])
     """
     difference = (score - reference).double()
     total = torch.stack([one.flatten(1).double().sum(dim=1) for one in maps.values()]).sum(dim=0)
@@ -115,13 +131,13 @@ def compute_completeness_error(maps: Mapping[str, Tensor], score: Tensor, refere
 
 
 LIMIT = 0.05
-"""Relative error above which a map of a method that promises completeness is marked."""
+"""Relative error above which a map of a method that guarantees completeness is reported as incomplete."""
 
 
 def find_incomplete(maps: Maps, *, limit: float = LIMIT) -> Tensor | None:
-    """Samples whose map misses the difference of scores by more than `limit` (Sundararajan 2017, proposition 1).
+    """Find samples whose map misses the difference of scores by more than `limit` (Sundararajan 2017, proposition 1).
 
     Returns:
-        [B] bool, true also where the error is not a number; None for methods that promise no equality.
+        [B] bool, true also where the error is NaN; None for methods that do not guarantee completeness.
     """
     return None if maps.completeness is None else ~(maps.completeness <= limit)

@@ -1,4 +1,4 @@
-"""Occlusion."""
+"""Occlusion maps."""
 
 from __future__ import annotations
 
@@ -21,19 +21,33 @@ Window: TypeAlias = "tuple[slice, ...]"
 
 
 class Occlusion(GradientExplainer):
-    """How far the score falls when a window of the image is hidden (Zeiler 2014, §4.2).
+    """Decrease of the score when a window of the image is hidden (Zeiler 2014, §4.2).
 
-    Where windows overlap, a place has the mean of those that cover it. All channels are hidden together, and one
-    input at a time. A window in which hiding changes nothing costs nothing.
+    Where windows overlap, a voxel gets their mean. All channels are hidden together, one input at a time. A window
+    that equals its fill already is skipped.
 
     Args:
-        window: size in voxels, of all axes or of each (depth first); cut to the image.
-        stride: distance between windows, likewise; None is half the window.
-        fill: what hides.
-        memory_budget: what the rows of one chunk may take.
+        window: size in voxels, of all axes or of each axis (depth first); limited to the image.
+        stride: distance between windows, in the same format; None is half the window.
+        fill: value of the hidden voxels.
+        memory_budget: memory limit of the rows of one chunk.
 
     Raises:
-        ConfigError: an option out of its range, or not one per axis.
+        ConfigError: an option out of range, or a wrong number of values.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import Occlusion
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 1, bias=False))  # the mean, as the score of class 1
+        >>> _ = nn.init.constant_(net[1].weight, 1 / 16)
+        >>> image = torch.zeros(1, 1, 4, 4)
+        >>> image[..., :2, :2] = 1
+        >>> Occlusion(window=2, stride=2, fill="zero")(net, image, target=1).maps["image"]
+        tensor([[[0.2500, 0.2500, 0.0000, 0.0000],
+                 [0.2500, 0.2500, 0.0000, 0.0000],
+                 [0.0000, 0.0000, 0.0000, 0.0000],
+                 [0.0000, 0.0000, 0.0000, 0.0000]]])
     """
 
     method = "occlusion"
@@ -57,16 +71,18 @@ class Occlusion(GradientExplainer):
     def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
         """See `GradientExplainer.attributions`."""
         chunk = self.budget.forward_rows(subject)
-        found: list[Images] = [{} for _ in targets]
+        results: list[Images] = [{} for _ in targets]
         for name in subject.inputs:
-            falls, windows = self._falls(subject, name, scores, chunk)
-            for maps, target in zip(found, targets, strict=True):
-                maps[name] = self._spread(subject, name, falls, windows, target)
-        return [Attribution(maps=maps) for maps in found]
+            decreases, windows = self._hide_windows(subject, name, scores, chunk)
+            for maps, target in zip(results, targets, strict=True):
+                maps[name] = self._average_windows(subject, name, decreases, windows, target)
+        return [Attribution(maps=maps) for maps in results]
 
     @torch.no_grad()
-    def _falls(self, subject: ExplainedModel, name: str, scores: Tensor, chunk: int) -> tuple[Tensor, list[Window]]:
-        """How far each score falls, [B, windows, K], and the windows."""
+    def _hide_windows(
+        self, subject: ExplainedModel, name: str, scores: Tensor, chunk: int
+    ) -> tuple[Tensor, list[Window]]:
+        """Return the decrease of each score, [B, windows, K], and the windows."""
         image = subject.inputs[name]
         fill = make_baseline(image, self.fill)
         windows = self._windows(image.shape[2:])
@@ -76,46 +92,49 @@ class Occlusion(GradientExplainer):
             for sample, number in product(range(len(image)), range(len(windows)))
             if differs[sample][windows[number]].any()
         ]
-        falls = scores.new_zeros(len(image), len(windows), scores.shape[1])
+        decreases = scores.new_zeros(len(image), len(windows), scores.shape[1])
         for first in range(0, len(pairs), chunk):
             part = pairs[first : first + chunk]
             rows = torch.tensor([sample for sample, _ in part], device=image.device)
             images = {other: value[rows] for other, value in subject.inputs.items()}
             for row, (sample, number) in enumerate(part):
-                place = (slice(None), *windows[number])
-                images[name][row][place] = fill[sample][place]
+                region = (slice(None), *windows[number])
+                images[name][row][region] = fill[sample][region]
             hidden = subject.scores(images, rows=rows)
             columns = torch.tensor([number for _, number in part], device=image.device)
-            falls[rows, columns] = scores[rows] - hidden
-        return falls, windows
+            decreases[rows, columns] = scores[rows] - hidden
+        return decreases, windows
 
-    def _spread(
-        self, subject: ExplainedModel, name: str, falls: Tensor, windows: list[Window], target: Tensor
+    def _average_windows(
+        self, subject: ExplainedModel, name: str, decreases: Tensor, windows: list[Window], target: Tensor
     ) -> Tensor:
-        """[B, *spatial] mean fall of the windows over each place."""
+        """Return the mean decrease [B, *spatial] over the windows that cover each voxel."""
         image = subject.inputs[name]
         total, cover = torch.zeros_like(image[:, 0]), torch.zeros_like(image[0, 0])
         for number, window in enumerate(windows):
-            fall = subject.target_scores(falls[:, number], target)
-            total[(slice(None), *window)] += fall.to(total).reshape(-1, *[1] * len(window))
+            decrease = subject.target_scores(decreases[:, number], target)
+            total[(slice(None), *window)] += decrease.to(total).reshape(-1, *[1] * len(window))
             cover[window] += 1
         return total / cover.clamp_min(1)
 
     def _windows(self, shape: Sequence[int]) -> list[Window]:
-        """Windows that cover every place whose stride does not leave it out."""
-        sizes = [min(size, side) for size, side in zip(_per_axis("window", self.window, shape), shape, strict=True)]
+        """List the windows; together they cover the image."""
+        wanted = _repeat_per_axis("window", self.window, shape)
+        sizes = [min(size, side) for size, side in zip(wanted, shape, strict=True)]
         halves = [max(size // 2, 1) for size in sizes]
-        strides = halves if self.stride is None else _per_axis("stride", self.stride, shape)
+        strides = halves if self.stride is None else _repeat_per_axis("stride", self.stride, shape)
         if any(stride > size for stride, size in zip(strides, sizes, strict=True)):
-            raise ConfigError(f"stride {strides} is more than the window {sizes}; places between would never be hidden")
+            raise ConfigError(
+                f"stride {strides} is larger than the window {sizes}; voxels between windows would never be hidden"
+            )
         axes = [
             [slice(start, min(start + size, side)) for start in range(0, max(side - size, 0) + stride, stride)]
             for side, size, stride in zip(shape, sizes, strides, strict=True)
         ]
-        return [window for window in product(*axes) if all(one.start < one.stop for one in window)]
+        return [window for window in product(*axes) if all(part.start < part.stop for part in window)]
 
 
-def _per_axis(name: str, option: int | Sequence[int], shape: Sequence[int]) -> list[int]:
+def _repeat_per_axis(name: str, option: int | Sequence[int], shape: Sequence[int]) -> list[int]:
     values = [option] * len(shape) if isinstance(option, int) else list(option)
     if len(values) != len(shape):
         raise ConfigError(f"{name}={option} has {len(values)} numbers; the image has {len(shape)} spatial axes")

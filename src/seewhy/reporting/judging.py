@@ -14,7 +14,7 @@ from seewhy.explain.explained_model import Inputs, Target
 from seewhy.explain.judging.controls import make_controls
 from seewhy.explain.judging.localization import Threshold, join_masks, tune_threshold
 from seewhy.explain.judging.scorecard import Scorecard, Verdict
-from seewhy.explain.judging.settings import Scope, Settings
+from seewhy.explain.judging.settings import JudgingSettings, Scope
 from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
 from seewhy.reporting.selection import ExplanationSettings
@@ -53,7 +53,7 @@ class Judges:
         inputs_of: Callable[[Batch], Inputs],
     ) -> None:
         self.explainers = explainers
-        self.settings = Settings(scope=settings.judge, seed=settings.seed)  # type: ignore[arg-type]
+        self.settings = JudgingSettings(scope=settings.judge, seed=settings.seed)  # type: ignore[arg-type]
         self.samples, self.validation, self.inputs_of = samples, validation, inputs_of
         self.floors = {one.method: one for one in make_controls(seed=settings.seed)}
         self._cards: dict[Place, Scorecard] = {}
@@ -83,7 +83,7 @@ class Judges:
             if not self.active or (masks is None and not faithful):
                 continue
             scope: Scope = "all" if faithful else "cheap"
-            settings = Settings(scope=scope, cases=0, stability=False, seed=self.settings.seed)
+            settings = JudgingSettings(scope=scope, cases=0, stability=False, seed=self.settings.seed)
             threshold = self._threshold(floor, module) if masks is not None else None
             card = Scorecard(floor, settings=settings, threshold=threshold)
             found[name] = card.judge(module, inputs, floor(module, inputs, target), masks)

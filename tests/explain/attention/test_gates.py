@@ -113,7 +113,7 @@ def test_channel_gates_of_an_efficientnet_and_no_map_of_them():
     found = read_channel_gates(net, image)
     assert len(found) == 16
     assert all(values.shape[0] == 2 and 0 <= values.min() <= values.max() <= 1 for values in found.values())
-    with pytest.raises(ExplanationError, match=r"only channel gates \(blocks\.0\.0\.se, …\).*channel_gates"):
+    with pytest.raises(ExplanationError, match=r"channel gates \(blocks\.0\.0\.se, …\).*read_channel_gates"):
         explain.Gates()(net, image)
 
 
@@ -127,14 +127,14 @@ def test_runs_of_one_gate_are_told_apart(image):
             return self.head(self.cbam(self.cbam(image)).mean((2, 3)))
 
     assert set(read_channel_gates(Twice(), image)) == {"cbam.channel", "cbam.channel#2"}
-    with pytest.raises(ConfigError, match="gate=2 is out of range: image passes 2 spatial gates; expected -2 to 1"):
+    with pytest.raises(ConfigError, match=r"gate=2.*image.*-2 to 1"):
         explain.Gates(gate=2)(Twice(), image)
 
 
 def test_no_gates_or_none_where_they_are_looked_for(image, nets):
-    with pytest.raises(ConfigError, match="found no gates in Net"):
+    with pytest.raises(ConfigError, match=r"gates.* Net"):
         explain.Gates()(nets.Net(), image)
-    with pytest.raises(ConfigError, match=r"'second' showed no gate; .*'coarse\.spatial'"):
+    with pytest.raises(ConfigError, match=r"'second'.*'coarse\.spatial'"):
         explain.Gates(modules="second")(Gated(), image)
     with pytest.raises(ConfigError, match=r"no module 'coarse\.spatail'; nearest: 'coarse\.spatial'"):
         explain.Gates(modules="coarse.spatail")(Gated(), image)

@@ -11,13 +11,13 @@ from seewhy.explain.grid import arrange_by_sample, enlarge, to_grid
 
 @pytest.mark.parametrize("target", [3, -1, [0, 1, 3]])
 def test_a_target_out_of_range(nets, images, target):
-    with pytest.raises(ConfigError, match="no class; expected 0 to 2"):
+    with pytest.raises(ConfigError, match="0 to 2"):
         GradCAM(layers="features.4")(nets.Net(), images, target=target)
 
 
 @pytest.mark.parametrize("target", [[0, 1], 1.0, torch.zeros(3, 1, dtype=torch.long)])
 def test_a_target_of_the_wrong_shape(nets, images, target):
-    with pytest.raises(ConfigError, match="must be one class index, or one for each of 3 samples"):
+    with pytest.raises(ConfigError, match=r"(?s)target.*3 samples"):
         GradCAM(layers="features.4")(nets.Net(), images, target=target)
 
 
@@ -32,21 +32,21 @@ def test_all_wrong_layers_at_once(nets, three):
 
 
 def test_a_layer_of_another_module(nets, images):
-    with pytest.raises(ConfigError, match="the given Conv2d is no part of Net"):
+    with pytest.raises(ConfigError, match=r"Conv2d.*Net"):
         GradCAM(layers=nn.Conv2d(1, 1, 1))(nets.Net(), images)
 
 
 def test_the_module_itself_is_no_layer(nets, images):
     net = nets.Net()
     for layer in (net, ""):
-        with pytest.raises(ConfigError, match=r"no part of Net|has no layer ''"):
+        with pytest.raises(ConfigError, match=r"Net"):
             GradCAM(layers=layer)(net, images)
 
 
 def test_another_number_of_layers_than_inputs(nets, three, images):
-    with pytest.raises(ConfigError, match="2 layers for the inputs first, second, third"):
+    with pytest.raises(ConfigError, match=r"2 layers.*first, second, third"):
         GradCAM(layers=["backbones.0", "backbones.1"])(nets.Branches(), three)
-    with pytest.raises(ConfigError, match="2 layers for the inputs image"):
+    with pytest.raises(ConfigError, match=r"2 layers.*image"):
         GradCAM(layers=["features.0", "features.4"])(nets.Net(), images)
 
 
@@ -57,19 +57,19 @@ def test_a_layer_of_an_input_that_does_not_exist(nets, three):
 
 def test_a_layer_that_runs_more_often_than_inputs_name_it(nets, three):
     net = nets.Branches(shared=True)
-    with pytest.raises(ConfigError, match=r"'backbones.0' ran 3 times .* stands for 1 input \(first\)"):
+    with pytest.raises(ConfigError, match=r"'backbones.0' ran 3 times .*\(first\)"):
         GradCAM(layers={"first": "backbones.0"})(net, three)
 
 
 def test_a_layer_that_does_not_run(nets, images):
     net = nets.Net()
     net.spare = nn.Conv2d(1, 1, 1)
-    with pytest.raises(ConfigError, match="'spare' did not run"):
+    with pytest.raises(ConfigError, match="'spare'"):
         GradCAM(layers="spare")(net, images)
 
 
 def test_a_layer_whose_output_has_no_places(nets, images):
-    with pytest.raises(ConfigError, match=r"the layer gives \(3, 5\) .*reshape"):
+    with pytest.raises(ConfigError, match=r"\(3, 5\) .*reshape"):
         GradCAM(layers="head.0")(nets.Net(), images)
 
 
@@ -86,7 +86,7 @@ def test_a_layer_that_gives_no_tensor(nets, images):
         def forward(self, x):
             return self.net(self.both(x)["features"])
 
-    with pytest.raises(ConfigError, match="'both' gives dict, not activations"):
+    with pytest.raises(ConfigError, match=r"'both'.*dict"):
         GradCAM(layers="both")(Wrapped(), images)
 
 
@@ -118,18 +118,18 @@ def test_a_forward_without_gradients(nets, images):
 
 
 def test_inputs_that_are_no_images(nets, images):
-    with pytest.raises(ConfigError, match=r"image \(1, 20, 28\); expected images \[B, C, H, W\]"):
+    with pytest.raises(ConfigError, match=r"image \(1, 20, 28\).*\[B, C, H, W\]"):
         GradCAM(layers="features.4")(nets.Net(), images[0])
 
 
 def test_batches_of_different_sizes(nets, three):
     three["second"] = three["second"][:2]
-    with pytest.raises(ConfigError, match=r"second \(2, 1, 20, 28\).*batch sizes differ"):
+    with pytest.raises(ConfigError, match=r"second \(2, 1, 20, 28\).*batch sizes"):
         GradCAM(layers="backbones.0")(nets.Branches(), three)
 
 
 def test_scores_that_are_maps(nets, images):
-    with pytest.raises(ConfigError, match=r"returned \(3, 8, 5, 7\); expected class scores"):
+    with pytest.raises(ConfigError, match=r"\(3, 8, 5, 7\).*\[B, K\]"):
         GradCAM(layers="0")(nets.Net().features, images)
 
 
@@ -149,9 +149,9 @@ def test_options_out_of_range(build, said):
 
 
 def test_references_that_are_no_classes_or_the_target_alone(nets, images):
-    with pytest.raises(ConfigError, match=r"references \[5\] are no classes; expected 0 to 2"):
+    with pytest.raises(ConfigError, match=r"references.*\[5\].*0 to 2"):
         FinerCAM(layers="features.4", references=[0, 5])(nets.Net(), images, target=1)
-    with pytest.raises(ConfigError, match=r"leave target \[1\] nothing"):
+    with pytest.raises(ConfigError, match=r"target.*\[1\]"):
         FinerCAM(layers="features.4", references=[1])(nets.Net(), images, target=[0, 1, 2])
 
 
@@ -204,9 +204,9 @@ def test_channels_that_come_last_are_told_by_proportion(shape, size, expected):
 
 
 def test_maps_that_are_not_of_these_samples():
-    with pytest.raises(ConfigError, match="the layer gives 4 maps"):
+    with pytest.raises(ConfigError, match="4 maps"):
         arrange_by_sample(torch.zeros(4, 5, 7), torch.zeros(3, 1, 20, 28))
-    with pytest.raises(ConfigError, match="the layer gives 3 maps of"):
+    with pytest.raises(ConfigError, match="3 maps"):
         arrange_by_sample(torch.zeros(3, 2, 5, 7), torch.zeros(3, 1, 20, 28))
     with pytest.raises(ConfigError, match="for 2 inputs"):
         arrange_by_sample(torch.zeros(5, 5, 7), torch.zeros(2, 1, 3, 20, 28))

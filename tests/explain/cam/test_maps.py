@@ -105,7 +105,7 @@ def test_a_batch_equals_its_samples(nets, images, name):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_what_it_says_beside_the_maps(nets, images, name):
+def test_results_next_to_the_maps(nets, images, name):
     net = nets.Net().eval()
     maps = build(name, layers="features.4")(net, images)
     with torch.no_grad():
@@ -175,7 +175,7 @@ def test_slices_as_channels_share_a_map_and_say_so(nets, images, name):
     maps = build(name, layers="net.features.4")(net, volume, target=1)
     assert maps.maps["image"].shape == (3, 3, 20, 28)
     assert torch.equal(maps.maps["image"][:, 0], maps.maps["image"][:, 2])
-    assert maps.notes == ("one map stands for all slices",)
+    assert maps.notes == ("one map for all slices",)
     if name != "ScoreCAM":  # which masks what the other network does not have
         planar = build(name, layers="features.4")(net.net, volume[:, 0], target=1)
         torch.testing.assert_close(maps.maps["image"][:, 1], planar.maps["image"])

@@ -150,7 +150,7 @@ def test_what_is_no_matrix_of_tokens_runs_as_it_is(image):
     net = seeded(Own("windows"))
     with torch.no_grad():
         expected = net(image)
-    with pytest.raises(ConfigError, match="found no attention in Own"):
+    with pytest.raises(ConfigError, match=r"no attention .*Own"):
         seen(net, image)
     assert torch.equal(net(image).detach(), expected)
 
@@ -255,19 +255,19 @@ def test_matrices_are_freed_where_they_are_not_kept(image):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_module_without_attention(name, nets, images):
-    with pytest.raises(ConfigError, match=r"found no attention in Net.*grad_cam, layer_cam"):
+    with pytest.raises(ConfigError, match=r"no attention .*Net.*grad_cam, layer_cam"):
         getattr(explain, name)()(nets.Net(), images)
 
 
 def test_modules_that_show_no_attention_or_do_not_exist(image):
     net = vit()
-    with pytest.raises(ConfigError, match=r"'blocks\.1\.mlp' showed no attention; valid: 'blocks\.1\.attn'"):
+    with pytest.raises(ConfigError, match=r"'blocks\.1\.mlp'.*valid: 'blocks\.1\.attn'"):
         explain.Attention(modules=["blocks.0", "blocks.1.mlp"])(net, image)
     with pytest.raises(ConfigError, match=r"no module 'block\.1'.*nearest: 'blocks\.1'.*no module 'blocks\.7'"):
         explain.Attention(modules=["block.1", "blocks.7"])(net, image)
-    with pytest.raises(ConfigError, match="modules is empty"):
+    with pytest.raises(ConfigError, match="modules"):
         explain.Attention(modules=[])(net, image)
-    with pytest.raises(ConfigError, match="of an input 'picture' that does not exist; valid: 'image'"):
+    with pytest.raises(ConfigError, match=r"input 'picture'.*valid: 'image'"):
         explain.Attention(modules={"picture": "blocks"})(net, image)
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in net.modules())
 
@@ -308,7 +308,7 @@ def test_several_inputs_have_maps_of_their_own(name, shared, image):
         expected = getattr(explain, name)()(one, images[key], target=1).maps["image"]
         torch.testing.assert_close(maps.maps[key], expected)
     if not shared:
-        with pytest.raises(ConfigError, match="ran 1 time in the forward, but stands for 2 inputs"):
+        with pytest.raises(ConfigError, match=r"ran 1 time .* 2 inputs"):
             getattr(explain, name)()(net, images, target=1)
 
 

@@ -206,7 +206,7 @@ def test_a_volume_of_one_slice_equals_its_plane(nets, images, name):
         ("IntegratedGradients", {"stop_below": 0}, "stop_below=0"),
         ("GradientSHAP", {"baselines": []}, "baselines is empty"),
         ("GradientSHAP", {"samples": 0, "noise": -1}, "noise=-1.*samples=0"),
-        ("NoiseTunnel", {"gather": "mean"}, "no gather 'mean'"),
+        ("NoiseTunnel", {"gather": "mean"}, "'mean'"),
         ("NoiseTunnel", {"seed": -1}, "seed=-1"),
         ("Occlusion", {"window": 0}, "window=0"),
         ("DeepLift", {"tolerance": 0}, "tolerance=0"),

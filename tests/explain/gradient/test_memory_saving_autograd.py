@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from seewhy.explain.budget import peak_bytes
+from seewhy.explain.budget import measure_peak_bytes
 from seewhy.explain.gradient.memory_saving_autograd import MemorySavingMode
 
 
@@ -86,5 +86,5 @@ def test_the_inputs_of_convolutions_and_normalisations_are_not_kept():
     )
     image = torch.randn(1, 8, 64, 64)
     resident = [image, *module.parameters(), *module.buffers()]
-    kept, lean = (peak_bytes(lambda on=on: gradient(module, image, lean=on), resident) for on in (False, True))
+    kept, lean = (measure_peak_bytes(lambda on=on: gradient(module, image, lean=on), resident) for on in (False, True))
     assert lean < 0.55 * kept  # of three tensors of each block only what SiLU needs is left

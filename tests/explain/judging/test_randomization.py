@@ -11,7 +11,7 @@ from seewhy.explain.base import Attribution, TargetwiseExplainer
 from seewhy.explain.judging.controls import make_controls
 from seewhy.explain.judging.randomization import Randomization, RandomizationTest
 from seewhy.explain.judging.scorecard import Scorecard
-from seewhy.explain.judging.settings import Settings
+from seewhy.explain.judging.settings import JudgingSettings
 from seewhy.run.build import build
 from seewhy.run.configs import conf_dir
 
@@ -177,7 +177,7 @@ def test_a_few_cases_can_only_fail():
 
 def test_captums_guided_backpropagation_fails_by_its_file(trained, cases):
     method = build(OmegaConf.load(conf_dir() / "explainer" / "guided_backprop.yaml"), "guided_backprop")
-    rows = Scorecard(method, settings=Settings(scope="cheap"))
+    rows = Scorecard(method, settings=JudgingSettings(scope="cheap"))
     rows.judge(trained, cases.image, method(trained, cases.image))
     verdict = rows.verdict()
     assert verdict.passes is False

@@ -10,7 +10,7 @@ from seewhy.explain.judging.controls import EdgeControl
 from seewhy.explain.judging.faithfulness import measure_faithfulness
 from seewhy.explain.judging.localization import Threshold, measure_localization
 from seewhy.explain.judging.scorecard import Scorecard
-from seewhy.explain.judging.settings import Settings
+from seewhy.explain.judging.settings import JudgingSettings
 
 ALWAYS = ["method", "target", "probability"]
 CHEAP = ["completeness", "incomplete"]
@@ -38,7 +38,7 @@ def cam():
 )
 def test_scope_decides_the_columns(trained, cases, cam, scope, samples, columns):
     images = cases.image[:3]
-    card = Scorecard(cam, settings=Settings(scope=scope, redraws=1, draws=1, steps=3), samples=samples)
+    card = Scorecard(cam, settings=JudgingSettings(scope=scope, redraws=1, draws=1, steps=3), samples=samples)
     rows = card.judge(trained, images, cam(trained, images))
     assert [list(row) for row in rows] == [columns] * 3
     assert (card.verdict().passes is None) is (scope == "none")
@@ -46,7 +46,7 @@ def test_scope_decides_the_columns(trained, cases, cam, scope, samples, columns)
 
 def test_rows_hold_what_the_parts_say(trained, cases, cam):
     maps = cam(trained, cases.image)
-    settings = Settings(scope="all", cases=3, redraws=1, draws=2, steps=4, fill="mean", seed=7)
+    settings = JudgingSettings(scope="all", cases=3, redraws=1, draws=2, steps=4, fill="mean", seed=7)
     threshold = Threshold(kind="area", value=0.1)
     card = Scorecard(cam, settings=settings, samples=8, threshold=threshold)
     rows = card.judge(trained, cases.image, maps, cases.mask)
@@ -65,8 +65,8 @@ def test_rows_hold_what_the_parts_say(trained, cases, cam):
     assert set(verdict.seconds) == {
         "shares",
         "completeness",
-        "measure_localization",
-        "measure_faithfulness",
+        "localization",
+        "faithfulness",
         "stability",
         "randomization",
     }
@@ -75,7 +75,7 @@ def test_rows_hold_what_the_parts_say(trained, cases, cam):
 
 def test_a_control_is_found_out(trained, cases):
     explainer = EdgeControl()
-    card = Scorecard(explainer, settings=Settings(scope="cheap", redraws=1))
+    card = Scorecard(explainer, settings=JudgingSettings(scope="cheap", redraws=1))
     for rows in (cases.image[:4], cases.image[4:]):
         card.judge(trained, rows, explainer(trained, rows))
     verdict = card.verdict()
@@ -95,7 +95,7 @@ class Incomplete(TargetwiseExplainer):
 
 
 def test_incomplete_maps_are_counted(trained, cases):
-    card = Scorecard(Incomplete(), settings=Settings(scope="cheap", cases=0))
+    card = Scorecard(Incomplete(), settings=JudgingSettings(scope="cheap", cases=0))
     rows = card.judge(trained, cases.image[:4], Incomplete()(trained, cases.image[:4]))
     assert [row["incomplete"] for row in rows] == [False, True, True, False]
     assert rows[2]["completeness"] is None
@@ -110,7 +110,7 @@ def test_several_inputs_get_shares_effects_and_their_own_energy(nets, three):
     explainer = EdgeControl()
     maps = explainer(module, three)
     masks = {"second": torch.ones(3, 20, 28)}
-    card = Scorecard(explainer, settings=Settings(scope="cheap", redraws=1))
+    card = Scorecard(explainer, settings=JudgingSettings(scope="cheap", redraws=1))
     row = card.judge(module, three, maps, masks)[0]
     assert sum(row[f"share_{name}"] for name in three) == pytest.approx(1.0)
     assert row["energy"] == pytest.approx(row["share_second"], abs=1e-6)
@@ -122,15 +122,15 @@ def test_several_inputs_get_shares_effects_and_their_own_energy(nets, three):
 
 def test_bad_settings_are_told_at_once():
     with pytest.raises(ConfigError, match="nearest: 'auto'"):
-        Settings(scope="autos")
+        JudgingSettings(scope="autos")
     with pytest.raises(ConfigError, match=r"redraws=0 \(at least 1\), noise=-1"):
-        Settings(redraws=0, noise=-1)
+        JudgingSettings(redraws=0, noise=-1)
     with pytest.raises(ConfigError, match="memory_budget"):
-        Settings(memory_budget="much")
+        JudgingSettings(memory_budget="much")
 
 
 def test_judging_in_inference_mode_says_the_same_and_leaves_nothing_behind(trained, cases, cam):
-    images, settings = cases.image[:3], Settings(scope="all", redraws=1, draws=1, steps=3)
+    images, settings = cases.image[:3], JudgingSettings(scope="all", redraws=1, draws=1, steps=3)
     expected = Scorecard(cam, settings=settings).judge(trained, images, cam(trained, images), cases.mask[:3])
     weights = {name: (value.data_ptr(), value.clone()) for name, value in trained.state_dict().items()}
     random = torch.get_rng_state()

@@ -54,11 +54,11 @@ def test_no_evidence_no_share(maps_of):
 
 
 def test_what_does_not_fit_is_told(maps):
-    with pytest.raises(ConfigError, match="spatial axes 0 to 1"):
+    with pytest.raises(ConfigError, match=r"axis=.*0 to 1"):
         compute_slice_shares(maps, axis=2)
     with pytest.raises(ConfigError, match="mapping input"):
         compute_region_shares(maps, torch.ones(3, 4, 5, dtype=torch.long))
     with pytest.raises(ConfigError, match="nearest: 'volume'"):
         compute_region_shares(maps, {"volum": torch.ones(3, 4, 5, dtype=torch.long)})
-    with pytest.raises(ConfigError, match="expected integers on the map's grid"):
+    with pytest.raises(ConfigError, match="expected integers"):
         compute_region_shares(maps, {"volume": torch.ones(3, 4, 5)})

@@ -1,1 +1,1 @@
-"""Attention."""
+"""Maps from the attention and the gates of a network."""

@@ -1,4 +1,4 @@
-"""Raw attention."""
+"""Raw attention maps."""
 
 from __future__ import annotations
 
@@ -18,21 +18,33 @@ __all__ = ["Attention"]
 
 
 class Attention(ForwardMap):
-    """The weights of one block as they are (Vaswani 2017, equation 1), on the grid of its keys.
+    """Attention weights of one block (Vaswani 2017, equation 1), on the grid of its keys.
 
-    Any attention between places will do: of plain transformers, of those with reduced keys, in 2D and 3D. Weights
-    are those of one layer only; what they mix has been mixed before.
+    Works for any attention between positions: plain transformers and those with reduced keys, in 2D and 3D. The
+    weights are those of one layer only, whose tokens were already mixed by the layers before.
 
     Args:
         modules: see `seewhy.explain.capture.function_tracer.Modules`.
-        block: which of the blocks, in the order in which they run, from the last if negative; None is the mean of
-            the maps of all.
-        head: which of its heads; None is their mean.
+        block: index of the block, in the order in which they run, negative from the last; None is the mean of the
+            maps of all blocks.
+        head: index of the head; None is the mean of the heads.
         query: see `seewhy.explain.attention.tokens.Query`.
-        grid: of the queries' tokens; None is found.
+        grid: grid size of the queries' tokens; None determines it.
 
     Raises:
-        ConfigError: a query that is none.
+        ConfigError: an invalid query.
+
+    Example:
+        >>> import torch
+        >>> import timm
+        >>> from seewhy.explain import Attention
+        >>> _ = torch.manual_seed(0)
+        >>> net = timm.create_model(
+        ...     "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, embed_dim=32, num_heads=2, num_classes=3
+        ... )
+        >>> maps = Attention(block=0)(net, torch.rand(1, 3, 32, 32))
+        >>> maps.layers, maps.maps["image"].shape, maps.notes[-1]
+        ({'image': 'blocks.0.attn'}, torch.Size([1, 32, 32]), 'weights of the class token')
     """
 
     method = "attention"
@@ -49,49 +61,49 @@ class Attention(ForwardMap):
         super().__init__(modules=modules)
         self.block, self.head, self.query, self.grid = block, head, check_query(query), grid
 
-    def look(self, subject: ExplainedModel) -> tuple[Tensor, dict[str, list[CoarseMap]]]:
-        """See `ForwardMap.look`."""
+    def read_maps(self, subject: ExplainedModel) -> tuple[Tensor, dict[str, list[CoarseMap]]]:
+        """See `ForwardMap.read_maps`."""
         kept: dict[str, list[AttentionBlock]] = {}
-        looks: dict[str, list[CoarseMap]] = {}
-        count: dict[str, int] = {}
+        maps: dict[str, list[CoarseMap]] = {}
+        counts: dict[str, int] = {}
 
-        def see(block: AttentionBlock) -> None:
+        def handle(block: AttentionBlock) -> None:
             name = block.run.input
-            number = count[name] = count.get(name, 0) + 1
+            number = counts[name] = counts.get(name, 0) + 1
             if self.block is None:
-                looks.setdefault(name, []).append(self._shown(subject, self._merged(block)))
+                maps.setdefault(name, []).append(self._make_map(subject, self._merge_heads(block)))
             elif self.block < 0 or number - 1 == self.block:
                 last = kept.setdefault(name, [])
-                last.append(self._merged(block))
-                del last[: min(self.block, -1)]  # those too early to be asked for
+                last.append(self._merge_heads(block))
+                del last[: min(self.block, -1)]  # earlier blocks are not needed
 
-        scores = self.capture(subject, see)
-        for name, found in count.items():
+        scores = self.capture(subject, handle)
+        for name, count in counts.items():
             if self.block is not None:
-                if not -found <= self.block < found:
+                if not -count <= self.block < count:
                     raise ConfigError(
-                        f"{self.method}: block={self.block} is out of range: {name} passes {found} blocks with "
-                        f"attention; expected {-found} to {found - 1}, or null for the mean of all"
+                        f"{self.method}: block={self.block} is out of range: input {name} passes {count} blocks with "
+                        f"attention; expected {-count} to {count - 1}, or null for the mean of all"
                     )
-                looks[name] = [self._shown(subject, kept[name][0])]
-        return scores, looks
+                maps[name] = [self._make_map(subject, kept[name][0])]
+        return scores, maps
 
-    def capture(self, subject: ExplainedModel, see: BlockHandler) -> Tensor:
-        """Show the blocks that count to `see`; class scores [B, K]."""
-        return capture_attention(subject, self.modules, see)
+    def capture(self, subject: ExplainedModel, handle: BlockHandler) -> Tensor:
+        """Run the module, pass its blocks to `handle`, and return class scores [B, K]."""
+        return capture_attention(subject, self.modules, handle)
 
-    def _merged(self, block: AttentionBlock) -> AttentionBlock:
-        """The block with one matrix for its heads."""
+    def _merge_heads(self, block: AttentionBlock) -> AttentionBlock:
+        """Select one head of the block, or average the heads."""
         heads = block.weights.shape[1]
         if self.head is None:
             return replace(block, weights=block.weights.mean(dim=1, keepdim=True))
         if not -heads <= self.head < heads:
             raise ConfigError(
-                f"{self.method}: head={self.head}, but {block.name} has {heads}; expected 0 to {heads - 1}"
+                f"{self.method}: head={self.head}, but {block.name} has {heads} heads; expected 0 to {heads - 1}"
             )
         return replace(block, weights=block.weights[:, [self.head]].clone())
 
-    def _shown(self, subject: ExplainedModel, block: AttentionBlock) -> CoarseMap:
+    def _make_map(self, subject: ExplainedModel, block: AttentionBlock) -> CoarseMap:
         image = subject.inputs[block.run.input]
-        coarse, whose = read_row(block.weights[:, 0], block, image, self.query, grid=self.grid)
-        return CoarseMap(coarse, block.name, (f"weights {whose}",))
+        values, description = read_row(block.weights[:, 0], block, image, self.query, grid=self.grid)
+        return CoarseMap(values, block.name, (f"weights {description}",))

@@ -1,8 +1,9 @@
-"""Gradient-weighted attention."""
+"""Gradient-weighted attention maps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -21,19 +22,31 @@ __all__ = ["AttentionRelevance"]
 
 
 class AttentionRelevance(Explainer):
-    """Attention that the class score rises with, followed through the blocks (Chefer 2021, ICCV, equations 5 and 6).
+    """Attention weighted by the gradient of the class score, through all blocks (Chefer 2021, ICCV, eq. 5 and 6).
 
-    R ← R + Ā R over the blocks in their order, R at first I, with Ā the mean over heads of (∇A ⊙ A)⁺. Shown is what
-    the blocks add, R − I. One forward serves all targets. The weights of all blocks are kept for the gradients.
+    R ← R + Ā R over the blocks in order, starting from R = I, where Ā is the mean over heads of (∇A ⊙ A)⁺. The map is
+    R − I, the part that the blocks add. One forward serves all targets. The weights of all blocks stay in memory.
 
     Args:
         modules: see `seewhy.explain.capture.function_tracer.Modules`.
-        query: see `seewhy.explain.attention.tokens.Query`; auto looks at the gradients: a class token that the
-            target's score is not read from is not asked.
-        grid: of the tokens; None is found.
+        query: see `seewhy.explain.attention.tokens.Query`; auto uses the class token only if the target's score has a
+            gradient by it.
+        grid: grid size of the tokens; None determines it.
 
     Raises:
-        ConfigError: a query that is none; when it runs, blocks under gradient checkpointing.
+        ConfigError: an invalid query; when called, blocks with gradient checkpointing.
+
+    Example:
+        >>> import torch
+        >>> import timm
+        >>> from seewhy.explain import AttentionRelevance
+        >>> _ = torch.manual_seed(0)
+        >>> net = timm.create_model(
+        ...     "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, embed_dim=32, num_heads=2, num_classes=3
+        ... )
+        >>> maps = AttentionRelevance()(net, torch.rand(2, 3, 32, 32), target=1)
+        >>> maps.layers, maps.maps["image"].shape
+        ({'image': 'blocks.0.attn … blocks.1.attn'}, torch.Size([2, 32, 32]))
     """
 
     method = "attention_relevance"
@@ -48,55 +61,52 @@ class AttentionRelevance(Explainer):
         blocks: list[AttentionBlock] = []
         sizes: dict[str, int] = {}
 
-        def see(block: AttentionBlock) -> None:
+        def handle(block: AttentionBlock) -> None:
             name = block.run.input
             check_square(block, subject.inputs[name], sizes.get(name), self.method)
             sizes[name] = block.weights.shape[-1]
             blocks.append(block)
 
-        scores = capture_attention(subject, self.modules, see, graph=True)
+        scores = capture_attention(subject, self.modules, handle, graph=True)
         chosen = [subject.targets(target, scores) for target in targets]
-        seen = Capture(scores, {str(number): block.weights for number, block in enumerate(blocks)})
-        found = []
+        captured = Capture(scores, {str(number): block.weights for number, block in enumerate(blocks)})
+        attributions = []
         for position, target in enumerate(chosen):
             last = position == len(chosen) - 1
             try:
-                gradients = seen.gradients(subject.target_scores(scores, target), last=last)
+                gradients = captured.gradients(subject.target_scores(scores, target), last=last)
             except CheckpointError as error:
                 raise ConfigError(
-                    f"{self.method}: {type(subject.module).__name__} computes blocks anew in the backward (gradient "
-                    "checkpointing), where their attention is not seen; switch it off to explain"
+                    f"{self.method}: {type(subject.module).__name__} uses gradient checkpointing, which recomputes "
+                    "blocks in the backward without their captured attention; switch it off"
                 ) from error
-            found.append(self._attribution(subject, blocks, list(gradients.values())))
-        return scores, chosen, found
+            attributions.append(self._make_attribution(subject, blocks, list(gradients.values())))
+        return scores, chosen, attributions
 
     @torch.no_grad()
-    def _attribution(
+    def _make_attribution(
         self, subject: ExplainedModel, blocks: Sequence[AttentionBlock], gradients: Sequence[Tensor]
     ) -> Attribution:
-        looks, notes = {}, []
+        maps, notes = {}, []
         for name, image in subject.inputs.items():
-            own = [
+            pairs = [
                 (block, gradient) for block, gradient in zip(blocks, gradients, strict=True) if block.run.input == name
             ]
-            if not own:
+            if not pairs:
                 continue
-            if not any(bool(gradient.any()) for _, gradient in own):
+            if not any(bool(gradient.any()) for _, gradient in pairs):
                 notes.append(f"the score does not depend on the attention of {name}: its map is empty")
-            block, gradient = own[-1]
-            unread = not bool(gradient[:, :, 0].any())
-            query = "mean" if self.query == "auto" and unread else self.query
-            coarse, whose = read_row(_relevance(own), block, image, query, grid=self.grid)
-            looks[name] = [CoarseMap(coarse, shorten_names([one.name for one, _ in own]), (f"relevance {whose}",))]
-        return make_attribution(subject, looks, tuple(notes))
+            block, gradient = pairs[-1]
+            unused = not bool(gradient[:, :, 0].any())
+            query = "mean" if self.query == "auto" and unused else self.query
+            values, description = read_row(_compute_relevance(pairs), block, image, query, grid=self.grid)
+            layer = shorten_names([block.name for block, _ in pairs])
+            maps[name] = [CoarseMap(values, layer, (f"relevance {description}",))]
+        return make_attribution(subject, maps, tuple(notes))
 
 
-def _relevance(blocks: Sequence[tuple[AttentionBlock, Tensor]]) -> Tensor:
-    """R − I, [n, N, N]."""
-    added: Tensor | None = None
-    for block, gradient in blocks:
-        mixing = (gradient.float() * block.weights.detach().float()).relu().mean(dim=1)
-        # (I + Ā)(I + D) − I = D + Ā + Ā D
-        added = mixing if added is None else added + mixing + mixing @ added
-    assert added is not None
-    return added
+def _compute_relevance(blocks: Sequence[tuple[AttentionBlock, Tensor]]) -> Tensor:
+    """Compute R − I, [n, N, N]."""
+    mixings = ((gradient.float() * block.weights.detach().float()).relu().mean(dim=1) for block, gradient in blocks)
+    # (I + Ā)(I + D) − I = D + Ā + Ā D
+    return reduce(lambda added, mixing: added + mixing + mixing @ added, mixings)

@@ -1,8 +1,8 @@
-"""Attention rollout."""
+"""Attention rollout maps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -21,20 +21,31 @@ HeadFusion = Literal["mean", "max", "min"]
 
 
 class AttentionRollout(ForwardMap):
-    """How much of each place reaches the last block, if attention mixed and residuals kept half (Abnar 2020, §3).
+    """Product of the attention of all blocks: how much of each position reaches the last block (Abnar 2020, §3).
 
-    R ← Â R over the blocks in their order, with Â the rows of (A + I) / 2 normalised to sum 1. Only a matrix of
-    tokens by tokens per sample is kept at a time.
+    R ← Â R over the blocks in order, where Â is (A + I) / 2 with rows normalised to sum 1: attention and the residual
+    connection count half each. Only one matrix of tokens by tokens per sample is stored at a time.
 
     Args:
         modules: see `seewhy.explain.capture.function_tracer.Modules`.
-        head_fusion: how the heads of a block become one: mean (the paper's), max or min.
+        head_fusion: how the heads of a block are combined: mean (as in the paper), max or min.
         discard_ratio: share of each sample's smallest weights that is set to zero in each block, in [0, 1).
         query: see `seewhy.explain.attention.tokens.Query`.
-        grid: of the tokens; None is found.
+        grid: grid size of the tokens; None determines it.
 
     Raises:
         ConfigError: options out of range.
+
+    Example:
+        >>> import torch
+        >>> import timm
+        >>> from seewhy.explain import AttentionRollout
+        >>> _ = torch.manual_seed(0)
+        >>> net = timm.create_model(
+        ...     "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, embed_dim=32, num_heads=2, num_classes=3
+        ... )
+        >>> AttentionRollout(head_fusion="max")(net, torch.rand(2, 3, 32, 32)).maps["image"].shape
+        torch.Size([2, 32, 32])
     """
 
     method = "attention_rollout"
@@ -52,38 +63,40 @@ class AttentionRollout(ForwardMap):
         if head_fusion not in get_args(HeadFusion):
             raise ConfigError(f"head_fusion={head_fusion!r}; {nearest(str(head_fusion), get_args(HeadFusion))}")
         if not 0 <= discard_ratio < 1:
-            raise ConfigError(f"discard_ratio={discard_ratio} must be at least 0 and below 1")
+            raise ConfigError(f"discard_ratio={discard_ratio}; expected at least 0 and below 1")
         self.head_fusion, self.discard_ratio = head_fusion, discard_ratio
         self.query, self.grid = check_query(query), grid
 
-    def look(self, subject: ExplainedModel) -> tuple[Tensor, dict[str, list[CoarseMap]]]:
-        """See `ForwardMap.look`."""
-        rolled: dict[str, Tensor] = {}
+    def read_maps(self, subject: ExplainedModel) -> tuple[Tensor, dict[str, list[CoarseMap]]]:
+        """See `ForwardMap.read_maps`."""
+        rollouts: dict[str, Tensor] = {}
         runs: dict[str, list[Run]] = {}
 
-        def see(block: AttentionBlock) -> None:
+        def handle(block: AttentionBlock) -> None:
             name = block.run.input
-            before = rolled.get(name)
+            before = rollouts.get(name)
             check_square(block, subject.inputs[name], None if before is None else before.shape[-1], self.method)
-            mixing = self._mixing(block.weights)
-            rolled[name] = mixing if before is None else mixing @ before
+            mixing = self._make_mixing(block.weights)
+            rollouts[name] = mixing if before is None else mixing @ before
             runs.setdefault(name, []).append(block.run)
 
-        scores = capture_attention(subject, self.modules, see)
-        looks = {}
-        for name, matrix in rolled.items():
+        scores = capture_attention(subject, self.modules, handle)
+        maps = {}
+        for name, matrix in rollouts.items():
             last = AttentionBlock(matrix[:, None], runs[name][-1])
-            coarse, whose = read_row(matrix, last, subject.inputs[name], self.query, grid=self.grid)
-            looks[name] = [CoarseMap(coarse, shorten_names([run.name for run in runs[name]]), (f"weights {whose}",))]
-        return scores, looks
+            values, description = read_row(matrix, last, subject.inputs[name], self.query, grid=self.grid)
+            layer = shorten_names([run.name for run in runs[name]])
+            maps[name] = [CoarseMap(values, layer, (f"weights {description}",))]
+        return scores, maps
 
-    def _mixing(self, weights: Tensor) -> Tensor:
-        """Â [n, N, N] of weights [n, heads, N, N]."""
+    def _make_mixing(self, weights: Tensor) -> Tensor:
+        """Compute Â [n, N, N] of weights [n, heads, N, N]."""
         weights = weights.float()
-        one = weights.mean(dim=1) if self.head_fusion == "mean" else getattr(weights, f"a{self.head_fusion}")(dim=1)
-        dropped = int(self.discard_ratio * one[0].numel())
+        functions: dict[str, Callable[..., Tensor]] = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}
+        matrix = functions[self.head_fusion](weights, dim=1)
+        dropped = int(self.discard_ratio * matrix[0].numel())
         if dropped:
-            flat = one.flatten(1)
-            one = flat.scatter(1, flat.argsort(dim=1, stable=True)[:, :dropped], 0).reshape_as(one)
-        one = (one + torch.eye(one.shape[-1], device=one.device)) / 2
-        return one / one.sum(dim=-1, keepdim=True)
+            flat = matrix.flatten(1)
+            matrix = flat.scatter(1, flat.argsort(dim=1, stable=True)[:, :dropped], 0).reshape_as(matrix)
+        matrix = (matrix + torch.eye(matrix.shape[-1], device=matrix.device)) / 2
+        return matrix / matrix.sum(dim=-1, keepdim=True)

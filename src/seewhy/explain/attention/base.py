@@ -1,4 +1,4 @@
-"""Maps that a forward alone shows, without a target: the frame that attention and gates share."""
+"""Base class of maps that are read from one forward, without a target: attention and gates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seewhy.explain.grid import arrange_by_sample, enlarge
 
 __all__ = ["CoarseMap", "ForwardMap", "make_attribution", "shorten_names"]
 
-UNTARGETED = "the same for every class: it shows where the network looks, not what speaks for a class"
+UNTARGETED = "the same for every class: it shows where the network looks, not what is evidence for a class"
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,18 @@ class CoarseMap:
     """A coarse map of one input.
 
     Attributes:
-        coarse: [N, *s] as `seewhy.explain.grid.place` takes them.
-        layer: where it was read.
-        notes: what a reader must know.
+        values: [N, *s], see `seewhy.explain.grid.arrange_by_sample`.
+        layer: name of the submodule that it was read from.
+        notes: remarks for the reader.
     """
 
-    coarse: Tensor
+    values: Tensor
     layer: str
     notes: tuple[str, ...] = ()
 
 
 class ForwardMap(Explainer):
-    """A method whose maps are read off one forward, the same for every target.
+    """A method whose maps are read from one forward and are the same for every target.
 
     Args:
         modules: see `seewhy.explain.capture.function_tracer.Modules`.
@@ -49,32 +49,32 @@ class ForwardMap(Explainer):
     ) -> tuple[Tensor, list[Tensor], list[Attribution]]:
         """See `Explainer.explain`; one forward without a graph."""
         with torch.no_grad():
-            scores, looks = self.look(subject)
+            scores, maps = self.read_maps(subject)
         chosen = [subject.targets(target, scores) for target in targets]
-        return scores, chosen, [make_attribution(subject, looks, (UNTARGETED,)) for _ in chosen]
+        return scores, chosen, [make_attribution(subject, maps, (UNTARGETED,)) for _ in chosen]
 
     @abstractmethod
-    def look(self, subject: ExplainedModel) -> tuple[Tensor, dict[str, list[CoarseMap]]]:
-        """Scores [B, K], and coarse maps of each input; of several the mean is taken."""
+    def read_maps(self, subject: ExplainedModel) -> tuple[Tensor, dict[str, list[CoarseMap]]]:
+        """Return scores [B, K], and the coarse maps of each input, which are averaged."""
 
 
 def make_attribution(
-    subject: ExplainedModel, looks: Mapping[str, Sequence[CoarseMap]], notes: tuple[str, ...] = ()
+    subject: ExplainedModel, maps: Mapping[str, Sequence[CoarseMap]], notes: tuple[str, ...] = ()
 ) -> Attribution:
-    """Coarse maps at the inputs' size."""
-    maps, layers, said = {}, {}, list(notes)
-    for name, several in looks.items():
+    """Enlarge coarse maps to the size of the inputs and average those of each input."""
+    enlarged, layers, all_notes = {}, {}, list(notes)
+    for name, coarse_maps in maps.items():
         image = subject.inputs[name]
         total = torch.zeros_like(image[:, 0], dtype=torch.float32)
-        for one in several:
-            coarse, noted = arrange_by_sample(one.coarse.float(), image)
-            total += enlarge(coarse, image.shape[2:])
-            said += [*one.notes, *noted]
-        maps[name] = total / len(several)
-        layers[name] = ", ".join(dict.fromkeys(one.layer for one in several))
-    return Attribution(maps=maps, layers=layers, notes=tuple(dict.fromkeys(said)))
+        for coarse in coarse_maps:
+            values, new_notes = arrange_by_sample(coarse.values.float(), image)
+            total += enlarge(values, image.shape[2:])
+            all_notes += [*coarse.notes, *new_notes]
+        enlarged[name] = total / len(coarse_maps)
+        layers[name] = ", ".join(dict.fromkeys(coarse.layer for coarse in coarse_maps))
+    return Attribution(maps=enlarged, layers=layers, notes=tuple(dict.fromkeys(all_notes)))
 
 
 def shorten_names(names: Sequence[str]) -> str:
-    """Names of blocks that follow each other, in short."""
+    """Shorten the names of consecutive blocks to the first and the last."""
     return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"

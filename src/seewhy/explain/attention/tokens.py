@@ -1,4 +1,4 @@
-"""Where tokens lie in the image, and which of them the scores are read from."""
+"""Layout of tokens on the image, and the query whose attention is shown."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from seewhy.explain.capture.function_tracer import Run
 __all__ = ["Query", "Tokens", "check_query", "check_square", "find_tokens", "read_row"]
 
 MOST_EXTRA = 2
-"""A class and a distillation token; of more leading tokens the network itself must tell, or the grid be given.
+"""Most leading tokens (class, distillation) that are assumed if neither the network nor the user gives their number.
 
-With more, any number of tokens would make some grid, also where they are no places but channels."""
+With more, almost any number of tokens would fit some grid, even if the tokens are channels and not positions."""
 
 Query: TypeAlias = "Literal['auto', 'class', 'mean'] | Sequence[float]"
-"""Whose weights are shown: the class token's, the mean over all places', or those of one place of the image, as
-pixels (y, x) or (z, y, x); auto is the class token where the network is known to read its scores from one, else the
-mean."""
+"""Query whose weights are shown: class (the class token), mean (over all positions), or a pixel (y, x) or (z, y, x);
+auto is the class token if the network is known to read its scores from it, otherwise the mean."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """How a sequence of tokens is laid out.
+    """Layout of a sequence of tokens.
 
     Attributes:
-        prefix: leading tokens that stand for no place: class, distillation, registers.
-        grid: size of the grid that the others make, row by row.
-        class_token: whether the first token is one that gathers for the scores.
+        prefix: number of leading tokens without a position: class, distillation, registers.
+        grid: grid size of the other tokens, in row-major order.
+        class_token: whether the scores are read from the first token.
     """
 
     prefix: int
@@ -42,39 +41,41 @@ class Tokens:
 
 
 def find_tokens(count: int, block: AttentionBlock, image: Tensor, grid: Sequence[int] | None = None) -> Tokens:
-    """The layout of so many tokens.
+    """Determine the layout of a number of tokens.
 
-    The number of leading tokens is the network's own `num_prefix_tokens` where it has one. The grid is the given
-    one, or one that a convolution or pooling before has given, or one in the image's proportions.
+    The number of leading tokens is the network's `num_prefix_tokens` if it has this attribute. The grid is the given
+    one, or the output size of an earlier convolution or pooling, or one with the image's proportions.
 
     Args:
         count: N or M.
-        block: where they are tokens.
+        block: the block that the tokens belong to.
         image: [B, C, *spatial], the input.
-        grid: of the tokens.
+        grid: grid size of the tokens; None determines it.
 
     Raises:
-        ConfigError: the tokens make no such grid.
+        ConfigError: the tokens do not fit the grid.
     """
-    known, class_token = _told(block.run)
+    prefix, class_token = _read_prefix(block.run)
     if grid is not None:
         sizes, extras = [tuple(grid)], range(count)
     else:
-        extras = range(MOST_EXTRA + 1) if known is None else range(known, known + 1)
-        sizes = [*block.run.grids[::-1], *_proportionate(count, extras, block, image)]
+        extras = range(MOST_EXTRA + 1) if prefix is None else range(prefix, prefix + 1)
+        sizes = [*block.run.grids[::-1], *_list_proportionate(count, extras, block, image)]
     for extra in extras:
         for size in sizes:
             if math.prod(size) == count - extra > 1:
                 return Tokens(extra, size, extra > 0 and class_token)
-    leading = f", {known} of them leading ones," if known else ""
-    wanted = f"grid {list(grid)}" if grid is not None else f"known grid of an image of {tuple(image.shape[2:])}"
+    leading = f" ({prefix} of them without a position)" if prefix else ""
+    expected = f"the grid {list(grid)}" if grid is not None else f"any known grid of an image {tuple(image.shape[2:])}"
     raise ConfigError(
-        f"{block.name}: {count} tokens{leading} make no {wanted}; say the right one by grid=[…], or choose other blocks"
+        f"{block.name}: {count} tokens{leading} do not fit {expected}; give grid=[…], or choose other blocks"
     )
 
 
-def _proportionate(count: int, extras: Sequence[int], block: AttentionBlock, image: Tensor) -> list[tuple[int, ...]]:
-    """Grids in the image's proportions that so many tokens may make; of slices that are seen singly, planar ones."""
+def _list_proportionate(
+    count: int, extras: Sequence[int], block: AttentionBlock, image: Tensor
+) -> list[tuple[int, ...]]:
+    """List grids with the image's proportions that fit a number of tokens; planar if slices are processed alone."""
     spatial = image.shape[2:] if len(block.weights) == len(image) else image.shape[-2:]
     grids = []
     for extra in extras:
@@ -85,112 +86,110 @@ def _proportionate(count: int, extras: Sequence[int], block: AttentionBlock, ima
     return grids
 
 
-def _told(run: Run) -> tuple[int | None, bool]:
-    """What the network says: how many leading tokens, and whether its scores are read from the first of them.
+def _read_prefix(run: Run) -> tuple[int | None, bool]:
+    """Read from the network how many leading tokens it has, and whether its scores come from the first of them.
 
-    Of a network whose forward does not run, only its parts, it is not known what its tokens are used for.
+    The attributes are those of timm's and DINOv2's transformers. If only children of the network run and not its own
+    forward, the use of its tokens is unknown.
     """
     for part in reversed(run.around):
         count = getattr(part, "num_prefix_tokens", None)
         if isinstance(count, int) and hasattr(part, "cls_token"):
             pools = getattr(part, "global_pool", "token") in ("token", "")
             return count, pools and part.cls_token is not None and part in run.running
-        if isinstance(registers := getattr(part, "num_register_tokens", None), int):  # DINOv2's own code
+        if isinstance(registers := getattr(part, "num_register_tokens", None), int):  # DINOv2
             return 1 + registers, True
     return None, True
 
 
 def check_query(query: Query) -> Query:
-    """The query, if it is one.
+    """Return the query if it is valid.
 
     Raises:
-        ConfigError: neither a word nor a place.
+        ConfigError: neither auto, class or mean nor a pixel.
     """
-    place = not isinstance(query, str) and len(query) in (2, 3)
-    if not place and query not in ("auto", "class", "mean"):
+    is_pixel = not isinstance(query, str) and len(query) in (2, 3)
+    if not is_pixel and query not in ("auto", "class", "mean"):
         raise ConfigError(f"query={query!r}; expected auto, class, mean, or a pixel [y, x] or [z, y, x]")
     return query
 
 
 def check_square(block: AttentionBlock, image: Tensor, tokens: int | None, method: str) -> None:
-    """Refuse a block whose queries and keys are not the same tokens as in the blocks before.
+    """Check that the queries and keys of a block are the same tokens as in the blocks before.
 
     Args:
-        block: as it was captured.
+        block: the captured block.
         image: [B, C, *spatial], the input.
-        tokens: N of the blocks before; None at the first.
-        method: name of the method that refuses.
+        tokens: N of the blocks before; None for the first block.
+        method: name of the method, for the error.
 
     Raises:
-        ExplanationError: weights of this block cannot be multiplied with those of others.
+        ExplanationError: the weights of this block cannot be multiplied with those of the others.
     """
-    _check_whole(block, image)
+    _check_whole_images(block, image)
     queries, keys = block.weights.shape[2:]
     if queries == keys and tokens in (None, queries):
         return
-    others = "" if queries != keys else f", the blocks before it {tokens} by {tokens}"
+    others = "" if queries != keys else f", while the blocks before have {tokens} tokens"
     raise ExplanationError(
-        f"{method} multiplies the weights of blocks, but {block.name} has {queries} by {keys} of them (queries by "
-        f"keys){others}: these are not the same tokens; take attention, which shows one block, or grad_cam, or name "
-        "by modules=[…] blocks with the same tokens"
+        f"{method} multiplies the weights of blocks, but {block.name} has {queries} queries and {keys} keys{others}; "
+        "use attention, which shows one block, or grad_cam, or select blocks with the same tokens by modules=[…]"
     )
 
 
 def read_row(
     matrix: Tensor, block: AttentionBlock, image: Tensor, query: Query, *, grid: Sequence[int] | None = None
 ) -> tuple[Tensor, str]:
-    """One row of a matrix, or the mean of several, on the grid of the keys.
+    """Read one row of a matrix, or the mean of its rows, on the grid of the keys.
 
     Args:
         matrix: [n, N, M].
-        block: whose tokens they are.
+        block: the block that the tokens belong to.
         image: [B, C, *spatial], the input.
         query: see `Query`.
-        grid: of the queries' tokens; None is found, see `tokens_of`.
+        grid: grid size of the queries' tokens; None determines it, see `find_tokens`.
 
     Returns:
-        [n, *grid], and in words whose weights they are.
+        [n, *grid], and a description of the query, e.g. "of the class token".
 
     Raises:
-        ConfigError: no class token, or a place that is none.
-        ExplanationError: the tokens are not those of whole images.
+        ConfigError: no class token, or a pixel outside the image.
+        ExplanationError: the tokens do not cover whole images.
     """
-    _check_whole(block, image)
+    _check_whole_images(block, image)
     count, keys = matrix.shape[1:]
-    own = find_tokens(count, block, image, grid) if count > 1 else Tokens(1, (), True)
-    other = own if keys == count else find_tokens(keys, block, image)
-    row, whose = _row(matrix, own, query, image, block.name)
-    return row[:, other.prefix :].unflatten(1, other.grid), whose
+    query_tokens = find_tokens(count, block, image, grid) if count > 1 else Tokens(1, (), True)
+    key_tokens = query_tokens if keys == count else find_tokens(keys, block, image)
+    row, description = _select_row(matrix, query_tokens, query, image, block.name)
+    return row[:, key_tokens.prefix :].unflatten(1, key_tokens.grid), description
 
 
-def _row(matrix: Tensor, tokens: Tokens, query: Query, image: Tensor, name: str) -> tuple[Tensor, str]:
+def _select_row(matrix: Tensor, tokens: Tokens, query: Query, image: Tensor, name: str) -> tuple[Tensor, str]:
     if matrix.shape[1] == 1 and isinstance(query, str):
         return matrix[:, 0], "of the only query"
     if isinstance(query, str):
         if query == "class" and not tokens.prefix:
             raise ConfigError(
-                f"query=class, but {name} has no leading token: {matrix.shape[1]} tokens, all of them places"
+                f"query=class, but {name} has no class token: all of its {matrix.shape[1]} tokens are positions"
             )
         if query == "class" or (query == "auto" and tokens.class_token):
             return matrix[:, 0], "of the class token"
-        return matrix[:, tokens.prefix :].mean(dim=1), "mean over all places"
+        return matrix[:, tokens.prefix :].mean(dim=1), "(mean over all positions)"
     size = image.shape[2:]
-    wanted = list(query)[-len(tokens.grid) :] if len(query) == len(size) else []
-    sides = size[-len(wanted) :] if wanted else ()
-    if len(wanted) != len(tokens.grid) or not all(0 <= at < side for at, side in zip(wanted, sides, strict=True)):
-        raise ConfigError(f"query={list(query)} is no place of an image of {tuple(size)} in {name}")
-    place = [int(at * cells / side) for at, cells, side in zip(wanted, tokens.grid, sides, strict=True)]
-    number = tokens.prefix
-    for at, step in zip(place, [math.prod(tokens.grid[axis + 1 :]) for axis in range(len(place))], strict=True):
-        number += at * step
-    return matrix[:, number], f"of the place {place} of {list(tokens.grid)}"
+    pixel = list(query)[-len(tokens.grid) :] if len(query) == len(size) else []
+    sides = size[-len(pixel) :] if pixel else ()
+    if len(pixel) != len(tokens.grid) or not all(0 <= at < side for at, side in zip(pixel, sides, strict=True)):
+        raise ConfigError(f"query={list(query)} is outside an image of {tuple(size)} in {name}")
+    cell = [int(at * cells / side) for at, cells, side in zip(pixel, tokens.grid, sides, strict=True)]
+    number = tokens.prefix + sum(at * math.prod(tokens.grid[axis + 1 :]) for axis, at in enumerate(cell))
+    return matrix[:, number], f"of position {cell} in a grid of {list(tokens.grid)}"
 
 
-def _check_whole(block: AttentionBlock, image: Tensor) -> None:
+def _check_whole_images(block: AttentionBlock, image: Tensor) -> None:
     count, batch = len(block.weights), len(image)
     slices = image.shape[2] if image.ndim == 5 else 1
     if count not in (batch, batch * slices):
         raise ExplanationError(
-            f"{block.name} gives {count} matrices for {batch} samples: it attends within windows or groups, whose "
-            "places are not known; take grad_cam, or name by modules=[…] blocks that see whole images"
+            f"{block.name} returns {count} matrices for {batch} samples: it attends within windows or groups, whose "
+            "positions are unknown; use grad_cam, or select blocks that see whole images by modules=[…]"
         )

@@ -1,1 +1,1 @@
-"""Cam."""
+"""Class activation maps."""

@@ -1,4 +1,4 @@
-"""Class activation maps: the frame they share, one capture of activations and gradients for all inputs."""
+"""Base class of class activation maps: one capture of activations and gradients for all inputs."""
 
 from __future__ import annotations
 
@@ -20,19 +20,31 @@ Reshape = Callable[[Tensor], Tensor]
 
 
 class ActivationMap(Explainer):
-    """A map made of a layer's activations A [N, C, *s] and the gradients G of the target's score by them.
+    """A map computed from a layer's activations A [N, C, *s] and the gradients G of the target's score by them.
 
-    One forward serves all inputs, samples and targets; each further target costs a backward through the layers
-    behind the captured one. Maps are signed; `strength` is rectified before enlarging, as the papers do. An input
-    that the target's score does not depend on, e.g. one that is missing, has an empty map.
+    One forward serves all inputs, samples and targets; each further target costs one backward through the layers
+    after the captured one. Maps are signed; `strength` is rectified before it is enlarged, as in the papers. An input
+    that the target's score does not depend on, e.g. a missing one, has an empty map.
 
     Args:
-        layers: see `seewhy.explain.capture.layers.Layers`; None takes what the module says of itself.
-        reshape: turns a layer's output into a grid [N, C, *s], for layers that give neither a grid nor tokens.
+        layers: see `seewhy.explain.capture.layers.Layers`; None is the layer in the module's `explainable()`.
+        reshape: converts a layer's output to a grid [N, C, *s], for layers that return neither a grid nor tokens.
 
     Attributes:
-        needs_gradient: whether a module whose forward leaves no graph must be refused.
-        joins_slices: see a volume's slices [B · D, C, h, w] as one grid [B, C, D, h, w], instead of each for itself.
+        needs_gradient: whether a module whose forward leaves no graph is an error.
+        joins_slices: whether the slices of a volume [B · D, C, h, w] are joined to one grid [B, C, D, h, w].
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain.cam.base import ActivationMap
+        >>> class MeanActivation(ActivationMap):
+        ...     method = "mean_activation"
+        ...     def combine(self, activation, gradient):
+        ...         return activation.mean(dim=1)
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+        >>> MeanActivation(layers="1")(net, torch.rand(2, 1, 4, 4)).maps["image"].shape
+        torch.Size([2, 4, 4])
     """
 
     needs_gradient: ClassVar[bool] = True
@@ -48,19 +60,19 @@ class ActivationMap(Explainer):
         """One forward, then one short backward per target."""
         layers = resolve_layers(subject, self.layers)
         names = {name: dotted for name, (dotted, _) in layers.items()}
-        seen = capture(subject, layers)
-        activations = self._grids(subject, seen.activations)
-        chosen = [subject.targets(target, seen.scores) for target in targets]
+        captured = capture(subject, layers)
+        activations = self._to_grids(subject, captured.activations)
+        chosen = [subject.targets(target, captured.scores) for target in targets]
         trials = self.prepare(subject, activations)
-        found = []
+        attributions = []
         for position, target in enumerate(chosen):
-            gradients = self._gradients(subject, seen, target, last=position == len(chosen) - 1)
+            gradients = self._compute_gradients(subject, captured, target, last=position == len(chosen) - 1)
             coarse = self.coarse(subject, activations, gradients, trials, target)
-            found.append(_attribution(subject, coarse, gradients, names))
-        return seen.scores, chosen, found
+            attributions.append(_make_attribution(subject, coarse, gradients, names))
+        return captured.scores, chosen, attributions
 
     def prepare(self, subject: ExplainedModel, activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Work that all targets share, by input; most methods have none."""
+        """Do work that all targets share, by input; most methods need none."""
         return {}
 
     def coarse(
@@ -71,26 +83,29 @@ class ActivationMap(Explainer):
         trials: Mapping[str, Tensor],
         target: Tensor,
     ) -> dict[str, Tensor]:
-        """Coarse signed maps [N, *s] of every input, of activations and gradients [N, C, *s]."""
+        """Compute coarse signed maps [N, *s] of every input from activations and gradients [N, C, *s]."""
         return {name: self.combine(activation, gradients[name]) for name, activation in activations.items()}
 
     def combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
-        """The coarse signed map [N, *s] of one input's activations and gradients [N, C, *s], float32."""
+        """Compute the coarse signed map [N, *s] of one input from activations and gradients [N, C, *s], float32."""
         raise NotImplementedError(f"{type(self).__name__} defines neither combine nor coarse")
 
     def score(self, subject: ExplainedModel, scores: Tensor, target: Tensor) -> Tensor:
-        """What the gradients are of, [B]."""
+        """Return the quantity whose gradient is taken, [B]."""
         return subject.target_scores(scores, target)
 
-    def _gradients(self, subject: ExplainedModel, seen: Capture, target: Tensor, *, last: bool) -> dict[str, Tensor]:
-        if not self.needs_gradient and not seen.scores.requires_grad:
-            found = {name: torch.ones_like(one) for name, one in seen.activations.items()}  # every place may count
+    def _compute_gradients(
+        self, subject: ExplainedModel, captured: Capture, target: Tensor, *, last: bool
+    ) -> dict[str, Tensor]:
+        if not self.needs_gradient and not captured.scores.requires_grad:
+            # Ones mean that every position may have an effect.
+            gradients = {name: torch.ones_like(activation) for name, activation in captured.activations.items()}
         else:
-            found = seen.gradients(self.score(subject, seen.scores, target), last=last)
-        return self._grids(subject, found)
+            gradients = captured.gradients(self.score(subject, captured.scores, target), last=last)
+        return self._to_grids(subject, gradients)
 
-    def _grids(self, subject: ExplainedModel, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs of layers, or their gradients, as float32 grids [N, C, *s]."""
+    def _to_grids(self, subject: ExplainedModel, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Convert outputs of layers, or their gradients, to float32 grids [N, C, *s]."""
         grids = {}
         for name, output in outputs.items():
             image, tensor = subject.inputs[name], output.detach()
@@ -100,24 +115,24 @@ class ActivationMap(Explainer):
 
 
 def weighted_sum(activation: Tensor, weights: Tensor) -> Tensor:
-    """Σ_c w_c A_c, [N, *s], of activations [N, C, *s] and weights [N, C]."""
+    """Compute Σ_c w_c A_c, [N, *s], from activations [N, C, *s] and weights [N, C]."""
     return torch.einsum("nc,nc...->n...", weights, activation)
 
 
-def _attribution(
+def _make_attribution(
     subject: ExplainedModel, coarse: Mapping[str, Tensor], gradients: Mapping[str, Tensor], names: Mapping[str, str]
 ) -> Attribution:
-    """Maps at the inputs' size, empty where nothing depends on the layer."""
+    """Enlarge the maps to the size of the inputs; samples whose score does not depend on the layer get an empty map."""
     maps, strength = {}, {}
     notes: list[str] = []
     for name, grid in coarse.items():
         image = subject.inputs[name]
-        placed, noted = arrange_by_sample(grid, image)
+        values, new_notes = arrange_by_sample(grid, image)
+        notes += new_notes
         used = gradients[name].reshape(len(image), -1).any(dim=1)
         if not used.any():
-            noted = (*noted, f"the score does not depend on {names[name]} of {name}: its map is empty")
-        placed = placed * used.reshape(-1, *[1] * (placed.ndim - 1))
-        maps[name] = enlarge(placed, image.shape[2:])
-        strength[name] = enlarge(placed.relu(), image.shape[2:])
-        notes += noted
+            notes.append(f"the score does not depend on {names[name]} of {name}: its map is empty")
+        values = values * used.reshape(-1, *[1] * (values.ndim - 1))
+        maps[name] = enlarge(values, image.shape[2:])
+        strength[name] = enlarge(values.relu(), image.shape[2:])
     return Attribution(maps=maps, strength=strength, layers=names, notes=tuple(dict.fromkeys(notes)))

@@ -1,4 +1,4 @@
-"""FinerCAM."""
+"""FinerCAM: Grad-CAM of the difference to similar classes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,28 @@ __all__ = ["FinerCAM"]
 
 
 class FinerCAM(GradCAM):
-    """Grad-CAM of what sets the target apart from similar classes (Zhang 2025, CVPR, arXiv 2501.11309).
+    """Grad-CAM of what separates the target from similar classes (Zhang 2025, CVPR, arXiv 2501.11309).
 
-    Explained is the mean of y_c − α y_d over reference classes d, each weighted by its softmax probability, as in
-    the authors' code. A module with one column of scores has one reference, the other class, and the map is that of
-    Grad-CAM: its score is the difference of the two.
+    Explains the mean of y_c − α y_d over reference classes d, weighted by their softmax probabilities, as in the
+    authors' code. With a single column of scores the map equals Grad-CAM, since that score is already the difference
+    between the two classes.
 
     Args:
         layers: see `seewhy.explain.capture.layers.Layers`.
         reshape: see `ActivationMap`.
-        alpha: how much of the references' scores is taken off; 0 is Grad-CAM.
-        references: how many classes, those with the scores nearest to the target's; or the indices of the classes
-            to compare with (the target itself is left out where it is one of them).
+        alpha: weight of the references' scores; 0 is Grad-CAM.
+        references: number of reference classes, those with the scores nearest to the target's; or the indices of the
+            reference classes (the target itself is ignored).
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import FinerCAM, GradCAM
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+        >>> image = torch.rand(1, 1, 4, 4)
+        >>> finer = FinerCAM(layers="1", alpha=0)(net, image, target=2).maps["image"]
+        >>> torch.allclose(finer, GradCAM(layers="1")(net, image, target=2).maps["image"])
+        True
     """
 
     method: str = "finer_cam"
@@ -43,22 +53,22 @@ class FinerCAM(GradCAM):
     ) -> None:
         super().__init__(layers=layers, reshape=reshape)
         if not references or (isinstance(references, int) and references < 1):
-            raise ConfigError(f"finer_cam: references={references!r} must name or count at least one class")
+            raise ConfigError(f"finer_cam: references={references!r}; expected at least one class")
         self.alpha = alpha
         self.references = references if isinstance(references, int) else tuple(references)
 
     def score(self, subject: ExplainedModel, scores: Tensor, target: Tensor) -> Tensor:
-        """Weighted mean of the differences to the references, [B]."""
-        own = subject.target_scores(scores, target)
+        """Compute the weighted mean of the differences to the references, [B]."""
+        target_scores = subject.target_scores(scores, target)
         if scores.shape[1] == 1:
-            return own
-        compared = self._compared(scores.detach(), target)
-        # Softmax over the references alone: their probabilities renormalised, however small they are.
-        weights = scores.masked_fill(~compared, -torch.inf).softmax(dim=1)
-        return own - self.alpha * (weights * scores).sum(dim=1)
+            return target_scores
+        references = self._select_references(scores.detach(), target)
+        # Softmax over the references only: their probabilities, renormalised without loss of precision.
+        weights = scores.masked_fill(~references, -torch.inf).softmax(dim=1)
+        return target_scores - self.alpha * (weights * scores).sum(dim=1)
 
-    def _compared(self, scores: Tensor, target: Tensor) -> Tensor:
-        """[B, K] bool, whether a class is a reference of the sample."""
+    def _select_references(self, scores: Tensor, target: Tensor) -> Tensor:
+        """Return [B, K] bool, whether a class is a reference of the sample."""
         classes = scores.shape[1]
         others = torch.ones_like(scores, dtype=torch.bool).scatter_(1, target[:, None], False)
         if isinstance(self.references, int):
@@ -66,13 +76,15 @@ class FinerCAM(GradCAM):
             distance = distance.masked_fill(~others, torch.inf)
             nearest = distance.argsort(dim=1, stable=True)[:, : min(self.references, classes - 1)]
             return torch.zeros_like(others).scatter_(1, nearest, True)
-        wrong = [one for one in self.references if not 0 <= one < classes]
+        wrong = [index for index in self.references if not 0 <= index < classes]
         if wrong:
-            raise ConfigError(f"finer_cam: references {wrong} are no classes; expected 0 to {classes - 1}")
+            raise ConfigError(f"finer_cam: references={wrong} are out of range; expected classes 0 to {classes - 1}")
         named = torch.zeros_like(others)
         named[:, list(self.references)] = True
         chosen = named & others
-        alone = sorted(set(target[~chosen.any(dim=1)].tolist()))
-        if alone:
-            raise ConfigError(f"finer_cam: references={list(self.references)} leave target {alone} nothing to compare")
+        without = sorted(set(target[~chosen.any(dim=1)].tolist()))
+        if without:
+            raise ConfigError(
+                f"finer_cam: references={list(self.references)} contain no class other than the target {without}"
+            )
         return chosen

@@ -1,4 +1,4 @@
-"""ScoreCAM."""
+"""ScoreCAM: channels weighted by the score of the masked input."""
 
 from __future__ import annotations
 
@@ -18,19 +18,26 @@ __all__ = ["ScoreCAM"]
 
 
 class ScoreCAM(ActivationMap):
-    """Channels weighted by the score of the input that shows only where they are active (Wang 2020, algorithm 1).
+    """Channels weighted by the score of the input masked by their activation (Wang 2020, algorithm 1).
 
-    A channel's activation, enlarged and stretched to [0, 1], masks the input; the weights are the softmax over
-    channels of the target's raw scores (to which the paper's baseline is a constant). Each channel costs a forward
-    per sample, which serves all targets. With several inputs one is masked at a time and the others are kept; a
-    softmax knows no absolute strength, so the inputs' maps are not on a common scale. The slices of a volume are
-    masked together.
+    A channel's activation, enlarged and scaled to [0, 1], masks the input; the weights are the softmax over channels
+    of the target's raw scores (the baseline of the paper cancels in it). Each channel costs one forward per sample,
+    which serves all targets. Several inputs are masked one at a time; since a softmax has no absolute scale, the maps
+    of different inputs cannot be compared. The slices of a volume are masked together.
 
     Args:
         layers: see `seewhy.explain.capture.layers.Layers`.
         reshape: see `ActivationMap`.
-        channels: only this many channels of each sample, those that vary most over places; None takes all.
-        memory_budget: bounds the masked inputs that run at a time, see `seewhy.explain.budget.MemoryBudget`.
+        channels: number of channels per sample, those that vary most over positions; None uses all.
+        memory_budget: memory limit of the masked inputs, see `seewhy.explain.budget.MemoryBudget`.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import ScoreCAM
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+        >>> ScoreCAM(layers="1", channels=2)(net, torch.rand(2, 1, 4, 4)).maps["image"].shape
+        torch.Size([2, 4, 4])
     """
 
     method = "score_cam"
@@ -47,16 +54,16 @@ class ScoreCAM(ActivationMap):
     ) -> None:
         super().__init__(layers=layers, reshape=reshape)
         if channels is not None and channels < 1:
-            raise ConfigError(f"score_cam: channels={channels} must be at least 1, or null for all")
+            raise ConfigError(f"score_cam: channels={channels}; expected at least 1, or null for all")
         self.channels = channels
         self.budget = MemoryBudget(memory_budget)
 
     @torch.no_grad()
     def prepare(self, subject: ExplainedModel, activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Raw scores [B, C, K] of the masked inputs; minus infinity for channels that were left out."""
+        """Compute raw scores [B, C, K] of the masked inputs; minus infinity for channels that are not used."""
         rows = self.budget.forward_rows(subject)
         with self.budget.guarded():
-            return {name: self._trials(subject, name, one, rows) for name, one in activations.items()}
+            return {name: self._score_masked(subject, name, grid, rows) for name, grid in activations.items()}
 
     def coarse(
         self,
@@ -66,40 +73,42 @@ class ScoreCAM(ActivationMap):
         trials: Mapping[str, Tensor],
         target: Tensor,
     ) -> dict[str, Tensor]:
-        """Σ_c softmax(score_c) A_c."""
+        """Compute Σ_c softmax(score_c) A_c."""
         maps = {}
         for name, activation in activations.items():
             scores = trials[name]
             count = scores.shape[1]
-            own = subject.target_scores(scores.flatten(0, 1), target.repeat_interleave(count)).reshape(-1, count)
-            own = own.masked_fill(scores[:, :, 0].isneginf(), -torch.inf)  # also where class 0 is a negative score
-            maps[name] = weighted_sum(activation, own.softmax(dim=1))
+            target_scores = subject.target_scores(scores.flatten(0, 1), target.repeat_interleave(count))
+            target_scores = target_scores.reshape(-1, count)
+            # Masked again, since with one column the score of class 0 is negated.
+            target_scores = target_scores.masked_fill(scores[:, :, 0].isneginf(), -torch.inf)
+            maps[name] = weighted_sum(activation, target_scores.softmax(dim=1))
         return maps
 
-    def _trials(self, subject: ExplainedModel, name: str, activation: Tensor, rows: int) -> Tensor:
-        """Scores [B, C, K] of the masked inputs of one name, `rows` forwards at a time."""
+    def _score_masked(self, subject: ExplainedModel, name: str, activation: Tensor, rows: int) -> Tensor:
+        """Compute scores [B, C, K] of one input masked by each channel, `rows` forwards at a time."""
         image = subject.inputs[name]
-        # One plane for a whole volume masks all its slices.
-        places = activation[:, :, None] if activation.ndim < image.ndim else activation
-        if len(places) != len(image):
-            raise ConfigError(f"the layer of {name!r} gives {len(places)} maps for {len(image)} samples")
-        count = places.shape[1] if self.channels is None else min(self.channels, places.shape[1])
-        taken = places.flatten(2).std(dim=2, correction=0).argsort(dim=1, descending=True, stable=True)[:, :count]
+        # If the layer has one plane for a whole volume, it masks all slices.
+        grid = activation[:, :, None] if activation.ndim < image.ndim else activation
+        if len(grid) != len(image):
+            raise ConfigError(f"the layer of {name!r} returns {len(grid)} maps for {len(image)} samples")
+        count = grid.shape[1] if self.channels is None else min(self.channels, grid.shape[1])
+        chosen = grid.flatten(2).std(dim=2, correction=0).argsort(dim=1, descending=True, stable=True)[:, :count]
         pairs = torch.arange(len(image) * count, device=image.device)
-        found = []
+        parts = []
         for part in pairs.split(rows):
             sample = part // count
-            masks = _stretched(enlarge(places[sample, taken[sample, part % count]], image.shape[2:]))
-            changed = {other: one[sample] for other, one in subject.inputs.items()}
+            masks = _scale_to_unit(enlarge(grid[sample, chosen[sample, part % count]], image.shape[2:]))
+            changed = {other: values[sample] for other, values in subject.inputs.items()}
             changed[name] = changed[name] * masks[:, None].to(image.dtype)
-            found.append(subject.scores(changed, rows=sample).float())
-        scores = torch.cat(found).reshape(len(image), count, -1)
-        every = scores.new_full((len(image), places.shape[1], scores.shape[2]), -torch.inf)
-        return every.scatter_(1, taken[:, :, None].expand_as(scores), scores)
+            parts.append(subject.scores(changed, rows=sample).float())
+        scores = torch.cat(parts).reshape(len(image), count, -1)
+        result = scores.new_full((len(image), grid.shape[1], scores.shape[2]), -torch.inf)
+        return result.scatter_(1, chosen[:, :, None].expand_as(scores), scores)
 
 
-def _stretched(masks: Tensor) -> Tensor:
-    """Each of [n, *s] stretched to [0, 1]; a flat one shows nothing."""
+def _scale_to_unit(masks: Tensor) -> Tensor:
+    """Scale each mask of [n, *s] to [0, 1]; a constant mask becomes 0."""
     flat = masks.flatten(1)
     low, high = flat.amin(dim=1), flat.amax(dim=1)
     shape = (-1, *[1] * (masks.ndim - 1))

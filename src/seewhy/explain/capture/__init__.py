@@ -1,1 +1,1 @@
-"""Capture."""
+"""Capture activations and attention of any module during its forward."""

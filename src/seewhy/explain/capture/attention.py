@@ -1,4 +1,4 @@
-"""The attention matrices of any module, as it computes them, with a graph where one is wanted."""
+"""Capture the attention matrices of any module while it computes them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["AttentionBlock", "BlockHandler", "capture_attention"]
 
 @dataclass(frozen=True)
 class AttentionBlock:
-    """What one attention block gave in one run.
+    """Attention matrix of one block in one run.
 
     Attributes:
-        weights: [n, heads, N, M], each query's weights over keys, rows sum to 1; n is B, or a multiple of it where
-            the module sees slices or windows singly.
-        run: where it was computed.
-        headless: whether it came without an axis of heads, as convolutional networks compute it.
+        weights: [n, heads, N, M], weights of each query over the keys, rows sum to 1; n is B, or a multiple of B if
+            the module processes each slice or window alone.
+        run: the run of the submodule that computed it.
+        headless: whether the matrix had no axis of heads, as in convolutional networks.
     """
 
     weights: Tensor
@@ -44,69 +44,72 @@ BlockHandler: TypeAlias = "Callable[[AttentionBlock], None]"
 def capture_attention(
     subject: ExplainedModel,
     modules: Modules,
-    see: BlockHandler,
+    handle: BlockHandler,
     *,
-    told: Sequence[str] | None = None,
+    default: Sequence[str] | None = None,
     graph: bool = False,
 ) -> Tensor:
-    """Run the module once and show each attention matrix as it is computed; what `see` does not keep is freed.
+    """Run the module once and pass each attention matrix to `handle` as it is computed.
 
-    Seen are `scaled_dot_product_attention` of [n, heads, N, d] or [n, N, d] (then computed step by step, without
-    dropout, which has no place in an explanation), `softmax` over the last axis of [n, heads, N, M] or [n, N, M], and
-    `nn.MultiheadAttention`. The module's output stays what it is.
+    Captures `scaled_dot_product_attention` of [n, heads, N, d] or [n, N, d] (computed step by step, without dropout),
+    `softmax` over the last axis of [n, heads, N, M] or [n, N, M], and `nn.MultiheadAttention`. The output of the
+    module does not change. A matrix that `handle` does not store is freed.
 
     Args:
         subject: module and batch.
-        modules: where to look, see `seewhy.explain.capture.function_tracer.Modules`.
-        see: is shown each block, in the order in which they run.
-        told: where to look if `modules` is None; None is what the module says of itself, empty is everywhere.
-        graph: let scores depend on what is shown; the graph starts at the first block.
+        modules: submodules to search, see `seewhy.explain.capture.function_tracer.Modules`.
+        handle: called with each block, in the order in which they run.
+        default: submodules to search if `modules` is None; None is the attention in the module's `explainable()`,
+            empty is the whole module.
+        graph: let the scores depend on the matrices; the graph starts at the first block.
 
     Returns:
         Class scores [B, K].
 
     Raises:
-        ConfigError: there is no attention, or none in one of the named modules.
+        ConfigError: no attention in the module, or in one of the named submodules.
     """
-    watch = _watch(subject, modules, see, told=subject.about.attention if told is None else told, graph=graph)
-    scores = watch.scores()
-    _check(watch, subject)
-    watch.check_runs()
+    tracer = _make_tracer(
+        subject, modules, handle, default=subject.about.attention if default is None else default, graph=graph
+    )
+    scores = tracer.scores()
+    _check(tracer, subject)
+    tracer.check_runs()
     return scores
 
 
-def _watch(
-    subject: ExplainedModel, modules: Modules, see: BlockHandler, *, told: Sequence[str], graph: bool
+def _make_tracer(
+    subject: ExplainedModel, modules: Modules, handle: BlockHandler, *, default: Sequence[str], graph: bool
 ) -> FunctionTracer:
-    def shown(weights: Tensor, run: Run) -> Tensor:
-        heads = _heads(weights, run, subject.batch)
-        kept = weights if weights.ndim == 4 else weights.unflatten(0, (-1, heads))
-        if graph and not kept.requires_grad:
-            kept = kept.detach().requires_grad_()
-        watch.met(run)
-        see(AttentionBlock(kept, run, headless=weights.ndim == 3 and heads == 1))
-        return kept.reshape(weights.shape)
+    def record(weights: Tensor, run: Run) -> Tensor:
+        heads = _count_heads(weights, run, subject.batch)
+        block = weights if weights.ndim == 4 else weights.unflatten(0, (-1, heads))
+        if graph and not block.requires_grad:
+            block = block.detach().requires_grad_()
+        tracer.record(run)
+        handle(AttentionBlock(block, run, headless=weights.ndim == 3 and heads == 1))
+        return block.reshape(weights.shape)
 
     def product(run: Run, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         call = Call(func, args, kwargs)
         if call.tensors[0].ndim not in (3, 4):
             return func(*args, **kwargs)
-        return _attend(call, lambda weights: shown(weights, run))
+        return _attend(call, lambda weights: record(weights, run))
 
     def softmax(run: Run, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         weights = func(*args, **kwargs)
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if weights.ndim not in (3, 4) or dim not in (-1, weights.ndim - 1) or weights.shape[-1] < 2:
             return weights
-        return shown(weights, run).clone()  # what follows may work in place
+        return record(weights, run).clone()  # the next function may work in place
 
-    meet = {"scaled_dot_product_attention": product, "softmax": softmax}
-    watch = FunctionTracer(subject, modules, told=told, meet=meet)
-    return watch
+    handlers = {"scaled_dot_product_attention": product, "softmax": softmax}
+    tracer = FunctionTracer(subject, modules, default=default, handlers=handlers)
+    return tracer
 
 
-def _attend(call: Call, shown: Callable[[Tensor], Tensor]) -> Tensor:
-    """softmax(q kᵀ · scale + mask) v, the softmax in full precision, with the matrix shown on the way."""
+def _attend(call: Call, record: Callable[[Tensor], Tensor]) -> Tensor:
+    """Compute softmax(q kᵀ · scale + mask) v, the softmax in full precision; `record` gets the matrix."""
     given = call.options(_signature)
     query, key, value, mask = (given[name] for name in ("query", "key", "value", "attn_mask"))
     if given["enable_gqa"]:
@@ -118,7 +121,7 @@ def _attend(call: Call, shown: Callable[[Tensor], Tensor]) -> Tensor:
         mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
     if mask is not None:
         logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
-    return shown(logits.float().softmax(dim=-1)).to(value.dtype) @ value
+    return record(logits.float().softmax(dim=-1)).to(value.dtype) @ value
 
 
 def _signature(
@@ -131,27 +134,28 @@ def _signature(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """The arguments of `scaled_dot_product_attention`, which is built in and has no signature to ask for."""
+    """Arguments of `scaled_dot_product_attention`, a built-in function without a signature."""
 
 
-def _heads(weights: Tensor, run: Run, batch: int) -> int:
-    """How many heads share the first axis of [n · heads, N, M] with the samples; 1 where there are no heads."""
+def _count_heads(weights: Tensor, run: Run, batch: int) -> int:
+    """Return the number of heads in the first axis of [n · heads, N, M]; 1 if there are no heads."""
+    # `num_heads` is the attribute of attention modules in timm, torchvision and torch.
     numbers = [getattr(part, "num_heads", None) for part in reversed(run.around)]
     heads = next((number for number in numbers if isinstance(number, int)), 1)
     return heads if len(weights) % (heads * batch) == 0 else 1
 
 
-def _check(watch: FunctionTracer, subject: ExplainedModel) -> None:
-    """Refuse where nothing was seen, or nothing in one of the named modules."""
-    silent, kind = watch.silent(), type(subject.module).__name__
-    if not silent:
+def _check(tracer: FunctionTracer, subject: ExplainedModel) -> None:
+    """Raise an error if there was no attention, or none in one of the named modules."""
+    empty, kind = tracer.empty_roots(), type(subject.module).__name__
+    if not empty:
         return
-    shown: list[str] = []
+    names: list[str] = []
     with torch.no_grad():
-        _watch(subject, None, lambda block: shown.append(block.name), told=(), graph=False).scores()
-    if not shown:
+        _make_tracer(subject, None, lambda block: names.append(block.name), default=(), graph=False).scores()
+    if not names:
         raise ConfigError(
-            f"found no attention in {kind}: neither scaled_dot_product_attention nor a softmax over the last axis "
-            "of [B, heads, N, M]; methods that need none: grad_cam, layer_cam, integrated_gradients, occlusion"
+            f"no attention in {kind}: neither scaled_dot_product_attention nor a softmax over the last axis of "
+            "[B, heads, N, M]; methods that need no attention: grad_cam, layer_cam, integrated_gradients, occlusion"
         )
-    raise ConfigError("; ".join(f"{kind}: {name!r} showed no attention; {nearest(name, shown)}" for name in silent))
+    raise ConfigError("; ".join(f"{kind}: no attention in {name!r}; {nearest(name, names)}" for name in empty))

@@ -1,7 +1,4 @@
-"""Meeting the torch functions that a module calls, under the name of the submodule that calls them.
-
-A call of a torch function, in whichever way it was written.
-"""
+"""Trace torch function calls and the submodules that make them."""
 
 from __future__ import annotations
 
@@ -25,12 +22,12 @@ __all__ = ["Call", "FunctionTracer", "Handler", "Modules", "Run"]
 
 
 class Call:
-    """A call of a torch function: what it is called and with what.
+    """Call of a torch function; its in-place form is replaced by the one that is not in place.
 
     Attributes:
-        name: without the underscore of its in-place form.
-        in_place: whether it shall change its first argument.
-        function: its form that is not in place.
+        name: name of the function, without the underscore of in-place forms.
+        in_place: whether the call changes its first argument.
+        function: the function that is not in place.
     """
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -50,20 +47,20 @@ class Call:
 
     @property
     def composed(self) -> bool:
-        """Whether it is a function of `torch.nn.functional` that is written in Python, of other torch functions."""
+        """Whether the function is written in Python in `torch.nn.functional`, using other torch functions."""
         return inspect.isfunction(self.function) and self.function.__module__ == functional.__name__
 
-    def opened(self) -> Any:
-        """Run a composed function so that the functions it is made of are met instead of itself.
+    def run_composed(self) -> Any:
+        """Run a composed function so that a torch function mode gets the functions inside it.
 
-        Such a function asks first whether anybody wants to meet it; the copy that runs here is told that nobody does.
+        Such a function first checks for a torch function mode; in the copy that runs here, this check returns False.
         """
-        unseen = dict.fromkeys(
-            ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"), _nobody
+        checks = dict.fromkeys(
+            ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"), lambda *_: False
         )
         body = FunctionType(
             self.function.__code__,
-            {**self.function.__globals__, **unseen},
+            {**self.function.__globals__, **checks},
             self.function.__name__,
             self.function.__defaults__,
             self.function.__closure__,
@@ -73,29 +70,25 @@ class Call:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """Its tensors, also those in a list."""
-        flat = [one for value in self.args for one in (value if isinstance(value, (list, tuple)) else (value,))]
-        return [one for one in (*flat, *self.kwargs.values()) if isinstance(one, Tensor)]
+        """Tensors among the arguments, including those in lists."""
+        flat = [item for value in self.args for item in (value if isinstance(value, (list, tuple)) else (value,))]
+        return [item for item in (*flat, *self.kwargs.values()) if isinstance(item, Tensor)]
 
     def options(self, signature: Callable[..., Any]) -> Mapping[str, Any]:
-        """Its arguments by name, as a function of that signature takes them."""
+        """Return the arguments by name, according to the signature of a function."""
         bound = inspect.signature(signature).bind(*self.args, **self.kwargs)
         bound.apply_defaults()
         return bound.arguments
 
 
-def _nobody(*_: object) -> bool:
-    return False
-
-
 Modules: TypeAlias = "str | Sequence[str] | Mapping[str, str | Sequence[str]] | None"
-"""Dotted names of submodules to look into: of all inputs, or by input; None is what the module says of itself."""
+"""Dotted names of submodules to search: for all inputs, or by input; None is the module's own default."""
 Handler: TypeAlias = "Callable[[Run, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]"
-"""What is done instead of a call of a function with arguments, and returned in its place."""
+"""(run, function, args, kwargs) → the result that replaces the call."""
 
 GRID_FUNCTIONS = ("conv", "pool", "interpolate")
-NO_PLACE = (nn.Softmax, nn.Sigmoid, nn.Hardsigmoid)
-"""Functions in the form of a module: what calls them is meant."""
+FUNCTION_MODULES = (nn.Softmax, nn.Sigmoid, nn.Hardsigmoid)
+"""Modules that only wrap a function: a call is recorded under the module that contains them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,10 +97,10 @@ class Run:
 
     Attributes:
         name: dotted name of the innermost running submodule.
-        input: the input it belongs to.
-        around: it and the modules that it is part of, outermost first.
-        running: those of them whose forward is running; of others, parts are called from outside.
-        grids: sizes of the grids that convolutions and poolings have given so far, first to last.
+        input: name of the input that the run belongs to.
+        around: the submodule and the modules that contain it, outermost first.
+        running: modules of `around` whose forward is running; of the others, children are called from outside.
+        grids: grid sizes returned by convolutions and poolings so far, first to last.
     """
 
     name: str
@@ -118,32 +111,52 @@ class Run:
 
 
 class FunctionTracer(TorchFunctionMode):
-    """Meets chosen torch functions in one forward of a subject, however the modules that call them are written.
+    """Traces torch function calls in one forward and records which submodule made each.
 
-    What runs several times with several inputs belongs to them in order.
+    A submodule that runs once per input is assigned to the inputs in order.
 
     Args:
         subject: module and batch.
         modules: see `Modules`.
-        told: names that the module says of itself; empty where it does not, then everything is looked into.
-        meet: what to do by a function's name.
+        default: submodules to search if `modules` is None; empty is the whole module.
+        handlers: function name → handler of its calls.
 
     Attributes:
-        roots: input → names that are looked into.
-        names: submodules in which something was met, in order.
+        roots: input → names of the submodules that are searched.
+        names: submodules that were recorded, in order.
 
     Raises:
-        ConfigError: names or inputs that do not exist, all at once.
+        ConfigError: submodules or inputs that do not exist.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import ExplainedModel
+        >>> from seewhy.explain.capture.function_tracer import FunctionTracer
+        >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.ReLU(), nn.Flatten()), nn.Linear(18, 2))
+        >>> calls = []
+        >>> def handle(run, function, args, kwargs):
+        ...     calls.append((run.name, run.grids))
+        ...     return function(*args, **kwargs)
+        >>> tracer = FunctionTracer(ExplainedModel(net, torch.zeros(1, 1, 5, 5)), None, handlers={"relu": handle})
+        >>> scores = tracer.scores()
+        >>> calls
+        [('1.0', ((3, 3),))]
     """
 
     def __init__(
-        self, subject: ExplainedModel, modules: Modules, *, told: Sequence[str] = (), meet: Mapping[str, Handler]
+        self,
+        subject: ExplainedModel,
+        modules: Modules,
+        *,
+        default: Sequence[str] = (),
+        handlers: Mapping[str, Handler],
     ) -> None:
         super().__init__()
         self.subject = subject
-        self.meet = meet
+        self.handlers = handlers
         self.parts = named_parts(subject.module)
-        self.roots = _roots(subject, self.parts, modules, told)
+        self.roots = _resolve_roots(subject, self.parts, modules, default)
         self.names: list[str] = []
         self._label = {part: name for name, part in reversed(self.parts.items())}
         self._stack: list[nn.Module] = []
@@ -152,27 +165,27 @@ class FunctionTracer(TorchFunctionMode):
         self._begun: dict[str, int] = {}
 
     def scores(self) -> Tensor:
-        """Run the forward once; class scores [B, K]."""
-        with self._named(), self:
+        """Run the forward once and return class scores [B, K]."""
+        with self._track_submodules(), self:
             return self.subject.scores(self.subject.inputs)
 
-    def silent(self) -> list[str]:
-        """Roots in which nothing was met."""
-        asked = dict.fromkeys(root for roots in self.roots.values() for root in roots)
-        return [root for root in asked if not any(_inside(name, root) for name in self.names)]
+    def empty_roots(self) -> list[str]:
+        """Return the searched submodules in which nothing was recorded."""
+        unique = dict.fromkeys(root for roots in self.roots.values() for root in roots)
+        return [root for root in unique if not any(_is_inside(name, root) for name in self.names)]
 
     def check_runs(self) -> None:
-        """Refuse a module that ran another number of times than there are inputs it stands for.
+        """Check that every recorded submodule ran once for each of its inputs.
 
         Raises:
-            ConfigError: it is not known which run belongs to which input.
+            ConfigError: the runs cannot be assigned to inputs.
         """
         for name in dict.fromkeys(self.names):
             owners, runs = self._owners[name], self._begun.get(name, 1)
             if len(owners) > 1 and runs != len(owners):
                 raise ConfigError(
-                    f"{name!r} ran {runs} time{'s' * (runs != 1)} in the forward, but stands for {len(owners)} inputs "
-                    f"({', '.join(owners)}); say which modules belong to which input: modules={{input: name, …}}"
+                    f"{name!r} ran {runs} time{'s' * (runs != 1)} in the forward, but belongs to {len(owners)} inputs "
+                    f"({', '.join(owners)}); assign modules to inputs: modules={{input: name, …}}"
                 )
 
     def __torch_function__(
@@ -180,32 +193,32 @@ class FunctionTracer(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if name == "multi_head_attention_forward":  # made of what is to be met
+        if name == "multi_head_attention_forward":  # trace the functions inside it
             with self:
-                return Call(func, args, kwargs).opened()
-        plain = name.removesuffix("_")
-        if plain in self.meet and (run := self._run()):
-            return self.meet[plain](run, func, args, kwargs)
+                return Call(func, args, kwargs).run_composed()
+        base = name.removesuffix("_")
+        if base in self.handlers and (run := self._current_run()):
+            return self.handlers[base](run, func, args, kwargs)
         result = func(*args, **kwargs)
         if any(part in name for part in GRID_FUNCTIONS) and isinstance(result, Tensor) and result.ndim in (4, 5):
             self._grids.append(tuple(result.shape[2:]))
         return result
 
-    def met(self, run: Run) -> None:
-        """Note that a run showed what was looked for."""
+    def record(self, run: Run) -> None:
+        """Record a run in which the wanted values were found."""
         self.names.append(run.name)
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Know at any time which submodules are running."""
+    def _track_submodules(self) -> Iterator[None]:
+        """Keep the stack of running submodules up to date."""
 
         def begin(part: nn.Module, _: object) -> None:
             self._stack.append(part)
             self._begun[self._label[part]] = self._begun.get(self._label[part], 0) + 1
 
         def end(part: nn.Module, _: object, __: object) -> None:
-            while self._stack and self._stack.pop() is not part:  # those that an exception ended, and the model caught
-                pass
+            while self._stack and self._stack.pop() is not part:
+                pass  # drops submodules that were left by an exception which the model caught
 
         hooks = []
         try:
@@ -217,13 +230,13 @@ class FunctionTracer(TorchFunctionMode):
                 hook.remove()
             self._stack.clear()
 
-    def _run(self) -> Run | None:
-        """The present run, where it lies in what is looked into."""
+    def _current_run(self) -> Run | None:
+        """Return the current run if its submodule is searched."""
         running = [part for part in self._stack if not _is_function(part)]
         name = self._label[running[-1]] if running else ""
         if name not in self._owners:
             self._owners[name] = [
-                one for one, roots in self.roots.items() if any(_inside(name, root) for root in roots)
+                owner for owner, roots in self.roots.items() if any(_is_inside(name, root) for root in roots)
             ]
         owners = self._owners[name]
         if not owners:
@@ -238,32 +251,28 @@ class FunctionTracer(TorchFunctionMode):
         )
 
 
-def _roots(
-    subject: ExplainedModel, parts: Mapping[str, nn.Module], modules: Modules, told: Sequence[str]
+def _resolve_roots(
+    subject: ExplainedModel, parts: Mapping[str, nn.Module], modules: Modules, default: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
     names = subject.about.inputs
     if modules is None:
-        return dict.fromkeys(names, tuple(told) or ("",))
+        return dict.fromkeys(names, tuple(default) or ("",))
     chosen = modules if isinstance(modules, Mapping) else dict.fromkeys(names, modules)
-    problems = [
-        f"modules of an input {name!r} that does not exist; {nearest(name, names)}"
-        for name in chosen
-        if name not in names
-    ]
+    problems = [f"modules: unknown input {name!r}; {nearest(name, names)}" for name in chosen if name not in names]
     roots = {name: (one,) if isinstance(one, str) else tuple(one) for name, one in chosen.items()}
     kind, wanted = type(subject.module).__name__, dict.fromkeys(root for some in roots.values() for root in some)
     unknown = [root for root in wanted if root.replace("_orig_mod.", "") not in parts or not root]
     problems += [f"{kind} has no module {root!r}; {nearest(root, filter(None, parts))}" for root in unknown]
     if not roots or not all(roots.values()):
-        problems.append("modules is empty; name at least one for each input, or null for what the module says")
+        problems.append("modules is empty; name at least one for each input, or use null for the module's default")
     if problems:
         raise ConfigError("; ".join(problems))
     return {name: tuple(root.replace("_orig_mod.", "") for root in roots[name]) for name in names if name in roots}
 
 
 def _is_function(part: nn.Module) -> bool:
-    return isinstance(part, NO_PLACE) or type(part).__name__ in ("Sigmoid", "HardSigmoid")  # timm has its own
+    return isinstance(part, FUNCTION_MODULES) or type(part).__name__ in ("Sigmoid", "HardSigmoid")  # timm's classes
 
 
-def _inside(name: str, root: str) -> bool:
+def _is_inside(name: str, root: str) -> bool:
     return not root or name == root or name.startswith(f"{root}.")

@@ -1,4 +1,4 @@
-"""Finding the layers whose activations a map is made of."""
+"""Find the layers whose activations a map is made of."""
 
 from __future__ import annotations
 
@@ -17,44 +17,52 @@ __all__ = ["Layer", "Layers", "named_parts", "resolve_layers"]
 Layer: TypeAlias = "str | nn.Module"
 """A submodule, or its dotted name."""
 Layers: TypeAlias = "Layer | Sequence[Layer] | Mapping[str, Layer] | None"
-"""One layer of all inputs, one per input in order, or by input; None is what the module says of itself."""
+"""One layer for all inputs, one per input in order, or by input; None is the layer in the module's `explainable()`."""
 
 
 def resolve_layers(subject: ExplainedModel, layers: Layers) -> dict[str, tuple[str, nn.Module]]:
-    """The layer of each input, as (dotted name, submodule).
+    """Resolve the layer of each input to (dotted name, submodule).
 
     Raises:
-        ConfigError: no layer is known, one that does not exist (the nearest are named), or another number of
-            them than there are inputs.
+        ConfigError: no layer is given, a layer does not exist, or the number of layers is not that of the inputs.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import ExplainedModel
+        >>> from seewhy.explain.capture.layers import resolve_layers
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+        >>> resolve_layers(ExplainedModel(net, torch.zeros(1, 1, 5, 5)), "1")
+        {'image': ('1', ReLU())}
     """
     names = subject.about.inputs
     if layers is None:
         chosen: Mapping[str, Layer] = subject.about.layers
         if not chosen:
             raise ConfigError(
-                f"{type(subject.module).__name__} does not say which layer to look at; "
-                f"give the name of one{_proposal(subject)}"
+                f"{type(subject.module).__name__} does not name a layer for its maps; "
+                f"give the name of a layer{_propose_layer(subject)}"
             )
     elif isinstance(layers, Mapping):
         chosen = layers
     else:
         listed = [layers] * len(names) if isinstance(layers, (str, nn.Module)) else list(layers)
         if len(listed) != len(names):
-            raise ConfigError(f"{len(listed)} layers for the inputs {', '.join(names)}; give one for each")
+            raise ConfigError(f"{len(listed)} layers for the inputs {', '.join(names)}; expected one for each")
         chosen = dict(zip(names, listed, strict=True))
     unknown = [f"{name!r} ({nearest(name, names)})" for name in chosen if name not in names]
     if unknown:
         raise ConfigError(f"layers of inputs that do not exist: {', '.join(unknown)}")
     parts = named_parts(subject.module)
-    found = {name: _find(subject.module, parts, chosen[name]) for name in names if name in chosen}
-    problems = [problem for problem in found.values() if isinstance(problem, str)]
+    results = {name: _find(subject.module, parts, chosen[name]) for name in names if name in chosen}
+    problems = [problem for problem in results.values() if isinstance(problem, str)]
     if problems:
         raise ConfigError("; ".join(dict.fromkeys(problems)))
-    return {name: one for name, one in found.items() if not isinstance(one, str)}
+    return {name: result for name, result in results.items() if not isinstance(result, str)}
 
 
 def named_parts(module: nn.Module) -> dict[str, nn.Module]:
-    """Submodules by every name they have, as if nothing in the module were compiled."""
+    """Return submodules by every name they have; `torch.compile` wrappers are removed."""
     parts = {}
     for name, part in module.named_modules(remove_duplicate=False):
         parts[name.replace("_orig_mod.", "")] = getattr(part, "_orig_mod", part)
@@ -62,21 +70,21 @@ def named_parts(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def _find(module: nn.Module, parts: Mapping[str, nn.Module], layer: Layer) -> tuple[str, nn.Module] | str:
-    """Name and submodule, or what is wrong."""
+    """Return name and submodule, or the problem as text."""
     kind = type(module).__name__
     if isinstance(layer, nn.Module):
         layer = getattr(layer, "_orig_mod", layer)
         names = [name for name, part in parts.items() if part is layer and name]
-        return (names[0], layer) if names else f"the given {type(layer).__name__} is no part of {kind}"
+        return (names[0], layer) if names else f"the given {type(layer).__name__} is not a submodule of {kind}"
     name = layer.replace("_orig_mod.", "")
     if name not in parts or not name:
         return f"{kind} has no layer {layer!r}; {nearest(name, filter(None, parts))}"
     return name, parts[name]
 
 
-def _proposal(subject: ExplainedModel) -> str:
-    """Name of the last layer of a forward that gives a map, in words; empty where there is none."""
-    seen: list[str] = []
+def _propose_layer(subject: ExplainedModel) -> str:
+    """Propose the last layer of a forward that returns a map; empty if no layer does."""
+    candidates: list[str] = []
     image = next(iter(subject.inputs.values()))
     hooks = []
     for name, part in named_parts(subject.module).items():
@@ -84,7 +92,7 @@ def _proposal(subject: ExplainedModel) -> str:
 
             def note(_: nn.Module, __: object, output: object, name: str = name) -> None:
                 if isinstance(output, Tensor) and _is_map(output, image):
-                    seen.append(name)
+                    candidates.append(name)
 
             hooks.append(part.register_forward_hook(note))
     try:
@@ -93,11 +101,11 @@ def _proposal(subject: ExplainedModel) -> str:
     finally:
         for hook in hooks:
             hook.remove()
-    return f", e.g. layers={seen[-1]!r}" if seen else ""
+    return f", e.g. layers={candidates[-1]!r}" if candidates else ""
 
 
 def _is_map(output: Tensor, image: Tensor) -> bool:
-    """Whether a layer's output has places, more than one along each axis."""
+    """Whether a layer's output is a grid with more than one position along each axis."""
     try:
         return min(to_grid(output, image).shape[2:]) > 1
     except ConfigError:

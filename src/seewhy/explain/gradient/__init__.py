@@ -1,1 +1,1 @@
-"""Gradient."""
+"""Maps from gradients of class scores by the inputs."""

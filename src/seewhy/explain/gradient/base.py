@@ -1,6 +1,6 @@
-"""Gradients of class scores by the inputs: the frame that the gradient methods share.
+"""Base class of gradient methods, with gradients in chunks, sums along paths, and reproducible noise.
 
-Random numbers that depend on a seed and a step alone: not on the device, the batch, or what was drawn before.
+Random numbers depend only on a seed and a step, not on the device, the batch or earlier draws.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = [
 
 Images: TypeAlias = "dict[str, Tensor]"
 Draw: TypeAlias = "Callable[[Tensor, Tensor], tuple[Images, Images, Tensor]]"
-"""(sample [n], step [n]) → points by input, what their gradients are multiplied by, and weights [n]."""
+"""(sample [n], step [n]) → points by input, factors of their gradients by input, and weights [n]."""
 
 
 class GradientExplainer(Explainer):
-    """An explainer by gradients at the inputs: all inputs in one pass, one forward for all targets.
+    """An explainer that processes rows in chunks: all inputs in one pass, one forward for all targets.
 
     Args:
-        memory_budget: what the rows of one chunk may take, e.g. "1GiB"; chunks never change the result.
+        memory_budget: memory limit of the rows of one chunk, e.g. "1GiB"; chunks never change the result.
     """
 
     def __init__(self, *, memory_budget: int | str = "1GiB") -> None:
@@ -58,52 +58,63 @@ class GradientExplainer(Explainer):
 
     @abstractmethod
     def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
-        """What is found for each target.
+        """Compute one attribution per target.
 
         Args:
             subject: module and batch.
             targets: [B] int64 each.
-            scores: [B, K] of the batch, without graph.
+            scores: [B, K] class scores of the batch, without a graph.
         """
 
 
 def compute_gradients(
     subject: ExplainedModel, images: Mapping[str, Tensor], targets: Sequence[Tensor], rows: Tensor
 ) -> list[Images]:
-    """Gradients of each row's target score, for each target; one forward for all of them.
+    """Compute the gradients of each row's target score, for each target, with one forward for all targets.
 
     Args:
         subject: module and batch.
         images: input → [n, C, *spatial].
         targets: [n] int64 each.
-        rows: [n] the sample each row was made of.
+        rows: [n] sample that each row was made from.
 
     Returns:
-        For each target, input → gradient of the image's shape; zero for an input that the module did not look at.
+        For each target, input → gradient in the shape of the image; zero for an input that the module does not use.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import ExplainedModel
+        >>> from seewhy.explain.gradient.base import compute_gradients
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> model, rows = ExplainedModel(net, torch.rand(3, 1, 2, 2)), torch.arange(3)
+        >>> gradients = compute_gradients(model, model.inputs, [torch.tensor([0, 1, 1])], rows)[0]["image"]
+        >>> torch.equal(gradients[2].flatten(), net[1].weight[1])
+        True
     """
     leaves = {name: image.detach().requires_grad_() for name, image in images.items()}
     with MemorySavingMode():
         scores = subject.scores(leaves, rows=rows)
-    found = []
+    results = []
     for position, target in enumerate(targets):
         score = subject.target_scores(scores, target).sum()  # rows do not mix in evaluation mode
         last = position == len(targets) - 1
-        ones = (
+        gradients = (
             torch.autograd.grad(score, list(leaves.values()), retain_graph=not last, allow_unused=True)
             if score.requires_grad
             else [None] * len(leaves)
         )
-        found.append(
+        results.append(
             {
-                name: torch.zeros_like(leaf) if one is None else one
-                for (name, leaf), one in zip(leaves.items(), ones, strict=True)
+                name: torch.zeros_like(leaf) if gradient is None else gradient
+                for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)
             }
         )
-    return found
+    return results
 
 
 def compute_sample_gradients(subject: ExplainedModel, targets: Sequence[Tensor], chunk: int) -> list[Images]:
-    """Gradients at the batch's own images, `chunk` samples at a time."""
+    """Compute the gradients at the images of the batch, `chunk` samples at a time."""
     device = targets[0].device
     parts = []
     for rows in torch.arange(subject.batch, device=device).split(chunk):
@@ -118,14 +129,14 @@ def compute_sample_gradients(subject: ExplainedModel, targets: Sequence[Tensor],
 def sum_along_path(
     subject: ExplainedModel, targets: Sequence[Tensor], steps: int, chunk: int, draw: Draw
 ) -> list[Images]:
-    """Weighted sums over steps of gradients at drawn points, times what the points say, for each sample.
+    """Sum weight × factor × gradient over the points of each sample.
 
     Args:
         subject: module and batch.
         targets: [B] int64 each.
-        steps: how many points each sample has.
-        chunk: rows at a time; a chunk may hold steps of several samples.
-        draw: the points of (sample, step) pairs, which must not depend on the other pairs.
+        steps: number of points per sample.
+        chunk: rows at a time; a chunk may contain steps of several samples.
+        draw: returns the points of (sample, step) pairs; a point must not depend on the other pairs.
 
     Returns:
         For each target, input → [B, *spatial], channels summed.
@@ -135,13 +146,13 @@ def sum_along_path(
         for _ in targets
     ]
     count = subject.batch * steps
-    # Even parts: a last chunk of a few rows would cost nearly as much as a full one.
+    # Even chunks: a last chunk of a few rows would cost nearly as much as a full one.
     for pairs in torch.arange(count, device=targets[0].device).tensor_split(-(-count // chunk)):
         samples, step = pairs // steps, pairs % steps
         points, factors, weights = draw(samples, step)
-        found = compute_gradients(subject, points, [target[samples] for target in targets], samples)
-        for total, one in zip(sums, found, strict=True):
-            for name, gradient in one.items():
+        results = compute_gradients(subject, points, [target[samples] for target in targets], samples)
+        for total, gradients in zip(sums, results, strict=True):
+            for name, gradient in gradients.items():
                 terms = sum_channels(gradient * factors[name])
                 terms = terms * weights.to(terms).reshape(-1, *[1] * (terms.ndim - 1))
                 # Sample by sample: a scattered addition has no fixed order on CUDA.
@@ -151,31 +162,39 @@ def sum_along_path(
 
 
 def sum_channels(tensor: Tensor) -> Tensor:
-    """[B, C, *spatial] → [B, *spatial] float32; signs are kept, so that sums stay what they are."""
+    """Sum the channels with their signs, [B, C, *spatial] → [B, *spatial] float32."""
     return tensor.float().sum(dim=1)
 
 
 def make_generator(seed: int, *numbers: int) -> torch.Generator:
-    """A generator of its own for each combination of numbers; the global one is left alone."""
+    """Make a CPU generator for a combination of numbers; the global random state does not change."""
     state = np.random.SeedSequence((seed, *numbers)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) % 2**63)
 
 
 def draw_step_noise(images: Mapping[str, Tensor], seed: int, steps: Sequence[int], share: float) -> dict[str, Tensor]:
-    """Gaussian noise for rows of images, the same for every sample of a step.
+    """Draw Gaussian noise for rows of images, the same for every sample of a step.
 
-    A sample's noise so does not depend on the batch it is in. It is drawn on the CPU, so that CUDA gets the same.
+    The noise of a sample does not depend on its batch. It is drawn on the CPU, so it is the same on CUDA.
 
     Args:
         images: input → [n, C, *spatial], one row per entry of `steps`.
-        seed: of the draws, not negative.
-        steps: the step of each row.
+        seed: seed of the draws, not negative.
+        steps: step of each row.
         share: standard deviation as a share of each image's range (Smilkov 2017, §3.3).
 
     Returns:
-        Input → noise of the images' shape.
+        Input → noise in the shape of the images.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.explain.gradient.base import draw_step_noise
+        >>> image = torch.arange(8.0).reshape(1, 1, 2, 4)
+        >>> alone = draw_step_noise({"image": image}, 0, [3], 0.1)["image"]
+        >>> torch.equal(draw_step_noise({"image": image.repeat(2, 1, 1, 1)}, 0, [2, 3], 0.1)["image"][1:], alone)
+        True
     """
-    found = {}
+    result = {}
     for number, (name, image) in enumerate(images.items()):
         drawn = {
             step: torch.randn(image.shape[1:], generator=make_generator(seed, step, number))
@@ -183,15 +202,15 @@ def draw_step_noise(images: Mapping[str, Tensor], seed: int, steps: Sequence[int
         }
         axes = tuple(range(1, image.ndim))
         spread = share * (image.amax(dim=axes, keepdim=True) - image.amin(dim=axes, keepdim=True))
-        found[name] = torch.stack([drawn[step] for step in steps]).to(image) * spread
-    return found
+        result[name] = torch.stack([drawn[step] for step in steps]).to(image) * spread
+    return result
 
 
 def check_noise(share: float, samples: int, seed: int) -> None:
-    """Refuse what cannot be drawn.
+    """Check the options of noisy copies.
 
     Raises:
-        ConfigError: an option out of its range.
+        ConfigError: an option out of range.
     """
     problems = []
     if share < 0:
@@ -199,6 +218,6 @@ def check_noise(share: float, samples: int, seed: int) -> None:
     if samples < 1:
         problems.append(f"samples={samples}; expected at least 1")
     if seed < 0:
-        problems.append(f"seed={seed}; expected a number that is not negative")
+        problems.append(f"seed={seed}; expected at least 0")
     if problems:
         raise ConfigError("; ".join(problems))

@@ -1,9 +1,7 @@
-"""DeepLIFT.
+"""DeepLIFT maps.
 
-A mode in which a forward pass of images beside their references has DeepLIFT's multipliers for gradients.
-
-Functions are met where they are called: modules that are used twice, functions without a module and methods of
-tensors are alike, in place or not, and nothing is patched that would have to be mended afterwards.
+Functions are intercepted where they are called, so modules that run twice, functions without a module, tensor methods
+and in-place functions are all handled, and no module is patched.
 """
 
 from __future__ import annotations
@@ -29,14 +27,14 @@ __all__ = ["DeepLift", "RescaleMode"]
 
 
 class RescaleMode(TorchFunctionMode):
-    """Inside, what follows from a batch of images and references gets multipliers for gradients.
+    """Mode in which the gradients of a batch of images and references are DeepLIFT's multipliers.
 
     Args:
-        rows: how many rows the batch has, an even number: images first, then their references in the same order.
+        rows: number of rows of the batch, even: images first, then their references in the same order.
 
     Attributes:
-        unknown: names of functions without a rule that were met; they kept their slopes at the image, which is right
-            where they are linear.
+        unknown: names of called functions without a rule; they keep their gradient at the image, which is right if
+            they are linear.
     """
 
     def __init__(self, rows: int) -> None:
@@ -47,7 +45,7 @@ class RescaleMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Let a function follow its rule, if it has one; in here the mode is off."""
+        """Apply the rule of a function if it has one; the mode is off inside."""
         call = Call(func, args, dict(kwargs or {}))
         rule = rule_of(call) if torch.is_grad_enabled() else None
         if rule is not None:
@@ -56,7 +54,7 @@ class RescaleMode(TorchFunctionMode):
             return call.tensors[0].copy_(output) if call.in_place else output
         if call.composed and call.name not in LINEAR:
             with self:
-                return call.opened()
+                return call.run_composed()
         output = func(*args, **(kwargs or {}))
         first = output[0] if isinstance(output, (tuple, list)) and output else output
         if isinstance(first, Tensor) and first.requires_grad and call.name not in LINEAR:
@@ -64,29 +62,41 @@ class RescaleMode(TorchFunctionMode):
         return output
 
     def _check(self, call: Call) -> None:
-        wrong = [one for one in call.tensors if one.requires_grad and (not one.ndim or len(one) % self.rows)]
+        wrong = [x for x in call.tensors if x.requires_grad and (not x.ndim or len(x) % self.rows)]
         if wrong:
             raise ExplanationError(
-                f"DeepLIFT met {call.name!r} on {tuple(wrong[0].shape)}, whose first axis is not the batch of "
-                f"{self.rows // 2} images and as many references; use integrated_gradients instead"
+                f"DeepLIFT: {call.name!r} is called on {tuple(wrong[0].shape)}, whose first axis is not the batch of "
+                f"{self.rows // 2} images and as many references; use integrated_gradients"
             )
 
 
 class DeepLift(GradientExplainer):
-    """Multipliers times x − x0, by the rescale rule (Shrikumar 2017, equations 3 and 10), or a refusal.
+    """Multipliers times x − x0, by the rescale rule (Shrikumar 2017, equations 3 and 10).
 
-    Beside the paper's elementwise functions and max pooling there are rules for products of activations (gates of
-    squeeze-and-excitation, attention), quotients, maxima, softmax and normalisation by a sample's own statistics.
-    Where a network does something else that is not linear, the sum of the map misses the difference of the scores,
-    and no map is given.
+    In addition to the paper's elementwise functions and max pooling there are rules for products of activations (gates
+    of squeeze-and-excitation, attention), quotients, maxima, softmax and normalisation by a sample's own statistics.
+    For any other nonlinear function the sum of the map differs from the difference of the scores; then an error is
+    raised instead of returning a wrong map. Captum's DeepLift has no rules for these functions and ignores them
+    silently, so its maps of networks with squeeze-and-excitation or attention are not complete
+    (tests/explain/gradient/test_deep_lift.py).
 
     Args:
         baseline: x0.
-        tolerance: the largest completeness error that is let pass, as a share.
-        memory_budget: what the rows of one chunk may take.
+        tolerance: largest completeness error, as a share.
+        memory_budget: memory limit of the rows of one chunk.
 
     Raises:
-        ConfigError: an option out of its range.
+        ConfigError: an option out of range.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import DeepLift
+        >>> _ = torch.manual_seed(0)
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 2))
+        >>> maps = DeepLift()(net, torch.rand(2, 1, 8, 8), target=1)
+        >>> maps.maps["image"].shape, bool((maps.completeness < 1e-4).all())
+        (torch.Size([2, 8, 8]), True)
     """
 
     method = "deep_lift"
@@ -104,68 +114,69 @@ class DeepLift(GradientExplainer):
         """See `GradientExplainer.attributions`.
 
         Raises:
-            ExplanationError: a completeness error beyond the tolerance, or a network that mixes samples.
+            ExplanationError: a completeness error above the tolerance, or a network that mixes samples.
         """
-        everyone = torch.arange(subject.batch, device=scores.device)
+        all_rows = torch.arange(subject.batch, device=scores.device)
         chunk = self.budget.rows(
             subject,
             "deep_lift",
-            lambda: self._multiplied(subject, everyone[:1], [target[:1] for target in targets[:1]]),
+            lambda: self._explain_rows(subject, all_rows[:1], [target[:1] for target in targets[:1]]),
         )
         parts = [
-            self._multiplied(subject, rows, [target[rows] for target in targets]) for rows in everyone.split(chunk)
+            self._explain_rows(subject, rows, [target[rows] for target in targets]) for rows in all_rows.split(chunk)
         ]
-        found = []
+        attributions = []
         for position in range(len(targets)):
             maps, errors = zip(*(part[position] for part in parts), strict=True)
-            found.append(
+            attributions.append(
                 Attribution(
-                    maps={name: torch.cat([one[name] for one in maps]) for name in subject.inputs},
+                    maps={name: torch.cat([part[name] for part in maps]) for name in subject.inputs},
                     completeness=torch.cat(errors),
                 )
             )
-        return found
+        return attributions
 
-    def _multiplied(
+    def _explain_rows(
         self, subject: ExplainedModel, rows: Tensor, targets: Sequence[Tensor]
     ) -> list[tuple[Images, Tensor]]:
-        """Maps and completeness errors of some samples for each target."""
+        """Return maps and completeness errors of some samples for each target."""
         images = {name: image[rows] for name, image in subject.inputs.items()}
         starts = {name: make_baseline(image, self.start) for name, image in images.items()}
         pairs = {name: torch.cat([image, starts[name]]).requires_grad_() for name, image in images.items()}
         mode = RescaleMode(2 * len(rows))
         with mode:
             scores = subject.scores(pairs, rows=torch.cat([rows, rows]))
-        ours, theirs = scores.chunk(2)
-        found = []
+        image_scores, start_scores = scores.chunk(2)
+        results = []
         for position, target in enumerate(targets):
-            score = subject.target_scores(ours, target)
+            score = subject.target_scores(image_scores, target)
             last = position == len(targets) - 1
-            ones = torch.autograd.grad(score.sum(), list(pairs.values()), retain_graph=not last, allow_unused=True)
+            slopes = torch.autograd.grad(score.sum(), list(pairs.values()), retain_graph=not last, allow_unused=True)
             maps = {
-                name: sum_channels((0 if one is None else one[: len(rows)]) * (image - starts[name]))
-                for (name, image), one in zip(images.items(), ones, strict=True)
+                name: sum_channels((0 if slope is None else slope[: len(rows)]) * (image - starts[name]))
+                for (name, image), slope in zip(images.items(), slopes, strict=True)
             }
-            error = compute_completeness_error(maps, score.detach(), subject.target_scores(theirs, target).detach())
+            start_score = subject.target_scores(start_scores, target).detach()
+            error = compute_completeness_error(maps, score.detach(), start_score)
             self._check(error, subject, mode, scores)
-            found.append((maps, error))
-        return found
+            results.append((maps, error))
+        return results
 
     def _check(self, error: Tensor, subject: ExplainedModel, mode: RescaleMode, scores: Tensor) -> None:
-        if bool((error <= self.tolerance).all()):  # not so if it is no number
+        if bool((error <= self.tolerance).all()):  # False for NaN
             return
-        unknown = mode.unknown | _own_functions(scores)
-        blamed = f"without a rule: {', '.join(sorted(unknown))}" if unknown else "all have rules: rounding"
+        unknown = mode.unknown | _find_custom_functions(scores)
+        cause = f"without a rule: {', '.join(sorted(unknown))}" if unknown else "all functions have rules: rounding"
         raise ExplanationError(
             f"DeepLIFT misses the difference of scores of {type(subject.module).__name__} by {float(error.max()):.0%} "
-            f"(tolerance {self.tolerance:.0%}; {blamed}). Its map would be wrong; use integrated_gradients "
-            f"instead, or a baseline nearer to the image, e.g. mean or blur"
+            f"(tolerance {self.tolerance:.0%}; {cause}). Its map would be wrong; use integrated_gradients, or a "
+            f"baseline nearer to the image, e.g. mean or blur"
         )
 
 
-def _own_functions(scores: Tensor) -> set[str]:
-    """Names of functions in the graph of the scores that come with a backward of their own, which hides them."""
-    found: set[str] = set()
+def _find_custom_functions(scores: Tensor) -> set[str]:
+    """Find the names of `torch.autograd.Function` classes in the graph of the scores; the mode cannot see inside."""
+    names: set[str] = set()
     seen: set[object] = set()
     waiting = [scores.grad_fn]
     while waiting:
@@ -174,6 +185,6 @@ def _own_functions(scores: Tensor) -> set[str]:
             continue
         seen.add(node)
         if isinstance(node, BackwardCFunction) and not isinstance(node, Value._backward_cls):
-            found.add(node.name().removesuffix("Backward"))
+            names.add(node.name().removesuffix("Backward"))
         waiting += [parent for parent, _ in node.next_functions]
-    return found
+    return names

@@ -1,6 +1,4 @@
-"""Which torch function follows which rule of `multipliers`.
-
-Rules by which a difference of a function's value is dealt out to differences of its arguments.
+"""DeepLIFT rules: how a difference of a function's value is distributed to the differences of its arguments.
 
 Every rule works on a batch whose first half is the images and whose second half is their references. It returns
 the function's true value, with a gradient that is the multiplier: Σ multiplier · (x − x0) = f(x) − f(x0).
@@ -34,7 +32,7 @@ __all__ = [
 
 Rule = Callable[[Call], Any]
 
-# Names are kept as text, since a list of them would take a line for each.
+# Names are written as text, since a formatted list would take one line per name.
 ELEMENTWISE = frozenset(
     """
     abs celu clamp clamp_max clamp_min clip cos elu erf exp expm1 gelu hardshrink hardsigmoid hardswish hardtanh
@@ -56,8 +54,8 @@ LINEAR = BILINEAR | frozenset(
 
 
 def rule_of(call: Call) -> Rule | None:
-    """The rule of a call; None where it is linear in what depends on the image, or unknown."""
-    depends = [_depends(one) for one in (*call.args, *call.kwargs.values())]
+    """Return the rule of a call; None if the call is linear in the tensors that depend on the image, or unknown."""
+    depends = [_depends(value) for value in (*call.args, *call.kwargs.values())]
     if call.name == "einsum":
         return _einsum if len(call.tensors) == 2 and all(map(_depends, call.tensors)) else None
     if not any(depends) or "out" in call.kwargs:
@@ -71,7 +69,7 @@ def rule_of(call: Call) -> Rule | None:
 
 
 def _depends(value: object) -> bool:
-    """Whether a value follows from the images: everything else is frozen."""
+    """Whether a value depends on the images; everything else is frozen."""
     return isinstance(value, Tensor) and value.requires_grad
 
 
@@ -106,18 +104,18 @@ def _quotient(above: Any, below: Any) -> Tensor:
 
 
 def _maximum(call: Call) -> Any:
-    """`maximum(a, b)`, `max(x, dim)` and `max(a, b)`; the largest of all values mixes samples and has no rule."""
+    """Handle `maximum(a, b)`, `max(x, dim)` and `max(a, b)`; `max(x)` mixes samples and has no rule."""
     if len(call.tensors) == 2:
         a, b = call.tensors
         return b + apply_rescale(torch.relu, a - b)
-    found = call.function(*call.args, **call.kwargs)
-    if isinstance(found, Tensor):
-        return found
+    result = call.function(*call.args, **call.kwargs)
+    if isinstance(result, Tensor):
+        return result
     x = call.args[0]
     axis: int = call.kwargs["dim"] if "dim" in call.kwargs else call.args[1]
-    keep = found.values.ndim == x.ndim
-    value = _largest_over(x, (axis,), found.values if keep else found.values.unsqueeze(axis))
-    return torch.return_types.max((value if keep else value.squeeze(axis), found.indices))
+    keep = result.values.ndim == x.ndim
+    value = _maximum_over(x, (axis,), result.values if keep else result.values.unsqueeze(axis))
+    return torch.return_types.max((value if keep else value.squeeze(axis), result.indices))
 
 
 def _minimum(call: Call) -> Tensor:
@@ -135,35 +133,34 @@ def _amax(call: Call) -> Tensor:
     axes = (axes,) if isinstance(axes, int) else tuple(axes)
     if not axes:
         return call.function(*call.args, **call.kwargs)
-    value = _largest_over(x, axes, x.detach().amax(dim=axes, keepdim=True))
+    value = _maximum_over(x, axes, x.detach().amax(dim=axes, keepdim=True))
     return value if options["keepdim"] else value.squeeze(axes)
 
 
-def _largest_over(x: Tensor, axes: tuple[int, ...], value: Tensor) -> Tensor:
-    """The maximum over axes, which stay with length 1."""
+def _maximum_over(x: Tensor, axes: tuple[int, ...], value: Tensor) -> Tensor:
+    """Apply the rule of the maximum over axes, which remain with length 1."""
     axes = tuple(sorted(axis % x.ndim for axis in axes))
     moved = x.movedim(axes, tuple(range(-len(axes), 0))).flatten(x.ndim - len(axes))
     lines = moved.reshape(len(x), -1, moved.shape[-1])
     index = lines.argmax(dim=2, keepdim=True)
-    found = apply_maximum(lines, lines.detach().gather(2, index), index)
-    return found.reshape(value.shape)
+    return apply_maximum(lines, lines.detach().gather(2, index), index).reshape(value.shape)
 
 
 def _pool(call: Call) -> Any:
-    """Max pooling, whose windows may overlap."""
+    """Handle max pooling with windows that may overlap."""
     adaptive = call.name.startswith("adaptive")
     name = call.name.removesuffix("_with_indices")
     options = dict(call.options(getattr(functional, f"{name}_with_indices")))
-    wanted = options.pop("return_indices") or call.name.endswith("_with_indices")
+    return_indices = options.pop("return_indices") or call.name.endswith("_with_indices")
     x = options.pop("input")
     axes = int(name[-2])
     pool = getattr(functional, name)
     size = options.pop("output_size" if adaptive else "kernel_size")
     value, index = pool(x.detach(), size, **options, return_indices=True)
     lead = x.ndim - axes
-    lines = [one.flatten(lead).reshape(len(x), -1, one[(0,) * lead].numel()) for one in (x, value, index)]
-    found = apply_maximum(*lines).reshape(value.shape)
-    return (found, index) if wanted else found
+    lines = [tensor.flatten(lead).reshape(len(x), -1, tensor[(0,) * lead].numel()) for tensor in (x, value, index)]
+    result = apply_maximum(*lines).reshape(value.shape)
+    return (result, index) if return_indices else result
 
 
 def _softmax(call: Call) -> Tensor:
@@ -176,31 +173,30 @@ def _softmax(call: Call) -> Tensor:
 def _layer_norm(call: Call) -> Tensor:
     options = call.options(functional.layer_norm)
     axes = tuple(range(-len(options["normalized_shape"]), 0))
-    found = apply_normalization(options["input"], axes, options["eps"])
-    return _affine(found, options["weight"], options["bias"])
+    normalized = apply_normalization(options["input"], axes, options["eps"])
+    return _scale_and_shift(normalized, options["weight"], options["bias"])
 
 
 def _group_norm(call: Call) -> Tensor:
     options = call.options(functional.group_norm)
-    return _grouped(options["input"], options["num_groups"], options)
+    return _normalize_groups(options["input"], options["num_groups"], options)
 
 
 def _instance_norm(call: Call) -> Tensor:
     options = call.options(functional.instance_norm)
     if not options["use_input_stats"]:
         return call.function(*call.args, **call.kwargs)
-    return _grouped(options["input"], options["input"].shape[1], options)
+    return _normalize_groups(options["input"], options["input"].shape[1], options)
 
 
-def _grouped(x: Tensor, groups: int, options: Mapping[str, Any]) -> Tensor:
-    found = apply_normalization(x.reshape(len(x), groups, -1), (2,), options["eps"]).reshape(x.shape)
-    along = [
-        None if one is None else one.reshape(-1, *[1] * (x.ndim - 2)) for one in (options["weight"], options["bias"])
-    ]
-    return _affine(found, *along)
+def _normalize_groups(x: Tensor, groups: int, options: Mapping[str, Any]) -> Tensor:
+    normalized = apply_normalization(x.reshape(len(x), groups, -1), (2,), options["eps"]).reshape(x.shape)
+    shape = (-1, *[1] * (x.ndim - 2))
+    weight, bias = (None if options[name] is None else options[name].reshape(shape) for name in ("weight", "bias"))
+    return _scale_and_shift(normalized, weight, bias)
 
 
-def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+def _scale_and_shift(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     x = x if weight is None else x * weight
     return x if bias is None else x + bias
 
@@ -208,8 +204,8 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 def _batch_norm(call: Call) -> Tensor:
     if call.options(functional.batch_norm)["training"]:
         raise ExplanationError(
-            "DeepLIFT met a batch normalisation by the batch's own statistics, which mixes samples; use "
-            "integrated_gradients, or a network whose normalisation keeps running statistics"
+            "DeepLIFT: batch normalisation with the statistics of the batch mixes samples; use integrated_gradients, "
+            "or a network whose normalisation has running statistics"
         )
     return call.function(*call.args, **call.kwargs)
 
@@ -263,11 +259,19 @@ RULES: Mapping[str, Rule] = {
 }
 
 
-NEAR = 1e-5  # below it a quotient of differences is mostly rounding, and the slope half-way is exact to 1e-10
+NEAR = 1e-5  # below this, a quotient of differences is mostly rounding, and the slope at the midpoint is exact to 1e-10
 
 
 def apply_rescale(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """An elementwise function by the rescale rule: (f(x) − f(x0)) / (x − x0) (Shrikumar 2017, equation 10)."""
+    """Apply an elementwise function with the rescale rule (f(x) − f(x0)) / (x − x0) (Shrikumar 2017, equation 10).
+
+    Example:
+        >>> import torch
+        >>> from seewhy.explain.gradient.deep_lift_rules import apply_rescale
+        >>> x = torch.tensor([2.0, -1.0], requires_grad=True)  # an image and its reference
+        >>> torch.autograd.grad(apply_rescale(torch.relu, x)[0], x)[0][0]  # (2 - 0) / (2 - -1)
+        tensor(0.6667)
+    """
     with torch.no_grad():
         value = function(x.detach().clone())
         image, reference = x.detach().chunk(2)
@@ -280,11 +284,11 @@ def apply_rescale(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with torch.enable_grad():
             slope = torch.autograd.grad(function(middle.clone()).sum(), middle)[0]
         multiplier = multiplier.where(far, slope)
-    return _with_value(_times(x, multiplier), value)
+    return _with_value(_multiply(x, multiplier), value)
 
 
 def apply_product(operation: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
-    """A product of two tensors: each is dealt its own difference times the other's mean.
+    """Apply a product of two tensors: each gets its own difference times the mean of the other.
 
     Δ(ab) = Δa (b + b0)/2 + (a + a0)/2 Δb holds exactly, for whatever is linear in each of the two: elementwise and
     matrix products alike (the Shapley value of two players).
@@ -298,36 +302,36 @@ def apply_product(operation: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: T
 
 
 def apply_maximum(x: Tensor, value: Tensor, index: Tensor) -> Tensor:
-    """A maximum over places: its difference goes to the place of the larger of the two maxima.
+    """Apply a maximum over positions: its difference goes to the position of the larger of the two maxima.
 
-    There the argument's difference is at least that of the maxima, so no multiplier is beyond 1.
+    There the difference of the argument is at least that of the maxima, so no multiplier is above 1.
 
     Args:
         x: [2n, C, L].
         value: [2n, C, M], the maxima.
-        index: [2n, C, M], where in L they are.
+        index: [2n, C, M], their positions in L.
     """
     image, reference = x.detach().chunk(2)
     first, second = value.detach().chunk(2)
-    ours, theirs = index.chunk(2)
-    place = torch.where(first >= second, ours, theirs)
-    difference = (image - reference).gather(2, place)
+    image_index, reference_index = index.chunk(2)
+    position = torch.where(first >= second, image_index, reference_index)
+    difference = (image - reference).gather(2, position)
     far = difference.abs() > NEAR * first.abs().clamp_min(1)
     multiplier = ((first - second) / difference.where(far, 1)).where(far, 1)
-    return _with_value(_times(x.gather(2, repeat_for_both(place)), multiplier), value.detach())
+    return _with_value(_multiply(x.gather(2, repeat_for_both(position)), multiplier), value.detach())
 
 
 def apply_normalization(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-    """(x − mean) / √(variance + eps) over axes, taken apart into the rules above."""
+    """Apply (x − mean) / √(variance + eps) over axes, composed of the rules above."""
     centred = x - x.mean(dim=axes, keepdim=True)
     variance = apply_rescale(torch.square, centred).mean(dim=axes, keepdim=True)
     return apply_product(torch.mul, centred, apply_rescale(torch.rsqrt, variance + eps))
 
 
 def apply_softmax(x: Tensor, axis: int, *, log: bool = False) -> Tensor:
-    """exp(x) / Σ exp(x) or its logarithm, taken apart into the rules above."""
+    """Apply exp(x) / Σ exp(x) or its logarithm, composed of the rules above."""
     shift = torch.maximum(*x.detach().amax(dim=axis, keepdim=True).chunk(2))
-    shifted = x - repeat_for_both(shift)  # the same number in both halves, or it would be a function of x
+    shifted = x - repeat_for_both(shift)  # the same number in both halves, otherwise it would depend on x
     raised = apply_rescale(torch.exp, shifted)
     total = raised.sum(dim=axis, keepdim=True)
     if log:
@@ -336,7 +340,7 @@ def apply_softmax(x: Tensor, axis: int, *, log: bool = False) -> Tensor:
 
 
 def repeat_for_both(half: Tensor) -> Tensor:
-    """[n, ...] for images and references alike."""
+    """Repeat [n, ...] for images and references."""
     return torch.cat([half, half])
 
 
@@ -345,8 +349,8 @@ def _mean(x: Tensor) -> Tensor:
     return repeat_for_both((image + reference) / 2)
 
 
-def _times(x: Tensor, multiplier: Tensor) -> Tensor:
-    """A tensor [2n, ...] times what both halves share [n, ...], which is kept once."""
+def _multiply(x: Tensor, multiplier: Tensor) -> Tensor:
+    """Multiply a tensor [2n, ...] by a factor [n, ...] that both halves share and that is stored once."""
     halves = x.reshape(2, len(multiplier), *x.shape[1:])
     return (halves * multiplier).reshape(x.shape)
 
@@ -356,14 +360,14 @@ def _with_value(share: Tensor, value: Tensor) -> Tensor:
 
 
 class Value(torch.autograd.Function):
-    """Another tensor's gradient with this value."""
+    """Return a value with the gradient of another tensor."""
 
     @staticmethod
     def forward(ctx: Any, share: Tensor, value: Callable[[], Tensor]) -> Tensor:
-        """The value; it is called for, since a tensor that is passed through would become a view."""
+        """Return the value; it is passed as a function, since a tensor that is passed through would become a view."""
         return value()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """All to the share."""
+        """Pass the gradient to `share`."""
         return gradient, None

@@ -1,4 +1,4 @@
-"""Gradient SHAP."""
+"""Gradient SHAP maps."""
 
 from __future__ import annotations
 
@@ -27,17 +27,26 @@ __all__ = ["GradientSHAP"]
 class GradientSHAP(GradientExplainer):
     """Mean of (x − x0) ∂f(x0 + a (x − x0)) over drawn x0 and a ~ U[0, 1] (Erion 2021, equation 3).
 
-    What counts as absent is an arbitrary choice; the mean over several notions of it depends less on each.
+    The choice of a baseline is arbitrary; the mean over several baselines depends less on each of them.
 
     Args:
         samples: draws per image, at least 1.
-        baselines: one, or several of which each draw takes one.
+        baselines: one baseline, or several of which each draw uses one.
         noise: standard deviation of noise on x, as a share of the image's range.
-        seed: of the draws.
-        memory_budget: what the rows of one chunk may take.
+        seed: seed of the draws.
+        memory_budget: memory limit of the rows of one chunk.
 
     Raises:
-        ConfigError: an option out of its range.
+        ConfigError: an option out of range.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import GradientSHAP
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> maps = GradientSHAP(samples=8, baselines="zero")(net, torch.rand(1, 1, 2, 2), target=0)
+        >>> maps.maps["image"].shape, bool(maps.completeness < 1e-4)  # exact for a linear model
+        (torch.Size([1, 2, 2]), True)
     """
 
     method = "gradient_shap"
@@ -57,8 +66,8 @@ class GradientSHAP(GradientExplainer):
         several = [baselines] if isinstance(baselines, (str, float, int)) else list(baselines)
         if not several:
             raise ConfigError("baselines is empty; expected at least one")
-        self.starts = [check_baseline(one) for one in several]
-        self.baseline = " or ".join(describe_baseline(one) for one in self.starts)
+        self.starts = [check_baseline(baseline) for baseline in several]
+        self.baseline = " or ".join(describe_baseline(baseline) for baseline in self.starts)
         self.samples, self.noise, self.seed = samples, noise, seed
 
     def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
@@ -81,21 +90,21 @@ class GradientSHAP(GradientExplainer):
                 points[name] = start + share * factors[name]
             return points, factors, torch.full((len(steps),), 1 / self.samples)
 
-        found = sum_along_path(subject, targets, self.samples, self.budget.gradient_rows(subject), draw)
+        results = sum_along_path(subject, targets, self.samples, self.budget.gradient_rows(subject), draw)
         start_scores = self._mean_scores(subject, starts, choices)
         return [
             Attribution(
-                maps=one,
+                maps=maps,
                 completeness=compute_completeness_error(
-                    one, subject.target_scores(scores, target), subject.target_scores(start_scores, target)
+                    maps, subject.target_scores(scores, target), subject.target_scores(start_scores, target)
                 ),
             )
-            for one, target in zip(found, targets, strict=True)
+            for maps, target in zip(results, targets, strict=True)
         ]
 
     @torch.no_grad()
     def _mean_scores(self, subject: ExplainedModel, starts: list[Images], choices: Tensor) -> Tensor:
-        """Mean scores [B, K] of the drawn baselines."""
+        """Compute the mean scores [B, K] of the drawn baselines."""
         counts = torch.bincount(choices, minlength=len(starts)).tolist()
         means = [
             subject.scores(start) * (count / self.samples) for start, count in zip(starts, counts, strict=True) if count

@@ -1,4 +1,4 @@
-"""Input × gradient."""
+"""Input × gradient maps."""
 
 from __future__ import annotations
 
@@ -14,15 +14,27 @@ __all__ = ["InputXGradient"]
 
 
 class InputXGradient(GradientExplainer):
-    """The image times the gradient of the score by it (Shrikumar 2016), counted from zero by its nature."""
+    """Image times the gradient of the score by the image (Shrikumar 2016); its baseline is always zero.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import InputXGradient
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> maps = InputXGradient()(net, torch.rand(3, 1, 2, 2), target=1)
+        >>> torch.allclose(maps.maps["image"].sum(dim=(1, 2)) + net[1].bias[1], maps.scores[:, 1])
+        True
+    """
 
     method = "input_x_gradient"
     baseline = "zero in the units of the normalised image"
 
     def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
         """See `GradientExplainer.attributions`."""
-        found = compute_sample_gradients(subject, targets, self.budget.gradient_rows(subject))
+        results = compute_sample_gradients(subject, targets, self.budget.gradient_rows(subject))
         return [
-            Attribution(maps={name: sum_channels(gradient * subject.inputs[name]) for name, gradient in one.items()})
-            for one in found
+            Attribution(
+                maps={name: sum_channels(gradient * subject.inputs[name]) for name, gradient in gradients.items()}
+            )
+            for gradients in results
         ]

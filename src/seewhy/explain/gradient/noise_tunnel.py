@@ -1,4 +1,4 @@
-"""The noise tunnel: any explainer's maps, gathered over noisy copies of the image."""
+"""Noise tunnel: the maps of any explainer, aggregated over noisy copies of the image."""
 
 from __future__ import annotations
 
@@ -22,21 +22,31 @@ Gathering = Literal["smooth", "square", "variance"]
 class NoiseTunnel(Explainer):
     """Mean, mean square or variance of the maps of noisy copies of the image.
 
-    The mean is SmoothGrad (Smilkov 2017, equation 1); the mean square and the variance (VarGrad: Adebayo 2018,
-    appendix) tell how far a map swings rather than to which side, and are never negative. Maps are gathered with
-    their sign, before any magnitude is taken: noise then cancels, as it is meant to.
+    The mean is SmoothGrad (Smilkov 2017, equation 1). The mean square and the variance (VarGrad: Adebayo 2018,
+    appendix) measure how much a map varies, without a sign. Maps are aggregated with their sign, before any magnitude
+    is taken, so that noise cancels.
 
     Args:
-        explainer: whose maps are gathered.
+        explainer: computes the maps.
         gather: "smooth", "square" or "variance".
         samples: noisy copies per image, at least 1.
         noise: standard deviation as a share of each image's range.
-        seed: of the noise.
-        name: what the maps are called; None makes it from `gather` and the explainer's name.
-        memory_budget: how many copies go through the explainer together.
+        seed: seed of the noise.
+        name: name of the method; None derives it from `gather` and the explainer's name.
+        memory_budget: memory limit of the copies that are explained together.
 
     Raises:
-        ConfigError: an option out of its range.
+        ConfigError: an option out of range.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import NoiseTunnel, Saliency
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+        >>> tunnel = NoiseTunnel(explainer=Saliency(), gather="variance", samples=4)
+        >>> maps = tunnel(net, torch.rand(1, 1, 4, 4), target=0)
+        >>> maps.method, float(maps.maps["image"].max())  # the gradient of a linear model does not vary
+        ('variance_saliency', 0.0)
     """
 
     seed: int
@@ -54,7 +64,7 @@ class NoiseTunnel(Explainer):
     ) -> None:
         check_noise(noise, samples, seed)
         if gather not in get_args(Gathering):
-            raise ConfigError(f"no gather {gather!r}; {nearest(str(gather), get_args(Gathering))}")
+            raise ConfigError(f"unknown gather={gather!r}; {nearest(str(gather), get_args(Gathering))}")
         self.explainer, self.gather, self.samples, self.noise, self.seed = explainer, gather, samples, noise, seed
         self.method = name or f"{gather}_{explainer.method}"
         self.reading = explainer.reading if gather == "smooth" else "positive"
@@ -70,27 +80,27 @@ class NoiseTunnel(Explainer):
                 scores = subject.scores(subject.inputs)
             chosen = [subject.targets(target, scores) for target in targets]
             copies = max(self.budget.gradient_rows(subject) // subject.batch, 1)
-            gathered = [_MapMoments() for _ in targets]
+            moments = [_MapMoments() for _ in targets]
             for steps in torch.arange(self.samples).split(copies):
-                self._gather(subject, chosen, steps.tolist(), gathered)
-        return scores, chosen, [self._attribution(one) for one in gathered]
+                self._add_copies(subject, chosen, steps.tolist(), moments)
+        return scores, chosen, [self._make_attribution(target_moments) for target_moments in moments]
 
-    def _gather(
-        self, subject: ExplainedModel, targets: Sequence[Tensor], steps: list[int], gathered: list[_MapMoments]
+    def _add_copies(
+        self, subject: ExplainedModel, targets: Sequence[Tensor], steps: list[int], moments: list[_MapMoments]
     ) -> None:
         """Explain one noisy copy of the batch for each step, all at once."""
         rows = torch.arange(subject.batch, device=targets[0].device).repeat(len(steps))
         owners = [step for step in steps for _ in range(subject.batch)]
         images = {name: image[rows] for name, image in subject.inputs.items()}
-        disturbed = draw_step_noise(images, self.seed, owners, self.noise)
-        noisy = subject.changed({name: image + disturbed[name] for name, image in images.items()}, rows)
-        _, _, found = self.explainer.explain(noisy, [target[rows] for target in targets])
-        for moments, attribution in zip(gathered, found, strict=True):
+        noise = draw_step_noise(images, self.seed, owners, self.noise)
+        noisy = subject.changed({name: image + noise[name] for name, image in images.items()}, rows)
+        _, _, attributions = self.explainer.explain(noisy, [target[rows] for target in targets])
+        for target_moments, attribution in zip(moments, attributions, strict=True):
             for position in range(len(steps)):
                 part = slice(position * subject.batch, (position + 1) * subject.batch)
-                moments.add(attribution, part)
+                target_moments.add(attribution, part)
 
-    def _attribution(self, moments: _MapMoments) -> Attribution:
+    def _make_attribution(self, moments: _MapMoments) -> Attribution:
         last = moments.last
         strength = None
         if self.gather == "smooth":
@@ -98,14 +108,14 @@ class NoiseTunnel(Explainer):
             if last.strength is not None and self.reading == "positive":
                 strength = {name: mean for name, (mean, _) in moments.strength.items()}
         elif self.gather == "square":
-            maps = {name: swing / moments.count + mean**2 for name, (mean, swing) in moments.maps.items()}
+            maps = {name: squares / moments.count + mean**2 for name, (mean, squares) in moments.maps.items()}
         else:
-            maps = {name: swing / moments.count for name, (_, swing) in moments.maps.items()}
+            maps = {name: squares / moments.count for name, (_, squares) in moments.maps.items()}
         return Attribution(maps=maps, strength=strength, layers=last.layers, notes=last.notes)
 
 
 class _MapMoments:
-    """Running means and sums of squared deviations of maps (Welford 1962), which lose no digits to cancellation."""
+    """Running means and sums of squared deviations of maps (Welford 1962), without loss of digits by cancellation."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -113,16 +123,16 @@ class _MapMoments:
         self.strength: dict[str, tuple[Tensor, Tensor]] = {}
 
     def add(self, attribution: Attribution, rows: slice) -> None:
-        """Add the maps of some rows."""
+        """Add the maps of a slice of rows."""
         self.count += 1
         self.last = attribution
         self._add(self.maps, attribution.maps, rows)
         self._add(self.strength, attribution.strength or {}, rows)
 
     def _add(self, kept: dict[str, tuple[Tensor, Tensor]], maps: dict[str, Tensor], rows: slice) -> None:
-        for name, one in maps.items():
-            new = one[rows].detach().float()
-            mean, swing = kept.get(name, (torch.zeros_like(new), torch.zeros_like(new)))
+        for name, values in maps.items():
+            new = values[rows].detach().float()
+            mean, squares = kept.get(name, (torch.zeros_like(new), torch.zeros_like(new)))
             step = new - mean
             mean = mean + step / self.count
-            kept[name] = (mean, swing + step * (new - mean))
+            kept[name] = (mean, squares + step * (new - mean))

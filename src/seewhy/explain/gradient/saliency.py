@@ -1,4 +1,4 @@
-"""Saliency."""
+"""Saliency maps."""
 
 from __future__ import annotations
 
@@ -14,18 +14,30 @@ __all__ = ["Saliency"]
 
 
 class Saliency(GradientExplainer):
-    """Gradient of the score by the image; its strength is the largest magnitude over channels (Simonyan 2014, §3.1)."""
+    """Gradient of the score by the image; evidence is its largest magnitude over channels (Simonyan 2014, §3.1).
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import Saliency
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> maps = Saliency()(net, torch.rand(1, 1, 2, 2), target=1)
+        >>> torch.equal(maps.maps["image"].flatten(), net[1].weight[1])
+        True
+        >>> torch.equal(maps.evidence()["image"], maps.maps["image"].abs())
+        True
+    """
 
     method = "saliency"
     reading = "magnitude"
 
     def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
         """See `GradientExplainer.attributions`."""
-        found = compute_sample_gradients(subject, targets, self.budget.gradient_rows(subject))
+        results = compute_sample_gradients(subject, targets, self.budget.gradient_rows(subject))
         return [
             Attribution(
-                maps={name: sum_channels(gradient) for name, gradient in one.items()},
-                strength={name: gradient.float().abs().amax(dim=1) for name, gradient in one.items()},
+                maps={name: sum_channels(gradient) for name, gradient in gradients.items()},
+                strength={name: gradient.float().abs().amax(dim=1) for name, gradient in gradients.items()},
             )
-            for one in found
+            for gradients in results
         ]

@@ -1,4 +1,4 @@
-"""Maps that know nothing of the network: what every method must beat."""
+"""Control maps, made without the network; every method must beat them."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ __all__ = ["CentreControl", "Control", "EdgeControl", "IntensityControl", "Rando
 
 
 class Control(TargetwiseExplainer):
-    """A map made of the image alone, the same whatever the module and the target."""
+    """A map made from the image only, the same for every module and target."""
 
     def attribute(self, subject: ExplainedModel, target: Tensor, scores: Tensor) -> Attribution:
         """See `TargetwiseExplainer.attribute`."""
         maps = {name: self.draw(image.detach().float().mean(dim=1)) for name, image in subject.inputs.items()}
-        return Attribution(maps=maps, notes=("a control: made without the network",))
+        return Attribution(maps=maps, notes=("a control, made without the network",))
 
     @abstractmethod
     def draw(self, image: Tensor) -> Tensor:
-        """Non-negative map [B, *s] of an image [B, *s] averaged over its channels."""
+        """Make a non-negative map [B, *s] from an image [B, *s] averaged over its channels."""
 
 
 class CentreControl(Control):
-    """A Gaussian in the middle, a quarter of each side wide."""
+    """A Gaussian in the image centre, a quarter of each side wide."""
 
     method = "control_centre"
 
     def draw(self, image: Tensor) -> Tensor:
-        """The density, 1 in the middle."""
+        """Return the density, 1 in the centre."""
         exponent = torch.zeros(image.shape[1:], device=image.device)
         for axis, size in enumerate(image.shape[1:]):
-            place = torch.arange(size, device=image.device) - (size - 1) / 2
-            exponent = exponent + ((place / (size / 4)) ** 2).reshape(-1, *[1] * (exponent.ndim - axis - 1))
+            offset = torch.arange(size, device=image.device) - (size - 1) / 2
+            exponent = exponent + ((offset / (size / 4)) ** 2).reshape(-1, *[1] * (exponent.ndim - axis - 1))
         return torch.exp(-0.5 * exponent).expand(image.shape).clone()
 
 
 class IntensityControl(Control):
-    """Brighter is more important; each image's darkest pixel is 0."""
+    """Image intensity; the darkest pixel of each image is 0."""
 
     method = "control_intensity"
 
     def draw(self, image: Tensor) -> Tensor:
-        """The image less its minimum."""
+        """Subtract the minimum of each image."""
         return image - image.flatten(1).amin(dim=1).reshape(-1, *[1] * (image.ndim - 1))
 
 
 class EdgeControl(Control):
-    """The length of the image's gradient, by central differences."""
+    """Magnitude of the image gradient, by central differences."""
 
     method = "control_edges"
 
     def draw(self, image: Tensor) -> Tensor:
-        """√Σ of squared differences along all axes longer than one pixel."""
+        """Compute the root of the sum of squared differences along all axes longer than one pixel."""
         squares = torch.zeros_like(image)
         for axis in range(1, image.ndim):
             if image.shape[axis] > 1:
@@ -66,10 +66,10 @@ class EdgeControl(Control):
 
 
 class RandomControl(Control):
-    """Noise smoothed over a sixteenth of each side, another for each image.
+    """Noise smoothed over a sixteenth of each side, different for each image.
 
     Args:
-        seed: of the noise, together with the image's content, so that a map does not depend on the batch.
+        seed: seed of the noise; together with the content of the image, so that a map does not depend on the batch.
     """
 
     method = "control_random"
@@ -78,10 +78,9 @@ class RandomControl(Control):
         self.seed: int = seed
 
     def draw(self, image: Tensor) -> Tensor:
-        """Smoothed noise less its minimum."""
-        drawn = [
-            torch.randn(image.shape[1:], generator=one) for one in make_generators({"image": image}, seed=self.seed)
-        ]
+        """Draw smoothed noise, scaled to [0, 1]."""
+        sources = make_generators({"image": image}, seed=self.seed)
+        drawn = [torch.randn(image.shape[1:], generator=source) for source in sources]
         widths = torch.tensor([[size / 16 for size in image.shape[1:]]])
         blurred = smooth(torch.stack(drawn), widths).to(image.device)
         blurred = blurred - blurred.flatten(1).amin(dim=1).reshape(-1, *[1] * (image.ndim - 1))
@@ -89,5 +88,18 @@ class RandomControl(Control):
 
 
 def make_controls(*, seed: int = 0) -> tuple[Explainer, ...]:
-    """All of them."""
+    """Make all control maps.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import make_controls
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+        >>> for control in make_controls():
+        ...     print(control.method, tuple(control(net, torch.rand(1, 1, 4, 4)).maps["image"].shape))
+        control_centre (1, 4, 4)
+        control_intensity (1, 4, 4)
+        control_edges (1, 4, 4)
+        control_random (1, 4, 4)
+    """
     return (CentreControl(), IntensityControl(), EdgeControl(), RandomControl(seed=seed))

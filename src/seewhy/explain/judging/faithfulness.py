@@ -1,4 +1,4 @@
-"""Deletion and insertion: how fast the target's probability falls and rises with the pixels a map calls important."""
+"""Deletion and insertion curves: the target's probability while pixels are removed or restored by importance."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ __all__ = ["Faithfulness", "measure_faithfulness"]
 
 @dataclass(frozen=True, kw_only=True)
 class Faithfulness:
-    """Areas under the curves of the target's probability, each in [0, 1], and what knows nothing reaches.
+    """Areas under the curves of the target's probability, each in [0, 1], and the areas of uninformed orders.
 
-    Inserting by an order is deleting by its reverse, and the reverse of noise is noise: one level serves both.
+    Insertion in some order equals deletion in the reverse order, and reversed noise is noise: `random` and `blurred`
+    are references for both.
 
     Attributes:
         deletion: [B], lower is better.
         insertion: [B], higher is better.
-        random: [B] mean over orders drawn at random.
-        blurred: [B] mean over orders of noise as smooth as the map, since smooth orders alone can look faithful.
+        random: [B] mean over random orders.
+        blurred: [B] mean over orders of noise as smooth as the map, since smoothness alone can look faithful.
         deletion_curve: [B, steps + 1] probability with 0, 1/steps, …, all of the pixels removed.
-        insertion_curve: [B, steps + 1] probability with 0, 1/steps, …, all of the pixels given back.
-        fill: what a removed pixel shows.
+        insertion_curve: [B, steps + 1] probability with 0, 1/steps, …, all of the pixels restored.
+        fill: value of removed pixels.
     """
 
     deletion: Tensor
@@ -44,7 +45,7 @@ class Faithfulness:
     fill: str
 
     def gaps(self) -> dict[str, Tensor]:
-        """How far beyond the two levels, [B] each; positive is better than knowing nothing."""
+        """Compute the differences to the two references, [B] each; positive is better than an uninformed order."""
         return {
             "deletion_gap": self.random - self.deletion,
             "insertion_gap": self.insertion - self.random,
@@ -64,45 +65,57 @@ def measure_faithfulness(
     seed: int = 0,
     budget: MemoryBudget | None = None,
 ) -> Faithfulness:
-    """Curves of Petsiuk 2018 (section 3.4) in any dimension; pixels of several inputs share one order.
+    """Measure deletion and insertion curves (Petsiuk 2018, section 3.4) in 2D or 3D.
 
-    Pixels of equal evidence come in random order. Inputs that are constant over a sample (missing ones) come last in
-    every order. ROAD (Rong 2022) is not offered: its imputation is defined for the neighbours of a plane.
+    The pixels of all inputs share one order. Pixels of equal evidence are in random order. Inputs that are constant
+    over a sample (missing inputs) come last. ROAD (Rong 2022) is not offered: its imputation is defined for the
+    neighbours in a plane.
 
     Args:
-        module: what was explained.
+        module: the explained module.
         inputs: the batch.
-        maps: what is judged.
+        maps: the maps to judge.
         steps: steps of each curve.
-        fill: what a removed pixel shows; results of different fills do not compare.
-        draws: of random and of blurred orders.
-        seed: of the draws, together with each sample's content.
-        budget: bounds the memory of a forward; None is 1 GiB.
+        fill: value of removed pixels; results of different fills cannot be compared.
+        draws: number of random orders and of blurred orders.
+        seed: seed of the draws, together with the content of each sample.
+        budget: memory limit of a forward; None is 1 GiB.
 
     Raises:
         ConfigError: fewer than one step or draw.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import InputXGradient, measure_faithfulness
+        >>> _ = torch.manual_seed(0)
+        >>> net, image = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), torch.rand(4, 1, 8, 8)
+        >>> maps = InputXGradient()(net, image, target=1)
+        >>> result = measure_faithfulness(net, image, maps, fill="zero")
+        >>> result.deletion_curve.shape, bool((result.gaps()["deletion_gap"] > 0).all())
+        (torch.Size([4, 11]), True)
     """
     for name, value in (("steps", steps), ("draws", draws)):
         if value < 1:
             raise ConfigError(f"{name}={value}; expected at least 1")
     subject = ExplainedModel(module, inputs)
     curves = _Curves(subject, maps.target, fill, steps, budget or MemoryBudget("1GiB"))
-    evidence = {name: one.to(curves.device) for name, one in maps.evidence().items()}
-    drawing = make_generators(subject.inputs, seed=seed)
+    evidence = {name: values.to(curves.device) for name, values in maps.evidence().items()}
+    sources = make_generators(subject.inputs, seed=seed)
     with keep_unchanged(subject.module), torch.no_grad():
-        ends, nothing = curves.ends(), torch.zeros_like(join_maps(evidence))
-        own = curves.order(join_maps(evidence), drawing)
-        deletion, insertion = curves.deletion(own, ends), curves.insertion(own, ends)
-        random = [curves.deletion(curves.order(nothing, drawing), ends) for _ in range(draws)]
+        ends, constant = curves.ends(), torch.zeros_like(join_maps(evidence))
+        order = curves.order(join_maps(evidence), sources)
+        deletion, insertion = curves.deletion(order, ends), curves.insertion(order, ends)
+        random = [curves.deletion(curves.order(constant, sources), ends) for _ in range(draws)]
         noise = [
-            join_maps({name: draw_noise_like(one, drawing) for name, one in evidence.items()}) for _ in range(draws)
+            join_maps({name: draw_noise_like(one, sources) for name, one in evidence.items()}) for _ in range(draws)
         ]
-        blurred = [curves.deletion(curves.order(one, drawing), ends) for one in noise]
+        blurred = [curves.deletion(curves.order(one, sources), ends) for one in noise]
     return Faithfulness(
-        deletion=_area(deletion),
-        insertion=_area(insertion),
-        random=torch.stack([_area(one) for one in random]).mean(dim=0),
-        blurred=torch.stack([_area(one) for one in blurred]).mean(dim=0),
+        deletion=_integrate(deletion),
+        insertion=_integrate(insertion),
+        random=torch.stack([_integrate(one) for one in random]).mean(dim=0),
+        blurred=torch.stack([_integrate(one) for one in blurred]).mean(dim=0),
         deletion_curve=deletion,
         insertion_curve=insertion,
         fill=fill,
@@ -110,7 +123,7 @@ def measure_faithfulness(
 
 
 class _Curves:
-    """Probabilities of a batch's targets with part of the pixels removed."""
+    """Probabilities of a batch's targets while part of the pixels is removed."""
 
     def __init__(self, subject: ExplainedModel, target: Tensor, fill: Fill, steps: int, budget: MemoryBudget) -> None:
         self.subject = subject
@@ -128,49 +141,49 @@ class _Curves:
         ]
         self.constant = torch.cat(constant, dim=1)
 
-    def order(self, values: Tensor, drawing: Sequence[torch.Generator]) -> Tensor:
-        """[B, P] place of each pixel in the order of falling values, 0 first."""
-        shuffle = torch.stack([torch.randperm(self.pixels, generator=one) for one in drawing]).to(self.device)
+    def order(self, values: Tensor, sources: Sequence[torch.Generator]) -> Tensor:
+        """Return the rank [B, P] of each pixel by decreasing value, 0 first."""
+        shuffle = torch.stack([torch.randperm(self.pixels, generator=source) for source in sources]).to(self.device)
         values = values.masked_fill(self.constant, float("-inf")).gather(1, shuffle)
         sequence = shuffle.gather(1, values.argsort(dim=1, descending=True, stable=True))
-        place = torch.arange(self.pixels, device=self.device).expand_as(sequence)
-        return torch.empty_like(sequence).scatter_(1, sequence, place)
+        ranks = torch.arange(self.pixels, device=self.device).expand_as(sequence)
+        return torch.empty_like(sequence).scatter_(1, sequence, ranks)
 
     def ends(self) -> Tensor:
-        """[B, 2] probabilities of the whole image and of the fill."""
+        """Return the probabilities [B, 2] of the whole image and of the fill."""
         everything = torch.zeros(self.subject.batch, self.pixels, dtype=torch.long, device=self.device)
         return self._probabilities(everything, [0, self.steps])
 
     def deletion(self, order: Tensor, ends: Tensor) -> Tensor:
-        """[B, steps + 1] probabilities while pixels are removed in order."""
+        """Return the probabilities [B, steps + 1] while pixels are removed in order."""
         inner = self._probabilities(order, list(range(1, self.steps)))
         return torch.cat([ends[:, :1], inner, ends[:, 1:]], dim=1)
 
     def insertion(self, order: Tensor, ends: Tensor) -> Tensor:
-        """[B, steps + 1] probabilities while pixels are given back in order."""
+        """Return the probabilities [B, steps + 1] while pixels are restored in order."""
         return self.deletion(self.pixels - 1 - order, ends).flip(1)
 
     def _probabilities(self, order: Tensor, steps: list[int]) -> Tensor:
-        """[B, len(steps)] probabilities with the first step/steps of the order removed."""
+        """Compute the probabilities [B, len(steps)] with the first step/steps of the order removed."""
         counts = torch.tensor([round(self.pixels * step / self.steps) for step in steps], device=self.device)
         rows = torch.arange(self.subject.batch, device=self.device).repeat_interleave(len(steps))
         limits = counts.repeat(self.subject.batch)
         chunk = self.budget.forward_rows(self.subject)
         with self.budget.guarded():
-            found = [
-                self._chunk(order, rows[start : start + chunk], limits[start : start + chunk])
+            parts = [
+                self._compute_rows(order, rows[start : start + chunk], limits[start : start + chunk])
                 for start in range(0, len(rows), chunk)
             ]
-        return torch.cat(found).reshape(self.subject.batch, len(steps)) if found else order.new_zeros(len(order), 0)
+        return torch.cat(parts).reshape(self.subject.batch, len(steps)) if parts else order.new_zeros(len(order), 0)
 
-    def _chunk(self, order: Tensor, rows: Tensor, limits: Tensor) -> Tensor:
-        gone = (order[rows] < limits[:, None]).split(list(self.sizes.values()), dim=1)
+    def _compute_rows(self, order: Tensor, rows: Tensor, limits: Tensor) -> Tensor:
+        removed = (order[rows] < limits[:, None]).split(list(self.sizes.values()), dim=1)
         changed: Mapping[str, Tensor] = {
             name: torch.where(part.reshape(-1, 1, *image.shape[2:]), self.removed[name][rows], image[rows])
-            for part, (name, image) in zip(gone, self.subject.inputs.items(), strict=True)
+            for part, (name, image) in zip(removed, self.subject.inputs.items(), strict=True)
         }
         return self.subject.probabilities(self.subject.scores(changed, rows=rows), self.target[rows])
 
 
-def _area(curve: Tensor) -> Tensor:
+def _integrate(curve: Tensor) -> Tensor:
     return torch.trapezoid(curve, dx=1.0 / (curve.shape[1] - 1), dim=1)

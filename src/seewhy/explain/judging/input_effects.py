@@ -1,4 +1,4 @@
-"""What each input is worth to the decision: the target's score with it and without it."""
+"""Effect of each input on the decision: the target's score with and without it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PRESENT = "present"
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """Fall of the target when one input is left out; negative where the input spoke against it.
+    """Decrease of the target when one input is left out; negative if the input is evidence against it.
 
     Attributes:
-        score: input → [B] fall of the raw score; NaN where the input was missing.
-        probability: input → [B] fall of the probability.
-        removal: how an input was left out: `absent` (the module was told), or the fill.
-        agreement: [B] rank correlation of the score's falls with the inputs' shares in the map; NaN with fewer than
-            two inputs or equal values.
+        score: input → [B] decrease of the raw score; NaN if the input was missing.
+        probability: input → [B] decrease of the probability.
+        removal: how an input was left out: `absent` (marked as missing in `present`), or the fill.
+        agreement: [B] rank correlation of the decreases of the score with the inputs' shares in the map; NaN with fewer
+            than two inputs or equal values.
     """
 
     score: dict[str, Tensor]
@@ -39,47 +39,59 @@ class Effects:
 def leave_one_out(module: nn.Module, inputs: Inputs, maps: Maps, *, fill: Fill = "mean") -> Effects:
     """Leave out one input after the other.
 
-    A module that takes `present` [B, inputs] is told that the input is missing and gets zeros for it, as in
-    training; others get the fill.
+    If the module takes `present` [B, inputs], the input is marked as missing there and replaced by zeros, as in
+    training; otherwise it is replaced by the fill.
 
     Args:
-        module: what was explained.
+        module: the explained module.
         inputs: the batch.
-        maps: its maps, for target and shares.
-        fill: what replaces an input of a module that knows no missing ones.
+        maps: the maps of the batch, for target and shares.
+        fill: replacement of an input if the module does not take `present`.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import InputXGradient, leave_one_out
+        >>> class Sum(nn.Module):
+        ...     def forward(self, t1, t2):
+        ...         return torch.stack([-t1.sum((1, 2, 3)), t1.sum((1, 2, 3)) + 2 * t2.sum((1, 2, 3))], dim=1)
+        >>> images = {"t1": torch.ones(1, 1, 2, 2), "t2": torch.ones(1, 1, 2, 2)}
+        >>> maps = InputXGradient()(Sum(), images, target=1)
+        >>> leave_one_out(Sum(), images, maps, fill="zero").score
+        {'t1': tensor([4.]), 't2': tensor([8.])}
     """
     subject = ExplainedModel(module, inputs)
     names = list(subject.inputs)
     present = subject.constants.get(PRESENT)
-    told = present is not None and present.shape == (subject.batch, len(names))
+    marked = present is not None and present.shape == (subject.batch, len(names))
     target = maps.target.to(subject.inputs[names[0]].device)
     score, probability = {}, {}
     with keep_unchanged(subject.module), torch.no_grad():
         whole = subject.scores(subject.inputs)
         for position, name in enumerate(names):
-            changed = {**subject.inputs, name: fill_image(subject.inputs[name], "zero" if told else fill)}
-            if told:
-                left = present.clone()  # type: ignore[union-attr]
-                left[:, position] = False
-                subject.constants[PRESENT] = left
+            changed = {**subject.inputs, name: fill_image(subject.inputs[name], "zero" if marked else fill)}
+            if marked:
+                remaining = present.clone()  # type: ignore[union-attr]
+                remaining[:, position] = False
+                subject.constants[PRESENT] = remaining
             part = subject.scores(changed)
             score[name] = (subject.target_scores(whole, target) - subject.target_scores(part, target)).float()
             probability[name] = subject.probabilities(whole, target) - subject.probabilities(part, target)
-            if told:
+            if marked:
                 missing = ~present[:, position].bool()  # type: ignore[index]
                 score[name] = score[name].masked_fill(missing, float("nan"))
                 probability[name] = probability[name].masked_fill(missing, float("nan"))
-    removal = "absent" if told else fill
-    return Effects(score=score, probability=probability, removal=removal, agreement=_agreement(score, maps))
+    removal = "absent" if marked else fill
+    return Effects(score=score, probability=probability, removal=removal, agreement=_compare_with_shares(score, maps))
 
 
-def _agreement(score: dict[str, Tensor], maps: Maps) -> Tensor:
-    falls = torch.stack(list(score.values()), dim=1).double().cpu()
+def _compare_with_shares(score: dict[str, Tensor], maps: Maps) -> Tensor:
+    decreases = torch.stack(list(score.values()), dim=1).double().cpu()
     shares = torch.stack([maps.shares()[name].double().cpu() for name in score], dim=1)
-    found = []
-    for fall, share in zip(falls, shares, strict=True):
-        known = fall.isfinite()
-        few = int(known.sum()) < 2
-        ranks = (average_ranks(fall[known]), average_ranks(share[known]))
-        found.append(falls.new_tensor(float("nan")) if few else correlation(*ranks))
-    return torch.stack(found)
+    result = []
+    for decrease, share in zip(decreases, shares, strict=True):
+        finite = decrease.isfinite()
+        few = int(finite.sum()) < 2
+        ranks = (average_ranks(decrease[finite]), average_ranks(share[finite]))
+        result.append(decreases.new_tensor(float("nan")) if few else correlation(*ranks))
+    return torch.stack(result)

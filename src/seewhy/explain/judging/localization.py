@@ -1,12 +1,9 @@
-"""Where the evidence lies, against an annotated region: every score beside its level by chance.
-
-How much of all evidence each slice and each region holds, on the raw scale that all inputs share.
-"""
+"""Localization of evidence: scores against annotated masks with their chance level, shares of slices and regions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -33,14 +30,14 @@ FRACTIONS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """How a map becomes a region.
+    """Threshold that turns a map into a region.
 
     Attributes:
-        kind: `area` keeps a share of the pixels, the highest ones; `scale` keeps evidence of at least a share of
-            the run's scale.
+        kind: `area` selects a share of the pixels, the highest ones; `scale` selects evidence of at least a share of
+            the scale of the run.
         value: the share, in (0, 1).
-        scale: what 1 is for `scale`, in units of evidence.
-        iou: mean IoU where it was tuned.
+        scale: scale of the run, in units of evidence.
+        iou: mean IoU on the samples that it was tuned on.
     """
 
     kind: Literal["area", "scale"]
@@ -49,7 +46,14 @@ class Threshold:
     iou: float = float("nan")
 
     def region(self, evidence: Tensor) -> Tensor:
-        """[P] bool of evidence [P]; pixels without evidence are never part of it."""
+        """Return the region, [P] bool, of evidence [P]; pixels without evidence are never part of it.
+
+        Example:
+            >>> import torch
+            >>> from seewhy.explain import Threshold
+            >>> Threshold(kind="area", value=0.5).region(torch.tensor([0.1, 0.9, 0.0, 0.4]))
+            tensor([False,  True, False,  True])
+        """
         if self.kind == "scale":
             return (evidence >= self.value * self.scale) & (evidence > 0)
         count = max(round(self.value * evidence.numel()), 1)
@@ -58,15 +62,15 @@ class Threshold:
 
 @dataclass(frozen=True, kw_only=True)
 class Localization:
-    """Scores of each sample over all its inputs together, [B] float64; NaN where the mask is empty.
+    """Scores of each sample over all its inputs together, [B] float64; NaN if the mask is empty.
 
     Attributes:
-        mask_share: share of the mask in all pixels; the level that chance reaches in all other scores but `iou`.
-        pointing: 1 where the highest pixel is in the mask (Zhang 2018); ties count by their share inside.
-        energy: share of the evidence inside the mask; 0 where there is no evidence.
-        auprc: area under the precision-recall curve, exact, ties at once.
-        iou: of the region above the threshold; None without one.
-        by_input: input → share of that input's evidence inside its mask.
+        mask_share: share of the mask in all pixels; the chance level of all other scores except `iou`.
+        pointing: 1 if the highest pixel is in the mask (Zhang 2018); with ties, the share of them inside.
+        energy: share of the evidence inside the mask; 0 without evidence.
+        auprc: exact area under the precision-recall curve; equal values form one step.
+        iou: IoU of the region above the threshold; None without a threshold.
+        by_input: input → share of its evidence inside its mask.
     """
 
     mask_share: Tensor
@@ -80,107 +84,135 @@ class Localization:
 def measure_localization(
     maps: Maps, masks: Tensor | Mapping[str, Tensor], *, threshold: Threshold | None = None
 ) -> Localization:
-    """Compare evidence with masks; evidence in an input without a mask lies outside.
+    """Compare evidence with masks; evidence in an input without a mask counts as outside.
 
     Args:
-        maps: of several inputs or one.
+        maps: maps of one or more inputs.
         masks: [B, *s], above 0 inside, of the only input; or input → mask.
-        threshold: for the IoU, from `tune_threshold` on other samples than these.
+        threshold: for the IoU, from `tune_threshold` on other samples.
 
     Raises:
-        ConfigError: a mask of an unknown input, or of another shape than its map.
+        ConfigError: a mask of an unknown input, or a mask whose shape differs from its map.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import InputXGradient, measure_localization
+        >>> image = torch.zeros(1, 1, 4, 4)
+        >>> image[..., 1:3, 1:3] = 1
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+        >>> _ = nn.init.constant_(net[1].weight, 1)
+        >>> maps = InputXGradient()(net, image, target=1)
+        >>> scores = measure_localization(maps, image[:, 0] > 0)
+        >>> scores.energy, scores.mask_share
+        (tensor([1.], dtype=torch.float64), tensor([0.2500], dtype=torch.float64))
     """
-    evidence, inside = maps.evidence(), _masks(maps, masks)
+    evidence, inside = maps.evidence(), _check_masks(maps, masks)
     values, mask = join_maps(evidence).double(), join_maps(inside)
     highest = values == values.amax(dim=1, keepdim=True)
     scores = {
         "mask_share": mask.double().mean(dim=1),
         "pointing": (highest & mask).sum(dim=1) / highest.sum(dim=1).double(),
-        "energy": _inside(values, mask),
+        "energy": _compute_energy(values, mask),
         "auprc": torch.stack([average_precision(*row) for row in zip(values, mask, strict=True)]),
     }
     iou = None
     if threshold is not None:
         iou = torch.stack([_iou(threshold.region(v), m) for v, m in zip(values, mask, strict=True)])
     empty = ~mask.any(dim=1)
-    scores = {name: one.masked_fill(empty, float("nan")) for name, one in scores.items()}
-    by_input = {
-        name: _inside(one.flatten(1).double(), part := inside[name].flatten(1)).masked_fill(~part.any(1), float("nan"))
-        for name, one in evidence.items()
-    }
+    scores = {name: score.masked_fill(empty, float("nan")) for name, score in scores.items()}
+    by_input = {}
+    for name, one in evidence.items():
+        part = inside[name].flatten(1)
+        by_input[name] = _compute_energy(one.flatten(1).double(), part).masked_fill(~part.any(1), float("nan"))
     return Localization(iou=iou, by_input=by_input, **scores)
 
 
 def tune_threshold(pairs: Iterable[tuple[Tensor, Tensor]]) -> Threshold:
-    """The threshold of the highest mean IoU on validation samples, among shares of area and of the run's scale.
+    """Select the threshold with the highest mean IoU on validation samples, among shares of area and of the scale.
 
-    The scale is the samples' mean highest evidence.
+    The scale is the mean over samples of the highest evidence.
 
     Args:
-        pairs: evidence [P] and mask [P] of each sample, e.g. rows of `joint` and `joint_mask`.
+        pairs: evidence [P] and mask [P] of each sample, e.g. rows of `join_maps` and `join_masks`.
 
     Raises:
-        DataError: no sample with a mask.
+        DataError: no sample has a mask.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.explain import tune_threshold
+        >>> evidence = torch.tensor([0.9, 0.8, 0.1, 0.0])
+        >>> best = tune_threshold([(evidence, evidence > 0.5)])
+        >>> best.kind, best.value, best.iou
+        ('area', 0.4, 1.0)
     """
-    known = [(values.flatten(), mask.flatten() > 0) for values, mask in pairs if bool((mask > 0).any())]
-    if not known:
-        raise DataError("no validation sample has a mask; expected some to tune the threshold on")
-    scale = float(torch.stack([values.max() for values, _ in known]).double().mean())
+    with_mask = [(values.flatten(), mask.flatten() > 0) for values, mask in pairs if bool((mask > 0).any())]
+    if not with_mask:
+        raise DataError("no validation sample has a mask; masks are needed to tune the threshold")
+    scale = float(torch.stack([values.max() for values, _ in with_mask]).double().mean())
     options = [Threshold(kind="area", value=value) for value in SHARES]
     options += [Threshold(kind="scale", value=value, scale=scale) for value in FRACTIONS]
-    means = [float(torch.stack([_iou(one.region(v), m) for v, m in known]).mean()) for one in options]
+    means = [float(torch.stack([_iou(option.region(v), m) for v, m in with_mask]).mean()) for option in options]
     best = max(range(len(options)), key=means.__getitem__)
-    return Threshold(kind=options[best].kind, value=options[best].value, scale=options[best].scale, iou=means[best])
+    return replace(options[best], iou=means[best])
 
 
 def join_masks(maps: Maps, masks: Tensor | Mapping[str, Tensor]) -> Tensor:
-    """[B, P] bool, the masks of all inputs side by side as `joint` puts the maps."""
-    return join_maps(_masks(maps, masks))
+    """Join the masks of all inputs to [B, P] bool, in the order of `join_maps`."""
+    return join_maps(_check_masks(maps, masks))
 
 
 def average_precision(values: Tensor, mask: Tensor) -> Tensor:
-    """Σ precision × step of recall over all distinct values, a scalar; NaN without a mask.
+    """Compute Σ precision × step of recall over all distinct values, a scalar; NaN without a mask.
 
     Args:
         values: [P].
         mask: [P] bool.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.explain.judging import average_precision
+        >>> average_precision(torch.tensor([3.0, 2.0, 1.0]), torch.tensor([True, False, True]))
+        tensor(0.8333, dtype=torch.float64)
     """
     ordered, order = values.sort(descending=True)
     ends = torch.ones_like(mask)
     ends[:-1] = ordered[1:] != ordered[:-1]
-    found = mask[order].double().cumsum(0)[ends]
-    kept = (torch.arange(len(values), device=values.device) + 1)[ends]
-    return (found.diff(prepend=found.new_zeros(1)) * found / kept).sum() / mask.sum()
+    hits = mask[order].double().cumsum(0)[ends]
+    selected = (torch.arange(len(values), device=values.device) + 1)[ends]
+    return (hits.diff(prepend=hits.new_zeros(1)) * hits / selected).sum() / mask.sum()
 
 
-def _masks(maps: Maps, masks: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _check_masks(maps: Maps, masks: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a bool mask for each input, empty for inputs without a mask."""
     if isinstance(masks, Tensor):
         if len(maps.maps) > 1:
-            raise ConfigError(f"one mask for the inputs {', '.join(maps.maps)}; give a mapping input → mask")
+            raise ConfigError(f"one mask for the inputs {', '.join(maps.maps)}; expected a mapping input → mask")
         masks = {next(iter(maps.maps)): masks}
     unknown = [name for name in masks if name not in maps.maps]
     if unknown:
-        raise ConfigError(f"a mask of the input {unknown[0]!r}; {nearest(unknown[0], maps.maps)}")
+        raise ConfigError(f"mask of an unknown input {unknown[0]!r}; {nearest(unknown[0], maps.maps)}")
     wrong = [
         f"{name!r}: mask {tuple(mask.shape)}, map {tuple(maps.maps[name].shape)}"
         for name, mask in masks.items()
         if mask.shape != maps.maps[name].shape
     ]
     if wrong:
-        raise ConfigError(f"masks do not fit their maps; expected the map's shape: {'; '.join(wrong)}")
+        raise ConfigError(f"masks must have the shape of their maps: {'; '.join(wrong)}")
     return {
         name: (masks[name].to(one.device) > 0) if name in masks else torch.zeros_like(one, dtype=torch.bool)
         for name, one in maps.maps.items()
     }
 
 
-def _inside(values: Tensor, mask: Tensor) -> Tensor:
+def _compute_energy(values: Tensor, mask: Tensor) -> Tensor:
     total = values.sum(dim=1)
     return torch.where(total > 0, (values * mask).sum(dim=1) / total.clamp_min(1e-300), 0.0)
 
 
 def _iou(region: Tensor, mask: Tensor) -> Tensor:
-    """A scalar; NaN without a mask."""
+    """Compute the IoU, a scalar; NaN without a mask."""
     return (
         (region & mask).sum().double() / (region | mask).sum()
         if bool(mask.any())
@@ -189,65 +221,65 @@ def _iou(region: Tensor, mask: Tensor) -> Tensor:
 
 
 def compute_slice_shares(maps: Maps, *, axis: int = 0) -> dict[str, Tensor]:
-    """Share of each slice in the evidence of all inputs; the shares by input are `Maps.shares`.
+    """Compute the share of each slice in the evidence of all inputs; `Maps.shares` has the shares of the inputs.
 
     Args:
-        maps: of volumes, or of planes whose rows or columns are asked for.
+        maps: maps of volumes, or of planes for shares of rows or columns.
         axis: spatial axis to slice along, 0 first.
 
     Returns:
-        Input → [B, slices] float64 that sum to the input's share; 0 where there is no evidence at all.
+        Input → [B, slices] float64 that sum to the share of the input; 0 without any evidence.
 
     Raises:
-        ConfigError: no such axis.
+        ConfigError: an axis that does not exist.
     """
-    total = _total(maps)
+    total = _sum_evidence(maps)
     shares = {}
     for name, one in maps.evidence().items():
         axes = one.ndim - 1
         if not 0 <= axis < axes:
-            raise ConfigError(f"axis={axis}: the map of {name!r} has the spatial axes 0 to {axes - 1}")
+            raise ConfigError(f"axis={axis}; expected 0 to {axes - 1}, the spatial axes of the map of {name!r}")
         rest = [other for other in range(1, one.ndim) if other != axis + 1]
         shares[name] = one.double().sum(dim=rest) / total[:, None]
     return shares
 
 
 def compute_region_shares(maps: Maps, atlas: Tensor | Mapping[str, Tensor]) -> dict[str, dict[int, Tensor]]:
-    """Share of each region of an atlas in the evidence of all inputs.
+    """Compute the share of each region of an atlas in the evidence of all inputs.
 
-    Hold them against `(atlas == region)`'s share of the volume: evidence spread evenly has that.
+    Compare a share with the region's share of the volume: uniform evidence has that share.
 
     Args:
-        maps: of volumes or planes.
-        atlas: [*s] or [B, *s] integer labels on the maps' grid, of the only input; or input → labels.
+        maps: maps of volumes or planes.
+        atlas: [*s] or [B, *s] integer labels on the grid of the maps, of the only input; or input → labels.
 
     Returns:
-        Input → region → [B] float64, for every label that occurs, 0 (background) included.
+        Input → region → [B] float64, for every label in the atlas, including 0 (background).
 
     Raises:
         ConfigError: labels of an unknown input, on another grid, or not integers.
     """
     if isinstance(atlas, Tensor):
         if len(maps.maps) > 1:
-            raise ConfigError(f"one atlas for the inputs {', '.join(maps.maps)}; give a mapping input → labels")
+            raise ConfigError(f"one atlas for the inputs {', '.join(maps.maps)}; expected a mapping input → labels")
         atlas = {next(iter(maps.maps)): atlas}
-    total, evidence = _total(maps), maps.evidence()
+    total, evidence = _sum_evidence(maps), maps.evidence()
     shares: dict[str, dict[int, Tensor]] = {}
     for name, labels in atlas.items():
         if name not in evidence:
-            raise ConfigError(f"an atlas of the input {name!r}; {nearest(name, evidence)}")
+            raise ConfigError(f"atlas of an unknown input {name!r}; {nearest(name, evidence)}")
         one = evidence[name]
         if labels.is_floating_point() or labels.shape not in (one.shape, one.shape[1:]):
             raise ConfigError(
                 f"the atlas of {name!r} is {labels.dtype} {tuple(labels.shape)}; expected integers on the map's grid "
                 f"{tuple(one.shape[1:])}"
             )
-        names, place = labels.to(one.device).long().unique(return_inverse=True)
+        names, index = labels.to(one.device).long().unique(return_inverse=True)
         sums = torch.zeros(len(one), len(names), dtype=torch.float64, device=one.device)
-        sums.scatter_add_(1, place.expand(one.shape).reshape(len(one), -1), one.flatten(1).double())
+        sums.scatter_add_(1, index.expand(one.shape).reshape(len(one), -1), one.flatten(1).double())
         shares[name] = {int(label): sums[:, i] / total for i, label in enumerate(names)}
     return shares
 
 
-def _total(maps: Maps) -> Tensor:
+def _sum_evidence(maps: Maps) -> Tensor:
     return join_maps(maps.evidence()).double().sum(dim=1).clamp_min(1e-300)

@@ -1,7 +1,4 @@
-"""Gaussian smoothing of maps and images of any dimension, and how smooth a map is.
-
-The same batch with other images: what an explainer is called with again.
-"""
+"""Perturbed inputs: fills of removed pixels, smoothing, noise as smooth as a map, and generators per sample."""
 
 from __future__ import annotations
 
@@ -28,18 +25,18 @@ __all__ = [
 ]
 
 Fill = Literal["blur", "mean", "zero"]
-"""What "removed" looks like: the image itself smoothed until only its coarse layout is left, its mean, or 0."""
+"""Value of removed pixels: the image smoothed until only its coarse layout remains, its mean, or 0."""
 
 BLUR = 0.1
-"""Standard deviation of the blur, as a share of each side: structures up to a fifth of the image vanish."""
+"""Standard deviation of the blur as a share of each side; it removes structures up to a fifth of the image."""
 
 
 def replace_images(inputs: Inputs, images: Mapping[str, Tensor]) -> Inputs:
-    """The inputs with some images replaced, in the form they were given.
+    """Replace images of the inputs; the result has the form of the inputs.
 
     Args:
-        inputs: as an explainer takes them.
-        images: input name → image, named as in the maps; others stay as they are.
+        inputs: see `seewhy.explain.explained_model.Inputs`.
+        images: input name → image, with the names of the maps; other inputs do not change.
     """
     if isinstance(inputs, Tensor):
         return images.get("image", inputs)
@@ -49,27 +46,27 @@ def replace_images(inputs: Inputs, images: Mapping[str, Tensor]) -> Inputs:
 
 
 def make_generators(images: Mapping[str, Tensor], *, seed: int) -> list[torch.Generator]:
-    """A random generator for each sample, of its images' content and a seed.
+    """Make one random generator per sample, seeded by the content of its images and a seed.
 
-    So what is drawn for a sample depends neither on its batch nor on its place there, and different samples' draws
-    are independent, which makes their errors average out over a data set.
+    The draws of a sample do not depend on its batch or its position there, and draws of different samples are
+    independent, so that their errors average out over a data set.
 
     Args:
         images: input name → [B, ...].
-        seed: of all samples.
+        seed: seed of all samples.
     """
     arrays = [image.detach().float().cpu().contiguous().numpy() for image in images.values()]
-    found = []
+    result = []
     for row in range(len(arrays[0])):
         content = seed & 0xFFFFFFFF
         for array in arrays:
             content = zlib.crc32(array[row].tobytes(), content)
-        found.append(torch.Generator().manual_seed(content))
-    return found
+        result.append(torch.Generator().manual_seed(content))
+    return result
 
 
 def take_first(inputs: Inputs, count: int) -> Inputs:
-    """The first `count` samples of a batch."""
+    """Take the first `count` samples of a batch."""
     if isinstance(inputs, Tensor):
         return inputs[:count]
     if isinstance(inputs, Mapping):
@@ -78,17 +75,17 @@ def take_first(inputs: Inputs, count: int) -> Inputs:
 
 
 def fill_image(image: Tensor, fill: Fill) -> Tensor:
-    """An image of which everything is removed.
+    """Make the image in which everything is removed.
 
     Args:
         image: [B, C, *spatial].
-        fill: what takes its place; mean and blur are of each sample and channel.
+        fill: see `Fill`; mean and blur are computed for each sample and channel.
 
     Returns:
-        [B, C, *spatial] in the image's type.
+        [B, C, *spatial] in the type of the image.
 
     Raises:
-        ConfigError: no such fill.
+        ConfigError: an unknown fill.
     """
     if fill == "zero":
         return torch.zeros_like(image)
@@ -102,14 +99,22 @@ def fill_image(image: Tensor, fill: Fill) -> Tensor:
 
 
 def smooth(images: Tensor, sigma: Tensor | float) -> Tensor:
-    """Gaussian smoothing along all axes but the first, with mirrored edges.
+    """Smooth by a Gaussian along all axes except the first, with mirrored edges.
 
     Args:
         images: [N, *s].
-        sigma: standard deviation in pixels, of all, or [N, axes] of each sample and axis; 0 changes nothing.
+        sigma: standard deviation in pixels, for all, or [N, axes] for each sample and axis; 0 changes nothing.
 
     Returns:
         [N, *s] float32.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.explain.judging.perturbation import smooth
+        >>> image = torch.zeros(1, 5)
+        >>> image[0, 2] = 1
+        >>> smooth(image, 1.0).round(decimals=2)
+        tensor([[0.0600, 0.2400, 0.4000, 0.2400, 0.0600]])
     """
     result = images.float()
     axes = images.ndim - 1
@@ -118,8 +123,8 @@ def smooth(images: Tensor, sigma: Tensor | float) -> Tensor:
         size = images.shape[axis]
         if size == 1:
             continue
-        # The even continuation of period 2n makes the circular product of spectra one with mirrored edges; one
-        # axis at a time keeps volumes small, and the spectrum serves any width at one cost.
+        # With the even continuation of period 2n, the circular convolution has mirrored edges. One axis at a time
+        # saves memory, and the cost does not depend on the width.
         wave = torch.fft.rfftfreq(2 * size, device=images.device)
         gain = torch.exp(-2 * (math.pi * wave * widths[:, axis - 1, None]) ** 2)
         gain = gain.reshape(len(images), *[1] * (axis - 1), -1, *[1] * (axes - axis))
@@ -129,7 +134,7 @@ def smooth(images: Tensor, sigma: Tensor | float) -> Tensor:
 
 
 def estimate_smoothness(maps: Tensor) -> Tensor:
-    """Standard deviation of the Gaussian that makes white noise as smooth as a map, in pixels per axis.
+    """Estimate the standard deviation of the Gaussian that makes white noise as smooth as a map, in pixels per axis.
 
     Neighbours in smoothed white noise correlate by r = exp(-1 / 4σ²), hence σ = (-4 ln r)^-1/2 (the roughness of
     a random field: Kiebel 1999, equation 2).
@@ -138,30 +143,30 @@ def estimate_smoothness(maps: Tensor) -> Tensor:
         maps: [N, *s].
 
     Returns:
-        [N, axes]; 0 where neighbours do not correlate, or the map has a single value.
+        [N, axes]; 0 if neighbours do not correlate, or the map is constant.
     """
     centred = maps.double()
     centred = centred - centred.flatten(1).mean(dim=1).reshape(-1, *[1] * (maps.ndim - 1))
-    found = []
+    result = []
     for axis in range(1, maps.ndim):
         size = maps.shape[axis]
         if size == 1:
-            found.append(torch.zeros(len(maps), dtype=torch.float64, device=maps.device))
+            result.append(torch.zeros(len(maps), dtype=torch.float64, device=maps.device))
             continue
         a, b = centred.narrow(axis, 0, size - 1).flatten(1), centred.narrow(axis, 1, size - 1).flatten(1)
         scale = (a.square().sum(dim=1) * b.square().sum(dim=1)).sqrt()
         r = (a * b).sum(dim=1) / scale.clamp_min(1e-300)
         sigma = (-4 * r.clamp(1e-6, 1 - 1e-9).log()).rsqrt()
-        found.append(torch.where((r > 0) & (scale > 0), sigma.clamp_max(size / 2), 0.0))
-    return torch.stack(found, dim=1)
+        result.append(torch.where((r > 0) & (scale > 0), sigma.clamp_max(size / 2), 0.0))
+    return torch.stack(result, dim=1)
 
 
 def draw_noise_like(maps: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """White noise smoothed to the maps' own smoothness, each sample with mean 0 and deviation 1.
+    """Draw white noise and smooth it like the maps, with mean 0 and standard deviation 1 per sample.
 
     Args:
         maps: [N, *s].
-        generators: one per sample, of the CPU, so that all devices get the same noise.
+        generators: one CPU generator per sample, so that all devices get the same noise.
     """
     white = torch.stack([torch.randn(maps.shape[1:], generator=one) for one in generators]).to(maps.device)
     blurred = smooth(white, estimate_smoothness(maps).float()).flatten(1)

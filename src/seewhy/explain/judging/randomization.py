@@ -1,4 +1,4 @@
-"""The randomisation test: does a map change when what the network learned is taken away?"""
+"""Randomisation test: compare maps of the trained network with maps of re-initialised networks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ALIKE = 0.7
 BLIND = 0.95
 LEAST = 3  # cases
 LOCATED = ("pointing", "energy", "auprc")
-"""Scores of localisation that the maps of re-initialised networks get too, where masks are given."""
+"""Scores of localisation that are also computed for the maps of re-initialised networks, if masks are given."""
 # Measured on four trained small networks, with and without batch normalisation, 8 images, 5 draws: rank correlation
 # with the re-initialised network (random pairs) of Grad-CAM 0.08 to 0.21 (0.30 to 0.42), saliency 0.10 to 0.15
 # (0.19 to 0.42), integrated gradients 0.03 to 0.14 (0.00 to 0.05), input x gradient 0.04 to 0.10 (0.01 to 0.05), but
@@ -46,16 +46,16 @@ LOCATED = ("pointing", "energy", "auprc")
 
 @dataclass(frozen=True, kw_only=True)
 class Randomization:
-    """How like the maps stay when weights are drawn anew, beside how like the maps of different cases are.
+    """Similarity of the maps to those of re-initialised networks, and of the maps of different cases to each other.
 
     Attributes:
         net: [N] mean rank correlation with maps of re-initialised networks, of the same case and target.
-        head: [N] the same with re-initialised heads on the trained features.
+        head: [N] the same for re-initialised heads on the trained features.
         pairs: [N, N] rank correlation between the trained network's maps of different cases; NaN on the diagonal
-            and where two maps have different sizes.
-        net_ssim: [N] structural similarity in place of rank correlation, for the table; empty background alone makes
-            it high, so nothing is decided by it.
-        head_ssim: [N].
+            and for maps of different sizes.
+        net_ssim: [N] structural similarity instead of rank correlation, for the table only: empty background makes it
+            high.
+        head_ssim: [N] structural similarity for re-initialised heads.
         vanished: share of the re-initialised networks' maps that are empty, in [0, 1].
     """
 
@@ -68,7 +68,7 @@ class Randomization:
 
     @property
     def excess(self) -> tuple[float, float, float]:
-        """Mean over cases of `net` less the level of random pairs, with its 90 % bootstrap interval over cases.
+        """Mean over cases of `net` minus the level of random pairs, with its 90 % bootstrap interval over cases.
 
         NaN with fewer than three cases, or without pairs.
         """
@@ -81,9 +81,9 @@ class Randomization:
 
     @property
     def passes(self) -> bool | None:
-        """Whether the test is passed; None where it says nothing.
+        """Whether the method passes the test; None if the test is inconclusive.
 
-        It says nothing where re-initialising leaves no maps, and with fewer than three cases, unless they fail.
+        It is inconclusive if all re-initialised maps are empty, or with fewer than three cases that do not fail.
         """
         if self.vanished == 1.0 or not np.isfinite(self.net).any():
             return None
@@ -91,40 +91,55 @@ class Randomization:
 
     @property
     def failures(self) -> list[str]:
-        """Why the method fails, a sentence each; none where it passes.
+        """Reasons why the method fails, one sentence each; empty if it passes.
 
-        It fails where the re-initialised network's maps are like the trained one's more than maps of different
-        cases are like each other (the lower bound of the excess is above 0) and not negligibly so (above 0.3); or
-        where they are alike (above 0.7) whatever pairs show, since a map that is the same for all cases has pairs
-        as alike; or where a re-initialised head leaves them as they were (above 0.95).
+        A method fails if maps of re-initialised networks are more similar to the trained network's maps than maps of
+        different cases are to each other (the lower bound of the excess is above 0), by more than a negligible
+        correlation (above 0.3); or if they are similar (above 0.7) in any case, since the pairs of a map that is
+        always the same are just as similar; or if a re-initialised head hardly changes them (above 0.95).
         """
-        net, level, top = _mean(self.net), _mean(self.pairs), _mean(self.head)
-        found = []
+        net, level, head = _finite_mean(self.net), _finite_mean(self.pairs), _finite_mean(self.head)
+        reasons = []
         if net > ALIKE or (net > NEGLIGIBLE and self.excess[1] > 0):
-            known = "" if np.isnan(level) else f" (different cases {level:.2f})"
-            found.append(
+            reference = "" if np.isnan(level) else f" (different cases {level:.2f})"
+            reasons.append(
                 f"the maps hardly depend on what was learned: rank correlation {net:.2f} with a re-initialised "
-                f"network{known}"
+                f"network{reference}"
             )
-        if top > BLIND:
-            found.append(f"the maps do not depend on the head: rank correlation {top:.2f} with a re-initialised one")
-        return found
+        if head > BLIND:
+            reasons.append(
+                f"the maps do not depend on the head: rank correlation {head:.2f} with a re-initialised head"
+            )
+        return reasons
 
     def _excess(self, rows: np.ndarray) -> float:
-        return _mean(self.net[rows]) - _mean(self.pairs[np.ix_(rows, rows)])
+        return _finite_mean(self.net[rows]) - _finite_mean(self.pairs[np.ix_(rows, rows)])
 
 
 class RandomizationTest:
-    """Runs the randomisation test (Adebayo 2018) on the first cases of a run, batch by batch.
+    """Randomisation test (Adebayo 2018) on the first cases of a run, batch by batch.
 
-    Evidence is compared, not signed maps: what a reader sees. The ranks of the cases' maps are kept (on the CPU) for
-    the level of random pairs (Arun 2021). A re-initialised map that is empty counts as unlike (0).
+    Compares the evidence, not the signed maps, because readers see the evidence. The ranks of the cases' maps are
+    stored on the CPU for the level of random pairs (Arun 2021). An empty map of a re-initialised network has
+    similarity 0.
 
     Args:
-        explainer: what made the maps.
+        explainer: the method that made the maps.
         cases: number of cases to test.
-        draws: re-initialised networks and heads per case; a single one may be like the trained one by luck.
-        seed: of the draws, so that all batches meet the same weights.
+        draws: re-initialised networks and heads per case; a single one may resemble the trained one by chance.
+        seed: seed of the draws; all batches use the same weights.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import EigenCAM, RandomizationTest
+        >>> _ = torch.manual_seed(0)
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> images, explainer = torch.rand(4, 1, 8, 8), EigenCAM(layers="1")
+        >>> test = RandomizationTest(explainer, draws=2)
+        >>> rows = test.add(net, images, explainer(net, images))
+        >>> len(rows), test.result().passes  # EigenCAM does not depend on the head
+        (4, False)
     """
 
     def __init__(self, explainer: Explainer, *, cases: int = 8, draws: int = 3, seed: int = 0) -> None:
@@ -132,8 +147,8 @@ class RandomizationTest:
         self.cases = cases
         self.draws = draws
         self.seed = seed
-        self._kept: list[tuple[object, Tensor]] = []  # shapes and ranks of each case's map
-        self._found: list[dict[str, float]] = []
+        self._ranks: list[tuple[object, Tensor]] = []  # shapes and ranks of each case's map
+        self._rows: list[dict[str, float]] = []
 
     def add(
         self,
@@ -142,44 +157,44 @@ class RandomizationTest:
         maps: Maps,
         masks: Tensor | Mapping[str, Tensor] | None = None,
     ) -> list[dict[str, float]]:
-        """Test the samples of a batch that are still wanted.
+        """Test the samples of a batch, up to the number of cases.
 
         Args:
-            module: the trained module; it is given back as it was.
+            module: the trained module; it is restored afterwards.
             inputs: the batch.
-            maps: what the explainer said of it.
-            masks: as `localization` takes them; with masks, the maps of the re-initialised networks are located too.
+            maps: the explainer's maps of the batch.
+            masks: see `measure_localization`; with masks, the maps of the re-initialised networks are scored, too.
 
         Returns:
-            For each sample tested, first to last: `net`, `head` (rank correlation), `net_ssim`, `head_ssim`, and
-            `vanished`, the share of re-initialised networks that leave its map empty. With masks also `pointing`,
-            `energy` and `auprc` of the re-initialised networks' maps, means over the draws; NaN without a mask.
+            For each tested sample in order: `net`, `head` (rank correlation), `net_ssim`, `head_ssim`, and `vanished`,
+            the share of re-initialised networks whose map is empty. With masks also `pointing`, `energy` and `auprc`
+            of the re-initialised networks' maps, means over the draws; NaN for samples without a mask.
         """
-        count = min(self.cases - len(self._found), len(maps.target))
+        count = min(self.cases - len(self._rows), len(maps.target))
         if count <= 0:
             return []
         inputs, maps = take_first(inputs, count), maps[:count]
         masks = None if masks is None else take_first(masks, count)  # type: ignore[assignment]
         subject = ExplainedModel(module, inputs)
         top = find_head(subject)
-        # A method may refuse a re-initialised network; what it refuses is left out.
+        # A method may raise an error for a re-initialised network; such draws are ignored.
         draws = [self._compare(subject, None, inputs, maps, masks, draw) for draw in range(self.draws)]
         tops = [self._compare(subject, top, inputs, maps, None, draw) for draw in range(self.draws)]
         table = {name: _column_means(draws, name) for name in draws[0]}
         table |= {f"head{name.removeprefix('net')}": _column_means(tops, name) for name in ("net", "net_ssim")}
         rows = [{name: float(values[row]) for name, values in table.items()} for row in range(count)]
         shape = tuple(tuple(one.shape[1:]) for one in maps.maps.values())
-        self._kept += [(shape, average_ranks(one)) for one in subsample(join_maps(maps.evidence())).cpu()]
-        self._found += [{name: row[name] for name in COMPARED} for row in rows]
+        self._ranks += [(shape, average_ranks(values)) for values in subsample(join_maps(maps.evidence())).cpu()]
+        self._rows += [{name: row[name] for name in COMPARED} for row in rows]
         return rows
 
     def result(self) -> Randomization | None:
-        """What all tested cases show; None where there is none."""
-        if not self._found:
+        """Return the result of all tested cases; None if no case was tested."""
+        if not self._rows:
             return None
-        columns = {name: np.array([row[name] for row in self._found]) for name in COMPARED}
-        vanished = _mean(columns.pop("vanished"))
-        return Randomization(pairs=self._pairs(), vanished=vanished, **columns)
+        columns = {name: np.array([row[name] for row in self._rows]) for name in COMPARED}
+        vanished = _finite_mean(columns.pop("vanished"))
+        return Randomization(pairs=self._compare_pairs(), vanished=vanished, **columns)
 
     def _compare(
         self,
@@ -190,7 +205,7 @@ class RandomizationTest:
         masks: Tensor | Mapping[str, Tensor] | None,
         draw: int,
     ) -> dict[str, Tensor]:
-        """Rank correlation, SSIM and emptiness of the maps of one draw, and with masks where they lie; [B] each."""
+        """Compute rank correlation, SSIM, emptiness and (with masks) localisation of the maps of one draw, [B] each."""
         try:
             with reinitialize(subject, parts, seed=self.seed + draw):
                 other = self.explainer(subject.module, inputs, target=maps.target)
@@ -198,36 +213,38 @@ class RandomizationTest:
             unknown = torch.full((len(maps.target),), float("nan"), dtype=torch.float64)
             names = ("net", "net_ssim", "vanished", *(LOCATED if masks is not None else ()))
             return dict.fromkeys(names, unknown)
-        where = None if masks is None else measure_localization(other, masks)
-        located = {} if where is None else {name: getattr(where, name).cpu() for name in LOCATED}
+        located = {}
+        if masks is not None:
+            scores = measure_localization(other, masks)
+            located = {"pointing": scores.pointing.cpu(), "energy": scores.energy.cpu(), "auprc": scores.auprc.cpu()}
         other_evidence = other.evidence()
         drawn = {name: other_evidence[name] for name in maps.maps}
-        own = {name: one.to(drawn[name].device) for name, one in maps.evidence().items()}
-        empty = _constant(join_maps(drawn))
-        alike = rank_correlation(subsample(join_maps(own)), subsample(join_maps(drawn)))
-        alike = torch.where(empty & ~_constant(join_maps(own)), 0.0, alike)
-        similarity = structural_similarity(own, drawn).cpu()
-        return {"net": alike.cpu(), "net_ssim": similarity, "vanished": empty.double().cpu(), **located}
+        trained = {name: values.to(drawn[name].device) for name, values in maps.evidence().items()}
+        empty = _is_constant(join_maps(drawn))
+        correlations = rank_correlation(subsample(join_maps(trained)), subsample(join_maps(drawn)))
+        correlations = torch.where(empty & ~_is_constant(join_maps(trained)), 0.0, correlations)
+        similarity = structural_similarity(trained, drawn).cpu()
+        return {"net": correlations.cpu(), "net_ssim": similarity, "vanished": empty.double().cpu(), **located}
 
-    def _pairs(self) -> np.ndarray:
-        level = np.full((len(self._kept), len(self._kept)), np.nan)
-        for (i, (shape, ranks)), (j, (other, others)) in combinations(enumerate(self._kept), 2):
+    def _compare_pairs(self) -> np.ndarray:
+        level = np.full((len(self._ranks), len(self._ranks)), np.nan)
+        for (i, (shape, ranks)), (j, (other, others)) in combinations(enumerate(self._ranks), 2):
             if shape == other:
                 level[i, j] = level[j, i] = float(correlation(ranks, others))
         return level
 
 
-def _constant(values: Tensor) -> Tensor:
-    """[B] whether a row has a single value."""
+def _is_constant(values: Tensor) -> Tensor:
+    """Return [B], whether a row has a single value."""
     return values.amax(dim=1) == values.amin(dim=1)
 
 
 def _column_means(draws: list[dict[str, Tensor]], name: str) -> np.ndarray:
-    """[B] mean over the draws in which it is known."""
-    return np.array([_mean(column) for column in torch.stack([draw[name] for draw in draws]).numpy().T])
+    """Return the mean over draws of each sample, [B], without NaN."""
+    return np.array([_finite_mean(column) for column in torch.stack([draw[name] for draw in draws]).numpy().T])
 
 
-def _mean(values: np.ndarray) -> float:
-    """Mean of what is known; NaN where nothing is."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else float("nan")
+def _finite_mean(values: np.ndarray) -> float:
+    """Return the mean of the finite values; NaN if there are none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")

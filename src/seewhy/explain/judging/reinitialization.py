@@ -1,4 +1,4 @@
-"""A module with other weights for a while: what the randomisation test compares with."""
+"""Re-initialise the weights of a module temporarily, for the randomisation test."""
 
 from __future__ import annotations
 
@@ -20,24 +20,36 @@ WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @contextmanager
 def reinitialize(subject: ExplainedModel, parts: Sequence[nn.Module] | None = None, *, seed: int) -> Iterator[None]:
-    """Fresh weights in place of the trained ones; afterwards the very same tensors are back, also after an error.
+    """Replace trained weights by fresh ones; afterwards the same tensors are restored, also after an error.
 
-    A part is drawn anew by its own `reset_parameters`; parameters of parts without one (tokens, positions) are
-    shuffled, which keeps their mean and deviation. Batch statistics are measured anew on the subject's images:
-    random weights behind the statistics of trained ones give vanishing activations. The trained tensors are laid
-    aside, never written to; the cost is one copy of the parameters concerned.
+    Submodules are re-initialised by their `reset_parameters`; parameters of submodules without this method (tokens,
+    positions) are shuffled, which keeps their mean and standard deviation. Statistics of batch normalisation are
+    measured again on the images of the batch, because random weights with the statistics of the trained ones give
+    vanishing activations. The trained tensors are never written to; the cost is one copy of the replaced parameters.
 
     Args:
-        subject: module and the batch that is explained.
-        parts: what is drawn anew, with all below it; None is the whole module.
-        seed: of the draw; the random state of PyTorch is left as it was.
+        subject: module and batch.
+        parts: submodules to re-initialise, with all their children; None is the whole module.
+        seed: seed of the weights; the random state of PyTorch does not change.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import ExplainedModel
+        >>> from seewhy.explain.judging import reinitialize
+        >>> net, image = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.rand(1, 1, 2, 2)
+        >>> before = net(image)
+        >>> with reinitialize(ExplainedModel(net, image), seed=0):
+        ...     changed = net(image)
+        >>> torch.equal(changed, before), torch.equal(net(image), before)
+        (False, True)
     """
     roots = [subject.module] if parts is None else parts
     chosen = list(dict.fromkeys(part for root in roots for part in root.modules()))
     parameters: list[tuple[nn.Parameter, Tensor]] = []
     buffers: list[tuple[nn.Module, str, Tensor]] = []
     try:
-        # Inference mode (Lightning's predict) would make tensors that no gradient may ever pass.
+        # Inference mode (Lightning's predict) would create tensors without gradients.
         with torch.inference_mode(False), torch.no_grad():
             for parameter in dict.fromkeys(p for part in chosen for p in part.parameters(recurse=False)):
                 parameters.append((parameter, parameter.data))
@@ -46,7 +58,7 @@ def reinitialize(subject: ExplainedModel, parts: Sequence[nn.Module] | None = No
                 for name, buffer in part.named_buffers(recurse=False):
                     buffers.append((part, name, buffer))
                     part._buffers[name] = buffer.clone()
-            _draw(chosen, seed)
+            _draw_parameters(chosen, seed)
             _measure_statistics(subject, chosen)
         yield
     finally:
@@ -57,37 +69,37 @@ def reinitialize(subject: ExplainedModel, parts: Sequence[nn.Module] | None = No
 
 
 def find_head(subject: ExplainedModel) -> list[nn.Module]:
-    """The modules that turn features into scores.
+    """Find the submodules that turn features into scores.
 
-    Where the module says which layers give its maps, all parametrised modules that run only behind them; otherwise
-    the linear or convolutional module that runs last.
+    These are all submodules with parameters that run only after the layers in the module's `explainable()`; without
+    such layers, the linear or convolutional submodule that runs last.
 
     Raises:
-        ConfigError: no parametrised module runs in a forward.
+        ConfigError: no submodule with parameters runs in a forward.
     """
-    order = _calls(subject)
+    order = _list_calls(subject)
     names = {part: name for name, part in subject.module.named_modules()}
     layers = set(subject.about.layers.values())
     last = max((position for position, part in enumerate(order) if names[part] in layers), default=None)
     if last is not None:
-        # A layer counts as run when it returns, so what runs within it stands before it.
-        before = {*order[: last + 1], *(part for part in names if layers & {names[below] for below in part.modules()})}
-        behind = [part for part in dict.fromkeys(order[last + 1 :]) if part not in before and _own(part)]
-        if behind:
-            return behind
-    parametrised = [part for part in order if _own(part)]
+        # A layer is listed when it returns, so its children are listed before it.
+        before = {*order[: last + 1], *(part for part in names if layers & {names[child] for child in part.modules()})}
+        after = [part for part in dict.fromkeys(order[last + 1 :]) if part not in before and _has_parameters(part)]
+        if after:
+            return after
+    parametrised = [part for part in order if _has_parameters(part)]
     weighted = [part for part in parametrised if isinstance(part, WEIGHTED)] or parametrised
     if not weighted:
-        raise ConfigError(f"{type(subject.module).__name__} runs no module with parameters; nothing can be drawn anew")
+        raise ConfigError(f"{type(subject.module).__name__} runs no submodule with parameters to re-initialise")
     return [weighted[-1]]
 
 
-def _own(part: nn.Module) -> bool:
+def _has_parameters(part: nn.Module) -> bool:
     return next(part.parameters(recurse=False), None) is not None
 
 
-def _calls(subject: ExplainedModel) -> list[nn.Module]:
-    """All modules in the order in which they return during a forward."""
+def _list_calls(subject: ExplainedModel) -> list[nn.Module]:
+    """List all submodules in the order in which they return during a forward."""
     order: list[nn.Module] = []
     hooks = [part.register_forward_hook(lambda part, *_: order.append(part)) for part in subject.module.modules()]
     try:
@@ -99,17 +111,17 @@ def _calls(subject: ExplainedModel) -> list[nn.Module]:
     return order
 
 
-def _draw(parts: list[nn.Module], seed: int) -> None:
+def _draw_parameters(parts: list[nn.Module], seed: int) -> None:
     devices = {p.device.index or 0 for part in parts for p in part.parameters(recurse=False) if p.is_cuda}
     with torch.random.fork_rng(devices=sorted(devices)):
-        # Not torch.manual_seed, which seeds every GPU, those too that are not restored.
+        # Not torch.manual_seed, which seeds every GPU, including those that are not restored.
         torch.default_generator.manual_seed(seed)
         for device in devices:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         for part in parts:
             reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
-            if callable(reset) and _needs_nothing(reset):
+            if callable(reset) and _needs_no_arguments(reset):
                 reset()
                 continue
             for parameter in part.parameters(recurse=False):
@@ -117,23 +129,23 @@ def _draw(parts: list[nn.Module], seed: int) -> None:
                 parameter.copy_(parameter.flatten()[order].reshape(parameter.shape))
 
 
-def _needs_nothing(function: object) -> bool:
+def _needs_no_arguments(function: object) -> bool:
     required = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
     return all(one.default is not one.empty or one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in required)
 
 
 def _measure_statistics(subject: ExplainedModel, parts: list[nn.Module]) -> None:
-    """Mean and variance of each normalisation by batch statistics over all its calls in one forward."""
-    normalizing = [part for part in parts if _running(part)]
+    """Measure mean and variance of each batch normalisation over all its calls in one forward."""
+    normalizing = [part for part in parts if _has_running_statistics(part)]
     moments: dict[nn.Module, tuple[int, Tensor, Tensor]] = {}
 
-    # In evaluation mode and by hooks, not in training mode: no samples are exchanged between processes (SyncBatchNorm),
-    # and a single value per channel does no harm.
+    # By hooks in evaluation mode instead of training mode, so that processes exchange no samples (SyncBatchNorm) and a
+    # single value per channel is no error.
     def measure(part: nn.Module, args: tuple[Tensor, ...]) -> None:
         x = args[0].detach()
         axes = [axis for axis in range(x.ndim) if axis != 1]
         new = (x.numel() // x.shape[1], *torch.var_mean(x.float(), dim=axes, correction=0))
-        moments[part] = count, variance, mean = _pooled(moments[part], new) if part in moments else new
+        moments[part] = count, variance, mean = _pool_moments(moments[part], new) if part in moments else new
         if count > 1:
             part.running_mean.copy_(mean)  # type: ignore[operator]
             part.running_var.copy_(variance * count / (count - 1))  # type: ignore[operator]
@@ -148,14 +160,12 @@ def _measure_statistics(subject: ExplainedModel, parts: list[nn.Module]) -> None
             hook.remove()
 
 
-def _running(part: nn.Module) -> bool:
-    return isinstance(getattr(part, "running_mean", None), Tensor) and isinstance(
-        getattr(part, "running_var", None), Tensor
-    )
+def _has_running_statistics(part: nn.Module) -> bool:
+    return all(isinstance(getattr(part, name, None), Tensor) for name in ("running_mean", "running_var"))
 
 
-def _pooled(first: tuple[int, Tensor, Tensor], second: tuple[int, Tensor, Tensor]) -> tuple[int, Tensor, Tensor]:
-    """Count, variance and mean of two sets of values together (Chan 1979)."""
+def _pool_moments(first: tuple[int, Tensor, Tensor], second: tuple[int, Tensor, Tensor]) -> tuple[int, Tensor, Tensor]:
+    """Combine count, variance and mean of two sets of values (Chan 1979)."""
     count = first[0] + second[0]
     step = second[2] - first[2]
     mean = first[2] + step * second[0] / count

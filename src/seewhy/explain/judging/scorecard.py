@@ -1,4 +1,4 @@
-"""All scores of a method's maps, a row per sample, and the verdict on the method."""
+"""Scorecard of a method: all scores of its maps, one row per sample, and the verdict."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from seewhy.explain.judging.faithfulness import measure_faithfulness
 from seewhy.explain.judging.input_effects import leave_one_out
 from seewhy.explain.judging.localization import Threshold, measure_localization
 from seewhy.explain.judging.randomization import LOCATED, Randomization, RandomizationTest
-from seewhy.explain.judging.settings import Scope, Settings
+from seewhy.explain.judging.settings import JudgingSettings, Scope
 from seewhy.explain.judging.stability import measure_stability
 from seewhy.explain.maps import LIMIT, Maps, find_incomplete
 
-__all__ = ["Row", "Scorecard", "Settings", "Verdict"]
+__all__ = ["JudgingSettings", "Row", "Scorecard", "Verdict"]
 
 Row: TypeAlias = dict[str, "float | int | bool | str | None"]
 Column: TypeAlias = "list[float | int | bool | str | None]"
@@ -30,16 +30,16 @@ Column: TypeAlias = "list[float | int | bool | str | None]"
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What all samples together say of a method.
+    """Verdict on a method over all samples.
 
     Attributes:
-        method: its name.
-        samples: number of samples judged.
-        passes: whether the randomisation test is passed; None where it was not run or says nothing.
-        failures: why it is not, a sentence each: to be written on every picture.
-        randomization: the test's figures; None where it was not run.
-        incomplete: share of samples beyond the limit of completeness; None for methods that promise none.
-        seconds: wall time of each part of the judging.
+        method: name of the method.
+        samples: number of judged samples.
+        passes: whether the method passes the randomisation test; None if the test was not run or is inconclusive.
+        failures: reasons why it fails, one sentence each, for every picture.
+        randomization: result of the test; None if it was not run.
+        incomplete: share of samples above the limit of completeness; None for methods that do not guarantee it.
+        seconds: wall time of each part.
     """
 
     method: str
@@ -52,32 +52,46 @@ class Verdict:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """Everything that speaks against belief, a sentence each."""
+        """All reasons to doubt the maps, one sentence each."""
         if not self.incomplete:
             return self.failures
         return (*self.failures, f"{self.incomplete:.0%} of the maps miss the score they explain by over {LIMIT:.0%}")
 
 
 class Scorecard:
-    """Judges one method over a run, batch by batch.
+    """Scores of one method over a run, batch by batch.
 
     Args:
-        explainer: what makes the maps.
-        settings: what is judged.
-        samples: number of samples of the run, which decides what `scope=auto` means.
-        threshold: for the IoU, from `tune_threshold` on validation samples; without one there is no IoU.
+        explainer: the method that makes the maps.
+        settings: which scores to compute.
+        samples: number of samples of the run; decides the meaning of `scope=auto`.
+        threshold: for the IoU, from `tune_threshold` on validation samples; None computes no IoU.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import JudgingSettings, Saliency, Scorecard
+        >>> _ = torch.manual_seed(0)
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> images, explainer = torch.rand(3, 1, 8, 8), Saliency()
+        >>> card = Scorecard(explainer, settings=JudgingSettings(scope="all", redraws=1, draws=1))
+        >>> rows = card.judge(net, images, explainer(net, images))
+        >>> sorted(name for name in rows[0] if "gap" in name or "noise" in name)
+        ['deletion_gap', 'deletion_gap_blurred', 'insertion_gap', 'insertion_gap_blurred', 'stability_noise']
+        >>> card.verdict().method, card.verdict().samples
+        ('saliency', 3)
     """
 
     def __init__(
         self,
         explainer: Explainer,
         *,
-        settings: Settings | None = None,
+        settings: JudgingSettings | None = None,
         samples: int = 1,
         threshold: Threshold | None = None,
     ) -> None:
         self.explainer = explainer
-        self.settings = settings or Settings()
+        self.settings = settings or JudgingSettings()
         self.threshold = threshold
         self.scope: Scope = self.settings.scope_of(samples)
         self._test = RandomizationTest(
@@ -91,40 +105,40 @@ class Scorecard:
     def judge(
         self, module: nn.Module, inputs: Inputs, maps: Maps, masks: Tensor | Mapping[str, Tensor] | None = None
     ) -> list[Row]:
-        """Scores of a batch, a row per sample in its order; a score that does not apply is None.
+        """Compute the scores of a batch, one row per sample in order; a score that does not apply is None.
 
-        Columns (those of a part are there whenever the part is run, with the same names for every method):
+        Columns (the columns of a part exist whenever the part is run, with the same names for every method):
             method, target, probability; share_<input> with several inputs;
             completeness, incomplete;
-            randomization_net, randomization_head, and _ssim of both: likeness to re-initialised networks; with
-            masks pointing_random, energy_random, auprc_random: what the maps of re-initialised networks reach, means
+            randomization_net, randomization_head, and _ssim of both: similarity to re-initialised networks; with
+            masks pointing_random, energy_random, auprc_random: scores of the maps of re-initialised networks, means
             over `redraws`; all of these for the first `cases` samples only;
-            effect_<input> (fall of the probability without it), effect_agreement with several inputs;
+            effect_<input> (decrease of the probability without it), effect_agreement with several inputs;
             mask_share, pointing, energy, auprc, iou, energy_<input> with masks;
             deletion, insertion, random_order, blurred_order, deletion_gap, insertion_gap, deletion_gap_blurred,
             insertion_gap_blurred; stability_noise, stability_flip_<axis>.
 
         Args:
-            module: what was explained; it is given back as it was.
+            module: the explained module; it is restored afterwards.
             inputs: the batch.
-            maps: what the explainer said of it.
-            masks: see `localization`.
+            maps: the explainer's maps of the batch.
+            masks: see `measure_localization`.
         """
         count = len(maps.target)
         columns: dict[str, Column] = {}
         for name, part in self._parts(module, inputs, maps, masks).items():
             with self._timed(name):
-                columns |= {column: _plain(values, count) for column, values in part().items()}
+                columns |= {column: _to_column(values, count) for column, values in part().items()}
         if self.scope != "none" and self.settings.cases:
             with self._timed("randomization"):
                 columns |= self._randomization(module, inputs, maps, masks)
         self._samples += count
-        first: dict[str, Column] = {"method": [maps.method] * count, "target": _plain(maps.target, count)}
+        first: dict[str, Column] = {"method": [maps.method] * count, "target": _to_column(maps.target, count)}
         columns = first | columns
         return [{name: values[row] for name, values in columns.items()} for row in range(count)]
 
     def verdict(self) -> Verdict:
-        """What all samples judged so far show."""
+        """Return the verdict on all samples judged so far."""
         result = self._test.result()
         return Verdict(
             method=self.explainer.method,
@@ -139,7 +153,7 @@ class Scorecard:
     def _parts(
         self, module: nn.Module, inputs: Inputs, maps: Maps, masks: Tensor | Mapping[str, Tensor] | None
     ) -> dict[str, Callable[[], Mapping[str, Tensor | None]]]:
-        """The parts to run, but for the randomisation test, which takes the first samples only."""
+        """Return the parts to run, except the randomisation test, which uses the first samples only."""
         parts: dict[str, Callable[[], Mapping[str, Tensor | None]]] = {"shares": lambda: _shares(maps)}
         if self.scope == "none":
             return parts
@@ -171,24 +185,23 @@ class Scorecard:
     def _randomization(
         self, module: nn.Module, inputs: Inputs, maps: Maps, masks: Tensor | Mapping[str, Tensor] | None
     ) -> dict[str, Column]:
-        found = self._test.add(module, inputs, maps, masks)
-        missing = [None] * (len(maps.target) - len(found))
+        rows = self._test.add(module, inputs, maps, masks)
+        missing = [None] * (len(maps.target) - len(rows))
         columns = {f"randomization_{name}": name for name in ("net", "head", "net_ssim", "head_ssim")}
         columns |= {} if masks is None else {f"{name}_random": name for name in LOCATED}
-        return {column: [*(_number(row[name]) for row in found), *missing] for column, name in columns.items()}
+        return {column: [*(_nan_to_none(row[name]) for row in rows), *missing] for column, name in columns.items()}
 
     def _faithfulness(self, module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
-        own = self.settings
-        found = measure_faithfulness(
-            module, inputs, maps, steps=own.steps, fill=own.fill, draws=own.draws, seed=own.seed, budget=self._budget
-        )
-        levels = {"random_order": found.random, "blurred_order": found.blurred}
-        return {"deletion": found.deletion, "insertion": found.insertion, **levels, **found.gaps()}
+        options = {name: getattr(self.settings, name) for name in ("steps", "fill", "draws", "seed")}
+        result = measure_faithfulness(module, inputs, maps, budget=self._budget, **options)
+        levels = {"random_order": result.random, "blurred_order": result.blurred}
+        return {"deletion": result.deletion, "insertion": result.insertion, **levels, **result.gaps()}
 
     def _stability(self, module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
-        own = self.settings
-        found = measure_stability(self.explainer, module, inputs, maps, noise=own.noise, draws=own.draws, seed=own.seed)
-        return {"stability_noise": found.noise, **{f"stability_flip_{axis}": one for axis, one in found.flip.items()}}
+        options = {name: getattr(self.settings, name) for name in ("noise", "draws", "seed")}
+        result = measure_stability(self.explainer, module, inputs, maps, **options)
+        flips = {f"stability_flip_{axis}": values for axis, values in result.flip.items()}
+        return {"stability_noise": result.noise, **flips}
 
 
 def _shares(maps: Maps) -> dict[str, Tensor | None]:
@@ -197,23 +210,24 @@ def _shares(maps: Maps) -> dict[str, Tensor | None]:
 
 
 def _effects(module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
-    found = leave_one_out(module, inputs, maps)
-    return {**{f"effect_{name}": one for name, one in found.probability.items()}, "effect_agreement": found.agreement}
+    result = leave_one_out(module, inputs, maps)
+    effects = {f"effect_{name}": values for name, values in result.probability.items()}
+    return {**effects, "effect_agreement": result.agreement}
 
 
 def _localization(
     maps: Maps, masks: Tensor | Mapping[str, Tensor], threshold: Threshold | None
 ) -> dict[str, Tensor | None]:
-    found = measure_localization(maps, masks, threshold=threshold)
-    named = {name: getattr(found, name) for name in ("mask_share", "pointing", "energy", "auprc", "iou")}
+    result = measure_localization(maps, masks, threshold=threshold)
+    scores = {name: getattr(result, name) for name in ("mask_share", "pointing", "energy", "auprc", "iou")}
     single = len(maps.maps) == 1
-    return named | ({} if single else {f"energy_{name}": one for name, one in found.by_input.items()})
+    return scores | ({} if single else {f"energy_{name}": values for name, values in result.by_input.items()})
 
 
-def _plain(values: Tensor | None, count: int) -> Column:
-    """Python numbers; NaN is None, for it means that the score does not apply."""
-    return [None] * count if values is None else [_number(value) for value in values.tolist()]
+def _to_column(values: Tensor | None, count: int) -> Column:
+    """Convert to Python numbers; NaN, which means that the score does not apply, becomes None."""
+    return [None] * count if values is None else [_nan_to_none(value) for value in values.tolist()]
 
 
-def _number(value: float | int | bool) -> float | int | bool | None:
+def _nan_to_none(value: float | int | bool) -> float | int | bool | None:
     return None if value != value else value

@@ -1,4 +1,4 @@
-"""What is judged of a method's maps, and how."""
+"""Settings of the scorecard."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.explain.budget import parse_bytes
 from seewhy.explain.judging.perturbation import Fill
 
-__all__ = ["Scope", "Settings"]
+__all__ = ["JudgingSettings", "Scope"]
 
 Scope: TypeAlias = Literal["auto", "all", "cheap", "none"]
 
 FEW = 64
-"""Most samples of a run for which `auto` takes the costly scores too."""
+"""Largest number of samples for which `auto` computes the expensive scores, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What is judged, and how.
+class JudgingSettings:
+    """Scores to compute, and their options.
 
     Attributes:
-        scope: `cheap`: completeness, randomisation, leaving inputs out, masks; `all`: also faithfulness and
-            stability; `auto`: all for up to 64 samples, else cheap; `none`: nothing.
+        scope: `cheap`: completeness, randomisation, leaving inputs out, localisation; `all`: also faithfulness and
+            stability; `auto`: all for up to 64 samples, else cheap; `none`: no scores.
         cases: samples of the randomisation test; 0 skips it.
         redraws: re-initialised networks, and heads, per sample.
-        steps: of the deletion and insertion curves.
-        fill: what a removed pixel shows: blur, mean or zero.
-        draws: random and blurred orders per sample, and noisy copies.
-        stability: whether `all` includes stability. Of maps made without the network it says nothing: they are stable.
-        noise: deviation of the stability test's noise, as a share of each image's own.
-        memory_budget: of the curves' forwards, e.g. "1GiB".
-        seed: of everything drawn.
+        steps: steps of the deletion and insertion curves.
+        fill: value of removed pixels: blur, mean or zero.
+        draws: random orders, blurred orders and noisy copies per sample.
+        stability: whether `all` includes stability; it is not informative for maps made without the network.
+        noise: standard deviation of the noise of the stability test, as a share of each image's standard deviation.
+        memory_budget: memory limit of the forwards of the curves, e.g. "1GiB".
+        seed: seed of all random draws.
+
+    Raises:
+        ConfigError: an unknown scope or fill, or a number that is too low.
     """
 
     scope: Scope = "auto"
@@ -59,7 +62,7 @@ class Settings:
             raise ConfigError(f"judging: too low: {', '.join(low)}")
 
     def scope_of(self, samples: int) -> Scope:
-        """What `auto` means for a run of so many samples; other scopes are what they are."""
+        """Resolve `auto` for a run of a number of samples."""
         if self.scope != "auto":
             return self.scope
         return "all" if samples <= FEW else "cheap"

@@ -1,4 +1,4 @@
-"""How alike two maps are: rank correlation and structural similarity, per sample."""
+"""Similarity of two maps: rank correlation and structural similarity, per sample."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MOST = 2**17
 
 
 def join_maps(maps: Mapping[str, Tensor]) -> Tensor:
-    """Maps of all inputs side by side on their common scale, [B, P], P pixels of all inputs together."""
+    """Join the maps of all inputs on their common scale to [B, P], where P is the number of pixels of all inputs."""
     return torch.cat([one.flatten(1) for one in maps.values()], dim=1)
 
 
 def subsample(values: Tensor) -> Tensor:
-    """At most 131,072 of the columns of [B, P], always the same random ones.
+    """Select at most 131,072 of the columns of [B, P], always the same random ones.
 
-    Ranking two million voxels takes half a second; a rank correlation from so many draws is within 0.01.
+    Ranking two million voxels takes half a second; a rank correlation of this many columns is accurate within 0.01.
     """
     if values.shape[1] <= MOST:
         return values
@@ -30,68 +30,80 @@ def subsample(values: Tensor) -> Tensor:
 
 
 def average_ranks(values: Tensor) -> Tensor:
-    """Ranks [P] float64 from 1, lowest first; equal values share the mean of their ranks.
+    """Compute ranks [P] float64 from 1, lowest first; equal values get the mean of their ranks.
 
     Args:
         values: [P].
+
+    Example:
+        >>> import torch
+        >>> from seewhy.explain.judging.similarity import average_ranks
+        >>> average_ranks(torch.tensor([3.0, 1.0, 3.0]))
+        tensor([2.5000, 1.0000, 2.5000], dtype=torch.float64)
     """
-    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    _, index, counts = torch.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
-    return (last - (counts.double() - 1) / 2)[place]
+    return (last - (counts.double() - 1) / 2)[index]
 
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's correlation of two vectors [P], as a scalar; NaN where either has a single value."""
+    """Compute Pearson's correlation of two vectors [P], a scalar; NaN if one of them is constant."""
     a, b = first - first.mean(), second - second.mean()
     scale = (a.square().sum() * b.square().sum()).sqrt()
     return (a * b).sum() / scale if scale > 0 else scale.new_tensor(float("nan"))
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's correlation of each row, ties averaged.
+    """Compute Spearman's correlation of each row, with average ranks for ties.
 
     Args:
         first: [B, P].
         second: [B, P].
 
     Returns:
-        [B] float64 in [-1, 1]; NaN where either row has a single value, for then there is no order.
+        [B] float64 in [-1, 1]; NaN if one of the rows is constant.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.explain import rank_correlation
+        >>> rank_correlation(torch.tensor([[1.0, 2.0, 30.0]]), torch.tensor([[0.1, 0.2, 0.3]]))
+        tensor([1.], dtype=torch.float64)
     """
     return torch.stack([correlation(average_ranks(a), average_ranks(b)) for a, b in zip(first, second, strict=True)])
 
 
 def structural_similarity(first: Mapping[str, Tensor], second: Mapping[str, Tensor], *, window: int = 7) -> Tensor:
-    """SSIM of non-negative maps (Wang 2004, equation 13), each sample scaled by its own highest value.
+    """Compute the SSIM of non-negative maps (Wang 2004, equation 13), each sample scaled by its highest value.
 
-    The scale is one for all inputs of a sample. The windows are uniform; inputs count by their number of windows.
+    All inputs of a sample share one scale. The windows are uniform; inputs are weighted by their number of windows.
 
     Args:
         first: input → [B, H, W] or [B, D, H, W], non-negative.
         second: the same inputs and shapes.
-        window: side of the windows in pixels; shorter axes take what they have.
+        window: side of the windows in pixels, limited to the length of each axis.
 
     Returns:
-        [B] float64 in [-1, 1]; two empty maps are alike (1).
+        [B] float64 in [-1, 1]; 1 for two empty maps.
     """
     total: Tensor | float = 0.0
     count = 0
-    for a, b in zip(_to_one(first), _to_one(second), strict=True):
+    for a, b in zip(_scale_to_one(first), _scale_to_one(second), strict=True):
         similarity = _local_similarity(a, b, window).flatten(1)
         total, count = total + similarity.sum(dim=1), count + similarity.shape[1]
     return total / count  # type: ignore[return-value]
 
 
-def _to_one(maps: Mapping[str, Tensor]) -> list[Tensor]:
+def _scale_to_one(maps: Mapping[str, Tensor]) -> list[Tensor]:
     highest = join_maps(maps).amax(dim=1).double().clamp_min(1e-300)
     return [one.double() / highest.reshape(-1, *[1] * (one.ndim - 1)) for one in maps.values()]
 
 
 def _local_similarity(first: Tensor, second: Tensor, window: int) -> Tensor:
-    """SSIM of every window, [B, *s]; constants 0.01² and 0.03² of a range of 1."""
+    """Compute the SSIM of every window, [B, *s], with the constants 0.01² and 0.03² for a range of 1."""
 
     def mean(x: Tensor) -> Tensor:
         for axis in range(1, x.ndim):
-            # One axis at a time: 3 x 7 terms instead of 7^3.
+            # One axis at a time: 3 x 7 instead of 7^3 terms.
             rows = x.movedim(axis, -1)
             rows = avg_pool1d(rows.flatten(0, -2), min(window, rows.shape[-1]), stride=1).unflatten(0, rows.shape[:-1])
             x = rows.movedim(-1, axis)

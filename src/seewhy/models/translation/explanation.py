@@ -141,11 +141,11 @@ def attention_of(generator: nn.Module, stack: Tensor) -> dict[str, Array]:
                 _own(name): gate[0].cpu().numpy() for name, gate in read_channel_gates(module, stack[None]).items()
             }
         if any(isinstance(part, SpatialGate) for part in parts.values()):
-            looks = Gates(gate=None).look(subject)[1]["image"]
-            weights |= {_own(look.layer): look.coarse.float().cpu().numpy() for look in looks}
+            looks = Gates(gate=None).read_maps(subject)[1]["image"]
+            weights |= {_own(look.layer): look.values.float().cpu().numpy() for look in looks}
         if any(isinstance(part, SelfAttention2d) for part in parts.values()):
-            looks = SelfAttention(block=None).look(subject)[1]["image"]
-            weights |= {_own(look.layer): look.coarse[0].float().cpu().numpy() for look in looks}
+            looks = SelfAttention(block=None).read_maps(subject)[1]["image"]
+            weights |= {_own(look.layer): look.values[0].float().cpu().numpy() for look in looks}
         with _outputs(generator) as outputs:
             generator(stack[None])
     for name in outputs:

@@ -1,0 +1,31 @@
+"""Names of `seewhy.explain.judging`."""
+
+from .controls import CentreControl as CentreControl
+from .controls import Control as Control
+from .controls import EdgeControl as EdgeControl
+from .controls import IntensityControl as IntensityControl
+from .controls import RandomControl as RandomControl
+from .controls import make_controls as make_controls
+from .faithfulness import Faithfulness as Faithfulness
+from .faithfulness import measure_faithfulness as measure_faithfulness
+from .input_effects import Effects as Effects
+from .input_effects import leave_one_out as leave_one_out
+from .localization import Localization as Localization
+from .localization import Threshold as Threshold
+from .localization import average_precision as average_precision
+from .localization import compute_region_shares as compute_region_shares
+from .localization import compute_slice_shares as compute_slice_shares
+from .localization import join_masks as join_masks
+from .localization import measure_localization as measure_localization
+from .localization import tune_threshold as tune_threshold
+from .randomization import Randomization as Randomization
+from .randomization import RandomizationTest as RandomizationTest
+from .reinitialization import reinitialize as reinitialize
+from .scorecard import Scorecard as Scorecard
+from .scorecard import Verdict as Verdict
+from .settings import JudgingSettings as JudgingSettings
+from .similarity import join_maps as join_maps
+from .similarity import rank_correlation as rank_correlation
+from .similarity import structural_similarity as structural_similarity
+from .stability import Stability as Stability
+from .stability import measure_stability as measure_stability
