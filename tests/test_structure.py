@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 
 FLOORS = [
-    {"types", "errors", "__init__"},
+    {"types", "errors", "progress", "__init__"},
     {"batch", "options"},
     {"io"},
     {"explain", "nets", "losses", "metrics", "data", "phantoms", "figures"},

@@ -8,7 +8,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from seewhy.batch import MODALITIES
-from seewhy.data.domains.stacks import overlapping_stacks
+from seewhy.data.domains.stacks import make_overlapping_stacks
 from seewhy.metrics.translation.scores import TranslationScores, centre_slices, subject_name
 from seewhy.metrics.translation.similarity import similarity
 
@@ -19,7 +19,7 @@ def subject(name, domain="a", *, patient=None, seed=0, paired=True, cycle=True):
     generator = torch.Generator().manual_seed(seed)
     planes = torch.rand(S + 2, M, H, W, generator=generator) * 2 - 1
     batch = {
-        "image": overlapping_stacks(planes, slices=3),
+        "image": make_overlapping_stacks(planes, slices=3),
         "body": torch.ones(S, H, W, dtype=torch.bool),
         "domain": [domain] * S,
         "id": [f"{domain}_{name}_{number:03d}" for number in range(5, 5 + S)],

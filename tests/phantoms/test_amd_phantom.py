@@ -112,7 +112,7 @@ def test_the_data_module_reads_it_with_its_masks(phantom):
 def test_another_phantom_is_not_overwritten(phantom):
     before = digest_of(phantom)
     assert write_amd_phantom(phantom, cases=64, size=48, seed=3) == phantom
-    with pytest.raises(DataError, match="carrier is 'fluid', asked for 'ga'"):
+    with pytest.raises(DataError, match=r"carrier is 'fluid'.*'ga'"):
         write_amd_phantom(phantom, cases=64, size=48, seed=3, carrier="ga")
     assert digest_of(phantom) == before
 
@@ -120,14 +120,14 @@ def test_another_phantom_is_not_overwritten(phantom):
 def test_a_folder_that_lost_a_file_is_not_reused(tmp_path):
     root = write_amd_phantom(tmp_path / "set", cases=4, size=32)
     next(root.glob("*_ga.png")).unlink()
-    with pytest.raises(DataError, match="holds 3 pictures, the phantom had 4"):
+    with pytest.raises(DataError, match=r"3 pictures.*\b4\b"):
         write_amd_phantom(root, cases=4, size=32)
 
 
 def test_options_that_do_not_fit(tmp_path):
-    with pytest.raises(ConfigError, match=r"phantom.cases=0 must be at least 1; phantom.size=8"):
+    with pytest.raises(ConfigError, match=r"phantom\.cases=0.*phantom\.size=8"):
         write_amd_phantom(tmp_path / "set", cases=0, size=8)
-    with pytest.raises(ConfigError, match=r"phantom.carrier='fluit' is unknown; nearest: 'fluid'"):
+    with pytest.raises(ConfigError, match=r"phantom\.carrier='fluit'.*'fluid'"):
         write_amd_phantom(tmp_path / "set", carrier="fluit")
     assert not (tmp_path / "set").exists()
 

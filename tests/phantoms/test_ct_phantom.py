@@ -45,7 +45,7 @@ def test_the_same_settings_give_the_same_bytes_and_are_written_once(phantom, tmp
     before = {path: path.stat().st_mtime_ns for path in phantom.rglob("*")}
     write_ct_phantom(phantom, **SMALL)
     assert {path: path.stat().st_mtime_ns for path in phantom.rglob("*")} == before
-    with pytest.raises(DataError, match="seed is 0, asked for 1"):
+    with pytest.raises(DataError, match=r"seed is 0.*\b1\b"):
         write_ct_phantom(phantom, **SMALL, seed=1)
 
 

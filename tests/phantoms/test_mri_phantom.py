@@ -72,7 +72,7 @@ def test_reused_when_equal_refused_when_not(phantom):
     before = {path: path.stat().st_mtime_ns for path in phantom.rglob("*")}
     assert write_mri_phantom(phantom, **SMALL) == phantom
     assert before == {path: path.stat().st_mtime_ns for path in phantom.rglob("*")}
-    with pytest.raises(DataError, match=r"another phantom \(seed is 0, asked for 3\)"):
+    with pytest.raises(DataError, match=r"seed is 0.*\b3\b"):
         write_mri_phantom(phantom, **SMALL, seed=3)
 
 

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -7,9 +8,7 @@ import pytest
 from scipy import ndimage
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.phantoms.atrium import write_atrium_phantom
-from seewhy.phantoms.slices import draw_patient
-from seewhy.phantoms.tumour import TUMOUR, write_tumour_phantom
+from seewhy.phantoms.slices import TUMOUR, draw_patient, write_atrium_phantom, write_tumour_phantom
 
 SMALL = {"patients": 4, "slices": 6, "size": 64}
 
@@ -60,21 +59,21 @@ def test_reused_when_equal_refused_when_not(phantom, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     assert write_tumour_phantom(root, **SMALL) == root
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    with pytest.raises(DataError, match=r"another phantom \(seed is 0, asked for 5\).*data\.root"):
+    with pytest.raises(DataError, match=r"seed is 0.*\b5\b.*data\.root"):
         write_tumour_phantom(root, **SMALL, seed=5)
-    with pytest.raises(DataError, match="name is 'tumour', asked for 'atrium'"):
+    with pytest.raises(DataError, match=r"name is 'tumour'.*'atrium'"):
         write_atrium_phantom(root, **SMALL)
     next((root / "imageSlice").iterdir()).unlink()
-    with pytest.raises(DataError, match="holds 23 slices, the phantom had 24"):
+    with pytest.raises(DataError, match=r"23 slices.*\b24\b"):
         write_tumour_phantom(root, **SMALL)
 
 
 def test_what_is_not_ours_is_not_touched(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(DataError, match="is no phantom"):
+    with pytest.raises(DataError, match=r"dataset\.json"):
         write_tumour_phantom(tmp_path, **SMALL)
     (tmp_path / "dataset.json").write_text('{"name": "real"}')
-    with pytest.raises(DataError, match="data set that is no phantom"):
+    with pytest.raises(DataError, match=re.escape(str(tmp_path))):
         write_tumour_phantom(tmp_path, **SMALL)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.json", "thesis.txt"]
 

@@ -7,8 +7,7 @@ import pytest
 from seewhy.batch import MODALITIES
 from seewhy.data.domains.datamodule import BraTSDomainsDataModule
 from seewhy.errors import ConfigError, DataError
-from seewhy.phantoms.brain import TISSUES, BrainRecipe, draw_brain
-from seewhy.phantoms.scanners import SCANNERS, PulseSequence, write_scanner_phantom
+from seewhy.phantoms.scanners import SCANNERS, TISSUES, BrainRecipe, PulseSequence, draw_brain, write_scanner_phantom
 
 SMALL = {"subjects": [3, 2], "shape": [28, 32, 24]}
 
@@ -69,7 +68,7 @@ def test_reused_when_equal_refused_when_not(phantom):
     before = {path: path.stat().st_mtime_ns for path in phantom.rglob("*")}
     assert write_scanner_phantom(phantom, **SMALL) == phantom
     assert before == {path: path.stat().st_mtime_ns for path in phantom.rglob("*")}
-    with pytest.raises(DataError, match=r"another phantom \(seed is 0, asked for 3\)"):
+    with pytest.raises(DataError, match=r"seed is 0.*\b3\b"):
         write_scanner_phantom(phantom, **SMALL, seed=3)
 
 

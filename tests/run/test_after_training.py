@@ -11,7 +11,7 @@ from seewhy.cli.conf import compose_train
 from seewhy.cli.saved_run import compose_saved
 from seewhy.data.prepare import prepare_brats
 from seewhy.errors import CheckpointError, ConfigError, DataError
-from seewhy.phantoms.tumour import write_tumour_phantom
+from seewhy.phantoms.slices import write_tumour_phantom
 from seewhy.run.build import build_model
 from seewhy.run.explain import explain
 from seewhy.run.importing.reference import import_afa

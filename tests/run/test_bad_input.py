@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seewhy.errors import CheckpointError, DataError
-from seewhy.phantoms.tumour import write_tumour_phantom
+from seewhy.phantoms.slices import write_tumour_phantom
 
 
 class Payload:

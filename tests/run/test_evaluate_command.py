@@ -120,7 +120,7 @@ def test_baselines_are_fitted_on_training_subjects_alone(run):
     for domain, own in quantiles.items():
         subjects = [one for one in datamodule.subjects_of("train") if one.domain == domain]
         assert len(own) == len(subjects) < 4
-        low, high = datamodule.reader.intensity(subjects[1]).T
+        low, high = datamodule.reader.measure_intensity(subjects[1]).T
         expected = np.clip((subjects[1].quantiles[:, 500] - low) / (high - low) * 2 - 1, -1, 1)
         np.testing.assert_allclose(own[1, :, 500], expected, rtol=1e-5)
         assert own.min() == -1

@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import domain_files
 import nibabel as nib
 import numpy as np
 import pytest
@@ -27,7 +28,6 @@ def beside(name, path):
 
 
 published = beside("published", TESTS / "interop" / "published_cyclegan.py")
-heads = beside("heads", TESTS / "data" / "domains" / "conftest.py")
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +148,10 @@ def site(tmp_path):
     """Two subjects in a and three in b, of another scale."""
     for domain, count in (("a", 2), ("b", 3)):
         for number in range(count):
-            volumes = {name: (2 if domain == "b" else 1) * one for name, one in heads.head(10 * number).items()}
-            heads.write_subject(tmp_path / "set" / domain, f"{domain.upper()}_{number}", volumes, seg=False)
+            volumes = {
+                name: (2 if domain == "b" else 1) * one for name, one in domain_files.make_volumes(10 * number).items()
+            }
+            domain_files.write_subject(tmp_path / "set" / domain, f"{domain.upper()}_{number}", volumes, seg=False)
     return tmp_path / "set"
 
 
@@ -171,7 +173,7 @@ def test_units_of_the_other_scanner_are_measured_where_its_scans_are(state, site
     middle = [
         np.median([np.percentile(scale * values[values > 0].astype(float), [1, 99]) for values in found], axis=0)
         for scale, count in ((1, 2), (2, 3))
-        for found in [[heads.head(10 * number)["t2"] for number in range(count)]]
+        for found in [[domain_files.make_volumes(10 * number)["t2"] for number in range(count)]]
     ]
     for domain, expected in zip("ab", middle, strict=True):
         assert torch.allclose(model.typical_intensity(domain)[2], torch.tensor(expected).float(), rtol=2e-3)

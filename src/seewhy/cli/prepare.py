@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seewhy.data.domains.preparation import DomainStore
+    from seewhy.data.domains.store import DomainStore
     from seewhy.data.prepare import Summary
 
 __all__ = ["add_parser", "run"]
@@ -192,11 +192,11 @@ def run_domains(args: argparse.Namespace) -> int:
         0; problems are raised as `SeewhyError`.
     """
     from seewhy.data.dataset_info import read_info
-    from seewhy.data.domains.preparation import domain_folders, prepare_domains
+    from seewhy.data.domains.preparation import locate_domain_folders, prepare_domains
 
     source = Path(args.source)
     store = prepare_domains(
-        domain_folders(source, {"a": args.a, "b": args.b}, args.counterparts),
+        locate_domain_folders(source, {"a": args.a, "b": args.b}, args.counterparts),
         Path(args.destination),
         patient_pattern=args.patient_pattern,
         phantom=bool(read_info(source / "dataset.json").get("phantom", False)),
@@ -216,7 +216,7 @@ def _show_domains(store: DomainStore) -> None:
     table.add_column("what")
     table.add_column("count", justify="right")
     for domain in ("a", "b"):
-        own = store.of_domain(domain)
+        own = store.list_domain(domain)
         table.add_row(f"subjects of domain {domain}", str(len(own)))
         table.add_row("  slices with tissue", str(sum(len(subject.content) for subject in own)))
         table.add_row("  with an annotation", str(sum(bool(subject.record["segmentation"]) for subject in own)))

@@ -1,6 +1,6 @@
-"""Drawing synthetic eyes: four registered en-face images, of which one shows what the grade depends on.
+"""Draw and write the AMD phantom: eyes of four registered en-face images, one of which shows the grade.
 
-AMDPhantom: synthetic eyes whose grade is shown by one of their images, in the format of AMD grading.
+A patient's eye gets grade 0 to 3 by striped lesions in the carrier image; the other images do not depend on the grade.
 """
 
 from __future__ import annotations
@@ -16,37 +16,41 @@ from scipy.ndimage import gaussian_filter, zoom
 from seewhy.errors import ConfigError, nearest
 from seewhy.io.atomic import write_csv, write_json
 from seewhy.io.image import write_image
-from seewhy.phantoms.write_cached import check_least, counted, write_once
+from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
+from seewhy.progress import track_slowly
 
-__all__ = ["AMD_VERSION", "EYE", "INPUTS", "EyeRecipe", "draw_eye", "write_amd_phantom"]
+__all__ = ["EYE", "INPUTS", "EyeRecipe", "draw_eye", "write_amd_phantom"]
 
 INPUTS = ("mnv", "fluid", "ga", "drusen")
+GRADES = 4
+VERSION = 3
+"""Raised whenever the same settings draw other images, so that older folders are not reused."""
 
 FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class EyeRecipe:
-    """What eyes look like.
+    """Appearance of the eyes.
 
     Lengths are shares of the image's side; brightness is in units of the full scale, where the background lies
-    around 0.3. Pairs are the ends of uniform draws; triples go with the grades 1, 2 and 3.
+    around 0.3. Pairs are the limits of uniform draws; triples belong to the grades 1, 2 and 3.
 
     Attributes:
         contrast: brightness of the lesion above its surroundings, by grade.
-        radius: of one lesion, by grade.
+        radius: radius of a lesion, by grade.
         count: number of lesions, by grade.
         spread: relative deviation of contrast and radius from those of the grade.
-        stripes: share of the lesion's brightness that its stripes take away; nothing else is striped.
-        period: of the stripes.
-        discs: least and greatest number of sharp-edged discs without stripes, in every image whatever the grade;
-            a map that merely follows edges or brightness finds them as well.
-        disc_contrast: brightness of those; the brightest are brighter than any lesion.
-        disc_radius: of those.
-        blobs: least and greatest number of smooth bright blobs, which every image has whatever the grade.
-        blob_contrast: brightness of those.
-        blob_radius: of those.
-        vessel: brightness taken away by the vessels, which all images of an eye share.
+        stripes: share of the lesion's brightness removed by its stripes; nothing else is striped.
+        period: period of the stripes.
+        discs: smallest and largest number of sharp-edged discs without stripes, in every image of any grade; a map
+            that merely follows edges or brightness highlights them, too.
+        disc_contrast: brightness of the discs; the brightest are brighter than any lesion.
+        disc_radius: radius of the discs.
+        blobs: smallest and largest number of smooth bright blobs, in every image of any grade.
+        blob_contrast: brightness of the blobs.
+        blob_radius: radius of the blobs.
+        vessel: brightness removed by the vessels, which all images of an eye share.
         texture: deviation of the tissue's fine texture.
         patches: deviation of its coarse patches.
         noise: deviation of the noise.
@@ -78,44 +82,52 @@ def draw_eye(
 ) -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.uint8]]:
     """Draw one eye; the same arguments give the same bytes.
 
-    Every image is drawn from random numbers of its own, so that those without the lesion are the same
-    whatever the grade.
+    Every image has a separate random stream, so that images without the lesion are the same for every grade.
 
     Args:
-        recipe: what eyes look like.
+        recipe: appearance of the eyes.
         grade: 0 (no lesion) to 3.
         carrier: the image that shows the lesions.
         inputs: names of all images.
         size: pixels per side.
-        seed: of the data set.
-        number: of the eye, counted from 0; eyes do not depend on how many others there are.
+        seed: seed of the data set.
+        number: the eye's number, counted from 0; an eye does not depend on how many others are drawn.
 
     Returns:
         Images [size, size] in 0..255 by name, and the mask of the lesions [size, size] in {0, 1}.
+
+    Example:
+        >>> from seewhy.phantoms.amd import EYE, draw_eye
+        >>> images, mask = draw_eye(EYE, grade=2, carrier="fluid", size=48, seed=0, number=0)
+        >>> list(images), mask.shape
+        (['mnv', 'fluid', 'ga', 'drusen'], (48, 48))
+        >>> healthy, _ = draw_eye(EYE, grade=0, carrier="fluid", size=48, seed=0, number=0)
+        >>> bool((images["ga"] == healthy["ga"]).all()), bool((images["fluid"] == healthy["fluid"]).all())
+        (True, False)
     """
-    vessels = _vessels(np.random.default_rng([seed, number, 0]), size)
-    lesion, mask = _lesions(np.random.default_rng([seed, number, 1]), recipe, grade, size)
+    vessels = _draw_vessels(np.random.default_rng([seed, number, 0]), size)
+    lesion, mask = _draw_lesions(np.random.default_rng([seed, number, 1]), recipe, grade, size)
     images = {}
     for place, name in enumerate(inputs):
         rng = np.random.default_rng([seed, number, 2 + place])
-        image = _tissue(rng, recipe, size) + _blobs(rng, recipe, size) - np.float32(recipe.vessel) * vessels
+        image = _draw_tissue(rng, recipe, size) + _draw_blobs(rng, recipe, size) - np.float32(recipe.vessel) * vessels
         if name == carrier:
-            # A lesion hides what lies under it, so that nothing takes its stripes away.
+            # A lesion covers the tissue below it, so that nothing hides its stripes.
             image = np.where(mask > 0, 0.3 + lesion, image)
         image = gaussian_filter(image, 0.4) + recipe.noise * rng.standard_normal((size, size), dtype=np.float32)
         images[name] = np.clip(np.rint(255 * image), 0, 255).astype(np.uint8)
     return images, mask
 
 
-def _axes(size: int) -> tuple[FloatArray, FloatArray]:
-    """Row and column of the pixels' centres, as shares of the side."""
+def _make_axes(size: int) -> tuple[FloatArray, FloatArray]:
+    """Return row and column of the pixel centres, as shares of the side."""
     axis = ((np.arange(size) + 0.5) / size).astype(np.float32)
     return axis[:, None], axis[None, :]
 
 
-def _field(rng: np.random.Generator, size: int, sigma: float) -> FloatArray:
-    """Smooth random field of zero mean and unit variance; sigma as a share of the side."""
-    # Drawn at one size and resized, so that an eye of another size is the same eye.
+def _draw_field(rng: np.random.Generator, size: int, sigma: float) -> FloatArray:
+    """Draw a smooth random field of zero mean and unit variance; sigma as a share of the side."""
+    # Drawn at one size and resized, so that an eye looks the same at every size.
     base = 96
     field = gaussian_filter(rng.standard_normal((base, base), dtype=np.float32), sigma * base, mode="wrap")
     if size != base:
@@ -123,28 +135,28 @@ def _field(rng: np.random.Generator, size: int, sigma: float) -> FloatArray:
     return np.asarray((field - field.mean()) / (field.std() + 1e-8), dtype=np.float32)
 
 
-def _tissue(rng: np.random.Generator, recipe: EyeRecipe, size: int) -> FloatArray:
-    """Coarse patches, a fine texture and a level of its own."""
+def _draw_tissue(rng: np.random.Generator, recipe: EyeRecipe, size: int) -> FloatArray:
+    """Draw coarse patches and a fine texture around a random level."""
     level = np.float32(rng.uniform(0.22, 0.34))
     return (
         level
-        + np.float32(recipe.patches) * _field(rng, size, 0.08)
-        + np.float32(recipe.texture) * _field(rng, size, 0.015)
+        + np.float32(recipe.patches) * _draw_field(rng, size, 0.08)
+        + np.float32(recipe.texture) * _draw_field(rng, size, 0.015)
     )
 
 
-def _vessels(rng: np.random.Generator, size: int) -> FloatArray:
-    """1 on thin winding lines, 0 elsewhere: where a smooth field changes its sign, broken up by a second one."""
-    field = _field(rng, size, 0.09)
+def _draw_vessels(rng: np.random.Generator, size: int) -> FloatArray:
+    """Draw 1 on thin winding lines: where a smooth field changes its sign, broken up by a second field."""
+    field = _draw_field(rng, size, 0.09)
     slope = np.hypot(*np.gradient(field)) * size
     distance = np.abs(field) / (slope + 1e-6)
-    lines = (distance < rng.uniform(0.008, 0.013)) & (_field(rng, size, 0.1) > -0.3)
+    lines = (distance < rng.uniform(0.008, 0.013)) & (_draw_field(rng, size, 0.1) > -0.3)
     return lines.astype(np.float32)
 
 
-def _blobs(rng: np.random.Generator, recipe: EyeRecipe, size: int) -> FloatArray:
-    """Smooth bright blobs and sharp-edged discs, none of which tells anything."""
-    y, x = _axes(size)
+def _draw_blobs(rng: np.random.Generator, recipe: EyeRecipe, size: int) -> FloatArray:
+    """Draw smooth bright blobs and sharp-edged discs, which do not depend on the grade."""
+    y, x = _make_axes(size)
     image = np.zeros((size, size), np.float32)
     kinds = (
         (False, recipe.blobs, recipe.blob_radius, recipe.blob_contrast),
@@ -160,13 +172,13 @@ def _blobs(rng: np.random.Generator, recipe: EyeRecipe, size: int) -> FloatArray
     return image
 
 
-def _lesions(
+def _draw_lesions(
     rng: np.random.Generator, recipe: EyeRecipe, grade: int, size: int
 ) -> tuple[FloatArray, NDArray[np.uint8]]:
-    """Brightness of striped round lesions with a sharp edge, and where they are."""
-    y, x = _axes(size)
+    """Draw the brightness of striped round lesions with a sharp edge, and their mask."""
+    y, x = _make_axes(size)
     image, mask = np.zeros((size, size), np.float32), np.zeros((size, size), bool)
-    rough = _field(rng, size, 0.03)
+    rough = _draw_field(rng, size, 0.03)
     for _ in range(recipe.count[grade - 1] if grade else 0):
         vary = 1 + recipe.spread * rng.uniform(-1, 1, 2)
         contrast, radius = recipe.contrast[grade - 1] * vary[0], recipe.radius[grade - 1] * vary[1]
@@ -180,14 +192,9 @@ def _lesions(
     return image, mask.astype(np.uint8)
 
 
-AMD_VERSION = 3
-"""Raised whenever the same settings would draw other pictures, so that old folders are not taken for new ones."""
-GRADES = 4
-
-
 @dataclass(frozen=True)
 class _Eye:
-    """One row of the table."""
+    """Row of the table."""
 
     number: int
     patient: str
@@ -208,12 +215,12 @@ def write_amd_phantom(
     carrier: str = "fluid",
     two_eyes_every: int = 3,
 ) -> Path:
-    """Write `labels.csv`, `<caseID>_<input>.png` and `masks/`; nothing happens if they are there already.
+    """Write `labels.csv`, `<caseID>_<input>.png` and `masks/`, or reuse those of an earlier call.
 
-    All four images of an eye have the same vessels, and each its own tissue, bright blobs, discs and noise. The
-    carrier has besides striped, sharp-edged lesions, at random places: none at grade 0, and more, larger and
-    brighter ones the higher the grade. Only stripes tell them from the discs. The other images
-    are drawn without looking at the grade, so a map that finds a reason in them is wrong.
+    All four images of an eye share the vessels; tissue, bright blobs, discs and noise are drawn for each. The carrier
+    also shows striped, sharp-edged lesions at random positions: none at grade 0, and more, larger and brighter ones
+    with a higher grade. Only the stripes distinguish them from the discs. The other images are independent of the
+    grade, so a map that highlights them is wrong.
 
     Args:
         root: the data set's folder.
@@ -221,28 +228,35 @@ def write_amd_phantom(
         size: pixels per side.
         seed: the same seed gives the same bytes.
         carrier: the image that shows the grade: mnv, fluid, ga or drusen.
-        two_eyes_every: one patient in so many has both eyes in the data set; 0 gives everyone one eye.
+        two_eyes_every: every n-th patient has both eyes in the data set; 0: one eye for every patient.
 
     Returns:
         `root` as a path.
 
     Raises:
-        ConfigError: a number that draws no eye, or a carrier that does not exist.
-        DataError: `root` holds another phantom or data that is none.
+        ConfigError: a number below its minimum, or an unknown carrier.
+        DataError: `root` holds another phantom or other data.
+
+    Example:
+        >>> from seewhy.phantoms.amd import write_amd_phantom
+        >>> root = write_amd_phantom("amd", cases=4, size=32)
+        >>> print((root / "labels.csv").read_text().splitlines()[0])
+        caseID,label,patient
+        >>> len(list(root.glob("*.png")))
+        16
     """
-    check_least({"cases": (cases, 1), "size": (size, 32), "seed": (seed, 0), "two_eyes_every": (two_eyes_every, 0)})
+    check_minimums({"cases": (cases, 1), "size": (size, 32), "seed": (seed, 0), "two_eyes_every": (two_eyes_every, 0)})
     if carrier not in INPUTS:
-        raise ConfigError(f"phantom.carrier={carrier!r} is unknown; {nearest(carrier, INPUTS)}")
+        raise ConfigError(f"unknown phantom.carrier={carrier!r}; {nearest(carrier, INPUTS)}")
     settings = {
-        "name": "amd", "phantom": True, "version": AMD_VERSION, "cases": cases, "size": size, "seed": seed,
+        "name": "amd", "phantom": True, "version": VERSION, "cases": cases, "size": size, "seed": seed,
         "carrier": carrier, "two_eyes_every": two_eyes_every,
     }  # fmt: skip
-    eyes = _eyes(cases, seed, two_eyes_every)
+    eyes = _list_eyes(cases, seed, two_eyes_every)
 
     def write(folder: Path) -> None:
         (folder / "masks").mkdir()
-        for place in counted(len(eyes), "writing amd phantom"):
-            eye = eyes[place]
+        for eye in track_slowly(eyes, "writing amd phantom"):
             images, mask = draw_eye(EYE, grade=eye.grade, carrier=carrier, size=size, seed=seed, number=eye.number)
             for name, image in images.items():
                 write_image(folder / f"{eye.name}_{name}.png", image)
@@ -252,11 +266,11 @@ def write_amd_phantom(
         write_json(folder / "dataset.json", settings)
 
     files = {f"*_{name}.png": cases for name in INPUTS} | {"masks/*_mask.png": cases}
-    return write_once(root, settings, write, files=files, kind="pictures")
+    return write_or_reuse(root, settings, write, files=files, kind="pictures")
 
 
-def _eyes(cases: int, seed: int, two_eyes_every: int) -> list[_Eye]:
-    """Eyes of patient after patient; every four in a row have the four grades in random order."""
+def _list_eyes(cases: int, seed: int, two_eyes_every: int) -> list[_Eye]:
+    """List eyes patient by patient; every four successive eyes have the four grades in random order."""
     eyes: list[_Eye] = []
     patient = 0
     while len(eyes) < cases:

@@ -1,6 +1,6 @@
-"""Drawing synthetic patients: a body, structures that shine without being ill, and sometimes a lesion.
+"""Draw and write slice phantoms: brains with a tumour (named like BraTS) and hearts with an atrium (named like LASC).
 
-Writing a phantom as a data set on disk, in the format of real slice data sets, whole or not at all.
+A patient is a body with bright structures that are normal, and often a lesion.
 """
 
 from __future__ import annotations
@@ -17,19 +17,32 @@ from scipy.ndimage import gaussian_filter, zoom
 from seewhy.io.atomic import write_csv, write_json
 from seewhy.io.layout import IMAGES, MANIFEST_COLUMNS, MASKS
 from seewhy.io.npy import write_npy
-from seewhy.phantoms.write_cached import check_least, counted, write_once
+from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
+from seewhy.progress import track_slowly
 
-__all__ = ["Recipe", "draw_patient", "write_phantom"]
+__all__ = [
+    "ATRIUM",
+    "TUMOUR",
+    "Recipe",
+    "draw_patient",
+    "write_atrium_phantom",
+    "write_tumour_phantom",
+]
 
 FloatArray = NDArray[np.float32]
+VERSION = 1
+"""Raised whenever the same settings draw other images, so that older folders are not reused."""
+
+Name = Callable[[int, int, int], tuple[str, str]]
+"""(patient number, slice, label) → (file name, patient id)."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a kind of patient looks like.
+    """Appearance of a kind of patient.
 
     Lengths are in units of half the image; brightness in units where tissue is about 0.5 and the scanner's
-    full scale is 1. Pairs are the ends of uniform draws.
+    full scale is 1. Pairs are the limits of uniform draws.
 
     Attributes:
         radius: in-plane radius of the lesion.
@@ -37,13 +50,14 @@ class Recipe:
         contrast: brightness of the lesion above the tissue it grows in.
         softness: width of the lesion's edge, as a share of its radius.
         mottle: relative strength of the lesion's fine texture.
-        organ: brightness of the symmetric, sharp-edged organ that every patient has.
-        vessel: brightness of the vessels that every patient has.
+        organ: brightness of the symmetric, sharp-edged organ of every patient.
+        vessel: brightness of the vessels of every patient.
         rim: brightness of the ring around the body.
         noise: standard deviation of the Rician noise.
         bias: standard deviation of the logarithm of the bias field.
-        min_share: least share of a slice's pixels for a lesion to be there at all.
-        healthy_every: one patient in so many has no lesion.
+        min_share: smallest share of a slice's pixels that a lesion may cover; smaller ones are removed.
+        first_healthy: number of the first patient without a lesion.
+        healthy_every: distance between the numbers of patients without a lesion; None: `first_healthy` alone.
     """
 
     radius: tuple[float, float] = (0.16, 0.30)
@@ -57,7 +71,14 @@ class Recipe:
     noise: float = 0.035
     bias: float = 0.12
     min_share: float = 0.006
-    healthy_every: int = 7
+    first_healthy: int = 3
+    healthy_every: int | None = 7
+
+    def is_healthy(self, number: int) -> bool:
+        """Return whether the patient of this number, counted from 0, has no lesion."""
+        if self.healthy_every is None:
+            return number == self.first_healthy
+        return number % self.healthy_every == self.first_healthy
 
 
 @dataclass(frozen=True)
@@ -84,25 +105,31 @@ def draw_patient(
     """Draw one patient; the same arguments give the same bytes.
 
     Args:
-        recipe: what such patients look like.
+        recipe: appearance of the patients.
         slices: number of slices.
         size: pixels per side.
-        seed: of the data set.
-        number: of the patient, counted from 0; patients do not depend on how many others there are.
+        seed: seed of the data set.
+        number: the patient's number, counted from 0; a patient does not depend on how many others are drawn.
 
     Returns:
         Volume [slices, size, size] in 0..255 and lesion mask of the same shape in {0, 1}.
+
+    Example:
+        >>> from seewhy.phantoms.slices import TUMOUR, draw_patient
+        >>> volume, mask = draw_patient(TUMOUR, slices=4, size=32, seed=0, number=0)
+        >>> volume.shape, str(volume.dtype), mask.max()
+        ((4, 32, 32), 'uint8', np.uint8(1))
     """
     rng = np.random.default_rng([seed, number])
-    frame = _frame(slices, size)
-    level, grow = _body_level(rng, frame)
-    volume = _tissue(rng, frame)
-    organ = _organ(rng, frame, grow)
+    frame = _make_frame(slices, size)
+    level, grow = _draw_body_level(rng, frame)
+    volume = _draw_tissue(rng, frame)
+    organ = _draw_organ(rng, frame, grow)
     volume = np.where(organ, np.float32(rng.uniform(*recipe.organ)), volume)
-    profile, mask = _lesion(rng, recipe, frame, level, organ, healthy=number % recipe.healthy_every == 3)
-    mottle = 1 + recipe.mottle * _field(rng, frame, (0.5, 1.1, 1.1))
+    profile, mask = _draw_lesion(rng, recipe, frame, level, organ, healthy=recipe.is_healthy(number))
+    mottle = 1 + recipe.mottle * _draw_field(rng, frame, (0.5, 1.1, 1.1))
     volume = volume + np.float32(rng.uniform(*recipe.contrast)) * profile * mottle
-    vessels = _vessels(rng, frame) & (profile < 0.05)
+    vessels = _draw_vessels(rng, frame) & (profile < 0.05)
     volume = np.where(vessels, np.float32(rng.uniform(*recipe.vessel)), volume)
     volume = np.where(level > 0.90, np.float32(rng.uniform(*recipe.rim)), volume)
     volume = np.where(level > 1.0, np.float32(0), volume)
@@ -110,14 +137,14 @@ def draw_patient(
     return image, mask.astype(np.uint8)
 
 
-def _frame(slices: int, size: int) -> BodyFrame:
+def _make_frame(slices: int, size: int) -> BodyFrame:
     z = np.linspace(-1, 1, slices, dtype=np.float32) if slices > 1 else np.zeros(1, np.float32)
     axis = np.asarray((np.arange(size) + 0.5) / size * 2 - 1, np.float32)
     return BodyFrame(z[:, None, None], axis[None, :, None], axis[None, None, :])
 
 
-def _field(rng: np.random.Generator, frame: BodyFrame, sigma: tuple[float, float, float]) -> FloatArray:
-    """Smooth random field of zero mean and unit variance; sigma in slices and pixels of a 128-pixel image."""
+def _draw_field(rng: np.random.Generator, frame: BodyFrame, sigma: tuple[float, float, float]) -> FloatArray:
+    """Draw a smooth random field of zero mean and unit variance; sigma in slices and pixels of a 128-pixel image."""
     S, H, W = frame.shape
     scaled = (sigma[0], sigma[1] * H / 128, sigma[2] * W / 128)
     # Smooth fields are drawn on a coarser grid: the same picture for a fraction of the time.
@@ -132,8 +159,8 @@ def _field(rng: np.random.Generator, frame: BodyFrame, sigma: tuple[float, float
     return np.asarray(smooth / (smooth.std() + 1e-8), dtype=np.float32)
 
 
-def _body_level(rng: np.random.Generator, frame: BodyFrame) -> tuple[FloatArray, FloatArray]:
-    """Level of the body (below 1 inside) and its size per slice (it tapers towards both ends)."""
+def _draw_body_level(rng: np.random.Generator, frame: BodyFrame) -> tuple[FloatArray, FloatArray]:
+    """Return the level of the body (below 1 inside) and its size per slice (it tapers towards both ends)."""
     grow = np.sqrt(1 - (0.7 * frame.z) ** 2)
     height, width = rng.uniform(0.78, 0.92), rng.uniform(0.64, 0.78)
     tilt = rng.uniform(-0.15, 0.15)
@@ -142,39 +169,39 @@ def _body_level(rng: np.random.Generator, frame: BodyFrame) -> tuple[FloatArray,
     along = np.cos(tilt) * y + np.sin(tilt) * x
     across = np.cos(tilt) * x - np.sin(tilt) * y
     level = np.sqrt((along / height) ** 2 + (across / width) ** 2) / grow
-    level = level + 0.02 * _field(rng, frame, (2.0, 14.0, 14.0))
+    level = level + 0.02 * _draw_field(rng, frame, (2.0, 14.0, 14.0))
     return level.astype(np.float32), grow.astype(np.float32)
 
 
-def _tissue(rng: np.random.Generator, frame: BodyFrame) -> FloatArray:
-    """Two tissues in smooth patches with a fine texture each, and dark fluid along the midline."""
-    patches = np.clip(2.0 * _field(rng, frame, (1.5, 7.0, 7.0)), -1, 1)
-    volume = 0.48 + 0.05 * patches + 0.03 * _field(rng, frame, (0.5, 1.8, 1.8))
-    fluid = np.abs(frame.x + 0.03 * _field(rng, frame, (1.5, 10.0, 10.0))) < 0.025
-    fluid = fluid & (np.abs(frame.y) < 0.6) & (_field(rng, frame, (1.5, 9.0, 9.0)) > -0.3)
+def _draw_tissue(rng: np.random.Generator, frame: BodyFrame) -> FloatArray:
+    """Draw two tissues in smooth patches with a fine texture each, and dark fluid along the midline."""
+    patches = np.clip(2.0 * _draw_field(rng, frame, (1.5, 7.0, 7.0)), -1, 1)
+    volume = 0.48 + 0.05 * patches + 0.03 * _draw_field(rng, frame, (0.5, 1.8, 1.8))
+    fluid = np.abs(frame.x + 0.03 * _draw_field(rng, frame, (1.5, 10.0, 10.0))) < 0.025
+    fluid = fluid & (np.abs(frame.y) < 0.6) & (_draw_field(rng, frame, (1.5, 9.0, 9.0)) > -0.3)
     return np.where(fluid, np.float32(0.22), volume).astype(np.float32)
 
 
-def _organ(rng: np.random.Generator, frame: BodyFrame, grow: FloatArray) -> NDArray[np.bool_]:
-    """A pair of ellipses left and right of the midline, with a sharp edge, in every slice of every patient."""
+def _draw_organ(rng: np.random.Generator, frame: BodyFrame, grow: FloatArray) -> NDArray[np.bool_]:
+    """Draw a pair of ellipses left and right of the midline, with a sharp edge, in every slice of every patient."""
     y0, x0 = rng.uniform(-0.35, 0.35), rng.uniform(0.20, 0.34)
     ry, rx = rng.uniform(0.13, 0.20), rng.uniform(0.09, 0.14)
     size = grow * rng.uniform(0.9, 1.1)
     y = (frame.y - y0 * grow) / (ry * size)
     x = (np.abs(frame.x) - x0 * grow) / (rx * size)
-    return np.asarray(y**2 + x**2 + 0.1 * _field(rng, frame, (1.5, 6.0, 6.0)) < 1, dtype=bool)
+    return np.asarray(y**2 + x**2 + 0.1 * _draw_field(rng, frame, (1.5, 6.0, 6.0)) < 1, dtype=bool)
 
 
-def _vessels(rng: np.random.Generator, frame: BodyFrame) -> NDArray[np.bool_]:
-    """Thin winding lines: where a smooth field changes its sign, broken up by a second field."""
-    field = _field(rng, frame, (1.0, 8.0, 8.0))
+def _draw_vessels(rng: np.random.Generator, frame: BodyFrame) -> NDArray[np.bool_]:
+    """Draw thin winding lines: where a smooth field changes its sign, broken up by a second field."""
+    field = _draw_field(rng, frame, (1.0, 8.0, 8.0))
     slope = np.hypot(*np.gradient(field, axis=(1, 2)))
     distance = np.abs(field) / (slope + 1e-6)
     wide = rng.uniform(0.8, 1.3) * frame.shape[1] / 128
-    return np.asarray((distance < wide) & (_field(rng, frame, (1.5, 9.0, 9.0)) > 0.1), dtype=bool)
+    return np.asarray((distance < wide) & (_draw_field(rng, frame, (1.5, 9.0, 9.0)) > 0.1), dtype=bool)
 
 
-def _lesion(
+def _draw_lesion(
     rng: np.random.Generator,
     recipe: Recipe,
     frame: BodyFrame,
@@ -183,14 +210,14 @@ def _lesion(
     *,
     healthy: bool,
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Profile in [0, 1] of a perturbed blob with a soft edge, and the mask where it exceeds one half."""
+    """Draw the profile in [0, 1] of a perturbed blob with a soft edge, and the mask where it exceeds one half."""
     radius, depth = rng.uniform(*recipe.radius), rng.uniform(*recipe.depth)
     angle, where = rng.uniform(0, 2 * np.pi), np.sqrt(rng.uniform(0.04, 1.0))
     reach = max(0.05, 0.58 - 0.5 * radius) * where
     y0, x0, z0 = 1.2 * reach * np.sin(angle), reach * np.cos(angle), rng.uniform(-0.85, 0.85)
     squeeze = rng.uniform(0.8, 1.25)
     softness = rng.uniform(*recipe.softness)
-    rough = _field(rng, frame, (1.5, 5.0, 5.0))
+    rough = _draw_field(rng, frame, (1.5, 5.0, 5.0))
     if healthy:
         return np.zeros(frame.shape, np.float32), np.zeros(frame.shape, bool)
     flat = np.sqrt(((frame.y - y0) * squeeze) ** 2 + ((frame.x - x0) / squeeze) ** 2) / radius
@@ -203,23 +230,113 @@ def _lesion(
 
 
 def _acquire(rng: np.random.Generator, recipe: Recipe, frame: BodyFrame, volume: FloatArray) -> NDArray[np.uint8]:
-    """The scanner's part: partial volume, coil sensitivity, Rician noise, gain and 8 bits."""
+    """Simulate the scanner: partial volume, coil sensitivity, Rician noise, gain and 8 bits."""
     blurred = gaussian_filter(volume, (0, 0.5, 0.5))
-    field = np.exp(recipe.bias * _field(rng, frame, (4.0, 40.0, 40.0)))
+    field = np.exp(recipe.bias * _draw_field(rng, frame, (4.0, 40.0, 40.0)))
     real = blurred * field + recipe.noise * rng.standard_normal(frame.shape, dtype=np.float32)
     imaginary = recipe.noise * rng.standard_normal(frame.shape, dtype=np.float32)
     gain = 255 * rng.uniform(0.65, 0.85)
     return np.clip(np.rint(gain * np.hypot(real, imaginary)), 0, 255).astype(np.uint8)
 
 
-VERSION = 1
-"""Raised whenever the same settings would draw other pictures, so that old folders are not taken for new ones."""
+TUMOUR = Recipe()
+ATRIUM = Recipe(
+    radius=(0.22, 0.34),
+    depth=(0.50, 0.80),
+    contrast=(0.24, 0.38),
+    softness=(0.12, 0.20),
+    mottle=0.25,
+    noise=0.05,
+    bias=0.18,
+    min_share=0.006,
+    # Patients have an atrium, and slices differ in whether they cut it. Version 1 draws patient 3 without one.
+    healthy_every=None,
+)
 
-Name = Callable[[int, int, int], tuple[str, str]]
-"""(patient number, slice, label) → (file name, patient id)."""
+
+def write_tumour_phantom(
+    root: str | Path,
+    *,
+    patients: int = 40,
+    slices: int = 16,
+    size: int = 128,
+    seed: int = 0,
+    modality: str = "flair",
+) -> Path:
+    """Write slices `BRATS_<id>_<slice>_<label>.npy` of synthetic brains, or reuse those of an earlier call.
+
+    Every slice has a bright rim, vessels, a pair of bright sharp-edged organs, a bias field and Rician noise. Slices
+    of label 1 also have a mottled blob with a soft edge, about as bright as the organs. Thresholds and the position
+    in the image are therefore poor predictors; the texture and shape of the structures are good ones. One patient in
+    seven is healthy.
+
+    Args:
+        root: the data set's folder.
+        patients: number of patients.
+        slices: slices per patient; body and lesion change along them as in a volume.
+        size: pixels per side, 32 or more.
+        seed: the same seed gives the same bytes.
+        modality: name in the manifest.
+
+    Returns:
+        `root` as a path.
+
+    Raises:
+        ConfigError: a number below its minimum.
+        DataError: `root` holds another phantom or other data.
+
+    Example:
+        >>> from seewhy.phantoms.slices import write_tumour_phantom
+        >>> root = write_tumour_phantom("tumour", patients=2, slices=3, size=32)
+        >>> sorted(path.name for path in root.iterdir())
+        ['dataset.json', 'imageSlice', 'manifest.csv', 'maskSlice']
+        >>> len(list(root.glob("imageSlice/BRATS_*.npy")))
+        6
+    """
+    return _write_phantom(
+        root, name="tumour", file_name=_brats_name, recipe=TUMOUR, modality=modality,
+        patients=patients, slices=slices, size=size, seed=seed,
+    )  # fmt: skip
 
 
-def write_phantom(
+def write_atrium_phantom(
+    root: str | Path,
+    *,
+    patients: int = 40,
+    slices: int = 16,
+    size: int = 128,
+    seed: int = 0,
+    modality: str = "lge",
+) -> Path:
+    """Write slices `atrium<id>_<slice>_<label>.npy` of synthetic hearts, or reuse those of an earlier call.
+
+    The lesion of the tumour phantom becomes a large bright chamber, which about half of the slices cut.
+
+    See `write_tumour_phantom` for arguments, result and errors.
+
+    Example:
+        >>> from seewhy.phantoms.slices import write_atrium_phantom
+        >>> root = write_atrium_phantom("atrium", patients=1, slices=3, size=32)
+        >>> sorted(path.name for path in root.glob("maskSlice/*.npy"))
+        ['atrium001_000_0.npy', 'atrium001_001_1.npy', 'atrium001_002_0.npy']
+    """
+    return _write_phantom(
+        root, name="atrium", file_name=_lasc_name, recipe=ATRIUM, modality=modality,
+        patients=patients, slices=slices, size=size, seed=seed,
+    )  # fmt: skip
+
+
+def _brats_name(number: int, index: int, label: int) -> tuple[str, str]:
+    patient = f"{number + 1:03d}"
+    return f"BRATS_{patient}_{index}_{label}.npy", patient
+
+
+def _lasc_name(number: int, index: int, label: int) -> tuple[str, str]:
+    patient = f"atrium{number + 1:03d}"
+    return f"{patient}_{index:03d}_{label}.npy", patient
+
+
+def _write_phantom(
     root: str | Path,
     *,
     name: str,
@@ -231,63 +348,31 @@ def write_phantom(
     size: int,
     seed: int,
 ) -> Path:
-    """Write `imageSlice/`, `maskSlice/`, `manifest.csv` and `dataset.json`, or reuse the same phantom.
-
-    Args:
-        root: the data set's folder; made when it is not there.
-        name: of the kind of phantom.
-        file_name: names the files and the patients.
-        recipe: what the patients look like.
-        modality: told in the manifest.
-        patients: number of patients.
-        slices: number of slices per patient.
-        size: pixels per side.
-        seed: of every draw.
-
-    Returns:
-        `root` as a path.
-
-    Raises:
-        ConfigError: a number that draws no patient.
-        DataError: `root` holds something else.
-    """
-    check_least({"patients": (patients, 1), "slices": (slices, 1), "size": (size, 32), "seed": (seed, 0)})
+    """Write `imageSlice/`, `maskSlice/`, `manifest.csv` and `dataset.json`, or reuse the same phantom."""
+    check_minimums({"patients": (patients, 1), "slices": (slices, 1), "size": (size, 32), "seed": (seed, 0)})
     settings = {
         "name": name, "phantom": True, "version": VERSION, "modality": modality, "patients": patients,
         "slices": slices, "size": size, "seed": seed,
     }  # fmt: skip
 
     def write(folder: Path) -> None:
-        rows = _write_patients(folder, settings, file_name, recipe)
+        rows: list[dict[str, Any]] = []
+        for number in track_slowly(range(patients), f"writing {name} phantom"):
+            volume, mask = draw_patient(recipe, slices=slices, size=size, seed=seed, number=number)
+            rows += _write_slices(folder, number, volume, mask, file_name, modality)
         write_csv(folder / "manifest.csv", rows, columns=MANIFEST_COLUMNS)
         write_json(folder / "dataset.json", settings)
 
     files = {f"{part}/*.npy": patients * slices for part in (IMAGES, MASKS)}
-    return write_once(root, settings, write, files=files, kind="slices")
-
-
-def _write_patients(folder: Path, settings: dict[str, Any], file_name: Name, recipe: Recipe) -> list[dict[str, Any]]:
-    """Draw and write all patients."""
-    rows: list[dict[str, Any]] = []
-    for number in counted(settings["patients"], f"writing {settings['name']} phantom"):
-        volume, mask = draw_patient(
-            recipe, slices=settings["slices"], size=settings["size"], seed=settings["seed"], number=number
-        )
-        rows += _write_slices(folder, number, volume, mask, file_name, settings)
-    return rows
+    return write_or_reuse(root, settings, write, files=files, kind="slices")
 
 
 def _write_slices(
-    folder: Path,
-    number: int,
-    volume: NDArray[np.uint8],
-    mask: NDArray[np.uint8],
-    file_name: Name,
-    settings: dict[str, Any],
+    folder: Path, number: int, volume: NDArray[np.uint8], mask: NDArray[np.uint8], file_name: Name, modality: str
 ) -> list[dict[str, Any]]:
-    """Write the slices of one patient and give their rows of the manifest."""
+    """Write the slices of one patient and return their rows of the manifest."""
     rows = []
-    spacing = 240 / settings["size"]  # a field of view of 240 mm, as a head scan has
+    spacing = 240 / volume.shape[-1]  # a field of view of 240 mm, as a head scan has
     for index, (image, region) in enumerate(zip(volume, mask, strict=True)):
         label = int(region.any())
         name, patient = file_name(number, index, label)
@@ -295,7 +380,7 @@ def _write_slices(
         write_npy(folder / MASKS / name, region)
         rows.append({
             "file": name, "patient": patient, "slice": index, "label": label, "area": int(region.sum()),
-            "modality": settings["modality"], "source": "", "spacing_row": spacing, "spacing_col": spacing,
+            "modality": modality, "source": "", "spacing_row": spacing, "spacing_col": spacing,
             "spacing_slice": 5.0,
         })  # fmt: skip
     return rows

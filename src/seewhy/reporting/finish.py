@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
-from rich.console import Console
-from rich.errors import LiveError
-from rich.progress import Progress
 
 from seewhy.explain.maps import LIMIT
 from seewhy.metrics.gather import gather_rows
+from seewhy.progress import track_slowly
 from seewhy.reporting.pictures import draw_method
 from seewhy.reporting.ranking import write_ranking
 from seewhy.reporting.report import explanation_page
@@ -56,14 +53,13 @@ def _write(session: Session, places: Sequence[Place], samples: Sequence[str], re
     store, folder, phantom = session.store, session.store.folder, bool(session.facts["phantom"])
     title = session.module.__class__.__name__
     failures, records = {}, []
-    with _bar(quiet=len(samples) * len(places) < 8) as bar:
-        for place in bar.track(places, description="drawing explanations"):
-            own = [record for record in (store.record(place, sample) for sample in samples) if record is not None]
-            if own:
-                failed, failures[place.title] = _against(session, place)
-                own = [_warned(record, place, failed) for record in own]
-                drawn = draw_method(store, place, own, key_slices=session.settings.key_slices, phantom=phantom)
-                records += [{**record, "pictures": drawn[record["id"]]} for record in own]
+    for place in track_slowly(places, "drawing explanations"):
+        own = [record for record in (store.record(place, sample) for sample in samples) if record is not None]
+        if own:
+            failed, failures[place.title] = _against(session, place)
+            own = [_warned(record, place, failed) for record in own]
+            drawn = draw_method(store, place, own, key_slices=session.settings.key_slices, phantom=phantom)
+            records += [{**record, "pictures": drawn[record["id"]]} for record in own]
     if not records:
         return {"folder": folder, "samples": 0, "refused": refused, "records": []}
     write_statistics(folder / "attribution_statistics.csv", records)
@@ -122,15 +118,3 @@ def _warned(record: Record, place: Place, failed: Sequence[str]) -> Record:
 
 def _number(value: float) -> float | None:
     return float(value) if value == value else None
-
-
-@contextmanager
-def _bar(*, quiet: bool) -> Iterator[Progress]:
-    """A progress bar, unless another one is already on the terminal."""
-    progress = Progress(console=Console(stderr=True), transient=True, disable=quiet)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(progress)
-        except LiveError:
-            progress.disable = True
-        yield progress

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule
 from numpy.typing import NDArray
 
 from seewhy.batch import MODALITIES, Batch, Prediction
-from seewhy.data.prepare.msd import is_msd, msd_channels
+from seewhy.data.prepare.brats import is_msd, read_msd_channels
 from seewhy.errors import ConfigError, nearest
 from seewhy.io.atomic import atomic_path
 from seewhy.io.nifti import NiftiFile, write_nifti
@@ -184,7 +184,7 @@ def _channels(files: Mapping[str, str]) -> dict[str, int | None]:
     task = Path(next(iter(paths))).parent.parent
     if not is_msd(task):
         raise ConfigError(f"{next(iter(paths))} holds several modalities, and no dataset.json above it says where")
-    return {**msd_channels(task, list(files))}
+    return {**read_msd_channels(task, list(files))}
 
 
 def _stored(file: NiftiFile, values: Array) -> np.dtype[Any]:

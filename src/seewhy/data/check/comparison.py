@@ -1,59 +1,56 @@
-"""What only shows when slices are compared: duplicates, sizes, classes, masks that lack.
-
-A split against the data set it is to divide.
-"""
+"""Compare the slices of a data set with each other and with manifest.csv: duplicates, sizes, classes, missing masks."""
 
 from __future__ import annotations
 
-import json
+import csv
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from seewhy.data.check.report import Finding, error, warning
-from seewhy.data.check.scan import Scanned
-from seewhy.data.splits import split_by_index
-from seewhy.errors import ConfigError
+from seewhy.data.check.scan import ScannedSlice
 
 __all__ = [
-    "Partition",
-    "class_findings",
-    "duplicate_findings",
-    "mask_findings",
-    "part_findings",
-    "partition",
-    "patient_findings",
-    "size_findings",
+    "check_classes",
+    "check_duplicates",
+    "check_manifest",
+    "check_masks",
+    "check_patients",
+    "check_sizes",
+    "read_manifest_patients",
 ]
 
 RARE = 0.05
-"""Share of slices below which a class is called rare."""
+"""A class with a smaller share of slices is rare."""
 FEW_PATIENTS = 3
 """Training, validation and test need one patient each."""
+REMEDY = "prepare the data set again, or correct the manifest"
 
 
-def duplicate_findings(slices: Iterable[Scanned], part_of: Mapping[str, str]) -> list[Finding]:
-    """Slices with exactly the same content.
+def check_duplicates(slices: Iterable[ScannedSlice], part_of: Mapping[str, str]) -> list[Finding]:
+    """Report slices with exactly the same content.
 
     Args:
         slices: all slices.
         part_of: file name → part of the split; empty without a split.
     """
-    same: dict[bytes, list[Scanned]] = defaultdict(list)
+    groups: dict[bytes, list[ScannedSlice]] = defaultdict(list)
     for item in slices:
         if item.digest is not None:
-            same[item.digest].append(item)
+            groups[item.digest].append(item)
     findings = []
-    for first, *others in same.values():
+    for first, *others in groups.values():
         for other in others:
             parts = {part_of.get(first.name), part_of.get(other.name)} - {None}
             if len(parts) == 2:
-                message = f"same content as {first.name}, which is in another part of the split ({_listed(parts)})"
-                remedy = "a test slice that was trained on proves nothing: keep one of the two"
+                listed = " and ".join(sorted(map(str, parts)))
+                message = f"same content as {first.name}, which is in another part of the split ({listed})"
+                remedy = "a model is not tested by a slice that it was trained on: keep one of the two"
                 findings.append(error("duplicate", other.name, message, remedy))
             elif other.patient != first.patient:
                 message = f"same content as {first.name} of another patient"
-                remedy = "a split by patient cannot keep them apart: keep one, or give both one patient"
+                remedy = "a split by patient cannot separate them: keep one, or assign both to one patient"
                 findings.append(error("duplicate", other.name, message, remedy))
             else:
                 message = f"same content as {first.name}"
@@ -61,8 +58,8 @@ def duplicate_findings(slices: Iterable[Scanned], part_of: Mapping[str, str]) ->
     return findings
 
 
-def size_findings(slices: Iterable[Scanned]) -> list[Finding]:
-    """Sizes that differ within a patient, or between patients."""
+def check_sizes(slices: Iterable[ScannedSlice]) -> list[Finding]:
+    """Report sizes that differ within a patient, or between patients."""
     sizes: dict[str, Counter[tuple[int, int]]] = defaultdict(Counter)
     for item in slices:
         if item.shape is not None:
@@ -80,8 +77,8 @@ def size_findings(slices: Iterable[Scanned]) -> list[Finding]:
     return findings
 
 
-def patient_findings(slices: Iterable[Scanned]) -> list[Finding]:
-    """A slice number that a patient has twice, and too few patients."""
+def check_patients(slices: Iterable[ScannedSlice]) -> list[Finding]:
+    """Report slice numbers that occur twice in a patient, and too few patients."""
     seen: dict[tuple[str, int], str] = {}
     patients = set()
     findings = []
@@ -91,22 +88,22 @@ def patient_findings(slices: Iterable[Scanned]) -> list[Finding]:
             continue
         key = (item.patient, item.slice)
         if key in seen:
-            message = f"slice {item.slice} of {item.patient} is there twice, also as {seen[key]}"
-            findings.append(error("slice-twice", item.name, message, "keep one; two labels cannot both be right"))
+            message = f"slice {item.slice} of {item.patient} occurs twice, also as {seen[key]}"
+            findings.append(error("slice-twice", item.name, message, "keep one of the two"))
         seen.setdefault(key, item.name)
     if 0 < len(patients) < FEW_PATIENTS:
         message = f"{len(patients)} patient(s) cannot be split into training, validation and test"
-        findings.append(warning("patients", "all slices", message, "add patients, or check how they are named"))
+        findings.append(warning("patients", "all slices", message, "add patients, or check how the files are named"))
     return findings
 
 
-def class_findings(labels: Counter[int], where: str, *, trains: bool) -> list[Finding]:
-    """Classes that are absent or rare.
+def check_classes(labels: Counter[int], where: str, *, trains: bool) -> list[Finding]:
+    """Report classes that are absent or rare.
 
     Args:
         labels: label → slices.
-        where: the data set, or a part of the split.
-        trains: whether a classifier is to learn from it (else it is only scored on it).
+        where: the data set or a part of the split.
+        trains: whether a classifier learns from these slices (else they are only scored).
     """
     total = sum(labels.values())
     if total == 0:
@@ -119,28 +116,28 @@ def class_findings(labels: Counter[int], where: str, *, trains: bool) -> list[Fi
         message = f"all {total} slices have label {label}, so AUROC is undefined"
         return [warning("classes", where, message, "choose other patients for this part")]
     return [
-        warning("classes", where, f"label {label} has {count} of {total} slices", "sample it more often, or add some")
+        warning("classes", where, f"label {label} has {count} of {total} slices", "sample it more often, or add slices")
         for label, count in sorted(labels.items())
         if count < RARE * total
     ]
 
 
-def mask_findings(
-    slices: Sequence[Scanned], missing: Sequence[str], orphans: Sequence[str], masks: bool
+def check_masks(
+    slices: Sequence[ScannedSlice], missing: Sequence[str], orphans: Sequence[str], masks: bool
 ) -> list[Finding]:
-    """Masks that lack, belong to no slice, or hold values that no label has.
+    """Report masks that are missing, belong to no slice, or contain values that are not labels.
 
     Args:
         slices: all slices.
-        missing: slices without a mask.
-        orphans: masks without a slice.
-        masks: whether there is a folder of masks at all.
+        missing: names of slices without a mask.
+        orphans: names of masks without a slice.
+        masks: whether the data set has a folder of masks.
     """
     if not masks:
-        message = "there is no maskSlice/: training needs none, but Dice and AUPRC cannot be computed"
+        message = "no folder maskSlice/: training works without it, but Dice and AUPRC cannot be computed"
         return [warning("mask-missing", "all slices", message, "add masks of the same names for the test patients")]
     findings = [
-        warning("mask-missing", name, "no mask of this name", "add it, or its patient cannot be scored")
+        warning("mask-missing", name, "no mask of this name", "add the mask, otherwise its patient cannot be scored")
         for name in missing
     ]
     findings += [
@@ -151,7 +148,7 @@ def mask_findings(
         error(
             "mask-values",
             f"maskSlice/{item.name}",
-            f"the value {item.highest}, but the labels know classes 0 to {allowed}",
+            f"contains the value {item.highest}; expected classes 0 to {allowed}, as in the labels",
             "store class indices, e.g. 1 instead of 255",
         )
         for item in slices
@@ -160,79 +157,74 @@ def mask_findings(
     return findings
 
 
-def _listed(parts: set[str | None]) -> str:
-    return " and ".join(sorted(str(part) for part in parts))
+def read_manifest_patients(path: Path) -> dict[str, str]:
+    """Read file name → patient from the manifest; empty if it names no patients or is unreadable."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {
+                row["file"]: row["patient"] for row in csv.DictReader(file) if row.get("file") and row.get("patient")
+            }
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return {}
 
 
-PARTS = ("train", "val", "test")
-Partition = tuple[dict[str, str], list[Finding]]
-"""(file name → part, problems)."""
-
-
-def partition(slices: Sequence[Scanned], *, split: str | Path | None, slice_split: Sequence[int] | None) -> Partition:
-    """Which part of the split each file belongs to; nothing where no split is given.
+def check_manifest(path: Path, slices: Mapping[str, ScannedSlice], present: set[str]) -> list[Finding]:
+    """Compare manifest.csv with the files, row by row.
 
     Args:
-        slices: all slices.
-        split: a split.json.
-        slice_split: the reference's split by position instead, [v0, v1].
+        path: the manifest; if it is missing, nothing is compared.
+        slices: file name → scanned slice.
+        present: names of all files, including unreadable ones.
     """
-    if split is not None:
-        return _stored_partition(slices, Path(split))
-    if slice_split is not None:
-        return _index_partition(slices, slice_split)
-    return {}, []
-
-
-def _stored_partition(slices: Sequence[Scanned], path: Path) -> Partition:
-    """The split of a split.json: lists `train`, `val` and `test` of patients."""
+    if not path.is_file():
+        return []
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        lists = {part: [str(patient) for patient in record[part]] for part in PARTS}
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        message = f"no readable split ({type(problem).__name__}: {problem}); expected lists train, val and test"
-        return {}, [error("split", path, message, "give the split.json of a run")]
-    patients = {item.patient for item in slices}
-    part_of: dict[str, str] = {}
-    findings = []
-    for part, names in lists.items():
-        for name in names:
-            if name not in patients:
-                message = f"patient {name!r} ({part}) is not in the data set"
-                findings.append(error("split", path, message, "give the split of this data set"))
-            elif part_of.setdefault(name, part) != part:
-                message = f"patient {name!r} is cut: in {part_of[name]} and in {part}"
-                findings.append(error("split", path, message, "keep each patient in one part"))
-    outside = sorted(patients - part_of.keys())
-    if outside:
-        message = f"{len(outside)} patient(s) are in no part, e.g. {outside[0]!r}"
-        findings.append(warning("split", path, message, "they will not be used; add them to a part"))
-    return {item.name: part_of[item.patient] for item in slices if item.patient in part_of}, findings
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(_compare_rows(csv.DictReader(file), slices, present))
+    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        return [error("manifest", path.name, f"cannot be read: {problem}", REMEDY)]
 
 
-def _index_partition(slices: Sequence[Scanned], slice_split: Sequence[int]) -> Partition:
-    """The reference's split by position in the sorted list of files."""
-    patient_of = {item.name: item.patient for item in slices}
-    try:
-        split = split_by_index(patient_of, slice_split=slice_split)
-    except ConfigError as problem:
-        return {}, [error("split", "slice_split", str(problem), "take positions between two patients")]
-    part_of = {patient: part for part in PARTS for patient in split.part(part)}
-    return {item.name: part_of[item.patient] for item in slices}, []
+def _compare_rows(
+    reader: csv.DictReader[str], slices: Mapping[str, ScannedSlice], present: set[str]
+) -> Iterator[Finding]:
+    if "file" not in (reader.fieldnames or []):
+        columns = ", ".join(reader.fieldnames or ["none"])
+        yield error("manifest", "manifest.csv", f"has no column 'file'; its columns are {columns}", REMEDY)
+        return
+    seen: dict[str, int] = {}
+    sources: set[str] = set()
+    for row in reader:
+        name, where = row["file"], f"manifest.csv, line {reader.line_num}"
+        if name in seen:
+            yield error("manifest", where, f"{name} is listed twice, also in line {seen[name]}", REMEDY)
+        seen.setdefault(name, reader.line_num)
+        if name not in present:
+            yield error("manifest", where, f"{name} is not in the folder", REMEDY)
+        elif name in slices:
+            yield from _compare_row(row, slices[name], where)
+        sources.add(row.get("source") or "")
+    for name in sorted(present - seen.keys()):
+        yield error("manifest", name, "the file is not in manifest.csv (was a preparation interrupted?)", REMEDY)
+    for source in sorted(sources - {""}):
+        if not Path(source).exists():
+            message = "the source volume of these slices does not exist on this machine"
+            yield warning("source", source, message, "predictions cannot be written back to it; correct the path")
 
 
-def part_findings(
-    slices: Sequence[Scanned], part_of: dict[str, str]
-) -> tuple[dict[str, dict[str, int]], list[Finding]]:
-    """Counts of each part, and classes that are absent or rare in it."""
-    counts: dict[str, dict[str, int]] = {}
-    findings: list[Finding] = []
-    for part in PARTS if part_of else ():
-        chosen = [item for item in slices if part_of.get(item.name) == part]
-        labels = Counter(item.label for item in chosen)
-        counts[part] = {"patients": len({item.patient for item in chosen}), "slices": len(chosen)}
-        counts[part] |= {f"label {label}": count for label, count in sorted(labels.items())}
-        findings += class_findings(labels, part, trains=part == "train")
-        if part == "train" and not chosen:
-            findings.append(error("split", part, "no slice is left for training", "give train some patients"))
-    return counts, findings
+def _compare_row(row: Mapping[str, str], item: ScannedSlice, where: str) -> Iterator[Finding]:
+    """Compare one row with its file."""
+    stated = {"patient": item.patient, "slice": item.slice, "label": item.label, "area": item.area}
+    for column, value in stated.items():
+        if row.get(column) and value is not None and not _equals(row[column], value):
+            message = f"{column} is {row[column]!r}, but {value} in {item.name}"
+            yield error("manifest", where, message, REMEDY)
+
+
+def _equals(text: str | None, value: object) -> bool:
+    if isinstance(value, int):
+        try:
+            return math.isclose(float(text or "nan"), value)
+        except ValueError:
+            return False
+    return text == value

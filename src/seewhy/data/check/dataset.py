@@ -1,33 +1,37 @@
-"""The check of one data set, from folder to report."""
+"""Check one slice data set: scan every file, compare the slices, and check them against a split."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import track
+from typing import Any
 
 from seewhy.data.check.comparison import (
-    class_findings,
-    duplicate_findings,
-    mask_findings,
-    part_findings,
-    partition,
-    patient_findings,
-    size_findings,
+    check_classes,
+    check_duplicates,
+    check_manifest,
+    check_masks,
+    check_patients,
+    check_sizes,
+    read_manifest_patients,
 )
-from seewhy.data.check.records import manifest_findings, manifest_patients, read_description
-from seewhy.data.check.report import Report, error, warning
-from seewhy.data.check.scan import Scanned, scan
+from seewhy.data.check.report import Finding, Report, error, warning
+from seewhy.data.check.scan import ScannedSlice, scan_slice
+from seewhy.data.dataset_info import read_info
 from seewhy.data.slices.files import BRATS, LASC, Naming, npy_names
 from seewhy.data.slices.label_rule import LabelRule
-from seewhy.errors import ConfigError
+from seewhy.data.splits import PARTS, split_by_index
+from seewhy.errors import ConfigError, DataError
 from seewhy.io.layout import IMAGES, MASKS
+from seewhy.progress import track_slowly
 
 __all__ = ["check_dataset"]
+
+PartOf = dict[str, str]
+"""File name → part of the split."""
 
 
 def check_dataset(
@@ -38,26 +42,34 @@ def check_dataset(
     naming: Naming | None = None,
     progress: bool = False,
 ) -> Report:
-    """Look over a slice data set: every file is read once, and only numbers are kept.
+    """Check a slice data set; every file is read once, and only statistics stay in memory.
 
-    Errors: files that cannot be read or are pickled, NaN and infinite values, shapes that are no slice or differ
-    within a patient, names without an integer label, labels that disagree with masks, misfit masks, exact
-    duplicates across patients or parts of the split, a slice number twice, a manifest that disagrees, patients cut
-    by the split, one class only. Warnings: constant slices, missing masks, rare classes, several sizes, few
-    patients, sources that are gone.
+    Errors: unreadable or pickled files, NaN and infinite values, shapes that are not a slice or differ within a
+    patient, names without an integer label, labels that contradict masks, masks of another shape, exact duplicates
+    across patients or parts of the split, repeated slice numbers, a manifest that contradicts the files, patients in
+    two parts of the split, a single class. Warnings: constant slices, missing masks, rare classes, several sizes,
+    few patients, missing source volumes.
 
     Args:
         root: the folder with `imageSlice/` (or that folder).
         split: a split.json to check against the data.
         slice_split: the reference's split by position instead, [v0, v1].
-        naming: how files are named; None tells `BRATS_…` names from others, whose patients a manifest may name.
+        naming: pattern of file names; None chooses between `BRATS_…` and other names, for which a manifest may name the
+            patients.
         progress: show a bar on stderr.
 
     Returns:
-        The report; a folder that is missing or empty is an error in it too.
+        The report; a missing or empty folder is an error in it, too.
 
     Raises:
         ConfigError: both `split` and `slice_split` are given.
+
+    Example:
+        >>> from seewhy.data.check import check_dataset
+        >>> from seewhy.phantoms.slices import write_tumour_phantom
+        >>> report = check_dataset(write_tumour_phantom("tumour", patients=4, slices=4, size=32))
+        >>> report.ok, report.counts["patients"], report.counts["masks"]
+        (True, 4, 16)
     """
     if split is not None and slice_split is not None:
         raise ConfigError("give either split or slice_split, not both")
@@ -67,58 +79,60 @@ def check_dataset(
     images = images if images.is_dir() else report.root
     names = npy_names(images)
     if not names:
-        message = f"no .npy slices in {images}" if images.is_dir() else "no such folder"
+        message = f"no .npy slices in {images}" if images.is_dir() else "the folder does not exist"
         report.add([error("missing", root, message, "give the folder that contains imageSlice/")])
         return report
     naming = naming or (BRATS if any(name.startswith("BRATS_") for name in names) else LASC)
     slices = _scan_all(report, images, names, naming, progress=progress)
-    part_of, findings = partition(slices, split=split, slice_split=slice_split)
+    part_of, findings = _assign_parts(slices, split=split, slice_split=slice_split)
     report.add(findings)
-    _compare(report, slices, part_of, names)
+    _add_comparisons(report, slices, part_of, names)
     return report
 
 
-def _scan_all(report: Report, images: Path, names: Sequence[str], naming: Naming, *, progress: bool) -> list[Scanned]:
-    """Read every file once."""
-    description, findings = read_description(report.root / "dataset.json")
-    report.add(findings)
+def _scan_all(
+    report: Report, images: Path, names: Sequence[str], naming: Naming, *, progress: bool
+) -> list[ScannedSlice]:
+    """Scan every file and its mask once."""
+    description: dict[str, Any] = {}
+    try:
+        description = read_info(report.root / "dataset.json")
+    except (DataError, OSError) as problem:
+        report.add([error("description", "dataset.json", str(problem), "correct it or delete it")])
     automatic = description.get("automatic_masks") or []
     if automatic:
         message = f"the masks of {len(automatic)} patient(s) were made by software, e.g. {automatic[0]}"
-        remedy = "say so beside every score, or test on patients whose masks an expert drew"
+        remedy = "state this next to every score, or test on patients whose masks an expert drew"
         report.add([warning("automatic-masks", "dataset.json", message, remedy)])
     rule = LabelRule.from_record(description)
     masks = report.root / MASKS
     with_mask = set(npy_names(masks))
-    slices: list[Scanned] = []
-    # A name like <name>_<label>.npy leaves open who the patient is; there the manifest decides, as in training.
-    patients = manifest_patients(report.root / "manifest.csv") if naming is LASC else {}
-    console = Console(stderr=True)
-    for name in track(
-        names, description=f"checking {report.root.name}", console=console, transient=True, disable=not progress
-    ):
-        item, findings = scan(images / name, masks / name if name in with_mask else None, naming, rule)
+    slices: list[ScannedSlice] = []
+    # A name like <name>_<label>.npy does not name the patient; the manifest does, as in training.
+    patients = read_manifest_patients(report.root / "manifest.csv") if naming is LASC else {}
+    for name in track_slowly(names, f"checking {report.root.name}", shown=progress):
+        item, findings = scan_slice(images / name, masks / name if name in with_mask else None, naming, rule)
         report.add(findings)
         if item is not None:
             slices.append(replace(item, patient=patients.get(name, item.patient)))
     missing = [item.name for item in slices if item.name not in with_mask]
-    report.add(mask_findings(slices, missing, sorted(with_mask - set(names)), masks.is_dir()))
+    report.add(check_masks(slices, missing, sorted(with_mask - set(names)), masks.is_dir()))
     strange = sorted(path.name for path in images.iterdir() if path.name[0] != "." and path.suffix != ".npy")
     if images.name == IMAGES and strange:
-        message = f"{len(strange)} file(s) are no .npy, e.g. {strange[0]}"
+        message = f"{len(strange)} file(s) are not .npy, e.g. {strange[0]}"
         report.add([warning("name", images.name, message, "they are not read; move them elsewhere")])
     return slices
 
 
-def _compare(report: Report, slices: list[Scanned], part_of: dict[str, str], names: Sequence[str]) -> None:
-    """All that needs more than one file."""
+def _add_comparisons(report: Report, slices: list[ScannedSlice], part_of: PartOf, names: Sequence[str]) -> None:
+    """Add the findings that need more than one file, and the counts."""
     labels = Counter(item.label for item in slices)
-    report.add(manifest_findings(report.root / "manifest.csv", {item.name: item for item in slices}, set(names)))
-    report.add(duplicate_findings(slices, part_of))
-    report.add(size_findings(slices))
-    report.add(patient_findings(slices))
-    report.add(class_findings(labels, "all slices", trains=True))
-    parts, findings = part_findings(slices, part_of)
+    report.add(check_manifest(report.root / "manifest.csv", {item.name: item for item in slices}, set(names)))
+    report.add(check_duplicates(slices, part_of))
+    report.add(check_sizes(slices))
+    report.add(check_patients(slices))
+    report.add(check_classes(labels, "all slices", trains=True))
+    parts, findings = _check_parts(slices, part_of)
     report.add(findings)
     report.counts = {
         "files": len(names),
@@ -128,3 +142,72 @@ def _compare(report: Report, slices: list[Scanned], part_of: dict[str, str], nam
     }
     if parts:
         report.counts["parts"] = parts
+
+
+def _assign_parts(
+    slices: Sequence[ScannedSlice], *, split: str | Path | None, slice_split: Sequence[int] | None
+) -> tuple[PartOf, list[Finding]]:
+    """Assign each file to its part of the split; empty if no split is given.
+
+    Args:
+        slices: all slices.
+        split: a split.json.
+        slice_split: the reference's split by position instead, [v0, v1].
+    """
+    if split is not None:
+        return _read_split(slices, Path(split))
+    if slice_split is not None:
+        return _split_by_index(slices, slice_split)
+    return {}, []
+
+
+def _read_split(slices: Sequence[ScannedSlice], path: Path) -> tuple[PartOf, list[Finding]]:
+    """Assign files by a split.json with the lists `train`, `val` and `test` of patients."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        lists = {part: [str(patient) for patient in record[part]] for part in PARTS}
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        message = f"not a readable split ({type(problem).__name__}: {problem}); expected lists train, val and test"
+        return {}, [error("split", path, message, "give the split.json of a run")]
+    patients = {item.patient for item in slices}
+    part_of: PartOf = {}
+    findings = []
+    for part, names in lists.items():
+        for name in names:
+            if name not in patients:
+                message = f"patient {name!r} ({part}) is not in the data set"
+                findings.append(error("split", path, message, "give the split of this data set"))
+            elif part_of.setdefault(name, part) != part:
+                message = f"patient {name!r} is in two parts: {part_of[name]} and {part}"
+                findings.append(error("split", path, message, "keep each patient in one part"))
+    outside = sorted(patients - part_of.keys())
+    if outside:
+        message = f"{len(outside)} patient(s) are in no part, e.g. {outside[0]!r}"
+        findings.append(warning("split", path, message, "they will not be used unless you add them to a part"))
+    return {item.name: part_of[item.patient] for item in slices if item.patient in part_of}, findings
+
+
+def _split_by_index(slices: Sequence[ScannedSlice], slice_split: Sequence[int]) -> tuple[PartOf, list[Finding]]:
+    """Assign files by the reference's split, by position in the sorted list of files."""
+    patient_of = {item.name: item.patient for item in slices}
+    try:
+        split = split_by_index(patient_of, slice_split=slice_split)
+    except ConfigError as problem:
+        return {}, [error("split", "slice_split", str(problem), "take positions between two patients")]
+    part_of = {patient: part for part in PARTS for patient in split.part(part)}
+    return {item.name: part_of[item.patient] for item in slices}, []
+
+
+def _check_parts(slices: Sequence[ScannedSlice], part_of: PartOf) -> tuple[dict[str, dict[str, int]], list[Finding]]:
+    """Count patients, slices and labels of each part, and report classes that are absent or rare in it."""
+    counts: dict[str, dict[str, int]] = {}
+    findings: list[Finding] = []
+    for part in PARTS if part_of else ():
+        chosen = [item for item in slices if part_of.get(item.name) == part]
+        labels = Counter(item.label for item in chosen)
+        counts[part] = {"patients": len({item.patient for item in chosen}), "slices": len(chosen)}
+        counts[part] |= {f"label {label}": count for label, count in sorted(labels.items())}
+        findings += check_classes(labels, part, trains=part == "train")
+        if part == "train" and not chosen:
+            findings.append(error("split", part, "no slice is in the training part", "assign patients to train"))
+    return counts, findings

@@ -1,4 +1,4 @@
-"""What a check found, for people and for machines."""
+"""Findings of a check, and the report that collects them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Finding:
     """One problem.
 
     Attributes:
-        severity: `error` where a run would fail or its figures be wrong, else `warning`.
-        kind: short name shared by problems of one sort, e.g. `duplicate`.
-        file: the file (or patient, or part of the split) it is about.
+        severity: `error` if a run would fail or its results would be wrong, else `warning`.
+        kind: short name of a group of problems, e.g. `duplicate`.
+        file: the file, patient or part of the split concerned.
         message: what was found, and what was expected.
         remedy: what to do.
     """
@@ -35,7 +35,7 @@ class Report:
 
     Attributes:
         root: the data set's folder.
-        findings: in the order they were met, errors and warnings mixed.
+        findings: in the order of the checks, errors and warnings mixed.
         counts: files, patients, slices per label, slices with a mask, and the same per part of a split.
     """
 
@@ -49,21 +49,21 @@ class Report:
 
     @property
     def errors(self) -> list[Finding]:
-        """Findings that forbid a run."""
+        """Findings that prevent a run."""
         return [finding for finding in self.findings if finding.severity == "error"]
 
     @property
     def warnings(self) -> list[Finding]:
-        """Findings to know about."""
+        """Findings that do not prevent a run."""
         return [finding for finding in self.findings if finding.severity == "warning"]
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error."""
+        """Whether the report is free of errors."""
         return not self.errors
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return the report as plain data for JSON."""
         return {
             "root": str(self.root),
             "ok": self.ok,
@@ -75,10 +75,10 @@ class Report:
 
 
 def error(kind: str, file: object, message: str, remedy: str) -> Finding:
-    """A finding that forbids a run."""
+    """Make a finding that prevents a run."""
     return Finding("error", kind, str(file), message, remedy)
 
 
 def warning(kind: str, file: object, message: str, remedy: str) -> Finding:
-    """A finding to know about."""
+    """Make a finding that does not prevent a run."""
     return Finding("warning", kind, str(file), message, remedy)

@@ -1,4 +1,4 @@
-"""One slice file and its mask, read once and reduced to what comparisons need."""
+"""Scan one slice file and its mask, and keep the statistics that comparisons need."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import DataError
 from seewhy.io.npy import read_npy
 
-__all__ = ["Scanned", "plane_shape", "scan"]
+__all__ = ["ScannedSlice", "find_plane_shape", "scan_slice"]
 
 SLIVER = 0.01
-"""Share of a slice below which lesion in a slice labelled 0 may be meant: papers call such slices negative."""
+"""Largest share of lesion pixels in a slice labelled 0 that may be intended: papers label such slices negative."""
 
 
 @dataclass(frozen=True)
-class Scanned:
-    """What is kept of a slice: a few numbers, never its pixels.
+class ScannedSlice:
+    """Statistics of a slice, without its pixels.
 
     Attributes:
-        name: of the file.
-        patient: from the name.
-        slice: from the name, or None.
-        label: from the name.
-        shape: (rows, columns), or None where the file could not be used.
-        digest: hash of shape, type and values; None for a constant slice, which equals others by nature.
-        area: pixels of the mask above 0, or None without a readable mask.
+        name: file name.
+        patient: patient in the file name.
+        slice: slice number in the file name, or None.
+        label: label in the file name.
+        shape: (rows, columns); None if the file cannot be used.
+        digest: hash of shape, type and values; None for constant slices, which are not duplicates.
+        area: pixels of the mask above 0; None without a readable mask.
         highest: largest value of the mask, or None.
     """
 
@@ -48,46 +48,48 @@ class Scanned:
     highest: int | None
 
 
-def scan(path: Path, mask: Path | None, naming: Naming, rule: LabelRule | None) -> tuple[Scanned | None, list[Finding]]:
+def scan_slice(
+    path: Path, mask: Path | None, naming: Naming, rule: LabelRule | None
+) -> tuple[ScannedSlice | None, list[Finding]]:
     """Read a slice and its mask.
 
     Args:
         path: the slice.
         mask: its mask, or None.
-        naming: how files are named.
-        rule: from lesion area to label where the data set states it.
+        naming: pattern of file names.
+        rule: rule from lesion area to label, if the data set states one.
 
     Returns:
-        What is kept (None where not even the name is of use), and the problems.
+        Statistics (None if the name cannot be parsed), and the problems.
     """
     match = re.fullmatch(naming.pattern, path.name)
     if match is None:
-        return None, [_bad_name(path, naming)]
+        return None, [_report_bad_name(path, naming)]
     parts = match.groupdict()
-    image, shape, findings = _image(path)
+    image, shape, findings = _read_image(path)
     label = int(parts["label"])
     area = highest = None
     if mask is not None:
-        values, problems = _mask(mask, shape)
+        values, problems = _read_mask(mask, shape)
         findings += problems
         if values is not None:
             area, highest = int((values > 0).sum()), int(values.max())
-            findings += _disagreement(path, label, values, area, rule)
-    scanned = Scanned(
+            findings += _compare_label(path, label, values, area, rule)
+    scanned = ScannedSlice(
         name=path.name,
         patient=parts["patient"],
         slice=None if parts.get("slice") is None else int(parts["slice"]),
         label=label,
         shape=shape,
-        digest=_digest(image),
+        digest=_hash_values(image),
         area=area,
         highest=highest,
     )
     return scanned, findings
 
 
-def plane_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """(rows, columns) of an array that is one slice, or None: H x W, H x W x 1 or 3, 1 or 3 x H x W."""
+def find_plane_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Find (rows, columns) of an array of one slice, else None: H x W, H x W x 1 or 3, 1 or 3 x H x W."""
     if len(shape) == 2:
         return shape[0], shape[1]
     if len(shape) == 3 and shape[2] in (1, 3):
@@ -97,21 +99,24 @@ def plane_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
     return None
 
 
-def _bad_name(path: Path, naming: Naming) -> Finding:
+def _report_bad_name(path: Path, naming: Naming) -> Finding:
     last = path.stem.rsplit("_", 1)[-1]
-    what = f"the label {last!r} after the last _ is no integer" if not last.isdigit() else "the name has another form"
+    if last.isdigit():
+        what = "the name does not match the pattern"
+    else:
+        what = f"the label {last!r} after the last _ is not an integer"
     return error("name", path.name, what, f"rename it like {naming.example}")
 
 
-def _image(path: Path) -> tuple[NDArray[Any] | None, tuple[int, int] | None, list[Finding]]:
+def _read_image(path: Path) -> tuple[NDArray[Any] | None, tuple[int, int] | None, list[Finding]]:
     try:
         image = read_npy(path)
     except DataError as problem:
-        return None, None, [_unreadable(path.name, problem)]
-    shape = plane_shape(image.shape)
+        return None, None, [_report_unreadable(path.name, problem)]
+    shape = find_plane_shape(image.shape)
     if shape is None:
         remedy = "store one slice per file: rows x columns, with 1 or 3 channels at most"
-        return None, None, [error("shape", path.name, f"shape {image.shape} is no slice", remedy)]
+        return None, None, [error("shape", path.name, f"shape {image.shape} is not that of a slice", remedy)]
     findings = []
     bad = int(image.size - np.isfinite(image).sum())
     if bad:
@@ -119,41 +124,45 @@ def _image(path: Path) -> tuple[NDArray[Any] | None, tuple[int, int] | None, lis
         findings.append(error("not-finite", path.name, f"{bad} of {image.size} values are NaN or infinite", remedy))
     elif image.min() == image.max():
         message = f"every pixel has the value {image.flat[0]:g}"
-        findings.append(warning("constant", path.name, message, "leave empty slices out; they teach nothing"))
+        findings.append(
+            warning("constant", path.name, message, "leave empty slices out; a model learns nothing from them")
+        )
     return image, shape, findings
 
 
-def _mask(path: Path, shape: tuple[int, int] | None) -> tuple[NDArray[Any] | None, list[Finding]]:
-    """A mask that can be compared, or what is wrong with it."""
+def _read_mask(path: Path, shape: tuple[int, int] | None) -> tuple[NDArray[Any] | None, list[Finding]]:
+    """Read a mask that can be compared, or report its problems."""
     name = f"maskSlice/{path.name}"
     try:
         mask = read_npy(path)
     except DataError as problem:
-        return None, [_unreadable(name, problem)]
-    found = plane_shape(mask.shape)
-    if found is None or (shape is not None and found != shape):
-        message = f"shape {mask.shape}; its slice is {shape}" if shape else f"shape {mask.shape} is no slice"
+        return None, [_report_unreadable(name, problem)]
+    mask_shape = find_plane_shape(mask.shape)
+    if mask_shape is None or (shape is not None and mask_shape != shape):
+        message = f"shape {mask.shape}, expected " + (f"that of its slice, {shape}" if shape else "that of a slice")
         return None, [error("mask-shape", name, message, "cut mask and slice from the same grid")]
     if mask.dtype.kind == "f" and (not np.isfinite(mask).all() or (mask != np.rint(mask)).any()):
         remedy = "store class indices (0 background) as uint8"
-        return None, [error("mask-values", name, "values that are no whole numbers", remedy)]
+        return None, [error("mask-values", name, "contains values that are not whole numbers", remedy)]
     if mask.min() < 0:
         remedy = "store class indices (0 background) as uint8"
-        return None, [error("mask-values", name, f"the value {mask.min():g} below 0", remedy)]
+        return None, [error("mask-values", name, f"contains the value {mask.min():g}, below 0", remedy)]
     return mask, []
 
 
-def _unreadable(name: str, problem: DataError) -> Finding:
+def _report_unreadable(name: str, problem: DataError) -> Finding:
     text = problem.problems[0]
     if "pickle" in text:
-        return error("pickled", name, "a pickle, which can run any code when read", "save a plain array of numbers")
+        return error(
+            "pickled", name, "a pickle, which can run arbitrary code when it is read", "save a plain array of numbers"
+        )
     if "0 bytes" in text:
         return error("unreadable", name, "empty file", "write it again or delete it")
     return error("unreadable", name, text, "write it again or delete it")
 
 
-def _disagreement(path: Path, label: int, mask: NDArray[Any], area: int, rule: LabelRule | None) -> list[Finding]:
-    """Compare a label with what the mask shows."""
+def _compare_label(path: Path, label: int, mask: NDArray[Any], area: int, rule: LabelRule | None) -> list[Finding]:
+    """Compare a label with the mask."""
     remedy = "correct the label in the file name, or the mask"
     if rule is not None:
         expected = rule.label(area, mask.size)
@@ -167,11 +176,11 @@ def _disagreement(path: Path, label: int, mask: NDArray[Any], area: int, rule: L
         return [error("label-mask", path.name, f"label 0, but the mask shows {area} lesion pixels", remedy)]
     if label == 0 and area > 0:
         message = f"label 0, but the mask shows {area} lesion pixels"
-        return [warning("label-mask", path.name, message, "state the label rule in dataset.json if it is meant")]
+        return [warning("label-mask", path.name, message, "state the label rule in dataset.json if this is intended")]
     return []
 
 
-def _digest(image: NDArray[Any] | None) -> bytes | None:
+def _hash_values(image: NDArray[Any] | None) -> bytes | None:
     if image is None or image.min() == image.max():
         return None
     content = hashlib.blake2b(f"{image.shape}{image.dtype.str}".encode(), digest_size=16)

@@ -1,1 +1,1 @@
-"""Two domains of multi-modal subjects: found, prepared once, read slice by slice from memory maps."""
+"""Unpaired data of two domains: find and prepare multi-modal subjects, and read their slices from memory maps."""

@@ -17,11 +17,18 @@ from torch.utils.data import DataLoader
 from seewhy.batch import STACK_SLICES
 from seewhy.data.base import BaseDataModule
 from seewhy.data.dataset_info import read_info
-from seewhy.data.domains.dataset import Center, PairDataset, SubjectDataset, centers, collate_pairs, sample_id
-from seewhy.data.domains.preparation import DomainStore, domain_folders, is_store, open_store, prepare_domains
-from seewhy.data.domains.sampler import PairSampler
+from seewhy.data.domains.dataset import (
+    Center,
+    PairDataset,
+    PairSampler,
+    SubjectDataset,
+    collate_pairs,
+    list_centers,
+    make_sample_id,
+)
+from seewhy.data.domains.preparation import locate_domain_folders, prepare_domains
 from seewhy.data.domains.stacks import StackReader, move_stacks
-from seewhy.data.domains.store import COUNTERPARTS, DOMAINS, PreparedSubject
+from seewhy.data.domains.store import COUNTERPARTS, DOMAINS, DomainStore, PreparedSubject, is_store, open_store
 from seewhy.data.domains.validation import check_counterparts, check_domain_options, check_subjects, check_training
 from seewhy.data.loaders import PatientSampler, ranks_of, worker_options
 from seewhy.data.splits import PARTS, Split, choose_split
@@ -139,7 +146,7 @@ class BraTSDomainsDataModule(BaseDataModule):
         """The prepared subjects; what is not prepared yet is, once."""
         if is_store(self.root):
             return self._prepared()
-        folders = domain_folders(self.root, self.folders, self.counterparts)
+        folders = locate_domain_folders(self.root, self.folders, self.counterparts)
         phantom = bool(read_info(self.root / "dataset.json").get("phantom", False))
         return prepare_domains(folders, self.cache_dir, patient_pattern=self.patient_pattern, phantom=phantom)
 
@@ -154,7 +161,7 @@ class BraTSDomainsDataModule(BaseDataModule):
             )
         store = open_store(self.root)
         if self.patient_pattern is not None:
-            store = store.by_patient(self.patient_pattern)
+            store = store.assign_patients(self.patient_pattern)
         return store if self.counterparts is not None else replace(store, counterparts={})
 
     @cached_property
@@ -162,7 +169,7 @@ class BraTSDomainsDataModule(BaseDataModule):
         """Subjects of domain a, then of b, in the order of their names."""
         found = []
         for domain in DOMAINS:
-            own = self.store.of_domain(domain) if self.folders[domain] is not None else []
+            own = self.store.list_domain(domain) if self.folders[domain] is not None else []
             patients = list(dict.fromkeys(subject.patient for subject in own))[: self.max_patients]
             found += [subject for subject in own if subject.patient in patients]
         return found
@@ -189,15 +196,15 @@ class BraTSDomainsDataModule(BaseDataModule):
         one = part == "predict" and self.domain != "both"
         return [subject for subject in chosen if not one or subject.domain == self.domain]
 
-    def centers(self, domain: str) -> list[Center]:
+    def list_centers(self, domain: str) -> list[Center]:
         """Training slices of a domain."""
         own = [subject for subject in self.subjects_of("train") if subject.domain == domain]
-        return [center for subject in own for center in centers(subject, min_content=self.min_content)]
+        return [center for subject in own for center in list_centers(subject, min_content=self.min_content)]
 
     def intensities(self, domain: str) -> NDArray[np.float32]:
         """[N, M, 2], what -1 and 1 stand for in each training subject of a domain."""
         own = [subject for subject in self.subjects_of("train") if subject.domain == domain]
-        return np.stack([self.reader.intensity(subject) for subject in own])
+        return np.stack([self.reader.measure_intensity(subject) for subject in own])
 
     @property
     def is_phantom(self) -> bool:
@@ -239,13 +246,13 @@ class BraTSDomainsDataModule(BaseDataModule):
         check_subjects(self.subjects, self.reader, where=self.root)
         check_counterparts(self.store)
         if stage == "fit":
-            sides = {domain: self.centers(domain) for domain in DOMAINS}
+            sides = {domain: self.list_centers(domain) for domain in DOMAINS}
             check_training(sides, self.reader, whole=self.crop_size is None, where=self.root)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Chance pairs in the order of `PairSampler`."""
         dataset = PairDataset(
-            self.centers("a"), self.centers("b"), self.reader,
+            self.list_centers("a"), self.list_centers("b"), self.reader,
             slices=self.slices, crop_size=self.crop_size, seed=self.seed,
         )  # fmt: skip
         sampler = PairSampler(
@@ -314,7 +321,7 @@ class BraTSDomainsDataModule(BaseDataModule):
 
 def _ids(subject: PreparedSubject) -> list[str]:
     """Ids of a subject's slices in an evaluation batch."""
-    return [sample_id(subject, number) for number in range(*subject.box[0])]
+    return [make_sample_id(subject, number) for number in range(*subject.box[0])]
 
 
 def _with(ids: Collection[str], subjects: Sequence[PreparedSubject]) -> list[PreparedSubject]:

@@ -1,64 +1,140 @@
-"""Datasets of two domains: chance pairs of stacks to train on, one whole subject to evaluate."""
+"""Datasets of two domains: random pairs of stacks for training, whole subjects for evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, DistributedSampler
 
 from seewhy.batch import STACK_SLICES, Batch, Domain
-from seewhy.data.domains.sampler import PairDraw
-from seewhy.data.domains.stacks import OUTSIDE, StackReader, overlapping_stacks
+from seewhy.data.domains.stacks import OUTSIDE, StackReader, make_overlapping_stacks
 from seewhy.data.domains.store import PreparedSubject
-from seewhy.io.placement import Placement
+from seewhy.data.loaders import EpochSampler
 
-__all__ = ["Center", "PairDataset", "SubjectDataset", "centers", "collate_pairs", "sample_id"]
+__all__ = [
+    "Center",
+    "PairDataset",
+    "PairDraw",
+    "PairSampler",
+    "SubjectDataset",
+    "collate_pairs",
+    "list_centers",
+    "make_sample_id",
+]
+
+
+class PairDraw(NamedTuple):
+    """One draw of a pair.
+
+    Attributes:
+        number: position in the sequence of all draws of the run, on all ranks; seeds the draw's random numbers.
+        a: index of the slice in domain a.
+        b: index of the slice in domain b.
+    """
+
+    number: int
+    a: int
+    b: int
+
+
+class PairSampler(DistributedSampler[int]):
+    """Two endless streams of permutations, one per domain, read in parallel.
+
+    Each domain is traversed again and again, each time in a new order, so that every slice is seen equally often and
+    has another partner in every pass. An epoch is a piece of both streams, as in `EpochSampler`: nothing is dropped,
+    the total batch is the same on any number of ranks, and a run that resumes at epoch e gets the pairs of an
+    uninterrupted run.
+
+    Args:
+        length_a: number of samples of domain a.
+        length_b: number of samples of domain b.
+        batch_size: batch size per rank.
+        batches_per_epoch: None means one pass over the larger domain, rounded down to whole batches (1 at least).
+        seed: seed of both orders.
+        num_replicas: number of ranks.
+        rank: this rank.
+    """
+
+    def __init__(
+        self,
+        length_a: int,
+        length_b: int,
+        *,
+        batch_size: int,
+        batches_per_epoch: int | None = None,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        if batches_per_epoch is None:
+            batches_per_epoch = max(1, max(length_a, length_b) // (batch_size * num_replicas))
+        # Different seeds: domains of equal length would otherwise form the same pairs in every epoch.
+        seeds = [int(word) for word in np.random.SeedSequence(seed).generate_state(2)]
+        self.streams = [
+            EpochSampler(
+                length, batch_size=batch_size, batches_per_epoch=batches_per_epoch, seed=stream_seed,
+                num_replicas=num_replicas, rank=rank,
+            )
+            for length, stream_seed in zip((length_a, length_b), seeds, strict=True)
+        ]  # fmt: skip
+        super().__init__(self.streams[0].dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)
+        self.num_samples, self.total_size = self.streams[0].num_samples, self.streams[0].total_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Select the piece of the streams."""
+        super().set_epoch(epoch)
+        for stream in self.streams:
+            stream.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[PairDraw]:  # type: ignore[override]
+        """Yield this rank's pairs of the epoch."""
+        for a, b in zip(*self.streams, strict=True):
+            yield PairDraw(a.number, a.sample, b.sample)
 
 
 class Center(NamedTuple):
     """The centre slice of a training stack.
 
     Attributes:
-        subject: whose.
-        number: of the slice, as in the source.
+        subject: the subject.
+        number: slice number, as in the source.
     """
 
     subject: PreparedSubject
     number: int
 
 
-def sample_id(subject: PreparedSubject, number: int) -> str:
-    """Unique over both domains and safe as a file name, e.g. `a_BraTS2021-00006_077`."""
+def make_sample_id(subject: PreparedSubject, number: int) -> str:
+    """Make an id that is unique over both domains and safe as a file name, e.g. `a_BraTS2021-00006_077`."""
     return f"{subject.domain}_{subject.id}_{number:03d}"
 
 
-def centers(subject: PreparedSubject, *, min_content: float) -> list[Center]:
-    """Slices that show enough of the head to learn from, in order.
+def list_centers(subject: PreparedSubject, *, min_content: float) -> list[Center]:
+    """List the slices with enough tissue for training, in order.
 
     Args:
-        subject: whose.
-        min_content: least tissue, as a share of that in the subject's fullest slice.
+        subject: the subject.
+        min_content: smallest amount of tissue, as a share of that in the subject's fullest slice.
     """
     content = subject.content
     least = max(1.0, min_content * max(content))
     first = subject.box[0][0]
-    return [Center(subject, first + place) for place, count in enumerate(content) if count >= least]
+    return [Center(subject, first + offset) for offset, count in enumerate(content) if count >= least]
 
 
 class PairDataset(Dataset[dict[str, Any]]):
-    """Chance pairs of stacks, one of each domain.
+    """Random pairs of stacks, one of each domain.
 
     Args:
         a: centre slices of domain a.
-        b: of domain b.
-        reader: cuts and normalises.
-        slices: per stack, an odd number.
+        b: centre slices of domain b.
+        reader: reads and normalises slices.
+        slices: slices per stack, an odd number.
         crop_size: side of the training square around a random voxel of tissue; None takes the whole grid.
-        seed: of the squares.
+        seed: seed of the squares.
     """
 
     def __init__(
@@ -81,30 +157,31 @@ class PairDataset(Dataset[dict[str, Any]]):
         return max(len(self.a), len(self.b))
 
     def __getitem__(self, draw: PairDraw | int) -> dict[str, Any]:
-        """Both stacks of a draw, cut as (seed, number of the draw, domain) say, in whichever worker.
+        """Return both stacks of a draw; their squares depend on (seed, number of the draw, domain) alone.
 
-        A plain index, as the sampler that Lightning puts in for `overfit_batches` gives, is its own number.
+        A plain index, as from the sampler that Lightning inserts for `overfit_batches`, is used as number of the draw.
         """
         draw = draw if isinstance(draw, PairDraw) else PairDraw(draw, draw % len(self.a), draw % len(self.b))
         pair = (self.a[draw.a], self.b[draw.b])
         return {
-            name: self._stack(center, np.random.default_rng([self.seed, draw.number, place]))
-            for place, (name, center) in enumerate(zip("ab", pair, strict=True))
+            name: self._read_stack(center, np.random.default_rng([self.seed, draw.number, index]))
+            for index, (name, center) in enumerate(zip("ab", pair, strict=True))
         }
 
-    def _stack(self, center: Center, rng: np.random.Generator) -> dict[str, Any]:
+    def _read_stack(self, center: Center, rng: np.random.Generator) -> dict[str, Any]:
         subject, number = center
-        placement = self.reader.placement(subject)
+        placement = self.reader.find_placement(subject)
         first, last = number - self.slices // 2, number + self.slices // 2 + 1
-        body = self.reader.body(subject, placement, first, last)
-        image = self.reader.planes(subject, placement, first, last, body=body)
+        body = self.reader.read_body(subject, placement, first, last)
+        image = self.reader.read_planes(subject, placement, first, last, body=body)
         if self.crop_size is not None:
-            window = _window(body[self.slices // 2], self.crop_size, rng)
-            image, body = _cut(image, window, self.crop_size, OUTSIDE), _cut(body, window, self.crop_size, False)
+            corner = _draw_corner(body[self.slices // 2], self.crop_size, rng)
+            image = _crop_square(image, corner, self.crop_size, OUTSIDE)
+            body = _crop_square(body, corner, self.crop_size, False)
         return {
             "image": torch.from_numpy(np.ascontiguousarray(image)).flatten(0, 1),
             "body": torch.from_numpy(np.ascontiguousarray(body)),
-            "id": sample_id(subject, number),
+            "id": make_sample_id(subject, number),
             "patient": subject.patient,
             "index": number,
         }
@@ -115,8 +192,8 @@ class SubjectDataset(Dataset[Batch]):
 
     Args:
         subjects: one batch each.
-        reader: cuts and normalises.
-        counterparts: (domain, id) → the same subject as the other domain's scanner saw it.
+        reader: reads and normalises slices.
+        counterparts: (domain, id) → the same subject as scanned by the other domain's scanner.
     """
 
     def __init__(
@@ -134,19 +211,19 @@ class SubjectDataset(Dataset[Batch]):
         return len(self.subjects)
 
     def __getitem__(self, index: int) -> Batch:
-        """The batch of one subject, see `seewhy.batch.Batch`."""
+        """Return the batch of one subject, see `seewhy.batch.Batch`."""
         subject = self.subjects[index]
-        placement = self.reader.placement(subject)
+        placement = self.reader.find_placement(subject)
         first, last = subject.box[0]
         around = STACK_SLICES // 2
-        planes = self.reader.planes(subject, placement, first - around, last + around)
-        body = self.reader.body(subject, placement, first, last)
+        planes = self.reader.read_planes(subject, placement, first - around, last + around)
+        body = self.reader.read_body(subject, placement, first, last)
         count = last - first
-        intensity = torch.from_numpy(self.reader.intensity(subject))
+        intensity = torch.from_numpy(self.reader.measure_intensity(subject))
         batch: Batch = {
-            "image": overlapping_stacks(torch.from_numpy(planes), slices=STACK_SLICES),
+            "image": make_overlapping_stacks(torch.from_numpy(planes), slices=STACK_SLICES),
             "body": torch.from_numpy(body),
-            "id": [sample_id(subject, number) for number in range(first, last)],
+            "id": [make_sample_id(subject, number) for number in range(first, last)],
             "patient": [subject.patient] * count,
             "index": list(range(first, last)),
             "source": [placement.source] * count,
@@ -156,27 +233,24 @@ class SubjectDataset(Dataset[Batch]):
             "spacing": torch.tensor([subject.spacing] * count, dtype=torch.float32),
             "intensity": intensity.repeat(count, 1, 1),  # not expanded: such memory cannot be page-locked
         }
-        mask = self.reader.mask(subject, placement, first, last)
+        mask = self.reader.read_mask(subject, placement, first, last)
         if mask is not None:
             batch["mask"] = torch.from_numpy(mask)
         other = self.counterparts.get((subject.domain, subject.id))
         if other is not None:
-            batch["counterpart"] = self._counterpart(other, subject, placement, body)
+            # On the subject's grid and inside its body, but normalised by the counterpart's tissue.
+            batch["counterpart"] = torch.from_numpy(
+                self.reader.read_planes(other, placement, *subject.box[0], body=body)
+            )
         return batch
-
-    def _counterpart(
-        self, other: PreparedSubject, subject: PreparedSubject, placement: Placement, body: np.ndarray
-    ) -> Tensor:
-        """[S, M, H, W] of the other scanner on the subject's grid, normalised by the other scanner's own tissue."""
-        return torch.from_numpy(self.reader.planes(other, placement, *subject.box[0], body=body))
 
 
 def collate_pairs(items: Sequence[dict[str, Any]]) -> Batch:
-    """Put training pairs into one batch."""
-    return {"a": _together([item["a"] for item in items]), "b": _together([item["b"] for item in items])}
+    """Collate training pairs into one batch."""
+    return {"a": _collate([item["a"] for item in items]), "b": _collate([item["b"] for item in items])}
 
 
-def _together(stacks: Sequence[dict[str, Any]]) -> Domain:
+def _collate(stacks: Sequence[dict[str, Any]]) -> Domain:
     return {
         "image": torch.stack([stack["image"] for stack in stacks]),
         "body": torch.stack([stack["body"] for stack in stacks]),
@@ -186,24 +260,20 @@ def _together(stacks: Sequence[dict[str, Any]]) -> Domain:
     }
 
 
-def _window(body: np.ndarray, side: int, rng: np.random.Generator) -> tuple[int, int]:
-    """First row and column of a square around a random voxel of tissue, within the grid where it fits."""
+def _draw_corner(body: np.ndarray, side: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Draw first row and column of a square around a random voxel of tissue, inside the grid if it fits."""
     rows, columns = np.nonzero(body)
     chosen = int(rng.integers(len(rows)))
     middle = (int(rows[chosen]), int(columns[chosen]))
     ends = [length - side for length in body.shape]
-    first = [min(max(place - side // 2, min(end, 0)), max(end, 0)) for place, end in zip(middle, ends, strict=True)]
+    first = [min(max(start - side // 2, min(end, 0)), max(end, 0)) for start, end in zip(middle, ends, strict=True)]
     return first[0], first[1]
 
 
-def _cut(array: np.ndarray, first: tuple[int, int], side: int, fill: float) -> np.ndarray:
-    """The square [..., side, side] that starts at a row and column; what lies beyond the grid is filled."""
-    before = [max(-place, 0) for place in first]
-    after = [max(place + side - length, 0) for place, length in zip(first, array.shape[-2:], strict=True)]
-    kept = array[
-        ...,
-        max(first[0], 0) : first[0] + side,
-        max(first[1], 0) : first[1] + side,
-    ]
+def _crop_square(array: np.ndarray, first: tuple[int, int], side: int, fill: float) -> np.ndarray:
+    """Crop the square [..., side, side] that starts at a row and column; pixels beyond the grid get a fill value."""
+    before = [max(-start, 0) for start in first]
+    after = [max(start + side - length, 0) for start, length in zip(first, array.shape[-2:], strict=True)]
+    inside = array[..., max(first[0], 0) : first[0] + side, max(first[1], 0) : first[1] + side]
     margins = [(0, 0)] * (array.ndim - 2) + list(zip(before, after, strict=True))
-    return np.pad(kept, margins, constant_values=fill) if any(map(any, margins)) else kept
+    return np.pad(inside, margins, constant_values=fill) if any(map(any, margins)) else inside

@@ -1,6 +1,6 @@
-"""Subjects of both domains prepared into one store: each read once, kept until its files change.
+"""Prepare the subjects of both domains: read each once and keep it in a store until its files change.
 
-Whose a store is: the source folders that it was prepared from, so that two data sets never share one.
+A source manifest in the store names the source folders, so that two data sets never share a store.
 """
 
 from __future__ import annotations
@@ -9,156 +9,48 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
+import numpy as np
 
-from seewhy.data.domains.measurement import measure_subject
+from seewhy.batch import MODALITIES
+from seewhy.data.domains.measurement import AXIS, MeasuredSubject, measure_subject
 from seewhy.data.domains.store import (
     COUNTERPARTS,
     DOMAINS,
     RECORD,
+    STORE,
     VERSION,
-    PreparedSubject,
+    DomainStore,
+    open_store,
     read_subject,
-    write_subject,
 )
-from seewhy.data.domains.subjects import Subject, find_subjects, patient_of
+from seewhy.data.domains.subjects import Subject, find_subjects
 from seewhy.errors import DataError
 from seewhy.io.atomic import TEMPORARY_PREFIX, atomic_folder, write_json
+from seewhy.io.geometry import Display, display_of_plane
+from seewhy.io.npy import write_npy
+from seewhy.progress import track_slowly
 
-__all__ = [
-    "SOURCES",
-    "STORE",
-    "DomainStore",
-    "claim_store",
-    "domain_folders",
-    "is_store",
-    "open_store",
-    "prepare_domains",
-]
+__all__ = ["SOURCES", "claim_store", "locate_domain_folders", "prepare_domains"]
 
-STORE = "domains.json"
-"""In the store's folder once all subjects are there."""
 SOURCES = "sources.json"
-"""In the store's folder from the start: where it is, and which folders it is of."""
+"""The source manifest: path of the store, and its source folders. It is written before any subject."""
 
 
-def claim_store(store: Path, folders: Mapping[str, Path]) -> None:
-    """Make a store's folder, or go on with one that is of the same source folders.
-
-    Subjects of two sources may have the same names, and a run that reads those of one would go on with the other's.
-    A store that was moved or copied (with its data set, to a faster disk, say) is of whoever claims it next; so is
-    one whose source is no longer there.
+def locate_domain_folders(root: Path, names: Mapping[str, str | None], counterparts: str | None) -> dict[str, Path]:
+    """Locate the source folder of each part of a store.
 
     Args:
-        store: its folder.
-        folders: part of the store → source folder.
-
-    Raises:
-        DataError: it cannot be made, holds other files than prepared subjects, or is of other folders.
-    """
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{store} cannot be made ({error.strerror}); set data.cache_dir to a folder that can be written"
-        ) from error
-    if strange := _strange(store):
-        raise DataError(f"{store} holds other files than prepared subjects, e.g. {strange[0]}; choose another folder")
-    known = _sources(store)
-    for part, folder in folders.items():
-        if part in known and Path(known[part]).is_dir() and not _same(known[part], folder):
-            raise DataError(
-                f"{store} holds the subjects of {known[part]} as domain {part}, not those of {folder}; set "
-                "data.cache_dir to a folder of its own"
-            )
-    record = {**known, **{part: str(folder) for part, folder in folders.items()}}
-    if record != known:
-        write_json(store / SOURCES, {"store": str(store.absolute()), "folders": record})
-
-
-def _strange(store: Path) -> list[Path]:
-    """Files in a store's folder that are none of a store."""
-    places = [store, *(store / part for part in (*DOMAINS, COUNTERPARTS))]
-    places += [store / COUNTERPARTS / domain for domain in DOMAINS]
-    return [
-        path
-        for place in places
-        if place.is_dir()
-        for path in place.iterdir()
-        if not (path in places or path.name in (STORE, SOURCES) or path.name.startswith(TEMPORARY_PREFIX))
-        and not (path / RECORD).is_file()
-    ]
-
-
-def _sources(store: Path) -> dict[str, str]:
-    """Part of the store → the folder that it was prepared from; nothing where the store itself came from elsewhere."""
-    try:
-        found = json.loads((store / SOURCES).read_text(encoding="utf-8"))
-        folders = {str(part): str(folder) for part, folder in found["folders"].items()}
-        return folders if _same(found["store"], store) else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _same(one: str | Path, other: str | Path) -> bool:
-    """Whether two paths, by whatever links, lead to one folder."""
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
-
-
-SLOW = 8
-"""Subjects from which on a bar is shown."""
-
-
-@dataclass(frozen=True)
-class DomainStore:
-    """Prepared subjects of both domains, and the other scanner's view of them where it is known.
-
-    Attributes:
-        root: the store's folder.
-        subjects: of domain a, then of b, each in the order of their names.
-        counterparts: (domain, id) → the same subject as the other domain's scanner saw it.
-        is_phantom: whether the subjects are synthetic.
-        written: how many were prepared by this call.
-    """
-
-    root: Path
-    subjects: list[PreparedSubject]
-    counterparts: dict[tuple[str, str], PreparedSubject] = field(default_factory=dict)
-    is_phantom: bool = False
-    written: int = 0
-
-    def of_domain(self, domain: str) -> list[PreparedSubject]:
-        """Subjects of one domain."""
-        return [subject for subject in self.subjects if subject.domain == domain]
-
-    def by_patient(self, pattern: str) -> DomainStore:
-        """The same with patients told from the subjects' names, see `patient_of`."""
-        subjects = [
-            replace(subject, record={**subject.record, "patient": patient_of(subject.name, pattern)})
-            for subject in self.subjects
-        ]
-        return replace(self, subjects=subjects)
-
-
-def domain_folders(root: Path, names: Mapping[str, str | None], counterparts: str | None) -> dict[str, Path]:
-    """Where the subjects of each part of a store come from.
-
-    Args:
-        root: folder that relative names start from.
-        names: domain → folder, or None for a domain that is not there.
-        counterparts: folder with a sub-folder per domain, or None; one that does not exist is none.
+        root: folder to which names are relative.
+        names: domain → folder; None for a domain without one.
+        counterparts: folder with a sub-folder per domain; None or a missing folder: no counterparts.
 
     Returns:
         Part of the store (`a`, `b`, `counterparts/a`, …) → folder.
     """
-    # Absolute, since the files' names are kept and a later run may start elsewhere.
+    # Absolute, since file names are recorded and a later run may start in another folder.
     root = root.absolute()
     folders = {domain: root / name for domain, name in names.items() if name is not None}
     if counterparts is not None:
@@ -175,34 +67,40 @@ def prepare_domains(
     phantom: bool = False,
     progress: bool = True,
 ) -> DomainStore:
-    """Prepare every subject that is not in the store, or whose files have changed, and leave out those that are gone.
+    """Prepare all subjects that are not in the store or whose files changed; subjects without files are left out.
 
-    A subject becomes memory-mapped arrays cut to the box around its tissue, in the files' own intensities (16-bit
-    whole numbers stay so): about 25 MB for a BraTS subject, read slice by slice later. A killed call is
-    continued by the next; two calls at once do not harm each other.
+    A subject becomes memory-mapped arrays cut to the box around its tissue, in the files' intensities (16-bit whole
+    numbers stay so): about 25 MB for a BraTS subject, read slice by slice later. The next call continues a killed
+    one; concurrent calls are safe.
 
     Args:
-        folders: part of the store → source folder, see `domain_folders`.
-        store: the folder to make.
+        folders: part of the store → source folder, see `locate_domain_folders`.
+        store: the store's folder.
         patient_pattern: see `find_subjects`.
-        phantom: whether the subjects are synthetic; the store then says so too.
-        progress: show a bar on stderr where there are many.
+        phantom: whether the subjects are synthetic; recorded in the store.
+        progress: show a bar on stderr if it takes long.
 
     Raises:
-        DataError: all problems of all subjects at once, after all good ones were prepared.
+        DataError: all problems of all subjects at once, after all valid subjects were prepared.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from seewhy.data.domains.preparation import locate_domain_folders, prepare_domains
+        >>> from seewhy.phantoms.scanners import write_scanner_phantom
+        >>> root = write_scanner_phantom("scanners", subjects=(1, 1), shape=(24, 24, 24))
+        >>> folders = locate_domain_folders(root, {"a": "a", "b": "b"}, "counterparts")
+        >>> store = prepare_domains(folders, Path("prepared"))
+        >>> [subject.id for subject in store.subjects], store.subjects[0].quantiles.shape
+        (['A001', 'B001'], (4, 1001))
     """
-    wanted, problems = _find(folders, patient_pattern)
+    wanted, problems = _find_all(folders, patient_pattern)
     if not all(folder.is_dir() for folder in folders.values()):
-        raise DataError(problems, where=str(store.parent))  # before a folder is made where none should be
+        raise DataError(problems, where=str(store.parent))  # before the store's folder is created
     claim_store(store, folders)
-    todo = [(part, subject) for part, subject in wanted if not _current(store / part / subject.id, subject)]
-    bar = track(
-        todo, "preparing subjects", transient=True, console=Console(stderr=True),
-        disable=not progress or len(todo) < SLOW,
-    )  # fmt: skip
-    for part, subject in bar:
+    todo = [(part, subject) for part, subject in wanted if not _is_current(store / part / subject.id, subject)]
+    for part, subject in track_slowly(todo, "preparing subjects", shown=progress):
         try:
-            _prepare(store / part / subject.id, subject)
+            _prepare_subject(store / part / subject.id, subject)
         except DataError as error:
             problems += [f"{part}: {problem}" for problem in error.problems]
     if problems:
@@ -210,86 +108,146 @@ def prepare_domains(
     parts: dict[str, list[str]] = {part: [] for part in folders}
     for part, subject in wanted:
         parts[part].append(subject.id)
-    _record(store / STORE, parts, phantom)
+    _write_list(store / STORE, parts, phantom)
     return replace(open_store(store), written=len(todo))
 
 
-def _record(path: Path, parts: Mapping[str, list[str]], phantom: bool) -> None:
-    """Write who is in the store, unless it says so already (its folder may be read-only by now)."""
+def claim_store(store: Path, folders: Mapping[str, Path]) -> None:
+    """Create a store's folder with its source manifest, or check that an existing store has the same sources.
+
+    Subjects of two sources may have the same names, and runs on one source would continue with the subjects of the
+    other. A store that was moved or copied (with its data set to a faster disk, for example) may be claimed for new
+    sources, and so may a store whose source no longer exists.
+
+    Args:
+        store: the store's folder.
+        folders: part of the store → source folder.
+
+    Raises:
+        DataError: the folder cannot be created, contains other files, or belongs to other sources.
+    """
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{store} cannot be created ({error.strerror}); set data.cache_dir to a writable folder"
+        ) from error
+    if foreign := _find_foreign_files(store):
+        raise DataError(
+            f"{store} contains files other than prepared subjects, e.g. {foreign[0]}; choose another folder"
+        )
+    sources = _read_sources(store)
+    for part, folder in folders.items():
+        if part in sources and Path(sources[part]).is_dir() and not _is_same(sources[part], folder):
+            raise DataError(
+                f"{store} contains the subjects of {sources[part]} as domain {part}, not those of {folder}; set "
+                "data.cache_dir to a separate folder"
+            )
+    record = {**sources, **{part: str(folder) for part, folder in folders.items()}}
+    if record != sources:
+        write_json(store / SOURCES, {"store": str(store.absolute()), "folders": record})
+
+
+def _find_foreign_files(store: Path) -> list[Path]:
+    """List files in a store's folder that do not belong to a store."""
+    folders = [store, *(store / part for part in (*DOMAINS, COUNTERPARTS))]
+    folders += [store / COUNTERPARTS / domain for domain in DOMAINS]
+    return [
+        path
+        for folder in folders
+        if folder.is_dir()
+        for path in folder.iterdir()
+        if not (path in folders or path.name in (STORE, SOURCES) or path.name.startswith(TEMPORARY_PREFIX))
+        and not (path / RECORD).is_file()
+    ]
+
+
+def _read_sources(store: Path) -> dict[str, str]:
+    """Read part of the store → source folder; empty if the store was moved or copied."""
+    try:
+        manifest = json.loads((store / SOURCES).read_text(encoding="utf-8"))
+        folders = {str(part): str(folder) for part, folder in manifest["folders"].items()}
+        return folders if _is_same(manifest["store"], store) else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _is_same(first: str | Path, second: str | Path) -> bool:
+    """Return whether two paths lead to the same folder, also through links."""
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return False
+
+
+def _write_list(path: Path, parts: Mapping[str, list[str]], phantom: bool) -> None:
+    """Write the list of subjects if it changed (the folder of an unchanged store may be read-only)."""
     record = {"made_by": "seewhy prepare domains", "version": VERSION, "phantom": phantom, "parts": parts}
     if not path.is_file() or json.loads(path.read_text(encoding="utf-8")) != record:
         write_json(path, record)
 
 
-def is_store(root: Path) -> bool:
-    """Whether a folder holds prepared subjects."""
-    return (root / STORE).is_file()
-
-
-def open_store(root: Path) -> DomainStore:
-    """Open prepared subjects; their sources need not be on this machine.
-
-    Raises:
-        DataError: no store, or records that cannot be read; all at once.
-    """
-    try:
-        record = json.loads((root / STORE).read_text(encoding="utf-8"))
-        parts, phantom = record["parts"], bool(record.get("phantom", False))
-        ids = {str(part): [str(name) for name in names] for part, names in parts.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{root / STORE} is no record of prepared domains ({error}); prepare them anew") from error
-    subjects: list[PreparedSubject] = []
-    counterparts: dict[tuple[str, str], PreparedSubject] = {}
-    problems: list[str] = []
-    for part, names in ids.items():
-        domain = part.rsplit("/", 1)[-1]
-        for name in names:
-            try:
-                subject = read_subject(root / part / name, domain)
-            except DataError as error:
-                problems += error.problems
-                continue
-            if part in DOMAINS:
-                subjects.append(subject)
-            else:
-                counterparts[domain, name] = subject
-    if problems:
-        raise DataError(problems, where=str(root))
-    return DomainStore(root, subjects, counterparts, phantom)
-
-
-def _find(folders: Mapping[str, Path], pattern: str | None) -> tuple[list[tuple[str, Subject]], list[str]]:
-    """Pairs (part of the store, subject), and what is wrong with the folders."""
+def _find_all(folders: Mapping[str, Path], pattern: str | None) -> tuple[list[tuple[str, Subject]], list[str]]:
+    """Find pairs (part of the store, subject) of all folders, and their problems."""
     wanted: list[tuple[str, Subject]] = []
     problems: list[str] = []
     for part, folder in folders.items():
-        subjects, wrong = find_subjects(folder, patient_pattern=pattern)
+        subjects, folder_problems = find_subjects(folder, patient_pattern=pattern)
         wanted += [(part, subject) for subject in subjects]
-        problems += [f"{part}: {problem}" for problem in wrong]
+        problems += [f"{part}: {problem}" for problem in folder_problems]
     return wanted, problems
 
 
-def _current(folder: Path, subject: Subject) -> bool:
-    """Whether a subject was prepared from the files as they are now."""
+def _is_current(folder: Path, subject: Subject) -> bool:
+    """Return whether a subject was prepared from its current files."""
     try:
         record = read_subject(folder, "").record
     except DataError:
         return False
     files = {name: str(path) for name, path in subject.files.items()}
-    known = (record.get("sources"), record["files"], record["patient"])
-    return known == (subject.fingerprint(), files, subject.patient)
+    prepared = (record.get("sources"), record["files"], record["patient"])
+    return prepared == (subject.fingerprint(), files, subject.patient)
 
 
-def _prepare(folder: Path, subject: Subject) -> None:
+def _prepare_subject(folder: Path, subject: Subject) -> None:
     measured = measure_subject(subject)
-    if _current(folder, subject):
+    if _is_current(folder, subject):
         return  # another process was faster
     if folder.exists():
         shutil.rmtree(folder)
     try:
         with atomic_folder(folder) as temporary:
-            write_subject(temporary, subject, measured)
+            _write_subject(temporary, subject, measured)
     except OSError:
-        # Another process (a second rank) may have prepared the same subject in this moment.
-        if not _current(folder, subject):
+        # Another process (a second rank) may have prepared the same subject at this moment.
+        if not _is_current(folder, subject):
             raise
+
+
+def _write_subject(folder: Path, subject: Subject, measured: MeasuredSubject) -> None:
+    """Write a measured subject into an empty folder."""
+    geometry = measured.geometry
+    write_npy(folder / "volume.npy", measured.volume)
+    write_npy(folder / "body.npy", measured.body)
+    write_npy(folder / "quantiles.npy", measured.quantiles)
+    if measured.mask is not None:
+        write_npy(folder / "mask.npy", measured.mask)
+    display = display_of_plane(geometry, axis=AXIS) if geometry.oriented else Display()
+    record = {
+        "version": VERSION,
+        "id": subject.id,
+        "name": subject.name,
+        "patient": subject.patient,
+        "modalities": list(MODALITIES),
+        "files": {name: str(path) for name, path in subject.files.items()},
+        "segmentation": None if subject.segmentation is None else str(subject.segmentation),
+        "shape": list(geometry.shape),
+        "affine": geometry.affine.tolist(),
+        "box": [list(ends) for ends in measured.box],
+        "content": np.count_nonzero(measured.body, axis=(1, 2)).tolist(),
+        "spacing": list(geometry.spacing),
+        "codes": "".join(geometry.axis_codes) if geometry.oriented else None,
+        "display": display.record(),
+        "sources": subject.fingerprint(),
+    }
+    write_json(folder / RECORD, record)

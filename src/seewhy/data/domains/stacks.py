@@ -1,4 +1,4 @@
-"""Stacks of adjacent slices of prepared subjects: cut to a grid, normalised, background left as background."""
+"""Read stacks of adjacent slices of prepared subjects: cropped to a grid and normalised, with a constant background."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from seewhy.data.domains.store import PreparedSubject
 from seewhy.errors import ConfigError
 from seewhy.io.placement import Placement
 
-__all__ = ["StackReader", "move_stacks", "overlapping_stacks"]
+__all__ = ["StackReader", "make_overlapping_stacks", "move_stacks"]
 
 OUTSIDE = -1.0
-"""Value of all that is not tissue."""
+"""Value of voxels outside the tissue."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackReader:
-    """Reads slices of prepared subjects.
+    """Reader of slices of prepared subjects.
 
-    A modality's tissue is mapped linearly so that its percentiles lie at -1 and 1, values beyond are cut off, and
-    all outside the tissue is -1. Slices are never resized: they keep the source's pixels, cut or padded to a grid
-    that lies around the middle of the tissue.
+    The tissue of each modality is mapped linearly so that its percentiles become -1 and 1, and values beyond are
+    clipped; voxels outside the tissue are -1. Slices are never resized: they keep the source's pixels, cropped or
+    padded to a grid around the middle of the tissue.
 
     Attributes:
-        percentiles: of the tissue, per subject and modality.
+        percentiles: percentiles of the tissue, per subject and modality.
         image_size: rows and columns of the grid; None keeps the source's, padded to a multiple of `multiple_of`.
-        multiple_of: what rows and columns must be divisible by.
+        multiple_of: divisor of rows and columns.
 
     Raises:
-        ConfigError: numbers that make no grid.
+        ConfigError: invalid numbers.
     """
 
     percentiles: tuple[float, float] = (0.5, 99.5)
@@ -46,7 +46,7 @@ class StackReader:
         low, high = self.percentiles
         problems = []
         if not 0 <= low < high <= 100:
-            problems.append(f"data.percentiles={[low, high]} must rise and lie in 0..100")
+            problems.append(f"data.percentiles={[low, high]} must increase and lie in 0..100")
         if self.multiple_of < 1:
             problems.append(f"data.multiple_of={self.multiple_of} must be 1 or more")
         elif self.image_size and any(side < 1 or side % self.multiple_of for side in self.image_size):
@@ -56,11 +56,13 @@ class StackReader:
         if problems:
             raise ConfigError("; ".join(problems))
 
-    def placement(self, subject: PreparedSubject) -> Placement:
-        """From the subject's files to its grid: all slices with tissue, cut or padded, never resized."""
+    def find_placement(self, subject: PreparedSubject) -> Placement:
+        """Find the placement of a subject on its grid: all slices with tissue, cropped or padded, not resized."""
         slices, *planes = subject.box
         lengths = (subject.shape[0], subject.shape[1])
-        ends = [self._ends(axis, length, box) for axis, (length, box) in enumerate(zip(lengths, planes, strict=True))]
+        ends = [
+            self._fit_axis(axis, length, box) for axis, (length, box) in enumerate(zip(lengths, planes, strict=True))
+        ]
         return Placement(
             source=next(iter(subject.files.values())),
             shape=subject.shape,
@@ -69,9 +71,9 @@ class StackReader:
             pad=((0, 0), *(pad for _, pad in ends)),
         )
 
-    def problems(self, subject: PreparedSubject) -> list[str]:
-        """Tissue that the grid would cut off."""
-        placement = self.placement(subject)
+    def find_problems(self, subject: PreparedSubject) -> list[str]:
+        """Report tissue that the grid would cut off."""
+        placement = self.find_placement(subject)
         needed = [stop - start for start, stop in subject.box[1:]]
         cut = [
             not (first <= start and stop <= last)
@@ -84,21 +86,23 @@ class StackReader:
             f"data.image_size={list(self.image_size or ())}; make it larger, or null for the files' own size"
         ]
 
-    def intensity(self, subject: PreparedSubject) -> NDArray[np.float32]:
-        """[M, 2] float32, the source's intensities that become -1 and 1."""
+    def measure_intensity(self, subject: PreparedSubject) -> NDArray[np.float32]:
+        """Return [M, 2] float32, the source's intensities that become -1 and 1."""
         ends = [np.interp(self.percentiles, QUANTILES, row) for row in subject.quantiles]
         return np.asarray(ends, np.float32)
 
-    def body(self, subject: PreparedSubject, placement: Placement, first: int, last: int) -> NDArray[np.bool_]:
-        """Tissue [last - first, H, W] of slices numbered as in the source; see `planes`."""
+    def read_body(self, subject: PreparedSubject, placement: Placement, first: int, last: int) -> NDArray[np.bool_]:
+        """Read the tissue mask [last - first, H, W] of slices numbered as in the source; see `read_planes`."""
         return self._paste(subject, subject.body, placement, first, last, np.zeros((), bool))
 
-    def mask(self, subject: PreparedSubject, placement: Placement, first: int, last: int) -> NDArray[np.uint8] | None:
-        """Annotation [last - first, H, W], or None where the subject has none."""
+    def read_mask(
+        self, subject: PreparedSubject, placement: Placement, first: int, last: int
+    ) -> NDArray[np.uint8] | None:
+        """Read the annotation [last - first, H, W]; None if the subject is not annotated."""
         mask = subject.mask
         return None if mask is None else self._paste(subject, mask, placement, first, last, np.zeros((), np.uint8))
 
-    def planes(
+    def read_planes(
         self,
         subject: PreparedSubject,
         placement: Placement,
@@ -107,30 +111,30 @@ class StackReader:
         *,
         body: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
-        """Normalised slices on a grid.
+        """Read normalised slices on a grid.
 
         Args:
-            subject: whose.
-            placement: the grid; a counterpart takes that of the subject it belongs to.
-            first: slice as numbered in the source; beyond its ends the outermost slice is repeated.
-            last: the one after the last.
-            body: [last - first, H, W] where there is tissue; None takes the subject's own.
+            subject: the subject.
+            placement: the grid; a counterpart uses that of the subject it belongs to.
+            first: number of the first slice, as in the source; beyond the ends the outermost slice is repeated.
+            last: number after that of the last slice.
+            body: [last - first, H, W] tissue mask; None uses the subject's.
 
         Returns:
             [last - first, M, H, W] float32 in [-1, 1].
         """
-        low, high = self.intensity(subject).T[:, :, None, None]
+        low, high = self.measure_intensity(subject).T[:, :, None, None]
         scale = 2 / np.maximum(high - low, np.float32(1e-12))
-        # What lies beyond the box of its own tissue is background, whatever number that has in the files.
+        # Voxels beyond the box of the subject's tissue are background, whatever value they have in the files.
         fill = np.floor(low).astype(subject.volume.dtype)
         raw = self._paste(subject, subject.volume, placement, first, last, fill).astype(np.float32)
         values = np.clip((raw - low) * scale - 1, -1, 1, out=raw)
-        inside = self.body(subject, placement, first, last) if body is None else body
+        inside = self.read_body(subject, placement, first, last) if body is None else body
         values[np.broadcast_to(~inside[:, None], values.shape)] = OUTSIDE
         return values
 
-    def _ends(self, axis: int, length: int, box: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Crop and padding of an axis."""
+    def _fit_axis(self, axis: int, length: int, box: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Compute crop and padding of an axis."""
         side = -(-length // self.multiple_of) * self.multiple_of if self.image_size is None else self.image_size[axis]
         if side >= length:
             before = (side - length) // 2
@@ -147,7 +151,7 @@ class StackReader:
         last: int,
         fill: NDArray[Any],
     ) -> NDArray[Any]:
-        """Put slices of a subject's box onto a grid; only the bytes of those slices are read."""
+        """Paste slices of a subject's box onto a grid; only the bytes of those slices are read."""
         (start, stop), *box = subject.box
         numbers = np.clip(np.arange(first, last), 0, subject.shape[AXIS] - 1)
         result = np.empty((last - first, *array.shape[1:-2], *placement.grid[1:]), array.dtype)
@@ -155,27 +159,36 @@ class StackReader:
         inside = (numbers >= start) & (numbers < stop)
         if not inside.any():
             return result
-        places = numbers[inside] - start
-        read = np.asarray(array[places.min() : places.max() + 1])[places - places.min()]
-        here: list[slice] = []
-        there: list[slice] = []
+        indices = numbers[inside] - start
+        stored = np.asarray(array[indices.min() : indices.max() + 1])[indices - indices.min()]
+        on_grid: list[slice] = []
+        in_box: list[slice] = []
         for (low, high), (cut, end), (before, _) in zip(box, placement.crop[1:], placement.pad[1:], strict=True):
             shown = max(low, cut), min(high, end)
-            here.append(slice(shown[0] - cut + before, shown[1] - cut + before))
-            there.append(slice(shown[0] - low, shown[1] - low))
-        result[np.flatnonzero(inside), ..., here[0], here[1]] = read[..., there[0], there[1]]
+            on_grid.append(slice(shown[0] - cut + before, shown[1] - cut + before))
+            in_box.append(slice(shown[0] - low, shown[1] - low))
+        result[np.flatnonzero(inside), ..., on_grid[0], on_grid[1]] = stored[..., in_box[0], in_box[1]]
         return result
 
 
-def overlapping_stacks(planes: Tensor, *, slices: int) -> Tensor:
-    """All stacks of adjacent slices, slice-major, without copying: neighbouring stacks share their memory.
+def make_overlapping_stacks(planes: Tensor, *, slices: int) -> Tensor:
+    """Make all stacks of adjacent slices without copying; neighbouring stacks share memory.
 
     Args:
         planes: [S + slices - 1, M, H, W], contiguous.
-        slices: per stack.
+        slices: slices per stack.
 
     Returns:
-        [S, slices * M, H, W], to be read only: one value written would change several stacks.
+        [S, slices * M, H, W], slice-major and read-only: writing one value would change several stacks.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.data.domains.stacks import make_overlapping_stacks
+        >>> planes = torch.arange(5.0).reshape(5, 1, 1, 1)
+        >>> make_overlapping_stacks(planes, slices=3).flatten(1)
+        tensor([[0., 1., 2.],
+                [1., 2., 3.],
+                [2., 3., 4.]])
     """
     count, modalities, rows, columns = planes.shape
     size = (count - slices + 1, slices * modalities, rows, columns)
@@ -183,17 +196,17 @@ def overlapping_stacks(planes: Tensor, *, slices: int) -> Tensor:
 
 
 def move_stacks(stacks: Tensor, device: torch.device) -> Tensor:
-    """Move what `overlapping_stacks` gave to a device, where neighbours share their memory, too.
+    """Move the result of `make_overlapping_stacks` to a device, where neighbours share memory, too.
 
-    Left to itself PyTorch would first write every stack out in memory that is not page-locked, so that each slice
-    would go over once per stack, and the copy would be waited for.
+    PyTorch's `to` would first write all stacks to memory that is not page-locked, copy each slice once per stack, and
+    wait for the copy.
 
     Args:
         stacks: [S, slices * M, H, W].
-        device: to which; page-locked memory is copied to a GPU while other work goes on.
+        device: target; copies of page-locked memory to a GPU are asynchronous.
 
     Returns:
-        The same values, to be read only.
+        The same values, read-only.
     """
     count, channels, rows, columns = stacks.shape
     modalities = stacks.stride(0) // (rows * columns)

@@ -1,10 +1,10 @@
-"""Prepared subjects on disk: memory-mapped arrays, so that memory stays flat however many there are."""
+"""Read prepared subjects of two domains from disk, as memory maps, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.batch import MODALITIES
-from seewhy.data.domains.measurement import AXIS, Measured
-from seewhy.data.domains.subjects import Subject
+from seewhy.data.domains.subjects import find_patient
 from seewhy.errors import DataError
-from seewhy.io.atomic import write_json
-from seewhy.io.geometry import Display, Geometry, display_of_plane
-from seewhy.io.npy import read_npy, write_npy
+from seewhy.io.geometry import Display, Geometry
+from seewhy.io.npy import read_npy
 
-__all__ = ["COUNTERPARTS", "DOMAINS", "RECORD", "VERSION", "PreparedSubject", "read_subject", "write_subject"]
+__all__ = [
+    "COUNTERPARTS",
+    "DOMAINS",
+    "RECORD",
+    "STORE",
+    "VERSION",
+    "DomainStore",
+    "PreparedSubject",
+    "is_store",
+    "open_store",
+    "read_subject",
+]
 
 DOMAINS = ("a", "b")
 COUNTERPARTS = "counterparts"
-"""Folder of the same subjects as the other domain's scanner saw them: `counterparts/a/<subject>` is of domain a."""
+"""Folder of the same subjects as scanned by the other domain's scanner: `counterparts/a/<subject>` for domain a."""
+STORE = "domains.json"
+"""List of all subjects in the store's folder, written when the store is complete."""
 RECORD = "subject.json"
 VERSION = 2
-"""Raised whenever the same files would be prepared otherwise, so that old folders are made anew."""
+"""Raised whenever the same files are prepared differently, so that older folders are prepared again."""
 FIELDS = (
     "version", "id", "name", "patient", "files", "segmentation", "shape", "affine", "box", "content", "spacing",
     "codes", "display",
@@ -36,14 +47,14 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class PreparedSubject:
-    """A subject's record; its arrays are opened when they are asked for and never kept.
+    """A subject's record; its arrays are opened on access and not kept.
 
-    Axes are those of the slices: number, row, column; as stored they are the file's third, first and second.
+    Axes are those of the slices: number, row, column. In the source files they are the third, first and second axis.
 
     Attributes:
-        folder: where its arrays are.
+        folder: folder of its arrays.
         domain: `a` or `b`.
-        record: what `subject.json` holds.
+        record: content of `subject.json`.
     """
 
     folder: Path
@@ -52,17 +63,17 @@ class PreparedSubject:
 
     @property
     def id(self) -> str:
-        """Unique within the domain."""
+        """Id, unique within the domain."""
         return str(self.record["id"])
 
     @property
     def name(self) -> str:
-        """As the source files have it, which is what patterns for patients are written for."""
+        """Name in the source files, to which patterns for patients are applied."""
         return str(self.record["name"])
 
     @property
     def patient(self) -> str:
-        """Whose scan it is."""
+        """Patient of the scan."""
         return str(self.record["patient"])
 
     @property
@@ -94,33 +105,33 @@ class PreparedSubject:
 
     @property
     def codes(self) -> str | None:
-        """Where the source's axes point to, e.g. `LPS`; None where it does not say."""
+        """Orientation of the source's axes, e.g. `LPS`; None if unknown."""
         codes = self.record["codes"]
         return None if codes is None else str(codes)
 
     @property
     def geometry(self) -> Geometry:
-        """Where the source's voxels lie in the scanner's space."""
+        """Position of the source's voxels in the scanner's space."""
         return Geometry(self.shape, np.asarray(self.record["affine"], np.float64), oriented=self.codes is not None)
 
     @property
     def display(self) -> Display:
-        """How slices are turned upright."""
+        """How to turn slices upright."""
         return Display.from_record(self.record["display"], where=str(self.folder / RECORD))
 
     @property
     def volume(self) -> NDArray[Any]:
-        """[D, M, h, w] intensities of the box, mapped."""
+        """[D, M, h, w] intensities of the box, memory-mapped."""
         return read_npy(self.folder / "volume.npy", mmap=True)
 
     @property
     def body(self) -> NDArray[Any]:
-        """[D, h, w] bool, the tissue in the box, mapped."""
+        """[D, h, w] bool, the tissue in the box, memory-mapped."""
         return read_npy(self.folder / "body.npy", mmap=True)
 
     @property
     def mask(self) -> NDArray[Any] | None:
-        """[D, h, w] uint8 annotation in the box, mapped; None where there is none."""
+        """[D, h, w] uint8 annotation in the box, memory-mapped; None if the subject is not annotated."""
         return read_npy(self.folder / "mask.npy", mmap=True) if self.record["segmentation"] else None
 
     @property
@@ -129,50 +140,89 @@ class PreparedSubject:
         return read_npy(self.folder / "quantiles.npy")
 
 
-def write_subject(folder: Path, subject: Subject, measured: Measured) -> None:
-    """Write a measured subject into an empty folder."""
-    geometry = measured.geometry
-    write_npy(folder / "volume.npy", measured.volume)
-    write_npy(folder / "body.npy", measured.body)
-    write_npy(folder / "quantiles.npy", measured.quantiles)
-    if measured.mask is not None:
-        write_npy(folder / "mask.npy", measured.mask)
-    display = display_of_plane(geometry, axis=AXIS) if geometry.oriented else Display()
-    record = {
-        "version": VERSION,
-        "id": subject.id,
-        "name": subject.name,
-        "patient": subject.patient,
-        "modalities": list(MODALITIES),
-        "files": {name: str(path) for name, path in subject.files.items()},
-        "segmentation": None if subject.segmentation is None else str(subject.segmentation),
-        "shape": list(geometry.shape),
-        "affine": geometry.affine.tolist(),
-        "box": [list(ends) for ends in measured.box],
-        "content": np.count_nonzero(measured.body, axis=(1, 2)).tolist(),
-        "spacing": list(geometry.spacing),
-        "codes": "".join(geometry.axis_codes) if geometry.oriented else None,
-        "display": display.record(),
-        "sources": subject.fingerprint(),
-    }
-    write_json(folder / RECORD, record)
-
-
 def read_subject(folder: Path, domain: str) -> PreparedSubject:
     """Read the record of a prepared subject.
 
     Raises:
-        DataError: it is none of ours, or of another version.
+        DataError: the record is missing, invalid or of another version.
     """
     path = folder / RECORD
-    remedy = "prepare the subjects anew: python -m seewhy prepare domains SRC DST"
+    remedy = "prepare the subjects again: python -m seewhy prepare domains SRC DST"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
-    missing = [field for field in FIELDS if not isinstance(record, dict) or field not in record]
+    missing = [key for key in FIELDS if not isinstance(record, dict) or key not in record]
     if missing:
-        raise DataError(f"{path} lacks {', '.join(missing)}; {remedy}")
+        raise DataError(f"{path}: missing {', '.join(missing)}; {remedy}")
     if record["version"] != VERSION or record.get("modalities") != list(MODALITIES):
         raise DataError(f"{path} is of version {record['version']}, expected {VERSION}; {remedy}")
     return PreparedSubject(folder, domain, record)
+
+
+@dataclass(frozen=True)
+class DomainStore:
+    """Prepared subjects of both domains, and their counterparts where these exist.
+
+    Attributes:
+        root: the store's folder.
+        subjects: subjects of domain a, then of b, each in the order of their names.
+        counterparts: (domain, id) → the same subject as scanned by the other domain's scanner.
+        is_phantom: whether the subjects are synthetic.
+        written: number of subjects that `prepare_domains` wrote.
+    """
+
+    root: Path
+    subjects: list[PreparedSubject]
+    counterparts: dict[tuple[str, str], PreparedSubject] = field(default_factory=dict)
+    is_phantom: bool = False
+    written: int = 0
+
+    def list_domain(self, domain: str) -> list[PreparedSubject]:
+        """List the subjects of one domain."""
+        return [subject for subject in self.subjects if subject.domain == domain]
+
+    def assign_patients(self, pattern: str) -> DomainStore:
+        """Return the store with patients taken from the subjects' names, see `find_patient`."""
+        subjects = [
+            replace(subject, record={**subject.record, "patient": find_patient(subject.name, pattern)})
+            for subject in self.subjects
+        ]
+        return replace(self, subjects=subjects)
+
+
+def is_store(root: Path) -> bool:
+    """Return whether a folder holds prepared subjects."""
+    return (root / STORE).is_file()
+
+
+def open_store(root: Path) -> DomainStore:
+    """Open prepared subjects; their source files are not needed.
+
+    Raises:
+        DataError: the folder is not a store, or records cannot be read; all problems at once.
+    """
+    try:
+        record = json.loads((root / STORE).read_text(encoding="utf-8"))
+        parts, phantom = record["parts"], bool(record.get("phantom", False))
+        ids = {str(part): [str(name) for name in names] for part, names in parts.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{root / STORE} is not a valid list of subjects ({error}); prepare them again") from error
+    subjects: list[PreparedSubject] = []
+    counterparts: dict[tuple[str, str], PreparedSubject] = {}
+    problems: list[str] = []
+    for part, names in ids.items():
+        domain = part.rsplit("/", 1)[-1]
+        for name in names:
+            try:
+                subject = read_subject(root / part / name, domain)
+            except DataError as error:
+                problems += error.problems
+                continue
+            if part in DOMAINS:
+                subjects.append(subject)
+            else:
+                counterparts[domain, name] = subject
+    if problems:
+        raise DataError(problems, where=str(root))
+    return DomainStore(root, subjects, counterparts, phantom)

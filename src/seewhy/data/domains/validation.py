@@ -1,4 +1,4 @@
-"""What an unpaired run cannot start with: options, subjects and training slices that are refused."""
+"""Validate options, subjects, counterparts and training slices of `BraTSDomainsDataModule`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from numbers import Real
 from pathlib import Path
 
 from seewhy.data.domains.dataset import Center
-from seewhy.data.domains.preparation import DomainStore
 from seewhy.data.domains.stacks import StackReader
-from seewhy.data.domains.store import DOMAINS, PreparedSubject
+from seewhy.data.domains.store import DOMAINS, DomainStore, PreparedSubject
 from seewhy.data.validation import check_numbers, check_predict_on
 from seewhy.errors import ConfigError, DataError, nearest
 
@@ -35,10 +34,10 @@ def check_domain_options(
     percentiles: Sequence[float],
     image_size: int | Sequence[int] | None,
 ) -> None:
-    """Refuse options of `BraTSDomainsDataModule` that do not exist or do not fit together.
+    """Check options of `BraTSDomainsDataModule`.
 
     Raises:
-        ConfigError: all of them.
+        ConfigError: all options that are invalid or contradict each other.
     """
     check_numbers(
         batch_size=batch_size, batches_per_epoch=batches_per_epoch, crop_size=crop_size, multiple_of=multiple_of,
@@ -47,48 +46,48 @@ def check_domain_options(
     check_predict_on(predict_on)
     problems = []
     if a is None and b is None:
-        problems.append("data.a and data.b are both null; name the folder of one domain at least")
+        problems.append("data.a and data.b are both null; set the folder of at least one domain")
     if a is not None and a == b:
-        problems.append(f"data.a and data.b are both {a!r}; give each domain its own folder")
+        problems.append(f"data.a and data.b are both {a!r}; set a different folder for each domain")
     if slices not in SLICES:
-        problems.append(f"data.slices={slices} must be 3, or 5 for the stacks of both neighbours too")
+        problems.append(f"data.slices={slices} must be 3, or 5 to include the stacks of both neighbours")
     if crop_size is not None and crop_size % multiple_of:
         problems.append(f"data.crop_size={crop_size} must be a multiple of data.multiple_of={multiple_of}")
     if not 0 <= min_content <= 1:
         problems.append(f"data.min_content={min_content} must be a share between 0 and 1")
-    if not _are(percentiles, Real) or not 0 <= percentiles[0] < percentiles[1] <= 100:
-        problems.append(f"data.percentiles={percentiles} must be two rising numbers between 0 and 100")
-    if image_size is not None and not _are([image_size] * 2 if isinstance(image_size, int) else image_size, int):
+    if not _is_pair_of(percentiles, Real) or not 0 <= percentiles[0] < percentiles[1] <= 100:
+        problems.append(f"data.percentiles={percentiles} must be two increasing numbers between 0 and 100")
+    if image_size is not None and not _is_pair_of([image_size] * 2 if isinstance(image_size, int) else image_size, int):
         problems.append(f"data.image_size={image_size} must be a side, [rows, columns], or null")
     if domain not in (*DOMAINS, "both"):
-        problems.append(f"data.domain={domain!r} is unknown; {nearest(domain, [*DOMAINS, 'both'])}")
+        problems.append(f"unknown data.domain={domain!r}; {nearest(domain, [*DOMAINS, 'both'])}")
     if problems:
         raise ConfigError("; ".join(problems))
 
 
-def _are(values: object, kind: type) -> bool:
-    """Whether an option is a pair of numbers of a kind; yes and no are none."""
+def _is_pair_of(values: object, kind: type) -> bool:
+    """Return whether an option is a pair of numbers of a type, excluding bool."""
     if not isinstance(values, Sequence) or len(values) != 2:
         return False
     return all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
 
 
 def check_subjects(subjects: Sequence[PreparedSubject], reader: StackReader, *, where: Path) -> None:
-    """Refuse subjects whose tissue the grid would cut off, and such as are turned otherwise than most.
+    """Check that the tissue fits into the grid and that all subjects have the same orientation.
 
     Args:
-        subjects: of both domains.
-        reader: with the grid.
+        subjects: subjects of both domains.
+        reader: defines the grid.
         where: the data set, for the message.
 
     Raises:
-        DataError: all of them.
+        DataError: all subjects that do not.
     """
-    problems = [problem for subject in subjects for problem in reader.problems(subject)]
+    problems = [problem for subject in subjects for problem in reader.find_problems(subject)]
     usual = Counter(subject.codes for subject in subjects if subject.codes is not None).most_common(1)
     problems += [
         f"{subject.domain}: {subject.id} is stored as {subject.codes}, most others as {usual[0][0]}; a network would "
-        "learn to turn heads: store all in one orientation, e.g. with nibabel.as_closest_canonical"
+        "learn to rotate heads: store all in one orientation, e.g. with nibabel.as_closest_canonical"
         for subject in subjects
         if subject.codes is not None and subject.codes != usual[0][0]
     ]
@@ -97,56 +96,56 @@ def check_subjects(subjects: Sequence[PreparedSubject], reader: StackReader, *, 
 
 
 def check_counterparts(store: DomainStore) -> None:
-    """Refuse counterparts that belong to no subject, or do not lie on theirs voxel by voxel.
+    """Check that every counterpart belongs to a subject and has the same grid.
 
     Raises:
-        DataError: all of them.
+        DataError: all counterparts that do not.
     """
     problems = []
     subjects = {(subject.domain, subject.id): subject for subject in store.subjects}
     for (domain, name), other in store.counterparts.items():
-        own = subjects.get((domain, name))
-        if own is None:
-            known = [subject.id for subject in store.of_domain(domain)]
-            problems.append(f"counterparts/{domain}: {name} is no subject of {domain}; {nearest(name, known)}")
-        elif (other.shape, other.codes) != (own.shape, own.codes):
+        subject = subjects.get((domain, name))
+        if subject is None:
+            names = [subject.id for subject in store.list_domain(domain)]
+            problems.append(f"counterparts/{domain}: no subject {name} in domain {domain}; {nearest(name, names)}")
+        elif (other.shape, other.codes) != (subject.shape, subject.codes):
             problems.append(
-                f"counterparts/{domain}: {name} is {other.shape} {other.codes}, but the subject it belongs to is "
-                f"{own.shape} {own.codes}; resample it first"
+                f"counterparts/{domain}: {name} is {other.shape} {other.codes}, but its subject is "
+                f"{subject.shape} {subject.codes}; resample it first"
             )
-        elif apart := own.geometry.difference(other.geometry):
+        elif difference := subject.geometry.difference(other.geometry):
             problems.append(
-                f"counterparts/{domain}: {name} does not lie on the subject it belongs to: {apart}; resample it first"
+                f"counterparts/{domain}: {name} has another grid than its subject: {difference}; resample it first"
             )
     if problems:
         raise DataError(problems, where=str(store.root))
 
 
 def check_training(sides: Mapping[str, Sequence[Center]], reader: StackReader, *, whole: bool, where: Path) -> None:
-    """Refuse domains without training slices, and whole slices of different sizes.
+    """Check that both domains have training slices, and that whole slices have one size.
 
-    Images that go through the same network go in one batch: of one domain what is to be translated with what should
-    stay as it is of the other, and real images with fakes.
+    Images of both domains pass a network in one batch: those to translate with those for the identity loss, and real
+    images with translated ones.
 
     Args:
         sides: domain → training slices.
-        reader: with the grid.
-        whole: whether training sees whole slices, no squares.
+        reader: defines the grid.
+        whole: whether training uses whole slices rather than squares.
         where: the data set, for the message.
 
     Raises:
-        DataError: all of it.
+        DataError: all problems.
     """
     problems = []
-    for domain, own in sides.items():
-        if not own:
+    for domain, centers in sides.items():
+        if not centers:
             problems.append(
-                f"domain {domain} has no training slice; give it subjects (data.{domain}), or put some of them into "
+                f"domain {domain} has no training slice; set its folder (data.{domain}), or assign patients to "
                 "training with data.fractions or data.train_patients"
             )
-    subjects = {center.subject.folder: center.subject for own in sides.values() for center in own}.values()
+    subjects = {center.subject.folder: center.subject for centers in sides.values() for center in centers}.values()
     sizes = Counter(
-        f"{'x'.join(map(str, reader.placement(subject).grid[1:]))} in {subject.domain}" for subject in subjects
+        f"{'x'.join(map(str, reader.find_placement(subject).grid[1:]))} in {subject.domain}" for subject in subjects
     )
     if whole and len({size.split()[0] for size in sizes}) > 1:
         listed = ", ".join(f"{size} ({count} subjects)" for size, count in sizes.most_common(4))

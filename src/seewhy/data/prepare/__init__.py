@@ -1,4 +1,4 @@
-"""Volumes cut into the slice data sets that training reads."""
+"""Cut volumes into the slice data sets that training reads."""
 
 from seewhy.data.prepare.brats import prepare_brats
 from seewhy.data.prepare.builder import Summary

@@ -1,7 +1,4 @@
-"""Finding and reading the cases of a BraTS release: one NIfTI file per modality.
-
-What BraTS and MSD call modalities and tumour regions.
-"""
+"""Find and read the cases of a BraTS release, one NIfTI file per modality; names of modalities and tumour regions."""
 
 from __future__ import annotations
 
@@ -15,7 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.data.prepare.source_case import SlicePlane, SourceCase, clashes, files_below, planes_of, safe_id
+from seewhy.data.prepare.source_case import (
+    SlicePlane,
+    SourceCase,
+    cut_planes,
+    find_clashes,
+    list_files_below,
+    make_safe_id,
+)
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.nifti import NiftiFile
 
@@ -25,13 +29,13 @@ __all__ = [
     "SEGMENTATIONS",
     "TUMOURS",
     "FileName",
-    "canonical_modality",
-    "case_id",
     "find_brats",
-    "label_problems",
+    "find_label_problems",
     "load_pair",
-    "named_regions",
+    "make_case_id",
     "parse_name",
+    "resolve_modality",
+    "select_region_labels",
 ]
 
 MODALITIES: dict[str, tuple[str, ...]] = {
@@ -40,13 +44,19 @@ MODALITIES: dict[str, tuple[str, ...]] = {
     "t1ce": ("t1ce", "t1c", "t1gd"),
     "t2": ("t2", "t2w"),
 }
-"""Our name → the names of BraTS 2012 to 2021, BraTS 2023 and MSD."""
+"""Modality → its names in BraTS 2012 to 2021, BraTS 2023 and MSD."""
 
 AUTOMATIC = "autoseg"
 SEGMENTATIONS = ("seg", "segmentation", AUTOMATIC)
-"""Endings of segmentation files; a manual one goes before an automatic one."""
+"""Endings of segmentation files; a manual segmentation is preferred to an automatic one."""
 
 TUMOURS = ("whole", "core", "enhancing")
+VALUES = {0, 1, 2, 3, 4}
+REGIONS: Mapping[str, set[int]] = {
+    "whole": {1, 2, 3, 4},
+    "core": {1, 3, 4},  # 3 is non-enhancing core in 2012–2015, enhancing in 2023: core both times
+    "enhancing": {4},
+}
 
 ALIASES = {alias: name for name, aliases in MODALITIES.items() for alias in aliases}
 NAME = re.compile(
@@ -56,42 +66,47 @@ NAME = re.compile(
 
 
 class FileName(NamedTuple):
-    """A BraTS file name taken apart: the case, and the modality or segmentation it holds."""
+    """Fields of a BraTS file name: the case, and the modality or kind of segmentation."""
 
     case: str
     kind: str
 
 
-def canonical_modality(name: str) -> str:
-    """Our name of a modality, whatever a release calls it.
+def resolve_modality(name: str) -> str:
+    """Translate a release's name of a modality into `flair`, `t1`, `t1ce` or `t2`.
 
     Raises:
-        ConfigError: a name no release uses.
+        ConfigError: a name that no release uses.
+
+    Example:
+        >>> from seewhy.data.prepare.brats_files import resolve_modality
+        >>> resolve_modality("T1Gd"), resolve_modality("t2f")
+        ('t1ce', 'flair')
     """
-    found = ALIASES.get(name.lower())
-    if found is None:
-        raise ConfigError(f"modality={name!r} is unknown; {nearest(name.lower(), ALIASES)}")
-    return found
+    modality = ALIASES.get(name.lower())
+    if modality is None:
+        raise ConfigError(f"unknown modality={name!r}; {nearest(name.lower(), ALIASES)}")
+    return modality
 
 
 def parse_name(path: Path) -> FileName | None:
-    """Case and kind of a file, or None where its name is not one of BraTS (or starts with a dot)."""
+    """Parse a file name into case and kind; None if it is not a BraTS name or starts with a dot."""
     match = NAME.match(path.name)
-    if match is None or path.name.startswith("."):  # macOS leaves `._name` beside every file of an archive
+    if match is None or path.name.startswith("."):  # macOS adds `._name` to every file of an archive
         return None
     kind = match["kind"].lower()
     return FileName(match["case"], ALIASES.get(kind, kind))
 
 
-def named_regions(labels: Mapping[str, str | int | list[int]], tumour: str) -> set[int]:
-    """Label values of a tumour region, by the names that a dataset.json gives them.
+def select_region_labels(labels: Mapping[str, str | int | list[int]], tumour: str) -> set[int]:
+    """Select the label values of a tumour region by their names in dataset.json.
 
     Args:
         labels: value → name (MSD) or name → value (nnU-Net v2).
         tumour: `whole`, `core` or `enhancing`.
 
     Raises:
-        DataError: names from which the region cannot be told.
+        DataError: names that do not identify the region.
     """
     by_value = {}
     for key, value in labels.items():
@@ -108,28 +123,20 @@ def named_regions(labels: Mapping[str, str | int | list[int]], tumour: str) -> s
     unclear = (tumour == "core" and not oedema) or not regions[tumour]
     if unclear:
         raise DataError(
-            f"tumour={tumour!r} cannot be told from the label names of dataset.json {dict(labels)}; "
+            f"tumour={tumour!r} cannot be identified by the label names of dataset.json {dict(labels)}; "
             "expected names with 'edema' and 'enhancing'"
         )
     return regions[tumour]
 
 
-VALUES = {0, 1, 2, 3, 4}
-REGIONS: Mapping[str, set[int]] = {
-    "whole": {1, 2, 3, 4},
-    "core": {1, 3, 4},  # 3 is non-enhancing core in 2012–2015, enhancing in 2023: core both times
-    "enhancing": {4},
-}
-
-
 def find_brats(source: Path, *, modality: str, tumour: str) -> tuple[list[SourceCase], dict[str, str]]:
-    """The cases below a folder, in one folder each or side by side.
+    """Find the cases below a folder, in one folder each or all in one folder.
 
     Args:
         source: the release's folder; sub-folders such as HGG/ and LGG/ are searched too.
-        modality: our name of it.
-        tumour: `whole`, `core` or `enhancing`. For the last, 4 is enhancing tumour; where a release has no 4 at all,
-            it is 3 (BraTS 2023), which is told by the names of its files (`t2f`, `t1c`, `t1n`, `t2w`).
+        modality: `flair`, `t1`, `t1ce` or `t2`.
+        tumour: `whole`, `core` or `enhancing`. Enhancing tumour is label 4; in releases without label 4 (BraTS 2023)
+            it is 3, recognised by the names of their files (`t2f`, `t1c`, `t1n`, `t2w`).
 
     Returns:
         Cases in the order of their names, and patient → reason for those that are left out.
@@ -140,13 +147,13 @@ def find_brats(source: Path, *, modality: str, tumour: str) -> tuple[list[Source
     cases: list[SourceCase] = []
     left_out: dict[str, str] = {}
     problems: list[str] = []
-    groups = _groups(source)
-    problems += clashes((case_id(name), folder) for folder, name in groups)
+    groups = _group_files(source)
+    problems += find_clashes((make_case_id(name), folder) for folder, name in groups)
     for (folder, name), kinds in groups.items():
         annotated = next((kind for kind in SEGMENTATIONS if kind in kinds), None)
-        problems += _ambiguities(kinds, modality, folder=folder, name=name)
+        problems += _find_ambiguities(kinds, modality, folder=folder, name=name)
         if annotated is None:
-            left_out[case_id(name)] = "no segmentation, so its slices have no labels"
+            left_out[make_case_id(name)] = "no segmentation, so its slices have no labels"
         elif modality not in kinds:
             there = ", ".join(kind for kind in kinds if kind in MODALITIES) or "none"
             problems.append(
@@ -154,16 +161,18 @@ def find_brats(source: Path, *, modality: str, tumour: str) -> tuple[list[Source
             )
         else:
             image, segmentation = kinds[modality][0], kinds[annotated][0]
-            region = _region(tumour, kinds)
+            region = _select_region(tumour, kinds)
             load = partial(load_pair, image, segmentation, region=region, values=VALUES)
-            cases.append(SourceCase(case_id(name), (image, segmentation), load, automatic_mask=annotated == AUTOMATIC))
+            cases.append(
+                SourceCase(make_case_id(name), (image, segmentation), load, automatic_mask=annotated == AUTOMATIC)
+            )
     if problems:
         raise DataError(problems, where=f"{source} (nothing was written)")
     return cases, left_out
 
 
-def _ambiguities(kinds: Mapping[str, list[Path]], modality: str, *, folder: Path, name: str) -> list[str]:
-    """Files of a case between which we would have to guess."""
+def _find_ambiguities(kinds: Mapping[str, list[Path]], modality: str, *, folder: Path, name: str) -> list[str]:
+    """Report files of a case that cannot be told apart by name."""
     return [
         f"{folder}: several files could be {kind} of {name} ({', '.join(path.name for path in paths)}); keep one"
         for kind, paths in kinds.items()
@@ -171,9 +180,9 @@ def _ambiguities(kinds: Mapping[str, list[Path]], modality: str, *, folder: Path
     ]
 
 
-def case_id(name: str) -> str:
-    """Id in file names: MSD's and the reference's `BRATS_001` is `001`; others keep their whole name."""
-    return safe_id(name.removeprefix("BRATS_"))
+def make_case_id(name: str) -> str:
+    """Make the id used in file names: `BRATS_001` (MSD, reference) becomes `001`; other names are kept."""
+    return make_safe_id(name.removeprefix("BRATS_"))
 
 
 def load_pair(
@@ -189,47 +198,48 @@ def load_pair(
         channel: of an image of four axes.
 
     Raises:
-        DataError: everything that is wrong with the two files.
+        DataError: all problems of the two files.
     """
-    opened = [_attempt(NiftiFile, path) for path in (image, segmentation)]
-    problems = [problem for _, problem in opened if problem]
-    picture, mask = (file for file, _ in opened)
+    problems: list[str] = []
+    picture, mask = (_try_open(path, problems) for path in (image, segmentation))
     if picture is not None and mask is not None:
-        problems += _grid_problems(picture, mask, channel)
+        problems += _find_grid_problems(picture, mask, channel)
     if problems or picture is None or mask is None:
         raise DataError(problems)
     volume = picture.read(channel=channel)
     labels = mask.read()
     bad = int(volume.size - np.isfinite(volume).sum())
     if bad:
-        problems.append(f"{image.name} holds {bad} voxels that are NaN or infinite; repair it or leave this case out")
-    problems += label_problems(labels, values, name=segmentation.name)
+        problems.append(
+            f"{image.name} contains {bad} voxels that are NaN or infinite; repair it or leave this case out"
+        )
+    problems += find_label_problems(labels, values, name=segmentation.name)
     if problems:
         raise DataError(problems)
-    return planes_of(volume, np.isin(labels, sorted(region)), geometry=picture.geometry, source=image)
+    return cut_planes(volume, np.isin(labels, sorted(region)), geometry=picture.geometry, source=image)
 
 
-def label_problems(labels: NDArray[Any], values: set[int], *, name: str) -> list[str]:
-    """Values of a segmentation that are no label of it."""
+def find_label_problems(labels: NDArray[Any], values: set[int], *, name: str) -> list[str]:
+    """Report values of a segmentation that are not among its labels."""
     unknown = [value for value in np.unique(labels).tolist() if value not in values]
     if not unknown:
         return []
     shown = ", ".join(f"{value:g}" for value in unknown[:5]) + (" …" if len(unknown) > 5 else "")
-    return [f"{name} holds the values {shown}; expected labels out of {sorted(values)}"]
+    return [f"{name} contains the values {shown}; expected labels out of {sorted(values)}"]
 
 
-def _groups(source: Path) -> dict[tuple[Path, str], dict[str, list[Path]]]:
-    """(folder, case) → kind of file → paths."""
+def _group_files(source: Path) -> dict[tuple[Path, str], dict[str, list[Path]]]:
+    """Group the files below a folder: (folder, case) → kind of file → paths."""
     groups: dict[tuple[Path, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for path in files_below(source):
+    for path in list_files_below(source):
         name = parse_name(path)
         if name is not None:
             groups[path.parent, name.case][name.kind].append(path)
     return groups
 
 
-def _region(tumour: str, kinds: Mapping[str, list[Path]]) -> set[int]:
-    """Label values of the region; BraTS 2023 and later moved enhancing tumour from 4 to 3."""
+def _select_region(tumour: str, kinds: Mapping[str, list[Path]]) -> set[int]:
+    """Select the label values of a region; BraTS 2023 and later moved enhancing tumour from 4 to 3."""
     new_names = ("t2f", "t1c", "t1n", "t2w")
     names = [path.name.lower().split(".")[0] for paths in kinds.values() for path in paths]
     if tumour == "enhancing" and any(name.endswith(new_names) for name in names):
@@ -237,7 +247,7 @@ def _region(tumour: str, kinds: Mapping[str, list[Path]]) -> set[int]:
     return set(REGIONS[tumour])
 
 
-def _grid_problems(picture: NiftiFile, mask: NiftiFile, channel: int | None) -> list[str]:
+def _find_grid_problems(picture: NiftiFile, mask: NiftiFile, channel: int | None) -> list[str]:
     problems = []
     if channel is None and picture.channels > 1:
         problems.append(f"{picture.path.name} has {picture.channels} channels; expected one volume")
@@ -249,8 +259,10 @@ def _grid_problems(picture: NiftiFile, mask: NiftiFile, channel: int | None) -> 
     return problems
 
 
-def _attempt(opener: type[NiftiFile], path: Path) -> tuple[NiftiFile | None, str | None]:
+def _try_open(path: Path, problems: list[str]) -> NiftiFile | None:
+    """Open a file, or append its error to the problems."""
     try:
-        return opener(path), None
+        return NiftiFile(path)
     except DataError as error:
-        return None, str(error)
+        problems.append(str(error))
+        return None

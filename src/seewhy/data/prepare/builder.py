@@ -1,28 +1,37 @@
-"""From cases to a data set on disk: check all, then write all.
-
-What a preparation did, in numbers.
-"""
+"""Build a slice data set from source cases: check all cases, then normalise, cut and write them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seewhy.data.prepare.folder import DatasetFolder
-from seewhy.data.prepare.intensity import background_value, check_window, stored, tissue_fraction, value_range
 from seewhy.data.prepare.source_case import SlicePlane, SourceCase
 from seewhy.data.slices.label_rule import LabelRule
-from seewhy.errors import ConfigError, DataError
+from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.progress import track_slowly
 
-__all__ = ["Builder", "Summary"]
+__all__ = [
+    "DTYPES",
+    "WINDOWS",
+    "Builder",
+    "Summary",
+    "convert_intensities",
+    "find_background",
+    "find_value_range",
+    "measure_tissue_fraction",
+]
+
+WINDOWS = ("minmax", "percentile", "none")
+DTYPES = ("float32", "float16", "uint8", "source")
+PERCENTILES = (0.5, 99.5)
+MINIMUM_TISSUE = 0.01
+"""Slices with a smaller share of tissue show a tip of the body or air."""
 
 
 @dataclass
@@ -30,14 +39,14 @@ class Summary:
     """Counts of a prepared data set.
 
     Attributes:
-        destination: the data set.
+        destination: the data set's folder.
         written: patients written by this call.
         kept: patients that were complete before.
-        left_out: patient → why it is not in the data set.
+        left_out: patient → reason why the patient is not in the data set.
         slices: slices of the whole data set.
-        positive: those with label 1.
+        positive: slices with label 1.
         automatic: patients whose masks were made by software.
-        negative_with_lesion: slices with some lesion that the label rule calls negative.
+        negative_with_lesion: slices with lesion pixels that the label rule labels 0.
     """
 
     destination: Path
@@ -54,25 +63,27 @@ class Summary:
         """Patients in the data set."""
         return self.written + self.kept
 
-
-MINIMUM_TISSUE = 0.01
-"""A slice with a smaller share of tissue is a tip of the body or air."""
+    def count(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add the manifest rows of a patient to the counts of slices."""
+        self.slices += len(rows)
+        self.positive += sum(row["label"] for row in rows)
+        self.negative_with_lesion += sum(row["label"] == 0 and row["area"] > 0 for row in rows)
 
 
 class Builder:
-    """Cuts cases into slices and writes them as one data set.
+    """Cut cases into slices and write them as one data set.
 
     Args:
-        name: of the data set, e.g. `BraTS`.
+        name: name of the data set, e.g. `BraTS`.
         prefix: start of every file name, e.g. `BRATS_`.
-        modality: told in the manifest.
-        window: see `prepare.window`.
-        dtype: see `prepare.window`.
-        rule: from lesion area to label.
+        modality: name in the manifest.
+        window: see `find_value_range`.
+        dtype: see `convert_intensities`.
+        rule: rule that turns a lesion area into a label.
         every: keep slices 0, n, 2n … of the volume.
         tissue_only: leave out slices in which less than 1 % of the pixels differ from the background.
-        source: the folder that is read, kept in dataset.json.
-        options: further settings of this kind of source, kept in dataset.json.
+        source: the folder to read, recorded in dataset.json.
+        options: further settings of this kind of source, recorded in dataset.json.
     """
 
     def __init__(
@@ -89,7 +100,7 @@ class Builder:
         source: Path,
         options: dict[str, Any],
     ) -> None:
-        check_window(window, dtype)
+        _check_window(window, dtype)
         if every < 1:
             raise ConfigError(f"every={every}; expected 1 (all slices) or more")
         self.prefix, self.modality, self.window, self.dtype = prefix, modality, window, dtype
@@ -116,7 +127,7 @@ class Builder:
         overwrite: bool,
         progress: bool,
     ) -> Summary:
-        """Check every case that is not there yet, then write it.
+        """Check every case that is not written yet, then write it.
 
         Args:
             cases: the patients of the source.
@@ -126,31 +137,30 @@ class Builder:
             progress: show a bar on stderr.
 
         Raises:
-            DataError: all problems of all cases; nothing has been written then.
+            DataError: all problems of all cases, before anything is written.
         """
         folder = DatasetFolder(destination, self.settings, overwrite=overwrite)
         summary = Summary(destination=folder.destination, left_out=dict(left_out))
-        waiting = self._waiting(cases, folder, summary)
-        with _bar(progress and bool(waiting)) as bar:
-            self._check(bar.track(waiting, description="checking"))
-            folder.open()
-            for case in bar.track(waiting, description="writing"):
-                _count(summary, self._write(folder, case))
-                summary.written += 1
+        waiting = self._list_waiting(cases, folder, summary)
+        self._check(track_slowly(waiting, "checking", shown=progress))
+        folder.open()
+        for case in track_slowly(waiting, "writing", shown=progress):
+            summary.count(self._write(folder, case))
+            summary.written += 1
         summary.automatic = folder.finish(summary.left_out)
         return summary
 
-    def _waiting(self, cases: Sequence[SourceCase], folder: DatasetFolder, summary: Summary) -> list[SourceCase]:
-        """The cases that are not complete yet; complete ones are counted."""
+    def _list_waiting(self, cases: Sequence[SourceCase], folder: DatasetFolder, summary: Summary) -> list[SourceCase]:
+        """List the cases that are not complete yet, and count the complete ones in the summary."""
         now = {case.patient for case in cases}
-        for patient in folder.recorded():
-            if patient not in now:  # prepared before, gone from the source since
+        for patient in folder.list_patients():
+            if patient not in now:  # prepared before, removed from the source since then
                 summary.kept += 1
-                _count(summary, folder.record(patient)["rows"])
+                summary.count(folder.read_record(patient)["rows"])
         waiting, problems = [], []
         for case in cases:
             try:
-                rows = folder.rows(case.patient, case.fingerprint())
+                rows = folder.read_rows(case.patient, case.fingerprint())
             except DataError as error:
                 problems += error.problems
                 continue
@@ -158,40 +168,41 @@ class Builder:
                 waiting.append(case)
             else:
                 summary.kept += 1
-                _count(summary, rows)
+                summary.count(rows)
         if problems:
             raise DataError(problems, where=f"{folder.destination} (nothing was written)")
         return waiting
 
     def _check(self, cases: Iterable[SourceCase]) -> None:
+        """Read every case once and collect the problems of all."""
         problems: list[str] = []
         for case in cases:
             try:
-                self._cut(case)
+                self._cut_case(case)
             except DataError as error:
                 problems += [f"{case.patient}: {problem}" for problem in error.problems]
         if problems:
             raise DataError(problems, where=f"{self.settings['source']} (nothing was written)")
 
-    def _cut(self, case: SourceCase) -> list[tuple[SlicePlane, NDArray[Any]]]:
-        """The slices of a case that are kept, with their stored intensities."""
+    def _cut_case(self, case: SourceCase) -> list[tuple[SlicePlane, NDArray[Any]]]:
+        """Return the slices of a case to keep, with their intensities as stored."""
         planes = case.load()
         images = [plane.image for plane in planes]
-        background = background_value(images)
+        background = find_background(images)
         kept = [
             position
             for position, plane in enumerate(planes)
             if plane.index % self.every == 0
-            and (not self.tissue_only or tissue_fraction(plane.image, background) >= MINIMUM_TISSUE)
+            and (not self.tissue_only or measure_tissue_fraction(plane.image, background) >= MINIMUM_TISSUE)
         ]
         if not kept:
-            raise DataError("no slice holds tissue; the volume is empty or `every` is larger than it")
-        limits = value_range(images, window=self.window, background=background)
-        return [(planes[position], stored(images[position], limits, self.dtype)) for position in kept]
+            raise DataError("no slice contains tissue: the volume is empty, or `every` exceeds its number of slices")
+        limits = find_value_range(images, window=self.window, background=background)
+        return [(planes[position], convert_intensities(images[position], limits, self.dtype)) for position in kept]
 
     def _write(self, folder: DatasetFolder, case: SourceCase) -> list[dict[str, Any]]:
-        slices = self._cut(case)
-        rows = [self._row(case.patient, plane) for plane, _ in slices]
+        slices = self._cut_case(case)
+        rows = [self._make_row(case.patient, plane) for plane, _ in slices]
         folder.add(
             case.patient,
             case.fingerprint(),
@@ -202,7 +213,7 @@ class Builder:
         )
         return rows
 
-    def _row(self, patient: str, plane: SlicePlane) -> dict[str, Any]:
+    def _make_row(self, patient: str, plane: SlicePlane) -> dict[str, Any]:
         area = int(plane.mask.sum())
         label = self.rule.label(area, plane.mask.size)
         row, column, depth = (None if np.isnan(size) else round(size, 6) for size in plane.spacing)
@@ -220,14 +231,107 @@ class Builder:
         }
 
 
-def _count(summary: Summary, rows: Sequence[dict[str, Any]]) -> None:
-    summary.slices += len(rows)
-    summary.positive += sum(row["label"] for row in rows)
-    summary.negative_with_lesion += sum(row["label"] == 0 and row["area"] > 0 for row in rows)
+def _check_window(window: str, dtype: str) -> None:
+    """Check that window and dtype exist and fit together.
+
+    Raises:
+        ConfigError: with the nearest valid names.
+    """
+    if window not in WINDOWS:
+        raise ConfigError(f"unknown window={window!r}; {nearest(window, WINDOWS)}")
+    if dtype not in DTYPES:
+        raise ConfigError(f"unknown dtype={dtype!r}; {nearest(dtype, DTYPES)}")
+    if dtype == "source" and window != "none":
+        raise ConfigError(
+            f"dtype='source' keeps the values unchanged, but window={window!r} changes them; use window='none'"
+        )
 
 
-@contextmanager
-def _bar(shown: bool) -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
-        yield progress
+def find_background(images: Sequence[NDArray[Any]]) -> float | None:
+    """Find the value around the body; None if it is not uniform.
+
+    It is the most frequent value on the edges of the slices and must fill more than half of them: true for a
+    skull-stripped head (0, or another constant after rescaling), not for a raw scan with noise in the air.
+
+    Args:
+        images: all slices of a volume, [rows, columns] each.
+    """
+    edges = np.concatenate([np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]]) for image in images])
+    values, counts = np.unique(edges, return_counts=True)
+    largest = int(counts.argmax())
+    return float(values[largest]) if 2 * counts[largest] > edges.size else None
+
+
+def measure_tissue_fraction(image: NDArray[Any], background: float | None) -> float:
+    """Compute the share of a slice's pixels that are not background; 1 if the background is unknown."""
+    return 1.0 if background is None else float((image != background).mean())
+
+
+def find_value_range(
+    images: Sequence[NDArray[Any]], *, window: str, background: float | None
+) -> tuple[float, float] | None:
+    """Find the values of one volume that a window maps to 0 and 1.
+
+    Args:
+        images: all slices of the volume, [rows, columns] each.
+        window: `minmax` is the volume's range (AME-CAM, WeakMedSAM); `percentile` the .5th and 99.5th percentile of
+            the tissue; `none` keeps the values.
+        background: the value around the body, excluded from percentiles.
+
+    Raises:
+        DataError: a volume of a single value.
+    """
+    if window == "none":
+        return None
+    if window == "minmax":
+        low, high = min(float(image.min()) for image in images), max(float(image.max()) for image in images)
+    else:
+        tissue = np.concatenate([_select_tissue(image, background) for image in images])
+        low, high = np.percentile(tissue, PERCENTILES).tolist() if tissue.size else (0.0, 0.0)
+    if not high > low:
+        raise DataError(f"window={window!r} needs a range of values, but all are {low:g}; leave this case out")
+    return low, high
+
+
+def convert_intensities(image: NDArray[Any], limits: tuple[float, float] | None, dtype: str) -> NDArray[Any]:
+    """Scale a slice and convert it to the stored type.
+
+    Args:
+        image: [rows, columns].
+        limits: from `find_value_range`, mapped to 0 and 1, values beyond are clipped; None keeps the values.
+        dtype: `float32`, `float16`, `uint8` (limits are then mapped to 0 and 255 and values rounded, as in
+            WeakMedSAM), or `source`, the type of the source.
+
+    Raises:
+        DataError: unscaled values that the type cannot represent.
+
+    Example:
+        >>> import numpy as np
+        >>> from seewhy.data.prepare.builder import convert_intensities
+        >>> convert_intensities(np.array([[0, 50, 200]]), (0.0, 100.0), "uint8")
+        array([[  0, 128, 255]], dtype=uint8)
+    """
+    if limits is None:
+        return _cast_exactly(image, dtype)
+    low, high = limits
+    scaled = np.clip((image.astype(np.float64) - low) / (high - low), 0, 1)
+    return np.rint(scaled * 255).astype(np.uint8) if dtype == "uint8" else scaled.astype(dtype)
+
+
+def _select_tissue(image: NDArray[Any], background: float | None) -> NDArray[Any]:
+    return image.ravel() if background is None else image[image != background]
+
+
+def _cast_exactly(image: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Convert values to another type; raise `DataError` if that changes them beyond rounding."""
+    if dtype == "source":
+        return np.ascontiguousarray(image)
+    if dtype == "uint8":
+        if image.min() < 0 or image.max() > 255 or (image.dtype.kind == "f" and (image != np.rint(image)).any()):
+            raise DataError(
+                f"values from {image.min():g} to {image.max():g} do not fit uint8 unchanged; "
+                "use window='minmax' or dtype='float32'"
+            )
+    elif dtype == "float16" and max(abs(float(image.min())), abs(float(image.max()))) > float(np.finfo(np.float16).max):
+        raise DataError("values beyond 65504 do not fit float16; use window='minmax' or dtype='float32'")
+    return image.astype(dtype)

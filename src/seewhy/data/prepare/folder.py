@@ -1,4 +1,4 @@
-"""The folder a data set is built in: claimed once, filled patient by patient, shown when it is whole."""
+"""Data set folder under construction: filled patient by patient, and renamed when it is complete."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ CASES = ".cases"
 class DatasetFolder:
     """A data set that is being prepared.
 
-    A new one is built in `<destination>.partial` and renamed when it is whole, so that a killed preparation never
-    looks like a data set; the next call continues it. Patients added later go into the finished folder, each
-    through a temporary folder and into the manifest at the end.
+    A new one is built in `<destination>.partial` and renamed when it is complete, so that a killed preparation never
+    looks like a data set; the next call continues it. Patients added later are written to the finished folder, each
+    through a temporary folder, and to the manifest at the end.
 
     Attributes:
-        destination: where the data set is to be.
-        work: where it is built now.
+        destination: the data set's folder.
+        work: the folder in which it is built.
     """
 
     def __init__(self, destination: str | Path, settings: dict[str, Any], *, overwrite: bool) -> None:
@@ -49,8 +49,8 @@ class DatasetFolder:
             self._refuse_other_settings(self.work)
 
     def open(self) -> None:
-        """Make the folders; called once nothing is known to be wrong with the source."""
-        with _writing(self.work):
+        """Create the folders; call this after the source was checked."""
+        with _explain_write_errors(self.work):
             if self._replace and self.work.exists():
                 shutil.rmtree(self.work)
             self._replace = False
@@ -61,37 +61,37 @@ class DatasetFolder:
             for stale in self.work.glob(f"{TEMPORARY_PREFIX}*"):
                 shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
 
-    def recorded(self) -> list[str]:
-        """Ids of the patients that are complete, in natural order; none while all is to be replaced."""
+    def list_patients(self) -> list[str]:
+        """List the complete patients in natural order; empty if the data set will be replaced."""
         if self._replace:
             return []
         return sorted((path.stem for path in (self.work / CASES).glob("[!.]*.json")), key=natural_key)
 
-    def record(self, patient: str) -> dict[str, Any]:
-        """Inputs and manifest rows of a complete patient."""
+    def read_record(self, patient: str) -> dict[str, Any]:
+        """Read inputs and manifest rows of a complete patient."""
         text = (self.work / CASES / f"{patient}.json").read_text(encoding="utf-8")
         record: dict[str, Any] = json.loads(text)
         return record
 
-    def rows(self, patient: str, inputs: list[list[Any]]) -> list[dict[str, Any]] | None:
-        """Manifest rows of a patient whose files are all there, or None where it must be written.
+    def read_rows(self, patient: str, inputs: list[list[Any]]) -> list[dict[str, Any]] | None:
+        """Read the manifest rows of a patient; None if files are missing, so that it must be written.
 
         Args:
-            patient: its id.
-            inputs: `Case.fingerprint()` now.
+            patient: the patient's id.
+            inputs: current `SourceCase.fingerprint()`.
 
         Raises:
             DataError: the source has changed since the patient was written.
         """
         if self._replace or not (self.work / CASES / f"{patient}.json").is_file():
             return None
-        found = self.record(patient)
-        if found["inputs"] != inputs:
+        record = self.read_record(patient)
+        if record["inputs"] != inputs:
             raise DataError(
                 f"the source files of {patient} have changed since {self.work} was prepared; "
-                "prepare it anew with overwrite (--overwrite), or give another destination"
+                "prepare it again with overwrite (--overwrite), or choose another destination"
             )
-        rows: list[dict[str, Any]] = found["rows"]
+        rows: list[dict[str, Any]] = record["rows"]
         parts = [self.work / IMAGES, self.work / MASKS]
         return rows if all((part / row["file"]).is_file() for row in rows for part in parts) else None
 
@@ -105,24 +105,24 @@ class DatasetFolder:
         automatic_mask: bool,
         display: Display | None,
     ) -> None:
-        """Write the slices of a patient: all into a temporary folder, then each renamed, then its record.
+        """Write the slices of a patient to a temporary folder, rename each, and write the patient's record.
 
         Args:
-            patient: its id.
-            inputs: `Case.fingerprint()`.
+            patient: the patient's id.
+            inputs: `SourceCase.fingerprint()`.
             rows: manifest rows.
             slices: (image, mask) for each row.
             automatic_mask: whether software made the masks.
-            display: how pictures are turned upright; None where the source does not say.
+            display: how to turn pictures upright; None if unknown.
         """
         staged = self.work / f"{TEMPORARY_PREFIX}{patient}"
-        with _writing(self.work):
+        with _explain_write_errors(self.work):
             for part in (IMAGES, MASKS):
                 (staged / part).mkdir(parents=True, exist_ok=True)
             for row, (image, mask) in zip(rows, slices, strict=True):
                 np.save(staged / IMAGES / row["file"], image, allow_pickle=False)
                 np.save(staged / MASKS / row["file"], mask, allow_pickle=False)
-            for part in (MASKS, IMAGES):  # masks first: an image never lacks its mask
+            for part in (MASKS, IMAGES):  # masks first, so that an image always has its mask
                 for row in rows:
                     os.replace(staged / part / row["file"], self.work / part / row["file"])
             record = {"inputs": inputs, "automatic_mask": automatic_mask, "rows": list(rows)}
@@ -131,30 +131,32 @@ class DatasetFolder:
             shutil.rmtree(staged)
 
     def finish(self, left_out: dict[str, str]) -> list[str]:
-        """Write manifest.csv and dataset.json, and put the folder in its place.
+        """Write manifest.csv and dataset.json, and rename the folder to its destination.
 
         Args:
-            left_out: patient → reason, kept in dataset.json.
+            left_out: patient → reason, recorded in dataset.json.
 
         Returns:
-            Patients whose masks were made by software, kept in dataset.json too.
+            Patients whose masks were made by software, also recorded in dataset.json.
         """
-        with _writing(self.work):
-            automatic = self._describe(left_out)
-            self._show()
+        with _explain_write_errors(self.work):
+            automatic = self._write_description(left_out)
+            self._move_to_destination()
         return automatic
 
-    def _describe(self, left_out: dict[str, str]) -> list[str]:
-        records = {patient: self.record(patient) for patient in self.recorded()}
+    def _write_description(self, left_out: dict[str, str]) -> list[str]:
+        records = {patient: self.read_record(patient) for patient in self.list_patients()}
         automatic = [patient for patient, record in records.items() if record["automatic_mask"]]
         rows = (row for record in records.values() for row in record["rows"])
         write_csv(self.work / "manifest.csv", rows, columns=MANIFEST_COLUMNS)
-        known = {"patients": len(records), "automatic_masks": automatic, "left_out": left_out, **_displays(records)}
-        write_json(self.work / "dataset.json", {**self.settings, **known})
+        facts = {
+            "patients": len(records), "automatic_masks": automatic, "left_out": left_out, **_collect_displays(records),
+        }  # fmt: skip
+        write_json(self.work / "dataset.json", {**self.settings, **facts})
         return automatic
 
-    def _show(self) -> None:
-        """Rename the finished folder to its destination; what it replaces is removed only after that."""
+    def _move_to_destination(self) -> None:
+        """Rename the finished folder to its destination, then remove the folder that it replaces."""
         if self.work == self.destination:
             return
         old = self.destination.with_name(f"{TEMPORARY_PREFIX}old-{self.destination.name}")
@@ -165,39 +167,39 @@ class DatasetFolder:
         shutil.rmtree(old, ignore_errors=True)
 
     def _refuse_other_settings(self, folder: Path) -> None:
-        """Name every setting in which an existing data set differs from what is asked for."""
+        """Raise `DataError` with every setting in which an existing data set differs from the requested one."""
         record = folder / "dataset.json"
         if not record.is_file():
             return
-        found = json.loads(record.read_text(encoding="utf-8"))
+        stored = json.loads(record.read_text(encoding="utf-8"))
         differing = [
-            f"{key} is {found.get(key)!r} there, {value!r} asked for"
+            f"{key} is {stored.get(key)!r} there, requested is {value!r}"
             for key, value in self.settings.items()
-            if found.get(key) != value
+            if stored.get(key) != value
         ]
         if differing:
             raise DataError(
                 f"{folder} was prepared with other settings: {'; '.join(differing)}; "
-                "prepare it anew with overwrite (--overwrite), or give another destination"
+                "prepare it again with overwrite (--overwrite), or choose another destination"
             )
 
 
-def _displays(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """How pictures are turned upright: as most patients are stored, and the patients that are stored otherwise."""
-    known = {patient: record["display"] for patient, record in records.items() if record.get("display")}
-    if not known:
+def _collect_displays(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Collect how pictures are turned upright: the most frequent way, and the patients that differ from it."""
+    displays = {patient: record["display"] for patient, record in records.items() if record.get("display")}
+    if not displays:
         return {}
-    usual = max(known.values(), key=list(known.values()).count)
-    exceptions = {patient: display for patient, display in known.items() if display != usual}
+    usual = max(displays.values(), key=list(displays.values()).count)
+    exceptions = {patient: display for patient, display in displays.items() if display != usual}
     return {"display": usual, **({"display_exceptions": exceptions} if exceptions else {})}
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Refuse a path that holds anything but a data set made by us: it would be mixed up or, replaced, be lost."""
+    """Raise `DataError` for a path that holds other files, which would be mixed up or, when replaced, lost."""
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise DataError(f"{folder} is a file; give a folder as destination")
+        raise DataError(f"{folder} is a file; choose a folder as destination")
     if all(path.name.startswith(TEMPORARY_PREFIX) for path in folder.iterdir()):
         return
     record = folder / "dataset.json"
@@ -207,18 +209,18 @@ def _refuse_foreign(folder: Path) -> None:
         maker = None
     if maker != MAKER:
         raise DataError(
-            f"{folder} holds files that `{MAKER}` did not write (no dataset.json of ours); "
-            "give another destination, or empty it yourself"
+            f"{folder} holds files that `{MAKER}` did not write (no dataset.json written by it); "
+            "choose another destination, or empty the folder yourself"
         )
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turn a full disk or missing rights into one sentence."""
+def _explain_write_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of a full disk or missing permissions into a `DataError`."""
     try:
         yield
     except OSError as error:
         raise DataError(
-            f"{folder} cannot be written ({error}); free space or rights, then run the same command again: "
+            f"cannot write {folder} ({error}); free space or change its permissions, then run the same command again: "
             "complete patients are kept"
         ) from error

@@ -1,4 +1,4 @@
-"""Left-atrium volumes and pictures cut into slices."""
+"""Prepare left-atrium volumes and pictures: cut them into slices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.data.prepare.builder import Builder, Summary
-from seewhy.data.prepare.source_case import SlicePlane, SourceCase, clashes, files_below, planes_of, safe_id
+from seewhy.data.prepare.source_case import (
+    SlicePlane,
+    SourceCase,
+    cut_planes,
+    find_clashes,
+    list_files_below,
+    make_safe_id,
+)
 from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import DataError
 from seewhy.io.image import IMAGE_SUFFIXES, read_image
@@ -23,7 +30,7 @@ __all__ = ["prepare_lasc"]
 IMAGE, MASK = "lgemri.nrrd", "laendo.nrrd"
 PICTURE = re.compile(r"^(?P<patient>.+)_(?P<slice>\d+)$")
 MASK_LEVEL = 127
-"""Coloured masks have interpolated edges; half of the range is where the outline was drawn."""
+"""Coloured masks have interpolated edges; the outline was drawn at half of the range."""
 
 
 def prepare_lasc(
@@ -41,13 +48,13 @@ def prepare_lasc(
 ) -> Summary:
     """Cut left-atrium MRI into `imageSlice/<name>_<slice>_<label>.npy`, masks, manifest and settings.
 
-    Two layouts are read. LASC 2018: folders with `lgemri.nrrd` and `laendo.nrrd` (cavity 255), cut along the third
+    Two layouts are supported. LASC 2018: folders with `lgemri.nrrd` and `laendo.nrrd` (cavity 255), cut along the third
     axis. Pictures: `images/<patient>_<slice>.png` (or TIFF) with `masks/` of the same names, gray or coloured (the
-    brightest of red, green and blue counts). Checks, restarts and refusals are those of `prepare_brats`.
+    brightest of red, green and blue counts). Checks and restarts are those of `prepare_brats`.
 
     Args:
         source: the folder to read.
-        destination: the data set's folder, made here.
+        destination: the data set's folder, created by this call.
         window: `minmax` over a patient's slices, `percentile`, or `none`.
         dtype: `float32`, `float16`, `uint8`, or `source` (with window `none`).
         label_rule: `any`, `area` or `fraction`; see `LabelRule`.
@@ -58,11 +65,23 @@ def prepare_lasc(
         progress: show a bar on stderr.
 
     Returns:
-        Counts of what was written.
+        Counts of patients and slices.
 
     Raises:
-        ConfigError: an option that does not exist.
+        ConfigError: an unknown option.
         DataError: all problems of the source at once, or a destination that would be overwritten.
+
+    Example:
+        >>> import numpy as np
+        >>> from seewhy.data.prepare import prepare_lasc
+        >>> from seewhy.io.image import write_image
+        >>> picture = np.arange(64, dtype=np.uint8).reshape(8, 8)
+        >>> for index in range(2):
+        ...     _ = write_image(f"source/images/P1_{index}.png", picture)
+        ...     _ = write_image(f"source/masks/P1_{index}.png", picture > 60 if index else picture < 0)
+        >>> summary = prepare_lasc("source", "slices", progress=False)
+        >>> summary.slices, summary.positive
+        (2, 1)
     """
     source = Path(source)
     builder = Builder(
@@ -77,14 +96,14 @@ def prepare_lasc(
         source=source,
         options={},
     )
-    cases, left_out = _find(source)
+    cases, left_out = _find_cases(source)
     return builder.build(cases, destination, left_out=left_out, overwrite=overwrite, progress=progress)
 
 
-def _find(source: Path) -> tuple[list[SourceCase], dict[str, str]]:
-    """Cases in whichever layout, and what is left out: its name → reason."""
+def _find_cases(source: Path) -> tuple[list[SourceCase], dict[str, str]]:
+    """Find the cases in either layout, and name → reason for what is left out."""
     if not source.is_dir():
-        raise DataError(f"{source} is no folder; give the folder that holds the cases")
+        raise DataError(f"folder {source} does not exist; give the folder that contains the cases")
     cases, left_out = _find_pictures(source) if (source / "images").is_dir() else _find_volumes(source)
     if not cases:
         raise DataError(
@@ -95,15 +114,15 @@ def _find(source: Path) -> tuple[list[SourceCase], dict[str, str]]:
 
 
 def _find_volumes(source: Path) -> tuple[list[SourceCase], dict[str, str]]:
-    """Cases of LASC 2018, and those that are left out."""
-    folders = [path.parent for path in files_below(source) if path.name == IMAGE]
-    problems = clashes((safe_id(folder.name), folder) for folder in folders)
+    """Find the cases of LASC 2018, and patient → reason for those left out."""
+    folders = [path.parent for path in list_files_below(source) if path.name == IMAGE]
+    problems = find_clashes((make_safe_id(folder.name), folder) for folder in folders)
     if problems:
         raise DataError(problems, where=f"{source} (nothing was written)")
     cases: list[SourceCase] = []
     left_out: dict[str, str] = {}
     for folder in folders:
-        patient = safe_id(folder.name)
+        patient = make_safe_id(folder.name)
         files = (folder / IMAGE, folder / MASK)
         if files[1].is_file():
             cases.append(SourceCase(patient, files, partial(_load_volume, *files)))
@@ -121,41 +140,41 @@ def _load_volume(image: Path, mask: Path) -> list[SlicePlane]:
     if difference:
         problems.append(f"{mask.name} does not lie on {image.name}: {difference}; resample it first")
     if not np.isfinite(volume).all():
-        problems.append(f"{image.name} holds NaN or infinite voxels; repair it or leave this case out")
+        problems.append(f"{image.name} contains NaN or infinite voxels; repair it or leave this case out")
     values = np.unique(labels).tolist()
     if len([value for value in values if value != 0]) > 1:
-        problems.append(f"{mask.name} holds the values {values[:6]}; expected 0 and one value for the cavity")
+        problems.append(f"{mask.name} contains the values {values[:6]}; expected 0 and one value for the cavity")
     if problems:
         raise DataError(problems)
-    return planes_of(volume, labels != 0, geometry=geometry, source=image)
+    return cut_planes(volume, labels != 0, geometry=geometry, source=image)
 
 
 def _find_pictures(source: Path) -> tuple[list[SourceCase], dict[str, str]]:
-    """Patients of a folder of pictures, and slices that are left out."""
-    masks = {path.stem: path for path in _pictures(source / "masks")}
+    """Find the patients of a folder of pictures, and name → reason for slices left out."""
+    masks = {path.stem: path for path in _list_pictures(source / "masks")}
     slices: dict[str, dict[int, tuple[Path, Path]]] = defaultdict(dict)
     left_out: dict[str, str] = {}
     problems: list[str] = []
-    for path in _pictures(source / "images"):
+    for path in _list_pictures(source / "images"):
         match = PICTURE.match(path.stem)
         if match is None:
             problems.append(f"{path.name} is not named <patient>_<slice>{path.suffix}; rename it")
         elif path.stem not in masks:
             left_out[path.stem] = "no mask of the same name, so this slice has no label"
         elif int(match["slice"]) in slices[match["patient"]]:
-            problems.append(f"{path.name}: slice {int(match['slice'])} of {match['patient']} is there twice")
+            problems.append(f"{path.name}: slice {int(match['slice'])} of {match['patient']} occurs twice; keep one")
         else:
             slices[match["patient"]][int(match["slice"])] = (path, masks[path.stem])
-    problems += clashes((safe_id(patient), source / "images" / patient) for patient in slices)
+    problems += find_clashes((make_safe_id(patient), source / "images" / patient) for patient in slices)
     if problems:
         raise DataError(problems, where=f"{source} (nothing was written)")
-    return [_picture_case(patient, pairs) for patient, pairs in slices.items() if pairs], left_out
+    return [_make_picture_case(patient, pairs) for patient, pairs in slices.items() if pairs], left_out
 
 
-def _picture_case(patient: str, pairs: dict[int, tuple[Path, Path]]) -> SourceCase:
+def _make_picture_case(patient: str, pairs: dict[int, tuple[Path, Path]]) -> SourceCase:
     ordered = {index: pairs[index] for index in sorted(pairs)}
     files = tuple(path for pair in ordered.values() for path in pair)
-    return SourceCase(safe_id(patient), files, partial(_load_pictures, ordered))
+    return SourceCase(make_safe_id(patient), files, partial(_load_pictures, ordered))
 
 
 def _load_pictures(pairs: dict[int, tuple[Path, Path]]) -> list[SlicePlane]:
@@ -164,7 +183,7 @@ def _load_pictures(pairs: dict[int, tuple[Path, Path]]) -> list[SlicePlane]:
     problems: list[str] = []
     for index, (image, mask) in pairs.items():
         try:
-            picture, region = _gray(image), _region(mask)
+            picture, region = _read_gray(image), _read_region(mask)
         except DataError as error:
             problems += error.problems
             continue
@@ -177,20 +196,20 @@ def _load_pictures(pairs: dict[int, tuple[Path, Path]]) -> list[SlicePlane]:
     return planes
 
 
-def _gray(path: Path) -> NDArray[Any]:
-    """A picture of one channel; colour is accepted where it says gray."""
+def _read_gray(path: Path) -> NDArray[Any]:
+    """Read a picture as one channel; colour pictures are accepted if all their pixels are gray."""
     values = read_image(path)
     if values.ndim == 2:
         if not np.isfinite(values).all():
-            raise DataError(f"{path} holds NaN or infinite pixels; repair it or leave it out")
+            raise DataError(f"{path} contains NaN or infinite pixels; repair it or leave it out")
         return values
     if (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all():
         return np.ascontiguousarray(values[..., 0])
     raise DataError(f"{path} is a colour picture; expected gray values of an MRI slice (is it an overlay or mask?)")
 
 
-def _region(path: Path) -> NDArray[np.bool_]:
-    """The marked region of a mask: brightest channel above half of the range; small label values count as they are."""
+def _read_region(path: Path) -> NDArray[np.bool_]:
+    """Read the region of a mask: brightest channel above half of the range, or above 0 if all values are 0 and 1."""
     values = read_image(path)
     colour = values[..., :3].max(axis=-1) if values.ndim == 3 else values
     level = MASK_LEVEL if colour.max() > 1 else 0
@@ -198,7 +217,7 @@ def _region(path: Path) -> NDArray[np.bool_]:
     return region
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _list_pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; expected pictures of the same names as in images/")
+        raise DataError(f"folder {folder} does not exist; expected pictures with the same names as in images/")
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")

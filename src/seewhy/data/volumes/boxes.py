@@ -1,26 +1,25 @@
-"""Parts of one volume that train, validate and test, far enough apart for no patch to see two of them."""
+"""Split volumes, or boxes of volumes, into train, val and test; no patch touches the boxes of two parts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from seewhy.data.splits import PARTS
+from seewhy.data.splits import PARTS, Split, choose_split, split_from_file
+from seewhy.data.volumes.cases import Ends, VolumeCase
 from seewhy.errors import ConfigError, DataError
 from seewhy.options import check_choice, choice_problems, option_problems
 
-__all__ = ["AXES", "PartBox", "check_gaps", "cut_volume", "part_boxes"]
+__all__ = ["PartBox", "check_gaps", "cut_cases", "cut_volume", "parse_boxes", "parse_gap", "split_volumes"]
 
 AXES = ("z", "y", "x")
-Ends = tuple[int, int, int, int, int, int]
-"""First voxel and the one after the last along Z, Y and X: (z0, z1, y0, y1, x0, x1)."""
 
 
 @dataclass(frozen=True)
 class PartBox:
-    """A box of a volume and the part of the split that it belongs to."""
+    """A box of a volume and its part of the split."""
 
     volume: str
     part: str
@@ -31,15 +30,88 @@ class PartBox:
         return f"{self.part} ({spans}) of {self.volume}"
 
 
-def part_boxes(entries: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]]) -> list[PartBox]:
-    """Boxes as `data.boxes` names them.
-
-    Args:
-        entries: each with `part`, `box` [z0, z1, y0, y1, x0, x1] and `volume`, which one volume alone does not need.
-        shapes: volume → its extent along Z, Y and X.
+def parse_gap(gap: int | Sequence[int]) -> list[int]:
+    """Parse `data.gap` into voxels along Z, Y and X.
 
     Raises:
-        ConfigError: everything that is no box of a volume.
+        ConfigError: neither one nor three whole numbers, or a negative number.
+    """
+    gaps = [gap] * 3 if isinstance(gap, int) else list(gap) if isinstance(gap, Sequence) else []
+    if len(gaps) != 3 or not all(isinstance(size, int) and size >= 0 for size in gaps):
+        raise ConfigError(f"data.gap={gap!r} must be a number of voxels, or three of them along Z, Y and X")
+    return gaps
+
+
+def cut_cases(
+    cases: Sequence[VolumeCase],
+    *,
+    boxes: Sequence[Mapping[str, Any]] | None,
+    cut: str | None,
+    fractions: Sequence[float],
+    gap: Sequence[int],
+) -> list[VolumeCase]:
+    """Cut volumes into the boxes of `data.boxes` or `data.cut`, each a case with its part; else return the volumes.
+
+    Raises:
+        ConfigError: both options are set, or a box does not fit.
+        DataError: boxes of different parts are closer than the gap.
+    """
+    if boxes is None and cut is None:
+        return list(cases)
+    if boxes is not None and cut is not None:
+        raise ConfigError("data.boxes and data.cut both split volumes; set one of the two options")
+    whole = {case.volume: case for case in cases}
+    shapes = {name: case.shape for name, case in whole.items()}
+    if boxes is not None:
+        parts = parse_boxes(boxes, shapes)
+    else:
+        parts = [
+            box
+            for name, shape in shapes.items()
+            for box in cut_volume(name, shape, axis=str(cut), fractions=fractions, gap=gap)
+        ]
+    check_gaps(parts, gap)
+    return [
+        replace(whole[box.volume], id=_make_box_id(box.volume, box.ends), ends=box.ends, part=box.part) for box in parts
+    ]
+
+
+def split_volumes(cases: Sequence[VolumeCase], options: Mapping[str, Any], made: Mapping[str, Any]) -> Split:
+    """Split by patients, or by the parts of boxes if there are boxes.
+
+    Args:
+        cases: all cases.
+        options: options of `seewhy.data.splits.choose_split`.
+        made: how boxes were made, for the record.
+
+    Raises:
+        ConfigError: boxes and another option for the split are set.
+    """
+    if not any(case.part for case in cases):
+        return choose_split(list(dict.fromkeys(case.patient for case in cases)), **options)
+    others = [key for key, value in options.items() if value is not None and key not in ("fractions", "seed")]
+    if others == ["split_file"]:  # the same boxes again: names and hash are compared
+        return split_from_file([case.id for case in cases], options["split_file"])
+    if others:
+        raise ConfigError(f"data.boxes or data.cut and data.{others[0]} both define the split; set one of them")
+    parts = [tuple(case.id for case in cases if case.part == part) for part in ("train", "val", "test")]
+    return Split(parts[0], parts[1], parts[2], dict(made))
+
+
+def parse_boxes(entries: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]]) -> list[PartBox]:
+    """Parse the boxes of `data.boxes`.
+
+    Args:
+        entries: each with `part`, `box` [z0, z1, y0, y1, x0, x1] and `volume`, which is optional for a single volume.
+        shapes: volume → voxels along Z, Y and X.
+
+    Raises:
+        ConfigError: all invalid entries.
+
+    Example:
+        >>> from seewhy.data.volumes.boxes import parse_boxes
+        >>> print(*parse_boxes([{"part": "train", "box": [0, 9, 0, 8, 0, 7]}], {"ct001": (16, 16, 16)}))
+        train (z 0:9, y 0:8, x 0:7) of ct001
     """
     problems, boxes = [], []
     for number, entry in enumerate(entries):
@@ -51,10 +123,10 @@ def part_boxes(entries: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequen
         wrong = wrong or choice_problems(volume, shapes, f"{where}.volume")
         if wrong:
             problems += wrong
-        elif not _inside(ends, shapes[volume]):
+        elif not _is_inside(ends, shapes[volume]):
             problems.append(
-                f"{where}.box={ends} must be [z0, z1, y0, y1, x0, x1] inside {list(shapes[volume])}, each end above "
-                "its start"
+                f"{where}.box={ends} must be [z0, z1, y0, y1, x0, x1] inside {list(shapes[volume])}, and every "
+                "end must exceed its start"
             )
         else:
             z0, z1, y0, y1, x0, x1 = ends
@@ -70,76 +142,90 @@ def cut_volume(
     """Cut a volume along one axis: train, a gap, val, a gap, test.
 
     Args:
-        volume: its name.
-        shape: its extent along Z, Y and X.
+        volume: name of the volume.
+        shape: voxels along Z, Y and X.
         axis: `z`, `y` or `x`.
-        fractions: shares of train, val and test of what the gaps leave; a share of 0 is no part and needs no gap.
+        fractions: shares of train, val and test outside the gaps; a share of 0 omits the part and its gap.
         gap: voxels between two parts along Z, Y and X.
 
     Raises:
-        ConfigError: another axis, other than three shares, or no room for the parts.
+        ConfigError: an unknown axis, invalid shares, or not enough voxels for the parts.
+
+    Example:
+        >>> from seewhy.data.volumes.boxes import cut_volume
+        >>> for box in cut_volume("v", (100, 40, 40), axis="z", fractions=(0.6, 0.15, 0.25), gap=(10, 10, 10)):
+        ...     print(box)
+        train (z 0:48, y 0:40, x 0:40) of v
+        val (z 58:70, y 0:40, x 0:40) of v
+        test (z 80:100, y 0:40, x 0:40) of v
     """
     check_choice(axis, AXES, "data.cut")
-    place = AXES.index(axis)
+    index = AXES.index(axis)
     numbers = all(isinstance(share, int | float) for share in fractions)
     if not numbers or len(fractions) != len(PARTS) or min(fractions) < 0 or max(fractions) == 0:
-        raise ConfigError(f"data.fractions={list(fractions)} must be three shares: of train, val and test")
+        raise ConfigError(f"data.fractions={list(fractions)} must be three shares, of train, val and test")
     shares = {part: float(share) for part, share in zip(PARTS, fractions, strict=True) if share > 0}
-    room = shape[place] - gap[place] * (len(shares) - 1)
+    room = shape[index] - gap[index] * (len(shares) - 1)
     if room < len(shares):
         raise ConfigError(
-            f"data.cut={axis}: {volume} has {shape[place]} voxels along it, gaps of {gap[place]} leave {max(room, 0)} "
-            f"for {len(shares)} parts; cut along a longer axis or set a smaller data.gap"
+            f"data.cut={axis}: {volume} has {shape[index]} voxels along this axis, and gaps of {gap[index]} leave "
+            f"{max(room, 0)} for {len(shares)} parts; cut along a longer axis or set a smaller data.gap"
         )
     boxes, start, total = [], 0, sum(shares.values())
     for number, (part, share) in enumerate(shares.items()):
         last = number == len(shares) - 1
-        length = shape[place] - start if last else max(1, round(room * share / total))
+        length = shape[index] - start if last else max(1, round(room * share / total))
         spans = [[0, size] for size in shape]
-        spans[place] = [start, start + length]
+        spans[index] = [start, start + length]
         (z0, z1), (y0, y1), (x0, x1) = spans
         boxes.append(PartBox(volume, part, (z0, z1, y0, y1, x0, x1)))
-        start += length + gap[place]
+        start += length + gap[index]
     return boxes
 
 
 def check_gaps(boxes: Sequence[PartBox], gap: Sequence[int]) -> None:
-    """Refuse boxes of different parts that lie closer than the gap along every axis.
+    """Check that boxes of different parts are separated by the gap along one axis at least.
 
-    With a gap of a patch no window of that size touches two parts, wherever it is put: what validates or tests is
-    then never in the field of view of what trained.
+    If the gap is the patch size, no patch touches two parts: voxels of validation and test are never in the field of
+    view of training.
 
     Args:
-        boxes: of all volumes.
-        gap: voxels along Z, Y and X; far enough along one axis is far enough.
+        boxes: boxes of all volumes.
+        gap: voxels along Z, Y and X.
 
     Raises:
-        DataError: every pair that is too close.
+        DataError: all pairs that are too close.
     """
     problems = []
-    for one, other in combinations(boxes, 2):
-        if one.volume != other.volume or one.part == other.part:
+    for first, other in combinations(boxes, 2):
+        if first.volume != other.volume or first.part == other.part:
             continue
-        apart = [
-            max(one.ends[i] - other.ends[i + 1], other.ends[i] - one.ends[i + 1]) for i in range(0, len(one.ends), 2)
+        distances = [
+            max(first.ends[i] - other.ends[i + 1], other.ends[i] - first.ends[i + 1])
+            for i in range(0, len(first.ends), 2)
         ]
-        if all(found < wanted for found, wanted in zip(apart, gap, strict=True)):
-            # Where they overlap along an axis the distance is negative.
-            told = ", ".join(
-                f"{axis}: {found} voxels apart" if found >= 0 else f"{axis}: overlapping"
-                for axis, found in zip(AXES, apart, strict=True)
+        if all(distance < least for distance, least in zip(distances, gap, strict=True)):
+            # The distance is negative if they overlap along an axis.
+            listed = ", ".join(
+                f"{axis}: {distance} voxels apart" if distance >= 0 else f"{axis}: overlapping"
+                for axis, distance in zip(AXES, distances, strict=True)
             )
             problems.append(
-                f"{one} and {other} are too close ({told}); leave {list(gap)} voxels along one of the axes, so that "
-                "no patch sees both, or set data.gap"
+                f"{first} and {other} are too close ({listed}); leave {list(gap)} voxels along one of the axes, so "
+                "that no patch touches both, or set data.gap"
             )
     if problems:
         raise DataError(problems, where="data.boxes")
 
 
-def _inside(ends: Sequence[Any], shape: Sequence[int]) -> bool:
+def _is_inside(ends: Sequence[Any], shape: Sequence[int]) -> bool:
     return (
         len(ends) == 6
         and all(isinstance(end, int) for end in ends)
         and all(0 <= a < b <= size for a, b, size in zip(ends[::2], ends[1::2], shape, strict=True))
     )
+
+
+def _make_box_id(volume: str, ends: Ends) -> str:
+    spans = zip(AXES, ends[::2], ends[1::2], strict=True)
+    return "_".join([volume, *(f"{axis}{a}-{b}" for axis, a, b in spans)])

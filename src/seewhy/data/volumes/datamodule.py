@@ -20,11 +20,18 @@ from seewhy.data.splits import PARTS, Split
 from seewhy.data.transforms.augmentation import build_augmentation
 from seewhy.data.transforms.patch_augmentation import PatchAugmentation
 from seewhy.data.validation import check_numbers, check_predict_on
-from seewhy.data.volumes.cases import VolumeCase, boxed, find_cases, split_volumes
+from seewhy.data.volumes.boxes import cut_cases, parse_gap, split_volumes
+from seewhy.data.volumes.cases import VolumeCase, find_cases
 from seewhy.data.volumes.normalization import adopted, check_scheme, scales_of, schemes_of
-from seewhy.data.volumes.patches import EvaluationDataset, PatchDataset, PatchPlaces, VolumeReader
-from seewhy.data.volumes.survey import Survey, SurveyCache, volume_files
-from seewhy.data.volumes.validation import check_gap, check_patches, check_sizes, check_surveys
+from seewhy.data.volumes.patches import (
+    EvaluationDataset,
+    PatchDataset,
+    PatchLocator,
+    VolumeReader,
+    check_patches,
+    check_sizes,
+)
+from seewhy.data.volumes.survey import Survey, SurveyCache, check_surveys, list_volume_files
 from seewhy.errors import ConfigError
 
 __all__ = ["VolumesDataModule"]
@@ -122,7 +129,7 @@ class VolumesDataModule(BaseDataModule):
         self.seed, self.num_workers, self.predict_on = seed, num_workers, predict_on
         self.evaluation_gib = evaluation_gib
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
-        self.gap = list(self.patch) if gap is None else check_gap(gap)
+        self.gap = list(self.patch) if gap is None else parse_gap(gap)
         self.stores = {
             "images": images, "labels": labels, "volumes": volumes, "level": level, "patient_pattern": patient_pattern,
         }  # fmt: skip
@@ -141,7 +148,7 @@ class VolumesDataModule(BaseDataModule):
     def cases(self) -> list[VolumeCase]:
         """All volumes in natural order, or the boxes of them that were named."""
         whole = find_cases(self.root, **self.stores)  # type: ignore[arg-type]
-        return boxed(whole, **self.box_options)
+        return cut_cases(whole, **self.box_options)
 
     @cached_property
     def split(self) -> Split:
@@ -205,7 +212,7 @@ class VolumesDataModule(BaseDataModule):
         """SHA-256 over volumes, patients, and names and sizes of their files."""
         digest = hashlib.sha256()
         for case in self.cases:
-            digest.update(json.dumps([case.id, case.patient, case.ends, volume_files(case)]).encode())
+            digest.update(json.dumps([case.id, case.patient, case.ends, list_volume_files(case)]).encode())
         return digest.hexdigest()
 
     def adopt(self, hyperparameters: Mapping[str, Any]) -> None:
@@ -239,7 +246,7 @@ class VolumesDataModule(BaseDataModule):
             {label: at for label, at in self.survey_of(case).positions.items() if label != self.ignore_label}
             for case in cases
         ]
-        places = PatchPlaces(cases, positions, patch=self.patch, foreground=self.foreground, seed=self.seed)
+        places = PatchLocator(cases, positions, patch=self.patch, foreground=self.foreground, seed=self.seed)
         dataset = PatchDataset(places, self._reader(cases), self.augmentation)
         sampler = EpochSampler(
             len(dataset), batch_size=self.batch_size, batches_per_epoch=self.batches_per_epoch, seed=self.seed,

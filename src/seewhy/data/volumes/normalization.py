@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.data.volumes.survey import Survey, joined
+from seewhy.data.volumes.survey import Survey, merge_brightness
 from seewhy.errors import ConfigError
 from seewhy.options import check_choice, check_options
 
@@ -92,7 +92,7 @@ def schemes_of(scheme: str | Mapping[str, Any], surveys: Sequence[Survey]) -> li
         return [dict(asked) for _ in range(channels)]
     found = []
     for channel in range(channels):
-        own = joined([survey.foreground[channel] for survey in surveys])
+        own = merge_brightness([survey.foreground[channel] for survey in surveys])
         if not own.count:
             raise ConfigError(
                 "data.normalization=ct is measured in labelled training voxels, and there are none; give its numbers: "

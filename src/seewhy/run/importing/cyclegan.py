@@ -118,7 +118,9 @@ def _intensities(config: DictConfig) -> tuple[dict[str, Tensor], dict[str, int]]
     datamodule: Any = build_datamodule(config)
     buffers, counts = {}, {}
     for domain in ("a", "b"):
-        own = [datamodule.reader.intensity(subject) for subject in datamodule.subjects if subject.domain == domain]
+        own = [
+            datamodule.reader.measure_intensity(subject) for subject in datamodule.subjects if subject.domain == domain
+        ]
         counts[domain] = len(own)
         if own:
             median = np.median(np.stack(own), axis=0)

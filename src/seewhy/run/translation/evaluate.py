@@ -20,9 +20,9 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import file_sha256, write_csv, write_json
 from seewhy.io.score_table import write_samples
 from seewhy.metrics.gather import Row
+from seewhy.progress import slow_bar
 from seewhy.run.folder import code_version
 from seewhy.run.run_loader import SavedRun, load_run, read_checkpoint
-from seewhy.run.translation.evaluation.bar import slow_bar
 from seewhy.run.translation.evaluation.distances import measure_distances
 from seewhy.run.translation.evaluation.features import FeatureExtractor, build_features
 from seewhy.run.translation.evaluation.probing import probe_summary, run_probes, trainings
@@ -74,7 +74,7 @@ def training_quantiles(datamodule: BraTSDomainsDataModule) -> Quantiles:
     """
     found: dict[str, list[Any]] = {domain: [] for domain in DOMAINS}
     for subject in datamodule.subjects_of("train"):
-        low, high = datamodule.reader.intensity(subject).T[:, :, None]
+        low, high = datamodule.reader.measure_intensity(subject).T[:, :, None]
         normal = (subject.quantiles - low) * (2 / np.maximum(high - low, np.float32(1e-12))) - 1
         found[subject.domain].append(np.clip(normal, -1, 1))
     empty = [domain for domain, own in found.items() if not own]

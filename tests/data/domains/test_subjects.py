@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from seewhy.batch import MODALITIES
-from seewhy.data.domains.measurement import measure_subject, tissue
-from seewhy.data.domains.subjects import find_subjects, patient_of
+from seewhy.data.domains.measurement import measure_subject, segment_tissue
+from seewhy.data.domains.subjects import find_patient, find_subjects
 from seewhy.errors import ConfigError, DataError
 
 RENAMED = [
@@ -80,13 +80,13 @@ def test_what_is_missing_or_double_is_named_with_all_others(tmp_path, write, vol
 
 def test_a_folder_without_subjects_says_what_was_expected(tmp_path):
     assert "<subject>_<modality>.nii.gz" in find_subjects(tmp_path)[1][0]
-    assert "is no folder" in find_subjects(tmp_path / "nowhere")[1][0]
+    assert str(tmp_path / "nowhere") in find_subjects(tmp_path / "nowhere")[1][0]
 
 
 def test_names_that_would_be_one_on_disk_are_refused(tmp_path, write, volumes):
     write(tmp_path, "P_1", volumes())
     write(tmp_path, "P-1", volumes())
-    assert "give the same patient id" in find_subjects(tmp_path)[1][0]
+    assert "'P-1'" in find_subjects(tmp_path)[1][0]
 
 
 @pytest.mark.parametrize(
@@ -94,14 +94,14 @@ def test_names_that_would_be_one_on_disk_are_refused(tmp_path, write, volumes):
     [(None, "UPENN-1-21"), (r"^UPENN-\d+", "UPENN-1"), (r"-(?P<patient>\d+)_", "1"), (r"_(.+)$", "21")],
 )
 def test_patients_of_several_scans(pattern, patient):
-    assert patient_of("UPENN-1_21", pattern) == patient
+    assert find_patient("UPENN-1_21", pattern) == patient
 
 
 def test_a_pattern_that_finds_nobody_is_refused():
-    with pytest.raises(ConfigError, match="does not match the subject 'X'"):
-        patient_of("X", r"\d+")
-    with pytest.raises(ConfigError, match="no regular expression"):
-        patient_of("X", "(")
+    with pytest.raises(ConfigError, match=r"data\.patient_pattern.*'X'"):
+        find_patient("X", r"\d+")
+    with pytest.raises(ConfigError, match=r"data\.patient_pattern"):
+        find_patient("X", "(")
 
 
 def test_tissue_is_the_largest_part_with_its_holes_filled():
@@ -109,7 +109,7 @@ def test_tissue_is_the_largest_part_with_its_holes_filled():
     block[:, 2:9, 2:9] = 50
     block[:, 5, 5] = 0  # fluid that one modality shows black
     block[1, 11, 11] = 50  # a speck
-    found = tissue([block, np.where(block > 0, block + 1, 0)])
+    found = segment_tissue([block, np.where(block > 0, block + 1, 0)])
     expected = np.zeros(block.shape, bool)
     expected[:, 2:9, 2:9] = True
     np.testing.assert_array_equal(found, expected)
@@ -126,10 +126,10 @@ def test_quantiles_are_those_of_the_tissue(tmp_path, write, volumes):
 
 BROKEN = {
     "NaN": (lambda v: {**v, "t2": np.where(v["t2"] > 3000, np.float32("nan"), v["t2"]).astype(np.float32)}, "t2.*NaN"),
-    "constant": (lambda v: {**v, "t1": np.zeros_like(v["t1"])}, "holds the value 0 everywhere"),
-    "segmentation": (lambda v: {**v, "flair": (v["flair"] > 0).astype(np.int16)}, "looks like a segmentation"),
+    "constant": (lambda v: {**v, "t1": np.zeros_like(v["t1"])}, r"\(t1\) .*\b0\b"),
+    "segmentation": (lambda v: {**v, "flair": (v["flair"] > 0).astype(np.int16)}, r"\(flair\) .*segmentation"),
     "shape": (lambda v: {**v, "t1ce": v["t1ce"][:-1]}, r"t1ce.*shape \(19, 24, 10\), expected \(20, 24, 10\)"),
-    "channels": (lambda v: {**v, "t1": np.stack([v["t1"]] * 2, -1)}, "has 2 channels; expected one volume"),
+    "channels": (lambda v: {**v, "t1": np.stack([v["t1"]] * 2, -1)}, "2 channels"),
 }
 
 
@@ -146,14 +146,14 @@ def test_another_affine_is_refused(tmp_path, write, volumes):
     moved = np.diag([-1.0, -1, 1, 1])
     moved[0, 3] = 3
     nib.save(nib.Nifti1Image(volumes()["t2"], moved), tmp_path / "A" / "A_t2.nii.gz")
-    with pytest.raises(DataError, match=r"A_t2.nii.gz does not lie on A_t1.nii.gz.*3 mm apart"):
+    with pytest.raises(DataError, match=r"A_t2\.nii\.gz.*A_t1\.nii\.gz.*3 mm"):
         measure_subject(only(tmp_path))
 
 
 def test_slices_that_are_not_axial_are_refused(tmp_path, write, volumes):
     sagittal = np.array([[0, 0, 1.0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
     write(tmp_path, "A", volumes(), affine=sagittal, seg=False)
-    with pytest.raises(DataError, match="expected axial slices along the third axis"):
+    with pytest.raises(DataError, match="axial"):
         measure_subject(only(tmp_path))
 
 
@@ -161,5 +161,5 @@ def test_a_volume_without_a_head_is_refused(tmp_path, write):
     empty = np.zeros((20, 24, 10), np.int16)
     empty[3, 3:6, 3] = (5, 9, 300)
     write(tmp_path, "A", dict.fromkeys(MODALITIES, empty), seg=False)
-    with pytest.raises(DataError, match="voxels are tissue"):
+    with pytest.raises(DataError, match="tissue"):
         measure_subject(only(tmp_path))

@@ -16,15 +16,15 @@ def root(tmp_path_factory):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cut": "z", "gap": 2, "fractions": [0.5, 0.5]}, r"data\.fractions=\[0\.5, 0\.5\] must be three shares"),
-        ({"cut": "z", "gap": 2, "fractions": [0.5, 0.5, -0.1]}, "must be three shares"),
-        ({"cut": "z", "gap": 2, "fractions": [0, 0, 0]}, "must be three shares"),
-        ({"cut": "z", "gap": 2, "fractions": ["a", 0.5, 0.5]}, "must be three shares"),
-        ({"cut": "z", "gap": [2]}, r"data\.gap=\[2\] must be a number of voxels, or three"),
-        ({"cut": "z", "gap": "wide"}, r"data\.gap='wide' must be"),
-        ({"cut": "z", "gap": -1}, r"data\.gap=-1 must be"),
-        ({"patient_pattern": "("}, r"data\.patient_pattern='\(' is no regular expression \(missing \)"),
-        ({"boxes": [{"part": "train", "box": ["a", 9, 0, 9, 0, 9]}]}, r"data\.boxes\[0\]\.box=.* must be \[z0, z1"),
+        ({"cut": "z", "gap": 2, "fractions": [0.5, 0.5]}, r"data\.fractions=\[0\.5, 0\.5\]"),
+        ({"cut": "z", "gap": 2, "fractions": [0.5, 0.5, -0.1]}, r"data\.fractions="),
+        ({"cut": "z", "gap": 2, "fractions": [0, 0, 0]}, r"data\.fractions="),
+        ({"cut": "z", "gap": 2, "fractions": ["a", 0.5, 0.5]}, r"data\.fractions="),
+        ({"cut": "z", "gap": [2]}, r"data\.gap=\[2\]"),
+        ({"cut": "z", "gap": "wide"}, r"data\.gap='wide'"),
+        ({"cut": "z", "gap": -1}, r"data\.gap=-1"),
+        ({"patient_pattern": "("}, r"data\.patient_pattern='\('.*missing \)"),
+        ({"boxes": [{"part": "train", "box": ["a", 9, 0, 9, 0, 9]}]}, r"data\.boxes\[0\]\.box=.*\[z0, z1"),
     ],
 )
 def test_wrong_options_are_answered(root, options, message):

@@ -3,7 +3,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seewhy.data.domains.sampler import PairSampler
+from seewhy.data.domains.dataset import PairSampler
 
 
 def stream(epochs, *args, **options):

@@ -9,12 +9,12 @@ import zarr
 from seewhy.data.loaders import Draw
 from seewhy.data.transforms.augmentation import build_augmentation
 from seewhy.data.transforms.patch_augmentation import PatchAugmentation
-from seewhy.data.volumes.boxes import check_gaps, cut_volume, part_boxes
+from seewhy.data.volumes.boxes import check_gaps, cut_volume, parse_boxes
 from seewhy.data.volumes.cases import VolumeCase
 from seewhy.data.volumes.datamodule import VolumesDataModule
 from seewhy.data.volumes.normalization import check_scheme, scales_of, schemes_of
-from seewhy.data.volumes.patches import PatchPlaces
-from seewhy.data.volumes.survey import Brightness, Survey, SurveyCache, joined, survey
+from seewhy.data.volumes.patches import PatchLocator
+from seewhy.data.volumes.survey import Brightness, Survey, SurveyCache, merge_brightness, survey_case
 from seewhy.errors import ConfigError, DataError
 from seewhy.phantoms.ct import write_ct_phantom
 from seewhy.volumes.normalization import ChannelNormalization
@@ -55,7 +55,7 @@ def array_of(root, part, name):
 @pytest.mark.parametrize("foreground", [0.0, 0.25, 0.5, 1 / 3, 1.0])
 def test_the_share_of_foreground_patches_is_exact_and_classes_take_turns(foreground):
     positions = [{1: np.array([[20, 20, 20]], np.int32)}, {2: np.array([[30, 10, 15]], np.int32)}]
-    places = PatchPlaces(
+    places = PatchLocator(
         [case((0, 40, 0, 40, 0, 40), "a"), case((0, 40, 0, 40, 0, 40), "b")], positions,
         patch=[9, 9, 9], foreground=foreground, seed=3,
     )  # fmt: skip
@@ -73,7 +73,7 @@ def test_no_patch_leaves_its_box_and_a_small_box_is_filled_up():
     rng = np.random.default_rng(0)
     ends = (5, 30, 0, 12, 7, 47)
     corners = np.array([[5, 0, 7], [29, 11, 46], *rng.integers([5, 0, 7], [30, 12, 47], (50, 3))], np.int32)
-    places = PatchPlaces([case(ends)], [{1: corners}], patch=[16, 12, 20], foreground=0.5, seed=0)
+    places = PatchLocator([case(ends)], [{1: corners}], patch=[16, 12, 20], foreground=0.5, seed=0)
     starts = set()
     for number in range(400):
         _, box = places(Draw(number, 0))
@@ -81,7 +81,7 @@ def test_no_patch_leaves_its_box_and_a_small_box_is_filled_up():
         assert all(a <= part.start < part.stop <= b for part, a, b in zip(box, ends[::2], ends[1::2], strict=True))
         starts.add(box[0].start)
     assert starts == set(range(5, 15))  # every place is reached
-    small = PatchPlaces([case(ends)], [{}], patch=[64, 64, 64], foreground=0.5, seed=0)
+    small = PatchLocator([case(ends)], [{}], patch=[64, 64, 64], foreground=0.5, seed=0)
     assert [(part.start, part.stop) for part in small(Draw(0, 0))[1]] == [(5, 30), (0, 12), (7, 47)]
 
 
@@ -217,7 +217,7 @@ def test_a_survey_finds_what_numpy_finds_in_one_go(written):
     data = module(written)
     one = data.cases[0]
     image, label = (array_of(written, part, one.id)[...] for part in ("images", "labels"))
-    found = survey(one)
+    found = survey_case(one)
     values, counts = np.unique(label, return_counts=True)
     assert found.counts == dict(zip(values.tolist(), counts.tolist(), strict=True))
     for value in (1, 2):
@@ -253,7 +253,7 @@ def test_brightness_of_parts_joins_exactly():
         Brightness(p.size, p.mean(), ((p - p.mean()) ** 2).sum(), p.min(), p.max(), p.astype(np.float32))
         for p in np.split(values, [10, 400])
     ]
-    total = joined(parts)
+    total = merge_brightness(parts)
     assert (total.count, total.low, total.high) == (1000, values.min(), values.max())
     assert total.mean == pytest.approx(values.mean())
     assert total.std == pytest.approx(values.std())
@@ -273,7 +273,7 @@ def test_brightness_of_parts_joins_exactly():
 )
 def test_a_prediction_normalises_as_the_training_did(scheme, written):
     one = module(written).cases[0]
-    found = survey(one)
+    found = survey_case(one)
     schemes = schemes_of(scheme, [found])
     image, _ = one.open()
     ours = scales_of(schemes, found)[0](image.read(one.box)[0])
@@ -315,9 +315,9 @@ def test_cut_boxes_leave_the_gap_and_what_is_left_is_shared():
     boxes = cut_volume("v", (100, 40, 40), axis="z", fractions=(0.6, 0.15, 0.25), gap=(10, 10, 10))
     assert [(box.part, box.ends[:2]) for box in boxes] == [("train", (0, 48)), ("val", (58, 70)), ("test", (80, 100))]
     check_gaps(boxes, (10, 10, 10))
-    with pytest.raises(DataError, match=r"train .*and val .* too close"):
+    with pytest.raises(DataError, match=r"train .*val .*data\.gap"):
         check_gaps(boxes, (11, 11, 11))
-    with pytest.raises(ConfigError, match="leave 0 for 3 parts"):
+    with pytest.raises(ConfigError, match=r"data\.gap"):
         cut_volume("v", (20, 40, 40), axis="z", fractions=(0.6, 0.2, 0.2), gap=(10, 10, 10))
 
 
@@ -332,11 +332,11 @@ def test_cut_boxes_leave_the_gap_and_what_is_left_is_shared():
 )
 def test_boxes_of_two_parts_are_a_patch_apart_along_one_axis(other, fine):
     entries = [{"part": "train", "box": [0, 20, 0, 20, 0, 20]}, {"part": "test", "box": list(other)}]
-    boxes = part_boxes(entries, {"v": (64, 64, 64)})
+    boxes = parse_boxes(entries, {"v": (64, 64, 64)})
     if fine:
         check_gaps(boxes, (16, 16, 16))
     else:
-        with pytest.raises(DataError, match=r"train \(z 0:20, .* of v and test .* too close"):
+        with pytest.raises(DataError, match=r"train \(z 0:20, .* of v .*test .*data\.gap"):
             check_gaps(boxes, (16, 16, 16))
 
 
@@ -366,23 +366,23 @@ def test_boxes_train_and_their_hash_is_in_the_record(written):
     assert record["train"] == ["only_z0-40_y0-56_x0-20"]
     assert record["hash"] != module(written, volumes=only, cut="y").split_record()["hash"]
     assert next(iter(data.test_dataloader()))["image"].shape == (1, 1, 40, 20, 20)
-    with pytest.raises(ConfigError, match="two ways"):
+    with pytest.raises(ConfigError, match=r"data\.boxes.*data\.cut"):
         _ = module(written, boxes=boxes, cut="z").cases
 
 
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({"part": "training", "box": [0, 1, 0, 1, 0, 1]}, "nearest: 'train'"),
+        ({"part": "training", "box": [0, 1, 0, 1, 0, 1]}, "'train'"),
         ({"part": "train", "box": [0, 99, 0, 1, 0, 1]}, "inside"),
         ({"part": "train", "box": [0, 1, 0, 1]}, "z0, z1"),
-        ({"part": "train", "box": [0, 1, 0, 1, 0, 1], "volume": "w"}, "nearest|valid"),
-        ({"part": "train", "box": [0, 1, 0, 1, 0, 1], "volumes": "v"}, "nearest: 'volume'"),
+        ({"part": "train", "box": [0, 1, 0, 1, 0, 1], "volume": "w"}, "volume='w'"),
+        ({"part": "train", "box": [0, 1, 0, 1, 0, 1], "volumes": "v"}, "'volume'"),
     ],
 )
 def test_entries_that_are_no_box_are_answered(entry, said):
     with pytest.raises(ConfigError, match=said):
-        part_boxes([entry], {"v": (40, 40, 40)})
+        parse_boxes([entry], {"v": (40, 40, 40)})
 
 
 # -- what is wrong with data ----------------------------------------------------------------------------------
@@ -399,7 +399,7 @@ def test_everything_wrong_with_the_values_is_said_at_once(root):
     with pytest.raises(DataError) as error:
         module(root).setup("fit")
     text = str(error.value)
-    assert "ct001: labels 7 (2 voxels) are no class" in text
+    assert "7 (2 voxels)" in text
     assert "ct002" in text
     assert "1 voxels of" in text
     assert len(error.value.problems) == 3
@@ -407,22 +407,22 @@ def test_everything_wrong_with_the_values_is_said_at_once(root):
 
 def test_everything_wrong_with_the_stores_is_said_at_once(root):
     shutil.rmtree(root / "labels" / "ct002.zarr")
-    with pytest.raises(DataError, match="ct002: no labels"):
+    with pytest.raises(DataError, match="ct002"):
         _ = module(root).cases
     zarr.save_array(root / "labels" / "ct002.zarr", np.zeros((8, 8, 8), np.uint8))
     zarr.save_array(root / "labels" / "ct004.zarr", np.zeros((40, 56, 56), np.float32), mode="w")
     with pytest.raises(DataError) as error:
         _ = module(root).cases
     assert "ct002" in str(error.value)
-    assert "[40, 56, 56] voxels and the labels [8, 8, 8]" in str(error.value)
+    assert "[8, 8, 8]" in str(error.value)
     assert "ct004" in str(error.value)
-    assert "float32; expected whole numbers" in str(error.value)
+    assert "float32" in str(error.value)
 
 
 def test_training_without_foreground_is_refused_and_an_ignored_label_is_none(root):
     for name in ("ct001", "ct002", "ct003", "ct004", "ct005"):
         array_of(root, "labels", name)[...] = 9
-    with pytest.raises(DataError, match="none of the 3 training cases has a voxel of nodule, vessel"):
+    with pytest.raises(DataError, match=r"3 training cases.*nodule, vessel"):
         module(root, ignore_label=9).setup("fit")
 
 

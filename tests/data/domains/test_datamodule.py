@@ -14,7 +14,7 @@ import torch
 from seewhy.batch import MODALITIES
 from seewhy.callbacks.predictions import WritePredictions
 from seewhy.data.domains.datamodule import BraTSDomainsDataModule
-from seewhy.data.domains.preparation import domain_folders, prepare_domains
+from seewhy.data.domains.preparation import locate_domain_folders, prepare_domains
 from seewhy.errors import ConfigError, DataError
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -35,7 +35,7 @@ def test_training_batches_are_pairs_in_the_documented_layout(domains):
     module = make(domains, batch_size=3, slices=5, percentiles=(0, 100))
     module.setup("fit")
     batches = list(module.train_dataloader())
-    assert len(batches) == len(module.centers("a")) // 3
+    assert len(batches) == len(module.list_centers("a")) // 3
     train = {domain: {s.patient for s in module.subjects_of("train") if s.domain == domain} for domain in "ab"}
     for batch in batches:
         assert batch.keys() == {"a", "b"}, "nothing but images: no mask, no counterpart"
@@ -140,7 +140,7 @@ def test_scans_of_one_patient_stay_together(domains):
     module = make(domains, patient_pattern="^([AB])", train_patients=["A"], val_patients=["B"])
     assert {subject.patient for subject in module.subjects} == {"A", "B"}
     assert len(module.subjects_of("train")) == 5
-    with pytest.raises(DataError, match="domain b has no training slice"):
+    with pytest.raises(DataError, match=r"domain b .*data\.train_patients"):
         module.setup("fit")
 
 
@@ -157,7 +157,7 @@ def test_what_is_predicted_can_be_chosen(domains):
 
 
 def test_a_prepared_folder_gives_the_same_without_its_sources(domains, tmp_path):
-    prepare_domains(domain_folders(domains, {"a": "a", "b": "b"}, None), tmp_path / "store")
+    prepare_domains(locate_domain_folders(domains, {"a": "a", "b": "b"}, None), tmp_path / "store")
     direct = make(domains)
     expected = list(direct.train_dataloader())
     for path in (*domains.glob("a/*/*"), *domains.glob("b/*/*")):
@@ -170,7 +170,7 @@ def test_a_prepared_folder_gives_the_same_without_its_sources(domains, tmp_path)
 
 
 def test_subjects_are_prepared_once_and_anew_when_their_files_change(domains, volumes):
-    folders, store = domain_folders(domains, {"a": "a", "b": "b"}, None), domains / "prepared"
+    folders, store = locate_domain_folders(domains, {"a": "a", "b": "b"}, None), domains / "prepared"
     assert prepare_domains(folders, store).written == 9
     assert prepare_domains(folders, store).written == 0
     changed = domains / "b" / "B_1" / "B_1_t2.nii.gz"
@@ -182,7 +182,7 @@ def test_subjects_are_prepared_once_and_anew_when_their_files_change(domains, vo
 
 
 def test_a_stopped_preparation_is_continued(domains):
-    folders, store = domain_folders(domains, {"a": "a", "b": "b"}, None), domains / "prepared"
+    folders, store = locate_domain_folders(domains, {"a": "a", "b": "b"}, None), domains / "prepared"
     prepare_domains({"a": folders["a"]}, store)
     (store / "domains.json").unlink()
     (store / "a" / ".tmp-1234-A-9").mkdir()
@@ -190,7 +190,7 @@ def test_a_stopped_preparation_is_continued(domains):
 
 
 def test_two_processes_may_prepare_at_once(domains):
-    folders, store = domain_folders(domains, {"a": "a", "b": "b"}, None), domains / "prepared"
+    folders, store = locate_domain_folders(domains, {"a": "a", "b": "b"}, None), domains / "prepared"
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("forkserver")) as pool:
         runs = [pool.submit(prepare_domains, folders, store) for _ in range(2)]
         found = [run.result() for run in runs]
@@ -204,9 +204,7 @@ def test_a_store_is_of_the_folders_that_it_was_made_of(domains, write, volumes):
     write(domains / "c", "A_0", {name: values * 2 for name, values in volumes().items()})
     one = make(domains).subjects[0]
     before = one.volume.copy()
-    with pytest.raises(
-        DataError, match=r"holds the subjects of .*/a as domain a, not those of .*/c; set data.cache_dir"
-    ):
+    with pytest.raises(DataError, match=r"/a as domain a.*/c; .*data\.cache_dir"):
         make(domains, a="c").setup("fit")
     assert np.array_equal(one.volume, before)
     other = make(domains, a="c", cache_dir=str(domains / "elsewhere")).subjects[0]
@@ -227,7 +225,7 @@ def test_a_store_that_was_copied_with_its_sources_is_of_the_copy(domains, write,
     assert np.array_equal(copied.volume, first)
     assert copied.folder.is_relative_to(tmp_path / "copy")
     write(tmp_path / "copy" / "c", "A_0", volumes())
-    with pytest.raises(DataError, match=r"holds the subjects of .*/copy/a as domain a, not those of .*/copy/c"):
+    with pytest.raises(DataError, match=r"/copy/a as domain a.*/copy/c"):
         make(tmp_path / "copy", a="c").setup("fit")
 
 
@@ -240,14 +238,14 @@ def test_a_store_knows_its_folders_by_whatever_path(domains, tmp_path):
 
 def test_a_prepared_folder_is_read_with_the_options_of_its_sources(domains, write, volumes, tmp_path):
     write(domains / "counterparts" / "a", "A_1", volumes(), seg=False)
-    prepare_domains(domain_folders(domains, {"a": "a", "b": "b"}, "counterparts"), tmp_path / "store")
+    prepare_domains(locate_domain_folders(domains, {"a": "a", "b": "b"}, "counterparts"), tmp_path / "store")
     pattern = r"^(.)_\d$"  # of names as the files have them: ids have no underscores
     patients = [{subject.patient for subject in make(root, patient_pattern=pattern).subjects}
                 for root in (domains, tmp_path / "store")]  # fmt: skip
     assert patients[0] == patients[1] == {"A", "B"}
-    with pytest.raises(ConfigError, match=r"prepared already.*data.a=site names nothing"):
+    with pytest.raises(ConfigError, match=r"data\.a=site"):
         make(tmp_path / "store", a="site").setup("fit")
-    with pytest.raises(ConfigError, match=r"prepared already.*data.counterparts=others names nothing"):
+    with pytest.raises(ConfigError, match=r"data\.counterparts=others"):
         make(tmp_path / "store", counterparts="others").setup("fit")
     assert list(make(tmp_path / "store").store.counterparts) == [("a", "A-1")]
     assert not make(tmp_path / "store", counterparts=None).store.counterparts
@@ -255,7 +253,7 @@ def test_a_prepared_folder_is_read_with_the_options_of_its_sources(domains, writ
 
 
 def test_a_root_that_is_not_there_is_not_made(tmp_path):
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="typo"):
         make(tmp_path / "typo" / "deep").setup("fit")
     assert not (tmp_path / "typo").exists()
 
@@ -297,7 +295,7 @@ def test_stacks_of_a_subject_share_their_memory_on_every_device(domains):
 
 def test_preparing_never_writes_into_other_data(domains):
     before = sorted(domains.rglob("*"))
-    with pytest.raises(DataError, match="holds other files than prepared subjects"):
+    with pytest.raises(DataError, match="choose another folder"):
         make(domains, cache_dir=str(domains)).setup("fit")
     assert sorted(domains.rglob("*")) == before
 
@@ -314,9 +312,9 @@ def test_all_that_is_wrong_is_said_at_once_before_training(domains, write, volum
     text = "\n".join(caught.value.problems)
     for expected in (
         "M_1 has no t1ce",
-        "N_1_t1.nii.gz (t1) holds",
-        "S_1_flair.nii.gz does not lie",
-        "X_1_t2.nii.gz is no",
+        "N_1_t1.nii.gz (t1)",
+        "S_1_flair.nii.gz",
+        "X_1_t2.nii.gz",
     ):
         assert expected in text
     assert len(caught.value.problems) == 4
@@ -342,21 +340,21 @@ def test_a_counterpart_lies_on_its_subject(domains, write, volumes):
 def test_a_counterpart_lies_where_its_subject_does(domains, write, volumes, affine, apart):
     """The same voxels in number and direction may be of other places."""
     write(domains / "counterparts" / "a", "A_1", volumes(), seg=False, affine=affine)
-    with pytest.raises(DataError, match=rf"A-1 does not lie on the subject it belongs to: .*up to {apart} apart"):
+    with pytest.raises(DataError, match=rf"counterparts/a: A-1 .*{apart}"):
         make(domains).setup("fit")
 
 
 def test_an_empty_domain_is_named(domains):
     (domains / "c").mkdir()
-    with pytest.raises(DataError, match=r"b: .*/c holds no subject"):
+    with pytest.raises(DataError, match=r"b: .*/c "):
         make(domains, b="c").setup("fit")
-    with pytest.raises(DataError, match=r"b: .*/nowhere is no folder"):
+    with pytest.raises(DataError, match=r"b: .*/nowhere"):
         make(domains, b="nowhere").setup("fit")
 
 
 def test_subjects_that_are_turned_otherwise_are_refused(domains, write, volumes):
     write(domains / "b", "R_1", volumes(), affine=np.eye(4))
-    with pytest.raises(DataError, match="b: R-1 is stored as RAS, most others as LPS"):
+    with pytest.raises(DataError, match=r"b: R-1 .*RAS.*LPS"):
         make(domains).setup("fit")
 
 
@@ -365,11 +363,11 @@ def test_sizes_that_form_no_batch_are_named(domains, write):
     volume = np.pad(block, ((2, 2), (6, 6), (2, 2)))
     write(domains / "a", "L_1", dict.fromkeys(MODALITIES, volume))
     options = {"train_patients": ["L-1", "A-0", "B-0"], "val_patients": ["A-1"]}
-    with pytest.raises(DataError, match=r"slices of different sizes.*20x24 in a \(1 subjects\), 24x24 in a"):
+    with pytest.raises(DataError, match=r"20x24 in a \(1 subjects\), 24x24 in a"):
         make(domains, **options).setup("fit")
     # What is of one domain goes through networks with what is of the other, in batches of one too.
     other = {"train_patients": ["L-1", "B-0"], "val_patients": ["A-1"], "batch_size": 1}
-    with pytest.raises(DataError, match=r"slices of different sizes.*in a .*in b"):
+    with pytest.raises(DataError, match=r"24x24 in a .*20x24 in b|20x24 in b.*24x24 in a"):
         make(domains, **other).setup("fit")
     make(domains, **options, image_size=24).setup("fit")
     make(domains, **options, crop_size=16).setup("fit")
@@ -378,21 +376,21 @@ def test_sizes_that_form_no_batch_are_named(domains, write):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"slices": 4}, "must be 3, or 5"),
-        ({"domain": "c"}, "data.domain='c' is unknown"),
+        ({"slices": 4}, r"data\.slices=4"),
+        ({"domain": "c"}, r"data\.domain='c'"),
         ({"a": None, "b": None}, "both null"),
-        ({"a": "x", "b": "x"}, "its own folder"),
+        ({"a": "x", "b": "x"}, r"'x'"),
         ({"crop_size": 30}, "multiple of data.multiple_of=4"),
-        ({"min_content": 2}, "share between 0 and 1"),
+        ({"min_content": 2}, r"data\.min_content=2"),
         ({"batch_size": 0}, "data.batch_size=0"),
-        ({"percentiles": [1.0]}, "data.percentiles=.* two rising numbers"),
-        ({"percentiles": None}, "data.percentiles=None .* two rising numbers"),
-        ({"percentiles": ["1", "99"]}, "data.percentiles=.* two rising numbers"),
-        ({"image_size": [240]}, r"data.image_size=\[240\] .* a side, \[rows, columns\], or null"),
-        ({"image_size": "24"}, "data.image_size=24 must be a side"),
-        ({"image_size": [24.5, 24]}, r"data.image_size=\[24.5, 24\] must be a side"),
-        ({"image_size": True}, "data.image_size=True must be a side"),
-        ({"predict_on": "tst"}, "nearest: 'test'"),
+        ({"percentiles": [1.0]}, r"data\.percentiles="),
+        ({"percentiles": None}, r"data\.percentiles=None"),
+        ({"percentiles": ["1", "99"]}, r"data\.percentiles="),
+        ({"image_size": [240]}, r"data\.image_size=\[240\]"),
+        ({"image_size": "24"}, r"data\.image_size=24 "),
+        ({"image_size": [24.5, 24]}, r"data\.image_size=\[24\.5, 24\]"),
+        ({"image_size": True}, r"data\.image_size=True"),
+        ({"predict_on": "tst"}, r"data\.predict_on=.*'test'"),
     ],
 )
 def test_options_are_checked(options, message):
@@ -410,7 +408,7 @@ def test_slices_with_little_tissue_are_not_trained_on(domains, write):
     kept = {}
     for share in (0.0, 0.3, 1.0):
         module = make(domains, fractions=[1, 0, 0], min_content=share)
-        kept[share] = [center.number for center in module.centers("a") if center.subject.id == "Z-1"]
+        kept[share] = [center.number for center in module.list_centers("a") if center.subject.id == "Z-1"]
     # Areas are 4, 16, 36, 64 and 100 pixels.
     assert kept == {0.0: list(range(1, 11)), 0.3: list(range(3, 9)), 1.0: [5, 6]}
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seewhy.data.check import check_dataset
-from seewhy.data.check.scan import plane_shape
+from seewhy.data.check.scan import find_plane_shape
 from seewhy.data.slices.files import Naming
 from seewhy.errors import ConfigError
 
@@ -63,10 +63,10 @@ def test_a_good_data_set_has_no_findings(data):
 @pytest.mark.parametrize(
     ("content", "kind", "text"),
     [
-        (b"", "unreadable", "empty file"),
-        (b"\x93NUMPY", "unreadable", "cut off"),
-        (b"hello world", "unreadable", "no .npy file"),
-        (pickle.dumps([1, 2]), "pickled", "run any code"),
+        (b"", "unreadable", "empty"),
+        (b"\x93NUMPY", "unreadable", "BRATS_001_1_1.npy"),
+        (b"hello world", "unreadable", "BRATS_001_1_1.npy"),
+        (pickle.dumps([1, 2]), "pickled", "code"),
     ],
 )
 def test_files_that_cannot_be_read(data, content, kind, text):
@@ -109,7 +109,7 @@ def test_shapes_that_are_no_slice(data, shape):
 
 def test_shapes_that_are_a_slice():
     good = [(8, 9), (8, 9, 1), (8, 9, 3), (1, 8, 9), (3, 8, 9)]
-    assert {plane_shape(shape) for shape in good} == {(8, 9)}
+    assert {find_plane_shape(shape) for shape in good} == {(8, 9)}
 
 
 def test_sizes_within_and_between_patients(data):
@@ -138,7 +138,7 @@ def test_names_without_an_integer_label(data, name):
 def test_labels_against_masks(data):
     (data / "manifest.csv").unlink()
     np.save(data / "maskSlice" / "BRATS_001_1_1.npy", np.zeros((8, 9), np.uint8))
-    assert "no mask pixel is of class 1" in only(check_dataset(data), "error", "label-mask").message
+    assert "label 1" in only(check_dataset(data), "error", "label-mask").message
     np.save(data / "maskSlice" / "BRATS_001_1_1.npy", np.ones((8, 9), np.uint8))
     np.save(data / "maskSlice" / "BRATS_001_0_0.npy", np.ones((8, 9), np.uint8))
     assert "72 lesion pixels" in only(check_dataset(data), "error", "label-mask").message
@@ -150,7 +150,8 @@ def test_a_stated_label_rule_is_the_measure(data):
     (data / "dataset.json").write_text(json.dumps({"label_rule": "area", "min_area": 7}))
     report = check_dataset(data)
     assert len(report.errors) == 12
-    assert "6 lesion pixels give 0 by the rule 'area'" in report.errors[0].message
+    assert "6 lesion pixels" in report.errors[0].message
+    assert "'area'" in report.errors[0].message
 
 
 def test_a_sliver_in_a_negative_slice_is_a_warning_without_a_rule(tmp_path):
@@ -168,7 +169,9 @@ def test_masks_that_do_not_fit(data):
     (data / "manifest.csv").unlink()
     path = data / "maskSlice" / "BRATS_001_1_1.npy"
     np.save(path, np.ones((9, 8), np.uint8))
-    assert "(9, 8); its slice is (8, 9)" in only(check_dataset(data), "error", "mask-shape").message
+    message = only(check_dataset(data), "error", "mask-shape").message
+    assert "(9, 8)" in message
+    assert "(8, 9)" in message
     np.save(path, np.full((8, 9), 0.5))
     only(check_dataset(data), "error", "mask-values")
     np.save(path, np.full((8, 9), 255, np.uint8))
@@ -189,14 +192,14 @@ def test_masks_that_lack_or_belong_to_nothing(data):
     for path in (data / "maskSlice").iterdir():
         path.unlink()
     (data / "maskSlice").rmdir()
-    assert "cannot be computed" in only(check_dataset(data), "warning", "mask-missing").message
+    assert "Dice" in only(check_dataset(data), "warning", "mask-missing").message
 
 
 def test_duplicates_across_patients_are_errors_within_one_warnings(data):
     np.save(slice_of(data, "BRATS_002_1_1.npy"), np.load(slice_of(data)))
     finding = only(check_dataset(data), "error", "duplicate")
     assert finding.file == "BRATS_002_1_1.npy"
-    assert "BRATS_001_1_1.npy of another patient" in finding.message
+    assert "BRATS_001_1_1.npy" in finding.message
     np.save(slice_of(data, "BRATS_002_1_1.npy"), np.load(slice_of(data, "BRATS_002_3_1.npy")))
     only(check_dataset(data), "warning", "duplicate")
 
@@ -211,14 +214,14 @@ def test_slices_that_differ_in_one_bit_are_no_duplicates(data):
 def test_one_slice_number_twice(data):
     (data / "manifest.csv").unlink()
     write(data, "BRATS_001_1_0.npy", np.random.default_rng(9).normal(size=(8, 9)), np.zeros((8, 9), np.uint8))
-    assert "slice 1 of 001 is there twice" in only(check_dataset(data), "error", "slice-twice").message
+    assert "slice 1 of 001" in only(check_dataset(data), "error", "slice-twice").message
 
 
 def test_one_class_few_patients_and_rare_classes(tmp_path):
     rng = np.random.default_rng(0)
     for index in range(4):
         write(tmp_path / "one", f"{index}_5_1.npy", rng.normal(size=(4, 4)), np.ones((4, 4), np.uint8))
-    assert "one class cannot train" in only(check_dataset(tmp_path / "one"), "error", "classes").message
+    assert "all 4 slices have label 1" in only(check_dataset(tmp_path / "one"), "error", "classes").message
     for index in range(30):
         for patient in ("a", "b", "c"):
             label = int(index == 3)
@@ -234,10 +237,10 @@ def test_one_class_few_patients_and_rare_classes(tmp_path):
 @pytest.mark.parametrize(
     ("column", "value", "text"),
     [
-        ("patient", "002", "patient is '002', but BRATS_001_1_1.npy says 001"),
+        ("patient", "002", "patient is '002'"),
         ("slice", "4", "slice is '4'"),
         ("label", "0", "label is '0'"),
-        ("area", "5", "area is '5', but BRATS_001_1_1.npy says 6"),
+        ("area", "5", "area is '5', but 6"),
     ],
 )
 def test_manifest_rows_against_files(data, column, value, text):
@@ -255,13 +258,13 @@ def test_manifest_rows_too_many_too_few_twice_and_no_table(data):
     path = data / "manifest.csv"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, "BRATS_009_1_1.npy,009,1,1,6"]))
-    assert "BRATS_009_1_1.npy is not in the folder" in only(check_dataset(data), "error", "manifest").message
+    assert "BRATS_009_1_1.npy" in only(check_dataset(data), "error", "manifest").message
     path.write_text("\n".join(lines[:-1]))
     assert only(check_dataset(data), "error", "manifest").file == "BRATS_004_5_1.npy"
     path.write_text("\n".join([*lines, lines[-1]]))
-    assert "listed twice" in only(check_dataset(data), "error", "manifest").message
+    assert "BRATS_004_5_1.npy" in only(check_dataset(data), "error", "manifest").message
     path.write_text("name,age\n")
-    assert "no column 'file'" in only(check_dataset(data), "error", "manifest").message
+    assert "'file'" in only(check_dataset(data), "error", "manifest").message
     (data / "manifest.csv").write_text(
         "\n".join([lines[0] + ",source", *(f"{line},/gone/x.nii.gz" for line in lines[1:])])
     )
@@ -300,12 +303,12 @@ def test_a_good_split_is_counted(data, tmp_path):
 
 def test_a_split_that_cuts_a_patient_or_is_of_other_data(data, tmp_path):
     path = split_file(tmp_path, train=["001", "002"], val=["003"], test=["004", "001"])
-    assert (
-        "patient '001' is cut: in train and in test" in only(check_dataset(data, split=path), "error", "split").message
-    )
+    message = only(check_dataset(data, split=path), "error", "split").message
+    assert "'001'" in message
+    assert "train and test" in message
     path = split_file(tmp_path, train=["001", "009"], val=["003"], test=["004"])
     report = check_dataset(data, split=path)
-    assert ["'009' (train) is not in the data set" in finding.message for finding in report.errors] == [True]
+    assert ["'009' (train)" in finding.message for finding in report.errors] == [True]
     assert ["'002'" in finding.message for finding in report.warnings] == [True]
     path.write_text("{}")
     only(check_dataset(data, split=path), "error", "split")
@@ -332,16 +335,17 @@ def test_parts_of_one_class(data, tmp_path):
 def test_the_index_split(data):
     assert check_dataset(data, slice_split=[6, 12]).counts["parts"]["val"]["slices"] == 6
     message = only(check_dataset(data, slice_split=[6, 13]), "error", "split").message
-    assert "13 divides patient '003'" in message
+    assert "13" in message
+    assert "'003'" in message
     assert "12 and 18" in message
-    with pytest.raises(ConfigError, match="not both"):
+    with pytest.raises(ConfigError, match=r"split.*slice_split"):
         check_dataset(data, split="x.json", slice_split=[1, 2])
 
 
 def test_missing_and_empty_folders_and_strange_files(data, tmp_path):
-    assert "no such folder" in only(check_dataset(tmp_path / "none"), "error", "missing").message
+    assert only(check_dataset(tmp_path / "none"), "error", "missing").file == str(tmp_path / "none")
     (tmp_path / "empty" / "imageSlice").mkdir(parents=True)
-    assert "no .npy slices" in only(check_dataset(tmp_path / "empty"), "error", "missing").message
+    assert ".npy" in only(check_dataset(tmp_path / "empty"), "error", "missing").message
     (data / "imageSlice" / "notes.txt").write_text("x")
     (data / "imageSlice" / ".tmp-1-BRATS_001_1_1.npy").write_bytes(b"half")
     assert "notes.txt" in only(check_dataset(data), "warning", "name").message
