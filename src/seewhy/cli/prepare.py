@@ -182,7 +182,7 @@ def add_domains_parser(kinds: Any) -> None:
         "--patient-pattern", metavar="REGEX", help="finds the patient in a subject's name; default: one subject each"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
-    parser.set_defaults(run_domains=run_domains)
+    parser.set_defaults(run=run_domains)
 
 
 def run_domains(args: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 from seewhy.batch import MODALITIES
 from seewhy.data.prepare.brats import is_msd, list_msd_images, read_msd_channels
 from seewhy.data.prepare.brats_files import MODALITIES as ALIASES
-from seewhy.data.prepare.brats_files import SEGMENTATIONS, FileName, make_case_id, parse_name
-from seewhy.data.prepare.source_case import find_clashes, list_files_below
+from seewhy.data.prepare.brats_files import SEGMENTATIONS, FileName, group_files, make_case_id, parse_name
+from seewhy.data.prepare.source_case import find_clashes
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.nifti import NIFTI_SUFFIXES
 
@@ -111,23 +110,17 @@ Named = tuple[str, dict[str, Path], dict[str, int | None], Path | None]
 def _list_msd_subjects(folder: Path) -> tuple[list[Named], list[str]]:
     channels: dict[str, int | None] = {**read_msd_channels(folder, MODALITIES)}
     named: list[Named] = []
-    for path in list_msd_images(folder):
+    for name, path in list_msd_images(folder).items():
         labels = folder / "labelsTr" / path.name
         files = dict.fromkeys(MODALITIES, path)
-        name = path.name.removesuffix(".gz").removesuffix(".nii")
         named.append((name, files, channels, labels if labels.is_file() else None))
     return named, []
 
 
 def _list_brats_subjects(folder: Path) -> tuple[list[Named], list[str]]:
-    groups: dict[tuple[Path, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for path in list_files_below(folder):
-        parts = _parse_file(path)
-        if parts is not None:
-            groups[path.parent, parts.case][parts.kind].append(path)
     named: list[Named] = []
     problems: list[str] = []
-    for (parent, name), kinds in groups.items():
+    for (parent, name), kinds in group_files(folder, _parse_file).items():
         subject_problems = _find_problems(kinds, folder=parent, name=name)
         problems += subject_problems
         if not subject_problems:

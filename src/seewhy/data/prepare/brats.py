@@ -149,9 +149,9 @@ def find_msd(source: Path, *, modality: str, tumour: str) -> tuple[list[SourceCa
     left_out: dict[str, str] = {}
     problems: list[str] = []
     images = list_msd_images(source)
-    problems += find_clashes((make_case_id(_stem(path)), path) for path in images)
-    for image in images:
-        patient = make_case_id(_stem(image))
+    problems += find_clashes((make_case_id(name), path) for name, path in images.items())
+    for name, image in images.items():
+        patient = make_case_id(name)
         labels = source / "labelsTr" / image.name
         if not labels.is_file():
             left_out[patient] = "no segmentation in labelsTr/, so its slices have no labels"
@@ -174,10 +174,11 @@ def read_msd_channels(source: Path, modalities: Sequence[str]) -> dict[str, int]
     return {name: _find_channel(channels, name, where=source / "dataset.json") for name in modalities}
 
 
-def list_msd_images(source: Path) -> list[Path]:
-    """List the volumes in imagesTr/, in the order of their names."""
+def list_msd_images(source: Path) -> dict[str, Path]:
+    """List the volumes in imagesTr/, in the order of their names: name without ending → path."""
     paths = sorted((source / "imagesTr").iterdir())
-    return [path for path in paths if path.name.endswith(NIFTI_SUFFIXES) and not path.name.startswith(".")]
+    volumes = [path for path in paths if path.name.endswith(NIFTI_SUFFIXES) and not path.name.startswith(".")]
+    return {path.name.removesuffix(".gz").removesuffix(".nii"): path for path in volumes}
 
 
 def _read_description(source: Path) -> dict[str, Any]:
@@ -215,7 +216,3 @@ def _check_channels(image: Path, expected: int) -> list[str]:
     except DataError as error:
         return [str(error)]
     return [] if channels == expected else [f"{image} has {channels} channels; dataset.json names {expected}"]
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ __all__ = [
     "TUMOURS",
     "FileName",
     "find_brats",
-    "find_label_problems",
+    "group_files",
     "load_pair",
     "make_case_id",
     "parse_name",
@@ -147,7 +147,7 @@ def find_brats(source: Path, *, modality: str, tumour: str) -> tuple[list[Source
     cases: list[SourceCase] = []
     left_out: dict[str, str] = {}
     problems: list[str] = []
-    groups = _group_files(source)
+    groups = group_files(source)
     problems += find_clashes((make_case_id(name), folder) for folder, name in groups)
     for (folder, name), kinds in groups.items():
         annotated = next((kind for kind in SEGMENTATIONS if kind in kinds), None)
@@ -213,13 +213,13 @@ def load_pair(
         problems.append(
             f"{image.name} contains {bad} voxels that are NaN or infinite; repair it or leave this case out"
         )
-    problems += find_label_problems(labels, values, name=segmentation.name)
+    problems += _find_label_problems(labels, values, name=segmentation.name)
     if problems:
         raise DataError(problems)
     return cut_planes(volume, np.isin(labels, sorted(region)), geometry=picture.geometry, source=image)
 
 
-def find_label_problems(labels: NDArray[Any], values: set[int], *, name: str) -> list[str]:
+def _find_label_problems(labels: NDArray[Any], values: set[int], *, name: str) -> list[str]:
     """Report values of a segmentation that are not among its labels."""
     unknown = [value for value in np.unique(labels).tolist() if value not in values]
     if not unknown:
@@ -228,11 +228,13 @@ def find_label_problems(labels: NDArray[Any], values: set[int], *, name: str) ->
     return [f"{name} contains the values {shown}; expected labels out of {sorted(values)}"]
 
 
-def _group_files(source: Path) -> dict[tuple[Path, str], dict[str, list[Path]]]:
+def group_files(
+    source: Path, parse: Callable[[Path], FileName | None] = parse_name
+) -> dict[tuple[Path, str], dict[str, list[Path]]]:
     """Group the files below a folder: (folder, case) → kind of file → paths."""
     groups: dict[tuple[Path, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path in list_files_below(source):
-        name = parse_name(path)
+        name = parse(path)
         if name is not None:
             groups[path.parent, name.case][name.kind].append(path)
     return groups

@@ -63,7 +63,7 @@ class Brightness:
         """Compute a percentile of the sample, in 0 to 100."""
         return float(np.percentile(self.sample, share)) if self.sample.size else math.nan
 
-    def merge_brightness(self, other: Brightness) -> Brightness:
+    def merge(self, other: Brightness) -> Brightness:
         """Merge both."""
         count = self.count + other.count
         if not count:
