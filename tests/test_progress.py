@@ -1,0 +1,44 @@
+"""Progress bars that appear late, and never next to another one."""
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from seewhy import progress
+from seewhy.progress import slow_bar, track_slowly
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Titles of the bars that appeared."""
+    titles = []
+
+    def start(self):
+        titles.extend(task.description for task in self.tasks)
+        real(self)
+
+    real = Progress.start
+    monkeypatch.setattr(Progress, "start", start)
+    return titles
+
+
+def test_items_pass_unchanged_and_fast_work_shows_nothing(started):
+    assert list(track_slowly((number for number in range(3)), "fast")) == [0, 1, 2]
+    assert started == []
+
+
+def test_slow_work_shows_one_bar_unless_it_is_switched_off(started, monkeypatch):
+    monkeypatch.setattr(progress, "DELAY", -1.0)
+    assert list(track_slowly(range(3), "off", shown=False)) == [0, 1, 2]
+    assert started == []
+    assert list(track_slowly([4, 5], "slow")) == [4, 5]
+    assert started == ["slow"]
+
+
+def test_a_bar_on_the_terminal_stays_alone(monkeypatch):
+    monkeypatch.setattr(progress, "DELAY", -1.0)
+    monkeypatch.setattr("rich.console.Console", lambda **_: console)
+    console = Console(stderr=True)
+    with Progress(console=console), slow_bar("second", 2) as advance:
+        advance()
+        advance()
