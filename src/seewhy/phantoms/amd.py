@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
-from seewhy.errors import ConfigError, nearest
 from seewhy.io.atomic import write_csv, write_json
 from seewhy.io.image import write_image
+from seewhy.options import check_choice
 from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
 from seewhy.progress import track_slowly
 
@@ -246,8 +246,7 @@ def write_amd_phantom(
         16
     """
     check_minimums({"cases": (cases, 1), "size": (size, 32), "seed": (seed, 0), "two_eyes_every": (two_eyes_every, 0)})
-    if carrier not in INPUTS:
-        raise ConfigError(f"unknown phantom.carrier={carrier!r}; {nearest(carrier, INPUTS)}")
+    check_choice(carrier, INPUTS, "phantom.carrier")
     settings = {
         "name": "amd", "phantom": True, "version": VERSION, "cases": cases, "size": size, "seed": seed,
         "carrier": carrier, "two_eyes_every": two_eyes_every,

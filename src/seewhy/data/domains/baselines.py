@@ -197,6 +197,17 @@ def fit_baselines(names: Sequence[str], quantiles: Quantiles) -> tuple[dict[str,
 
     Raises:
         ConfigError: a name that does not exist.
+
+    Example:
+        >>> import numpy as np
+        >>> from seewhy.data.domains.baselines import apply_baseline, fit_baselines
+        >>> quantiles = {name: np.linspace(-1, top, 101).reshape(1, 1, -1) for name, top in (("a", 1.0), ("b", 0.5))}
+        >>> baselines, missing = fit_baselines(["identity", "combat"], quantiles)
+        >>> list(baselines), list(missing)
+        (['identity'], ['combat'])
+        >>> image, body = np.zeros((1, 1, 2, 2), np.float32), np.eye(2, dtype=bool)[None]
+        >>> apply_baseline(baselines["identity"], image, body, domain="a")[0, 0].tolist()
+        [[0.0, -1.0], [-1.0, 0.0]]
     """
     unknown = [name for name in names if name not in BASELINES]
     if unknown:

@@ -12,6 +12,7 @@ from seewhy.data.domains.stacks import StackReader
 from seewhy.data.domains.store import DOMAINS, DomainStore, PreparedSubject
 from seewhy.data.validation import check_numbers, check_predict_on
 from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.options import choice_problems
 
 __all__ = ["check_counterparts", "check_domain_options", "check_subjects", "check_training"]
 
@@ -59,8 +60,7 @@ def check_domain_options(
         problems.append(f"data.percentiles={percentiles} must be two increasing numbers between 0 and 100")
     if image_size is not None and not _is_pair_of([image_size] * 2 if isinstance(image_size, int) else image_size, int):
         problems.append(f"data.image_size={image_size} must be a side, [rows, columns], or null")
-    if domain not in (*DOMAINS, "both"):
-        problems.append(f"unknown data.domain={domain!r}; {nearest(domain, [*DOMAINS, 'both'])}")
+    problems += choice_problems(domain, (*DOMAINS, "both"), "data.domain")
     if problems:
         raise ConfigError("; ".join(problems))
 

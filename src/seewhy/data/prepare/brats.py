@@ -20,8 +20,9 @@ from seewhy.data.prepare.brats_files import (
 from seewhy.data.prepare.builder import Builder, Summary
 from seewhy.data.prepare.source_case import SourceCase, find_clashes
 from seewhy.data.slices.label_rule import LabelRule
-from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.errors import ConfigError, DataError
 from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
+from seewhy.options import check_choice
 
 __all__ = ["find_msd", "is_msd", "list_msd_images", "prepare_brats", "read_msd_channels"]
 
@@ -83,8 +84,7 @@ def prepare_brats(
     """
     source = Path(source)
     modality = resolve_modality(modality)
-    if tumour not in TUMOURS:
-        raise ConfigError(f"unknown tumour={tumour!r}; {nearest(tumour, TUMOURS)}")
+    check_choice(tumour, TUMOURS, "tumour")
     builder = Builder(
         name="BraTS",
         prefix="BRATS_",

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from seewhy.data.prepare.folder import DatasetFolder
 from seewhy.data.prepare.source_case import SlicePlane, SourceCase
 from seewhy.data.slices.label_rule import LabelRule
-from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.errors import ConfigError, DataError
+from seewhy.options import check_choice
 from seewhy.progress import track_slowly
 
 __all__ = [
@@ -237,10 +238,8 @@ def _check_window(window: str, dtype: str) -> None:
     Raises:
         ConfigError: with the nearest valid names.
     """
-    if window not in WINDOWS:
-        raise ConfigError(f"unknown window={window!r}; {nearest(window, WINDOWS)}")
-    if dtype not in DTYPES:
-        raise ConfigError(f"unknown dtype={dtype!r}; {nearest(dtype, DTYPES)}")
+    check_choice(window, WINDOWS, "window")
+    check_choice(dtype, DTYPES, "dtype")
     if dtype == "source" and window != "none":
         raise ConfigError(
             f"dtype='source' keeps the values unchanged, but window={window!r} changes them; use window='none'"
