@@ -4,11 +4,20 @@ import os
 from pathlib import Path
 
 import pytest
+from command_server import CommandServer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `-n`, run all tests of a file in one worker, so that its trained runs and phantoms are made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -19,8 +28,25 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def samples() -> Path:
-    """Folder of real samples beside the checkout; tests that need it are skipped elsewhere."""
+    """Folder of real samples next to the checkout; tests that need it are skipped elsewhere."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("the real samples are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_command(repository):
+    """Run a script of the repository in a forked process: `run_command("train.py", *words, cwd=…, env={…})`.
+
+    `env` is added to the environment of the tests. The result is that of `subprocess.run` with captured text.
+    """
+    server = CommandServer()
+
+    def call(script, *words, cwd=repository, env=None, timeout=300):
+        environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", **(env or {})}
+        environment.pop("HYDRA_FULL_ERROR", None)
+        return server.run([repository / script, *words], cwd=cwd, env=environment, timeout=timeout)
+
+    yield call
+    server.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blank_figures import blank_figures
 from omegaconf import OmegaConf
 
 from seewhy.cli.conf import compose_train
@@ -118,7 +119,8 @@ def test_the_classifier_and_the_explainer_of_the_examples_work(my, tmp_path, mon
         f"++paths.output_dir={run}",
     )
     config.phantom = None
-    train(config)
+    with blank_figures():
+        train(config)
     tree = fenced("explaining.md", "text")[0]
     files = re.findall(r"^  (\S+\.\w+)(?:, (\S+\.\w+))?", tree, flags=re.MULTILINE)
     named = {name for pair in files for name in pair if name}

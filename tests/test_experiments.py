@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 import torch
+from blank_figures import blank_figures
 
 from seewhy.cli.conf import compose_train
 from seewhy.phantoms.amd import write_amd_phantom
@@ -47,7 +48,7 @@ SMALL = {
     ),
     "demo/volume": ("data.patch=[16,16,16]", "model.network.filters=[4,8,8]", "trainer.check_val_every_n_epoch=1"),
 }  # fmt: skip
-"""What makes an experiment small enough for a test."""
+"""Overrides that make an experiment small enough for a test."""
 REGIONS = ("volume", "demo/volume")
 """Experiments that explain regions, not samples."""
 MEMBERS = {
@@ -55,7 +56,7 @@ MEMBERS = {
     **dict.fromkeys(("cyclegan_25d", "cyclegan_25d_plain", "cut_25d", "demo_cyclegan"), "demo/cyclegan"),
     **dict.fromkeys(("volume_segmentation", "demo_volume"), "demo/volume"),
 }  # fmt: skip
-"""The experiment whose data a model is for; all others are for slices."""
+"""Experiment with the data of a model; all other models are for slices."""
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +108,12 @@ def test_every_model_can_be_chosen_over_an_experiments(choice, phantoms, tmp_pat
         "mri": "backbone.name=test_efficientnet",
     }
     small = [f"model.{names[choice]}"] if choice in names else []
-    trained(tmp_path, phantoms, f"experiment={MEMBERS.get(choice, 'demo/brats')}", f"model={choice}", *small)
+    with blank_figures():  # the figures of each system are drawn by its experiment above
+        trained(tmp_path, phantoms, f"experiment={MEMBERS.get(choice, 'demo/brats')}", f"model={choice}", *small)
 
 
 def plain(value):
-    """Whether a value is data that JSON knows."""
+    """Whether a value can be written as JSON."""
     if isinstance(value, dict):
         return type(value) is dict and all(isinstance(key, str) and plain(child) for key, child in value.items())
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Notebooks hold no outputs, and their code runs from the first to the last cell on a run folder."""
+"""Notebooks are stored without outputs, and their code runs from the first to the last cell on a run folder."""
 
 import ast
 import json
@@ -54,7 +54,8 @@ def test_every_cell_runs_and_pictures_can_be_shown(path, home, monkeypatch):
     monkeypatch.chdir(home)
     namespace, pictures = {}, 0
     for source in code_cells(path):
-        shown = run_cell(source.replace("SIZE = 224", "SIZE = 64"), namespace)  # the code is tested, not what it finds
+        # The code is tested, not its result: small pictures, and few channels.
+        shown = run_cell(source.replace("SIZE = 224", "SIZE = 64").replace("channels=32", "channels=4"), namespace)
         assert not isinstance(shown, Figure), "a bare figure is not shown: it has no pyplot"
         if hasattr(shown, "_repr_png_"):
             assert shown._repr_png_().startswith(b"\x89PNG")

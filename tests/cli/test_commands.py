@@ -57,8 +57,8 @@ def test_module_help_lists_the_commands(repository):
         (["experiment=brats", "data.root=.", "+model.colour=red"], "unknown option `model.colour` of "),
     ],
 )
-def test_a_mistake_gets_one_clear_message(repository, tmp_path, words, expected):
-    done = command(repository, "train.py", *words, f"hydra.run.dir={tmp_path}/run")
+def test_a_mistake_gets_one_clear_message(run_command, tmp_path, words, expected):
+    done = run_command("train.py", *words, f"hydra.run.dir={tmp_path}/run")
     assert done.returncode == 1
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
@@ -66,9 +66,9 @@ def test_a_mistake_gets_one_clear_message(repository, tmp_path, words, expected)
 
 
 @pytest.mark.parametrize("script", ["predict.py", "explain.py"])
-def test_a_run_must_exist(repository, script, tmp_path):
-    assert "error: run=<run folder> must be given" in command(repository, script).stderr
-    done = command(repository, script, f"run={tmp_path}")
+def test_a_run_must_exist(run_command, script, tmp_path):
+    assert "error: run=<run folder> must be given" in run_command(script).stderr
+    done = run_command(script, f"run={tmp_path}")
     assert done.returncode == 1
     assert "holds no config.yaml" in done.stderr
     assert "Traceback" not in done.stderr

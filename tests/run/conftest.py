@@ -1,13 +1,11 @@
-"""Tiny runs on phantoms: in processes of their own as a user starts them, or inside the test."""
+"""Tiny runs on phantoms: in separate processes as a user starts them, or inside the test."""
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
+from blank_figures import blank_figures
 
 TINY = (
     "experiment=demo/brats",
@@ -36,22 +34,11 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def command(repository, home):
-    """Run a script in a process of its own: `command("train.py", *words, expect=exit_status)`."""
+def command(run_command, repository, home):
+    """Run a script in a separate process: `command("train.py", *words, expect=exit_status)`."""
 
     def call(script, *words, expect=0):
-        support = str(repository / "tests" / "support")
-        environment = {**os.environ, "PYTHONPATH": support, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
-        environment.pop("HYDRA_FULL_ERROR", None)
-        done = subprocess.run(
-            [sys.executable, str(repository / script), *words],
-            cwd=home,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        done = run_command(script, *words, cwd=home, env={"PYTHONPATH": str(repository / "tests" / "support")})
         assert done.returncode == expect, (done.stdout + done.stderr)[-6000:]
         return done
 
@@ -68,14 +55,18 @@ def single(command, home):
 
 @pytest.fixture(scope="session")
 def train_here(home):
-    """Train inside the test: `train_here(folder, *overrides)` gives the objective; `base` replaces TINY."""
+    """Train inside the test, without rendering figures: `train_here(folder, *overrides)` gives the objective.
+
+    `base` replaces TINY.
+    """
 
     def call(folder, *overrides, base=TINY):
         from seewhy.cli.conf import compose_train
         from seewhy.run.train import train
 
         words = [*base, f"paths.output_dir={folder}", f"paths.data_dir={home / 'data'}", *overrides]
-        return train(compose_train(*words))
+        with blank_figures():
+            return train(compose_train(*words))
 
     on_own_data = [word for word in TINY if not word.startswith(("phantom.", "experiment="))]
     call.on_own_data = ["experiment=brats", "trainer=cpu", *on_own_data]

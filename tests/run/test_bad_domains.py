@@ -75,9 +75,9 @@ def run(*words, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_training_names_everything_at_once(spoilt, tmp_path):
+def test_training_names_everything_at_once(run_command, spoilt, tmp_path):
     words = ("experiment=cyclegan", "trainer=cpu", f"data.root={spoilt}", f"hydra.run.dir={tmp_path / 'run'}")
-    done = run(ROOT / "train.py", *words, cwd=tmp_path)
+    done = run_command("train.py", *words, cwd=tmp_path)
     assert done.returncode == 1
     assert f"{len(EXPECTED)} problems" in done.stderr
     for pattern in EXPECTED:
