@@ -16,5 +16,5 @@ def blank_figures():
         yield
 
 
-def _save_blank(figure, target, *, format=None, **options):
-    Image.new("RGB", (8, 8)).save(target, format=format or Path(target).suffix.removeprefix("."))
+def _save_blank(figure, target, **options):
+    Image.new("RGB", (8, 8)).save(target, format=options.get("format") or Path(target).suffix.removeprefix("."))
