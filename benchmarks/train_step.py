@@ -7,7 +7,7 @@ Two claims:
 
 - Lightning: our module under the Trainer ÷ the same network, losses and optimiser in a plain PyTorch loop (≤ 1.03).
 - Work: a full step (multi-scale CAM with mirror images, affinity, refinement, segmentation) ÷ a classification-only
-  step (≤ 2), beside a straightforward implementation of the published order of work on the same network, whose
+  step (≤ 2), compared with a straightforward implementation of the published order of work on the same network, whose
   classification-only step also runs the segmentation head with a loss of zero, as the medical fork's does.
 
 Repeats are interleaved, so that a busy machine slows all alike; ratios are medians of the ratios within a repeat.
@@ -104,7 +104,7 @@ def batches(options: argparse.Namespace, device: torch.device) -> list[dict[str,
 
 
 def our_loss(model: WeaklySupervisedSegmentation, image: Tensor, label: Tensor, phase: Phase) -> Tensor:
-    """The losses of a training step of ours, without Lightning and without logging."""
+    """Losses of a training step of seewhy, without Lightning and logging."""
     features = model.encoder(image, attention=phase > Phase.CLASSIFICATION)
     logits = model.classifier(features.maps[-1])
     loss = model.classification_loss(logits, label)
@@ -249,8 +249,9 @@ def interleave(runs: dict[str, Callable[[], float]], repeats: int) -> dict[str, 
 def ratio(name: str, over: list[float], under: list[float], goal: float | None = None) -> None:
     """Print the median ratio within a repeat, and its range."""
     ratios = sorted(a / b for a, b in zip(over, under, strict=True))
-    said = "" if goal is None else f"   goal ≤ {goal:g}: {'met' if statistics.median(ratios) <= goal else 'missed'}"
-    print(f"{name:52s} {statistics.median(ratios):5.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}){said}")
+    met = goal is not None and statistics.median(ratios) <= goal
+    goal_note = "" if goal is None else f"   goal ≤ {goal:g}: {'met' if met else 'missed'}"
+    print(f"{name:52s} {statistics.median(ratios):5.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}){goal_note}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python benchmarks/volume.py --sizes 160 --turns 1 --no-memory
 
 Patches of 64³, overlap 0.5, batches of 4, Gaussian weights, a network of three convolutions of 16 channels with two
-classes, float32 input in chunks of 64³, uint8 probabilities out. Methods, each in a process of its own, by turns:
+classes, float32 input in chunks of 64³, uint8 probabilities out. Methods, each in a separate process, by turns:
 
 - ``seewhy``: one pass, zarr to sharded zarr;
 - ``monai``: `sliding_window_inference` in memory; input read before, result written after;
@@ -246,7 +246,7 @@ def calls() -> dict[str, int]:
 
 
 def in_process(method: str, shape: tuple[int, ...], options: argparse.Namespace, *, budget: int) -> dict[str, Any]:
-    """One run in a process and a folder of its own."""
+    """Run once in a separate process and folder."""
     with tempfile.TemporaryDirectory(dir=options.work) as name:
         values = np.random.default_rng(0).random(shape, dtype=np.float32)
         array = zarr.create_array(Path(name) / "in.zarr", shape=shape, chunks=(CHUNK,) * 3, dtype="float32")

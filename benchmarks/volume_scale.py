@@ -6,7 +6,7 @@
 Tiles, owners, walks, pieces of input, shards and the ledger's files are the engine's own; the network is replaced by
 its time per patch, the store by counters and a bandwidth. Every rank is walked step by step: a step begins when its
 rows are read and the step before has ended; reading runs ahead by as many pieces as the engine reads ahead. Then one
-rank is lost at random moments and started again alone from what the ledger says.
+rank is lost at random moments and restarted alone from the ledger.
 
 Columns: tiles; patches predicted again at borders of tiles; bytes read ÷ input and reads of chunks; bytes written ÷
 output and shards; memory of a rank besides its network; hours until the last rank ends; share of all ranks' time that
