@@ -81,6 +81,15 @@ def test_the_losses_on_the_page_are_those_there_are():
     assert named == set(LOSSES)
 
 
+def test_the_python_of_the_readme_runs():
+    blocks = fenced("../README.md", "python")
+    assert blocks
+    for text in blocks:
+        names: dict[str, object] = {}
+        exec(compile(text, "README.md", "exec"), names)
+        assert names["maps"].maps["image"].shape == (1, 224, 224)
+
+
 def test_the_python_of_the_page_of_explanations_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     known: dict[str, object] = {}
