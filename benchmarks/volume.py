@@ -68,8 +68,8 @@ class Clocked(nn.Module):
 
 def seewhy(folder: Path, net: Clocked, budget: int) -> dict[str, Any]:
     """Our engine."""
-    from seewhy.volumes.engine.engine.engine import VolumeEngine
-    from seewhy.volumes.engine.engine.ledger import Ledger
+    from seewhy.volumes.engine.engine import VolumeEngine
+    from seewhy.volumes.engine.ledger import Ledger
 
     from seewhy.io.zarr.opening import open_source
     from seewhy.io.zarr.sink import create_sink
@@ -199,7 +199,7 @@ def blocks(merged: Any, result: Any) -> None:
 def measure(method: str, folder: Path, budget: int) -> dict[str, Any]:
     """One run in this process."""
     import monai.inferers  # noqa: F401 (so that no method pays for its imports while the clock runs)
-    import seewhy.volumes.engine.engine.engine  # noqa: F401
+    import seewhy.volumes.engine.engine  # noqa: F401
 
     from seewhy.volumes.memory import return_freed_memory
 

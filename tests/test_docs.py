@@ -1,5 +1,6 @@
 """Check the documentation: its commands compose, its options and files exist, its examples run."""
 
+import ast
 import importlib
 import inspect
 import re
@@ -328,6 +329,14 @@ def exists(name: str) -> bool:
             importlib.import_module(done)
         found = getattr(found, part, None)
     return found is not None
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.name)
+def test_every_import_of_a_benchmark_exists(path):
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = [f"{n.module}.{alias.name}" for n in nodes if isinstance(n, ast.ImportFrom) for alias in n.names]
+    names += [alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names]
+    assert [name for name in names if name.startswith("seewhy.") and not exists(name)] == []
 
 
 @pytest.fixture(scope="module")
