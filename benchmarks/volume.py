@@ -67,12 +67,11 @@ class Clocked(nn.Module):
 
 
 def seewhy(folder: Path, net: Clocked, budget: int) -> dict[str, Any]:
-    """Our engine."""
-    from seewhy.volumes.engine.engine import VolumeEngine
-    from seewhy.volumes.engine.ledger import Ledger
-
+    """Run the engine of seewhy."""
     from seewhy.io.zarr.opening import open_source
     from seewhy.io.zarr.sink import create_sink
+    from seewhy.volumes.engine.engine import VolumeEngine
+    from seewhy.volumes.engine.ledger import Ledger
     from seewhy.volumes.geometry import BlendingWindow, PatchGrid
     from seewhy.volumes.memory import Costs
     from seewhy.volumes.normalization import ChannelNormalization
@@ -197,10 +196,10 @@ def blocks(merged: Any, result: Any) -> None:
 
 
 def measure(method: str, folder: Path, budget: int) -> dict[str, Any]:
-    """One run in this process."""
+    """Run a method once in this process."""
     import monai.inferers  # noqa: F401 (so that no method pays for its imports while the clock runs)
-    import seewhy.volumes.engine.engine  # noqa: F401
 
+    import seewhy.volumes.engine.engine  # noqa: F401
     from seewhy.volumes.memory import return_freed_memory
 
     if method == "seewhy":  # as `predict.py` does
