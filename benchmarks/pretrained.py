@@ -46,7 +46,7 @@ from seewhy.explain import (
     XGradCAM,
 )
 from seewhy.explain.judging.controls import make_controls
-from seewhy.explain.judging.scorecard import Row, Scorecard, Settings, Verdict
+from seewhy.explain.judging.scorecard import JudgingSettings, Row, Scorecard, Verdict
 from seewhy.explain.judging.similarity import join_maps, rank_correlation
 from seewhy.explain.maps import Maps
 from seewhy.figures.colours import run_scale
@@ -166,7 +166,7 @@ def judge_photographs(network: nn.Module, chosen: Sequence[Explainer], folder: P
     for method in (*chosen, *make_controls()):
         known = method.method.startswith("control_")
         draws = 1 if method.method in COSTLY else 3
-        settings = Settings(scope="all", redraws=draws, cases=0 if known else len(images))
+        settings = JudgingSettings(scope="all", redraws=draws, cases=0 if known else len(images))
         card = Scorecard(method, settings=settings, samples=len(images))
         start = time.process_time()
         maps = method(network, images)
@@ -191,7 +191,7 @@ def judge_scans(network: nn.Module, chosen: Sequence[Explainer], folder: Path) -
     floors: dict[str, list[float]] = {}
     for method in (*make_controls(), *chosen):
         known = method.method.startswith("control_")
-        settings = Settings(scope="cheap", redraws=1, cases=0 if known else 4)
+        settings = JudgingSettings(scope="cheap", redraws=1, cases=0 if known else 4)
         card = Scorecard(method, settings=settings, samples=len(images))
         start = time.process_time()
         maps = method(network, images)
