@@ -9,7 +9,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 
 FLOORS = [
     {"types", "errors", "progress", "__init__"},
-    {"batch", "options"},
+    {"batch", "options", "otsu"},
     {"io"},
     {"explain", "nets", "losses", "metrics", "data", "phantoms", "figures"},
     {"volumes"},  # below models, which validate on whole volumes with its engine

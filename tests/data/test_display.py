@@ -12,7 +12,7 @@ from seewhy.data.prepare import prepare_brats, prepare_lasc
 from seewhy.data.slices.brats import BraTSDataModule
 from seewhy.data.slices.lasc import LASCDataModule
 from seewhy.errors import DataError
-from seewhy.figures.style import upright
+from seewhy.figures.style import turn_upright
 
 SHAPE = (20, 24, 6)
 
@@ -45,7 +45,7 @@ def seen(root, patient, module=BraTSDataModule):
     """The middle slice of a patient as a picture."""
     data = module(root=str(root))
     [record] = [record for record in data.folder.of_patients([patient]) if record.slice in (3, "3")]
-    return upright(np.load(record.path), data.display_of(patient))
+    return turn_upright(np.load(record.path), data.display_of(patient))
 
 
 def expected():
@@ -115,7 +115,7 @@ def test_an_unknown_orientation_is_left_as_stored(make_slice_set):
     ("record", "said"),
     [
         ({"display": {"transposed": True}}, "display holds transposed=True; expected true or false for transpose, "),
-        ({"display": "upright"}, "display is 'upright'; expected true or false"),
+        ({"display": "turn_upright"}, "display is 'turn_upright'; expected true or false"),
         ({"display_exceptions": ["1"]}, r"display_exceptions is \['1'\]; expected patients"),
         ({"display_exceptions": {"1": {"flip_rows": "yes"}}}, "display holds flip_rows='yes'"),
     ],

@@ -11,7 +11,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 from seewhy.data.cases.mri import MRIDataModule
 from seewhy.errors import ConfigError, DataError
-from seewhy.figures.style import upright
+from seewhy.figures.style import turn_upright
 from seewhy.io.nifti import write_nifti, write_nifti_like
 
 LABEL = "HC_vs_LTLE_vs_RTLE_string"
@@ -142,7 +142,7 @@ def test_pictures_are_upright(root):
     write_nifti(root / "mwp1s00_T1.nii.gz", values, affine=LAS)
     data = module(root, normalize="none", train_patients=["s01", "s02"], test_patients=["s00"])
     batch = next(iter(data.test_dataloader()))
-    picture = upright(batch["image"][0, 0, 5].numpy(), data.display_of("s00"))
+    picture = turn_upright(batch["image"][0, 0, 5].numpy(), data.display_of("s00"))
     assert np.unravel_index(picture.argmax(), picture.shape) == (0, 9)  # superior on top, left on the viewer's right
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seewhy.errors import ConfigError
-from seewhy.figures.colours import COLORMAPS, DIVERGING, NOTHING, colour_table, coloured, run_scale
+from seewhy.figures.colours import COLORMAPS, DIVERGING, NOTHING, apply_colormap, colour_table, run_scale
 from seewhy.figures.overlay import STRONGEST, grey, overlay
 
 RNG = np.random.default_rng(0)
@@ -23,10 +23,10 @@ def lab(rgb):
 
 def test_the_ends_of_the_scale_have_the_first_and_last_colour_and_zero_is_white():
     for name in (*COLORMAPS, DIVERGING):
-        ends = coloured(np.array([[-0.3, 0.3, -9.0, 9.0]]), scale=(-0.3, 0.3), colormap=name)[0]
+        ends = apply_colormap(np.array([[-0.3, 0.3, -9.0, 9.0]]), scale=(-0.3, 0.3), colormap=name)[0]
         first, last = (np.floor(colour_table(name)[[0, -1]] + 0.5)).astype(np.uint8)
         assert ends.tolist() == [first.tolist(), last.tolist(), first.tolist(), last.tolist()]
-    assert coloured(np.zeros((1, 1)), scale=(-5, 5), colormap=DIVERGING).tolist() == [[[255, 255, 255]]]
+    assert apply_colormap(np.zeros((1, 1)), scale=(-5, 5), colormap=DIVERGING).tolist() == [[[255, 255, 255]]]
 
 
 def test_negative_is_blue_and_positive_is_red_and_both_are_equally_strong():
@@ -51,12 +51,12 @@ def test_equal_steps_of_value_are_nearly_equal_steps_of_colour():
 def test_the_same_value_has_the_same_colour_in_every_map(value, other):
     one, two = np.array([[value, other]]), np.array([[0.1], [value]])
     for name, scale in (("inferno", (0.0, 1.0)), (DIVERGING, (-1.0, 1.0))):
-        first = coloured(one, scale=scale, colormap=name)[0, 0]
-        assert first.tolist() == coloured(two, scale=scale, colormap=name)[1, 0].tolist()
+        first = apply_colormap(one, scale=scale, colormap=name)[0, 0]
+        assert first.tolist() == apply_colormap(two, scale=scale, colormap=name)[1, 0].tolist()
 
 
 def test_what_is_not_a_number_is_neither_low_nor_high():
-    assert coloured(np.array([[np.nan]]), scale=(0, 1)).tolist() == [[list(NOTHING)]]
+    assert apply_colormap(np.array([[np.nan]]), scale=(0, 1)).tolist() == [[list(NOTHING)]]
     table = colour_table(DIVERGING)
     assert np.abs(table - np.array(NOTHING)).max(axis=1).min() > 8
 

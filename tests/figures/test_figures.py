@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from seewhy.figures.patient_panel import PanelCase, panel
-from seewhy.figures.score_plot import scores_figure
+from seewhy.figures.results import scores_figure
 from seewhy.figures.style import png_bytes, write_figure
 from seewhy.figures.training import training_curves
 
@@ -139,8 +139,8 @@ def test_a_file_without_curves_is_an_error():
 
 def test_figures_need_no_torch_and_no_pyplot():
     code = (
-        "import sys; import seewhy.figures.report, seewhy.figures.patient_panel, seewhy.figures.score_plot, "
-        "seewhy.figures.training, seewhy.figures.results_table, seewhy.figures.overlay; "
+        "import sys; import seewhy.figures.report, seewhy.figures.patient_panel, seewhy.figures.results, "
+        "seewhy.figures.training, seewhy.figures.results, seewhy.figures.overlay; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'matplotlib.pyplot', 'lightning')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

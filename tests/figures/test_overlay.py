@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from seewhy.errors import ConfigError
-from seewhy.figures.overlay import COLORMAPS, grey, outlined, overlay
+from seewhy.figures.overlay import COLORMAPS, draw_outline, grey, overlay
 from seewhy.figures.style import TRUTH
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (30, 20)).astype(np.uint8)
@@ -39,7 +39,7 @@ def test_heat_that_is_not_a_number_is_no_heat():
 def test_the_contour_is_the_edge_of_the_mask_and_nothing_else():
     mask = np.zeros((30, 20), bool)
     mask[10:15, 5:12] = True
-    picture = outlined(grey(IMAGE), mask)
+    picture = draw_outline(grey(IMAGE), mask)
     drawn = (picture == TRUTH).all(axis=2)
     edge = mask.copy()
     edge[11:14, 6:11] = False
@@ -48,7 +48,7 @@ def test_the_contour_is_the_edge_of_the_mask_and_nothing_else():
 
 
 def test_a_mask_that_fills_the_image_ends_at_its_border():
-    drawn = (outlined(np.zeros((5, 6, 3), np.uint8), np.ones((5, 6))) == TRUTH).all(axis=2)
+    drawn = (draw_outline(np.zeros((5, 6, 3), np.uint8), np.ones((5, 6))) == TRUTH).all(axis=2)
     assert drawn.sum() == 5 * 6 - 3 * 4
 
 

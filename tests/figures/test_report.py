@@ -6,7 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from seewhy.figures.report import Code, Picture, ReportTable, Section, Text, results_blocks, write_report
+from seewhy.figures.report import Code, Picture, ReportTable, Section, Text, write_report
+from seewhy.figures.results import results_blocks
 
 RESULTS = {"test/refined/dice": 0.8, "test/floor_otsu/dice": 0.3, "test/auroc": 0.9, "test/floor_chance/auroc": 0.5}
 

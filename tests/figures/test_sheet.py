@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from seewhy.figures.colours import COLORMAPS, DIVERGING, colour_table
-from seewhy.figures.sheet import AMBER, FRAME, Bar, Cell, font, hatched, sheet, wrapped, write_sheet
+from seewhy.figures.sheet import AMBER, FRAME, Bar, Cell, font, hatch_pattern, sheet, wrap_text, write_sheet
 
 RNG = np.random.default_rng(0)
 
@@ -57,7 +57,7 @@ def test_a_marked_cell_has_a_hatched_frame_outside_its_pixels_and_others_have_no
     ((_, x0),) = places(page, left)
     pixels = np.asarray(page)
     frame = pixels[top - FRAME : top + 40 + FRAME, x - FRAME : x + 60 + FRAME].copy()
-    expected = hatched(40 + 2 * FRAME, 60 + 2 * FRAME)
+    expected = hatch_pattern(40 + 2 * FRAME, 60 + 2 * FRAME)
     expected[FRAME:-FRAME, FRAME:-FRAME] = right
     assert np.array_equal(frame, expected)
     assert amber(page.crop((0, 0, x0 + 60 + 1, page.height))) == 0
@@ -84,14 +84,14 @@ def test_long_labels_make_their_row_higher_and_do_not_reach_the_next():
 @pytest.mark.parametrize("text", ["one two three " * 20, "case002_with_a_very_long_identifier_" * 4, "x" * 300])
 def test_no_line_is_wider_than_the_page_and_no_letter_is_lost(text):
     face = font(12)
-    lines = wrapped(text, face, 150)
+    lines = wrap_text(text, face, 150)
     assert max(face.getlength(line) for line in lines) <= 150
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
 def test_a_long_id_is_broken_after_a_separator():
-    assert wrapped("subject_number_one_of_many", font(12), 100)[0].endswith("_")
-    assert wrapped("", font(12), 100) == []
+    assert wrap_text("subject_number_one_of_many", font(12), 100)[0].endswith("_")
+    assert wrap_text("", font(12), 100) == []
 
 
 def test_all_signs_that_the_pictures_use_have_a_letter():

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seewhy.figures.overlay import grey, overlay
-from seewhy.figures.strip import GAP, strip, write_strip
+from seewhy.figures.overlay import GAP, grey, overlay, strip, write_strip
 from seewhy.figures.style import TRUTH
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (30, 20)).astype(np.uint8)

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.io.atomic import write_csv
 from seewhy.metrics.gather import Row, gather_rows
-from seewhy.metrics.segmentation.plausibility import plausibility
+from seewhy.metrics.segmentation.plausibility import measure_plausibility
 
 __all__ = ["ImplausibleMapsWriter"]
 
@@ -80,7 +80,7 @@ class ImplausibleMapsWriter(Callback):
         if maps is None or "body" not in batch or not bool(batch["body"].any()):
             return
         for k in range(maps.shape[1]):
-            found = plausibility(maps[:, k], batch["body"], prediction["probability"][:, k])
+            found = measure_plausibility(maps[:, k], batch["body"], prediction["probability"][:, k])
             overlap = None if math.isnan(found.overlap) else found.overlap
             row: Row = {"patient": prediction["patient"][0], "class": k + 1, "map": self.map, "peak": found.peak}
             row |= {"cover": found.cover, "overlap": overlap, "doubts": "; ".join(found.doubts())}

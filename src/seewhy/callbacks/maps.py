@@ -116,7 +116,7 @@ class WriteMaps(Callback):
         self.written += len(chosen)
 
     def _write_sample(self, trainer: Trainer, prediction: Prediction, batch: Batch, position: int) -> None:
-        from seewhy.figures.strip import write_strip
+        from seewhy.figures.overlay import write_strip
 
         sample = prediction["id"][position]
         probability = prediction["probability"][position].float().cpu().numpy()

@@ -58,7 +58,7 @@ class LogPanels(Callback):
 
 def _strip(trainer: Trainer, prediction: Prediction, batch: Batch) -> np.ndarray[Any, Any]:
     """The patient's most confident slice beside its maps, [H, W, 3] uint8."""
-    from seewhy.figures.strip import strip
+    from seewhy.figures.overlay import strip
 
     position = int(prediction["probability"].max(1).values.argmax())
     sample = shown(trainer, prediction, batch, position)

@@ -13,7 +13,7 @@ from seewhy.batch import Batch, Prediction
 from seewhy.callbacks.translation.writer import TranslationWriter
 from seewhy.data.base import BaseDataModule
 from seewhy.io.atomic import atomic_path
-from seewhy.metrics.classification.cases import case_row
+from seewhy.metrics.classification.cases import make_case_row
 from seewhy.metrics.gather import gather_rows
 
 __all__ = ["WritePredictions"]
@@ -172,7 +172,7 @@ def _case_rows(prediction: Prediction, module: LightningModule) -> list[dict[str
     classes, ordinal = cast("Sequence[str]", module.classes), bool(module.hparams.get("ordinal", False))
     label = prediction["label"].tolist() if "label" in prediction else [None] * len(prediction["id"])
     return [
-        case_row(
+        make_case_row(
             name=name,
             patient=prediction["patient"][i],
             source=prediction["source"][i],

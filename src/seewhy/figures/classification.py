@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from seewhy.figures.style import GREY, INK, PALETTE, bare, blank_figure
+from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
 
 __all__ = ["classes_of", "grading_figure", "reliability_curve"]
 
@@ -89,7 +89,7 @@ def _draw_reliability(axes: Axes, confidence: NDArray[np.float64], right: NDArra
     """Share of right answers over confidence, with the binomial interval that so few cases leave."""
     means, shares, counts = reliability_curve(confidence, right)
     low, high = _wilson(shares, counts)
-    bare(axes)
+    style_axes(axes)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", zorder=1)
     axes.vlines(means, low, high, color=PALETTE[0], linewidth=1.6, alpha=0.6, zorder=2)
     axes.plot(means, shares, "o-", color=PALETTE[0], markersize=5, linewidth=1.2, zorder=3)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from seewhy.io.atomic import atomic_path
 
-__all__ = ["COLUMN", "DPI", "PAGE", "ieee_figure", "ieee_style", "latex_found", "typeset", "write_ieee"]
+__all__ = ["COLUMN", "DPI", "PAGE", "ieee_figure", "ieee_style", "is_latex_available", "typeset", "write_ieee"]
 
 COLUMN = 3.5
 """Width of a column in inches."""
@@ -36,7 +36,7 @@ MATHS = {
 
 
 @cache
-def latex_found() -> bool:
+def is_latex_available() -> bool:
     """Whether LaTeX is installed and sets text for matplotlib; tried once, with all characters that figures have.
 
     The programs alone say little: small installations have them and lack packages or fonts that matplotlib asks for.
@@ -62,7 +62,7 @@ def ieee_style(*, latex: bool | None = None) -> Iterator[None]:
         latex: let LaTeX set the text; None does where it is found, else matplotlib sets it in the same fonts.
     """
     settings: Any = {
-        "text.usetex": latex_found() if latex is None else latex,
+        "text.usetex": is_latex_available() if latex is None else latex,
         "font.family": ["cmr10", "DejaVu Serif"],  # the second one for letters that the first has not, as é
         "mathtext.fontset": "cm",
         "axes.formatter.use_mathtext": True,

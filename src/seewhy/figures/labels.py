@@ -1,7 +1,4 @@
-"""What results are called and how they are written: one wording for the terminal, the figures and the report.
-
-What explanation methods are called in print.
-"""
+"""Names of scores and methods in print, the same in the terminal, the figures and the report."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ __all__ = [
     "NONE",
     "SEGMENTATION",
     "Score",
+    "describe_data",
     "is_floor",
     "label_of",
     "lower_is_better",
-    "measured",
     "method_label",
-    "methods",
-    "note",
+    "present_measures",
+    "scores_by_method",
 ]
 
 LABELS = {
@@ -47,11 +44,16 @@ LABELS = {
     "control_edges": "floor: edges",
     "control_random": "floor: noise",
 }
-"""Only names that are more than their words with spaces between."""
+"""Explanation methods whose printed name is more than the name with spaces for underscores."""
 
 
 def method_label(name: str) -> str:
-    """A method as it is called, e.g. "Grad-CAM++"; one that is not known here is its name in words."""
+    """Printed name of an explanation method; for methods without a label, the name with spaces.
+
+    Example:
+        >>> method_label("grad_cam_pp"), method_label("my_method")
+        ('Grad-CAM++', 'my method')
+    """
     return LABELS.get(name) or name.replace("_", " ")
 
 
@@ -77,7 +79,7 @@ METHODS = {
     "floor_permuted": "floor: permuted",
     "floor_positive": "floor: always positive",
 }
-"""Method → what it is called, in the order in which methods are shown; others come between these and floors."""
+"""Method → label, in the order in which methods are shown. Other methods are shown before the floors."""
 
 MEASURES = {
     "auroc": "AUROC",
@@ -97,41 +99,50 @@ MEASURES = {
     "iou_positive": "IoU, lesion slices",
     "auprc": "pixel AUPRC",
     "auprc_positive": "AUPRC, lesion slices",
+    "hd95_slices_mm": "HD95 of slices (mm)",
+    "hd95_slices_px": "HD95 of slices (px)",
     "hd95_mm": "HD95 (mm)",
-    "hd95_px": "HD95 (px)",
+    "hd95_px": "HD95 (voxels)",
     "fp_area": "false positive px per healthy slice",
     "fp_slices": "healthy slices hit",
 }
-"""Measure → what it is called."""
+"""Measure → label."""
 
 CERTAINTY = ("ece", "brier", "nll")
-"""Measures of predicted probabilities, the smaller the better."""
+"""Measures of predicted probabilities; smaller is better."""
 CLASSIFICATION = ("auroc", "f1", "accuracy", "balanced_accuracy", "average_precision", "kappa", "mae", *CERTAINTY)
 CASES = ("auroc", "accuracy", "balanced_accuracy", "kappa", "mae", "ece")
-"""Measures of the terminal's table for classifiers of whole cases."""
-SEGMENTATION = ("dice", "cldice", "dice_positive", "auprc", "hd95_mm", "hd95_px", "fp_slices")
-"""Measures of the results table, the first ones first."""
+"""Measures in the terminal table of case classifiers."""
+SEGMENTATION = (
+    "dice", "cldice", "dice_positive", "auprc", "hd95_slices_mm", "hd95_slices_px", "hd95_mm", "hd95_px", "fp_slices",
+)  # fmt: skip
+"""Measures in the terminal table of segmentations, in order."""
 
 
 INTERVALS = "95 % bootstrap intervals by patient"
 NONE = "\N{EN DASH}"
-"""Written where a method does not have a measure."""
+"""Printed where a method does not define a measure."""
 
 
 class Score(NamedTuple):
-    """A mean over patients, and its interval where there is one."""
+    """Mean over patients, with its interval where there is one."""
 
     value: float
     low: float | None = None
     high: float | None = None
 
     def text(self, measure: str, *, interval: bool = True) -> str:
-        """As shown, e.g. "0.812 [0.74, 0.87]"."""
+        """Printed form.
+
+        Example:
+            >>> Score(0.8123, 0.74, 0.871).text("dice")
+            '0.812 [0.74, 0.87]'
+        """
         shown = f"{self.value:.{_digits(measure)}f}"
         return f"{shown} [{self.bounds(measure)}]" if interval and self.low is not None else shown
 
     def bounds(self, measure: str) -> str:
-        """The interval as shown, e.g. "0.74, 0.87"."""
+        """Printed form of the interval, e.g. "0.74, 0.87"."""
         if self.low is None or self.high is None:
             return NONE
         digits = max(_digits(measure) - 1, 1)
@@ -144,20 +155,26 @@ def _digits(measure: str) -> int:
     return 2 if measure == "fp_slices" else 3
 
 
-def methods(results: Mapping[str, float], *, prefix: str = "") -> dict[str, dict[str, Score]]:
-    """Results by method and measure: methods in the order of showing, floors last.
+def scores_by_method(results: Mapping[str, float], *, prefix: str = "") -> dict[str, dict[str, Score]]:
+    """Group flat results by method and measure; methods in the order in which they are shown, floors last.
 
     Args:
         results: flat names to values, as `PatientScores.compute` and `ClassificationScores.compute` give
         them:
             `<method>/<measure>`, with `_low` and `_high` for an interval; `auroc`, `f1` and `accuracy`
-            without a method are the classifier's. Everything else (losses, counts) is passed over.
-        prefix: of the names to read, e.g. "test/".
+            without a method belong to the classifier. Everything else (losses, counts) is ignored.
+        prefix: prefix of the names to read, e.g. "test/".
 
     Returns:
-        method → measure → score.
+        Method → measure → score.
+
+    Example:
+        >>> results = {"test/floor_otsu/dice": 0.31, "test/refined/dice": 0.82, "test/loss": 0.2}
+        >>> scores = scores_by_method(results, prefix="test/")
+        >>> {label_of(method): scores[method]["dice"].value for method in scores}
+        {'refined': 0.82, 'floor: Otsu': 0.31}
     """
-    found: dict[str, dict[str, Score]] = {}
+    scores: dict[str, dict[str, Score]] = {}
     for name, value in results.items():
         if not name.startswith(prefix):
             continue
@@ -167,37 +184,39 @@ def methods(results: Mapping[str, float], *, prefix: str = "") -> dict[str, dict
         if measure not in MEASURES or "/" in method:
             continue
         low, high = results.get(f"{prefix}{name}_low"), results.get(f"{prefix}{name}_high")
-        found.setdefault(method, {})[measure] = Score(float(value), low, high)
+        scores.setdefault(method, {})[measure] = Score(float(value), low, high)
     order = list(METHODS)
-    place = {name: order.index(name) if name in METHODS else order.index("refined") for name in found}
-    return {name: found[name] for name in sorted(found, key=lambda name: (is_floor(name), place[name]))}
+    place = {name: order.index(name) if name in METHODS else order.index("refined") for name in scores}
+    return {name: scores[name] for name in sorted(scores, key=lambda name: (is_floor(name), place[name]))}
 
 
-def measured(scores: Mapping[str, Mapping[str, Score]], wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the wanted measures that any method has."""
-    return tuple(measure for measure in wanted if any(measure in own for own in scores.values()))
+def present_measures(scores: Mapping[str, Mapping[str, Score]], wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The wanted measures that at least one method defines."""
+    return tuple(measure for measure in wanted if any(measure in measures for measures in scores.values()))
 
 
 def is_floor(method: str) -> bool:
-    """Whether a method knows nothing of labels or training."""
+    """Whether a method is a floor: a guess that uses no trained model."""
     return method.startswith("floor_")
 
 
 def lower_is_better(measure: str) -> bool:
-    """Whether a small value is a good one: distances and false positives."""
+    """Whether smaller values of a measure are better: distances, false positives and errors."""
     return measure.startswith(("hd95", "fp_", "mae", *CERTAINTY))
 
 
 def label_of(name: str) -> str:
-    """A method or measure as it is called; of a method's single class, with its name behind."""
-    known = METHODS.get(name) or MEASURES.get(name)
-    if known is None and name.startswith("floor_window_"):
+    """Label of a method or measure; the floor of a single class ends with the name of the class."""
+    label = METHODS.get(name) or MEASURES.get(name)
+    if label is None and name.startswith("floor_window_"):
         return f"{METHODS['floor_window']}, {name.removeprefix('floor_window_')}"
-    return known or name.replace("_", " ")
+    return label or name.replace("_", " ")
 
 
-def note(results: Mapping[str, float], *, prefix: str = "", phantom: bool = False, samples: bool = False) -> str:
-    """What the numbers rest on, e.g. "25 patients, 21 with lesion; 95 % bootstrap intervals by patient".
+def describe_data(
+    results: Mapping[str, float], *, prefix: str = "", phantom: bool = False, samples: bool = False
+) -> str:
+    """Describe the data behind the scores, e.g. "25 patients, 21 with lesion; 95 % bootstrap intervals by patient".
 
     Args:
         results: see `methods`.

@@ -1,4 +1,4 @@
-"""One HTML file that tells what a run did: nothing to install, no network, pictures inside."""
+"""HTML report of a run in one file, with the pictures inside; needs no installation and no network."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from seewhy.figures.labels import CLASSIFICATION, MEASURES, NONE, Score, is_floor, label_of, measured, methods, note
 from seewhy.figures.style import png_bytes
 from seewhy.io.atomic import atomic_path
 
-__all__ = ["Block", "Code", "Picture", "ReportTable", "Section", "Text", "results_blocks", "write_report"]
+__all__ = ["Block", "Code", "Picture", "ReportTable", "Section", "Text", "write_report"]
 
 
 @dataclass(frozen=True)
 class Text:
-    """Plain paragraphs; an empty line begins a new one."""
+    """Plain text; empty lines separate paragraphs."""
 
     text: str
 
@@ -34,7 +33,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Code:
-    """Text as it stands, such as a configuration; folded away under its caption where it is long."""
+    """Preformatted text, such as a configuration; long text is folded under its caption."""
 
     text: str
     caption: str = ""
@@ -49,7 +48,7 @@ class Code:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """Cells as text; the first column is the row's name, the others are set right."""
+    """Table of text cells; the first column names the row, the others are right-aligned."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -90,7 +89,7 @@ Block = Text | Code | ReportTable | Picture
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """Heading with its blocks."""
 
     heading: str
     blocks: Sequence[Block]
@@ -104,14 +103,20 @@ def write_report(
     facts: Mapping[str, str] | None = None,
     warnings: Sequence[str] = (),
 ) -> Path:
-    """Write the report as one self-contained file, atomically; all text is escaped.
+    """Write the report as one self-contained HTML file, atomically; all text is escaped.
 
     Args:
-        path: where to, e.g. `<run folder>/report.html`.
-        title: of the page.
-        sections: in the order of reading, results first.
-        facts: a line of small facts under the title (date, version, hashes).
-        warnings: what a reader must know before believing a number, e.g. "phantom data"; shown on top.
+        path: output file, e.g. `<run folder>/report.html`.
+        title: title of the page.
+        sections: sections in reading order, results first.
+        facts: name → value of short facts below the title (date, version, hashes).
+        warnings: what a reader must know before trusting a number, e.g. "phantom data"; shown on top.
+
+    Example:
+        >>> blocks = [Text("Trained on two patients."), ReportTable(["", "Dice"], [["refined", "0.81"]])]
+        >>> path = write_report("report.html", title="My run", sections=[Section("Results", blocks)])
+        >>> "<td>0.81</td>" in path.read_text()
+        True
     """
     notes = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in warnings)
     small = "".join(
@@ -127,45 +132,8 @@ def write_report(
     return Path(path)
 
 
-def results_blocks(
-    results: Mapping[str, float],
-    *,
-    prefix: str = "test/",
-    ceiling: Mapping[str, float] | None = None,
-    phantom: bool = False,
-) -> list[Block]:
-    """Tables of all scores with the floors beside them: one of the slices' classes, one of the maps.
-
-    Args:
-        results: flat names to values, see `seewhy.figures.labels.methods`.
-        prefix: of the names to show.
-        ceiling: measure → what a model trained with masks reaches.
-        phantom: whether the data are synthetic; the caption says so.
-    """
-    blocks: list[Block] = []
-    for wanted in (tuple(name for name in MEASURES if name not in CLASSIFICATION), CLASSIFICATION):
-        scores = {name: own for name, own in methods(results, prefix=prefix).items() if set(own) & set(wanted)}
-        columns = measured(scores, wanted)
-        if not columns:
-            continue
-        if ceiling and set(columns) & set(ceiling):
-            scores["ceiling"] = {name: Score(float(ceiling[name])) for name in columns if name in ceiling}
-        blocks.append(
-            ReportTable(
-                columns=["", *map(label_of, columns)],
-                rows=[
-                    [label_of(name), *[own[m].text(m) if m in own else NONE for m in columns]]
-                    for name, own in scores.items()
-                ],
-                caption=note(results, prefix=prefix, phantom=phantom, samples=wanted == CLASSIFICATION),
-                quiet=[is_floor(name) for name in scores],
-            )
-        )
-    return blocks
-
-
 def _picture(source: Figure | NDArray[np.uint8] | Path | bytes) -> tuple[str, bytes]:
-    """Kind and content of a picture file."""
+    """Image type and content of a picture."""
     if isinstance(source, bytes):
         return "png", source
     if isinstance(source, Path):

@@ -1,6 +1,8 @@
 """A page of pictures in rows and columns with headings, one colour bar, and warnings that cannot be overlooked.
 
 Text on pictures that are put together without matplotlib's layout, which is too slow for thousands of them.
+
+Images and annotations brought to the size of a cell of a page.
 """
 
 from __future__ import annotations
@@ -9,15 +11,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from seewhy.figures.colours import DIVERGING, RGB, colour_table
+from seewhy.figures.overlay import draw_outline
 from seewhy.io.atomic import atomic_path
 
-__all__ = ["Bar", "Cell", "Font", "font", "hatched", "line_height", "sheet", "wrapped", "write_sheet"]
+__all__ = [
+    "Bar",
+    "Cell",
+    "Font",
+    "draw_annotation",
+    "empty_picture",
+    "font",
+    "hatch_pattern",
+    "line_height",
+    "resize_to_width",
+    "sheet",
+    "wrap_text",
+    "write_sheet",
+]
 
 Font = ImageFont.FreeTypeFont
 
@@ -34,7 +52,7 @@ def line_height(face: Font) -> int:
     return round(face.size * 1.35)
 
 
-def wrapped(text: str, face: Font, width: int) -> list[str]:
+def wrap_text(text: str, face: Font, width: int) -> list[str]:
     """Break a text into lines of at most so many pixels; a word that is too long (an id) is broken inside.
 
     Args:
@@ -159,7 +177,7 @@ def write_sheet(path: str | Path, page: Image.Image) -> Path:
     return Path(path)
 
 
-def hatched(height: int, width: int) -> RGB:
+def hatch_pattern(height: int, width: int) -> RGB:
     """Black and amber stripes, [height, width, 3] uint8: the sign of a map that failed a check."""
     stripe = (np.add.outer(np.arange(height), np.arange(width)) // 6) % 2 == 0
     return np.where(stripe[:, :, None], np.array(AMBER, np.uint8), np.array(INK, np.uint8))
@@ -186,8 +204,8 @@ def _row_places(
 
 def _heading(cell: Cell, width: int) -> list[tuple[str, Font, tuple[int, int, int]]]:
     bold, plain = font(12, bold=True), font(11)
-    names = [(line, bold, INK) for line in wrapped(cell.name, bold, width)]
-    return names + [(line, plain, SOFT) for line in wrapped(cell.note, plain, width)]
+    names = [(line, bold, INK) for line in wrap_text(cell.name, bold, width)]
+    return names + [(line, plain, SOFT) for line in wrap_text(cell.note, plain, width)]
 
 
 def _head_height(row: Sequence[Cell], widths: Sequence[int]) -> int:
@@ -209,7 +227,7 @@ def _draw_row(page: Image.Image, row: Sequence[Cell], widths: Sequence[int], *, 
         # Just outside, so that a white map has an edge and no pixel of it is lost.
         draw.rectangle((left - 1, top - 1, left + across, top + height), outline=EDGE)
         if cell.marked:
-            frame = hatched(height + 2 * FRAME, across + 2 * FRAME)
+            frame = hatch_pattern(height + 2 * FRAME, across + 2 * FRAME)
             page.paste(Image.fromarray(frame), (left - FRAME, top - FRAME))
         page.paste(Image.fromarray(np.ascontiguousarray(cell.picture)), (left, top))
         left += width + GAP
@@ -218,7 +236,9 @@ def _draw_row(page: Image.Image, row: Sequence[Cell], widths: Sequence[int], *, 
 def _text_lines(text: str, width: int) -> list[tuple[str, Font]]:
     faces = [font(12, bold=i == 0) for i in range(text.count("\n") + 1)]
     return [
-        (line, face) for part, face in zip(text.split("\n"), faces, strict=True) for line in wrapped(part, face, width)
+        (line, face)
+        for part, face in zip(text.split("\n"), faces, strict=True)
+        for line in wrap_text(part, face, width)
     ]
 
 
@@ -236,8 +256,8 @@ def _draw_text(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, wid
 def _head(title: str, warnings: Sequence[str], width: int) -> Image.Image:
     """The title's lines and the banners."""
     face, bold = font(14, bold=True), font(12, bold=True)
-    lines = wrapped(title, face, width)
-    banners = [wrapped(f"⚠ {text}", bold, width - 34) for text in warnings]
+    lines = wrap_text(title, face, width)
+    banners = [wrap_text(f"⚠ {text}", bold, width - 34) for text in warnings]
     heights = [len(banner) * line_height(bold) + 10 for banner in banners]
     titled = len(lines) * line_height(face) + (8 if lines else 0)
     # Room below the last banner for the frame of a marked cell.
@@ -247,7 +267,7 @@ def _head(title: str, warnings: Sequence[str], width: int) -> Image.Image:
         draw.text((0, i * line_height(face)), line, fill=INK, font=face)
     y = titled
     for banner, height in zip(banners, heights, strict=True):
-        page.paste(Image.fromarray(hatched(height, width)), (0, y))
+        page.paste(Image.fromarray(hatch_pattern(height, width)), (0, y))
         draw.rectangle((14, y + 2, width - 3, y + height - 3), fill=(255, 240, 200))
         for i, line in enumerate(banner):
             draw.text((22, y + 4 + i * line_height(bold)), line, fill=INK, font=bold)
@@ -257,7 +277,7 @@ def _head(title: str, warnings: Sequence[str], width: int) -> Image.Image:
 
 def _small_print(text: str, width: int) -> Image.Image:
     face = font(11)
-    lines = wrapped(text, face, width)
+    lines = wrap_text(text, face, width)
     page = Image.new("RGB", (width, max(1, len(lines) * line_height(face))), PAPER)
     for i, line in enumerate(lines):
         ImageDraw.Draw(page).text((0, i * line_height(face)), line, fill=SOFT, font=face)
@@ -270,7 +290,7 @@ def _bar(bar: Bar) -> Image.Image:
     shares = (0.0, 0.25, 0.5, 0.75, 1.0)
     texts = [_number(bar, share) for share in shares]
     wide = max(int(face.getlength(text)) for text in texts) + 1
-    lines = wrapped(bar.unit, face, BAR_LENGTH + 2 * BAR_ABOVE - 4)
+    lines = wrap_text(bar.unit, face, BAR_LENGTH + 2 * BAR_ABOVE - 4)
     width = BAR_THICK + 8 + wide + 8 + line_height(face) * len(lines)
     page = Image.new("RGB", (width, BAR_LENGTH + 2 * BAR_ABOVE), PAPER)
     ramp = table[np.linspace(len(table) - 1, 0, BAR_LENGTH).round().astype(np.intp)]
@@ -295,3 +315,51 @@ def _number(bar: Bar, share: float) -> str:
     if share == 1.0:
         return f"≥ {text}"
     return f"≤ {text}" if share == 0.0 and bar.colormap == DIVERGING else text
+
+
+Array = NDArray[Any]
+
+
+def resize_to_width(array: Array, width: int, *, aspect: float = 1.0, limit: float = 1.6) -> Array:
+    """Array [H, W] or [H, W, 3] resized to a width, its shape kept.
+
+    Args:
+        array: uint8 stays uint8, everything else becomes float32; both are interpolated linearly.
+        width: in pixels; less where the picture would otherwise be higher than `limit` widths.
+        aspect: height of a pixel in pixel widths (the rows' spacing over the columns').
+        limit: greatest height in widths.
+    """
+    rows, columns = array.shape[:2]
+    factor = min(width / columns, limit * width / (rows * aspect))
+    size = (max(1, round(columns * factor)), max(1, round(rows * aspect * factor)))
+    if size == (columns, rows):
+        return array
+    kept = array if array.dtype == np.uint8 else array.astype(np.float32)
+    return np.asarray(Image.fromarray(kept).resize(size, Image.Resampling.BILINEAR))
+
+
+def draw_annotation(picture: RGB, mask: Array | None) -> RGB:
+    """A copy with the outline of an annotation of any size drawn in; the picture itself where there is none.
+
+    Args:
+        picture: [H, W, 3].
+        mask: [h, w], not zero is annotated; brought to the picture's size.
+    """
+    if mask is None:
+        return picture
+    height, width = picture.shape[:2]
+    resized = Image.fromarray((np.asarray(mask) > 0).astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
+    return draw_outline(picture, np.asarray(resized))
+
+
+def empty_picture(side: int, text: str) -> RGB:
+    """A light square [side, side, 3] that says why it is empty, e.g. "not given"."""
+    page = Image.new("RGB", (side, side), (240, 242, 245))
+    draw = ImageDraw.Draw(page)
+    draw.line((0, 0, side, side), fill=(208, 213, 219))
+    draw.line((0, side, side, 0), fill=(208, 213, 219))
+    face = font(13 if side > 150 else 11)
+    half = face.getlength(text) / 2 + 6
+    draw.rectangle((side / 2 - half, side / 2 - 12, side / 2 + half, side / 2 + 12), fill=(240, 242, 245))
+    draw.text((side / 2, side / 2), text, fill=(89, 99, 110), font=face, anchor="mm")
+    return np.asarray(page)

@@ -27,17 +27,17 @@ __all__ = [
     "INK",
     "PALETTE",
     "TRUTH",
-    "bare",
+    "add_captions",
     "blank_figure",
-    "captioned",
     "log_axis",
     "png_bytes",
-    "upright",
+    "style_axes",
+    "turn_upright",
     "write_figure",
 ]
 
 
-def upright(array: NDArray[Any], display: Display) -> NDArray[Any]:
+def turn_upright(array: NDArray[Any], display: Display) -> NDArray[Any]:
     """Turn an image, mask or map for a picture.
 
     Args:
@@ -68,7 +68,7 @@ def blank_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def bare(axes: Axes) -> Axes:
+def style_axes(axes: Axes) -> Axes:
     """Take away the frame's top and right side and calm the rest."""
     axes.spines[["top", "right"]].set_visible(False)
     for side in ("left", "bottom"):
@@ -79,7 +79,7 @@ def bare(axes: Axes) -> Axes:
     return axes
 
 
-def captioned(figure: Figure, *, head: str, foot: str = "") -> Figure:
+def add_captions(figure: Figure, *, head: str, foot: str = "") -> Figure:
     """Write a title of one or more lines and a line of small print, broken so that nothing is cut off."""
     width = figure.get_size_inches()[0]
     lines = [textwrap.fill(line, int(width / 0.092)) for line in head.split("\n")]

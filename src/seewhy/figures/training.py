@@ -10,15 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from seewhy.figures.labels import CERTAINTY, CLASSIFICATION, label_of
-from seewhy.figures.style import GREY, INK, PALETTE, bare, blank_figure
+from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
 
 __all__ = ["training_curves"]
 
 Curve = list[tuple[float, float]]
 NOT_CURVES = ("step", "epoch")
 LEFT_OUT = (
-    "iou", "hd95_mm", "hd95_px", "fp_area", "iou_positive", "dice_positive", "auprc_positive",
-    "average_precision", "nll",
+    "iou", "hd95_slices_mm", "hd95_slices_px", "hd95_mm", "hd95_px", "fp_area", "iou_positive", "dice_positive",
+    "auprc_positive", "average_precision", "nll",
 )  # fmt: skip
 """Measures that say the same as a drawn one, or whose place is the results table."""
 OF_CLASSES = ("precision", "f1", "auroc")
@@ -112,7 +112,7 @@ def _panels(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
 
 def _draw(axes: Axes, name: str, curves: Mapping[str, Curve], marks: Mapping[str, float]) -> None:
     heading = label_of(name) if len(curves) > 1 else next(iter(curves))
-    bare(axes).set_title(heading, fontsize=9.5, color=INK, loc="left")
+    style_axes(axes).set_title(heading, fontsize=9.5, color=INK, loc="left")
     for i, (label, curve) in enumerate(sorted(curves.items())):
         steps, values = zip(*sorted(curve), strict=True)
         colour, style = PALETTE[i % len(PALETTE)], "-" if i < len(PALETTE) else "--"

@@ -1,1 +1,1 @@
-"""What is measured, and the floors it is measured against."""
+"""Metrics of segmentation, classification and translation, their floors, and intervals over patients."""

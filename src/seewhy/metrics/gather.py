@@ -1,4 +1,4 @@
-"""Rows of numbers from all ranks, each subject once."""
+"""Gather rows of results from all ranks, each subject once."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from seewhy.io.layout import natural_key
 __all__ = ["Row", "gather_rows"]
 
 Row = dict[str, Any]
-"""One line of results: names to plain numbers, strings and lists of numbers; never a tensor."""
+"""One row of results: names to plain numbers, strings and lists of numbers, no tensors."""
 
 
 def gather_rows(rows: list[Row], *, key: tuple[str, ...]) -> list[Row]:
-    """Rows of every rank, one per value of `key`, in natural order of it; the same list on every rank.
+    """Gather the rows of all ranks, one per key, in natural order of the key; the same list on every rank.
 
-    Samplers of distributed runs repeat samples to even out the ranks, so the same subject can come twice; the
-    first one counts. Every rank must call this, with rows or without.
+    Distributed samplers repeat samples to fill up the ranks, so a subject can occur twice; its first row is kept. Every
+    rank must call this function, even without rows.
 
     Args:
-        rows: this rank's rows.
-        key: names of the columns that together say what a row is of.
+        rows: rows of this rank.
+        key: names of the columns that together identify a row.
     """
     if dist.is_available() and dist.is_initialized():
         parts: list[Any] = [None] * dist.get_world_size()
@@ -35,5 +35,5 @@ def gather_rows(rows: list[Row], *, key: tuple[str, ...]) -> list[Row]:
 
 
 def _order(subject: tuple[Any, ...]) -> list[Any]:
-    """Patient 2 comes before patient 10."""
+    """Natural order: patient 2 before patient 10."""
     return [natural_key(str(name)) for name in subject]

@@ -1,4 +1,4 @@
-"""Ranking of explanation methods over a data set, with intervals by patient and the floors among them."""
+"""Rank explanation methods over a data set, with intervals over patients and with the floors among them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from seewhy.errors import DataError
 from seewhy.metrics.bootstrap import Interval, bootstrap_difference, bootstrap_interval
 
-__all__ = ["HIGHER", "Ranked", "rank_methods"]
+__all__ = ["HIGHER", "MethodRank", "rank_methods"]
 
 HIGHER = {
     "pointing": True,
@@ -26,24 +26,25 @@ HIGHER = {
     "stability_noise": True,
     "effect_agreement": True,
 }
-"""Scores that rank, and whether more is better. Those of the maps alone (shares) or of one method (completeness)
-do not compare methods; the randomisation test is passed or not."""
+"""Score that counts in the ranking → whether higher is better. Scores that describe the map alone (shares) or a single
+method (completeness) do not compare methods, and the randomisation test is either passed or failed."""
 FLOOR = "control_"
+"""Prefix of the methods that do not use the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranked:
-    """One method of the table.
+class MethodRank:
+    """Scores and rank of one method.
 
     Attributes:
-        method: its name.
-        floor: whether it knows nothing of the network.
-        samples: rows it has.
-        mean_rank: mean over the scores of its place among all methods, 1 is best; ties share theirs.
-        scores: score → mean over patients; NaN where no patient has it.
-        intervals: score → its interval, by patient; missing with fewer than three patients.
-        above_floor: score → difference to the best floor, patient by patient, with its interval; positive is better
-            whichever way the score points. Missing for floors, without floors and with fewer than three patients.
+        method: name of the method.
+        floor: whether it is a floor, which does not use the network.
+        samples: number of its rows.
+        mean_rank: mean over the scores of its rank among all methods; 1 is best, and ties share a rank.
+        scores: score → mean over patients; NaN if undefined for all patients.
+        intervals: score → interval over patients; missing with fewer than three patients.
+        above_floor: score → paired difference to the best floor with its interval; positive is better for every score.
+            Missing for floors, without floors and with fewer than three patients.
     """
 
     method: str
@@ -55,7 +56,7 @@ class Ranked:
     above_floor: Mapping[str, Interval] = field(default_factory=dict)
 
     def row(self) -> dict[str, float | int | str | bool | None]:
-        """A flat row for a table: each score with `_low`, `_high` and `_above_floor`."""
+        """Flat row for a table: each score with `_low`, `_high`, `_above_floor` and `_above_floor_low`."""
         flat: dict[str, float | int | str | bool | None] = {
             "method": self.method,
             "floor": self.floor,
@@ -79,91 +80,103 @@ def rank_methods(
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
-) -> list[Ranked]:
+) -> list[MethodRank]:
     """Rank methods by their scores on the same samples, best first.
 
-    A patient counts once: the mean of its samples. Scores that nobody has are left out.
+    Each patient counts once, with the mean of its samples. Scores that no row defines are left out.
 
     Args:
-        rows: one per sample and method, with `method`, `patient` and scores; None and NaN are unknown. Samples are
-            told apart by `id` where rows have one.
+        rows: one per sample and method, with `method`, `patient` and scores; None and NaN are undefined. `id`, where
+            given, identifies the sample.
         scores: name → whether higher is better; None takes `HIGHER`.
-        resamples: of the bootstrap.
-        confidence: of the intervals.
-        seed: of the bootstrap.
+        resamples: number of bootstrap resamples.
+        confidence: share of the resampled means inside an interval.
+        seed: seed of the bootstrap.
 
     Raises:
         DataError: no rows, rows without method or patient, or a sample twice for a method.
+
+    Example:
+        >>> values = {"grad_cam": [0.9, 0.8, 0.7], "control_random": [0.2, 0.3, 0.1]}
+        >>> rows = [
+        ...     {"method": method, "patient": f"p{i}", "energy": value}
+        ...     for method in values for i, value in enumerate(values[method])
+        ... ]
+        >>> best, floor = rank_methods(rows)
+        >>> best.method, round(best.scores["energy"], 3), round(best.above_floor["energy"].mean, 3)
+        ('grad_cam', 0.8, 0.6)
     """
-    table = _checked(rows)
-    known = HIGHER if scores is None else scores
-    used = {name: up for name, up in known.items() if any(_known(row.get(name)) for row in table)}
+    table = _validate_rows(rows)
+    directions = HIGHER if scores is None else scores
+    used = {name: up for name, up in directions.items() if any(_is_defined(row.get(name)) for row in table)}
     methods = list(dict.fromkeys(str(row["method"]) for row in table))
     patients = list(dict.fromkeys(str(row["patient"]) for row in table))
-    values = {name: _by_patient(table, methods, patients, name) for name in used}
+    values = {name: _patient_means(table, methods, patients, name) for name in used}
     means = {name: np.array([_mean(line) for line in grid]) for name, grid in values.items()}
     ranks = _mean_ranks(means, used, len(methods))
     ranked = []
     for position, method in enumerate(methods):
         options = {"resamples": resamples, "confidence": confidence, "seed": seed}
-        own = {name: grid[position] for name, grid in values.items()}
-        intervals = {name: bootstrap_interval(line, **options) for name, line in own.items()}  # type: ignore[arg-type]
+        lines = {name: grid[position] for name, grid in values.items()}
+        intervals = {name: bootstrap_interval(line, **options) for name, line in lines.items()}  # type: ignore[arg-type]
         gaps = {}
         for name, up in used.items():
             floor = _best_floor(methods, means[name], up)
             if floor is not None and not method.startswith(FLOOR):
-                pair = (own[name], values[name][floor]) if up else (values[name][floor], own[name])
+                pair = (lines[name], values[name][floor]) if up else (values[name][floor], lines[name])
                 gaps[name] = bootstrap_difference(*pair, **options)  # type: ignore[arg-type]
         ranked.append(
-            Ranked(
+            MethodRank(
                 method=method,
                 floor=method.startswith(FLOOR),
                 samples=sum(row["method"] == method for row in table),
                 mean_rank=float(ranks[position]),
                 scores={name: float(means[name][position]) for name in used},
-                intervals={name: one for name, one in intervals.items() if one is not None},
-                above_floor={name: one for name, one in gaps.items() if one is not None},
+                intervals={name: interval for name, interval in intervals.items() if interval is not None},
+                above_floor={name: gap for name, gap in gaps.items() if gap is not None},
             )
         )
-    return sorted(ranked, key=lambda one: (math.isnan(one.mean_rank), one.mean_rank, one.method))
+    return sorted(ranked, key=lambda entry: (math.isnan(entry.mean_rank), entry.mean_rank, entry.method))
 
 
-def _checked(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _validate_rows(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     table = list(rows)
     problems = [] if table else ["no rows to rank; explain at least one sample"]
     seen: set[tuple[str, str]] = set()
     for number, row in enumerate(table):
-        lacking = [name for name in ("method", "patient") if not row.get(name)]
-        if lacking:
-            problems.append(f"row {number} has no {' and no '.join(lacking)}")
+        missing = [name for name in ("method", "patient") if not row.get(name)]
+        if missing:
+            problems.append(f"row {number} has no {' and no '.join(missing)}")
         elif row.get("id"):
             key = (str(row["method"]), str(row["id"]))
             if key in seen:
-                problems.append(f"row {number}: sample {key[1]!r} is there twice for {key[0]!r}")
+                problems.append(f"row {number}: sample {key[1]!r} of method {key[0]!r} occurs twice")
             seen.add(key)
     if problems:
         raise DataError(problems, where="ranking")
     return table
 
 
-def _by_patient(table: Sequence[Mapping[str, Any]], methods: list[str], patients: list[str], score: str) -> np.ndarray:
-    """[methods, patients] mean of a patient's samples; NaN where there is none."""
-    found: dict[tuple[str, str], list[float]] = {}
+def _patient_means(
+    table: Sequence[Mapping[str, Any]], methods: list[str], patients: list[str], score: str
+) -> np.ndarray:
+    """[methods, patients] mean over the samples of a patient; NaN without samples."""
+    samples: dict[tuple[str, str], list[float]] = {}
     for row in table:
-        if _known(row.get(score)):
-            found.setdefault((str(row["method"]), str(row["patient"])), []).append(float(row[score]))
-    return np.array([[_mean(np.array(found.get((m, p), []))) for p in patients] for m in methods])
+        if _is_defined(row.get(score)):
+            samples.setdefault((str(row["method"]), str(row["patient"])), []).append(float(row[score]))
+    return np.array([[_mean(np.array(samples.get((m, p), []))) for p in patients] for m in methods])
 
 
 def _mean_ranks(means: Mapping[str, np.ndarray], used: Mapping[str, bool], count: int) -> np.ndarray:
-    """[methods] mean place; a method without a score takes no place in it."""
-    places = np.full((len(used), count), np.nan)
-    for line, (name, up) in zip(places, used.items(), strict=True):
+    """[methods] mean rank over the scores; a method without a score has no rank in it."""
+    ranks = np.full((len(used), count), np.nan)
+    for line, (name, up) in zip(ranks, used.items(), strict=True):
         values = -means[name] if up else means[name]
         for position, value in enumerate(values):
             if np.isfinite(value):
                 line[position] = 1 + (values < value).sum() + ((values == value).sum() - 1) / 2
-    return np.array([_mean(column) for column in places.T])
+    return np.array([_mean(column) for column in ranks.T])
 
 
 def _best_floor(methods: list[str], means: np.ndarray, up: bool) -> int | None:
@@ -171,10 +184,10 @@ def _best_floor(methods: list[str], means: np.ndarray, up: bool) -> int | None:
     return max(floors, key=lambda i: means[i] if up else -means[i]) if floors else None
 
 
-def _known(value: Any) -> bool:
+def _is_defined(value: Any) -> bool:
     return value is not None and not math.isnan(float(value))
 
 
 def _mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else float("nan")
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")

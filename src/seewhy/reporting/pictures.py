@@ -165,19 +165,19 @@ def _draw_planar(
 def _sample(store: ExplanationStore, place: Place, record: Record, *, maps: Mapping[str, Array] | None = None) -> Any:
     """A planar sample turned upright."""
     from seewhy.figures.explanations.heatmaps import PlanarSample
-    from seewhy.figures.style import upright
+    from seewhy.figures.style import turn_upright
 
     display = Display(**record["display"])
     images, masks = store.view(record["id"])
     heats = store.arrays(place, record["id"]) if maps is None else maps
     return PlanarSample(
         id=record["id"],
-        images={name: None if image is None else upright(image, display) for name, image in images.items()},
-        maps={name: upright(heat, display) for name, heat in heats.items()},
+        images={name: None if image is None else turn_upright(image, display) for name, image in images.items()},
+        maps={name: turn_upright(heat, display) for name, heat in heats.items()},
         title=title_of(record),
         shares=record["shares"] if len(heats) > 1 else {},
         warnings=record["warnings"],
-        masks={name: upright(mask, display) for name, mask in masks.items()},
+        masks={name: turn_upright(mask, display) for name, mask in masks.items()},
     )
 
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from seewhy.io.atomic import write_csv
-from seewhy.metrics.map_ranking import HIGHER, Ranked, rank_methods
+from seewhy.metrics.map_ranking import HIGHER, MethodRank, rank_methods
 
 __all__ = ["ranking_rows", "write_ranking"]
 
@@ -67,7 +67,7 @@ def write_ranking(
 
 
 def ranking_rows(
-    methods: Sequence[Ranked], rows: Sequence[Record], untrained: Mapping[str, Ranked]
+    methods: Sequence[MethodRank], rows: Sequence[Record], untrained: Mapping[str, MethodRank]
 ) -> list[dict[str, Any]]:
     """One row per method and score: value, interval, and what knows nothing reaches.
 
@@ -103,7 +103,7 @@ def ranking_rows(
     return found
 
 
-def _untrained(rows: Sequence[Record]) -> dict[str, Ranked]:
+def _untrained(rows: Sequence[Record]) -> dict[str, MethodRank]:
     """Method → scores of its maps of re-initialised networks, over the samples of the randomisation test."""
     kept = [
         {**{key: row[key] for key in ("id", "patient", "method")}, **{n: row[f"{n}_random"] for n in CHANCE}}
@@ -113,7 +113,7 @@ def _untrained(rows: Sequence[Record]) -> dict[str, Ranked]:
     return {one.method: one for one in rank_methods(kept)} if kept else {}
 
 
-def _random_columns(untrained: Ranked | None) -> dict[str, float | None]:
+def _random_columns(untrained: MethodRank | None) -> dict[str, float | None]:
     """What a method's maps of re-initialised networks reach, for the table of the ranking."""
     columns: dict[str, float | None] = {}
     for name, value in (untrained.scores if untrained else {}).items():

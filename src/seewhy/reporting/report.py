@@ -26,7 +26,7 @@ def section_of(found: Mapping[str, Any]) -> Section:
     Args:
         found: its result, with at least one record.
     """
-    from seewhy.figures.explanations.section import explanation_section
+    from seewhy.figures.explanations.tables import explanation_section
 
     folder: Path = found["folder"]
     figures = dict(found["figures"])
@@ -79,7 +79,7 @@ def print_explanations(found: Mapping[str, Any], console: Console) -> None:
         found: its result on the first process.
         console: where to.
     """
-    from seewhy.figures.explanations.table import explanation_tables, share_table
+    from seewhy.figures.explanations.tables import explanation_tables, share_table
 
     folder: Path = found["folder"]
     records = found["records"]
@@ -106,7 +106,7 @@ def print_explanations(found: Mapping[str, Any], console: Console) -> None:
 
 def _checks(found: Mapping[str, Any]) -> dict[str, Any]:
     """Method → the verdict of its randomisation test, and its median completeness error."""
-    from seewhy.figures.explanations.table import Checks
+    from seewhy.figures.explanations.tables import Checks
 
     errors: dict[str, list[float]] = {}
     for record in found["records"]:

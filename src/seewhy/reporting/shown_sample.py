@@ -40,7 +40,7 @@ def shown(
         position: of the sample in the batch.
         maps: names of the maps to take; None takes all.
     """
-    from seewhy.figures.style import upright
+    from seewhy.figures.style import turn_upright
 
     datamodule = getattr(trainer, "datamodule", None)
     known = isinstance(datamodule, BaseDataModule)
@@ -49,7 +49,7 @@ def shown(
     heats = {name: prediction["maps"][name][position].float().amax(0).cpu().numpy() for name in names}
     image = batch["image"][position].float().mean(0).cpu().numpy()  # type: ignore[index]
     return ShownSample(
-        image=upright(image, display),
-        maps={name: upright(heat, display) for name, heat in heats.items()},
-        mask=upright(batch["mask"][position].cpu().numpy(), display) if "mask" in batch else None,  # type: ignore[index]
+        image=turn_upright(image, display),
+        maps={name: turn_upright(heat, display) for name, heat in heats.items()},
+        mask=turn_upright(batch["mask"][position].cpu().numpy(), display) if "mask" in batch else None,  # type: ignore[index]
     )

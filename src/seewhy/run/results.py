@@ -76,7 +76,7 @@ def _draw(
     phantom: bool,
 ) -> None:
     """The figures of scores and of the course of training."""
-    from seewhy.figures.score_plot import scores_figure
+    from seewhy.figures.results import scores_figure
     from seewhy.figures.style import write_figure
     from seewhy.figures.training import training_curves
 
@@ -110,8 +110,9 @@ def _report(
     phantom: bool,
 ) -> None:
     """One self-contained page."""
-    from seewhy.figures.report import Code, Picture, Section, Text, results_blocks, write_report
-    from seewhy.figures.translation.table import translation_blocks
+    from seewhy.figures.report import Code, Picture, Section, Text, write_report
+    from seewhy.figures.results import results_blocks
+    from seewhy.figures.translation.results import translation_blocks
     from seewhy.run.folder import code_version
 
     blocks = [*results_blocks(metrics, phantom=phantom), *translation_blocks(metrics, phantom=phantom)]
@@ -168,8 +169,8 @@ def _probability(path: Path) -> float:
 
 def _say(folder: RunFolder, metrics: Mapping[str, float], explained: Mapping[str, Any], *, phantom: bool) -> None:
     """The tables at the end, and the paths of what was written."""
-    from seewhy.figures.results_table import results_table
-    from seewhy.figures.translation.table import translation_table
+    from seewhy.figures.results import results_table
+    from seewhy.figures.translation.results import translation_table
     from seewhy.reporting.report import print_explanations
 
     console = Console()

@@ -7,7 +7,7 @@ import torch
 
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.io.atomic import file_sha256
-from seewhy.metrics.translation.intensity_features import intensity_features
+from seewhy.metrics.translation.feature_distances import intensity_features
 from seewhy.run.translation.evaluation.features import build_features, chosen_slices, tissue_squares
 from seewhy.run.translation.evaluation.settings import FeatureChoice
 

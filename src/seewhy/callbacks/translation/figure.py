@@ -13,8 +13,7 @@ from seewhy.batch import MODALITIES, Batch, Prediction
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
-from seewhy.metrics.translation.scores import DIRECTIONS, centre_slices, subject_name
-from seewhy.metrics.translation.similarity import slice_similarity
+from seewhy.metrics.translation.similarity import DIRECTIONS, centre_slices, slice_similarity, subject_name
 from seewhy.tracking import log_image, takes_images
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class TranslationFigure(Callback):
             own.append(_case(trainer, outputs, batch))  # type: ignore[arg-type]
 
     def _figure(self, trainer: Trainer) -> Any:
-        from seewhy.figures.translation.panel import translation_panel
+        from seewhy.figures.translation.results import translation_panel
 
         datamodule = getattr(trainer, "datamodule", None)
         phantom = isinstance(datamodule, BaseDataModule) and datamodule.is_phantom
@@ -106,7 +105,7 @@ class TranslationFigure(Callback):
 
 def _case(trainer: Trainer, prediction: Prediction, batch: Batch) -> TranslationCase:
     """The slice with the most tissue."""
-    from seewhy.figures.style import upright
+    from seewhy.figures.style import turn_upright
     from seewhy.figures.translation.case import TranslationCase
 
     datamodule = getattr(trainer, "datamodule", None)
@@ -118,7 +117,7 @@ def _case(trainer: Trainer, prediction: Prediction, batch: Batch) -> Translation
 
     def seen(values: Tensor) -> np.ndarray[Any, Any]:
         planes = values[place].float().cpu().numpy()
-        return np.stack([upright(plane, display) for plane in planes])
+        return np.stack([turn_upright(plane, display) for plane in planes])
 
     pairs = {"identity": (own, truth), "translation": (translated, truth), "cycle": (back, own)}
     scores = {
@@ -136,7 +135,7 @@ def _case(trainer: Trainer, prediction: Prediction, batch: Batch) -> Translation
         translated=seen(translated),
         reconstructed=None if back is None else seen(back),
         truth=None if truth is None else seen(truth),
-        body=upright(body[place].cpu().numpy(), display),
+        body=turn_upright(body[place].cpu().numpy(), display),
         scores=scores,
         spacing=(spacing[1], spacing[0]) if display.transpose else (spacing[0], spacing[1]),
     )

@@ -17,7 +17,7 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.io.atomic import atomic_path
 from seewhy.io.nifti import NiftiFile, write_nifti
 from seewhy.io.placement import Placement
-from seewhy.metrics.translation.scores import DIRECTIONS, subject_name
+from seewhy.metrics.translation.similarity import DIRECTIONS, subject_name
 
 __all__ = ["DTYPES", "UNITS", "TranslationWriter"]
 

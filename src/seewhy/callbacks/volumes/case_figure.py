@@ -53,7 +53,7 @@ class VolumeCases(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep three planes of each volume of the batch."""
-        from seewhy.figures.volumes.planes import informative_point, planes_of
+        from seewhy.figures.volumes.planes import informative_point, read_planes
 
         module = cast(Any, pl_module)
         for place, name in enumerate(batch["id"]):
@@ -63,7 +63,7 @@ class VolumeCases(Callback):
             known = masks_as_labels(module.truth(torch.from_numpy(truth)))
             point = informative_point(known if known.any() else found)
             planes = {
-                key: planes_of(array.__getitem__, known.shape, point)
+                key: read_planes(array.__getitem__, known.shape, point)
                 for key, array in (("overlay", found), ("truth", known), ("image", image[0]))
             }
             spacing = batch["spacing"][place].tolist() if "spacing" in batch else []

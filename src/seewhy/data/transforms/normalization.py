@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.otsu import otsu_cuts
 
 __all__ = ["IntensityNormalization", "IntensityStatistics", "body_mask", "channels_first", "finite", "measure"]
 
@@ -237,10 +238,8 @@ def _air_threshold(values: FloatArray) -> float:
     if high <= low:
         return low
     counts, edges = np.histogram(clipped, bins=256, range=(low, high))
-    weight = np.cumsum(counts) / values.size
-    moment = np.cumsum(counts * (edges[:-1] + edges[1:]) / 2) / values.size
-    between = (moment[-1] * weight - moment) ** 2 / np.maximum(weight * (1 - weight), 1e-12)
-    return float(edges[1:][between[:-1].argmax()])
+    # The histogram is taken in float32, the type of the values: in float64 some values fall into a neighbouring bin.
+    return float(edges[otsu_cuts(counts)[0] + 1])
 
 
 def _positive(value: float) -> float:

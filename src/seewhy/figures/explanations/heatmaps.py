@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.figures.cells import absent, annotated, fitted
 from seewhy.figures.colours import DIVERGING
 from seewhy.figures.labels import method_label
 from seewhy.figures.overlay import enlarge, grey, overlay
-from seewhy.figures.sheet import Bar, Cell, sheet, write_sheet
+from seewhy.figures.sheet import Bar, Cell, draw_annotation, empty_picture, resize_to_width, sheet, write_sheet
 
 __all__ = ["PlanarSample", "headline", "write_planar", "write_planar_summary"]
 
@@ -188,19 +187,22 @@ def _image_cell(sample: PlanarSample, name: str, side: int) -> Cell:
     share = sample.shares.get(name)
     note = "" if share is None else f"{100 * share:.0f} % of all attribution"
     if image is None:
-        return Cell(picture=absent(side, "not given"), name=name, note="" if share is None else "no share")
-    picture = fitted(grey(image), side)
-    return Cell(picture=annotated(picture, sample.masks.get(name)), name=name, note=note)
+        return Cell(picture=empty_picture(side, "not given"), name=name, note="" if share is None else "no share")
+    picture = resize_to_width(grey(image), side)
+    return Cell(picture=draw_annotation(picture, sample.masks.get(name)), name=name, note=note)
 
 
 def _map_cell(sample: PlanarSample, name: str, side: int, bar: Bar) -> Cell:
     image, heat = sample.images.get(name), sample.maps.get(name)
     if image is None or heat is None:
-        return Cell(picture=absent(side, "not given" if image is None else "no map"))
+        return Cell(picture=empty_picture(side, "not given" if image is None else "no map"))
     shown = overlay(
-        fitted(grey(image), side), fitted(np.asarray(heat, np.float32), side), scale=bar.scale, colormap=bar.colormap
+        resize_to_width(grey(image), side),
+        resize_to_width(np.asarray(heat, np.float32), side),
+        scale=bar.scale,
+        colormap=bar.colormap,
     )
-    return Cell(picture=annotated(shown, sample.masks.get(name)), marked=bool(sample.warnings))
+    return Cell(picture=draw_annotation(shown, sample.masks.get(name)), marked=bool(sample.warnings))
 
 
 def _single(sample: PlanarSample, name: str, bar: Bar) -> Cell:
@@ -211,7 +213,7 @@ def _single(sample: PlanarSample, name: str, bar: Bar) -> Cell:
     shown = overlay(enlarge(image, factor), heat, scale=bar.scale, colormap=bar.colormap)
     share = sample.shares.get(name)
     note = "" if share is None else f"{100 * share:.0f} % of all attribution"
-    return Cell(picture=annotated(shown, sample.masks.get(name)), note=note, marked=bool(sample.warnings))
+    return Cell(picture=draw_annotation(shown, sample.masks.get(name)), note=note, marked=bool(sample.warnings))
 
 
 def _foot(sample: PlanarSample, *, phantom: bool) -> str:

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from seewhy.figures.labels import method_label
-from seewhy.figures.style import GREY, INK, PALETTE, bare, blank_figure, captioned, log_axis
+from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure, log_axis, style_axes
 
-__all__ = ["MethodRow", "Ranking", "ranked", "ranking_figure"]
+__all__ = ["MethodRow", "Ranking", "ranking_figure", "read_ranking"]
 
 ACROSS = 5
 """Most panels beside each other."""
@@ -86,7 +86,7 @@ def ranking_figure(
     Raises:
         ValueError: no row has a value.
     """
-    ranking = ranked(rows)
+    ranking = read_ranking(rows)
     methods, scores = ranking.methods, ranking.scores
     if not methods:
         raise ValueError("no row has a method, a score and a value: there is nothing to rank")
@@ -106,10 +106,10 @@ def ranking_figure(
     if any(entry.untrained is not None for entry in ranking.entries):
         told.append(f"{CROSS}: the same method, re-initialised networks")
     told.append(note)
-    return captioned(figure, head=head, foot=" · ".join(part for part in told if part))
+    return add_captions(figure, head=head, foot=" · ".join(part for part in told if part))
 
 
-def ranked(rows: Iterable[Mapping[str, Any]]) -> Ranking:
+def read_ranking(rows: Iterable[Mapping[str, Any]]) -> Ranking:
     """Read scores and order the methods.
 
     Args:
@@ -154,7 +154,7 @@ def _ordered(entries: Sequence[MethodRow]) -> list[str]:
 
 
 def _draw(axes: Axes, score: str, methods: Sequence[str], entries: Sequence[MethodRow]) -> None:
-    bare(axes).set_title(score, fontsize=9.5, color=INK, loc="left")
+    style_axes(axes).set_title(score, fontsize=9.5, color=INK, loc="left")
     for entry in entries:
         place = methods.index(entry.method)
         colour = PALETTE[0] if entry.clear else GREY

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from seewhy.figures.labels import method_label
-from seewhy.figures.style import GREY, INK, PALETTE, bare, blank_figure, captioned
+from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure, style_axes
 
 __all__ = ["branch_shares", "slice_profile"]
 
@@ -49,7 +49,7 @@ def slice_profile(
         if rows.shape[1] != len(numbers):
             raise ValueError(f"profiles of {name!r} have {rows.shape[1]} slices; expected {len(numbers)}")
     figure = blank_figure(7.5, 3.6)
-    axes = bare(figure.subplots())
+    axes = style_axes(figure.subplots())
     for i, (name, rows) in enumerate(tables.items()):
         colour, cases = PALETTE[i % len(PALETTE)], f"{len(rows)} case{'' if len(rows) == 1 else 's'}"
         low, high = np.percentile(rows, (25, 75), axis=0)
@@ -115,7 +115,7 @@ def _draw_groups(
     order: Sequence[str] | None = None,
 ) -> None:
     """One group of bars per class, one colour per input."""
-    bare(axes).grid(axis="x", visible=False)
+    style_axes(axes).grid(axis="x", visible=False)
     names, width = list(order or groups), 0.8 / len(inputs)
     for i, name in enumerate(inputs):
         colour = PALETTE[i % len(PALETTE)]
@@ -136,4 +136,4 @@ def _draw_groups(
 
 def _head(figure: Figure, title: str, method: str, note: str, *, phantom: bool) -> None:
     parts = [title, method_label(method), "phantom data" * phantom]
-    captioned(figure, head=" · ".join(part for part in parts if part), foot=note)
+    add_captions(figure, head=" · ".join(part for part in parts if part), foot=note)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from seewhy.figures.labels import method_label
-from seewhy.figures.style import GREY, INK, PALETTE, bare, blank_figure, captioned, log_axis
+from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure, log_axis, style_axes
 
 __all__ = ["attribution_summary"]
 
@@ -56,7 +56,7 @@ def attribution_summary(rows: Iterable[Mapping[str, Any]], *, title: str = "", p
     _draw_signs(grid[1, 0], maps, methods)
     _draw_labels(grid[1, 1], maps, methods, labels)
     parts = [title, _maps(len(maps)), "phantom data" * phantom]
-    return captioned(figure, head=" · ".join(part for part in parts if part))
+    return add_captions(figure, head=" · ".join(part for part in parts if part))
 
 
 def _read(rows: Iterable[Mapping[str, Any]]) -> list[_MapRecord]:
@@ -186,7 +186,7 @@ def _draw_dots(axes: Axes, values: np.ndarray[Any, Any], place: float, colour: s
 
 
 def _start(axes: Axes, title: str) -> None:
-    bare(axes).set_title(title, fontsize=9.5, color=INK, loc="left")
+    style_axes(axes).set_title(title, fontsize=9.5, color=INK, loc="left")
 
 
 def _name_methods(axes: Axes, methods: Sequence[str]) -> None:

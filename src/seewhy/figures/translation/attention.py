@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from seewhy.figures.colours import ColourScale, percentile_scale
 from seewhy.figures.ieee import PAGE
 from seewhy.figures.translation.case import (
     ARROW,
     AttentionView,
     TranslationCase,
     common_half,
+    format_small_print,
     grey_window,
+    modality_index,
     modality_label,
-    place_of,
-    small_print,
 )
-from seewhy.figures.translation.colour_scale import ColourScale, percentile_scale
 from seewhy.figures.translation.grid import Grid
 
 __all__ = ["attention_overlay"]
@@ -45,14 +45,17 @@ def attention_overlay(
         what: see `comparison`.
         phantom: see `comparison`.
     """
-    place = place_of(modality, modalities)
+    place = modality_index(modality, modalities)
     cases, maps = [view.case for view in views], _maps(views)
     grey = grey_window(cases, place, inputs_only=True)
     modules = "; ".join(f"{one.title}: {one.module}" for one in maps)
     grid = Grid(
         width=PAGE, rows=len(views), columns=1 + 2 * len(maps), half=common_half(cases), label_lines=2, head_lines=2,
         bars=(grey, *(one.scale for one in maps)),
-        foot=[f"{modules}; the same for all modalities", small_print(f"{modality_label(modality)}: {what}", phantom)],
+        foot=[
+            f"{modules}; the same for all modalities",
+            format_small_print(f"{modality_label(modality)}: {what}", phantom),
+        ],
     )  # fmt: skip
     grid.heading(0, "Input")
     for number, one in enumerate(maps):

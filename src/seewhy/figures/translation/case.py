@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.figures.translation.colour_scale import ColourScale, greyscale
-from seewhy.figures.translation.grid import CropFrame, frame_of
+from seewhy.figures.colours import ColourScale, greyscale
+from seewhy.figures.translation.grid import CropFrame, crop_frame
 
 __all__ = [
     "ARROW",
@@ -18,11 +18,11 @@ __all__ = [
     "AttentionView",
     "TranslationCase",
     "common_half",
+    "format_small_print",
     "grey_window",
+    "modality_index",
     "modality_label",
-    "place_of",
     "score_text",
-    "small_print",
 ]
 
 Array = NDArray[Any]
@@ -87,7 +87,7 @@ class TranslationCase:
     @property
     def frame(self) -> CropFrame:
         """Around its tissue."""
-        return frame_of(self.body, self.spacing)
+        return crop_frame(self.body, self.spacing)
 
     def difference(self, one: Array, other: Array, place: int) -> Array:
         """One less the other of a modality, NaN outside the tissue."""
@@ -143,13 +143,13 @@ def grey_window(cases: Sequence[TranslationCase], place: int, *, inputs_only: bo
     return greyscale(values, name=INTENSITY)
 
 
-def place_of(modality: str, modalities: Sequence[str]) -> int:
+def modality_index(modality: str, modalities: Sequence[str]) -> int:
     """Position of a modality."""
     if modality not in modalities:
         raise ValueError(f"modality={modality!r}; expected one of {', '.join(modalities)}")
     return list(modalities).index(modality)
 
 
-def small_print(text: str, phantom: bool) -> str:
+def format_small_print(text: str, phantom: bool) -> str:
     """A line of small print; of synthetic data it says so."""
     return f"{text}; PHANTOM (synthetic heads)" if phantom else text

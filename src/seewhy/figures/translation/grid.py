@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
+from seewhy.figures.colours import ColourScale
 from seewhy.figures.ieee import ieee_figure, typeset
 from seewhy.figures.style import INK
-from seewhy.figures.translation.colour_scale import ColourScale
 
-__all__ = ["CropFrame", "Grid", "frame_of"]
+__all__ = ["CropFrame", "Grid", "crop_frame"]
 
 Array = NDArray[Any]
 GAP = 0.04
@@ -46,7 +46,7 @@ class CropFrame:
     half: tuple[float, float]
 
 
-def frame_of(body: Array, spacing: tuple[float, float]) -> CropFrame:
+def crop_frame(body: Array, spacing: tuple[float, float]) -> CropFrame:
     """The frame that just holds a slice's tissue; the whole slice where there is none.
 
     Args:

@@ -12,19 +12,19 @@ from typing import Any
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from seewhy.figures.colours import ColourScale, signed_scale
 from seewhy.figures.ieee import COLUMN, PAGE
 from seewhy.figures.translation.case import (
     ARROW,
     MINUS,
     TranslationCase,
     common_half,
+    format_small_print,
     grey_window,
+    modality_index,
     modality_label,
-    place_of,
     score_text,
-    small_print,
 )
-from seewhy.figures.translation.colour_scale import ColourScale, signed_scale
 from seewhy.figures.translation.grid import Grid
 
 __all__ = ["comparison", "cycle_consistency", "multimodality"]
@@ -49,7 +49,7 @@ def comparison(
         what: the choice of cases in words, for the small print.
         phantom: whether the slices are synthetic; the small print says so.
     """
-    place, first = place_of(modality, modalities), cases[0]
+    place, first = modality_index(modality, modalities), cases[0]
     known = [case for case in cases if case.truth is not None]
     closed = [case for case in cases if case.reconstructed is not None]
     grey = grey_window(cases, place)
@@ -77,7 +77,7 @@ def comparison(
         back = _plane("reconstructed", place, "no way back")
         columns.append((f"{there} {ARROW} {first.source}", "reconstructed", back, grey))
     rows = [(case, [f"{case.subject}, slice {case.number}", case.said(place)]) for case in cases]
-    foot = [small_print(f"{modality_label(modality)}: {what}", phantom)]
+    foot = [format_small_print(f"{modality_label(modality)}: {what}", phantom)]
     return _rows(rows, columns, width=PAGE, bars=(grey, signed), foot=foot)
 
 
@@ -103,7 +103,10 @@ def multimodality(case: TranslationCase, *, modalities: Sequence[str], what: str
     stages += [] if case.reconstructed is None else [(f"{there} {ARROW} {case.source}", case.reconstructed)]
     windows = [grey_window([case], place) for place in count]
     name, values = next(iter(case.scores.items()), ("", ()))
-    foot = [small_print(what, phantom), f"{case.subject}, slice {case.number}; grey: one window for each modality"]
+    foot = [
+        format_small_print(what, phantom),
+        f"{case.subject}, slice {case.number}; grey: one window for each modality",
+    ]
     foot += [f"numbers in {there}: {name}"] if name else []
     grid = Grid(
         width=COLUMN, rows=len(stages), columns=len(modalities), half=case.frame.half, label_lines=1,
@@ -137,7 +140,7 @@ def cycle_consistency(
         what: see `comparison`.
         phantom: see `comparison`.
     """
-    place = place_of(modality, modalities)
+    place = modality_index(modality, modalities)
     grey = grey_window(cases, place)
     apart = [case.difference(_closed(case), case.input, place) for case in cases]
     signed = signed_scale(apart, name=f"reconstruction {MINUS} input")
@@ -153,7 +156,7 @@ def cycle_consistency(
     for case in cases:
         way = f"{case.source} {ARROW} {case.target} {ARROW} {case.source}"
         rows.append((case, [way, f"{case.subject}, slice {case.number}", case.said(place)]))
-    foot = [small_print(f"{modality_label(modality)}: {what}", phantom)]
+    foot = [format_small_print(f"{modality_label(modality)}: {what}", phantom)]
     return _rows(rows, columns, width=PAGE, bars=(grey, signed), foot=foot)
 
 

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.figures.cells import annotated, fitted
-from seewhy.figures.colours import DIVERGING, RGB, coloured
+from seewhy.figures.colours import DIVERGING, RGB, apply_colormap
 from seewhy.figures.labels import method_label
 from seewhy.figures.overlay import grey, overlay
-from seewhy.figures.sheet import Bar, Cell, sheet, write_sheet
-from seewhy.figures.style import upright
+from seewhy.figures.sheet import Bar, Cell, draw_annotation, resize_to_width, sheet, write_sheet
+from seewhy.figures.style import turn_upright
 from seewhy.io.geometry import Display
 
 __all__ = ["write_slices"]
@@ -123,7 +122,7 @@ class _Views:
 
     def map(self, position: int, side: int) -> RGB:
         heat = self._turned(np.asarray(self.maps[position], np.float32), side)
-        return coloured(heat, scale=self.bar.scale, colormap=self.bar.colormap)
+        return apply_colormap(heat, scale=self.bar.scale, colormap=self.bar.colormap)
 
     def overlay(self, position: int, side: int) -> RGB:
         heat = self._turned(np.asarray(self.maps[position], np.float32), side)
@@ -134,10 +133,10 @@ class _Views:
         return np.asarray(self._turned(grey(self.volume[position], window=self.window), side), np.uint8)
 
     def _turned(self, array: Array, side: int) -> Array:
-        return fitted(upright(array, self.display), side, aspect=self.aspect)
+        return resize_to_width(turn_upright(array, self.display), side, aspect=self.aspect)
 
     def _outlined(self, picture: RGB, position: int) -> RGB:
-        return annotated(picture, None if self.mask is None else upright(self.mask[position], self.display))
+        return draw_annotation(picture, None if self.mask is None else turn_upright(self.mask[position], self.display))
 
 
 def _window(volume: Array) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from seewhy.io.zarr.source import Box
 
-__all__ = ["Planes", "informative_point", "planes_of"]
+__all__ = ["Planes", "informative_point", "read_planes"]
 
 Array = NDArray[Any]
 Point = tuple[int, int, int]
@@ -42,7 +42,7 @@ class Planes:
         return Planes(change(self.axial), change(self.coronal), change(self.sagittal), self.point)
 
 
-def planes_of(read: Callable[[Box], Array], shape: Sequence[int], point: Point, *, channel: int = 0) -> Planes:
+def read_planes(read: Callable[[Box], Array], shape: Sequence[int], point: Point, *, channel: int = 0) -> Planes:
     """Read three planes and no more: three boxes that are one voxel thick.
 
     Args:

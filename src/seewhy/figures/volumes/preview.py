@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from seewhy.figures.colours import DIVERGING, colour_table
 from seewhy.figures.overlay import grey, overlay
-from seewhy.figures.style import GREY, INK, TRUTH, blank_figure, captioned
+from seewhy.figures.style import GREY, INK, TRUTH, add_captions, blank_figure
 from seewhy.figures.volumes.planes import Planes
 
 __all__ = ["CLASS_COLOURS", "Kind", "PreviewVolume", "volume_preview", "volume_rows"]
@@ -142,7 +142,7 @@ def volume_rows(
     head = " · ".join(part for part in (title, "phantom data" if phantom else "") if part)
     head = "\n".join([head, *(f"⚠ {warning}" for warning in warnings)])
     foot = "; ".join(part for part in (note, "PHANTOM data, not patients" if phantom else "") if part)
-    return captioned(figure, head=head, foot=foot)
+    return add_captions(figure, head=head, foot=foot)
 
 
 def _extents(view: PreviewVolume) -> list[tuple[float, float]]:

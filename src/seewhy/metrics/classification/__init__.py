@@ -1,1 +1,1 @@
-"""Classification."""
+"""Metrics of classification: slices with labels and cases of patients."""

@@ -1,7 +1,4 @@
-"""Scores of a classifier of whole cases, with intervals by patient and beside floors that know nothing.
-
-One case as a line of a table: what was predicted, how surely, and whether it was right.
-"""
+"""Scores of case classifiers with intervals over patients and floors, and the table row of each case."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ from torch import Tensor
 from seewhy.batch import Batch, Prediction
 from seewhy.errors import DataError
 from seewhy.metrics.bootstrap import percentile_bounds, resampled_weights
-from seewhy.metrics.classification.calibration import calibrated_probability, calibration_by_chance
+from seewhy.metrics.classification.calibration import calibrated_probability, ideal_calibration_error
 from seewhy.metrics.classification.measures import case_measures
 from seewhy.metrics.gather import Row, gather_rows
 
-__all__ = ["CaseScores", "case_row"]
+__all__ = ["CaseScores", "make_case_row"]
 
 
-def case_row(
+def make_case_row(
     *,
     name: str,
     patient: str,
@@ -33,22 +30,22 @@ def case_row(
     classes: Sequence[str],
     ordinal: bool = False,
 ) -> Row:
-    """Put a case into a row.
+    """Table row of one case.
 
     Args:
-        name: of the case.
-        patient: whose it is.
-        source: its file.
-        label: true class index, None where unknown.
-        probability: of each class, calibrated.
+        name: id of the case.
+        patient: patient of the case.
+        source: file of the case.
+        label: true class index, None if unknown.
+        probability: calibrated probability of each class.
         logits: raw class scores, one per class or a single one.
         classes: names of the classes.
         ordinal: the classes are ordered grades.
 
     Returns:
         `id`, `patient`, `source`; `label` and `prediction` (indices), `label_name`, `prediction_name`; `correct`;
-        of grades `error` (prediction - label); of two classes `performance_type` (TP, FP, TN, FN; class 1 is
-        positive); `confidence`; `probability_<class>`; `logit_<k>`. What needs the label is left out without it.
+        for grades `error` (prediction - label); for two classes `performance_type` (TP, FP, TN, FN; class 1 is
+        positive); `confidence`; `probability_<class>`; `logit_<k>`. Columns that need the label are missing without it.
     """
     prediction = int(np.argmax(probability))
     row: Row = {"id": name, "patient": patient, "source": source}
@@ -65,29 +62,29 @@ def case_row(
         if len(classes) == 2:
             row["performance_type"] = ("T" if prediction == label else "F") + ("P" if prediction else "N")
     row["confidence"] = float(probability[prediction])
-    row |= {f"probability_{one}": float(share) for one, share in zip(classes, probability, strict=True)}
+    row |= {f"probability_{label_name}": float(share) for label_name, share in zip(classes, probability, strict=True)}
     return row | {f"logit_{k}": float(score) for k, score in enumerate(logits)}
 
 
 PIECE = 2_000_000
-"""Weights that are worked on at once."""
+"""Most bootstrap weights in memory at once."""
 CERTAINTY = ("ece", "brier", "nll")
-"""Scores that a temperature changes."""
+"""Scores that depend on the temperature."""
 
 
 class CaseScores:
-    """Keeps the class scores of every case, once over all ranks, and scores them at the end.
+    """Keeps the logits of every case, each counted once over all ranks, and scores them at the end.
 
-    Names of the scores are those of `seewhy.metrics.classification.measures.case_measures`, per-class ones with the
-    class's name
-    (`recall/early`). A score that the data do not define is left out.
+    The scores are those of `seewhy.metrics.classification.measures.case_measures`; scores of a class carry its name
+    (`recall/early`). Undefined scores are left out. For labels of slices, see
+    `seewhy.metrics.classification.slice_labels.SliceLabelScores`.
 
     Args:
         classes: names of the classes.
         ordinal: the classes are ordered grades.
-        resamples: of the bootstrap over patients; 0 gives no intervals.
-        permutations: of the floor that deals the predictions to other patients; 0 leaves it out.
-        seed: of both.
+        resamples: number of bootstrap resamples over patients; 0 for no intervals.
+        permutations: number of permutations of predictions between patients, a floor; 0 leaves it out.
+        seed: seed of both.
     """
 
     def __init__(
@@ -105,18 +102,18 @@ class CaseScores:
         self.permutations = permutations
         self.seed = seed
         self.temperature = 1.0
-        """Of the probabilities."""
+        """Temperature of the probabilities."""
         self._rows: list[Row] = []
 
     def update(self, prediction: Prediction, batch: Batch) -> None:
-        """Keep a batch's class scores; does nothing where the batch has no labels.
+        """Keep the logits of a batch; does nothing if the batch has no labels.
 
         Args:
             prediction: with `logits` [B, K].
-            batch: with `id` and `patient`, `label` [B] class indices, and `source` where known.
+            batch: with `id` and `patient`, `label` [B] class indices, and `source` if known.
 
         Raises:
-            DataError: a label that is no class.
+            DataError: a label is not a class index.
         """
         if "label" not in batch:
             return
@@ -128,7 +125,7 @@ class CaseScores:
         ):
             if not 0 <= label < len(self.classes):
                 raise DataError(
-                    f"label {label} is no class; expected 0 to {len(self.classes) - 1} ({', '.join(self.classes)})",
+                    f"label {label} is not a class; expected 0 to {len(self.classes) - 1} ({', '.join(self.classes)})",
                     where=f"case {name}",
                 )
             self._rows.append({"id": name, "patient": patient, "source": source, "label": label, "logits": score})
@@ -138,19 +135,19 @@ class CaseScores:
         self._rows = []
 
     def outputs(self) -> tuple[Tensor, Tensor]:
-        """Class scores [N, K] float32 and labels [N] int64 of all ranks' cases, in order of their ids."""
+        """Logits [N, K] float32 and labels [N] int64 of the cases of all ranks, in order of their ids."""
         rows = self._gathered()
         width = len(rows[0]["logits"]) if rows else len(self.classes)
         logits = torch.tensor([row["logits"] for row in rows], dtype=torch.float32).reshape(-1, width)
         return logits, torch.tensor([row["label"] for row in rows], dtype=torch.long)
 
     def rows(self) -> list[Row]:
-        """One row per case of all ranks, for `patients.csv`, as `seewhy.metrics.classification.cases` makes them."""
+        """One row per case of all ranks for `patients.csv`, see `make_case_row`."""
         rows = self._gathered()
         logits, _ = self.outputs()
         probability = calibrated_probability(logits, self.temperature)
         return [
-            case_row(
+            make_case_row(
                 name=row["id"],
                 patient=row["patient"],
                 source=row["source"],
@@ -168,10 +165,10 @@ class CaseScores:
 
         Returns:
             `<score>` with `<score>_low` and `<score>_high`, a 95 % percentile interval over patients drawn with
-            replacement; `uncalibrated/<score>` of those a temperature changes; `ideal/ece`, what a perfectly
-            calibrated model would show with as many cases; the floors `floor_majority/…` (always the most
-            frequent class), `floor_prior/…` (each class as probable as it is frequent) and `floor_permuted/…`
-            (these predictions, dealt to other patients, with the range of 95 % of the deals); `cases` and
+            replacement; `uncalibrated/<score>` for the scores that depend on the temperature; `ideal/ece`, the
+            calibration error of a perfectly calibrated model with as many cases; the floors `floor_majority/…` (always
+            the most frequent class), `floor_prior/…` (the class frequencies as probabilities) and `floor_permuted/…`
+            (these predictions exchanged between patients, with the central 95 % of the permutations); `cases` and
             `patients`. Empty without cases.
         """
         rows = self._gathered()
@@ -179,27 +176,27 @@ class CaseScores:
             return {}
         logits, label = self.outputs()
         truth = label.numpy()
-        probability = _array(calibrated_probability(logits, self.temperature))
+        probability = _to_numpy(calibrated_probability(logits, self.temperature))
         plain = self._scores(probability, truth)
-        found = {**plain, **self._intervals(probability, truth, rows)}
+        scores = {**plain, **self._intervals(probability, truth, rows)}
         if self.temperature != 1.0:
-            raw = self._scores(_array(calibrated_probability(logits)), truth)
-            found |= {f"uncalibrated/{name}": raw[name] for name in CERTAINTY}
+            raw = self._scores(_to_numpy(calibrated_probability(logits)), truth)
+            scores |= {f"uncalibrated/{name}": raw[name] for name in CERTAINTY}
         if self.resamples:
-            found["ideal/ece"] = calibration_by_chance(probability, seed=self.seed)
-        found |= self._floors(truth) | self._permuted(probability, truth, [row["patient"] for row in rows])
-        return {**found, "cases": float(len(rows)), "patients": float(len({row["patient"] for row in rows}))}
+            scores["ideal/ece"] = ideal_calibration_error(probability, seed=self.seed)
+        scores |= self._floors(truth) | self._permutation_floor(probability, truth, [row["patient"] for row in rows])
+        return {**scores, "cases": float(len(rows)), "patients": float(len({row["patient"] for row in rows}))}
 
     def _gathered(self) -> list[Row]:
         return gather_rows(self._rows, key=("id",))
 
     def _scores(self, probability: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, float]:
-        """Plain scores under their public names."""
-        found = case_measures(probability, truth, ordinal=self.ordinal)
-        return {self._named(name): float(value[0]) for name, value in found.items() if not np.isnan(value[0])}
+        """Scores without intervals under their public names."""
+        scores = case_measures(probability, truth, ordinal=self.ordinal)
+        return {self._public_name(name): float(value[0]) for name, value in scores.items() if not np.isnan(value[0])}
 
-    def _named(self, score: str) -> str:
-        """`recall_1` → `recall/early`; a class may be called low, so `_` would not do."""
+    def _public_name(self, score: str) -> str:
+        """`recall_1` → `recall/early`; not `recall_early`, because a class named low would look like a bound."""
         name, _, place = score.rpartition("_")
         return f"{name}/{self.classes[int(place)]}" if place.isdigit() else score
 
@@ -216,69 +213,69 @@ class CaseScores:
             case_measures(probability, truth, weights[first : first + size], ordinal=self.ordinal)
             for first in range(0, len(weights), size)
         ]
-        return _bounds({self._named(name): np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        return _bounds({self._public_name(name): np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
     def _floors(self, truth: NDArray[np.int64]) -> dict[str, float]:
-        """Predictions that are the same for every case."""
+        """Scores of predictions that are the same for every case."""
         shares = np.bincount(truth, minlength=len(self.classes)) / len(truth)
         guesses = {"majority": np.eye(len(shares))[int(shares.argmax())], "prior": shares}
-        found: dict[str, float] = {}
+        floors: dict[str, float] = {}
         for guess, row in guesses.items():
             scores = case_measures(np.tile(row, (len(truth), 1)), truth, ordinal=self.ordinal)
-            # Of the one only the answer counts, of the other only the probabilities, whose calibration is
-            # perfect by definition and therefore says nothing.
-            told = [name for name in scores if not _per_class(name) and (name in CERTAINTY) == (guess == "prior")]
-            told = [name for name in told if name != "ece"]
-            found |= {f"floor_{guess}/{name}": float(scores[name][0]) for name in told if not np.isnan(scores[name][0])}
-        return found
+            # The majority class is scored by its predictions, the prior by its probabilities. The prior is perfectly
+            # calibrated by definition, so its calibration error is left out.
+            names = [name for name in scores if not _per_class(name) and (name in CERTAINTY) == (guess == "prior")]
+            names = [name for name in names if name != "ece" and not np.isnan(scores[name][0])]
+            floors |= {f"floor_{guess}/{name}": float(scores[name][0]) for name in names}
+        return floors
 
-    def _permuted(
+    def _permutation_floor(
         self, probability: NDArray[np.float64], truth: NDArray[np.int64], patients: list[str]
     ) -> dict[str, float]:
-        """Chance with as many cases and patients: each patient gets the predictions of another."""
+        """Chance level with as many cases and patients: predictions are exchanged between patients at random."""
         if not self.permutations or len(set(patients)) < 3:
             return {}
-        deals = [
+        permuted = [
             case_measures(probability[order], truth, ordinal=self.ordinal)
-            for order in _deals(patients, self.permutations, self.seed)
+            for order in _permute_patients(patients, self.permutations, self.seed)
         ]
         values = {
-            f"floor_permuted/{name}": np.concatenate([deal[name] for deal in deals])
-            for name in deals[0]
+            f"floor_permuted/{name}": np.concatenate([scores[name] for scores in permuted])
+            for name in permuted[0]
             if not _per_class(name) and name not in CERTAINTY
         }
         means = {name: float(np.nanmean(value)) for name, value in values.items() if not np.isnan(value).all()}
         return means | _bounds(values)
 
 
-def _deals(patients: list[str], count: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """For each deal, the case whose prediction every case gets: one of another patient, the same one for all of his.
+def _permute_patients(patients: list[str], count: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield permutations [N] of cases: every patient gets the predictions of one patient drawn at random.
 
-    Where a patient has more cases than the one he is dealt, some predictions come twice.
+    If a patient has more cases than the other, some predictions are used more than once.
     """
     rng = np.random.default_rng(seed)
     names = np.asarray(patients)
     cases = [np.flatnonzero(names == name) for name in dict.fromkeys(patients)]
     for _ in range(count):
         order = np.arange(len(patients))
-        for own, source in zip(cases, rng.permutation(len(cases)), strict=True):
-            order[own] = rng.choice(cases[source], size=len(own), replace=len(own) > len(cases[source]))
+        for target, source in zip(cases, rng.permutation(len(cases)), strict=True):
+            order[target] = rng.choice(cases[source], size=len(target), replace=len(target) > len(cases[source]))
         yield order
 
 
 def _bounds(values: dict[str, NDArray[np.float64]]) -> dict[str, float]:
-    found = {}
+    result = {}
     for name, value in values.items():
         bounds = percentile_bounds(value)
         if bounds is not None:
-            found[f"{name}_low"], found[f"{name}_high"] = bounds
-    return found
+            result[f"{name}_low"], result[f"{name}_high"] = bounds
+    return result
 
 
 def _per_class(score: str) -> bool:
     return score.rpartition("_")[2].isdigit()
 
 
-def _array(probability: Tensor) -> NDArray[np.float64]:
+def _to_numpy(probability: Tensor) -> NDArray[np.float64]:
     array: NDArray[np.float64] = probability.double().numpy()
     return array

@@ -1,4 +1,7 @@
-"""Scores of one class per case as functions of case weights, so that a bootstrap is a matrix of weights.
+"""Scores of classified cases as functions of case weights, so that a bootstrap is one matrix product.
+
+torchmetrics has no case weights: its AUROC, average precision, kappa and calibration error would have to be computed
+again for each of 2000 resamples. The tests compare the unweighted values with scikit-learn.
 
 Letters: N cases, C classes, R weightings (1 for the plain scores, one per resample in a bootstrap).
 """
@@ -22,20 +25,26 @@ BINS = 15
 def case_measures(
     probability: Array, label: Classes, weights: Array | None = None, *, ordinal: bool = False
 ) -> dict[str, Array]:
-    """All scores of some predictions; NaN where a weighting leaves a score undefined.
+    """All scores of predictions under each weighting; NaN where a score is undefined.
 
     Args:
         probability: [N, C] in [0, 1], rows sum to 1; the most probable class is the prediction.
         label: [N] class indices.
-        weights: [R, N] how often each case counts; None counts each once, R = 1.
+        weights: [R, N] weight of each case; None weights each case once, R = 1.
         ordinal: the classes are ordered grades.
 
     Returns:
         Name → [R]: `accuracy`; `balanced_accuracy`, mean recall; `f1`, `auroc` (one against the rest) and
-        `average_precision`, means over the classes that have cases, the last of class 1 alone where there are
-        two; `kappa` of Cohen (1960), for grades with quadratic weights (1968); `mae`, mean error in grades, for
+        `average_precision`, means over the classes with cases, and for two classes the average precision of
+        class 1; `kappa` (Cohen 1960), for grades with quadratic weights (Cohen 1968); `mae`, mean error in grades, for
         grades only; `ece`; `brier`, the mean over cases of the sum over classes of squared errors, 0 to 2 (Brier
         1950); `nll` in nats; and per class k `recall_k`, `precision_k`, `f1_k`, `auroc_k`.
+
+    Example:
+        >>> probability = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.2, 0.8]])
+        >>> scores = case_measures(probability, np.array([0, 1, 1, 1]))
+        >>> {name: round(float(scores[name][0]), 3) for name in ("accuracy", "auroc", "kappa", "average_precision")}
+        {'accuracy': 0.75, 'auroc': 1.0, 'kappa': 0.5, 'average_precision': 1.0}
     """
     weights = np.ones((1, len(label))) if weights is None else np.asarray(weights, dtype=np.float64)
     count = probability.shape[1]
@@ -45,18 +54,18 @@ def case_measures(
     per_class["auroc"] = aurocs(probability, label, weights)
     precision = average_precisions(probability, label, weights)
     truth = np.eye(count)[label]
-    own = np.clip(probability[np.arange(len(label)), label], np.finfo(np.float64).tiny, None)
+    true_probability = np.clip(probability[np.arange(len(label)), label], np.finfo(np.float64).tiny, None)
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = {
             "accuracy": matrix.trace(axis1=1, axis2=2) / total,
-            "balanced_accuracy": _mean_known(per_class["recall"]),
-            "f1": _mean_known(per_class["f1"]),
-            "auroc": _mean_known(per_class["auroc"]),
-            "average_precision": precision[:, 1] if count == 2 else _mean_known(precision),
+            "balanced_accuracy": _mean_defined(per_class["recall"]),
+            "f1": _mean_defined(per_class["f1"]),
+            "auroc": _mean_defined(per_class["auroc"]),
+            "average_precision": precision[:, 1] if count == 2 else _mean_defined(precision),
             "kappa": _kappa(matrix, quadratic=ordinal),
             "ece": expected_calibration_error(probability, label, weights),
             "brier": weights @ np.square(probability - truth).sum(axis=1) / total,
-            "nll": weights @ -np.log(own) / total,
+            "nll": weights @ -np.log(true_probability) / total,
         }
         if ordinal:
             scores["mae"] = (matrix * _distance(count)).sum(axis=(1, 2)) / total
@@ -64,11 +73,11 @@ def case_measures(
 
 
 def confusion_matrices(prediction: Classes, label: Classes, count: int, weights: Array | None = None) -> Array:
-    """[R, C, C]: weight of the cases of class `row` that were called `column`."""
+    """[R, C, C] weight of the cases of class `row` that were predicted as `column`."""
     weights = np.ones((1, len(label))) if weights is None else weights
     pairs: Array = np.eye(count * count)[label * count + prediction]
-    found: Array = (weights @ pairs).reshape(len(weights), count, count)
-    return found
+    matrices: Array = (weights @ pairs).reshape(len(weights), count, count)
+    return matrices
 
 
 def aurocs(probability: Array, label: Classes, weights: Array) -> Array:
@@ -94,16 +103,21 @@ def average_precisions(probability: Array, label: Classes, weights: Array) -> Ar
 def expected_calibration_error(
     probability: Array, label: Classes, weights: Array | None = None, *, bins: int = BINS
 ) -> Array:
-    """[R] mean over cases of |confidence - accuracy| of the bin of confidence they lie in (Guo 2017, eq. 3).
+    """[R] mean over cases of |confidence - accuracy| of their confidence bin (Guo 2017, eq. 3).
 
-    Confidence is the probability of the predicted class. With few cases even a perfectly calibrated model has an
-    error well above 0.
+    Confidence is the probability of the predicted class. With few cases even a perfectly calibrated model has an error
+    well above 0.
+
+    Example:
+        >>> probability = np.array([[0.1, 0.9]] * 10)
+        >>> expected_calibration_error(probability, np.array([1] * 8 + [0] * 2)).round(3).tolist()
+        [0.1]
     """
     weights = np.ones((1, len(label))) if weights is None else weights
     confidence = probability.max(axis=1)
-    right = probability.argmax(axis=1) == label
+    correct = probability.argmax(axis=1) == label
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    gaps = weights @ (np.eye(bins)[place] * (right - confidence)[:, None])
+    gaps = weights @ (np.eye(bins)[place] * (correct - confidence)[:, None])
     result: Array = np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
     return result
 
@@ -111,17 +125,17 @@ def expected_calibration_error(
 def _from_confusion(matrix: Array) -> dict[str, Array]:
     """Recall, precision and F1 of each class, [R, C]."""
     hits = np.diagonal(matrix, axis1=1, axis2=2)
-    true, called = matrix.sum(axis=2), matrix.sum(axis=1)
-    f1 = _ratio(2 * hits, true + called)
+    true, predicted = matrix.sum(axis=2), matrix.sum(axis=1)
+    f1 = _ratio(2 * hits, true + predicted)
     return {
         "recall": _ratio(hits, true),
-        "precision": _ratio(hits, called),
-        "f1": np.where(true > 0, f1, np.nan),  # a class without cases has nothing to be found
+        "precision": _ratio(hits, predicted),
+        "f1": np.where(true > 0, f1, np.nan),  # undefined for a class without cases
     }
 
 
 def _kappa(matrix: Array, *, quadratic: bool) -> Array:
-    """1 - observed / expected disagreement; NaN where all cases are of one class and called so."""
+    """1 - observed / expected disagreement; NaN if all cases and all predictions are of one class."""
     count = matrix.shape[1]
     cost = _distance(count) ** 2 if quadratic else (_distance(count) > 0).astype(np.float64)
     expected = matrix.sum(axis=2)[:, :, None] * matrix.sum(axis=1)[:, None, :]
@@ -136,7 +150,7 @@ def _distance(count: int) -> Array:
 
 
 def _cumulative(score: Array, truth: NDArray[np.bool_], weights: Array) -> tuple[Array, Array]:
-    """Weight of true and of false cases at or above each distinct score, highest first, from 0: [R, groups + 1]."""
+    """Weights of positive and of negative cases at or above each distinct score, from the highest: [R, groups + 1]."""
     order = np.argsort(-score, kind="stable")
     last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # of each group of equal scores
     start = np.zeros((len(weights), 1))
@@ -153,7 +167,7 @@ def _ratio(top: Array, bottom: Array) -> Array:
     return ratio
 
 
-def _mean_known(values: Array) -> Array:
-    """[R] mean over the classes that are defined."""
-    known = ~np.isnan(values)
-    return _ratio(np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1).astype(np.float64))
+def _mean_defined(values: Array) -> Array:
+    """[R] mean over the classes with a defined score."""
+    defined = ~np.isnan(values)
+    return _ratio(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1).astype(np.float64))

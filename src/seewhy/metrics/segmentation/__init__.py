@@ -1,1 +1,1 @@
-"""Segmentation."""
+"""Metrics of segmentation: maps of slices and segmented volumes."""

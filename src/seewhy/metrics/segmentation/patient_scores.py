@@ -1,4 +1,4 @@
-"""Scores of maps against annotated masks, patient by patient, beside floors that know nothing."""
+"""Scores of maps against annotated masks per patient, with floors that use no model."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ from seewhy.batch import Batch, Prediction
 from seewhy.errors import DataError
 from seewhy.metrics.bootstrap import bootstrap_interval
 from seewhy.metrics.gather import Row, gather_rows
-from seewhy.metrics.segmentation.floors import Guess, floors
-from seewhy.metrics.segmentation.overlap import average_precision, dice, hausdorff95, iou
+from seewhy.metrics.segmentation.floors import Guess, slice_floors
+from seewhy.metrics.segmentation.overlap import average_precision, dice, hausdorff95_slices, iou
 
 __all__ = ["PatientScores"]
 
 MEASURES = (
     "dice", "iou", "auprc",
     "dice_positive", "iou_positive", "auprc_positive",
-    "hd95_mm", "hd95_px", "fp_area", "fp_slices",
+    "hd95_slices_mm", "hd95_slices_px", "fp_area", "fp_slices",
 )  # fmt: skip
 
 
 class PatientScores:
     """Dice, IoU, HD95, pixel AUPRC and false positives of every map of every patient; keeps no pixels.
 
-    Measures, each per patient and averaged over its foreground classes:
+    Measures per patient, averaged over the foreground classes:
 
-    - `dice`, `iou`: pooled over all slices, so that false positives on healthy slices count; and
-      `dice_positive`, `iou_positive` over the slices that show the class only, as many papers do.
-    - `auprc`, `auprc_positive`: exact average precision over the pixels of the body (and of the lesion,
-      should it reach outside): independent of any threshold. Chance level is that of `floor_body`.
-    - `hd95_mm` or, where the spacing is unknown, `hd95_px`: see `seewhy.metrics.segmentation.overlap.hausdorff95`.
+    - `dice`, `iou`: over all slices together, so that false positives on healthy slices count;
+      `dice_positive`, `iou_positive`: only over the slices that show the class, as in many papers.
+    - `auprc`, `auprc_positive`: average precision over the pixels of the body (and of a lesion outside it),
+      without any threshold. The chance level is the value of `floor_body`.
+    - `hd95_slices_mm`, or `hd95_slices_px` without a spacing: the mean over positive slices of the 2D HD95, see
+      `seewhy.metrics.segmentation.overlap.hausdorff95_slices`.
     - `fp_area`: predicted pixels per slice without the class; `fp_slices`: share of such slices with any.
 
-    What a patient does not define (Dice without a lesion, false positives without a healthy slice) is None in
-    its row and left out of the means. Where classes compete, a pixel belongs to the class with the
-    highest value, if that is above `threshold`.
+    A measure that a patient does not define (Dice without a lesion, false positives without a healthy slice) is None
+    in its row and left out of the means. With several classes a pixel belongs to the class with the highest value, if
+    that is above `threshold`.
 
     Args:
-        threshold: value above which a pixel of a map is called lesion.
-        distances: compute HD95, the slowest of the measures.
-        with_floors: score the guesses of `seewhy.metrics.segmentation.floors` too; they do not depend on the model.
-        resamples: of the bootstrap over patients.
-        seed: of the bootstrap.
+        threshold: value of a map above which a pixel is lesion.
+        distances: compute HD95, the slowest measure.
+        with_floors: also score the guesses of `seewhy.metrics.segmentation.floors`.
+        resamples: number of bootstrap resamples over patients.
+        seed: seed of the bootstrap.
     """
 
     def __init__(
@@ -67,15 +68,15 @@ class PatientScores:
         self._rows: list[Row] = []
 
     def update(self, prediction: Prediction, batch: Batch) -> None:
-        """Score one patient; does nothing where the batch has no mask.
+        """Score one patient; does nothing if the batch has no mask.
 
         Args:
             prediction: with `maps`, name → [S, K, H, W] in [0, 1].
-            batch: all slices of one patient: `patient`, `mask` [S, H, W], `image`; `body` [S, H, W] bool (all
-                pixels where it is missing) and `spacing` [S, 2 or 3] mm where known.
+            batch: all slices of one patient: `patient`, `mask` [S, H, W], `image`; `body` [S, H, W] bool (default:
+                all pixels) and `spacing` [S, 2 or 3] mm where known.
 
         Raises:
-            DataError: slices of several patients, or a map of another size than the mask.
+            DataError: the slices belong to several patients, or a map and the mask differ in size.
         """
         if "mask" not in batch:
             return
@@ -89,11 +90,11 @@ class PatientScores:
                     "expected [S, K, H, W] and [S, H, W] of the same size",
                     where=f"patient {patient}",
                 )
-            guesses = self._decide(values.detach().to(mask.device))
+            guesses = self._apply_threshold(values.detach().to(mask.device))
             self._add(patient, name, guesses, mask, body, batch)
         if self.with_floors:
             count = max([v.shape[1] for v in prediction.get("maps", {}).values()], default=1)
-            for name, guess in floors(_intensities(batch["image"]).to(mask.device), body).items():
+            for name, guess in slice_floors(_intensities(batch["image"]).to(mask.device), body).items():
                 self._add(patient, name, [guess] * count, mask, body, batch)
 
     def reset(self) -> None:
@@ -105,7 +106,7 @@ class PatientScores:
 
         Returns:
             `patient`, `map`, `slices`, `positive_slices`, `lesion_share` (of the pixels of the body), and every
-            measure as a float, or None where the patient or the map does not define it.
+            measure as a float, or None if the patient or the map does not define it.
         """
         return gather_rows(self._rows, key=("patient", "map"))
 
@@ -113,7 +114,7 @@ class PatientScores:
         """Means over patients with their 95 % bootstrap intervals; the same on every rank.
 
         Returns:
-            `<map>/<measure>`, and `<map>/<measure>_low` and `_high` with at least three patients that have
+            `<map>/<measure>`, and `<map>/<measure>_low` and `_high` with at least three patients that define
             it; `lesion_share`, `patients` and `patients_with_lesion`. Empty without patients.
         """
         rows = self.rows()
@@ -121,10 +122,10 @@ class PatientScores:
             return {}
         scores: dict[str, float] = {}
         for name in dict.fromkeys(row["map"] for row in rows):
-            own = [row for row in rows if row["map"] == name]
+            map_rows = [row for row in rows if row["map"] == name]
             for measure in MEASURES:
-                values = [row[measure] for row in own if row[measure] is not None]
-                scores.update(self._summary(f"{name}/{measure}", values))
+                values = [row[measure] for row in map_rows if row[measure] is not None]
+                scores.update(self._summarise(f"{name}/{measure}", values))
         patients = {row["patient"]: row for row in rows}
         return {
             **scores,
@@ -133,7 +134,7 @@ class PatientScores:
             "patients_with_lesion": float(sum(row["positive_slices"] > 0 for row in patients.values())),
         }
 
-    def _summary(self, name: str, values: list[float]) -> dict[str, float]:
+    def _summarise(self, name: str, values: list[float]) -> dict[str, float]:
         if not values:
             return {}
         interval = bootstrap_interval(values, resamples=self.resamples, seed=self.seed)
@@ -141,7 +142,7 @@ class PatientScores:
             return {name: float(np.mean(values))}
         return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
-    def _decide(self, values: Tensor) -> list[Guess]:
+    def _apply_threshold(self, values: Tensor) -> list[Guess]:
         """Mask and score of every class of a map [S, K, H, W]."""
         highest = values.argmax(dim=1)
         return [
@@ -151,10 +152,10 @@ class PatientScores:
 
     def _add(self, patient: str, name: str, guesses: list[Guess], mask: Tensor, body: Tensor, batch: Batch) -> None:
         spacing, lesion = _plane_spacing(batch), mask > 0
-        # One class only: whatever the annotation tells apart, all of it is the lesion.
+        # With a single class, all annotated classes together are the lesion.
         parts = [lesion] if len(guesses) == 1 else [mask == k + 1 for k in range(len(guesses))]
         per_class = [
-            measures(guess, part, body, spacing=spacing, distances=self.distances)
+            measure_class(guess, part, body, spacing=spacing, distances=self.distances)
             for guess, part in zip(guesses, parts, strict=True)
         ]
         row: Row = {
@@ -167,41 +168,41 @@ class PatientScores:
         self._rows.append({**row, **{measure: _mean_known(per_class, measure) for measure in MEASURES}})
 
 
-def measures(
+def measure_class(
     guess: Guess, lesion: Tensor, body: Tensor, *, spacing: tuple[float, float] | None, distances: bool
 ) -> dict[str, float]:
-    """All measures of one class of one patient; NaN where the patient does not define one.
+    """All measures of one class of one patient; NaN for an undefined measure.
 
     Args:
         guess: mask and/or score [S, H, W].
         lesion: [S, H, W] bool, the annotation.
         body: [S, H, W] bool.
-        spacing: mm between rows and columns, or None where unknown.
+        spacing: mm between rows and columns, or None if unknown.
         distances: whether to compute HD95.
     """
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     positive = lesion.flatten(1).any(dim=1)
     if guess.score is not None:
-        judged = body | lesion
-        found["auprc"] = average_precision(guess.score[judged], lesion[judged])
-        judged = judged[positive]
-        found["auprc_positive"] = average_precision(guess.score[positive][judged], lesion[positive][judged])
+        evaluated = body | lesion
+        scores["auprc"] = average_precision(guess.score[evaluated], lesion[evaluated])
+        evaluated = evaluated[positive]
+        scores["auprc_positive"] = average_precision(guess.score[positive][evaluated], lesion[positive][evaluated])
     if guess.mask is not None:
-        found["dice"], found["iou"] = dice(guess.mask, lesion), iou(guess.mask, lesion)
-        found["dice_positive"] = dice(guess.mask[positive], lesion[positive])
-        found["iou_positive"] = iou(guess.mask[positive], lesion[positive])
+        scores["dice"], scores["iou"] = dice(guess.mask, lesion), iou(guess.mask, lesion)
+        scores["dice_positive"] = dice(guess.mask[positive], lesion[positive])
+        scores["iou_positive"] = iou(guess.mask[positive], lesion[positive])
         if distances:
             unit = "px" if spacing is None else "mm"
-            found[f"hd95_{unit}"] = hausdorff95(guess.mask, lesion, spacing=spacing)
+            scores[f"hd95_slices_{unit}"] = hausdorff95_slices(guess.mask, lesion, spacing=spacing)
         area = guess.mask[~positive].flatten(1).sum(dim=1).double()
-        found["fp_area"] = float(area.mean()) if len(area) else float("nan")
-        found["fp_slices"] = float((area > 0).double().mean()) if len(area) else float("nan")
-    return found
+        scores["fp_area"] = float(area.mean()) if len(area) else float("nan")
+        scores["fp_slices"] = float((area > 0).double().mean()) if len(area) else float("nan")
+    return scores
 
 
 def _mean_known(per_class: list[dict[str, float]], measure: str) -> float | None:
-    """A measure averaged over the classes that define it, None where none does."""
-    values = [found[measure] for found in per_class if not math.isnan(found.get(measure, math.nan))]
+    """Mean of a measure over the classes that define it; None if no class does."""
+    values = [scores[measure] for scores in per_class if not math.isnan(scores.get(measure, math.nan))]
     return sum(values) / len(values) if values else None
 
 
@@ -210,13 +211,13 @@ def _only_patient(batch: Batch) -> str:
     if len(patients) != 1:
         raise DataError(
             f"slices of {len(patients)} patients in one batch ({', '.join(patients[:5])}); "
-            "patient scores need batches of one patient each, as the evaluation data loaders give them"
+            "patient scores need one patient per batch, as in the evaluation data loaders"
         )
     return patients[0]
 
 
 def _plane_spacing(batch: Batch) -> tuple[float, float] | None:
-    """Mm between rows and columns where every slice states the same; None where unknown."""
+    """Spacing of rows and columns in mm if all slices share it; None if unknown."""
     if "spacing" not in batch:
         return None
     plane = batch["spacing"][:, :2].detach().double().cpu()

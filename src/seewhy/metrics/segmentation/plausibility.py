@@ -1,4 +1,4 @@
-"""Signs, told without any annotation, that a map follows something else than a lesion."""
+"""Plausibility of maps without annotations: signs that a map follows something other than a lesion."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from torch import Tensor
 
 from seewhy.errors import DataError
 
-__all__ = ["Plausibility", "plausibility"]
+__all__ = ["Plausibility", "measure_plausibility"]
 
 PEAK_PIXELS = 100
 MIN_POSITIVE = 5
 LOW_PEAK = 0.7
 WIDE_COVER = 0.25
 HIGH_OVERLAP = 0.8
-MIN_SYMMETRY = 0.9  # of a head seen from above: .94 to .97 left to right, .81 to .84 front to back
+MIN_SYMMETRY = 0.9  # axial head slices have .94 to .97 left to right, and .81 to .84 front to back
 
 
 @dataclass(frozen=True)
 class Plausibility:
-    """Three numbers about a map within the body of the slices that the classifier calls positive.
+    """Three numbers about a map within the body, on the slices that the classifier predicts as positive.
 
     Attributes:
-        peak: mean of the 100 highest values, in [0, 1]; low where the classifier decides without a place.
-        cover: share of the body above half of the peak, in [0, 1]; large where the map follows ordinary tissue.
-        overlap: share of the map that lies on its own mirror image, in [0, 1]; high for anatomy that both sides
-            have. NaN where the outline of the body is not symmetric, or the map is empty.
+        peak: mean of the 100 highest values, in [0, 1]; low if no place supports the class.
+        cover: share of the body above half of the peak, in [0, 1]; large if the map follows ordinary tissue.
+        overlap: share of the map that overlaps with its mirror image, in [0, 1]; high for anatomy on both sides.
+            NaN if the outline of the body is not symmetric or the map is empty.
     """
 
     peak: float
@@ -35,53 +35,53 @@ class Plausibility:
     overlap: float
 
     def doubts(self) -> list[str]:
-        """One sentence per sign that is outside what maps on a lesion showed; empty where there is none.
+        """One sentence per value outside the range that maps on a lesion showed; empty without any.
 
-        The limits are round numbers chosen on trainings with three patients: a doubt is a reason to look at
-        the panels, not proof, and no doubt proves nothing. Lesions on both sides or over a quarter of the body
-        raise one, too.
+        The limits are round numbers, chosen on trainings with three patients. A doubt is a reason to look at the
+        panels, not a proof, and the absence of doubts proves nothing. Lesions on both sides, or over a quarter of the
+        body, raise doubts too.
         """
-        found = []
+        doubts = []
         if self.peak < LOW_PEAK:
-            found.append(f"the map peaks at {self.peak:.2f} (below {LOW_PEAK}): no place speaks for the class")
+            doubts.append(f"the map peaks at {self.peak:.2f} (below {LOW_PEAK}): no place supports the class")
         if self.cover > WIDE_COVER:
-            found.append(f"the map covers {self.cover:.0%} of the body (above {WIDE_COVER:.0%}): ordinary tissue")
-        if self.overlap > HIGH_OVERLAP:  # false for NaN
-            found.append(f"{self.overlap:.0%} of the map is on its mirror image (above {HIGH_OVERLAP:.0%}): anatomy")
-        return found
+            doubts.append(f"the map covers {self.cover:.0%} of the body (above {WIDE_COVER:.0%}): ordinary tissue")
+        if self.overlap > HIGH_OVERLAP:  # False for NaN
+            doubts.append(f"{self.overlap:.0%} of the map is on its mirror image (above {HIGH_OVERLAP:.0%}): anatomy")
+        return doubts
 
 
-def plausibility(values: Tensor, body: Tensor, probability: Tensor, *, threshold: float = 0.5) -> Plausibility:
-    """Describe one class's map of one patient; no mask is needed, and none is read.
+def measure_plausibility(values: Tensor, body: Tensor, probability: Tensor, *, threshold: float = 0.5) -> Plausibility:
+    """Measure the map of one class of one patient; no mask is used.
 
-    Only slices with a probability above `threshold` count, or the five most probable where fewer are. A map that
-    several trainings agree on can still be wrong, so agreement between trainings is not among the signs.
+    Only slices with a probability above `threshold` count, or the five most probable ones if there are fewer. Several
+    trainings can agree on a wrong map, so agreement between trainings is not among the signs.
 
     Args:
-        values: [S, H, W] in [0, 1], the map that chooses the lesion, e.g. one class of `cam`.
-        body: [S, H, W] bool, tissue; its outline tells the mirror plane, across rows or columns.
-        probability: [S] in [0, 1] of the class per slice.
-        threshold: probability above which a slice is called positive.
+        values: [S, H, W] in [0, 1], the map that defines the lesion, e.g. one class of `cam`.
+        body: [S, H, W] bool, tissue; its outline gives the mirror plane, across rows or columns.
+        probability: [S] in [0, 1], probability of the class per slice.
+        threshold: probability above which a slice is positive.
 
     Raises:
-        DataError: the shapes differ, or the chosen slices hold no body.
+        DataError: the shapes differ, or the positive slices contain no body.
     """
     if values.ndim != 3 or body.shape != values.shape or probability.shape != values.shape[:1]:
         raise DataError(
-            f"the map is {tuple(values.shape)}, body {tuple(body.shape)} and probability {tuple(probability.shape)}; "
+            f"map {tuple(values.shape)}, body {tuple(body.shape)} and probability {tuple(probability.shape)}; "
             "expected [S, H, W] twice and [S]"
         )
     values, body = values.detach().float(), body.to(values.device).bool()
-    chosen = _positive(probability.detach().to(values.device).float(), threshold)
+    chosen = _positive_slices(probability.detach().to(values.device).float(), threshold)
     inside = values[chosen][body[chosen]]
     if not inside.numel():
-        raise DataError("no pixel of the body on the slices called positive; expected tissue: check `body`")
+        raise DataError("`body` has no pixel on the positive slices; expected tissue there")
     peak = inside.topk(min(PEAK_PIXELS, inside.numel())).values.mean()
     cover = (inside > peak / 2).float().mean()
-    return Plausibility(float(peak), float(cover), _overlap(values, body, chosen))
+    return Plausibility(float(peak), float(cover), _mirror_overlap(values, body, chosen))
 
 
-def _positive(probability: Tensor, threshold: float) -> Tensor:
+def _positive_slices(probability: Tensor, threshold: float) -> Tensor:
     chosen = probability > threshold
     if int(chosen.sum()) < MIN_POSITIVE:
         chosen = torch.zeros_like(chosen)
@@ -89,14 +89,14 @@ def _positive(probability: Tensor, threshold: float) -> Tensor:
     return chosen
 
 
-def _overlap(values: Tensor, body: Tensor, chosen: Tensor) -> float:
+def _mirror_overlap(values: Tensor, body: Tensor, chosen: Tensor) -> float:
     """Sum of min(map, mirrored map) over the sum of the map, both within the body."""
     symmetry, dim, twice_middle = max(_symmetry(body, dim) for dim in (1, 2))
-    held = torch.where(body, values, 0)
-    total = held[chosen].sum()
+    inside = torch.where(body, values, 0)
+    total = inside[chosen].sum()
     if symmetry < MIN_SYMMETRY or total <= 0:
         return float("nan")
-    return float(torch.minimum(held, _mirror(held, dim, twice_middle))[chosen].sum() / total)
+    return float(torch.minimum(inside, _mirror(inside, dim, twice_middle))[chosen].sum() / total)
 
 
 def _symmetry(body: Tensor, dim: int) -> tuple[float, int, int]:

@@ -1,1 +1,1 @@
-"""Translation."""
+"""Metrics of image translation between two sites."""

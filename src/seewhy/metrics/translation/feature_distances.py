@@ -1,6 +1,6 @@
-"""Kernel distances between two samples of features, with subjects, not slices, as what was sampled.
+"""Distances between two samples of features (Fréchet, KID, MMD), and hand-made features of intensities.
 
-Fréchet distance between two samples of features, each taken as a normal distribution.
+In the kernel distances subjects, not slices, are the sample. Intensity features are for data without a trained network.
 """
 
 from __future__ import annotations
@@ -11,23 +11,40 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import binary_erosion, gaussian_filter
 
-__all__ = ["KernelTable", "frechet_distance", "gaussian_kernel", "kernel_table", "median_width", "polynomial_kernel"]
+__all__ = [
+    "FEATURES",
+    "KernelTable",
+    "frechet_distance",
+    "gaussian_kernel",
+    "intensity_features",
+    "kernel_table",
+    "median_width",
+    "polynomial_kernel",
+]
 
 
 def frechet_distance(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
     """Squared Fréchet distance |μ1 - μ2|² + tr(Σ1 + Σ2 - 2 (Σ1 Σ2)^½) (Dowson 1982; as FID: Heusel 2017, eq. 6).
 
-    With Σ = AᵀA the last trace is the sum of the singular values of A1 A2ᵀ, which needs no root of a matrix and is
-    exact where there are fewer samples than dimensions. There the covariances have no full rank and the distance is
-    biased upwards by an amount that depends on the number of samples: compare only distances of equal numbers.
+    With Σ = AᵀA the last trace is the sum of the singular values of A1 A2ᵀ, which needs no matrix root and is exact even
+    with fewer samples than dimensions. In that case the covariances are rank-deficient and the distance is biased
+    upwards by an amount that depends on the number of samples: compare only distances of equal sample sizes.
 
     Args:
         first: [N, D] features, N at least 2.
         second: [K, D].
 
     Returns:
-        A number of 0 or more, in double precision.
+        At least 0, in double precision.
+
+    Example:
+        >>> features = np.random.default_rng(0).normal(size=(100, 4))
+        >>> frechet_distance(features, features) < 1e-9
+        True
+        >>> round(frechet_distance(features, features + 0.5), 6)
+        1.0
     """
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or min(len(first), len(second)) < 2:
         raise ValueError(f"features {first.shape} and {second.shape}: expected [N, D] and [K, D] with N, K >= 2")
@@ -49,25 +66,25 @@ Array = NDArray[np.float64]
 
 
 def polynomial_kernel(first: Array, second: Array) -> Array:
-    """(x·y / D + 1)³ of [N, D] and [K, D], as [N, K]: the kernel of KID (Bińkowski 2018, eq. 3)."""
+    """Kernel of KID, (x·y / D + 1)³ of [N, D] and [K, D], as [N, K] (Bińkowski 2018, eq. 3)."""
     values: Array = (first @ second.T / first.shape[1] + 1) ** 3
     return values
 
 
 def gaussian_kernel(first: Array, second: Array, *, width: float) -> Array:
-    """exp(-|x - y|² / (2 width²)) of [N, D] and [K, D], as [N, K]."""
+    """Gaussian kernel exp(-|x - y|² / (2 width²)) of [N, D] and [K, D], as [N, K]."""
     values: Array = np.exp(-_squared_distances(first, second) / (2 * width**2))
     return values
 
 
 def median_width(first: Array, second: Array, *, most: int = 2000, seed: int = 0) -> float:
-    """Median distance between different samples of both together, a kernel's usual width (Gretton 2012, sec. 8).
+    """Median distance between samples of both sets, the usual width of a kernel (Gretton 2012, sec. 8).
 
     Args:
         first: [N, D].
         second: [K, D].
-        most: samples looked at; of more a random choice is taken.
-        seed: of that choice.
+        most: largest number of samples; of more, a random subset is used.
+        seed: seed of the subset.
     """
     both = np.concatenate([np.asarray(first, np.float64), np.asarray(second, np.float64)])
     if len(both) > most:
@@ -80,8 +97,8 @@ def median_width(first: Array, second: Array, *, most: int = 2000, seed: int = 0
 class KernelTable:
     """Means of a kernel over the slices of every pair of subjects.
 
-    Slices of one subject are much alike, so pairs within a subject would make a sample look narrower than what it was
-    drawn from. They are left out, which makes `distance` unbiased with the subject as the unit.
+    The slices of one subject are similar, so pairs within a subject would make a sample look narrower than its
+    population. They are left out, which makes `distance` unbiased with the subject as the unit.
 
     Attributes:
         within_first: [S, S].
@@ -94,23 +111,23 @@ class KernelTable:
     between: Array
 
     def distance(self, first: ArrayLike | None = None, second: ArrayLike | None = None) -> float:
-        """Unbiased squared maximum mean discrepancy (Gretton 2012, eq. 3); it can be below 0, and NaN for one subject.
+        """Unbiased squared maximum mean discrepancy (Gretton 2012, eq. 3); it can be negative, and NaN for one subject.
 
         Args:
-            first: subjects to use; None is all. One that is named k times counts k-fold, as a bootstrap draws it, and
-                is never paired with itself.
-            second: the same of the second sample.
+            first: indices of subjects to use; None for all. A subject that occurs k times, as in a bootstrap, counts
+                k-fold and is never paired with itself.
+            second: the same for the second sample.
         """
-        one, other = (_counts(chosen, n) for chosen, n in zip((first, second), self.between.shape, strict=True))
-        if not (one.any() and other.any()):
+        left, right = (_counts(chosen, n) for chosen, n in zip((first, second), self.between.shape, strict=True))
+        if not (left.any() and right.any()):
             return float("nan")
-        mean = one @ self.between @ other / (one.sum() * other.sum())
-        return float(_pairs(self.within_first, one) + _pairs(self.within_second, other) - 2 * mean)
+        mean = left @ self.between @ right / (left.sum() * right.sum())
+        return float(_mean_over_pairs(self.within_first, left) + _mean_over_pairs(self.within_second, right) - 2 * mean)
 
     def resampled(self, *, resamples: int = 500, seed: int = 0) -> Array | None:
-        """`distance` of subjects drawn again and again, [resamples]; None with fewer than 3 of either sample.
+        """`distance` of bootstrap resamples of subjects, [resamples]; None if a sample has fewer than 3 subjects.
 
-        With the same seed tables of the same subjects draw the same ones, so that means over tables are resampled too.
+        With the same seed, tables of the same subjects are resampled alike, so their means can be resampled as well.
         """
         sizes = self.between.shape
         if min(sizes) < 3:
@@ -118,8 +135,8 @@ class KernelTable:
         rng = np.random.default_rng(seed)
         values = []
         for _ in range(resamples):
-            one, other = (rng.integers(0, size, size) for size in sizes)
-            values.append(self.distance(one, other))
+            first, second = (rng.integers(0, size, size) for size in sizes)
+            values.append(self.distance(first, second))
         return np.asarray(values)
 
 
@@ -130,38 +147,45 @@ def kernel_table(
     subjects: tuple[Sequence[str], Sequence[str]],
     width: float | None = None,
 ) -> KernelTable:
-    """Compare all slices of all subjects.
+    """Compute the kernel between all slices of all subjects, averaged per pair of subjects.
 
     Args:
         first: [N, D] features.
         second: [K, D].
-        subjects: whose each sample is, [N] and [K]; subjects are in the order of their first sample.
-        width: of the Gaussian kernel; None takes KID's polynomial kernel.
+        subjects: subject of each sample, [N] and [K]; rows of the table follow their first occurrence.
+        width: width of the Gaussian kernel; None for the polynomial kernel of KID.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> subjects = [f"s{i // 4}" for i in range(40)]
+        >>> first, second, shifted = rng.normal(size=(40, 3)), rng.normal(size=(40, 3)), rng.normal(1, size=(40, 3))
+        >>> same = kernel_table(first, second, subjects=(subjects, subjects)).distance()
+        >>> other = kernel_table(first, shifted, subjects=(subjects, subjects)).distance()
+        >>> same < 0.5 < other
+        True
     """
     kernel = polynomial_kernel if width is None else partial(gaussian_kernel, width=width)
-    one, other = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    left, right = _shares(subjects[0]), _shares(subjects[1])
-    return KernelTable(
-        left @ kernel(one, one) @ left.T, right @ kernel(other, other) @ right.T, left @ kernel(one, other) @ right.T
-    )
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    left, right = _averaging_weights(subjects[0]), _averaging_weights(subjects[1])
+    return KernelTable(left @ kernel(a, a) @ left.T, right @ kernel(b, b) @ right.T, left @ kernel(a, b) @ right.T)
 
 
-def _shares(subjects: Sequence[str]) -> Array:
-    """[S, N] weight of each sample in its subject's mean."""
+def _averaging_weights(subjects: Sequence[str]) -> Array:
+    """[S, N] weight of each sample in the mean of its subject."""
     names = list(dict.fromkeys(subjects))
     belongs = np.asarray([[owner == name for owner in subjects] for name in names], np.float64)
     return belongs / belongs.sum(axis=1, keepdims=True)
 
 
 def _counts(chosen: ArrayLike | None, number: int) -> Array:
-    """How often each subject counts."""
+    """[number] how often each subject counts."""
     if chosen is None:
         return np.ones(number)
     return np.bincount(np.asarray(chosen, np.int64), minlength=number).astype(np.float64)
 
 
-def _pairs(table: Array, weights: Array) -> float:
-    """Mean over pairs of different subjects."""
+def _mean_over_pairs(table: Array, weights: Array) -> float:
+    """Weighted mean over pairs of different subjects."""
     total = weights.sum() ** 2 - np.square(weights).sum()
     return float((weights @ table @ weights - np.square(weights) @ np.diag(table)) / total) if total > 0 else np.nan
 
@@ -169,3 +193,49 @@ def _pairs(table: Array, weights: Array) -> float:
 def _squared_distances(first: Array, second: Array) -> Array:
     lengths = np.square(first).sum(axis=1)[:, None] + np.square(second).sum(axis=1)[None]
     return np.maximum(lengths - 2 * first @ second.T, 0)
+
+
+QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+SLOPES = (0.5, 0.9, 0.99)
+"""Quantiles of the gradient's magnitude."""
+SCALES = (0.0, 1.5)
+"""Smoothing before the gradient, as standard deviations in pixels: first grain and blur, then edges of tissue."""
+RIM = 2
+"""Pixels inside the outline of the tissue without a gradient, which would measure the step to the background."""
+FEATURES = len(QUANTILES) + len(SCALES) * len(SLOPES)
+
+
+def intensity_features(image: NDArray[np.floating], body: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Quantiles of the tissue's intensities, and of their gradients at two scales, per slice and modality.
+
+    They measure contrast, brightness, noise and sharpness, but neither shapes nor positions.
+
+    Args:
+        image: [N, M, H, W] in [-1, 1].
+        body: [N, H, W] bool, tissue; each slice needs some.
+
+    Returns:
+        [N, M, `FEATURES`] float32.
+    """
+    inner = [_without_rim(inside) for inside in body]
+    features = np.empty((*image.shape[:2], FEATURES), np.float32)
+    for n, m in np.ndindex(*image.shape[:2]):
+        plane = np.asarray(image[n, m], np.float32)
+        values = [np.quantile(plane[body[n]], QUANTILES)]
+        for scale in SCALES:
+            smooth = _smooth_tissue(plane, body[n], scale) if scale else plane
+            values.append(np.quantile(np.hypot(*np.gradient(smooth))[inner[n]], SLOPES))
+        features[n, m] = np.concatenate(values)
+    return features
+
+
+def _smooth_tissue(plane: NDArray[np.float32], inside: NDArray[np.bool_], scale: float) -> NDArray[np.float32]:
+    """Gaussian mean over nearby tissue, without the background."""
+    values, weight = (gaussian_filter(np.asarray(given, np.float32), scale) for given in (plane * inside, inside))
+    return np.asarray(values / np.maximum(weight, np.float32(1e-6)), np.float32)
+
+
+def _without_rim(body: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The tissue without its rim, or all of it if nothing would remain."""
+    inner: NDArray[np.bool_] = binary_erosion(body, iterations=RIM)
+    return inner if inner.any() else body

@@ -1,4 +1,4 @@
-"""Whether a lesion survives a translation: how it stands out from what surrounds it, and how large it looks."""
+"""Preservation of lesions by a translation: contrast to the surroundings, apparent volume and Dice."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-__all__ = ["Lesion", "LesionLook", "look_at_lesion"]
+__all__ = ["Lesion", "LesionAppearance", "measure_lesion"]
 
 LEAST = 10
-"""Fewest voxels of lesion and of surroundings that give a number."""
+"""Fewest voxels of a lesion and of its surroundings to be measured."""
 
 
 @dataclass(frozen=True)
-class LesionLook:
-    """How a lesion looks in one modality of one scan.
+class LesionAppearance:
+    """Appearance of a lesion in one modality of one scan.
 
     Attributes:
         contrast: (mean of the lesion - mean of its surroundings) / standard deviation of the rest of the tissue.
-        volume: voxels of the lesion and its surroundings that lie on the lesion's side of the midpoint between both
-            means.
-        dice: of that region with the annotated lesion.
+        volume: voxels of the lesion and its surroundings on the lesion's side of the midpoint between the two means.
+        dice: Dice of these voxels with the annotated lesion.
     """
 
     contrast: float
@@ -36,9 +35,9 @@ class Lesion:
     """An annotated lesion and its surroundings, the same for every scan of the subject.
 
     Attributes:
-        inside: [S, H, W] bool, the annotated voxels within the tissue.
-        around: [S, H, W] bool, tissue not more than `margin` voxels away from them.
-        rest: [S, H, W] bool, all tissue but the lesion.
+        inside: [S, H, W] bool, annotated voxels within the tissue.
+        around: [S, H, W] bool, tissue at most `margin` voxels away from them.
+        rest: [S, H, W] bool, all tissue except the lesion.
     """
 
     inside: NDArray[np.bool_]
@@ -46,13 +45,13 @@ class Lesion:
     rest: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, mask: NDArray[np.integer], body: NDArray[np.bool_], *, margin: int) -> Lesion | None:
-        """Find a lesion in an annotation; None where there is too little of it or around it.
+    def from_mask(cls, mask: NDArray[np.integer], body: NDArray[np.bool_], *, margin: int) -> Lesion | None:
+        """Lesion of an annotation; None if the lesion or its surroundings have too few voxels.
 
         Args:
-            mask: [S, H, W] class indices, 0 is none; all classes together are the lesion.
+            mask: [S, H, W] class indices, 0 is background; all classes together are the lesion.
             body: [S, H, W] tissue.
-            margin: steps between face-to-face neighbours that the surroundings reach.
+            margin: width of the surroundings in steps between face neighbours.
         """
         inside = (mask > 0) & body
         if inside.sum() < LEAST:
@@ -66,15 +65,15 @@ class Lesion:
         return cls(inside, around, body & ~inside) if around.sum() >= LEAST else None
 
 
-def look_at_lesion(image: NDArray[np.floating], lesion: Lesion) -> LesionLook:
+def measure_lesion(image: NDArray[np.floating], lesion: Lesion) -> LesionAppearance:
     """Measure a lesion in one modality of one scan.
 
-    The rule for its size is fixed and knows the annotation only as the place to look at: scans of one subject are
-    measured by the same rule, so that a lesion that faded, spread or vanished is seen as such. It is no segmentation.
+    The rule for the apparent volume is fixed and uses the annotation only as the position, so that a lesion that faded,
+    spread or vanished can be seen. It is not a segmentation.
 
     Args:
         image: [S, H, W].
-        lesion: of the same voxels.
+        lesion: lesion on the same voxels.
     """
     values = np.asarray(image, np.float64)
     inner, outer = values[lesion.inside], values[lesion.around]
@@ -82,7 +81,7 @@ def look_at_lesion(image: NDArray[np.floating], lesion: Lesion) -> LesionLook:
     spread = values[lesion.rest].std()
     middle, side = (inner.mean() + outer.mean()) / 2, math.copysign(1.0, difference)
     hits, alarms = int((side * (inner - middle) > 0).sum()), int((side * (outer - middle) > 0).sum())
-    return LesionLook(
+    return LesionAppearance(
         contrast=float(difference / spread) if spread > 0 else math.nan,
         volume=hits + alarms,
         dice=2 * hits / (len(inner) + hits + alarms),

@@ -1,36 +1,189 @@
-"""Whether a classifier can still tell two sites apart after one of them was translated: frozen, and trained again.
+"""Site probes: classifiers that tell the scans of two sites apart, before and after a translation.
 
-A frozen probe, trained on scans as they came, only says that translated scans no longer look as its training scans
-did; a few changed pixels can do that. A probe trained on the translated scans themselves says whether anything is left
-to tell them by, be it the site or the traces of the translation. Both are measured on subjects it was not trained on.
+A frozen probe, trained on untranslated scans, only shows that translated scans no longer look like its training scans,
+which a few changed pixels can cause. A probe that is retrained on translated scans shows whether anything still
+separates the sites, be it the site or traces of the translation. Both are tested on held-out subjects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import product
-from typing import Any, NamedTuple
+from itertools import pairwise, product
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from seewhy.metrics.translation.probes import Fitted, Probe
-from seewhy.metrics.translation.scores import DIRECTIONS
+from seewhy.metrics.translation.similarity import DIRECTIONS
 
-__all__ = ["LEAST_SUBJECTS", "Site", "probe_rows", "subject_folds", "too_few"]
+__all__ = [
+    "MIN_SUBJECTS",
+    "Fitted",
+    "LogisticProbe",
+    "NetworkProbe",
+    "Probe",
+    "Site",
+    "describe_shortage",
+    "probe_rows",
+    "subject_folds",
+]
 
-LEAST_SUBJECTS = 4
-"""Fewest patients per site: below, a fold trains on one or two heads and learns those."""
+PERIOD = 10
+"""Training steps between two checks whether the loss is small enough to stop."""
+
+
+class Fitted(NamedTuple):
+    """A trained probe.
+
+    Attributes:
+        scores: [N, …] samples → [N] float64; above 0 predicts the second site.
+        converged: whether the loss became small before the last training step.
+    """
+
+    scores: Scorer
+    converged: bool
+
+
+class Scorer(Protocol):
+    """Scores samples."""
+
+    def __call__(self, samples: Tensor) -> Tensor:
+        """See `Fitted`."""
+
+
+class Probe(Protocol):
+    """Classifier of two sites that have equal weight, whatever their numbers of samples."""
+
+    name: str
+
+    def fit(self, samples: Tensor, second: Tensor, *, seed: int) -> Fitted:
+        """Train from scratch.
+
+        Args:
+            samples: [N, …] of both sites.
+            second: [N] bool, whether a sample is of the second site.
+            seed: seed of the random numbers.
+        """
+
+
+class NetworkProbe:
+    """Three convolutions, the mean over the plane and a linear layer, trained with Adam on balanced batches.
+
+    Samples are not normalised, because sites differ in brightness and contrast.
+
+    Args:
+        steps: largest number of training steps.
+        width: channels of the first convolution; the next have two and four times as many.
+        batch: samples per step.
+        rate: learning rate.
+        enough: loss, averaged over 10 steps, below which training ends.
+    """
+
+    name = "network"
+
+    def __init__(
+        self, *, steps: int = 300, width: int = 16, batch: int = 16, rate: float = 1e-2, enough: float = 0.05
+    ) -> None:
+        self.steps, self.width, self.batch, self.rate, self.enough = steps, width, batch, rate, enough
+
+    def fit(self, samples: Tensor, second: Tensor, *, seed: int) -> Fitted:
+        """See `Probe`; samples are [N, C, side, side]."""
+        # Weights are drawn on the CPU within a fork, so all devices start alike and other random draws do not change.
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.manual_seed(seed)
+            net = self._net(samples.shape[1]).to(samples.device).to(memory_format=torch.channels_last)
+            samples = samples.contiguous(memory_format=torch.channels_last)  # several times faster on a CPU
+            return Fitted(_scorer(net), self._train(net, samples, second))
+
+    def _train(self, net: nn.Module, samples: Tensor, second: Tensor) -> bool:
+        optimizer = torch.optim.Adam(net.parameters(), lr=self.rate, weight_decay=1e-4, fused=True)
+        sides = [torch.nonzero(second.cpu() == side).flatten() for side in (False, True)]
+        recent = torch.zeros((), device=samples.device)
+        for step in range(1, self.steps + 1):
+            drawn = torch.cat([side[torch.randint(len(side), (self.batch // 2,))] for side in sides])
+            drawn = drawn.to(samples.device)
+            loss = F.binary_cross_entropy_with_logits(net(samples[drawn])[:, 0], second[drawn].float())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            recent += loss.detach()
+            if step % PERIOD == 0:
+                if float(recent) / PERIOD < self.enough:
+                    return True
+                recent.zero_()
+        return False
+
+    def _net(self, channels: int) -> nn.Sequential:
+        widths = [channels, self.width, 2 * self.width, 4 * self.width]
+        layers: list[nn.Module] = []
+        for first, last in pairwise(widths):
+            layers += [nn.Conv2d(first, last, 3, stride=2, padding=1), nn.ReLU()]
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 1))
+
+
+class LogisticProbe:
+    """Logistic regression on standardised features, as in scikit-learn with `class_weight="balanced"`.
+
+    Args:
+        strength: inverse of the penalty on squared weights (scikit-learn's C).
+    """
+
+    name = "logistic"
+
+    def __init__(self, *, strength: float = 1.0) -> None:
+        self.strength = strength
+
+    def fit(self, samples: Tensor, second: Tensor, *, seed: int) -> Fitted:
+        """See `Probe`; samples are [N, D]; the fit is deterministic, so the seed is not used."""
+        values = samples.double()
+        mean, spread = values.mean(dim=0), values.std(dim=0, correction=0)
+        spread = torch.where(spread > 1e-12, spread, 1.0)
+        count = len(values)
+        weight = torch.where(second, count / (2 * second.sum()), count / (2 * (~second).sum())).double()
+        standard, truth = (values - mean) / spread, second.double()
+        slopes = torch.zeros(values.shape[1], dtype=torch.float64, device=values.device, requires_grad=True)
+        offset = torch.zeros((), dtype=torch.float64, device=values.device, requires_grad=True)
+        optimizer = torch.optim.LBFGS(
+            [slopes, offset], max_iter=200, tolerance_grad=1e-8, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            logits = standard @ slopes + offset
+            loss = F.binary_cross_entropy_with_logits(logits, truth, weight=weight, reduction="sum")
+            loss = self.strength * loss + slopes.square().sum() / 2
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            optimizer.step(closure)
+        weights, shift = slopes.detach(), offset.detach()
+        return Fitted(lambda new: ((new.double() - mean) / spread) @ weights + shift, True)
+
+
+def _scorer(net: nn.Module) -> Scorer:
+    def scores(samples: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = net(samples)[:, 0]
+        return logits.double()
+
+    return scores
+
+
+MIN_SUBJECTS = 4
+"""Fewest patients per site; with fewer, a fold would train on one or two heads only."""
 
 
 class Site(NamedTuple):
     """Samples of one site.
 
     Attributes:
-        real: [N, …] as they came.
-        translated: method → [N, …], the same samples as the other site's; a method may know one direction only.
-        patients: [N] whose each is.
+        real: [N, …] untranslated.
+        translated: method → [N, …], the same samples translated to the other site; a method may have only one
+            direction.
+        patients: [N] patient of each sample.
     """
 
     real: Tensor
@@ -38,35 +191,40 @@ class Site(NamedTuple):
     patients: Sequence[str]
 
 
-def too_few(a: Site, b: Site) -> str | None:
-    """Why the probe cannot be estimated, in words; None where it can."""
+def describe_shortage(a: Site, b: Site) -> str | None:
+    """Reason why the probe cannot be estimated from so few patients; None if it can."""
     counts = {name: len(set(site.patients)) for name, site in (("a", a), ("b", b))}
-    if min(counts.values()) >= LEAST_SUBJECTS:
+    if min(counts.values()) >= MIN_SUBJECTS:
         return None
-    found = " and ".join(f"{count} of domain {name}" for name, count in counts.items())
-    return f"the site probe cannot be estimated from {found}: it takes {LEAST_SUBJECTS} patients of each"
+    present = " and ".join(f"{count} of domain {name}" for name, count in counts.items())
+    return f"the site probe cannot be estimated from {present}: it needs {MIN_SUBJECTS} patients of each"
 
 
 def subject_folds(a: Sequence[str], b: Sequence[str], *, folds: int, seed: int) -> list[set[str]]:
-    """Deal patients into folds, each site's evenly; one who was scanned at both sites is in one fold.
+    """Split patients into folds, evenly for each site; a patient with scans at both sites is in one fold only.
 
     Every fold has patients of both sites.
 
     Args:
         a: patients of the samples of one site.
-        b: of the other.
-        folds: how many; no more than the smaller site has patients.
-        seed: of the deal.
+        b: patients of the other site.
+        folds: number of folds, at most the number of patients of the smaller site.
+        seed: seed of the split.
+
+    Example:
+        >>> folds = subject_folds(["p1", "p2", "p3", "p4"], ["q1", "q2", "q3", "q4"], folds=2, seed=0)
+        >>> [len(fold) for fold in folds]
+        [4, 4]
     """
     rng = np.random.default_rng(seed)
     both, *others = sorted(set(a) & set(b)), sorted(set(a) - set(b)), sorted(set(b) - set(a))
     count = min(folds, len(set(a)), len(set(b)))
-    dealt: list[set[str]] = [set() for _ in range(count)]
-    # A site's deal goes on where that of both ended: begun anew, it would leave later folds without the site.
-    for first, group in ((0, both), *((len(both), own) for own in others)):
-        for place, patient in enumerate(rng.permutation(group).tolist(), first):
-            dealt[place % count].add(patient)
-    return dealt
+    assigned: list[set[str]] = [set() for _ in range(count)]
+    # Each site continues where the patients of both sites ended; otherwise later folds could miss the site.
+    for first, group in ((0, both), *((len(both), site) for site in others)):
+        for position, patient in enumerate(rng.permutation(group).tolist(), first):
+            assigned[position % count].add(patient)
+    return assigned
 
 
 def probe_rows(
@@ -81,19 +239,19 @@ def probe_rows(
     """Train and test a probe on every fold with every seed.
 
     Args:
-        probe: trained anew each time.
+        probe: classifier, trained from scratch each time.
         a: samples of one site.
-        b: of the other.
-        seeds: of the folds' deal and of training.
-        folds: of patients.
+        b: samples of the other site.
+        seeds: seeds of the folds and of training.
+        folds: number of folds of patients.
         advance: called after every training.
 
     Yields:
-        Rows `probe`, `method`, `direction` (None for scans as they came), `kind` (`raw`, `frozen`, `retrained`,
-        `floor`), `seed`, `fold`, `balanced_accuracy`, `auc`, `converged`. In direction `a2b` translated scans of a are
-        told from real ones of b; chance is 0.5. Methods `raw` and `real` are scans as they came: of both sites, and, as
-        the floor, a random half of the target's patients told from the other half. With few patients that is below
-        0.5, since whoever is held out is missed on the other side.
+        Rows `probe`, `method`, `direction` (None for untranslated scans), `kind` (`raw`, `frozen`, `retrained`,
+        `floor`), `seed`, `fold`, `balanced_accuracy`, `auc`, `converged`. In direction `a2b` the
+        probe separates translated scans of a from real scans of b; chance is 0.5. Methods `raw` and `real` are
+        untranslated scans: `raw` of both sites, and `real`, the floor, of two random halves of the target's patients.
+        With few patients the floor is below 0.5, because a held-out patient is missing in its half.
     """
     sites = {"a": a, "b": b}
     methods = list(dict.fromkeys([*a.translated, *b.translated]))
@@ -101,37 +259,37 @@ def probe_rows(
         for domain, direction in DIRECTIONS.items():
             yield from _floor(probe, sites["b" if domain == "a" else "a"], direction, folds, seed, advance)
         for fold, held in enumerate(subject_folds(a.patients, b.patients, folds=folds, seed=seed)):
-            place = {"probe": probe.name, "seed": seed, "fold": fold}
+            about = {"probe": probe.name, "seed": seed, "fold": fold}
             raw = _fit(probe, a.real, b.real, sites, held, seed)
             advance()
             yield {
-                **place, "method": "raw", "direction": None, "kind": "raw",
+                **about, "method": "raw", "direction": None, "kind": "raw",
                 **_scores(raw, a.real, b.real, sites, held),
             }  # fmt: skip
             for method, (domain, direction) in product(methods, DIRECTIONS.items()):
                 if method not in sites[domain].translated:
                     continue
-                told = {name: site.translated[method] if name == domain else site.real for name, site in sites.items()}
-                again = _fit(probe, told["a"], told["b"], sites, held, seed)
+                mixed = {name: site.translated[method] if name == domain else site.real for name, site in sites.items()}
+                retrained = _fit(probe, mixed["a"], mixed["b"], sites, held, seed)
                 advance()
-                for kind, fitted in (("frozen", raw), ("retrained", again)):
+                for kind, fitted in (("frozen", raw), ("retrained", retrained)):
                     yield {
-                        **place, "method": method, "direction": direction, "kind": kind,
-                        **_scores(fitted, told["a"], told["b"], sites, held),
+                        **about, "method": method, "direction": direction, "kind": kind,
+                        **_scores(fitted, mixed["a"], mixed["b"], sites, held),
                     }  # fmt: skip
 
 
 def _floor(
     probe: Probe, site: Site, direction: str, folds: int, seed: int, advance: Callable[[], None]
 ) -> Iterator[dict[str, Any]]:
-    """Rows of telling two random halves of a site's patients apart."""
+    """Rows of a probe that separates two random halves of the patients of one site."""
     order = np.random.default_rng(seed).permutation(sorted(set(site.patients)))
     halves = [set(half.tolist()) for half in np.array_split(order, 2)]
     sites = {}
     for name, half in zip("ab", halves, strict=True):
-        owned = _of(site, half)
+        chosen = _of(site, half)
         kept = [patient for patient in site.patients if patient in half]
-        sites[name] = Site(site.real[owned], {}, kept)
+        sites[name] = Site(site.real[chosen], {}, kept)
     a, b = sites["a"], sites["b"]
     if min(len(half) for half in halves) < 2:
         return
@@ -145,7 +303,7 @@ def _floor(
 
 
 def _fit(probe: Probe, a: Tensor, b: Tensor, sites: Mapping[str, Site], held: set[str], seed: int) -> Fitted:
-    """Train on the patients that are not held out."""
+    """Train on the patients outside the held-out fold."""
     kept = [values[~_of(sites[name], held)] for name, values in (("a", a), ("b", b))]
     second = torch.cat([torch.full((len(values),), name) for values, name in zip(kept, (False, True), strict=True)])
     return probe.fit(torch.cat(kept), second.to(a.device), seed=seed)
@@ -162,5 +320,5 @@ def _scores(fitted: Fitted, a: Tensor, b: Tensor, sites: Mapping[str, Site], hel
 
 
 def _of(site: Site, patients: set[str]) -> Tensor:
-    """[N] bool, which samples are of these patients."""
+    """[N] bool, samples of these patients."""
     return torch.tensor([patient in patients for patient in site.patients], device=site.real.device)

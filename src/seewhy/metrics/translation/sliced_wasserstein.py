@@ -1,6 +1,6 @@
-"""How far two sets of images are from looking alike, without any pairing: distances between sets of their patches.
+"""Sliced Wasserstein distance between the patches of two unpaired sets of images.
 
-How much closer a translation brings the scans of one domain to those of the other, without any pairing.
+`TranslationDistance` measures how much closer a translation brings the scans of one domain to those of the other.
 """
 
 from __future__ import annotations
@@ -12,33 +12,37 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from seewhy.metrics.translation.scores import DIRECTIONS
+from seewhy.metrics.translation.similarity import DIRECTIONS
 
-__all__ = ["TranslationDistance", "directions", "draw_patches", "sliced_wasserstein", "wasserstein"]
+__all__ = ["TranslationDistance", "draw_patches", "random_directions", "sliced_wasserstein", "wasserstein"]
 
 
 def wasserstein(first: Tensor, second: Tensor) -> Tensor:
-    """Distance of earth movers on a line, exactly: ∫ |F⁻¹ - G⁻¹| of both quantile functions (Rabin 2011, eq. 3, p = 1).
+    """Exact 1D Wasserstein distance ∫ |F⁻¹ - G⁻¹| between sets of values (Rabin 2011, eq. 3, p = 1).
 
     Args:
-        first: [K, N] values, K pairs of sets at a time.
-        second: [K, L] values; N and L need not be equal.
+        first: [K, N] values, the first sets of K pairs.
+        second: [K, L] values; N and L may differ.
 
     Returns:
         [K] distances.
+
+    Example:
+        >>> wasserstein(torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 3.0, 2.5]])).tolist()
+        [2.0]
     """
     first, second = first.sort(dim=1).values, second.sort(dim=1).values
     n, m = first.shape[1], second.shape[1]
     if n == m:
         return (first - second).abs().mean(dim=1)
-    # Both quantile functions are steps; between two borders of either, both are constant. Whole numbers stay exact.
+    # Quantile functions are step functions, constant between neighbouring borders. Integer borders stay exact.
     borders = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()
     lengths = borders.diff(prepend=borders.new_zeros(1)).to(first) / (n * m)
     places = ((borders - 1) // m).to(first.device), ((borders - 1) // n).to(first.device)
     return ((first[:, places[0]] - second[:, places[1]]).abs() * lengths).sum(dim=1)
 
 
-def directions(size: int, count: int, *, seed: int = 0) -> Tensor:
+def random_directions(size: int, count: int, *, seed: int = 0) -> Tensor:
     """Random unit vectors [size, count] float32, the same for the same seed on every device."""
     drawn = torch.randn(size, count, generator=torch.Generator().manual_seed(seed))
     return F.normalize(drawn, dim=0)
@@ -51,11 +55,11 @@ def sliced_wasserstein(first: Tensor, second: Tensor, *, projections: int = 256,
         first: [N, D] float.
         second: [L, D] float.
         projections: number of directions.
-        seed: of the directions.
+        seed: seed of the directions.
     """
-    ways = directions(first.shape[1], projections, seed=seed).to(first)
-    found = [wasserstein((first @ part).T, (second @ part).T).sum() for part in ways.split(64, dim=1)]
-    return float(torch.stack(found).sum()) / projections
+    axes = random_directions(first.shape[1], projections, seed=seed).to(first)
+    sums = [wasserstein((first @ part).T, (second @ part).T).sum() for part in axes.split(64, dim=1)]
+    return float(torch.stack(sums).sum()) / projections
 
 
 def draw_patches(
@@ -63,36 +67,36 @@ def draw_patches(
 ) -> list[Tensor]:
     """Random patches of tissue at several sizes, as vectors (Karras 2018, section 5).
 
-    Unlike there, sets are not normalised, since brightness and contrast are what scanners differ in, and a level is
-    an image halved once more instead of a band of a pyramid. Where patches lie depends on tissue and seed alone, so
-    two images of the same head are compared at the same places.
+    Unlike in that paper, patches are not normalised, because scanners differ in brightness and contrast, and each level
+    is a halved image instead of a band of a pyramid. The positions depend only on tissue and seed, so two images of the
+    same head are compared at the same positions.
 
     Args:
         image: [S, M, H, W].
-        body: [S, H, W] bool, the tissue that centres of patches are drawn from.
-        count: patches per level.
-        side: of a patch in pixels, odd.
-        levels: sizes; each has half as many pixels as the one before.
-        seed: of the places.
+        body: [S, H, W] bool, tissue from which the patch centres are drawn.
+        count: number of patches per level.
+        side: side of a patch in pixels, odd.
+        levels: number of image sizes; each halves the rows and columns.
+        seed: seed of the positions.
 
     Returns:
-        For each level [count, M * side * side] float32, without rows where there is no tissue.
+        For each level [count, M * side * side] float32; no rows if there is no tissue.
     """
     random = torch.Generator().manual_seed(seed)
-    found = []
-    for pixels, tissue in _halved(image.float(), body, levels):
+    patches = []
+    for pixels, tissue in _downsample(image.float(), body, levels):
         places = tissue.flatten().nonzero().flatten()
         drawn = torch.rand(count if len(places) else 0, generator=random, dtype=torch.float64) * len(places)
         chosen = places[drawn.long().to(places.device)]
         rows, columns = tissue.shape[1:]
         s, r, c = chosen // (rows * columns), chosen // columns % rows, chosen % columns
         around = F.pad(pixels, [side // 2] * 4, value=-1.0).unfold(2, side, 1).unfold(3, side, 1)
-        found.append(around[s, :, r, c].flatten(1))
-    return found
+        patches.append(around[s, :, r, c].flatten(1))
+    return patches
 
 
-def _halved(image: Tensor, body: Tensor, levels: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Image and tissue at each size."""
+def _downsample(image: Tensor, body: Tensor, levels: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield image and tissue at each size."""
     tissue = body
     for level in range(levels):
         if level:
@@ -101,20 +105,20 @@ def _halved(image: Tensor, body: Tensor, levels: int) -> Iterator[tuple[Tensor, 
 
 
 PATCHES = 512
-"""Patches of each size and scan."""
+"""Patches per level and scan."""
 
 Patches = list[Tensor]
 Scan = tuple[Patches, Patches | None]
-"""Patches of a scan as it is and as it was translated."""
+"""Patches of a scan and of its translation."""
 
 
 class TranslationDistance:
-    """Distance of translated scans to real ones of the other domain, as a share of that of untranslated scans.
+    """Distance of translated scans to real scans of the other domain, relative to that of untranslated scans.
 
     For the direction a → b with real scans A and B and translations A': Σ W(A', B) / Σ W(A, B), where W is the
-    sliced Wasserstein distance of their patches and Σ runs over sizes of patches (`draw_patches`). The identity has
-    1, whatever the data; smaller is better, and 0 is out of reach, since the heads of both domains differ. It says
-    nothing of whether the same head is shown still.
+    sliced Wasserstein distance of their patches and Σ runs over patch levels (`draw_patches`). The identity has
+    1 for any data. Smaller is better; 0 cannot be reached, because the heads of the two domains differ. Whether a
+    translation still shows the same head is not measured.
     """
 
     def __init__(self) -> None:
@@ -124,31 +128,31 @@ class TranslationDistance:
         """Add a scan.
 
         Args:
-            image: [S, M, H, W], as it is.
-            translated: the same, as the other domain's; None where nothing translates it.
+            image: [S, M, H, W].
+            translated: the same slices, translated to the other domain; None without a translation.
             body: [S, H, W] bool.
-            domain: `a` or `b`, the one it is of.
-            subject: whose; one that comes twice counts once.
+            domain: domain of the scan, `a` or `b`.
+            subject: subject of the scan; the last scan of a subject counts.
         """
-        own = _drawn(image, body)
-        self._scans[domain, subject] = own, None if translated is None else _drawn(translated, body)
+        translation = None if translated is None else _draw_on_cpu(translated, body)
+        self._scans[domain, subject] = _draw_on_cpu(image, body), translation
 
     def reset(self) -> None:
         """Forget all scans."""
         self._scans = {}
 
     def compute(self) -> dict[str, float]:
-        """Direction → share, for those with translations and real scans of their target; the same on every rank."""
+        """Direction → relative distance, for directions with translations and real target scans; same on every rank."""
         scans = self._gathered()
-        found = {}
+        shares = {}
         for source, target in ("ab", "ba"):
             chosen = [scans[key] for key in sorted(scans) if key[0] == source]
-            pairs = [(own, made) for own, made in chosen if made is not None]
-            real = _joined([scans[key][0] for key in sorted(scans) if key[0] == target])
+            pairs = [(own, translated) for own, translated in chosen if translated is not None]
+            real = _join_scans([scans[key][0] for key in sorted(scans) if key[0] == target])
             if pairs and real:
-                before, after = (_joined([pair[place] for pair in pairs]) for place in (0, 1))
-                found[DIRECTIONS[source]] = _distance(after, real) / max(_distance(before, real), 1e-12)
-        return found
+                before, after = (_join_scans([pair[place] for pair in pairs]) for place in (0, 1))
+                shares[DIRECTIONS[source]] = _distance(after, real) / max(_distance(before, real), 1e-12)
+        return shares
 
     def _gathered(self) -> dict[tuple[str, str], Scan]:
         if not (dist.is_available() and dist.is_initialized()):
@@ -158,14 +162,14 @@ class TranslationDistance:
         return {key: scan for part in parts for key, scan in part.items()}
 
 
-def _drawn(image: Tensor, body: Tensor) -> Patches:
+def _draw_on_cpu(image: Tensor, body: Tensor) -> Patches:
     return [patches.cpu() for patches in draw_patches(image, body, count=PATCHES)]
 
 
-def _joined(scans: list[Patches]) -> Patches:
-    """Patches of several scans, size by size."""
+def _join_scans(scans: list[Patches]) -> Patches:
+    """Patches of several scans, joined per level."""
     return [torch.cat(parts) for parts in zip(*scans, strict=True)]
 
 
 def _distance(first: Patches, second: Patches) -> float:
-    return sum(sliced_wasserstein(one, other) for one, other in zip(first, second, strict=True))
+    return sum(sliced_wasserstein(*pair) for pair in zip(first, second, strict=True))

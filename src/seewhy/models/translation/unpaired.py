@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seewhy.batch import MODALITIES, Batch, Prediction
 from seewhy.errors import ConfigError
-from seewhy.metrics.translation.scores import DIRECTIONS, TranslationScores, centre_slices, subject_name
+from seewhy.metrics.translation.similarity import DIRECTIONS, TranslationScores, centre_slices, subject_name
 from seewhy.metrics.translation.sliced_wasserstein import TranslationDistance
 from seewhy.models.translation.adversarial import AdversarialModule
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seewhy.batch import Batch, Prediction
 from seewhy.errors import ConfigError, nearest
 from seewhy.losses.weakly_supervised import AffinityLoss, BalancedCrossEntropy, MultiLabelLoss
-from seewhy.metrics.classification.slices import ClassificationScores
+from seewhy.metrics.classification.slice_labels import SliceLabelScores
 from seewhy.metrics.segmentation.patient_scores import PatientScores
 from seewhy.models.weakly_supervised.activation_maps import ActivationMapModule, check_map
 from seewhy.models.weakly_supervised.training_phases import Phase, Phases
@@ -123,7 +123,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         """Scores per stage: of the classes over all samples, of the maps per patient where there are masks."""
         for name in self.hparams["validation_maps"]:
             check_map("model.validation_maps", name, self.map_names)
-        self.classification_scores = {stage: ClassificationScores() for stage in ("val", "test")}
+        self.classification_scores = {stage: SliceLabelScores() for stage in ("val", "test")}
         self.patient_scores = {
             "val": PatientScores(distances=False, with_floors=False),
             "test": PatientScores(),

@@ -160,8 +160,7 @@ def _facts(run: SavedRun, config: DictConfig, records: Sequence[Row], features: 
 
 def _write(folder: Path, evaluation: dict[str, Any], samples: Sequence[Row], run: SavedRun) -> None:
     from seewhy.figures.style import write_figure
-    from seewhy.figures.translation.evaluation import evaluation_figure
-    from seewhy.figures.translation.evaluation_table import print_evaluation
+    from seewhy.figures.translation.evaluation import evaluation_figure, print_evaluation
 
     write_samples(folder, samples)
     table = evaluation_table(evaluation)

@@ -137,7 +137,7 @@ def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], regio
     from seewhy.figures.colours import run_scale
     from seewhy.figures.labels import method_label
     from seewhy.figures.style import write_figure
-    from seewhy.figures.volumes.planes import informative_point, planes_of
+    from seewhy.figures.volumes.planes import informative_point, read_planes
     from seewhy.figures.volumes.preview import volume_preview
 
     voxels = region.scores.voxels.cpu().numpy().astype(np.uint8)
@@ -148,10 +148,10 @@ def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], regio
     layer = f"layer {record['layer']}; " if record["layer"] else ""
     notes = "; ".join([*record["notes"], ""])
     figure = volume_preview(
-        planes_of(region.image[0, 0].cpu().numpy().__getitem__, shape, point),
-        planes_of(values.__getitem__, shape, point),
+        read_planes(region.image[0, 0].cpu().numpy().__getitem__, shape, point),
+        read_planes(values.__getitem__, shape, point),
         kind="attribution",
-        truth_planes=None if scored is None else planes_of(scored.__getitem__, shape, point),
+        truth_planes=None if scored is None else read_planes(scored.__getitem__, shape, point),
         truth_name="explained voxels",
         spacing=region.source.spacing,
         unit=region.source.unit,

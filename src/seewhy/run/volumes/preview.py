@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from seewhy.errors import SeewhyError
 from seewhy.figures.style import write_figure
-from seewhy.figures.volumes.planes import Planes, informative_point, planes_of
+from seewhy.figures.volumes.planes import Planes, informative_point, read_planes
 from seewhy.figures.volumes.preview import volume_preview
 from seewhy.io.zarr.opening import VolumeSource, open_source
 from seewhy.io.zarr.sink import VolumeSink
@@ -145,7 +145,7 @@ def _planes(
         values = source.read(box)
         return values[0] if most_likely is None else most_likely(values)
 
-    planes = planes_of(read, source.shape[1:], place)
+    planes = read_planes(read, source.shape[1:], place)
     z, y, x = (
         np.minimum(np.arange(wanted) * own // wanted, own - 1)
         for wanted, own in zip(target, source.shape[1:], strict=True)

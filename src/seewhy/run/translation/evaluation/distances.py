@@ -13,7 +13,7 @@ from seewhy.batch import MODALITIES
 from seewhy.metrics.bootstrap import percentile_bounds
 from seewhy.metrics.gather import Row
 from seewhy.metrics.translation.feature_distances import KernelTable, frechet_distance, kernel_table, median_width
-from seewhy.metrics.translation.scores import DIRECTIONS
+from seewhy.metrics.translation.similarity import DIRECTIONS
 from seewhy.models.translation.unpaired import other_domain
 from seewhy.run.translation.evaluation.recorder import RAW
 from seewhy.run.translation.evaluation.settings import Distances

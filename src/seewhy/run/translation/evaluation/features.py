@@ -19,7 +19,7 @@ from seewhy.errors import CheckpointError, ConfigError, nearest
 from seewhy.interop.encoder_weights import load_encoder_weights
 from seewhy.interop.tensors import read_tensors
 from seewhy.io.atomic import file_sha256
-from seewhy.metrics.translation.intensity_features import FEATURES, intensity_features
+from seewhy.metrics.translation.feature_distances import FEATURES, intensity_features
 from seewhy.run.translation.evaluation.settings import FeatureChoice
 
 __all__ = ["FeatureExtractor", "build_features", "chosen_slices", "tissue_squares"]
@@ -92,7 +92,7 @@ class FeatureExtractor(Protocol):
 
 
 class StatisticFeatures:
-    """`seewhy.metrics.translation.intensity_features`."""
+    """`seewhy.metrics.translation.feature_distances`."""
 
     name = "statistics"
     dimensions = FEATURES

@@ -10,8 +10,14 @@ import torch
 
 from seewhy.data.domains.store import DOMAINS
 from seewhy.metrics.gather import Row
-from seewhy.metrics.translation.probes import LogisticProbe, NetworkProbe, Probe
-from seewhy.metrics.translation.site_probe import Site, probe_rows, too_few
+from seewhy.metrics.translation.site_probe import (
+    LogisticProbe,
+    NetworkProbe,
+    Probe,
+    Site,
+    describe_shortage,
+    probe_rows,
+)
 from seewhy.run.translation.evaluation.recorder import RAW
 from seewhy.run.translation.evaluation.settings import ProbeChoice
 
@@ -38,7 +44,7 @@ def run_probes(
     rows: list[Row] = []
     for probe, kept in kinds:
         a, b = (_site([row for row in records if row["domain"] == domain], kept) for domain in DOMAINS)
-        reason = too_few(a, b)
+        reason = describe_shortage(a, b)
         if reason is not None:
             return [], reason
         seeds = range(seed, seed + choice.seeds)

@@ -13,8 +13,8 @@ from torch import Tensor
 from seewhy.batch import MODALITIES, Batch, Prediction
 from seewhy.data.domains.baselines import Baseline, apply_baseline
 from seewhy.metrics.gather import Row, gather_rows
-from seewhy.metrics.translation.lesion import Lesion, LesionLook, look_at_lesion
-from seewhy.metrics.translation.scores import DIRECTIONS, TranslationScores, centre_slices, subject_name
+from seewhy.metrics.translation.lesion import Lesion, LesionAppearance, measure_lesion
+from seewhy.metrics.translation.similarity import DIRECTIONS, TranslationScores, centre_slices, subject_name
 from seewhy.models.translation.unpaired import other_domain
 from seewhy.run.translation.evaluation.features import FeatureExtractor, chosen_slices, tissue_squares
 from seewhy.run.translation.evaluation.settings import EvaluationSettings
@@ -113,7 +113,7 @@ class SubjectRecorder(Callback):
         if "mask" not in batch:
             return []
         mask: Any = batch["mask"]
-        lesion = Lesion.of(mask.cpu().numpy(), batch["body"].cpu().numpy(), margin=self.settings.lesion.margin)
+        lesion = Lesion.from_mask(mask.cpu().numpy(), batch["body"].cpu().numpy(), margin=self.settings.lesion.margin)
         if lesion is None:
             return []
         domain = batch["domain"][0]
@@ -130,12 +130,12 @@ class SubjectRecorder(Callback):
         return rows
 
 
-def _looks(image: Tensor, lesion: Lesion) -> list[LesionLook]:
+def _looks(image: Tensor, lesion: Lesion) -> list[LesionAppearance]:
     """One per modality."""
-    return [look_at_lesion(plane, lesion) for plane in np.moveaxis(image.float().cpu().numpy(), 1, 0)]
+    return [measure_lesion(plane, lesion) for plane in np.moveaxis(image.float().cpu().numpy(), 1, 0)]
 
 
-def _compared(source: LesionLook, after: LesionLook, other: LesionLook | None) -> Row:
+def _compared(source: LesionAppearance, after: LesionAppearance, other: LesionAppearance | None) -> Row:
     """A lesion before and after, and as the other scanner saw it; None where there is no such number."""
     change = (after.contrast - source.contrast) / abs(source.contrast)
     return {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seewhy.metrics.gather import Row
-from seewhy.metrics.translation.scores import DIRECTIONS
+from seewhy.metrics.translation.similarity import DIRECTIONS
 
 __all__ = ["cycle_consistency_results", "evaluation_results"]
 

@@ -12,8 +12,7 @@ import numpy as np
 
 from seewhy.metrics.bootstrap import bootstrap_interval
 from seewhy.metrics.gather import Row
-from seewhy.metrics.translation.scores import DIRECTIONS
-from seewhy.metrics.translation.similarity import METRICS
+from seewhy.metrics.translation.similarity import DIRECTIONS, METRICS
 from seewhy.run.translation.evaluation.distances import MEASURES
 
 __all__ = ["COLUMNS", "FLOOR", "evaluation_table", "lesion_summary", "per_patient", "similarity_summary"]

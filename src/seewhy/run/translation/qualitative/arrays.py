@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from seewhy.batch import MODALITIES
 from seewhy.errors import DataError
-from seewhy.figures.style import upright
+from seewhy.figures.style import turn_upright
 from seewhy.figures.translation.case import TranslationCase
 from seewhy.io.atomic import atomic_path
 from seewhy.io.geometry import Display
@@ -167,7 +167,7 @@ def _turner(arrays: Mapping[str, Array], domain: str, place: int) -> Any:
     display = display_at(arrays, domain, place)
 
     def turn(planes: Array) -> Array:
-        return np.stack([upright(plane[:rows, :columns], display) for plane in planes])
+        return np.stack([turn_upright(plane[:rows, :columns], display) for plane in planes])
 
     return turn
 

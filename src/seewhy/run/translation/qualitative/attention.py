@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from seewhy.errors import DataError
-from seewhy.figures.style import upright
+from seewhy.figures.style import turn_upright
 from seewhy.figures.translation.case import AttentionView, TranslationCase
 from seewhy.io.atomic import atomic_path
 from seewhy.models.translation.explanation import attention_of, has_attention
@@ -110,9 +110,9 @@ def views_of(
         views.append(
             AttentionView(
                 case=case,
-                gate=upright(own[gate[-1]][0], display) if gate else None,
+                gate=turn_upright(own[gate[-1]][0], display) if gate else None,
                 gate_name=gate[-1] if gate else "",
-                attention=upright(own[looks[-1]], display) if looks else None,
+                attention=turn_upright(own[looks[-1]], display) if looks else None,
                 attention_name=looks[-1] if looks else "",
             )
         )

@@ -17,8 +17,7 @@ from torch import Tensor
 from seewhy.batch import STACK_SLICES, Batch
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
-from seewhy.metrics.translation.scores import centre_slices
-from seewhy.metrics.translation.similarity import slice_similarity
+from seewhy.metrics.translation.similarity import centre_slices, slice_similarity
 from seewhy.models.translation.unpaired import other_domain
 from seewhy.run.run_loader import SavedRun
 

@@ -76,7 +76,7 @@ def cases_of(
     """The slices of a direction that have scores and enough tissue, in the order of the samples.
 
     Args:
-        rows: long rows, see `seewhy.metrics.translation.scores.TranslationScores.rows`.
+        rows: long rows, see `seewhy.metrics.translation.similarity.TranslationScores.rows`.
         samples: ids of all test samples, in order.
         direction: `a2b` or `b2a`.
         comparison: `translation` or `cycle`.

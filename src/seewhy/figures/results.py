@@ -1,0 +1,254 @@
+"""Results of all methods with their floors: terminal table, figure with a dot per patient, and report tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich import box
+from rich.table import Table
+
+from seewhy.figures.labels import (
+    CASES,
+    CLASSIFICATION,
+    MEASURES,
+    NONE,
+    SEGMENTATION,
+    Score,
+    describe_data,
+    is_floor,
+    label_of,
+    lower_is_better,
+    present_measures,
+    scores_by_method,
+)
+from seewhy.figures.report import Block, ReportTable
+from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
+
+__all__ = ["results_blocks", "results_table", "scores_figure"]
+
+SHORT = {
+    "dice_positive": "Dice +",
+    "auprc": "AUPRC",
+    "hd95_slices_mm": "HD95* mm",
+    "hd95_slices_px": "HD95* px",
+    "hd95_mm": "HD95 mm",
+    "hd95_px": "HD95 vx",
+    "fp_slices": "FP",
+    "balanced_accuracy": "balanced",
+    "mae": "MAE",
+    "ece": "ECE",
+}
+"""Column headings that fit into 80 columns; the caption explains them."""
+WITH_INTERVAL = ("dice",)
+NO_RIVALS = ("ceiling", "ideal")
+"""Rows with the best possible values, which do not compete."""
+
+
+def results_table(
+    results: Mapping[str, float],
+    *,
+    prefix: str = "test/",
+    ceiling: Mapping[str, float] | None = None,
+    phantom: bool = False,
+    classification: bool = False,
+    title: str | None = None,
+) -> Table:
+    """Terminal table with one row per method, floors below a rule; best values bold, and red if a floor has them.
+
+    Args:
+        results: flat names to values, see `seewhy.figures.labels.scores_by_method`.
+        prefix: prefix of the names to show, e.g. "test/" or "".
+        ceiling: measure → value of a model trained with masks, as the last row.
+        phantom: whether the data are synthetic, which the caption then states.
+        classification: show AUROC, accuracy and so on of the samples instead of the scores of the maps.
+        title: above the table.
+    """
+    wanted: tuple[str, ...] = SEGMENTATION
+    if classification:
+        wanted = CASES if f"{prefix}balanced_accuracy" in results else CLASSIFICATION
+    scores = {name: own for name, own in scores_by_method(results, prefix=prefix).items() if set(own) & set(wanted)}
+    columns = present_measures(scores, wanted)
+    if ceiling:
+        scores["ceiling"] = {name: Score(float(ceiling[name])) for name in columns if name in ceiling}
+    caption = _caption(results, prefix, columns, phantom=phantom)
+    table = Table(title=title, caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for measure in columns:
+        arrow = " ↓" if lower_is_better(measure) else ""
+        table.add_column(SHORT.get(measure, label_of(measure)) + arrow, justify="right", no_wrap=True)
+        if measure in WITH_INTERVAL:
+            table.add_column("95 %", justify="right", no_wrap=True)
+    names = list(scores)
+    for i, name in enumerate(names):
+        following = names[i + 1] if i + 1 < len(names) else name
+        table.add_row(
+            label_of(name),
+            *[cell for measure in columns for cell in _cells(scores, name, measure)],
+            end_section=is_floor(name) != is_floor(following) or following == "ceiling" != name,
+            style="dim" if is_floor(name) else None,
+        )
+    return table
+
+
+def _cells(scores: Mapping[str, Mapping[str, Score]], method: str, measure: str) -> list[str]:
+    """The mean (bold if it is the best, red if that is a floor), and the interval if its column is shown."""
+    score = scores[method].get(measure)
+    interval = [score.bounds(measure) if score else NONE] if measure in WITH_INTERVAL else []
+    if score is None:
+        return [NONE, *interval]
+    text = score.text(measure, interval=False)
+    rivals = [own[measure].value for name, own in scores.items() if measure in own and name not in NO_RIVALS]
+    best = (min if lower_is_better(measure) else max)(rivals)
+    if method not in NO_RIVALS and score.value == best:
+        text = f"[not dim bold red]{text}[/]" if is_floor(method) else f"[bold]{text}[/]"
+    return [text, *interval]
+
+
+def _caption(results: Mapping[str, float], prefix: str, columns: tuple[str, ...], *, phantom: bool) -> str:
+    lines = [describe_data(results, prefix=prefix, phantom=phantom, samples="auroc" in columns)]
+    if "balanced_accuracy" in columns:
+        grades = "; MAE: in grades" if "mae" in columns else ""
+        lines.append(f"balanced: mean recall of the classes{grades}; ECE: calibration error")
+    if "dice_positive" in columns:
+        lines.append("Dice +: on slices that show a lesion")
+    if "fp_slices" in columns:
+        lines.append("FP: share of healthy slices hit")
+    if any(measure.startswith("hd95_slices") for measure in columns):
+        lines.append("HD95*: in 2D, mean over lesion slices")
+    return "\n".join(line for line in lines if line).replace("PHANTOM", "[bold yellow]PHANTOM[/]")
+
+
+def scores_figure(
+    rows: Sequence[Mapping[str, Any]],
+    results: Mapping[str, float],
+    *,
+    prefix: str = "",
+    measures: tuple[str, ...] = ("dice", "auprc"),
+    ceiling: Mapping[str, float] | None = None,
+    title: str = "",
+    phantom: bool = False,
+) -> Figure:
+    """Draw one panel per measure and one row per method: a dot per patient, the mean and its interval; floors in grey.
+
+    Args:
+        rows: one per patient and map, as returned by `PatientScores.rows` (`map`, and measures or None).
+        results: means and intervals, as returned by `PatientScores.compute`.
+        prefix: prefix of the names in `results`, e.g. "test/".
+        measures: measures to draw, as far as any method defines them.
+        ceiling: measure → value of a model trained with masks, as a dashed line.
+        title: title of the figure.
+        phantom: whether the data are synthetic, which the title then states.
+    """
+    scores = {name: own for name, own in scores_by_method(results, prefix=prefix).items() if set(own) & set(measures)}
+    shown = present_measures(scores, measures)
+    if not shown:
+        raise ValueError(f"no method has any of {', '.join(measures)}; results hold {', '.join(results) or 'nothing'}")
+    names = list(scores)
+    figure = blank_figure(1.6 + 3.1 * len(shown), 1.3 + 0.34 * len(names))
+    for i, (axes, measure) in enumerate(
+        zip(figure.subplots(1, len(shown), squeeze=False, sharey=True)[0], shown, strict=True)
+    ):
+        _draw_measure(axes, measure, names, scores, rows, ceiling)
+        if i == 0:
+            axes.set_yticks(range(len(names)), [label_of(name) for name in names], fontsize=9)
+            for tick, name in zip(axes.get_yticklabels(), names, strict=True):
+                tick.set_color(GREY if is_floor(name) else INK)
+    head = " · ".join(part for part in (title, "phantom data" if phantom else "") if part)
+    figure.suptitle(head, fontsize=11, color=INK, x=0.01, ha="left")
+    figure.supxlabel(describe_data(results, prefix=prefix, phantom=phantom), fontsize=8, color=GREY, x=0.01, ha="left")
+    return figure
+
+
+def _draw_measure(
+    axes: Axes,
+    measure: str,
+    names: list[str],
+    scores: Mapping[str, Mapping[str, Score]],
+    rows: Sequence[Mapping[str, Any]],
+    ceiling: Mapping[str, float] | None,
+) -> None:
+    style_axes(axes).set_title(label_of(measure), fontsize=9.5, color=INK)
+    for place, name in enumerate(names):
+        colour = GREY if is_floor(name) else PALETTE[0]
+        values = [row[measure] for row in rows if row["map"] == name and row.get(measure) is not None]
+        # A jitter with a fixed seed separates equal scores and keeps the figure reproducible.
+        jitter = np.random.default_rng(place).uniform(-0.2, 0.2, len(values))
+        axes.scatter(values, place + jitter, s=11, color=colour, alpha=0.4, linewidths=0, zorder=2)
+        if measure in scores[name]:
+            _draw_mean(axes, place, scores[name][measure], colour)
+    axes.set_ylim(len(names) - 0.3, -0.9)
+    if measure.startswith(("hd95", "fp_area")):
+        axes.set_xlim(left=0)
+    else:
+        axes.set_xlim(-0.02, 1.02)
+    floors = [scores[name][measure].value for name in names if is_floor(name) and measure in scores[name]]
+    if floors:
+        best = min(floors) if lower_is_better(measure) else max(floors)
+        _draw_line(axes, best, "best floor", style=":", colour=GREY, top=True)
+    if ceiling and measure in ceiling:
+        _draw_line(axes, ceiling[measure], "ceiling", style="--", colour=PALETTE[2], top=False)
+
+
+def _draw_mean(axes: Axes, place: int, score: Score, colour: str) -> None:
+    if score.low is not None and score.high is not None:
+        axes.plot([score.low, score.high], [place, place], color=colour, linewidth=2.2, zorder=3, solid_capstyle="butt")
+    axes.plot(score.value, place, marker="D", markersize=6, color=colour, markeredgecolor="white", zorder=4)
+
+
+def _draw_line(axes: Axes, value: float, text: str, *, style: str, colour: str, top: bool) -> None:
+    """Draw a vertical line with its name at one end, on the side with more room."""
+    axes.axvline(value, color=colour, linewidth=1.1, linestyle=style, zorder=1)
+    low, high = axes.get_xlim()
+    left = value > (low + high) / 2
+    axes.annotate(
+        text,
+        (value, 1 if top else 0),
+        (-3 if left else 3, -2 if top else 2),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="top" if top else "bottom",
+        fontsize=7.5,
+        color=colour,
+    )
+
+
+def results_blocks(
+    results: Mapping[str, float],
+    *,
+    prefix: str = "test/",
+    ceiling: Mapping[str, float] | None = None,
+    phantom: bool = False,
+) -> list[Block]:
+    """Report tables of all scores with the floors: one table for the maps, one for the classification.
+
+    Args:
+        results: flat names to values, see `seewhy.figures.labels.scores_by_method`.
+        prefix: prefix of the names to show.
+        ceiling: measure → value of a model trained with masks.
+        phantom: whether the data are synthetic, which the caption then states.
+    """
+    blocks: list[Block] = []
+    for wanted in (tuple(name for name in MEASURES if name not in CLASSIFICATION), CLASSIFICATION):
+        scores = {name: own for name, own in scores_by_method(results, prefix=prefix).items() if set(own) & set(wanted)}
+        columns = present_measures(scores, wanted)
+        if not columns:
+            continue
+        if ceiling and set(columns) & set(ceiling):
+            scores["ceiling"] = {name: Score(float(ceiling[name])) for name in columns if name in ceiling}
+        blocks.append(
+            ReportTable(
+                columns=["", *map(label_of, columns)],
+                rows=[
+                    [label_of(name), *[own[m].text(m) if m in own else NONE for m in columns]]
+                    for name, own in scores.items()
+                ],
+                caption=describe_data(results, prefix=prefix, phantom=phantom, samples=wanted == CLASSIFICATION),
+                quiet=[is_floor(name) for name in scores],
+            )
+        )
+    return blocks
