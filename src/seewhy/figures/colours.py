@@ -1,7 +1,4 @@
-"""From numbers to colours: colour maps that can be trusted, and one scale for all pictures of a run.
-
-From intensities, differences and maps to colours: one scale for all cells of a figure that are compared.
-"""
+"""Colour maps and colour scales: perceptually uniform maps, and one scale for all pictures of a run or figure."""
 
 from __future__ import annotations
 
@@ -36,28 +33,35 @@ __all__ = [
 RGB = NDArray[np.uint8]
 
 COLORMAPS = ("inferno", "magma", "plasma", "viridis", "cividis")
-"""Evenly stepped maps that stay readable to the colour-blind and in print."""
+"""Perceptually uniform maps, also readable for the colour-blind and in print."""
 DIVERGING = "blue_white_red"
-"""For signed maps: blue below zero, white at zero, red above; see `_diverging`."""
+"""Map of signed values: blue below zero, white at zero, red above; see `_diverging`."""
 NOTHING = (200, 204, 209)
-"""Colour of a value that is not a number."""
+"""Colour of NaN."""
 SAMPLED = 65_536
-"""Values of one map that count towards the scale of a run, evenly spaced over it."""
+"""Largest number of values, evenly spaced over a map, that are used for the scale of a run."""
 
 
 def run_scale(
     maps: Iterable[NDArray[np.generic]], *, signed: bool, percentile: float = 99.5
 ) -> tuple[tuple[float, float], str]:
-    """Find the one scale for all pictures of a run, which a few extreme values do not stretch.
+    """Colour scale for all pictures of a run, robust to a few extreme values.
 
     Args:
-        maps: every map of one method, of any shapes; read one at a time, so that a generator over files does.
-        signed: whether values below zero are shown too; the scale is then symmetric about zero.
-        percentile: of the magnitudes; above it lies what is drawn in full colour.
+        maps: all maps of one method, of any shapes; read one at a time, so a generator over files works.
+        signed: whether negative values are shown; the scale is then symmetric about zero.
+        percentile: percentile of the magnitudes from which on values have full colour.
 
     Returns:
-        The scale, and what to say of it beside the colour bar. Where more than the percentile of all values are
-        zero, the largest magnitude takes its place; where all are, the scale ends at 1.
+        The scale, and its description for the colour bar. If the percentile is zero, the largest magnitude is used
+        instead; if all values are zero, the scale ends at 1.
+
+    Example:
+        >>> maps = [np.array([[0.0, 0.5], [0.25, 1.0]]), np.zeros((2, 2))]
+        >>> run_scale(maps, signed=False, percentile=100)
+        ((0.0, 1.0), 'full colour: 100th percentile of |value|, 2 maps of the run')
+        >>> run_scale(maps, signed=True, percentile=100)[0]
+        (-1.0, 1.0)
     """
     parts, count = [], 0
     for values in maps:
@@ -78,12 +82,12 @@ def run_scale(
 
 
 def levels(values: NDArray[np.generic], scale: tuple[float, float], *, signed: bool = False) -> NDArray[np.float32]:
-    """Place of every value between the ends of the scale, clipped to 0 … 1; NaN stays NaN.
+    """Relative position of values on the scale, clipped to 0 … 1; NaN stays NaN.
 
     Args:
         values: any shape.
-        scale: its two ends.
-        signed: the scale must then be symmetric, so that equal colours on both sides are equal strengths.
+        scale: values at 0 and at 1.
+        signed: requires a symmetric scale, so that equal magnitudes have equally strong colours.
     """
     low, high = scale
     if not high > low:
@@ -94,11 +98,11 @@ def levels(values: NDArray[np.generic], scale: tuple[float, float], *, signed: b
 
 
 def apply_colormap(values: NDArray[np.generic], *, scale: tuple[float, float], colormap: str = "inferno") -> RGB:
-    """The map itself in opaque colours.
+    """Draw a map in opaque colours.
 
     Args:
         values: [H, W]; NaN is drawn in `NOTHING`.
-        scale: values of the first and the last colour; from -a to a for `DIVERGING`.
+        scale: values of the first and last colour; from -a to a for `DIVERGING`.
         colormap: one of `COLORMAPS`, or `DIVERGING`.
 
     Returns:
@@ -115,30 +119,30 @@ def apply_colormap(values: NDArray[np.generic], *, scale: tuple[float, float], c
 
 @lru_cache(maxsize=len(COLORMAPS) + 1)
 def colour_table(name: str) -> NDArray[np.float32]:
-    """Colours of a map from its bottom to its top.
+    """Colours of a colour map, from lowest to highest.
 
     Args:
-        name: one of `COLORMAPS` (256 colours), or `DIVERGING` (257, so that zero has one of its own).
+        name: one of `COLORMAPS` (256 colours), or `DIVERGING` (257, with white for exactly zero).
 
     Returns:
-        [256 or 257, 3] from 0 to 255; not to be written to.
+        [256 or 257, 3] from 0 to 255, read-only.
     """
     if name == DIVERGING:
         shares = _diverging(128)
     elif name in COLORMAPS:
         shares = matplotlib.colormaps[name](np.linspace(0.0, 1.0, 256))[:, :3]
     else:
-        raise ConfigError(f"colormap={name!r} is not one of ours; {nearest(name, (*COLORMAPS, DIVERGING))}")
+        raise ConfigError(f"unknown colormap={name!r}; {nearest(name, (*COLORMAPS, DIVERGING))}")
     table = np.asarray(shares * 255, dtype=np.float32)
     table.setflags(write=False)
     return table
 
 
 def _diverging(steps: int) -> NDArray[np.float64]:
-    """Two straight arms in OKLab (Ottosson 2020), which is nearly uniform to the eye.
+    """Two straight lines from white in OKLab (Ottosson 2020), which is nearly perceptually uniform.
 
-    Both arms end at the same lightness and chroma, so that +x and -x look equally strong, and equal steps of
-    value are equal steps of colour. Blue against red is told apart by all common kinds of colour-blindness.
+    Both end at the same lightness and chroma, so that +x and -x look equally strong, and equal steps of value are equal
+    steps of colour. Blue and red can be distinguished with all common kinds of colour-blindness.
     """
     arms = []
     for hue in (260.0, 27.0):
@@ -149,7 +153,7 @@ def _diverging(steps: int) -> NDArray[np.float64]:
 
 
 def _srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
-    """OKLab [n, 3] to sRGB between 0 and 1; the matrices are those of Ottosson 2020."""
+    """OKLab [n, 3] to sRGB between 0 and 1, with the matrices of Ottosson 2020."""
     cone = lab @ np.array(
         [[1.0, 1.0, 1.0], [0.3963377774, -0.1055613458, -0.0894841775], [0.2158037573, -0.0638541728, -1.2914855480]]
     )
@@ -169,14 +173,15 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class ColourScale:
-    """From values to colours, the same for all cells that share it.
+    """Mapping from values to colours, shared by the cells of a figure.
 
     Attributes:
         low: value of the first colour.
-        high: of the last one.
+        high: value of the last colour.
         colormap: `gray`, one of `seewhy.figures.colours.COLORMAPS`, or `DIVERGING`.
-        name: what the numbers are, for the colour bar.
-        beyond: whether values may lie beyond either end; they are drawn in its colour, and the bar says so.
+        name: label of the colour bar.
+        beyond: whether values may lie outside the scale; they have the colour of its end, and the
+            bar shows ≤ and ≥.
     """
 
     low: float
@@ -187,38 +192,38 @@ class ColourScale:
 
     @property
     def colours(self) -> Colormap:
-        """As matplotlib has it; what is no number stays white."""
+        """Colour map for matplotlib; NaN is transparent."""
         table = np.linspace(0, 255, 256)[:, None].repeat(3, 1) if self.colormap == "gray" else None
-        found = ListedColormap((colour_table(self.colormap) if table is None else table) / 255)
-        return found.with_extremes(bad=(1, 1, 1, 0))
+        colormap = ListedColormap((colour_table(self.colormap) if table is None else table) / 255)
+        return colormap.with_extremes(bad=(1, 1, 1, 0))
 
     @property
     def norm(self) -> Normalize:
-        """Linear between the ends."""
+        """Linear normalisation for matplotlib."""
         return Normalize(self.low, self.high, clip=True)
 
 
 def greyscale(values: Sequence[Array], *, name: str) -> ColourScale:
-    """One window for slices of one modality: percentiles .5 and 99.5 of all their tissue together."""
+    """Grey window for slices of one modality: percentiles .5 and 99.5 of all their values together."""
     return percentile_scale(values, colormap="gray", name=name, percentiles=(0.5, 99.5))
 
 
 def percentile_scale(
     values: Sequence[Array], *, colormap: str, name: str, percentiles: tuple[float, float] = (0.0, 100.0)
 ) -> ColourScale:
-    """A scale between percentiles of values of several cells; a range of 1 where all are the same."""
-    every = np.concatenate([np.asarray(one, np.float64).ravel() for one in values])
-    every = every[np.isfinite(every)]
-    low, high = (float(end) for end in np.percentile(every, percentiles)) if every.size else (0.0, 1.0)
+    """Scale between percentiles of the values of several cells; a range of 1 if all are equal."""
+    flat = np.concatenate([np.asarray(part, np.float64).ravel() for part in values])
+    flat = flat[np.isfinite(flat)]
+    low, high = (float(end) for end in np.percentile(flat, percentiles)) if flat.size else (0.0, 1.0)
     if not high > low:
         low, high = low - 0.5, low + 0.5
     return ColourScale(low=low, high=high, colormap=colormap, name=name, beyond=percentiles != (0.0, 100.0))
 
 
 def signed_scale(values: Sequence[Array], *, name: str) -> ColourScale:
-    """A scale from -a to a, white at 0: a is the 99.5th percentile of all magnitudes, or 1 where all are 0."""
-    every = np.abs(np.concatenate([np.asarray(one, np.float64).ravel() for one in values]))
-    every = every[np.isfinite(every)]
-    end = float(np.percentile(every, 99.5)) if every.size else 0.0
-    end = end or (float(every.max()) if every.size else 0.0) or 1.0
+    """Scale from -a to a, white at 0; a is the 99.5th percentile of all magnitudes, or 1 if all are 0."""
+    flat = np.abs(np.concatenate([np.asarray(part, np.float64).ravel() for part in values]))
+    flat = flat[np.isfinite(flat)]
+    end = float(np.percentile(flat, 99.5)) if flat.size else 0.0
+    end = end or (float(flat.max()) if flat.size else 0.0) or 1.0
     return ColourScale(low=-end, high=end, colormap=DIVERGING, name=name)

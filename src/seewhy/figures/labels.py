@@ -101,8 +101,8 @@ MEASURES = {
     "auprc_positive": "AUPRC, lesion slices",
     "hd95_slices_mm": "HD95 of slices (mm)",
     "hd95_slices_px": "HD95 of slices (px)",
-    "hd95_mm": "HD95 (mm)",
-    "hd95_px": "HD95 (voxels)",
+    "hd95_mm": "HD95 in 3D (mm)",
+    "hd95_px": "HD95 in 3D (voxels)",
     "fp_area": "false positive px per healthy slice",
     "fp_slices": "healthy slices hit",
 }

@@ -1,6 +1,7 @@
-"""A heat map on its image: transparent where the heat is low, on one stated scale for all images.
+"""Overlays of heat maps on images, and strips of an image next to its overlays, as RGB arrays.
 
-One sample beside its maps in a row: plain arrays, made fast enough for thousands of samples.
+An image is unchanged where the heat is low. The scale is an argument, so that pictures can be compared. Strips use Pillow,
+because matplotlib is too slow for thousands of samples.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +23,12 @@ __all__ = [
     "COLORMAPS",
     "RGB",
     "add_title_and_bar",
+    "draw_annotation",
     "draw_outline",
     "enlarge",
     "grey",
     "overlay",
+    "resize_to_width",
     "strip",
     "write_strip",
 ]
@@ -34,15 +38,20 @@ STRONGEST = 0.75
 
 
 def grey(image: NDArray[np.generic], *, window: tuple[float, float] | None = None) -> RGB:
-    """Image as RGB.
+    """Image as RGB picture.
 
     Args:
         image: [H, W], [H, W, 1] or [H, W, 3] of any number type; NaN becomes black.
-        window: values that become black and white. Where None, uint8 keeps its values, and of other types these
-            are the percentiles .5 and 99.5, so that a few very bright pixels do not darken all others.
+        window: values drawn black and white. None keeps uint8 values, and uses the percentiles .5 and 99.5 of other
+            types, so that a few very bright pixels do not darken the rest.
 
     Returns:
         [H, W, 3] uint8.
+
+    Example:
+        >>> picture = grey(np.array([[0.0, 50.0, 100.0]]), window=(0, 100))
+        >>> picture[0, :, 0].tolist()
+        [0, 128, 255]
     """
     picture = np.asarray(image)
     if picture.ndim == 2:
@@ -65,26 +74,32 @@ def overlay(
     colormap: str = "inferno",
     window: tuple[float, float] | None = None,
 ) -> RGB:
-    """Lay a heat map over an image; where the heat is at the bottom of the scale the image is unchanged.
+    """Lay a heat map over an image.
 
-    Colour and opacity both grow with the heat. The scale is given and not taken from the map, so that two
-    pictures can be compared and a map of a healthy slice stays empty. With the diverging map it is zero that
-    leaves the image unchanged.
+    Colour and opacity both grow with the heat; at the bottom of the scale the image is unchanged. The scale does not
+    depend on the map, so two pictures can be compared and the map of a healthy slice stays empty. With the diverging
+    colour map the image is unchanged at zero.
 
     Args:
         image: [H, W] or [H, W, 3], see `grey`.
-        heat: [H, W]; NaN counts as no heat.
-        scale: heat of no colour and of full colour; values outside are clipped. From -a to a for `DIVERGING`.
+        heat: [H, W]; NaN is no heat.
+        scale: heat at zero and at full opacity; values outside are clipped. From -a to a for `DIVERGING`.
         colormap: one of `COLORMAPS`, or `DIVERGING` for signed maps.
         window: grey window of the image, see `grey`.
 
     Returns:
         [H, W, 3] uint8.
+
+    Example:
+        >>> image, heat = np.full((2, 2), 0.5), np.array([[0.0, 1.0], [0.0, 0.0]])
+        >>> picture = overlay(image, heat, scale=(0, 1), window=(0, 1))
+        >>> picture[0, 0].tolist(), picture[0, 1].tolist()
+        ([128, 128, 128], [221, 223, 155])
     """
     base = grey(image, window=window)
     heat = np.asarray(heat)
     if heat.shape != base.shape[:2]:
-        raise ValueError(f"heat of shape {heat.shape} on an image of {base.shape[:2]}; they must be the same")
+        raise ValueError(f"heat of shape {heat.shape} on an image of {base.shape[:2]}; expected the same shape")
     signed = colormap == DIVERGING
     table = colour_table(colormap)
     level = levels(np.nan_to_num(heat.astype(np.float32), nan=0.0 if signed else scale[0]), scale, signed=signed)
@@ -94,12 +109,11 @@ def overlay(
 
 
 def draw_outline(picture: RGB, mask: NDArray[np.generic]) -> RGB:
-    """Draw the edge of an annotation into a copy of a picture.
+    """Copy of a picture with the outline of an annotation.
 
     Args:
         picture: [H, W, 3].
-        mask: [H, W], not zero is lesion; of it the pixels that touch the outside (4 neighbours) are drawn, and the
-            image's edge counts as outside.
+        mask: [H, W], non-zero is lesion. Drawn are its pixels with a neighbour (of 4) outside the lesion or the image.
     """
     lesion = np.asarray(mask) > 0
     padded = np.pad(lesion, 1)
@@ -110,7 +124,7 @@ def draw_outline(picture: RGB, mask: NDArray[np.generic]) -> RGB:
 
 
 def _window(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Percentiles .5 and 99.5, or lowest and highest where nearly all values are the same."""
+    """Percentiles .5 and 99.5, or the lowest and highest value if nearly all values are equal."""
     if not values.size:
         return 0.0, 1.0
     low, high = (float(end) for end in np.percentile(values, (0.5, 99.5)))
@@ -118,14 +132,46 @@ def _window(values: NDArray[np.float32]) -> tuple[float, float]:
 
 
 def enlarge(array: NDArray[np.generic], factor: int) -> NDArray[np.generic]:
-    """Array [H, W] or [H, W, 3] with both sides a whole factor larger, bilinearly."""
+    """Enlarge an array [H, W] or [H, W, 3] by an integer factor, bilinearly."""
     height, width = array.shape[:2]
     size = (width * factor, height * factor)
     return np.asarray(Image.fromarray(array).resize(size, Image.Resampling.BILINEAR))
 
 
+def resize_to_width(array: NDArray[Any], width: int, *, aspect: float = 1.0, limit: float = 1.6) -> NDArray[Any]:
+    """Resize an array [H, W] or [H, W, 3] to a width, bilinearly, and keep its proportions.
+
+    Args:
+        array: uint8 stays uint8, other types become float32.
+        width: width in pixels; less if the picture would be higher than `limit` widths.
+        aspect: height of a pixel in pixel widths (spacing of rows over spacing of columns).
+        limit: largest height in widths.
+    """
+    rows, columns = array.shape[:2]
+    factor = min(width / columns, limit * width / (rows * aspect))
+    size = (max(1, round(columns * factor)), max(1, round(rows * aspect * factor)))
+    if size == (columns, rows):
+        return array
+    kept = array if array.dtype == np.uint8 else array.astype(np.float32)
+    return np.asarray(Image.fromarray(kept).resize(size, Image.Resampling.BILINEAR))
+
+
+def draw_annotation(picture: RGB, mask: NDArray[Any] | None) -> RGB:
+    """Copy of a picture with the outline of an annotation of any size; the picture itself without one.
+
+    Args:
+        picture: [H, W, 3].
+        mask: [h, w], non-zero is annotated; resized to the picture.
+    """
+    if mask is None:
+        return picture
+    height, width = picture.shape[:2]
+    resized = Image.fromarray((np.asarray(mask) > 0).astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
+    return draw_outline(picture, np.asarray(resized))
+
+
 def add_title_and_bar(picture: RGB, *, title: str, scale: tuple[float, float], colormap: str) -> Image.Image:
-    """Picture on white with title lines above and the colour bar at the right."""
+    """Picture on white paper with title lines above and a colour bar on the right."""
     height, width = picture.shape[:2]
     font = _font(14)
     lines = _wrapped(title, font, width + 56) if title else []
@@ -173,14 +219,14 @@ def strip(
     scale: tuple[float, float] = (0.0, 1.0),
     side: int = 256,
 ) -> RGB:
-    """The image, with the true outline where known, and one overlay per map, left to right.
+    """The image, with the outline of the annotation if there is one, and one overlay per map, left to right.
 
     Args:
         image: [H, W] or [H, W, 3].
-        maps: name → [H, W], all on the one given scale.
-        mask: [H, W], its outline is drawn on the image alone, so that it does not hide a map.
-        scale: heat of no and of full colour.
-        side: small images are enlarged by a whole factor until the shorter side has about so many pixels.
+        maps: name → [H, W], all on the given scale.
+        mask: [H, W]; its outline is drawn on the image only, so that it does not hide a map.
+        scale: heat at zero and at full opacity.
+        side: small images are enlarged by an integer factor to about this shorter side in pixels.
 
     Returns:
         [H', W', 3] uint8.
@@ -204,15 +250,15 @@ def write_strip(
     scale: tuple[float, float] = (0.0, 1.0),
     side: int = 256,
 ) -> Path:
-    """Write a strip with its title, the names of the maps and the colour bar; atomically.
+    """Write a strip with title, names of the maps and colour bar, atomically.
 
     Args:
-        path: a `.png`.
+        path: `.png` file.
         image: see `strip`.
         maps: see `strip`.
-        title: one line above, e.g. the sample's name, probability and label.
+        title: line above the strip, e.g. name, probability and label of the sample.
         mask: see `strip`.
-        scale: see `strip`; its ends are written beside the colour bar.
+        scale: see `strip`; printed at the colour bar.
         side: see `strip`.
     """
     picture = strip(image, maps, mask=mask, scale=scale, side=side)

@@ -33,10 +33,10 @@ __all__ = ["results_blocks", "results_table", "scores_figure"]
 SHORT = {
     "dice_positive": "Dice +",
     "auprc": "AUPRC",
-    "hd95_slices_mm": "HD95* mm",
-    "hd95_slices_px": "HD95* px",
-    "hd95_mm": "HD95 mm",
-    "hd95_px": "HD95 vx",
+    "hd95_slices_mm": "HD95 mm",
+    "hd95_slices_px": "HD95 px",
+    "hd95_mm": "3D HD95 mm",
+    "hd95_px": "3D HD95 voxels",
     "fp_slices": "FP",
     "balanced_accuracy": "balanced",
     "mae": "MAE",
@@ -118,7 +118,7 @@ def _caption(results: Mapping[str, float], prefix: str, columns: tuple[str, ...]
     if "fp_slices" in columns:
         lines.append("FP: share of healthy slices hit")
     if any(measure.startswith("hd95_slices") for measure in columns):
-        lines.append("HD95*: in 2D, mean over lesion slices")
+        lines.append("HD95: in 2D, mean over lesion slices")
     return "\n".join(line for line in lines if line).replace("PHANTOM", "[bold yellow]PHANTOM[/]")
 
 

@@ -1,8 +1,7 @@
-"""A page of pictures in rows and columns with headings, one colour bar, and warnings that cannot be overlooked.
+"""Sheets of pictures in rows and columns with headings, one colour bar and hatched warnings.
 
-Text on pictures that are put together without matplotlib's layout, which is too slow for thousands of them.
-
-Images and annotations brought to the size of a cell of a page.
+Sheets are composed with Pillow, because matplotlib's layout is too slow for thousands of pictures, and because every
+picture keeps its pixels.
 """
 
 from __future__ import annotations
@@ -11,27 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from seewhy.figures.colours import DIVERGING, RGB, colour_table
-from seewhy.figures.overlay import draw_outline
 from seewhy.io.atomic import atomic_path
 
 __all__ = [
     "Bar",
     "Cell",
     "Font",
-    "draw_annotation",
     "empty_picture",
     "font",
     "hatch_pattern",
     "line_height",
-    "resize_to_width",
     "sheet",
     "wrap_text",
     "write_sheet",
@@ -42,26 +36,26 @@ Font = ImageFont.FreeTypeFont
 
 @lru_cache(maxsize=16)
 def font(size: int, *, bold: bool = False) -> Font:
-    """DejaVu Sans as matplotlib brings it along: it has the signs that Pillow's own font lacks (≥, –, ⚠)."""
+    """DejaVu Sans from matplotlib, which has characters missing in Pillow's default font (≥, –, ⚠)."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
 def line_height(face: Font) -> int:
-    """Pixels from one line of text to the next."""
+    """Distance between lines of text in pixels."""
     return round(face.size * 1.35)
 
 
 def wrap_text(text: str, face: Font, width: int) -> list[str]:
-    """Break a text into lines of at most so many pixels; a word that is too long (an id) is broken inside.
+    """Break a text into lines of limited width; a word that is too long (an id) is broken as well.
 
     Args:
-        text: its own line breaks are kept.
-        face: the font that it will be drawn in.
-        width: in pixels.
+        text: line breaks in it are kept.
+        face: font of the text.
+        width: largest width in pixels.
 
     Returns:
-        The lines; none for an empty text.
+        The lines; empty for an empty text.
     """
     lines: list[str] = []
     for paragraph in text.splitlines():
@@ -73,15 +67,15 @@ def wrap_text(text: str, face: Font, width: int) -> list[str]:
                 longer = word
             line = longer
             while face.getlength(line) > width and len(line) > 1:
-                cut = _cut(line, face, width)
+                cut = _break_position(line, face, width)
                 lines.append(line[:cut])
                 line = line[cut:]
         lines.append(line)
     return lines
 
 
-def _cut(word: str, face: Font, width: int) -> int:
-    """How many letters of a word fit; rather up to a separator, where one is in the second half."""
+def _break_position(word: str, face: Font, width: int) -> int:
+    """Number of letters that fit, up to a separator if there is one in the second half of them."""
     fits = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or face.getlength(word[:n]) <= width)
     separator = max(word.rfind(sign, 0, fits) for sign in "_-./") + 1
     return separator if separator > fits // 2 else fits
@@ -91,41 +85,41 @@ INK, SOFT, AMBER, PAPER = (31, 35, 40), (89, 99, 110), (255, 196, 0), (255, 255,
 EDGE = (208, 213, 219)
 MARGIN = 14
 GAP = 14
-"""Between two cells; a hatched frame lies in it."""
+"""Pixels between two cells, with room for a hatched frame."""
 FRAME = 6
 FOOT = FRAME + 5
 NARROWEST = 330
-"""The page's least inner width, so that a title above one small picture does not break at every word."""
+"""Smallest inner width of a page, so that the title of one small picture does not break at every word."""
 LABEL = 190
 """Width of the text left of a row."""
 BAR_LENGTH, BAR_THICK, BAR_ABOVE = 220, 14, 8
-"""Of the colour bar; above and below it half a line of its numbers sticks out."""
+"""Size of the colour bar, and the space above and below it for half a line of numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One picture with its heading."""
+    """Picture with its heading."""
 
     picture: RGB
-    """[H, W, 3] uint8, drawn as it is, pixel by pixel."""
+    """[H, W, 3] uint8, drawn pixel by pixel."""
     name: str = ""
-    """Above it, bold."""
+    """Bold text above the picture."""
     note: str = ""
-    """Under the name."""
+    """Text below the name."""
     marked: bool = False
-    """Framed with hatching: what it shows failed a check."""
+    """Draw a hatched frame, the sign of a map that failed a check."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """The colour bar that all cells share."""
+    """Colour bar shared by all cells."""
 
     scale: tuple[float, float]
     colormap: str = "inferno"
     unit: str = "attribution"
-    """What the numbers are, written along the bar."""
+    """Text along the bar: meaning of the numbers."""
     row: int = -1
-    """The row beside which it begins, where there is room below."""
+    """Row at which the bar begins, if there is enough room below."""
 
 
 def sheet(
@@ -137,15 +131,22 @@ def sheet(
     bar: Bar | None = None,
     foot: str = "",
 ) -> Image.Image:
-    """Put cells on white paper.
+    """Arrange cells on a white page.
 
     Args:
-        rows: cells, top to bottom and left to right; a column is as wide as its widest picture.
-        title: above everything; lines are broken at the page's width, so none is cut off.
-        warnings: why the pictures are not to be believed, each in a hatched banner under the title.
-        labels: one text left of each row, first line bold.
-        bar: the colour bar, right of the cells.
+        rows: rows of cells; a column is as wide as its widest picture.
+        title: title of the page, broken into lines.
+        warnings: reasons not to trust the pictures, each in a hatched banner below the title.
+        labels: text to the left of each row, first line bold.
+        bar: colour bar to the right of the cells.
         foot: small print at the bottom.
+
+    Example:
+        >>> picture = np.zeros((100, 80, 3), np.uint8)
+        >>> rows = [[Cell(picture=picture, name="image"), Cell(picture=picture, name="map")]]
+        >>> narrow, wide = sheet(rows), sheet(rows, bar=Bar(scale=(0, 1)), labels=["sample 1"])
+        >>> narrow.size, wide.size[0] > narrow.size[0]
+        ((358, 163), True)
     """
     left = MARGIN + (LABEL + GAP if labels else 0)
     widths = _column_widths(rows)
@@ -178,14 +179,14 @@ def write_sheet(path: str | Path, page: Image.Image) -> Path:
 
 
 def hatch_pattern(height: int, width: int) -> RGB:
-    """Black and amber stripes, [height, width, 3] uint8: the sign of a map that failed a check."""
+    """Black and amber stripes [height, width, 3] uint8, the sign of a map that failed a check."""
     stripe = (np.add.outer(np.arange(height), np.arange(width)) // 6) % 2 == 0
     return np.where(stripe[:, :, None], np.array(AMBER, np.uint8), np.array(INK, np.uint8))
 
 
 def _column_widths(rows: Sequence[Sequence[Cell]]) -> list[int]:
     if not rows or not all(rows):
-        raise ValueError("no pictures to put on the page; every row needs at least one cell")
+        raise ValueError("no pictures to arrange; every row needs at least one cell")
     columns = max(len(row) for row in rows)
     return [max(row[i].picture.shape[1] for row in rows if i < len(row)) for i in range(columns)]
 
@@ -193,7 +194,7 @@ def _column_widths(rows: Sequence[Sequence[Cell]]) -> list[int]:
 def _row_places(
     rows: Sequence[Sequence[Cell]], widths: Sequence[int], labels: Sequence[str], *, start: int
 ) -> tuple[list[int], int]:
-    """Upper edge of every row's pictures, and the lower edge of the last row."""
+    """Upper edge of the pictures of each row, and the lower edge of the last row."""
     tops, y = [], start
     for i, row in enumerate(rows):
         tops.append(y + _head_height(row, widths))
@@ -224,7 +225,7 @@ def _draw_row(page: Image.Image, row: Sequence[Cell], widths: Sequence[int], *, 
             draw.text((left, y), line, fill=ink, font=face)
             y += line_height(face)
         height, across = cell.picture.shape[:2]
-        # Just outside, so that a white map has an edge and no pixel of it is lost.
+        # Drawn just outside the picture, so that a white map has an edge and no pixel is hidden.
         draw.rectangle((left - 1, top - 1, left + across, top + height), outline=EDGE)
         if cell.marked:
             frame = hatch_pattern(height + 2 * FRAME, across + 2 * FRAME)
@@ -254,13 +255,13 @@ def _draw_text(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, wid
 
 
 def _head(title: str, warnings: Sequence[str], width: int) -> Image.Image:
-    """The title's lines and the banners."""
+    """Title lines and warning banners."""
     face, bold = font(14, bold=True), font(12, bold=True)
     lines = wrap_text(title, face, width)
     banners = [wrap_text(f"⚠ {text}", bold, width - 34) for text in warnings]
     heights = [len(banner) * line_height(bold) + 10 for banner in banners]
     titled = len(lines) * line_height(face) + (8 if lines else 0)
-    # Room below the last banner for the frame of a marked cell.
+    # Room for the frame of a marked cell below the last banner.
     page = Image.new("RGB", (width, max(1, titled + sum(heights) + 6 * len(heights) + (6 if heights else 0))), PAPER)
     draw = ImageDraw.Draw(page)
     for i, line in enumerate(lines):
@@ -285,7 +286,7 @@ def _small_print(text: str, width: int) -> Image.Image:
 
 
 def _bar(bar: Bar) -> Image.Image:
-    """Colour bar with numbers at its right and its unit along it."""
+    """Colour bar with numbers on the right and the unit along it."""
     table, face = colour_table(bar.colormap), font(11)
     shares = (0.0, 0.25, 0.5, 0.75, 1.0)
     texts = [_number(bar, share) for share in shares]
@@ -309,7 +310,7 @@ def _bar(bar: Bar) -> Image.Image:
 
 
 def _number(bar: Bar, share: float) -> str:
-    """A tick's number; the ends stand for all that lies beyond them."""
+    """Number of a tick; at the ends with ≥ or ≤, because values beyond the scale share their colour."""
     low, high = bar.scale
     text = f"{low + share * (high - low):.3g}".replace("-", "\N{MINUS SIGN}")
     if share == 1.0:
@@ -317,43 +318,8 @@ def _number(bar: Bar, share: float) -> str:
     return f"≤ {text}" if share == 0.0 and bar.colormap == DIVERGING else text
 
 
-Array = NDArray[Any]
-
-
-def resize_to_width(array: Array, width: int, *, aspect: float = 1.0, limit: float = 1.6) -> Array:
-    """Array [H, W] or [H, W, 3] resized to a width, its shape kept.
-
-    Args:
-        array: uint8 stays uint8, everything else becomes float32; both are interpolated linearly.
-        width: in pixels; less where the picture would otherwise be higher than `limit` widths.
-        aspect: height of a pixel in pixel widths (the rows' spacing over the columns').
-        limit: greatest height in widths.
-    """
-    rows, columns = array.shape[:2]
-    factor = min(width / columns, limit * width / (rows * aspect))
-    size = (max(1, round(columns * factor)), max(1, round(rows * aspect * factor)))
-    if size == (columns, rows):
-        return array
-    kept = array if array.dtype == np.uint8 else array.astype(np.float32)
-    return np.asarray(Image.fromarray(kept).resize(size, Image.Resampling.BILINEAR))
-
-
-def draw_annotation(picture: RGB, mask: Array | None) -> RGB:
-    """A copy with the outline of an annotation of any size drawn in; the picture itself where there is none.
-
-    Args:
-        picture: [H, W, 3].
-        mask: [h, w], not zero is annotated; brought to the picture's size.
-    """
-    if mask is None:
-        return picture
-    height, width = picture.shape[:2]
-    resized = Image.fromarray((np.asarray(mask) > 0).astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
-    return draw_outline(picture, np.asarray(resized))
-
-
 def empty_picture(side: int, text: str) -> RGB:
-    """A light square [side, side, 3] that says why it is empty, e.g. "not given"."""
+    """Light square [side, side, 3] with the reason why it is empty, e.g. "not given"."""
     page = Image.new("RGB", (side, side), (240, 242, 245))
     draw = ImageDraw.Draw(page)
     draw.line((0, 0, side, side), fill=(208, 213, 219))

@@ -11,8 +11,8 @@ from seewhy.figures.explanations.heatmaps import (
     write_planar,
     write_planar_summary,
 )
-from seewhy.figures.overlay import draw_outline, enlarge, grey, overlay
-from seewhy.figures.sheet import AMBER, draw_annotation, empty_picture, resize_to_width
+from seewhy.figures.overlay import draw_annotation, draw_outline, enlarge, grey, overlay, resize_to_width
+from seewhy.figures.sheet import AMBER, empty_picture
 
 RNG = np.random.default_rng(0)
 NAMES = ("mnv", "fluid", "ga", "drusen")

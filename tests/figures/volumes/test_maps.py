@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from seewhy.figures.colours import DIVERGING, apply_colormap
-from seewhy.figures.overlay import draw_outline, grey, overlay
-from seewhy.figures.sheet import AMBER, resize_to_width
+from seewhy.figures.overlay import draw_outline, grey, overlay, resize_to_width
+from seewhy.figures.sheet import AMBER
 from seewhy.figures.style import turn_upright
 from seewhy.figures.volumes.maps import SIDE, SMALL, write_slices
 from seewhy.io.geometry import Display

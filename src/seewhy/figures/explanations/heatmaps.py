@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from seewhy.figures.colours import DIVERGING
 from seewhy.figures.labels import method_label
-from seewhy.figures.overlay import enlarge, grey, overlay
-from seewhy.figures.sheet import Bar, Cell, draw_annotation, empty_picture, resize_to_width, sheet, write_sheet
+from seewhy.figures.overlay import draw_annotation, enlarge, grey, overlay, resize_to_width
+from seewhy.figures.sheet import Bar, Cell, empty_picture, sheet, write_sheet
 
 __all__ = ["PlanarSample", "headline", "write_planar", "write_planar_summary"]
 

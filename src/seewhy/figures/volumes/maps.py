@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from seewhy.figures.colours import DIVERGING, RGB, apply_colormap
 from seewhy.figures.labels import method_label
-from seewhy.figures.overlay import grey, overlay
-from seewhy.figures.sheet import Bar, Cell, draw_annotation, resize_to_width, sheet, write_sheet
+from seewhy.figures.overlay import draw_annotation, grey, overlay, resize_to_width
+from seewhy.figures.sheet import Bar, Cell, sheet, write_sheet
 from seewhy.figures.style import turn_upright
 from seewhy.io.geometry import Display
 

@@ -28,8 +28,8 @@ __all__ = [
 def frechet_distance(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
     """Squared Fréchet distance |μ1 - μ2|² + tr(Σ1 + Σ2 - 2 (Σ1 Σ2)^½) (Dowson 1982; as FID: Heusel 2017, eq. 6).
 
-    With Σ = AᵀA the last trace is the sum of the singular values of A1 A2ᵀ, which needs no matrix root and is exact even
-    with fewer samples than dimensions. In that case the covariances are rank-deficient and the distance is biased
+    With Σ = AᵀA the last trace is the sum of the singular values of A1 A2ᵀ, which needs no matrix root and is exact
+    even with fewer samples than dimensions. In that case the covariances are rank-deficient and the distance is biased
     upwards by an amount that depends on the number of samples: compare only distances of equal sample sizes.
 
     Args:
