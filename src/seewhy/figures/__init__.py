@@ -1,1 +1,1 @@
-"""Arrays to pictures and the report: numpy and matplotlib, no torch."""
+"""Figures, tables and the report, made from plain arrays and numbers, without torch."""

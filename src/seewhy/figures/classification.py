@@ -1,4 +1,4 @@
-"""How a classifier of cases does class by class: the confusion matrix, and whether its confidence can be believed."""
+"""Confusion matrix and reliability diagram of case classifiers."""
 
 from __future__ import annotations
 
@@ -15,25 +15,31 @@ from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
 __all__ = ["classes_of", "grading_figure", "reliability_curve"]
 
 PREFIX = "probability_"
-"""Of the columns of predicted probabilities."""
+"""Prefix of the columns with predicted probabilities."""
 
 
 def classes_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the classes, as the columns of `patients.csv` say."""
+    """Names of the classes, from the columns of `patients.csv`."""
     return [name.removeprefix(PREFIX) for name in rows[0] if name.startswith(PREFIX)] if rows else []
 
 
 def reliability_curve(
     confidence: NDArray[np.float64], right: NDArray[np.bool_], *, bins: int = 8
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Mean confidence, share of right answers and number of cases in bins of equally many cases.
+    """Mean confidence, accuracy and number of cases in bins with equal numbers of cases.
 
-    Bins of equal width would leave some with a case or two, whose share says nothing.
+    With bins of equal width some would have too few cases for an accuracy.
 
     Args:
         confidence: [N] probability of the predicted class.
-        right: [N] whether it was the true one.
-        bins: at most so many, each with at least five cases where there are five.
+        right: [N] whether the prediction is correct.
+        bins: largest number of bins; each has at least five cases if there are five.
+
+    Example:
+        >>> confidence, right = np.linspace(0.5, 0.95, 10), np.arange(10) >= 5
+        >>> means, shares, counts = reliability_curve(confidence, right)
+        >>> shares.tolist(), counts.tolist()
+        ([0.0, 1.0], [5, 5])
     """
     order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, max(1, min(bins, len(order) // 5))) if len(part)]
@@ -48,10 +54,10 @@ def grading_figure(
     """Draw the confusion matrix and the reliability diagram of tested cases.
 
     Args:
-        rows: one per case, as `seewhy.metrics.classification.cases.CaseScores.rows` gives them.
-        title: above everything.
-        ece: calibration error, to be written beside the diagram.
-        phantom: whether the data are synthetic; the title says so.
+        rows: one per case, as returned by `seewhy.metrics.classification.cases.CaseScores.rows`.
+        title: title of the figure.
+        ece: calibration error, printed in the title of the diagram.
+        phantom: whether the data are synthetic, which the title then states.
     """
     names = classes_of(rows)
     label = np.array([int(row["label"]) for row in rows])
@@ -69,7 +75,7 @@ def grading_figure(
 
 
 def _draw_confusion(axes: Axes, matrix: NDArray[np.int64], names: Sequence[str]) -> None:
-    """Counts, shaded by their share of the row: the diagonal then shows the recall of each class."""
+    """Draw counts, shaded by their share of the row; the diagonal then shows the recall of each class."""
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (i, j), count in np.ndenumerate(matrix):
@@ -86,7 +92,7 @@ def _draw_confusion(axes: Axes, matrix: NDArray[np.int64], names: Sequence[str])
 
 
 def _draw_reliability(axes: Axes, confidence: NDArray[np.float64], right: NDArray[np.bool_], ece: float | None) -> None:
-    """Share of right answers over confidence, with the binomial interval that so few cases leave."""
+    """Draw accuracy over confidence with binomial intervals."""
     means, shares, counts = reliability_curve(confidence, right)
     low, high = _wilson(shares, counts)
     style_axes(axes)
@@ -97,15 +103,15 @@ def _draw_reliability(axes: Axes, confidence: NDArray[np.float64], right: NDArra
     axes.set_xlim(0, 1.02)
     axes.set_ylim(-0.06, 1.02)
     axes.set_xlabel("confidence: calibrated probability of the predicted class", fontsize=8.5, color=INK)
-    axes.set_ylabel("share of right answers", fontsize=8.5, color=INK)
-    told = "" if ece is None else f", calibration error {ece:.3f}"
-    axes.set_title(f"Reliability{told}", fontsize=9.5, color=INK, loc="left")
+    axes.set_ylabel("share of correct predictions", fontsize=8.5, color=INK)
+    error = "" if ece is None else f", calibration error {ece:.3f}"
+    axes.set_title(f"Reliability{error}", fontsize=9.5, color=INK, loc="left")
 
 
 def _wilson(
     share: NDArray[np.float64], count: NDArray[np.int64], *, z: float = 1.96
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % interval of a share (Wilson 1927), which stays inside 0 … 1 also for few cases."""
+    """95 % interval of a share (Wilson 1927), within 0 … 1 also for few cases."""
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
     return centre - half, centre + half

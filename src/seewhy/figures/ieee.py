@@ -1,4 +1,4 @@
-"""Figures for a two-column paper: exact widths, Computer Modern, embedded fonts, vector and raster files."""
+"""Figures for two-column papers (IEEE): exact widths, Computer Modern, embedded fonts, PDF and PNG files."""
 
 from __future__ import annotations
 
@@ -22,54 +22,54 @@ __all__ = ["COLUMN", "DPI", "PAGE", "ieee_figure", "ieee_style", "is_latex_avail
 COLUMN = 3.5
 """Width of a column in inches."""
 PAGE = 7.16
-"""Width of a page's text in inches."""
+"""Width of the text of a page in inches."""
 DPI = 300
 LATEX = ("latex", "dvipng")
-"""Programs without which matplotlib cannot let LaTeX set its text."""
+"""Programs that matplotlib needs to typeset text with LaTeX."""
 MATHS = {
     "$": r"\$", "_": r"$\_$", "<": "$<$", ">": "$>$", "|": "$|$", "{": r"$\{$", "}": r"$\}$",
     "\\": r"$\backslash$", '"': "''", "\N{MINUS SIGN}": "$-$", "\N{RIGHTWARDS ARROW}": r"$\rightarrow$",
     "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{MULTIPLICATION SIGN}": r"$\times$", "\N{MIDDLE DOT}": r"$\cdot$",
     "\N{GREATER-THAN OR EQUAL TO}": r"$\geq$", "\N{LESS-THAN OR EQUAL TO}": r"$\leq$", "\N{EN DASH}": "--",
 }  # fmt: skip
-"""Characters that Computer Modern Roman has not, or has others in the place of, as mathematics."""
+"""Characters that are missing or different in Computer Modern Roman → their form in maths mode."""
 
 
 @cache
 def is_latex_available() -> bool:
-    """Whether LaTeX is installed and sets text for matplotlib; tried once, with all characters that figures have.
+    """Whether LaTeX works with matplotlib; tried once per process, with all special characters of the figures.
 
-    The programs alone say little: small installations have them and lack packages or fonts that matplotlib asks for.
+    Finding the programs is not enough: small installations miss packages or fonts that matplotlib needs.
     """
     if not all(shutil.which(program) for program in LATEX):
         return False
     try:
-        with ieee_style(latex=True), _quiet():
+        with ieee_style(latex=True), _silence_font_warnings():
             figure = ieee_figure(PAGE, 1)
             figure.text(0, 0, typeset(" ".join(("Aa1", "%", *MATHS))))
             for kind in ("pdf", "png"):
                 figure.savefig(BytesIO(), format=kind)
-    except (RuntimeError, OSError, LookupError):  # what matplotlib says of TeX that fails, of files, and of fonts
+    except (RuntimeError, OSError, LookupError):  # raised by matplotlib if TeX, a file or a font fails
         return False
     return True
 
 
 @contextmanager
 def ieee_style(*, latex: bool | None = None) -> Iterator[None]:
-    """Set text in Computer Modern within the block; matplotlib's own settings come back after it.
+    """Use Computer Modern within the block, and restore the settings of matplotlib afterwards.
 
     Args:
-        latex: let LaTeX set the text; None does where it is found, else matplotlib sets it in the same fonts.
+        latex: typeset with LaTeX; None uses LaTeX if it works, else matplotlib with the same fonts.
     """
     settings: Any = {
         "text.usetex": is_latex_available() if latex is None else latex,
-        "font.family": ["cmr10", "DejaVu Serif"],  # the second one for letters that the first has not, as é
+        "font.family": ["cmr10", "DejaVu Serif"],  # the second for letters missing in the first, such as é
         "mathtext.fontset": "cm",
         "axes.formatter.use_mathtext": True,
         "axes.unicode_minus": False,
         "font.size": 8,
         "axes.linewidth": 0.5,
-        "pdf.fonttype": 42,  # publishers refuse Type 3
+        "pdf.fonttype": 42,  # publishers reject Type 3 fonts
     }
     if settings["text.usetex"]:
         settings |= {"font.family": "serif", "font.serif": ["Computer Modern Roman"]}
@@ -78,35 +78,35 @@ def ieee_style(*, latex: bool | None = None) -> Iterator[None]:
 
 
 def typeset(text: str) -> str:
-    """Plain text as the fonts of `ieee_style` have it, to be called within it.
+    """Escape plain text for the fonts of `ieee_style`; call it within that block.
 
-    Computer Modern Roman is older than Unicode: it has a dot where the underscore should be, and no minus sign.
+    Computer Modern Roman is not a Unicode font: it has a dot in place of the underscore, and no minus sign.
     """
-    further = {mark: rf"\{mark}" for mark in "%&#"} if matplotlib.rcParams["text.usetex"] else {}
+    escapes = {mark: rf"\{mark}" for mark in "%&#"} if matplotlib.rcParams["text.usetex"] else {}
     dash = {} if matplotlib.rcParams["text.usetex"] else {"\N{EN DASH}": "-"}
-    table = {**MATHS, **further, **dash}
+    table = {**MATHS, **escapes, **dash}
     return "".join(table.get(letter, letter) for letter in text)
 
 
 def ieee_figure(width: float, height: float) -> Figure:
-    """White figure of exactly so many inches, independent of pyplot and of any display."""
+    """White figure of exactly this size in inches, independent of pyplot and of a display."""
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
 def write_ieee(stem: str | Path, figure: Figure) -> list[Path]:
-    """Write `<stem>.pdf` and `<stem>.png` (300 dpi), each atomically, at the figure's own size.
+    """Write `<stem>.pdf` and `<stem>.png` (300 dpi) at the size of the figure, each atomically.
 
     Args:
-        stem: path without an ending.
-        figure: drawn within `ieee_style`.
+        stem: path without suffix.
+        figure: figure drawn within `ieee_style`.
 
     Returns:
-        Both files.
+        The two files.
     """
     files = [Path(f"{stem}.{ending}") for ending in ("pdf", "png")]
-    with ieee_style(latex=any(text.get_usetex() for text in figure.texts)), _quiet():
+    with ieee_style(latex=any(text.get_usetex() for text in figure.texts)), _silence_font_warnings():
         for file in files:
             with atomic_path(file) as temporary:
                 figure.savefig(temporary, dpi=DPI)
@@ -114,8 +114,8 @@ def write_ieee(stem: str | Path, figure: Figure) -> list[Path]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what fontTools says of every font, and of the dates in matplotlib's Computer Modern."""
+def _silence_font_warnings() -> Iterator[None]:
+    """Hide the messages of fontTools about every font, and about dates in matplotlib's Computer Modern."""
     logger = logging.getLogger("fontTools")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
 """Overlays of heat maps on images, and strips of an image next to its overlays, as RGB arrays.
 
-An image is unchanged where the heat is low. The scale is an argument, so that pictures can be compared. Strips use Pillow,
-because matplotlib is too slow for thousands of samples.
+An image is unchanged where the heat is low. The scale is an argument, so that pictures can be compared. Strips use
+Pillow, because matplotlib is too slow for thousands of samples.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cases side by side: the image, the truth and every map, one row per case and one scale for all."""
+"""Panel of cases: image, annotation and all maps, one row per case, with one colour scale."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ CELL = 1.75
 
 @dataclass(frozen=True, kw_only=True)
 class PanelCase:
-    """One image with what was predicted for it."""
+    """Image with its predictions."""
 
     name: str
-    """Its id."""
+    """Id of the case."""
     image: NDArray[np.generic]
     """[H, W] or [H, W, 3]."""
     maps: Mapping[str, NDArray[np.generic]]
     """Name → [H, W], in the order of the columns."""
     mask: NDArray[np.generic] | None = None
-    """[H, W], the annotation where there is one; not zero is lesion."""
+    """[H, W] annotation, if there is one; non-zero is lesion."""
     probability: float | None = None
-    """Predicted probability of the class shown."""
+    """Predicted probability of the class."""
     label: bool | None = None
-    """Whether the class is there, where known."""
+    """Whether the class is present, if known."""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Map → its Dice on this image."""
+    """Map → Dice on this image."""
 
 
 def panel(
@@ -51,16 +51,16 @@ def panel(
     threshold: float | None = 0.5,
     colormap: str = "inferno",
 ) -> Figure:
-    """Draw one row per case: image | truth | every map, the predicted outline in white and the true one in cyan.
+    """Draw one row per case: image | truth | every map, with the predicted outline in white and the true one in cyan.
 
-    Cells are cropped to what the image shows; a map keeps its place and its scale.
+    Cells are cropped to the visible part of the image; maps keep their position and scale.
 
     Args:
-        cases: at least one; the columns are the maps of all cases, in the order of the first that has them.
-        title: above everything.
-        phantom: whether the images are synthetic; the title says so.
-        scale: heat of no and of full colour, the same for every cell; see the colour bar.
-        threshold: the outline drawn of each map, None for none.
+        cases: at least one; the columns are the maps of all cases in order of their first occurrence.
+        title: title of the figure.
+        phantom: whether the images are synthetic, which the title then states.
+        scale: heat at zero and at full opacity, the same for all cells.
+        threshold: value of a map at its outline; None draws no outline.
         colormap: see `seewhy.figures.overlay.COLORMAPS`.
     """
     if not cases:
@@ -68,7 +68,7 @@ def panel(
     names = list(dict.fromkeys(name for case in cases for name in case.maps))
     truth = any(case.mask is not None for case in cases)
     columns = 1 + truth + len(names)
-    cases = [_cropped(case) for case in cases]
+    cases = [_crop(case) for case in cases]
     heights = [CELL * case.image.shape[0] / case.image.shape[1] for case in cases]
     figure = blank_figure(CELL * columns + 0.9, sum(heights) + 0.22 * len(cases) + 0.85)
     grid = figure.subplots(len(cases), columns, squeeze=False, height_ratios=heights)
@@ -90,11 +90,11 @@ def panel(
     return figure
 
 
-def _cropped(case: PanelCase) -> PanelCase:
-    """The case without the margins in which its image is constant (the air around a head), and a little left."""
+def _crop(case: PanelCase) -> PanelCase:
+    """Crop the constant margins of the image (the air around a head), except for a small rest."""
     image = np.asarray(case.image)
     grey_levels = image.mean(axis=2) if image.ndim == 3 else image
-    # Air need not be the darkest: a normalised image may put it above the darkest tissue.
+    # Air is not always the darkest value: in normalised images some tissue may be darker.
     edge = np.concatenate([grey_levels[0], grey_levels[-1], grey_levels[:, 0], grey_levels[:, -1]])
     values, counts = np.unique(edge, return_counts=True)
     seen = grey_levels != values[counts.argmax()]
@@ -121,11 +121,11 @@ def _head(figure: Figure, title: str, *, phantom: bool) -> None:
         figure.suptitle(text, fontsize=11, color=INK, x=0.01, ha="left")
 
 
-def _foot(figure: Figure, told: Sequence[str]) -> None:
-    """What the outlines are, in a line kept free below the cells."""
+def _foot(figure: Figure, notes: Sequence[str]) -> None:
+    """Write the meaning of the outlines below the cells."""
     line = 0.2 / figure.get_size_inches()[1]
     figure.set_layout_engine("constrained", rect=(0, line, 1, 1 - line))
-    figure.text(0.01, 0.3 * line, "   ".join(told), fontsize=8, color=INK)
+    figure.text(0.01, 0.3 * line, "   ".join(notes), fontsize=8, color=INK)
 
 
 def _draw_image(axes: Axes, case: PanelCase) -> None:

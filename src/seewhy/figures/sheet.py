@@ -146,7 +146,7 @@ def sheet(
         >>> rows = [[Cell(picture=picture, name="image"), Cell(picture=picture, name="map")]]
         >>> narrow, wide = sheet(rows), sheet(rows, bar=Bar(scale=(0, 1)), labels=["sample 1"])
         >>> narrow.size, wide.size[0] > narrow.size[0]
-        ((358, 163), True)
+        ((358, 165), True)
     """
     left = MARGIN + (LABEL + GAP if labels else 0)
     widths = _column_widths(rows)

@@ -1,7 +1,4 @@
-"""The look that all figures share, and how a figure becomes a file.
-
-Slices turned for the eye.
-"""
+"""Shared style of all figures: colours, axes, titles, display orientation, and writing to files."""
 
 from __future__ import annotations
 
@@ -38,14 +35,18 @@ __all__ = [
 
 
 def turn_upright(array: NDArray[Any], display: Display) -> NDArray[Any]:
-    """Turn an image, mask or map for a picture.
+    """Turn an image, mask or map to its display orientation.
 
     Args:
         array: [rows, columns] or [rows, columns, 3], as stored.
-        display: how its data set is to be seen.
+        display: display orientation of the data set.
 
     Returns:
-        A contiguous array of the same values; with `transpose` its first two sides change places.
+        A contiguous array of the same values; `transpose` swaps its first two axes.
+
+    Example:
+        >>> turn_upright(np.array([[1, 2], [3, 4]]), Display(transpose=True, flip_rows=True)).tolist()
+        [[2, 4], [1, 3]]
     """
     turned = np.swapaxes(array, 0, 1) if display.transpose else array
     rows = slice(None, None, -1 if display.flip_rows else 1)
@@ -56,20 +57,20 @@ def turn_upright(array: NDArray[Any], display: Display) -> NDArray[Any]:
 INK = "#1f2328"
 GREY = "#8b949e"
 TRUTH = (0, 229, 255)
-"""Colour of an annotated contour: no colour of the heat maps comes near it, to the colour-blind neither."""
+"""Colour of annotation outlines, distinct from all colours of the heat maps, also for the colour-blind."""
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#b8ac00")
-"""Colours that the colour-blind can tell apart (Okabe and Ito 2008; the yellow darkened for white paper)."""
+"""Colours that the colour-blind can distinguish (Okabe and Ito 2008; the yellow darkened for white paper)."""
 
 
 def blank_figure(width: float, height: float) -> Figure:
-    """White figure of so many inches with a canvas of its own, independent of pyplot and of any display."""
+    """White figure of this size in inches, independent of pyplot and of a display."""
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def style_axes(axes: Axes) -> Axes:
-    """Take away the frame's top and right side and calm the rest."""
+    """Remove the top and right side of the frame, and use light lines and small numbers."""
     axes.spines[["top", "right"]].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(GREY)
@@ -80,7 +81,7 @@ def style_axes(axes: Axes) -> Axes:
 
 
 def add_captions(figure: Figure, *, head: str, foot: str = "") -> Figure:
-    """Write a title of one or more lines and a line of small print, broken so that nothing is cut off."""
+    """Add a title of one or more lines and small print at the bottom, with line breaks at the width of the figure."""
     width = figure.get_size_inches()[0]
     lines = [textwrap.fill(line, int(width / 0.092)) for line in head.split("\n")]
     figure.suptitle("\n".join(lines), fontsize=11, color=INK, x=0.01, ha="left")
@@ -90,31 +91,31 @@ def add_captions(figure: Figure, *, head: str, foot: str = "") -> Figure:
 
 
 def log_axis(axes: Axes, axis: str) -> None:
-    """Make the x or y axis logarithmic, with plain numbers that do not run into each other.
+    """Make the x or y axis logarithmic, with plain numbers that do not overlap.
 
-    Call it after drawing: how many numbers there are depends on the range.
+    Call it after drawing, because the number of ticks depends on the range.
     """
     getattr(axes, f"set_{axis}scale")("log")
-    own: Axis = getattr(axes, f"{axis}axis")
-    low, high = own.get_view_interval()
+    target: Axis = getattr(axes, f"{axis}axis")
+    low, high = target.get_view_interval()
     decades = math.log10(high / low)
-    # Numbers in every decade, where there is room for them.
+    # More numbers per decade if there is room for them.
     subs = (1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.2 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-    own.set_major_locator(LogLocator(subs=subs, numticks=7))
-    own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    own.set_minor_locator(NullLocator())
-    own.set_minor_formatter(NullFormatter())
+    target.set_major_locator(LogLocator(subs=subs, numticks=7))
+    target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    target.set_minor_locator(NullLocator())
+    target.set_minor_formatter(NullFormatter())
 
 
 def png_bytes(figure: Figure, *, dpi: int = 150) -> bytes:
-    """The figure as a PNG file in memory."""
+    """PNG file of a figure in memory."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 
 def write_figure(path: str | Path, figure: Figure, *, dpi: int = 150) -> Path:
-    """Write the figure in the format of the path's suffix (png, pdf, svg), atomically."""
+    """Write a figure in the format of the suffix (png, pdf, svg), atomically."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=dpi)
     return Path(path)

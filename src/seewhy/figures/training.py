@@ -1,4 +1,4 @@
-"""How a training went: every logged curve, in panels of like with like."""
+"""Training curves: all logged metrics over the training steps, in panels of the same kind."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LEFT_OUT = (
     "iou", "hd95_slices_mm", "hd95_slices_px", "hd95_mm", "hd95_px", "fp_area", "iou_positive", "dice_positive",
     "auprc_positive", "average_precision", "nll",
 )  # fmt: skip
-"""Measures that say the same as a drawn one, or whose place is the results table."""
+"""Measures that are redundant in the curves, or shown only in the results table."""
 OF_CLASSES = ("precision", "f1", "auroc")
-"""Scores of single classes that are not drawn, `<score>/<class>`; their recall is."""
-COMPARED = {"translation": "against the truth", "identity": "against the truth", "cycle": "there and back"}
-"""What translated scans are compared with → heading of its panels."""
+"""Scores `<score>/<class>` of single classes that are not drawn; only their recall is."""
+COMPARED = {"translation": "against the truth", "identity": "against the truth", "cycle": "of the cycle"}
+"""Comparison of translated scans → heading of its panels."""
 CONSTANT = ("patients", "patients_with_lesion", "lesion_share", "samples", "cases")
 
 
@@ -34,16 +34,23 @@ def training_curves(
     """Draw the rows of Lightning's `metrics.csv` against the training step.
 
     Args:
-        rows: as `csv.DictReader` or `DataFrame.to_dict("records")` give them: `step` and any number of
-        columns;
-            empty cells and NaN are gaps. Floors, interval bounds and test results are not curves and left
-            out.
-        title: above everything.
-        marks: name → step of events to mark, e.g. where a phase starts.
+        rows: rows of `csv.DictReader` or `DataFrame.to_dict("records")`: `step` and any number of columns. Empty cells
+            and NaN are gaps. Floors, interval bounds and test results are not drawn.
+        title: title of the figure.
+        marks: name → step of events to mark, e.g. the start of a phase.
+
+    Raises:
+        ValueError: no column is a curve.
+
+    Example:
+        >>> rows = [{"step": step, "train/loss": 1 / (1 + step), "val/refined/dice": step / 10} for step in range(5)]
+        >>> figure = training_curves(rows, title="demo")
+        >>> [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()]
+        ['train/loss', 'val/refined/dice']
     """
     panels = _panels(_curves(rows))
     if not panels:
-        raise ValueError("metrics.csv holds no curve: nothing was logged with a step")
+        raise ValueError("metrics.csv has no curve; expected a column `step` and at least one logged metric")
     columns = min(3, len(panels))
     lines = math.ceil(len(panels) / columns)
     figure = blank_figure(4.2 * columns, 2.7 * lines + 0.4)
@@ -64,7 +71,7 @@ def _curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
             value = _number(cell)
             if step is not None and value is not None and _is_curve(str(name)):
                 curves.setdefault(str(name), []).append((step, value))
-    # Lightning logs `name_step` and `name_epoch` where asked for both; the epoch's mean is readable.
+    # Lightning can log both `name_step` and `name_epoch`; the mean of the epoch is less noisy.
     return {
         name.removesuffix("_epoch").removesuffix("_step"): curve
         for name, curve in curves.items()
@@ -86,7 +93,7 @@ def _is_curve(name: str) -> bool:
 
 
 def _panels(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
-    """Curves that share an axis: losses, scores, calibration, one panel per map score, learning rate, and the rest."""
+    """Group curves that share an axis: losses, scores, calibration, one panel per map score, learning rate, others."""
     panels: dict[str, dict[str, Curve]] = {}
     for name, curve in curves.items():
         path, _, last = name.rpartition("/")

@@ -1,1 +1,1 @@
-"""Explanations."""
+"""Figures and tables of explanations."""

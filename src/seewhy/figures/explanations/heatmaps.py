@@ -1,4 +1,4 @@
-"""Heat maps of planar samples with one or several named inputs: the picture of a sample, of an input, of a run."""
+"""Pictures of heat maps of 2D samples with named inputs: per sample, per input and per run."""
 
 from __future__ import annotations
 
@@ -19,39 +19,43 @@ __all__ = ["PlanarSample", "headline", "write_planar", "write_planar_summary"]
 
 Array = NDArray[Any]
 SIDE = 230
-"""Width of a picture among others, in pixels."""
+"""Width of a picture on the sheet of a sample, in pixels."""
 SMALL = 120
-"""Its width in the summary of a run."""
+"""Width of a picture in the summary of a run, in pixels."""
 LEAST = 256
-"""A picture of its own is enlarged by a whole factor until its shorter side has about so many pixels."""
+"""The picture of a single input is enlarged by an integer factor to about this shorter side in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanarSample:
-    """One sample of a summary."""
+    """Sample with its maps."""
 
     id: str
     images: Mapping[str, Array | None]
-    """Input → [H, W] or [H, W, 3]; None where it was not given."""
+    """Input → [H, W] or [H, W, 3]; None if missing."""
     maps: Mapping[str, Array]
-    """Input → [H, W] at the image's size."""
+    """Input → [H, W] of the size of the image."""
     title: str = ""
     """Prediction and truth, see `headline`."""
     shares: Mapping[str, float] = field(default_factory=dict)
-    """Input → its share of all attribution, 0 to 1."""
+    """Input → share of the total attribution, 0 to 1."""
     warnings: Sequence[str] = ()
     masks: Mapping[str, Array] = field(default_factory=dict)
-    """Input → [H, W], not zero is annotated."""
+    """Input → [H, W] annotation, non-zero is annotated."""
 
 
 def headline(*, prediction: str, probability: float | None = None, truth: str | None = None, target: str = "") -> str:
     """Prediction and truth in one line, e.g. "pred 2 intermediate (p 0.83) · truth 3 advanced".
 
     Args:
-        prediction: the predicted class, number and name.
-        probability: of that class.
-        truth: the true class; None where unknown.
-        target: the class that is explained, where it is another than the predicted one.
+        prediction: number and name of the predicted class.
+        probability: probability of this class.
+        truth: true class; None if unknown.
+        target: explained class, if it is not the predicted one.
+
+    Example:
+        >>> headline(prediction="2 intermediate", probability=0.83, truth="3 advanced")
+        'pred 2 intermediate (p 0.83) · truth 3 advanced'
     """
     parts = [f"pred {prediction}" + ("" if probability is None else f" (p {probability:.2f})")]
     parts.append(f"truth {truth}" if truth is not None else "truth unknown")
@@ -76,29 +80,29 @@ def write_planar(
     phantom: bool = False,
     unit: str = "attribution",
 ) -> list[Path]:
-    """Write the picture of a sample (inputs above, heat maps on them below) and one file per input.
+    """Write the sheet of a sample (inputs above, heat maps on them below) and one file per input.
 
     Args:
-        folder: of the method; files are `<id>_gradcam_visualization.png` for `grad_cam`, else
+        folder: folder of the method; files are `<id>_gradcam_visualization.png` for `grad_cam`, else
             `<id>_<method>_visualization.png`, and `<id>_heatmaps/<id>_<input>.png`.
-        sample_id: safe as a file name.
-        images: input → [H, W] or [H, W, 3], or None where the sample has none: the picture says "not given".
-        maps: input → [H, W] of the image's size.
-        method: explainer's name, e.g. "grad_cam".
-        scale: values of no and of full colour, one for the whole run (`seewhy.figures.colours.run_scale`).
-        signed: draw negative values too; the scale must then be symmetric.
+        sample_id: id, safe as a file name.
+        images: input → [H, W] or [H, W, 3], or None if missing, drawn as "not given".
+        maps: input → [H, W] of the size of the image.
+        method: name of the explainer, e.g. "grad_cam".
+        scale: values at zero and at full opacity, one scale for the whole run (`seewhy.figures.colours.run_scale`).
+        signed: draw negative values too; requires a symmetric scale.
         title: prediction and truth, see `headline`.
-        shares: input → its share of all attribution, 0 to 1.
-        warnings: the checks that the maps failed, in words; the maps are marked.
-        masks: input → [H, W], the annotation where there is one.
-        phantom: whether the images are synthetic; the title says so.
-        unit: what the numbers are, and how the scale was found.
+        shares: input → share of the total attribution, 0 to 1.
+        warnings: checks that the maps failed; the maps are then marked.
+        masks: input → [H, W] annotation, where there is one.
+        phantom: whether the images are synthetic, which the title then states.
+        unit: meaning of the numbers and origin of the scale.
 
     Returns:
-        The files written, the picture of the sample first.
+        The files written, the sheet of the sample first.
 
     Raises:
-        ValueError: a map without an image or of another size, a scale that does not fit, an unsafe id.
+        ValueError: a map without an image or of another size, an invalid scale, or an unsafe id.
     """
     sample = PlanarSample(
         id=sample_id, images=images, maps=maps, title=title, shares=shares or {}, warnings=warnings, masks=masks or {}
@@ -132,17 +136,17 @@ def write_planar_summary(
     unit: str = "attribution",
     limit: int = 20,
 ) -> Path:
-    """Write one row per sample: every input with its heat map beside it, prediction, truth and confidence.
+    """Write a summary with one row per sample: every input with its heat map, prediction, truth and confidence.
 
     Args:
         path: e.g. `<method>/summary_visualization.png`.
-        samples: at least one; those beyond the limit are counted in the last line.
-        method: explainer's name.
+        samples: at least one; the number of those beyond the limit is printed at the bottom.
+        method: name of the explainer.
         scale: see `write_planar`; the same for all samples.
         signed: see `write_planar`.
         phantom: see `write_planar`.
         unit: see `write_planar`.
-        limit: most rows on the page.
+        limit: largest number of rows.
     """
     if not samples:
         raise ValueError("no samples to summarise")
@@ -163,14 +167,14 @@ def write_planar_summary(
         part for part in (method_label(method), f"{len(samples)} samples", "phantom data" * phantom) if part
     )
     rest = len(samples) - len(shown)
-    foot = "one colour scale for all rows" + (f" · {rest} more samples have files of their own" if rest else "")
+    foot = "one colour scale for all rows" + (f" · {rest} more samples in separate files" if rest else "")
     foot += " · cyan: annotation" * any(sample.masks for sample in shown)
     return write_sheet(path, sheet(rows, title=heading, labels=labels, bar=bar, foot=foot))
 
 
 def _check(sample: PlanarSample) -> None:
     if Path(sample.id).name != sample.id:
-        raise ValueError(f"sample id {sample.id!r} is not safe as a file name")
+        raise ValueError(f"sample id {sample.id!r} is not safe as a file name; expected a name without folders")
     problems = []
     for name, heat in sample.maps.items():
         image = sample.images.get(name)
@@ -185,7 +189,7 @@ def _check(sample: PlanarSample) -> None:
 def _image_cell(sample: PlanarSample, name: str, side: int) -> Cell:
     image = sample.images.get(name)
     share = sample.shares.get(name)
-    note = "" if share is None else f"{100 * share:.0f} % of all attribution"
+    note = "" if share is None else f"{100 * share:.0f} % of attribution"
     if image is None:
         return Cell(picture=empty_picture(side, "not given"), name=name, note="" if share is None else "no share")
     picture = resize_to_width(grey(image), side)
@@ -206,18 +210,18 @@ def _map_cell(sample: PlanarSample, name: str, side: int, bar: Bar) -> Cell:
 
 
 def _single(sample: PlanarSample, name: str, bar: Bar) -> Cell:
-    """The heat map on its image at the image's own size or a whole multiple of it."""
+    """Heat map on its image, at the size of the image or an integer multiple of it."""
     image = grey(np.asarray(sample.images[name]))
     factor = max(1, round(LEAST / min(image.shape[:2])))
     heat = enlarge(np.asarray(sample.maps[name], np.float32), factor)
     shown = overlay(enlarge(image, factor), heat, scale=bar.scale, colormap=bar.colormap)
     share = sample.shares.get(name)
-    note = "" if share is None else f"{100 * share:.0f} % of all attribution"
+    note = "" if share is None else f"{100 * share:.0f} % of attribution"
     return Cell(picture=draw_annotation(shown, sample.masks.get(name)), note=note, marked=bool(sample.warnings))
 
 
 def _foot(sample: PlanarSample, *, phantom: bool) -> str:
-    told = ["one colour scale for the whole run"]
-    told += ["cyan: annotation"] if any(name in sample.images for name in sample.masks) else []
-    told += ["phantom data, not patients"] if phantom else []
-    return " · ".join(told)
+    notes = ["one colour scale for the whole run"]
+    notes += ["cyan: annotation"] if any(name in sample.images for name in sample.masks) else []
+    notes += ["phantom data, not patients"] if phantom else []
+    return " · ".join(notes)

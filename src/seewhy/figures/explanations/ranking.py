@@ -1,4 +1,4 @@
-"""Methods of explanation against each other over a data set: every score with its interval and its floor."""
+"""Ranking figure of explanation methods: every score with its interval and floor."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure,
 __all__ = ["MethodRow", "Ranking", "ranking_figure", "read_ranking"]
 
 ACROSS = 5
-"""Most panels beside each other."""
+"""Largest number of panels in a row."""
 CROSS = "\N{MULTIPLICATION SIGN}"
 SECONDS = "seconds"
-"""Scores whose name begins like this are on a logarithmic axis, and do not count towards the order."""
+"""Prefix of scores on a logarithmic axis, which do not count in the ranking."""
 
 
 @dataclass(frozen=True)
 class MethodRow:
-    """One score of one method."""
+    """Score of a method."""
 
     method: str
     score: str
-    """Its name as it is to be read."""
+    """Printed name of the score."""
     value: float
     low: float | None
     high: float | None
     floor: float | None
-    """What chance, or a model that learned nothing, reaches."""
+    """Value of chance, or of a model that learned nothing."""
     higher: bool
-    """Whether more is better."""
+    """Whether higher is better."""
     untrained: float | None = None
-    """What the same method reaches on re-initialised networks, a floor of its own."""
+    """Value of the same method on re-initialised networks, a second floor."""
     untrained_low: float | None = None
     untrained_high: float | None = None
 
     @property
     def clear(self) -> bool:
-        """Whether the value and all of its interval are better than the floor and than re-initialised networks."""
+        """Whether the value and its whole interval are better than the floor and than re-initialised networks."""
         worst = self.low if self.higher else self.high
         worst = self.value if worst is None else worst
         floors = [floor for floor in (self.floor, self.untrained) if floor is not None]
@@ -52,44 +52,52 @@ class MethodRow:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Scores of methods in order."""
+    """Scores of ranked methods."""
 
     methods: list[str]
-    """The best first, by their mean rank over the scores that they share; seconds do not count."""
+    """Best first, by mean rank over the scores except seconds."""
     scores: list[str]
-    """In the order in which they were given."""
+    """In order of their first occurrence."""
     entries: list[MethodRow]
 
     def of(self, score: str) -> list[MethodRow]:
-        """Of one score, every method that has it, the best method first."""
-        own = {entry.method: entry for entry in self.entries if entry.score == score}
-        return [own[method] for method in self.methods if method in own]
+        """Entries of one score, best method first."""
+        entries = {entry.method: entry for entry in self.entries if entry.score == score}
+        return [entries[method] for method in self.methods if method in entries]
 
 
 def ranking_figure(
     rows: Iterable[Mapping[str, Any]], *, title: str = "", note: str = "", phantom: bool = False
 ) -> Figure:
-    """Draw one panel per score and one line per method, the best methods above.
+    """Draw one panel per score and one row per method, best method first.
 
-    What is not clearly better than the floors of its row (with its whole interval, where it has one) is drawn
-    hollow. Methods are ordered by their mean rank over the scores that they share, seconds apart.
+    Values that are not clearly better than their floors, with the whole interval if there is one, are hollow. Methods
+    are ordered by mean rank over the scores except seconds.
 
     Args:
-        rows: `method`, `score` (its name as it is to be read), `value`, and as far as there `low`, `high`
-            (interval), `floor` (what chance reaches), `untrained` (what the same method reaches on re-initialised
-            networks, with `untrained_low` and `untrained_high`) and `higher_is_better`; numbers or text of a CSV.
-            Rows without a value are passed over.
-        title: above everything.
-        note: what the numbers rest on, e.g. "24 patients, 95 % bootstrap intervals by patient"; at the bottom.
-        phantom: whether the data are synthetic; the title says so.
+        rows: `method`, `score` (printed name), `value`, and optionally `low`, `high` (interval), `floor` (value of
+            chance), `untrained` (value of the same method on re-initialised networks, with `untrained_low` and
+            `untrained_high`) and `higher_is_better`; numbers or CSV text. Rows without a value are ignored.
+        title: title of the figure.
+        note: data behind the numbers, e.g. "24 patients, 95 % bootstrap intervals by patient"; at the bottom.
+        phantom: whether the data are synthetic, which the title then states.
 
     Raises:
         ValueError: no row has a value.
+
+    Example:
+        >>> rows = [
+        ...     {"method": "grad_cam", "score": "energy", "value": 0.8, "low": 0.7, "high": 0.9, "floor": 0.2},
+        ...     {"method": "saliency", "score": "energy", "value": 0.3, "low": 0.1, "high": 0.5, "floor": 0.2},
+        ... ]
+        >>> figure = ranking_figure(rows, title="demo")
+        >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        ['Grad-CAM', 'saliency']
     """
     ranking = read_ranking(rows)
     methods, scores = ranking.methods, ranking.scores
     if not methods:
-        raise ValueError("no row has a method, a score and a value: there is nothing to rank")
+        raise ValueError("no row has a method, a score and a value; there is nothing to rank")
     lines = math.ceil(len(scores) / ACROSS)
     columns = math.ceil(len(scores) / lines)
     figure = blank_figure(1.7 + 2.5 * columns, 0.8 + lines * (1.0 + 0.26 * len(methods)))
@@ -102,24 +110,24 @@ def ranking_figure(
         axes.set_yticks(range(len(methods)), [method_label(name) for name in methods], fontsize=8.5)
     grid[0, 0].set_ylim(len(methods) - 0.4, -0.6)
     head = " · ".join(part for part in (title, "phantom data" * phantom) if part)
-    told = ["order: mean rank over the scores", "dotted: floor", "hollow: not clearly better than its floor"]
+    notes = ["order: mean rank over the scores", "dotted: floor", "hollow: not clearly better than its floor"]
     if any(entry.untrained is not None for entry in ranking.entries):
-        told.append(f"{CROSS}: the same method, re-initialised networks")
-    told.append(note)
-    return add_captions(figure, head=head, foot=" · ".join(part for part in told if part))
+        notes.append(f"{CROSS}: the same method, re-initialised networks")
+    notes.append(note)
+    return add_captions(figure, head=head, foot=" · ".join(part for part in notes if part))
 
 
 def read_ranking(rows: Iterable[Mapping[str, Any]]) -> Ranking:
-    """Read scores and order the methods.
+    """Read scores and rank the methods.
 
     Args:
         rows: see `ranking_figure`.
     """
-    entries = [entry for entry in map(_read, rows) if entry is not None]
-    return Ranking(_ordered(entries), list(dict.fromkeys(entry.score for entry in entries)), entries)
+    entries = [entry for entry in map(_read_row, rows) if entry is not None]
+    return Ranking(_rank_methods(entries), list(dict.fromkeys(entry.score for entry in entries)), entries)
 
 
-def _read(row: Mapping[str, Any]) -> MethodRow | None:
+def _read_row(row: Mapping[str, Any]) -> MethodRow | None:
     value = _number(row.get("value"))
     if value is None or not row.get("method") or not row.get("score"):
         return None
@@ -137,19 +145,19 @@ def _number(cell: Any) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _ordered(entries: Sequence[MethodRow]) -> list[str]:
-    """Methods by mean rank (ties share a rank), over what is no time; those without any rank last."""
+def _rank_methods(entries: Sequence[MethodRow]) -> list[str]:
+    """Methods by mean rank over the scores except times; ties share a rank, and methods without a rank are last."""
     ranks: dict[str, list[float]] = {entry.method: [] for entry in entries}
     for score in dict.fromkeys(entry.score for entry in entries if not entry.score.startswith(SECONDS)):
-        own = [entry for entry in entries if entry.score == score]
-        if len(own) < 2:
+        compared = [entry for entry in entries if entry.score == score]
+        if len(compared) < 2:
             continue
-        goods = [entry.value if entry.higher else -entry.value for entry in own]
-        for entry, good in zip(own, goods, strict=True):
+        goods = [entry.value if entry.higher else -entry.value for entry in compared]
+        for entry, good in zip(compared, goods, strict=True):
             better, same = sum(other > good for other in goods), sum(other == good for other in goods)
-            # As a share of those compared: scores that few methods have weigh no less and no more.
-            ranks[entry.method].append((better + (same - 1) / 2) / (len(own) - 1))
-    means = {name: sum(own) / len(own) if own else math.inf for name, own in ranks.items()}
+            # Relative to the number of methods, so that all scores have equal weight.
+            ranks[entry.method].append((better + (same - 1) / 2) / (len(compared) - 1))
+    means = {name: sum(values) / len(values) if values else math.inf for name, values in ranks.items()}
     return sorted(ranks, key=lambda name: means[name])
 
 
@@ -176,7 +184,7 @@ def _draw(axes: Axes, score: str, methods: Sequence[str], entries: Sequence[Meth
 
 
 def _draw_floors(axes: Axes, methods: Sequence[str], entries: Sequence[MethodRow]) -> None:
-    """One line where all methods have the same floor, else a short one beside each."""
+    """Draw one line if all methods have the same floor, else a short line per method."""
     floors = {entry.method: entry.floor for entry in entries if entry.floor is not None}
     if len(set(floors.values())) == 1:
         axes.axvline(next(iter(floors.values())), color=GREY, linestyle=":", linewidth=1.2, zorder=1)

@@ -1,4 +1,4 @@
-"""Where the attribution of a run lies: by slice and by input, class by class."""
+"""Figures of attribution shares of a run, by slice and by input, for each class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure,
 __all__ = ["branch_shares", "slice_profile"]
 
 BARS = (0.34, 1.75)
-"""Inches of one bar and least inches of a class."""
+"""Width of a bar and smallest width of a class in inches."""
 
 
 def slice_profile(
@@ -28,18 +28,18 @@ def slice_profile(
     title: str = "",
     phantom: bool = False,
 ) -> Figure:
-    """Draw the share of attribution in each slice: the mean of every class, and the middle half of its cases.
+    """Draw the share of attribution per slice: the mean and the middle half of the cases of every class.
 
     Args:
         profiles: class → [cases, D] shares of |attribution| per slice; each row sums to 1.
-        numbers: [D], the slices' numbers in the scan.
-        method: explainer's name.
-        key_slices: numbers of the slices that have pictures, marked at the bottom.
-        title: above everything.
-        phantom: whether the data are synthetic; the title says so.
+        numbers: [D] slice numbers in the scan.
+        method: name of the explainer.
+        key_slices: numbers of the slices with pictures, marked at the bottom.
+        title: title of the figure.
+        phantom: whether the data are synthetic, which the title then states.
 
     Raises:
-        ValueError: no case, or a profile of another length than `numbers`.
+        ValueError: no case, or a profile whose length is not that of `numbers`.
     """
     tables = {name: np.atleast_2d(np.asarray(rows, dtype=np.float64)) for name, rows in profiles.items()}
     tables = {name: rows for name, rows in tables.items() if rows.size}
@@ -75,25 +75,25 @@ def branch_shares(
     title: str = "",
     phantom: bool = False,
 ) -> Figure:
-    """Draw what share of all attribution each input holds, class by class, and what leaving the input out does.
+    """Draw the share of attribution of each input per class, and the effect of leaving the input out.
 
-    A share that is large where leaving the input out changes nothing (or the reverse) is a map to doubt.
+    A map is doubtful if an input has a large share although leaving it out changes nothing, or the reverse.
 
     Args:
-        shares: class → input → one share (0 to 1) per case.
-        method: explainer's name.
-        effects: class → input → fall of the explained class's probability per case when the input is left out.
-        title: above everything.
-        phantom: whether the data are synthetic; the title says so.
+        shares: class → input → share (0 to 1) of each case.
+        method: name of the explainer.
+        effects: class → input → fall of the probability of the explained class without the input, of each case.
+        title: title of the figure.
+        phantom: whether the data are synthetic, which the title then states.
     """
-    inputs = list(dict.fromkeys(name for own in shares.values() for name in own))
+    inputs = list(dict.fromkeys(name for inputs_shares in shares.values() for name in inputs_shares))
     if not inputs:
         raise ValueError("no shares to draw")
     count = 1 + (effects is not None)
     wide = max(BARS[1], BARS[0] * len(inputs) + 0.5) * len(shares)
     figure = blank_figure(max(5.5, wide + 2.4), 2.9 * count + 0.4)
     grid = figure.subplots(count, 1, squeeze=False, sharex=True)[:, 0]
-    percent = {name: {key: [100 * v for v in own[key]] for key in own} for name, own in shares.items()}
+    percent = {name: {key: [100 * v for v in values] for key, values in own.items()} for name, own in shares.items()}
     _draw_groups(grid[0], percent, inputs)
     grid[0].axhline(100 / len(inputs), color=GREY, linestyle=":", linewidth=1.1, label="equal shares", zorder=1)
     grid[0].set_ylabel("% of all attribution", fontsize=8.5, color=INK)
@@ -114,7 +114,7 @@ def _draw_groups(
     *,
     order: Sequence[str] | None = None,
 ) -> None:
-    """One group of bars per class, one colour per input."""
+    """Draw one group of bars per class, one colour per input."""
     style_axes(axes).grid(axis="x", visible=False)
     names, width = list(order or groups), 0.8 / len(inputs)
     for i, name in enumerate(inputs):

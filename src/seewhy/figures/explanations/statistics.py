@@ -1,4 +1,4 @@
-"""The maps of a whole run in numbers: how strong, how sure the model was, which sign, which class."""
+"""Summary figure of all maps of a run: strength, confidence, signs and true labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["attribution_summary"]
 
 @dataclass(frozen=True)
 class _MapRecord:
-    """What one row of `attribution_statistics.csv` says."""
+    """Row of `attribution_statistics.csv`."""
 
     method: str
     strength: float
@@ -28,27 +28,27 @@ class _MapRecord:
     confidence: float | None
     label: str
     relative: float = math.nan
-    """Strength over the median of the method, so that methods of different units share an axis."""
+    """Strength divided by the median of the method, so that methods of different units share an axis."""
 
 
 def attribution_summary(rows: Iterable[Mapping[str, Any]], *, title: str = "", phantom: bool = False) -> Figure:
     """Draw four panels: strength by method, confidence against strength, signs by method, strength by true label.
 
     Args:
-        rows: of `attribution_statistics.csv`, as `csv.DictReader` gives them: `method`, `abs_mean`, and as far as
-            there `positive_ratio`, `negative_ratio`, `true_label`, and the confidence as `probability` (or as
-            `prediction`, where that is a fraction). Rows without a number in `abs_mean` are passed over.
-        title: above everything.
-        phantom: whether the data are synthetic; the title says so.
+        rows: rows of `attribution_statistics.csv` from `csv.DictReader`: `method`, `abs_mean`, and optionally
+            `positive_ratio`, `negative_ratio`, `true_label`, and the confidence as `probability` (or as `prediction`
+            if that is a fraction). Rows without a number in `abs_mean` are ignored.
+        title: title of the figure.
+        phantom: whether the data are synthetic, which the title then states.
 
     Raises:
-        ValueError: no row holds a method and its `abs_mean`.
+        ValueError: no row has a method and its `abs_mean`.
     """
-    maps = _read(rows)
+    maps = _read_maps(rows)
     if not maps:
-        raise ValueError("no row has a method and a number in abs_mean: there is nothing to summarise")
-    methods = list(dict.fromkeys(one.method for one in maps))
-    labels = sorted({one.label for one in maps if one.label}, key=_natural)
+        raise ValueError("no row has a method and a number in abs_mean; there is nothing to summarise")
+    methods = list(dict.fromkeys(item.method for item in maps))
+    labels = sorted({item.label for item in maps if item.label}, key=_natural)
     figure = blank_figure(11.5, 2 * (2.2 + 0.24 * len(methods) + 0.05 * len(methods) * max(0, len(labels) - 3)))
     grid = figure.subplots(2, 2)
     _draw_strength(grid[0, 0], maps, methods)
@@ -59,29 +59,31 @@ def attribution_summary(rows: Iterable[Mapping[str, Any]], *, title: str = "", p
     return add_captions(figure, head=" · ".join(part for part in parts if part))
 
 
-def _read(rows: Iterable[Mapping[str, Any]]) -> list[_MapRecord]:
-    found = []
+def _read_maps(rows: Iterable[Mapping[str, Any]]) -> list[_MapRecord]:
+    records = []
     for row in rows:
         strength = _number(row.get("abs_mean"))
         if row.get("method") and strength is not None:
             positive, negative = (_number(row.get(f"{sign}_ratio")) for sign in ("positive", "negative"))
             label = str(row["true_label"]) if row.get("true_label") not in (None, "") else ""
-            found.append(
+            records.append(
                 _MapRecord(str(row["method"]), strength, positive or 0.0, negative or 0.0, _confidence(row), label)
             )
     medians = {
-        method: float(np.median([one.strength for one in found if one.method == method and one.strength > 0] or [1.0]))
-        for method in {one.method for one in found}
+        method: float(
+            np.median([item.strength for item in records if item.method == method and item.strength > 0] or [1.0])
+        )
+        for method in {item.method for item in records}
     }
     return [
-        _MapRecord(one.method, one.strength, one.positive, one.negative, one.confidence, one.label,
-             one.strength / medians[one.method])
-        for one in found
+        _MapRecord(item.method, item.strength, item.positive, item.negative, item.confidence, item.label,
+             item.strength / medians[item.method])
+        for item in records
     ]  # fmt: skip
 
 
 def _confidence(row: Mapping[str, Any]) -> float | None:
-    """The probability of the explained class; a whole number in `prediction` is a class, not a confidence."""
+    """Probability of the explained class; a whole number in `prediction` is a class, not a confidence."""
     for name in ("probability", "prediction"):
         value = _number(row.get(name))
         if value is not None and 0.0 <= value <= 1.0 and (name == "probability" or value not in (0.0, 1.0)):
@@ -101,9 +103,9 @@ def _draw_strength(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[str
     """One line per method: every map a dot, quartiles a bar."""
     _start(axes, "Strength of the maps by method")
     for place, method in enumerate(methods):
-        values = np.array([one.strength for one in maps if one.method == method])
+        values = np.array([item.strength for item in maps if item.method == method])
         _draw_dots(axes, values, place, PALETTE[0], spread=0.28)
-    empty = sum(one.strength <= 0 for one in maps)
+    empty = sum(item.strength <= 0 for item in maps)
     if empty < len(maps):
         log_axis(axes, "x")
     left_out = f" ({_maps(empty)} of zeros not drawn)" if empty else ""
@@ -112,15 +114,15 @@ def _draw_strength(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[str
 
 
 def _draw_confidence(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[str]) -> None:
-    """Confidence against strength; no link is what one expects of methods that are not scaled by the score."""
+    """Draw confidence against strength; methods that do not scale with the score should show no correlation."""
     _start(axes, "Confidence and strength")
     marks = "os^Dv<>P"
-    told = [one for one in maps if one.confidence is not None and one.relative > 0]
-    if not told:
-        _say(axes, "no probability in the table")
+    drawn = [item for item in maps if item.confidence is not None and item.relative > 0]
+    if not drawn:
+        _write_centred(axes, "no probability in the table")
         return
     for i, method in enumerate(methods):
-        points = [(one.confidence, one.relative) for one in told if one.method == method]
+        points = [(item.confidence, item.relative) for item in drawn if item.method == method]
         if not points:
             continue
         x, y = np.array(points, dtype=float).T
@@ -128,7 +130,7 @@ def _draw_confidence(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[s
         axes.scatter(x, y, s=15, marker=marks[i // len(PALETTE) % len(marks)], color=PALETTE[i % len(PALETTE)],
                      alpha=0.7, linewidths=0, label=text)  # fmt: skip
     log_axis(axes, "y")
-    rest = len(maps) - len(told)
+    rest = len(maps) - len(drawn)
     left_out = f" ({_maps(rest)} of zeros or without it not drawn)" if rest else ""
     axes.set_xlabel("probability of the explained class" + left_out, fontsize=8, color=INK)
     axes.set_ylabel("strength / median of the method", fontsize=8, color=INK)
@@ -137,11 +139,11 @@ def _draw_confidence(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[s
 
 
 def _draw_signs(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[str]) -> None:
-    """Mean share of a map's points that speak for the class and against it."""
+    """Draw the mean share of the points of a map that support the class, and of those against it."""
     _start(axes, "Share of points for and against the class")
     for place, method in enumerate(methods):
         for sign, colour in ((1, PALETTE[1]), (-1, PALETTE[0])):
-            values = [one.positive if sign > 0 else one.negative for one in maps if one.method == method]
+            values = [item.positive if sign > 0 else item.negative for item in maps if item.method == method]
             axes.barh(place, sign * float(np.mean(values)), height=0.55, color=colour)
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.set_xlim(-1.02, 1.02)
@@ -151,21 +153,21 @@ def _draw_signs(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[str]) 
 
 
 def _draw_labels(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[str], labels: Sequence[str]) -> None:
-    """Strength by true label, methods apart."""
+    """Draw strength by true label for each method."""
     _start(axes, "Strength by true label")
     if not labels:
-        _say(axes, "no true_label in the table")
+        _write_centred(axes, "no true_label in the table")
         return
     height = 0.8 / len(labels)
     for place, method in enumerate(methods):
         for i, label in enumerate(labels):
-            values = [one.relative for one in maps if one.method == method and one.label == label]
+            values = [item.relative for item in maps if item.method == method and item.label == label]
             centre = place + (i - (len(labels) - 1) / 2) * height
             _draw_dots(axes, np.array(values), centre, PALETTE[i % len(PALETTE)], spread=0.3 * height)
     for i, label in enumerate(labels):
-        count = sum(one.label == label for one in maps)
+        count = sum(item.label == label for item in maps)
         axes.plot([], [], "o", color=PALETTE[i % len(PALETTE)], markersize=4, label=f"{label} ({_maps(count)})")
-    if any(one.relative > 0 for one in maps):
+    if any(item.relative > 0 for item in maps):
         log_axis(axes, "x")
     axes.set_xlabel("strength / median of the method", fontsize=8, color=INK)
     axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.02), handletextpad=0.2,
@@ -177,7 +179,7 @@ def _draw_dots(axes: Axes, values: np.ndarray[Any, Any], place: float, colour: s
     values = values[values > 0]
     if not values.size:
         return
-    # A fixed jitter keeps equal values apart and the figure the same every time.
+    # A jitter with a fixed seed separates equal values and keeps the figure reproducible.
     jitter = np.random.default_rng(values.size).uniform(-spread, spread, values.size)
     axes.scatter(values, place + jitter, s=9, color=colour, alpha=0.45, linewidths=0, zorder=2)
     low, middle, high = np.percentile(values, (25, 50, 75))
@@ -199,19 +201,19 @@ def _maps(count: int) -> str:
 
 
 def _natural(label: str) -> tuple[float, str]:
-    """Numbers by value, then words."""
+    """Sort key: numbers by value, then words."""
     number = _number(label)
     return (math.inf if number is None else number, label)
 
 
-def _say(axes: Axes, text: str) -> None:
+def _write_centred(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=GREY, fontsize=9)
     axes.set_xticks([])
     axes.set_yticks([])
 
 
 def _spearman(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> str:
-    """Rank correlation with mean ranks for ties, or a dash where it is not defined."""
+    """Rank correlation with mean ranks for ties, or a dash if it is undefined."""
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return "–"  # noqa: RUF001
     ranks = [np.array([((v < w).sum() + (v <= w).sum() - 1) / 2 for w in v]) for v in (x, y)]

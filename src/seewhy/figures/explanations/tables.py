@@ -1,7 +1,4 @@
-"""What a run's explanations are worth, in the terminal: methods, their own floors, and floors without a network.
-
-What the report says of a run's explanations: how far the methods are to be believed, and some pictures.
-"""
+"""Tables of explanation scores: terminal tables, and the section of the report with its pictures."""
 
 from __future__ import annotations
 
@@ -19,21 +16,21 @@ from seewhy.figures.report import Block, Picture, ReportTable, Section, Text
 
 __all__ = ["Checks", "explanation_section", "explanation_tables", "share_table"]
 
-WHERE = {
+LOCALISATION = {
     "pointing game": "pointing",
     "energy inside the mask": "energy",
     "AUPRC": "AUPRC",
     "IoU at the validation's threshold": "IoU",
 }
-"""Score of the ranking → heading; these say where the maps lie."""
-WHY = {
+"""Score of the ranking → heading, for scores of localisation."""
+FAITHFULNESS = {
     "deletion, gap to blurred noise": "deletion",
     "insertion, gap to blurred noise": "insertion",
     "stability under noise": "stable",
 }
-"""Score of the ranking → heading; these say whether the maps hang together with the prediction."""
-BARE = ("IoU", "stable")
-"""Headings whose values stand without an interval."""
+"""Score of the ranking → heading, for scores of the connection between map and prediction."""
+NO_INTERVAL = ("IoU", "stable")
+"""Headings of columns without intervals."""
 SECONDS = "seconds per map"
 CONTROL = "control_"
 POINTS = "pointing: highest pixel in the mask; energy: share of the evidence in it; IoU: threshold from validation"
@@ -43,54 +40,54 @@ MEANINGS = {
     "error": "error: of the sum (completeness), median",
     "random": "random: maps change with the network's weights",
 }
-"""Heading → what it means, said where there is such a column."""
+"""Heading → meaning, added to the caption if the column is shown."""
 WIDTH = 66
-"""Least width of a table, so that its caption has room."""
+"""Smallest width of a table, so that its caption fits."""
 
 
 class Checks(NamedTuple):
-    """What is known of a method beside its scores."""
+    """Checks of a method, shown with its scores."""
 
     passes: bool | None = None
-    """The randomisation test; None where it says nothing."""
+    """Result of the randomisation test; None if inconclusive."""
     completeness: float | None = None
-    """Median completeness error; None where the method promises no sum."""
+    """Median completeness error; None for methods without the completeness property."""
 
 
 def explanation_tables(
     rows: Iterable[Mapping[str, Any]], *, checks: Mapping[str, Checks], note: str = "", phantom: bool = False
 ) -> list[Table]:
-    """One table of where the maps lie, and one of what they hang on; those that have any value.
+    """Terminal tables of localisation and of faithfulness; tables without values are left out.
 
-    Best methods first, each with what it reaches on re-initialised networks; then, below a rule, maps that are made
-    without a network, and chance. A star marks what is not clearly (with its whole interval) better than its floors.
+    Best methods first, each with its value on re-initialised networks; below a rule, maps made without a network, and
+    chance. A star marks values that are not clearly (with the whole interval) better than their floors.
 
     Args:
         rows: see `seewhy.figures.explanations.ranking.ranking_figure`.
-        checks: method → its checks.
-        note: what the numbers rest on.
-        phantom: whether the data are synthetic; the captions say so.
+        checks: method → checks.
+        note: data behind the numbers.
+        phantom: whether the data are synthetic, which the captions then state.
     """
     ranking = read_ranking(rows)
     foot = [note, "[bold yellow]PHANTOM[/] data, not patients" if phantom else ""]
-    where, why = _where(ranking, foot), _why(ranking, checks, foot)
-    return [table for table in (where, why) if table.row_count and len(table.columns) > 1]
+    tables = (_localisation_table(ranking, foot), _faithfulness_table(ranking, checks, foot))
+    return [table for table in tables if table.row_count and len(table.columns) > 1]
 
 
 def share_table(
     shares: Mapping[str, Mapping[str, float]], effects: Mapping[str, float], *, phantom: bool = False
 ) -> Table:
-    """One line per input: its share of the evidence by each method, and how far the probability falls without it.
+    """Terminal table with one row per input: its share of the evidence per method, and the fall of the probability.
 
     Args:
         shares: method → input → mean share, 0 to 1.
-        effects: input → mean fall of the target's probability when it is left out; empty where it was not measured.
+        effects: input → mean fall of the target's probability without the input; empty if not measured.
         phantom: whether the data are synthetic.
     """
-    inputs = list(dict.fromkeys(name for own in shares.values() for name in own))
-    told = [f"shares of the evidence; spread evenly each had {1 / max(len(inputs), 1):.0%}"]
-    told += ["[bold yellow]PHANTOM[/] data, not patients"] if phantom else []
-    table = _table("; ".join(told))
+    inputs = list(dict.fromkeys(name for method in shares.values() for name in method))
+    notes = [f"shares of the evidence; spread evenly: {1 / max(len(inputs), 1):.0%} each"]
+    notes += ["[bold yellow]PHANTOM[/] data, not patients"] if phantom else []
+    table = _table("; ".join(notes))
     for method in shares:
         table.add_column(method_label(method), justify="right", overflow="fold")
     if effects:
@@ -101,44 +98,46 @@ def share_table(
     return table
 
 
-def _where(ranking: Ranking, foot: Sequence[str]) -> Table:
+def _localisation_table(ranking: Ranking, foot: Sequence[str]) -> Table:
     cells = {(entry.method, entry.score): entry for entry in ranking.entries}
-    known = {score: head for score, head in WHERE.items() if score in ranking.scores}
+    heads = {score: head for score, head in LOCALISATION.items() if score in ranking.scores}
     star = "*: not clearly better than chance and than itself on re-initialised networks"
     table = _table("\n".join([POINTS, star, "; ".join(part for part in foot if part)]))
-    for head in known.values():
+    for head in heads.values():
         table.add_column(head, justify="right", no_wrap=True)
-    methods, controls = _split(ranking, known)
+    methods, controls = _split(ranking, heads)
     for method in methods:
-        own = [cells.get((method, score)) for score in known]
-        table.add_row(method_label(method), *_line(own, known))
+        own = [cells.get((method, score)) for score in heads]
+        table.add_row(method_label(method), *_line(own, heads))
         if any(entry is not None and entry.untrained is not None for entry in own):
             table.add_row("  re-initialised", *map(_untrained, own), style="dim")
     table.add_section()
     for method in controls:
-        own = [cells.get((method, score)) for score in known]
-        table.add_row(method_label(method), *_line(own, known), style="dim")
-    chance = [next((entry.floor for entry in ranking.of(score) if entry.floor is not None), None) for score in known]
+        own = [cells.get((method, score)) for score in heads]
+        table.add_row(method_label(method), *_line(own, heads), style="dim")
+    chance = [next((entry.floor for entry in ranking.of(score) if entry.floor is not None), None) for score in heads]
     if any(value is not None for value in chance):
-        table.add_row("chance (mask share)", *(NONE if one is None else _short(one) for one in chance), style="dim")
+        table.add_row(
+            "chance (mask share)", *(NONE if value is None else _short(value) for value in chance), style="dim"
+        )
     return table
 
 
-def _why(ranking: Ranking, checks: Mapping[str, Checks], foot: Sequence[str]) -> Table:
+def _faithfulness_table(ranking: Ranking, checks: Mapping[str, Checks], foot: Sequence[str]) -> Table:
     cells = {(entry.method, entry.score): entry for entry in ranking.entries}
-    known = {score: head for score, head in WHY.items() if score in ranking.scores}
-    complete = any(one.completeness is not None for one in checks.values())
-    tested = any(one.passes is not None for one in checks.values())
+    columns = {score: head for score, head in FAITHFULNESS.items() if score in ranking.scores}
+    complete = any(check.completeness is not None for check in checks.values())
+    tested = any(check.passes is not None for check in checks.values())
     timed = SECONDS in ranking.scores
-    heads = [*known.values(), *["error"] * complete, *["random"] * tested, *["s/map"] * timed]
-    said = "; ".join(meaning for head, meaning in MEANINGS.items() if head in heads)
-    table = _table("\n".join(part for part in (said, "; ".join(part for part in foot if part)) if part))
+    heads = [*columns.values(), *["error"] * complete, *["random"] * tested, *["s/map"] * timed]
+    meanings = "; ".join(meaning for head, meaning in MEANINGS.items() if head in heads)
+    table = _table("\n".join(part for part in (meanings, "; ".join(part for part in foot if part)) if part))
     for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
-    methods, controls = _split(ranking, {*known, SECONDS})
+    methods, controls = _split(ranking, {*columns, SECONDS})
     for method in [*methods, *controls]:
         check = checks.get(method, Checks())
-        line = _line([cells.get((method, score)) for score in known], known)
+        line = _line([cells.get((method, score)) for score in columns], columns)
         line += [NONE if check.completeness is None else f"{check.completeness:.1%}"] * complete
         line += [{None: NONE, True: "passes", False: "[not dim bold red]FAILS[/]"}[check.passes]] * tested
         seconds = cells.get((method, SECONDS))
@@ -156,21 +155,26 @@ def _table(caption: str) -> Table:
 
 
 def _split(ranking: Ranking, scores: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Methods with any of these scores, and controls, the best first."""
+    """Methods with any of these scores, and controls without a network, best first."""
     shown = {entry.method for score in scores for entry in ranking.of(score)}
-    own = [method for method in ranking.methods if method in shown]
-    return [one for one in own if not one.startswith(CONTROL)], [one for one in own if one.startswith(CONTROL)]
+    names = [method for method in ranking.methods if method in shown]
+    return [name for name in names if not name.startswith(CONTROL)], [
+        name for name in names if name.startswith(CONTROL)
+    ]
 
 
-def _line(entries: Sequence[MethodRow | None], known: Mapping[str, str]) -> list[str]:
-    return [_cell(one, interval=head not in BARE) for one, head in zip(entries, known.values(), strict=True)]
+def _line(entries: Sequence[MethodRow | None], heads: Mapping[str, str]) -> list[str]:
+    return [
+        _terminal_cell(entry, interval=head not in NO_INTERVAL)
+        for entry, head in zip(entries, heads.values(), strict=True)
+    ]
 
 
-def _cell(entry: MethodRow | None, *, interval: bool = True) -> str:
+def _terminal_cell(entry: MethodRow | None, *, interval: bool = True) -> str:
     if entry is None:
         return NONE
     star = " " if entry.clear or entry.method.startswith(CONTROL) else "*"
-    fine = entry.score in WHERE  # chance is a small share there
+    fine = entry.score in LOCALISATION  # chance can be a small share there
     return f"{_short(entry.value, fine=fine)}{star}" + (_bounds(entry.low, entry.high, fine=fine) if interval else "")
 
 
@@ -185,9 +189,9 @@ def _bounds(low: float | None, high: float | None, *, fine: bool = True) -> str:
 
 
 def _short(value: float, *, fine: bool = True) -> str:
-    """Two decimals, or three of what is small; without the leading zero, for width."""
+    """Two decimals, three for small values; without the leading zero, to save width."""
     digits = 3 if fine and 0 < abs(value) < 0.0995 else 2
-    text = f"{round(value, digits) + 0.0:.{digits}f}"  # + 0 makes a negative zero a plain one
+    text = f"{round(value, digits) + 0.0:.{digits}f}"  # + 0 turns a negative zero into zero
     return text.replace("0.", ".", 1) if abs(value) < 1 and text.lstrip("-").startswith("0.") else text
 
 
@@ -202,30 +206,30 @@ def explanation_section(
     phantom: bool = False,
     heading: str = "Explanations",
 ) -> Section:
-    """Put together the section: failed checks first, then the scores with their floors, then pictures.
+    """Section of the report: failed checks first, then the scores with their floors, then pictures.
 
     Args:
-        rows: scores as `seewhy.figures.explanations.ranking.ranking_figure` takes them.
-        failures: method → what its maps failed, in words.
-        figures: caption → ranking, summary, shares; all are shown.
-        pictures: caption → picture of a sample; they are embedded, so only the first ones are shown.
-        limit: most pictures of samples.
-        note: what the numbers rest on; under the table.
-        phantom: whether the data are synthetic; the table's caption says so.
-        heading: of the section.
+        rows: scores, see `seewhy.figures.explanations.ranking.ranking_figure`.
+        failures: method → checks that its maps failed.
+        figures: caption → figures such as ranking, summary and shares; all are shown.
+        pictures: caption → picture of a sample; only the first ones are embedded.
+        limit: largest number of pictures of samples.
+        note: data behind the numbers, printed below the table.
+        phantom: whether the data are synthetic, which the caption of the table then states.
+        heading: heading of the section.
 
     Raises:
         ValueError: there is nothing to show.
-        FileNotFoundError: when the report is written, for a picture that is not there.
+        FileNotFoundError: raised when the report is written, if a picture does not exist.
     """
     blocks: list[Block] = [
-        Text(f"{method_label(method)}: {'; '.join(reasons)}. Its maps are marked and are not to be read as findings.")
+        Text(f"{method_label(method)}: {'; '.join(reasons)}. Its maps are marked and must not be read as findings.")
         for method, reasons in (failures or {}).items()
         if reasons
     ]
     ranking = read_ranking(rows)
     if ranking.entries:
-        blocks.append(_table_section(ranking, failures or {}, note=note, phantom=phantom))
+        blocks.append(_report_table(ranking, failures or {}, note=note, phantom=phantom))
     blocks += [Picture(source, caption) for caption, source in (figures or {}).items()]
     chosen = list((pictures or {}).items())
     blocks += [Picture(path, caption) for caption, path in chosen[:limit]]
@@ -238,12 +242,12 @@ def explanation_section(
     return Section(heading, blocks)
 
 
-def _table_section(ranking: Ranking, failures: Mapping[str, Sequence[str]], *, note: str, phantom: bool) -> ReportTable:
-    """Methods by scores, best methods first, and a last line with the floors that are the same for all."""
+def _report_table(ranking: Ranking, failures: Mapping[str, Sequence[str]], *, note: str, phantom: bool) -> ReportTable:
+    """Table of methods by scores, best method first, with a last row of the floors that all methods share."""
     cells = {(entry.method, entry.score): entry for entry in ranking.entries}
     lines = [
         [method_label(method) + (" (failed a check)" if failures.get(method) else "")]
-        + [_cell_section(cells.get((method, score))) for score in ranking.scores]
+        + [_report_cell(cells.get((method, score))) for score in ranking.scores]
         for method in ranking.methods
     ]
     quiet = [bool(failures.get(method)) for method in ranking.methods]
@@ -254,13 +258,13 @@ def _table_section(ranking: Ranking, failures: Mapping[str, Sequence[str]], *, n
     star = "" if all(entry.clear for entry in ranking.entries) else "* not clearly better than its floor"
     if any(entry.untrained is not None for entry in ranking.entries):
         star = f"{star}; re: the same method, re-initialised networks, also a floor".removeprefix("; ")
-    told = ["methods by mean rank", star, note, "PHANTOM data, not patients" if phantom else ""]
+    notes = ["methods by mean rank", star, note, "PHANTOM data, not patients" if phantom else ""]
     arrows = ["↑" if all(entry.higher for entry in ranking.of(score)) else "↓" for score in ranking.scores]
     columns = ["", *(f"{score} {arrow}" for score, arrow in zip(ranking.scores, arrows, strict=True))]
-    return ReportTable(columns=columns, rows=lines, caption="; ".join(part for part in told if part), quiet=quiet)
+    return ReportTable(columns=columns, rows=lines, caption="; ".join(part for part in notes if part), quiet=quiet)
 
 
-def _cell_section(entry: MethodRow | None) -> str:
+def _report_cell(entry: MethodRow | None) -> str:
     if entry is None:
         return NONE
     interval = "" if entry.low is None or entry.high is None else f" [{entry.low:.2g}, {entry.high:.2g}]"

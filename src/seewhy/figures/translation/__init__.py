@@ -1,1 +1,1 @@
-"""Translation."""
+"""Figures and tables of image translation."""

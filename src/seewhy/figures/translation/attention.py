@@ -1,4 +1,4 @@
-"""Where a translating network looks: its gates and its self-attention beside the slice, and on it."""
+"""Figure of the attention of a translation network: spatial gates and self-attention, alone and on the slice."""
 
 from __future__ import annotations
 
@@ -32,53 +32,53 @@ VEIL = 0.55
 def attention_overlay(
     views: Sequence[AttentionView], *, modality: str, modalities: Sequence[str], what: str, phantom: bool = False
 ) -> Figure:
-    """Where a network looks, page wide, a row per case: input, each map by itself, and the map on the input.
+    """Draw attention maps, page wide, with a row per case: input, each map alone, and the map on the input.
 
-    Maps have the pixels that they really have: they are enlarged without smoothing, and headings give their grids.
-    Colours span the percentiles .5 and 99.5 within the tissue. Self-attention is drawn in multiples of an even share,
-    so that 1 is attention to nowhere in particular.
+    Maps keep their own pixels: they are enlarged without smoothing, and headings state their grids. Colours span the
+    percentiles .5 and 99.5 within the tissue. Self-attention is drawn in multiples of an even share, so that 1 means no
+    preference.
 
     Args:
-        views: with a gate, with self-attention, or both.
-        modality: of the input below the maps; the maps belong to all modalities together.
+        views: cases with a gate, self-attention, or both.
+        modality: modality of the input below the maps; the maps belong to all modalities together.
         modalities: see `comparison`.
         what: see `comparison`.
         phantom: see `comparison`.
     """
-    place = modality_index(modality, modalities)
+    index = modality_index(modality, modalities)
     cases, maps = [view.case for view in views], _maps(views)
-    grey = grey_window(cases, place, inputs_only=True)
-    modules = "; ".join(f"{one.title}: {one.module}" for one in maps)
+    grey = grey_window(cases, index, inputs_only=True)
+    modules = "; ".join(f"{kind.title}: {kind.module}" for kind in maps)
     grid = Grid(
         width=PAGE, rows=len(views), columns=1 + 2 * len(maps), half=common_half(cases), label_lines=2, head_lines=2,
-        bars=(grey, *(one.scale for one in maps)),
+        bars=(grey, *(kind.scale for kind in maps)),
         foot=[
             f"{modules}; the same for all modalities",
             format_small_print(f"{modality_label(modality)}: {what}", phantom),
         ],
     )  # fmt: skip
     grid.heading(0, "Input")
-    for number, one in enumerate(maps):
-        grid.heading(1 + 2 * number, one.title, one.grids)
+    for number, kind in enumerate(maps):
+        grid.heading(1 + 2 * number, kind.title, kind.grids)
         grid.heading(2 + 2 * number, "on the input")
     for row, case in enumerate(cases):
         grid.label(row, [f"{case.source} {ARROW} {case.target}", f"{case.subject}, slice {case.number}"])
         here: dict[str, Any] = {"frame": case.frame, "size": case.size}
-        ground = (case.input[place], grey, 1.0)
+        ground = (case.input[index], grey, 1.0)
         grid.show(row, 0, [ground], **here)
-        for number, one in enumerate(maps):
-            array = one.arrays[row]
+        for number, kind in enumerate(maps):
+            array = kind.arrays[row]
             if array is None:
                 grid.empty(row, 1 + 2 * number, "none")
                 grid.empty(row, 2 + 2 * number, "none")
                 continue
-            grid.show(row, 1 + 2 * number, [(array, one.scale, 1.0)], **here)
-            grid.show(row, 2 + 2 * number, [ground, (array, one.scale, VEIL)], **here)
+            grid.show(row, 1 + 2 * number, [(array, kind.scale, 1.0)], **here)
+            grid.show(row, 2 + 2 * number, [ground, (array, kind.scale, VEIL)], **here)
     return grid.figure
 
 
 class _AttentionMap(NamedTuple):
-    """One kind of map of all rows."""
+    """Maps of one kind for all rows."""
 
     title: str
     module: str
@@ -93,7 +93,7 @@ class _AttentionMap(NamedTuple):
 
 
 def _maps(views: Sequence[AttentionView]) -> list[_AttentionMap]:
-    """The kinds of maps that any of the views has."""
+    """Kinds of maps in the views."""
     cases = [view.case for view in views]
     gates = [view.gate for view in views]
     shares = [None if view.attention is None else view.attention * view.attention.size for view in views]
@@ -110,6 +110,6 @@ def _maps(views: Sequence[AttentionView]) -> list[_AttentionMap]:
 
 
 def _scale(maps: Sequence[Array | None], cases: Sequence[TranslationCase], colormap: str, name: str) -> ColourScale:
-    """One scale for a kind of map, from where there is tissue: borders of the image are extremes of their own."""
-    inside = [case.tissue_of(one) for one, case in zip(maps, cases, strict=True) if one is not None]
+    """Scale for a kind of map from its values within the tissue, because image borders have extreme values."""
+    inside = [case.tissue_of(map_) for map_, case in zip(maps, cases, strict=True) if map_ is not None]
     return percentile_scale(inside, colormap=colormap, name=name, percentiles=(0.5, 99.5))

@@ -1,4 +1,4 @@
-"""One translated slice as figures take it, and what all figures of translations share."""
+"""Translated slice as input of figures, and helpers shared by the figures of translations."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationCase:
-    """One slice, upright, with what became of it.
+    """Slice in display orientation with its translations.
 
     Attributes:
-        subject: whose.
-        number: of the slice, as in the source.
+        subject: subject of the slice.
+        number: number of the slice in the source.
         direction: `a2b` or `b2a`.
-        input: [M, H, W] in [-1, 1], -1 outside the tissue; so are the next three.
-        translated: as the other domain's scanner.
-        reconstructed: translated back; None where no network does.
-        truth: what the other domain's scanner really saw of it; None where that is not known.
-        body: [H, W], not zero is tissue.
-        scores: name as it is printed → value per modality, e.g. `cycle SSIM`.
+        input: [M, H, W] in [-1, 1], -1 outside the tissue, like the next three arrays.
+        translated: translated to the scanner of the other domain.
+        reconstructed: translated back; None without such a network.
+        truth: scan of the same head on the other scanner; None if unknown.
+        body: [H, W], non-zero is tissue.
+        scores: printed name → value per modality, e.g. `cycle SSIM`.
         spacing: millimetres between rows and between columns.
     """
 
@@ -62,12 +62,12 @@ class TranslationCase:
 
     @property
     def source(self) -> str:
-        """The domain it is of, e.g. `A`."""
+        """Domain of the input, e.g. `A`."""
         return self.direction[0].upper()
 
     @property
     def target(self) -> str:
-        """The domain it was translated to."""
+        """Domain of the translation, e.g. `B`."""
         return self.direction[-1].upper()
 
     @property
@@ -77,7 +77,7 @@ class TranslationCase:
         return rows * self.spacing[0], columns * self.spacing[1]
 
     def tissue_of(self, map_: Array) -> Array:
-        """Values of a map [h, w] of any grid at the pixels of tissue; all of it where there is none."""
+        """Values of a map [h, w] on any grid at the pixels of tissue; all values if there is no tissue."""
         rows, columns = self.body.shape
         y = np.arange(rows) * map_.shape[0] // rows
         x = np.arange(columns) * map_.shape[1] // columns
@@ -86,28 +86,28 @@ class TranslationCase:
 
     @property
     def frame(self) -> CropFrame:
-        """Around its tissue."""
+        """Frame around the tissue."""
         return crop_frame(self.body, self.spacing)
 
-    def difference(self, one: Array, other: Array, place: int) -> Array:
-        """One less the other of a modality, NaN outside the tissue."""
-        return np.where(np.asarray(self.body) > 0, one[place] - other[place], np.nan)
+    def difference(self, minuend: Array, subtrahend: Array, index: int) -> Array:
+        """Difference of two arrays for one modality, NaN outside the tissue."""
+        return np.where(np.asarray(self.body) > 0, minuend[index] - subtrahend[index], np.nan)
 
-    def said(self, place: int) -> str:
-        """Its scores for a modality in words."""
-        return ", ".join(f"{name} {score_text(values[place])}" for name, values in self.scores.items())
+    def format_scores(self, index: int) -> str:
+        """Printed scores of one modality."""
+        return ", ".join(f"{name} {score_text(values[index])}" for name, values in self.scores.items())
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionView:
-    """A case with maps of the network that translated it, on their own grids, upright.
+    """Case with attention maps of the translation network, each on its own grid, in display orientation.
 
     Attributes:
         case: the slice.
-        gate: [h, w] in (0, 1), a spatial gate; None where there is none.
-        gate_name: its module.
-        attention: [h, w] mean over all queries of self-attention, summing to 1; None where there is none.
-        attention_name: its module.
+        gate: [h, w] in (0, 1), a spatial gate; None without one.
+        gate_name: name of its module.
+        attention: [h, w] self-attention, averaged over all queries, with sum 1; None without one.
+        attention_name: name of its module.
     """
 
     case: TranslationCase
@@ -118,38 +118,43 @@ class AttentionView:
 
 
 def score_text(value: float) -> str:
-    """Three decimals; what is not quite 1 is not rounded to it."""
+    """Score with three decimals; a value just below 1 is not rounded up to 1.
+
+    Example:
+        >>> score_text(0.98765), score_text(0.9999)
+        ('0.988', '> 0.999')
+    """
     return "> 0.999" if 0.9995 <= value < 1 else f"{value:.3f}"
 
 
 def modality_label(name: str) -> str:
-    """As papers write it, e.g. `T1ce`."""
+    """Printed name of a modality, e.g. `T1ce`."""
     return NAMES.get(name, name)
 
 
 def common_half(cases: Sequence[TranslationCase]) -> tuple[float, float]:
-    """Half the height and width that hold every case, so that all are drawn to one scale."""
+    """Half height and half width that contain every case, so that all are drawn to the same scale."""
     halves = [case.frame.half for case in cases]
     return max(tall for tall, _ in halves), max(wide for _, wide in halves)
 
 
-def grey_window(cases: Sequence[TranslationCase], place: int, *, inputs_only: bool = False) -> ColourScale:
-    """The grey window of a modality in a figure, from the tissue of all that is drawn of it."""
+def grey_window(cases: Sequence[TranslationCase], index: int, *, inputs_only: bool = False) -> ColourScale:
+    """Grey window of a modality in a figure, from the tissue of all its pictures."""
     values = []
     for case in cases:
         drawn = [case.input] if inputs_only else [case.input, case.translated, case.reconstructed, case.truth]
         inside = np.asarray(case.body) > 0
-        values += [one[place][inside] for one in drawn if one is not None]
+        values += [image[index][inside] for image in drawn if image is not None]
     return greyscale(values, name=INTENSITY)
 
 
 def modality_index(modality: str, modalities: Sequence[str]) -> int:
-    """Position of a modality."""
+    """Index of a modality in the arrays."""
     if modality not in modalities:
         raise ValueError(f"modality={modality!r}; expected one of {', '.join(modalities)}")
     return list(modalities).index(modality)
 
 
 def format_small_print(text: str, phantom: bool) -> str:
-    """A line of small print; of synthetic data it says so."""
+    """Line of small print, which states that data are synthetic if they are."""
     return f"{text}; PHANTOM (synthetic heads)" if phantom else text

@@ -1,7 +1,4 @@
-"""The figure of an evaluation: what each method does to scans, beside the raw value, floors and chance.
-
-An evaluation in the terminal: every method beside the raw value, real scans among themselves, and chance.
-"""
+"""Evaluation of translation methods: one figure and two terminal tables, with raw scans, floors and chance."""
 
 from __future__ import annotations
 
@@ -27,9 +24,9 @@ __all__ = [
     "evaluation_figure",
     "format_matched_patients",
     "format_unconverged_probes",
-    "likeness_table",
     "print_evaluation",
-    "traces_table",
+    "probe_table",
+    "similarity_table",
 ]
 
 METHODS = {
@@ -43,16 +40,16 @@ METHODS = {
 MEASURES = {"frechet": "Fréchet", "kid": "KID", "mmd": "MMD"}
 PROBES = {"network": "network", "logistic": "logistic"}
 DIRECTIONS = {"a2b": "a → b", "b2a": "b → a"}
-SETTLED = 0.8
-"""Share of trainings that must have converged for a probe to be taken at its word."""
+MIN_CONVERGED = 0.8
+"""Share of trainings of a probe that must converge; below it, a warning is printed."""
 Rows = Sequence[Mapping[str, Any]]
 
 
 def evaluation_figure(evaluation: Mapping[str, Any], table: Rows) -> Figure:
-    """One row of panels per direction: similarity where there are pairs, distances, site probes, lesions.
+    """Draw one row of panels per direction: similarity (for paired scans), distances, site probes, lesions.
 
     Args:
-        evaluation: what `evaluation.json` holds.
+        evaluation: content of `evaluation.json`.
         table: rows of `table.csv`.
     """
     names = [row["method"] for row in table if row["direction"] == "a2b" and row["status"] == "ok"]
@@ -60,9 +57,9 @@ def evaluation_figure(evaluation: Mapping[str, Any], table: Rows) -> Figure:
     grid = figure.subplots(2, 5, squeeze=False, width_ratios=(1, 1, 1.25, 1.25, 1.1))
     for line, (direction, heading) in zip(grid, DIRECTIONS.items(), strict=True):
         rows = {row["method"]: row for row in table if row["direction"] == direction}
-        found = {name: own.get(direction, {}) for name, own in evaluation["similarity"].items()}
-        _similarity(line[0], names, found, "ssim")
-        _similarity(line[1], names, found, "psnr")
+        scores = {name: by_way.get(direction, {}) for name, by_way in evaluation["similarity"].items()}
+        _similarity(line[0], names, scores, "ssim")
+        _similarity(line[1], names, scores, "psnr")
         _distances(line[2], names, rows)
         _probes(line[3], names, rows, evaluation["probes"])
         _lesions(line[4], names, rows, evaluation, direction)
@@ -71,12 +68,12 @@ def evaluation_figure(evaluation: Mapping[str, Any], table: Rows) -> Figure:
             axes.tick_params(labelleft=False)
     head = f"{evaluation['name']}: translation between two scanners"
     if evaluation["phantom"]:
-        head = f"PHANTOM · {head} · synthetic heads, which say nothing about real ones"
+        head = f"PHANTOM · {head} · synthetic heads; the results do not apply to real ones"
     return add_captions(figure, head=head, foot=_foot(evaluation))
 
 
 def _frame(axes: Axes, names: Sequence[str], title: str) -> None:
-    """Methods from top to bottom, and below them real scans among themselves."""
+    """Set up a panel with a row per method, and a last row for real scans against real scans."""
     style_axes(axes).set_title(title, fontsize=9.5, color=INK, loc="left")
     axes.set_yticks(range(len(names) + 1), [*(METHODS.get(name, name) for name in names), METHODS["real"]])
     axes.set_ylim(len(names) + 0.6, -0.6)
@@ -85,23 +82,23 @@ def _frame(axes: Axes, names: Sequence[str], title: str) -> None:
             axes.axhspan(place - 0.42, place + 0.42, color=PALETTE[0], alpha=0.07, linewidth=0)
 
 
-def _similarity(axes: Axes, names: Sequence[str], found: Mapping[str, Mapping[str, Any]], metric: str) -> None:
-    """Mean and interval over patients, against the same head; where there is none, of the cycle, and it says so."""
-    paired = any("translation" in own for own in found.values())
+def _similarity(axes: Axes, names: Sequence[str], scores: Mapping[str, Mapping[str, Any]], metric: str) -> None:
+    """Draw mean and interval over patients, against the same head, or of the cycle (see the title) without pairs."""
+    paired = any("translation" in comparisons for comparisons in scores.values())
     unit = "SSIM" if metric == "ssim" else "PSNR, dB"
     _frame(axes, names, f"{unit} against the same head" if paired else f"{unit} of the cycle (no pairs)")
     for place, name in enumerate(names):
-        entry = found.get(name, {}).get("translation" if paired else "cycle", {}).get(metric)
+        entry = scores.get(name, {}).get("translation" if paired else "cycle", {}).get(metric)
         if entry and entry["mean"] is not None:
             _interval(axes, place, entry["interval"], _colour(name))
             axes.plot(entry["mean"], place, "D", color=_colour(name), markersize=6, markeredgecolor="white", zorder=3)
     if not axes.lines:
-        _say(axes, "no such scans")
+        _write_centred(axes, "no such scans")
     axes.margins(x=0.12)
 
 
 def _distances(axes: Axes, names: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """Each measure as a share of its raw value, at equal numbers of patients, beside groups of the target's."""
+    """Draw each distance relative to its raw value, for equal numbers of patients, with real scans as reference."""
     _frame(axes, names, "distance to the target, raw = 1")
     shown = [*names, "real"]
     ends = []
@@ -123,17 +120,17 @@ def _distances(axes: Axes, names: Sequence[str], rows: Mapping[str, Mapping[str,
         axes.axvspan(min(ends), max(ends), color=GREY, alpha=0.15, linewidth=0, zorder=0)
         axes.axvline(1, color=GREY, linewidth=1, linestyle=":", zorder=1)
     else:
-        _say(axes, "too few patients")
+        _write_centred(axes, "too few patients")
     handles = [Line2D([], [], marker="o", linestyle="", color=PALETTE[i], label=label, markersize=5)
                for i, label in enumerate(MEASURES.values())]  # fmt: skip
     axes.legend(handles=handles, fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
 
 
 def _probes(axes: Axes, names: Sequence[str], rows: Mapping[str, Mapping[str, Any]], probes: Mapping[str, Any]) -> None:
-    """Balanced accuracy of telling the translated site from the other's real scans, frozen and trained again."""
+    """Draw the balanced accuracy of separating translated scans from real target scans, frozen and retrained."""
     _frame(axes, names, "site probe, balanced accuracy")
     if probes["not_estimated"]:
-        _say(axes, "too few patients")
+        _write_centred(axes, "too few patients")
         return
     for number, probe in enumerate(PROBES):
         for place, name in enumerate((*names, "real")):
@@ -165,16 +162,18 @@ def _lesions(
     evaluation: Mapping[str, Any],
     direction: str,
 ) -> None:
-    """Contrast of each patient's lesion after the translation, and its mean; before, and on the other scanner."""
+    """Draw the lesion contrast of each patient after translation and its mean; lines: before, and other scanner."""
     modality = evaluation["lesions"]["modality"]
     _frame(axes, names, f"lesion contrast, {modality}")
-    own = [row for row in evaluation["rows"]["lesions"] if (row["direction"], row["modality"]) == (direction, modality)]
-    if not own:
-        _say(axes, "no annotated lesions")
+    lesions = [
+        row for row in evaluation["rows"]["lesions"] if (row["direction"], row["modality"]) == (direction, modality)
+    ]
+    if not lesions:
+        _write_centred(axes, "no annotated lesions")
         return
     for place, name in enumerate(names):
-        values = _patients_contrasts([row for row in own if row["method"] == name])
-        if not values:  # as of a model in the direction that it does not know
+        values = _contrast_by_patient([row for row in lesions if row["method"] == name])
+        if not values:  # e.g. a model without this direction
             continue
         jitter = np.random.default_rng(place).uniform(-0.18, 0.18, len(values))
         axes.scatter(values, place + jitter, s=12, color=_colour(name), alpha=0.45, linewidths=0, zorder=2)
@@ -190,13 +189,13 @@ def _lesions(
     axes.legend(handles=handles, fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
 
 
-def _patients_contrasts(rows: Rows) -> list[float]:
-    """One number per patient, the mean of its scans that have one; so the mean of them is the table's."""
+def _contrast_by_patient(rows: Rows) -> list[float]:
+    """Contrast of each patient, the mean over its scans; their mean is the value of the table."""
     values: dict[str, list[float]] = {}
     for row in rows:
         if not np.isnan(row["contrast"]):
             values.setdefault(row["patient"], []).append(row["contrast"])
-    return [float(np.mean(own)) for own in values.values()]
+    return [float(np.mean(contrasts)) for contrasts in values.values()]
 
 
 def _interval(axes: Axes, place: float, interval: Sequence[float] | None, colour: str) -> None:
@@ -208,13 +207,13 @@ def _colour(name: str) -> str:
     return PALETTE[0] if name == "model" else INK if name == "identity" else GREY
 
 
-def _say(axes: Axes, text: str) -> None:
+def _write_centred(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=GREY)
     axes.set_xticks([])
 
 
 def format_matched_patients(evaluation: Mapping[str, Any]) -> str:
-    """Between how many patients distances were taken, in words, e.g. `4` or `a → b: 4, b → a: 3`."""
+    """Numbers of patients per group in the distances, e.g. `4` or `a → b: 4, b → a: 3`."""
     sizes = {direction: evaluation["distances"][direction]["matched_patients"] for direction in DIRECTIONS}
     if len(set(sizes.values())) == 1:
         return str(next(iter(sizes.values())))
@@ -222,16 +221,16 @@ def format_matched_patients(evaluation: Mapping[str, Any]) -> str:
 
 
 def format_unconverged_probes(evaluation: Mapping[str, Any]) -> str | None:
-    """Which probes were often still learning when their steps were used up; None where none was."""
+    """Probes whose trainings often ended before convergence; None if there are none."""
     shown = [
         f"{METHODS.get(entry['method'], entry['method'])} {DIRECTIONS[entry['direction']]} "
         f"({100 * (1 - entry['converged']):.0f} %)"
         for entry in evaluation["probes"]["summary"]
-        if entry["kind"] == "retrained" and entry["converged"] <= SETTLED
+        if entry["kind"] == "retrained" and entry["converged"] <= MIN_CONVERGED
     ]
     if not shown:
         return None
-    return f"trainings that ended before a probe knew its own scans, so it may see too little: {', '.join(shown)}"
+    return f"trainings that ended before convergence, so the probe may be too weak: {', '.join(shown)}"
 
 
 def _foot(evaluation: Mapping[str, Any]) -> str:
@@ -239,9 +238,9 @@ def _foot(evaluation: Mapping[str, Any]) -> str:
     parts = [
         f"{patients['a']} patients of a and {patients['b']} of b, {slices['a']} and {slices['b']} slices",
         f"distances in features of {features['name']} between equal numbers of patients "
-        f"({format_matched_patients(evaluation)}), bars and grey band ± 1 SD over random groups of so many",
+        f"({format_matched_patients(evaluation)}), bars and grey band ± 1 SD over random groups of that size",
         "probes: means of subject-wise folds, bars ± 1 SD over seeds",
-        "similarity: intervals of 95 % over patients",
+        "similarity: 95 % intervals over patients",
         evaluation["probes"]["not_estimated"],
         format_unconverged_probes(evaluation),
         features["note"],
@@ -252,63 +251,63 @@ def _foot(evaluation: Mapping[str, Any]) -> str:
 
 NONE = "-"
 SHORT = {"real": "real vs real", "counterpart": "true", "identity": "untranslated", "histogram": "histogram"}
-"""Names that leave room for the numbers in 80 columns."""
-KNOWN = ("floor", "truth")
-"""Status of rows that are no method."""
+"""Names short enough for tables of 80 columns."""
+REFERENCES = ("floor", "truth")
+"""Status of reference rows, which are not methods."""
 
 
 def print_evaluation(evaluation: Mapping[str, Any], rows: Rows, console: Console, *, folder: Path) -> None:
-    """Print both tables and where everything was written.
+    """Print both tables and the files written.
 
     Args:
-        evaluation: what `evaluation.json` holds.
-        rows: of `table.csv`.
-        console: where to.
-        folder: of the files.
+        evaluation: content of `evaluation.json`.
+        rows: rows of `table.csv`.
+        console: terminal.
+        folder: folder of the files.
     """
-    console.print(likeness_table(evaluation, rows))
-    console.print(traces_table(evaluation, rows))
+    console.print(similarity_table(evaluation, rows))
+    console.print(probe_table(evaluation, rows))
     console.print(f"[bold]{folder}[/]")
     for name in ("table.csv", "evaluation.png", "evaluation.json", "samples.parquet"):
         console.print(f"  {name}", highlight=False)
 
 
-def likeness_table(evaluation: Mapping[str, Any], rows: Rows) -> Table:
-    """Similarity to the same head, where there is one, and distances to the target's real scans."""
+def similarity_table(evaluation: Mapping[str, Any], rows: Rows) -> Table:
+    """Table of similarity to the same head, for paired scans, and of distances to real target scans."""
     table = _table("SSIM", "PSNR", "cycle\nSSIM", "Fréchet ↓", "KID ↓", "MMD ↓")
     for row in _with_headings(table, [row for row in rows if row["status"] != "truth"]):
         scores = [_number(row[name], digits) for name, digits in (("ssim", 3), ("psnr", 2), ("cycle_ssim", 3))]
         distances = [
             _number(row[f"{name}_matched"], digits) for name, digits in (("frechet", 2), ("kid", 3), ("mmd", 3))
         ]
-        _add(table, row, [*scores, *distances])
+        _add_row(table, row, [*scores, *distances])
     features = evaluation["features"]
     lines = [
-        "SSIM, PSNR: against the same head on the other scanner, where there is one; cycle: against the input",
+        "SSIM, PSNR: against the same head on the other scanner, if known; cycle: against the input",
         f"distances in features of {features['name']}, means over random groups of as many patients "
-        f"({format_matched_patients(evaluation)}); real vs real: between two groups of the target's",
+        f"({format_matched_patients(evaluation)}); real vs real: two groups of the target",
         features["note"],
     ]
     table.caption = _caption(evaluation, lines)
     return table
 
 
-def traces_table(evaluation: Mapping[str, Any], rows: Rows) -> Table:
-    """Whether the sites can still be told apart, and what became of lesions."""
+def probe_table(evaluation: Mapping[str, Any], rows: Rows) -> Table:
+    """Table of site probes and of lesions after translation."""
     probes = [(probe, kind) for probe in PROBES for kind in ("frozen", "retrained")]
     modality = evaluation["lesions"]["modality"]
     headings = [f"{PROBES[probe]}\n{kind}" for probe, kind in probes]
     table = _table(*headings, f"{modality}\nlesion", "\nDice")
     for row in _with_headings(table, rows):
-        cells = [_spread(row, f"{probe}_{kind}") for probe, kind in probes]
-        _add(table, row, [*cells, _number(row["lesion_contrast"], 2), _number(row["lesion_dice"], 2)])
+        cells = [_format_spread(row, f"{probe}_{kind}") for probe, kind in probes]
+        _add_row(table, row, [*cells, _number(row["lesion_contrast"], 2), _number(row["lesion_dice"], 2)])
     lines = [
         "site probes: balanced accuracy ± SD over seeds, chance 0.50; a network on pictures, logistic regression on "
-        "features. Retrained is what counts. Real vs real: halves of the target's patients told apart",
+        "features. The retrained probe counts. Real vs real: two halves of the target's patients",
         evaluation["probes"]["not_estimated"],
         format_unconverged_probes(evaluation),
-        "lesion: its contrast with what surrounds it, and Dice of what is as bright with the mask; true: the same head "
-        "on the other scanner, where known",
+        "lesion: contrast to its surroundings, and Dice of equally bright voxels with the mask; true: the same head "
+        "on the other scanner, if known",
     ]
     table.caption = _caption(evaluation, lines)
     return table
@@ -323,17 +322,20 @@ def _table(*headings: str) -> Table:
 
 
 def _with_headings(table: Table, rows: Rows) -> Iterator[Mapping[str, Any]]:
-    """Rows, each direction's after a line that names it."""
+    """Yield the rows, with a heading before each direction."""
     for direction in dict.fromkeys(row["direction"] for row in rows):
         table.add_row(f"[bold]{DIRECTIONS[direction]}[/]")
         yield from (row for row in rows if row["direction"] == direction)
         table.add_section()
 
 
-def _add(table: Table, row: Mapping[str, Any], cells: list[str]) -> None:
+def _add_row(table: Table, row: Mapping[str, Any], cells: list[str]) -> None:
     name = SHORT.get(row["method"], METHODS.get(row["method"], row["method"]))
-    if row["status"] not in ("ok", *KNOWN):
-        name, cells = f"{name}:\n{row['status'].partition(' (')[0][:24]}", [""] * len(cells)  # why: see caption
+    if row["status"] not in ("ok", *REFERENCES):
+        name, cells = (
+            f"{name}:\n{row['status'].partition(' (')[0][:24]}",
+            [""] * len(cells),
+        )  # the caption has the full reason
     style = "bold" if row["method"] == "model" else "dim" if row["status"] != "ok" else None
     table.add_row(name, *cells, style=style)
 
@@ -352,7 +354,7 @@ def _number(value: float | None, digits: int) -> str:
     return NONE if value is None else f"{value:.{digits}f}"
 
 
-def _spread(row: Mapping[str, Any], name: str) -> str:
+def _format_spread(row: Mapping[str, Any], name: str) -> str:
     """Mean and standard deviation over seeds."""
     if row[name] is None:
         return NONE

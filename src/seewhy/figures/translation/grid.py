@@ -1,4 +1,4 @@
-"""Cells of slices in rows and columns, to scale, with colour bars below: what figures of translations are made of."""
+"""Grid of slices drawn to scale, with headings, row labels and colour bars; the base of translation figures."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ Array = NDArray[Any]
 GAP = 0.04
 HEAD, SUBHEAD = 0.17, 0.13
 LABEL = 0.13
-"""Inches of a line of a row's label."""
+"""Inches per line of a row label."""
 BAR, BAR_NUMBERS, BAR_NAME = 0.08, 0.15, 0.14
 FOOT_LINE = 0.125
 SOFT = "#59636e"
 LEAST_SIZE = 4.5
-"""Points; text that does not fit its place becomes no smaller than this."""
+"""Smallest font size in points for text that does not fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CropFrame:
-    """What part of a slice is shown, in millimetres (or pixels, where those are not known).
+    """Visible part of a slice in millimetres (in pixels without a spacing).
 
     Attributes:
         centre: (y, x) of the tissue.
-        half: half the height and half the width of every cell of a figure.
+        half: half height and half width of the cells of a figure.
     """
 
     centre: tuple[float, float]
@@ -47,17 +47,17 @@ class CropFrame:
 
 
 def crop_frame(body: Array, spacing: tuple[float, float]) -> CropFrame:
-    """The frame that just holds a slice's tissue; the whole slice where there is none.
+    """Frame around the tissue of a slice, or the whole slice without tissue.
 
     Args:
-        body: [H, W], not zero is tissue.
-        spacing: between rows and between columns.
+        body: [H, W], non-zero is tissue.
+        spacing: spacing of rows and of columns.
     """
     inside = np.asarray(body) > 0
     ends = []
     for axis, step in enumerate(spacing):
-        found = np.flatnonzero(inside.any(axis=1 - axis))
-        first, last = (found[0], found[-1] + 1) if found.size else (0, inside.shape[axis])
+        occupied = np.flatnonzero(inside.any(axis=1 - axis))
+        first, last = (occupied[0], occupied[-1] + 1) if occupied.size else (0, inside.shape[axis])
         ends.append((float(first) * step, float(last) * step))
     (top, bottom), (left, right) = ends
     return CropFrame(
@@ -66,18 +66,18 @@ def crop_frame(body: Array, spacing: tuple[float, float]) -> CropFrame:
 
 
 class Grid:
-    """A figure of cells of one size; use it within `seewhy.figures.ieee.ieee_style`.
+    """Figure of equal cells; use it within `seewhy.figures.ieee.ieee_style`.
 
     Args:
-        width: of the figure in inches.
+        width: width of the figure in inches.
         rows: number of rows.
         columns: number of columns.
-        half: half the height and half the width of what a cell shows, in millimetres.
-        label_lines: lines of the text left of each row, which runs upwards; 0 for none.
+        half: half height and half width of the visible part of a slice in millimetres.
+        label_lines: lines of the vertical label of each row; 0 for no labels.
         head_lines: lines above each column.
         bars: colour bars, side by side below the cells.
-        foot: small print, a line each.
-        tallest: inches; cells become narrower where the figure would be higher.
+        foot: lines of small print.
+        tallest: largest height in inches; cells become narrower if the figure would be higher.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Grid:
         self.cell = min((width - self.left - 0.02 - GAP * (columns - 1)) / columns, room * half[1] / half[0])
         self.tall = self.cell * half[0] / half[1]
         across = self.cell * columns + GAP * (columns - 1)
-        # Cells that were made narrower stand in the middle, their labels beside them.
+        # Narrower cells are centred, with their labels next to them.
         self.first = self.left + max(0.0, (width - self.left - 0.02 - across) / 2)
         self.across = across
         height = head + rows * self.tall + (rows - 1) * GAP + below
@@ -119,16 +119,16 @@ class Grid:
         size: tuple[float, float],
         ground: str = "black",
     ) -> Axes:
-        """Draw a slice, or several on each other.
+        """Draw a slice, or several layers on top of each other.
 
         Args:
-            row: counted from the top.
-            column: from the left.
-            layers: arrays [h, w] that all cover the slice, whatever their number of pixels; scale; opacity. Maps
-                are enlarged without smoothing.
-            frame: gives the centre.
+            row: row, counted from the top.
+            column: column, counted from the left.
+            layers: (array, scale, opacity); arrays [h, w] of any number of pixels cover the slice and are enlarged
+                without smoothing.
+            frame: frame with the centre.
             size: height and width of the slice in millimetres.
-            ground: colour beyond the slice.
+            ground: colour outside the slice.
         """
         axes = self._place(row, column)
         axes.set_facecolor(ground)
@@ -143,13 +143,13 @@ class Grid:
         return axes
 
     def empty(self, row: int, column: int, text: str) -> None:
-        """A light cell that says why it shows nothing."""
+        """Draw a light cell with the reason why it is empty."""
         axes = self._place(row, column)
         axes.set_facecolor("#f0f2f5")
         axes.text(0.5, 0.5, typeset(text), transform=axes.transAxes, ha="center", va="center", fontsize=6, color=INK)
 
     def heading(self, column: int, text: str, small: str = "") -> None:
-        """Write above a column, and smaller below that."""
+        """Write a heading above a column, and smaller text below the heading."""
         x = self.first + column * (self.cell + GAP) + self.cell / 2
         top = self.height - 0.03
         self._write(x, top, text, size=8, room=self.cell + GAP / 2, ha="center", va="top")
@@ -157,12 +157,12 @@ class Grid:
             self._write(x, top - HEAD + 0.025, small, size=6, room=self.cell + GAP / 2, ha="center", va="top")
 
     def label(self, row: int, lines: Sequence[str], *, strong: int | None = 0) -> None:
-        """Write left of a row, upwards, each line no longer than the row is high.
+        """Write a vertical label left of a row, with lines no longer than the height of the row.
 
         Args:
-            row: counted from the top.
-            lines: outermost first.
-            strong: the line that is larger; None for none.
+            row: row, counted from the top.
+            lines: lines of the label, outermost first.
+            strong: index of the larger line; None for none.
         """
         y = self._top(row) - self.tall / 2
         for number, line in enumerate(lines):
@@ -178,7 +178,7 @@ class Grid:
         )  # fmt: skip
         self._fit(drawn, 0.94 * self.cell)
 
-    # -- places ----------------------------------------------------------------------------------------------
+    # -- positions ----------------------------------------------------------------------------------------------
 
     def _top(self, row: int) -> float:
         return self.height - self.head - row * (self.tall + GAP)
@@ -195,7 +195,7 @@ class Grid:
         return self.figure.add_axes((x / self.width, y / self.height, wide / self.width, tall / self.height))
 
     def _below(self, bars: Sequence[ColourScale], foot: Sequence[str]) -> None:
-        """Colour bars side by side, then the small print."""
+        """Draw the colour bars side by side, then the small print."""
         for number, line in enumerate(reversed(foot)):
             y = 0.03 + FOOT_LINE * number
             self._write(self.first, y, line, size=6, room=self.across, ha="left", va="bottom", color=SOFT)
@@ -226,7 +226,7 @@ class Grid:
         self._fit(drawn, room)
 
     def _fit(self, drawn: Text, room: float) -> None:
-        """Make text smaller that is longer than its place."""
+        """Shrink text that is longer than its space."""
         box = drawn.get_window_extent(self.figure.canvas.get_renderer())  # type: ignore[attr-defined]
         long = (box.height if drawn.get_rotation() == 90 else box.width) / self.figure.dpi
         if long > room:
@@ -234,7 +234,7 @@ class Grid:
 
 
 def _number(value: float, span: float) -> str:
-    """A number as exact as a scale of this length asks for."""
+    """Number with the decimals needed on a scale of this length."""
     decimals = max(0, 2 - math.floor(math.log10(span)))
     text = f"{value:.{decimals}f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text

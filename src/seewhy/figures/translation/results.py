@@ -1,7 +1,4 @@
-"""Scores of a translation between scanners as a table, beside those of leaving the scans as they are.
-
-A picture of a translation for a report: what went in, what came out, the truth where it is known, the way back.
-"""
+"""Results of a translation in the terminal and the report: score tables with floors, and a panel of example slices."""
 
 from __future__ import annotations
 
@@ -25,26 +22,26 @@ __all__ = ["translation_blocks", "translation_panel", "translation_rows", "trans
 MEASURES = {"ssim": "SSIM", "psnr": "PSNR dB", "mae": "MAE \N{DOWNWARDS ARROW}"}
 COMPARISONS = {
     "translation": "translated, against the truth",
-    "identity": "floor: left as it is, against the truth",
-    "cycle": "there and back, against itself",
-    "change": "translated, against itself",
+    "identity": "floor: not translated, against the truth",
+    "cycle": "cycle, against the input",
+    "change": "translated, against the input",
 }
-"""Comparison → what it is called, in the order of showing."""
-TOLD = (
-    "Means over patients of whole volumes. The truth is the same head on the other scanner, where it is known; "
-    "how much was changed is no quality."
+"""Comparison → label, in the order in which they are shown."""
+CAPTION = (
+    "Means over patients of whole volumes. The truth is the same head on the other scanner, if known. "
+    "The similarity of translation and input is no measure of quality."
 )
 
 
 class TranslationRow(NamedTuple):
-    """A line of the table.
+    """Row of the table.
 
     Attributes:
         name: direction and comparison, e.g. "A → B: translated, against the truth".
         cells: value of each measure as text.
-        quiet: whether it is a floor or no quality.
-        wins: measures in which a translation is better than its floor, or a floor than its translation.
-        first: whether a direction begins with it.
+        quiet: whether it is a floor or not a quality.
+        wins: for each measure, whether a translation is better than its floor, or a floor better than its translation.
+        first: whether it is the first row of a direction.
     """
 
     name: str
@@ -55,11 +52,11 @@ class TranslationRow(NamedTuple):
 
 
 def translation_rows(results: Mapping[str, float], *, prefix: str = "test/") -> list[TranslationRow]:
-    """Lines of both directions, none where nothing was translated.
+    """Rows of both directions; empty if nothing was translated.
 
     Args:
         results: flat names `<prefix><direction>/<comparison>/<measure>` to values.
-        prefix: of the names to show.
+        prefix: prefix of the names to show.
     """
     rows = []
     for direction in ("a2b", "b2a"):
@@ -81,14 +78,14 @@ def translation_rows(results: Mapping[str, float], *, prefix: str = "test/") -> 
 
 
 def translation_table(results: Mapping[str, float], *, prefix: str = "test/", phantom: bool = False) -> RichTable:
-    """For the terminal: the better of translation and floor bold, red where that is the floor.
+    """Terminal table; the better of translation and floor is bold, and red if it is the floor.
 
     Args:
         results: see `translation_rows`.
-        prefix: see there.
-        phantom: whether the data are synthetic; the caption says so.
+        prefix: see `translation_rows`.
+        phantom: whether the data are synthetic, which the caption then states.
     """
-    caption = TOLD + ("\n[bold yellow]PHANTOM[/] data, not patients" if phantom else "")
+    caption = CAPTION + ("\n[bold yellow]PHANTOM[/] data, not patients" if phantom else "")
     table = RichTable(caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
     for name in MEASURES.values():
@@ -103,7 +100,7 @@ def translation_table(results: Mapping[str, float], *, prefix: str = "test/", ph
 
 
 def translation_blocks(results: Mapping[str, float], *, prefix: str = "test/", phantom: bool = False) -> list[Block]:
-    """For the report; see `translation_table`. Nothing where nothing was translated."""
+    """Report table, see `translation_table`; empty if nothing was translated."""
     rows = translation_rows(results, prefix=prefix)
     if not rows:
         return []
@@ -111,35 +108,35 @@ def translation_blocks(results: Mapping[str, float], *, prefix: str = "test/", p
         ReportTable(
             columns=["", *MEASURES.values()],
             rows=[[row.name, *row.cells] for row in rows],
-            caption=TOLD + (" PHANTOM data, not patients." if phantom else ""),
+            caption=CAPTION + (" PHANTOM data, not patients." if phantom else ""),
             quiet=[row.quiet for row in rows],
         )
     ]
 
 
 CELL = 1.15
-"""Inches of a cell's width."""
+"""Width of a cell in inches."""
 BLOCKS = 2
 """Subjects side by side."""
 ROWS = {"input": "identity", "translated": "translation", "truth": "", "reconstructed": "cycle"}
-"""What is shown of a subject → which of its scores stands below."""
+"""Picture of a subject → score printed below it."""
 MARGIN = 2
 
 
 def translation_panel(
     cases: Sequence[TranslationCase], *, modalities: Sequence[str], title: str = "", phantom: bool = False
 ) -> Figure:
-    """Draw each subject as a block: a column per modality; below each other input, translation, truth, way back.
+    """Draw each subject as a block with a column per modality and the rows input, translation, truth, reconstruction.
 
-    All cells have one grey window, -1 to 1, and are cut to the head. Below cells stands their SSIM over the slice's
-    tissue, from `scores` of a case: `identity` and `translation` (of input and translation against the truth) and
-    `cycle` (of the way back against the input).
+    All cells have the grey window -1 to 1 and are cropped to the head. Below them is the SSIM over the tissue of the
+    slice, from `scores` of a case: `identity` and `translation` (input and translation against the truth) and `cycle`
+    (reconstruction against the input).
 
     Args:
         cases: at least one.
         modalities: names in the order of channels.
-        title: above everything.
-        phantom: whether the heads are synthetic; the title says so.
+        title: title of the figure.
+        phantom: whether the heads are synthetic, which the title then states.
     """
     if not cases:
         raise ValueError("no cases to draw")
@@ -149,11 +146,11 @@ def translation_panel(
     width = CELL * len(modalities) * len(blocks[0]) + 0.9
     figure = blank_figure(width, len(blocks) * (len(shown) * (tall + 0.2) + 0.5) + 0.55)
     lines = figure.subfigures(len(blocks), 1, squeeze=False)[:, 0]
-    for line, own in zip(lines, blocks, strict=True):
-        for part, case in zip(line.subfigures(1, len(blocks[0]), squeeze=False)[0], own, strict=False):
+    for line, block in zip(lines, blocks, strict=True):
+        for part, case in zip(line.subfigures(1, len(blocks[0]), squeeze=False)[0], block, strict=False):
             _draw_block(part, case, shown, modalities)
     head = " · ".join(text for text in (title, "phantom data" if phantom else "") if text)
-    foot = "SSIM over the slice's tissue: of input and translation against the truth, of the way back against the input"
+    foot = "SSIM over the tissue: input and translation against the truth, reconstruction against the input"
     return add_captions(figure, head=head, foot=foot)
 
 

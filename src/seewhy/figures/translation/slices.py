@@ -1,7 +1,8 @@
-"""Translated slices for a paper: comparison, all modalities, the closed cycle.
+"""Figures of translated slices for papers: comparison, all modalities, cycle consistency.
 
-Every function takes arrays and gives a matplotlib figure; call it, and save what it gives, within
-`seewhy.figures.ieee.ieee_style`, or save by `write_ieee`. Slices must be upright (`seewhy.figures.style`).
+Every function takes arrays and returns a matplotlib figure. Call it and save the figure within
+`seewhy.figures.ieee.ieee_style`, or save it with `write_ieee`. Slices must be in display orientation
+(`seewhy.figures.style.turn_upright`).
 """
 
 from __future__ import annotations
@@ -31,77 +32,77 @@ __all__ = ["comparison", "cycle_consistency", "multimodality"]
 
 Array = NDArray[Any]
 Column = tuple[str, str, Callable[[TranslationCase], "Array | str"], ColourScale]
-"""Heading, what is below it, what a case shows (or why it shows nothing), scale."""
+"""Heading, subheading, picture of a case (or the reason why there is none), scale."""
 
 
 def comparison(
     cases: Sequence[TranslationCase], *, modality: str, modalities: Sequence[str], what: str, phantom: bool = False
 ) -> Figure:
-    """One row per case, page wide: input, translation, the true counterpart where known, difference, reconstruction.
+    """Draw one row per case, page wide: input, translation, true counterpart if known, difference, reconstruction.
 
-    The difference is to the true counterpart where one is known, else to the input, as the heading says. Grey window
-    and colours are the same in all rows.
+    The difference is to the true counterpart if one is known, else to the input, as stated in the heading. All rows
+    share grey window and colours.
 
     Args:
-        cases: of one direction.
-        modality: which is drawn.
-        modalities: names of all, in the order of the arrays.
-        what: the choice of cases in words, for the small print.
-        phantom: whether the slices are synthetic; the small print says so.
+        cases: cases of one direction.
+        modality: modality to draw.
+        modalities: all modalities, in the order of the arrays.
+        what: description of the selected cases, for the small print.
+        phantom: whether the slices are synthetic, which the small print then states.
     """
-    place, first = modality_index(modality, modalities), cases[0]
+    index, first = modality_index(modality, modalities), cases[0]
     known = [case for case in cases if case.truth is not None]
     closed = [case for case in cases if case.reconstructed is not None]
-    grey = grey_window(cases, place)
+    grey = grey_window(cases, index)
     differences = [
-        case.difference(case.translated, case.truth if case.truth is not None else case.input, place) for case in cases
+        case.difference(case.translated, case.truth if case.truth is not None else case.input, index) for case in cases
     ]
     there = f"{first.source} {ARROW} {first.target}"
     against = f"true {first.target}" if known else f"input {first.source}"
     signed = signed_scale(differences, name=f"{there} {MINUS} {against}")
 
-    def apart(case: TranslationCase) -> Array | str:
+    def signed_difference(case: TranslationCase) -> Array | str:
         if known and case.truth is None:
             return "no true\ncounterpart"
-        return case.difference(case.translated, case.input if case.truth is None else case.truth, place)
+        return case.difference(case.translated, case.input if case.truth is None else case.truth, index)
 
     columns: list[Column] = [
-        (f"Input {first.source}", "", lambda case: case.input[place], grey),
-        (there, "translated", lambda case: case.translated[place], grey),
+        (f"Input {first.source}", "", lambda case: case.input[index], grey),
+        (there, "translated", lambda case: case.translated[index], grey),
     ]
     if known:
-        truth = _plane("truth", place, "not known")
+        truth = _plane("truth", index, "not known")
         columns.append((f"True {first.target}", "same head, other scanner", truth, grey))
-    columns.append((f"{there} {MINUS} {against}", "signed difference", apart, signed))
+    columns.append((f"{there} {MINUS} {against}", "signed difference", signed_difference, signed))
     if closed:
-        back = _plane("reconstructed", place, "no way back")
+        back = _plane("reconstructed", index, "no way back")
         columns.append((f"{there} {ARROW} {first.source}", "reconstructed", back, grey))
-    rows = [(case, [f"{case.subject}, slice {case.number}", case.said(place)]) for case in cases]
+    rows = [(case, [f"{case.subject}, slice {case.number}", case.format_scores(index)]) for case in cases]
     foot = [format_small_print(f"{modality_label(modality)}: {what}", phantom)]
     return _rows(rows, columns, width=PAGE, bars=(grey, signed), foot=foot)
 
 
 def multimodality(case: TranslationCase, *, modalities: Sequence[str], what: str, phantom: bool = False) -> Figure:
-    """All modalities of one case, a column wide: a modality per column, below each other what became of it.
+    """Draw all modalities of one case, one column wide: a column per modality, with input and translations below it.
 
-    Each modality has a grey window of its own for all its cells; the colours of differences are shared by all.
+    All cells of a modality share a grey window; the colours of differences are the same for all.
 
     Args:
-        case: the slice.
+        case: slice to draw.
         modalities: names, in the order of the arrays.
-        what: the choice of the case in words.
+        what: description of the selected case.
         phantom: see `comparison`.
     """
     there = f"{case.source} {ARROW} {case.target}"
     other, against = (case.input, f"input {case.source}") if case.truth is None else (case.truth, f"true {case.target}")
     count = range(len(modalities))
-    apart = [case.difference(case.translated, other, place) for place in count]
-    signed = signed_scale(apart, name=f"{there} {MINUS} {against}")
+    differences = [case.difference(case.translated, other, index) for index in count]
+    signed = signed_scale(differences, name=f"{there} {MINUS} {against}")
     stages: list[tuple[str, Sequence[Array] | Array]] = [(f"Input {case.source}", case.input), (there, case.translated)]
     stages += [] if case.truth is None else [(f"True {case.target}", case.truth)]
-    stages += [("Difference", apart)]
+    stages += [("Difference", differences)]
     stages += [] if case.reconstructed is None else [(f"{there} {ARROW} {case.source}", case.reconstructed)]
-    windows = [grey_window([case], place) for place in count]
+    windows = [grey_window([case], index) for index in count]
     name, values = next(iter(case.scores.items()), ("", ()))
     foot = [
         format_small_print(what, phantom),
@@ -116,46 +117,46 @@ def multimodality(case: TranslationCase, *, modalities: Sequence[str], what: str
         grid.heading(column, modality_label(modality))
     for row, (name, arrays) in enumerate(stages):
         grid.label(row, [name])
-        for place in count:
-            is_difference = arrays is apart
-            scale = signed if is_difference else windows[place]
+        for index in count:
+            is_difference = arrays is differences
+            scale = signed if is_difference else windows[index]
             axes = grid.show(
-                row, place, [(arrays[place], scale, 1.0)],
+                row, index, [(arrays[index], scale, 1.0)],
                 frame=case.frame, size=case.size, ground="white" if is_difference else "black",
             )  # fmt: skip
             if row == 1 and name:
-                grid.note(axes, score_text(values[place]))
+                grid.note(axes, score_text(values[index]))
     return grid.figure
 
 
 def cycle_consistency(
     cases: Sequence[TranslationCase], *, modality: str, modalities: Sequence[str], what: str, phantom: bool = False
 ) -> Figure:
-    """There and back, page wide, a row per direction: input, translation, reconstruction, their signed difference.
+    """Draw the cycle, page wide, a row per direction: input, translation, reconstruction, signed difference.
 
     Args:
-        cases: with `reconstructed`, of any directions.
+        cases: cases with `reconstructed`, of any direction.
         modality: see `comparison`.
         modalities: see `comparison`.
         what: see `comparison`.
         phantom: see `comparison`.
     """
-    place = modality_index(modality, modalities)
-    grey = grey_window(cases, place)
-    apart = [case.difference(_closed(case), case.input, place) for case in cases]
-    signed = signed_scale(apart, name=f"reconstruction {MINUS} input")
+    index = modality_index(modality, modalities)
+    grey = grey_window(cases, index)
+    differences = [case.difference(_closed(case), case.input, index) for case in cases]
+    signed = signed_scale(differences, name=f"reconstruction {MINUS} input")
     columns: list[Column] = [
-        ("Input", "", lambda case: case.input[place], grey),
-        ("Translation", "to the other scanner", lambda case: case.translated[place], grey),
-        ("Reconstruction", "and back", lambda case: _closed(case)[place], grey),
+        ("Input", "", lambda case: case.input[index], grey),
+        ("Translation", "to the other scanner", lambda case: case.translated[index], grey),
+        ("Reconstruction", "and back", lambda case: _closed(case)[index], grey),
         (f"Reconstruction {MINUS} input", "signed difference", lambda case: case.difference(
-            _closed(case), case.input, place
+            _closed(case), case.input, index
         ), signed),
     ]  # fmt: skip
     rows = []
     for case in cases:
         way = f"{case.source} {ARROW} {case.target} {ARROW} {case.source}"
-        rows.append((case, [way, f"{case.subject}, slice {case.number}", case.said(place)]))
+        rows.append((case, [way, f"{case.subject}, slice {case.number}", case.format_scores(index)]))
     foot = [format_small_print(f"{modality_label(modality)}: {what}", phantom)]
     return _rows(rows, columns, width=PAGE, bars=(grey, signed), foot=foot)
 
@@ -168,7 +169,7 @@ def _rows(
     bars: Sequence[ColourScale],
     foot: Sequence[str],
 ) -> Figure:
-    """A row per case, a column per thing to show."""
+    """Figure with a row per case."""
     half = common_half([case for case, _ in rows])
     two = any(small for _, small, _, _ in columns)
     grid = Grid(
@@ -189,15 +190,15 @@ def _rows(
     return grid.figure
 
 
-def _plane(which: str, place: int, otherwise: str) -> Callable[[TranslationCase], Array | str]:
-    def shown(case: TranslationCase) -> Array | str:
+def _plane(which: str, index: int, otherwise: str) -> Callable[[TranslationCase], Array | str]:
+    def select(case: TranslationCase) -> Array | str:
         array: Array | None = getattr(case, which)
-        return otherwise if array is None else array[place]
+        return otherwise if array is None else array[index]
 
-    return shown
+    return select
 
 
 def _closed(case: TranslationCase) -> Array:
     if case.reconstructed is None:
-        raise ValueError(f"{case.subject}, slice {case.number} has no reconstruction")
+        raise ValueError(f"{case.subject}, slice {case.number} has no reconstruction; expected `reconstructed`")
     return case.reconstructed

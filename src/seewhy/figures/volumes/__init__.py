@@ -1,1 +1,1 @@
-"""Volumes."""
+"""Figures of volumes."""

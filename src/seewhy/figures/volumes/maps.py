@@ -1,4 +1,4 @@
-"""Maps of volumes, slice by slice, and a picture of all slices together."""
+"""Pictures of maps of volumes: slice, map and overlay per slice, and a summary of all slices."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["write_slices"]
 
 Array = NDArray[Any]
 SIDE, SMALL = 256, 150
-"""Width of a slice in a picture of its own and in the summary."""
+"""Width of a slice in its picture and in the summary, in pixels."""
 ACROSS = 8
-"""Most slices beside each other in the summary."""
+"""Largest number of slices in a row of the summary."""
 
 
 def write_slices(
@@ -44,33 +44,33 @@ def write_slices(
     phantom: bool = False,
     unit: str = "attribution",
 ) -> list[Path]:
-    """Write slice | map | overlay for every wanted slice, and one summary: slices above, maps below.
+    """Write slice | map | overlay for each of the given slices, and a summary with slices above and maps below.
 
     Files are `<subject>_<method>_slice_<number>.png` and `<subject>_<method>_summary.png`. The grey window and
     the colour scale are the same in all of them.
 
     Args:
-        folder: of this subject and method.
-        subject: safe as a file name.
-        method: explainer's name, e.g. "integrated_gradients".
+        folder: folder of this subject and method.
+        subject: name, safe as a file name.
+        method: name of the explainer, e.g. "integrated_gradients".
         volume: [D, H, W].
-        maps: [D, H, W], or [H, W] where the method has one map for all slices; the pictures then say so.
-        slices: position along D and number in the scan of every wanted slice, at least one.
-        scale: values of no and of full colour, one for the whole run (`seewhy.figures.colours.run_scale`).
-        signed: draw negative values too; the scale must then be symmetric.
+        maps: [D, H, W], or [H, W] for one map of all slices, which the pictures then state.
+        slices: position along D and number in the scan of the slices to draw, at least one.
+        scale: values at zero and at full colour, one scale for the whole run (`seewhy.figures.colours.run_scale`).
+        signed: draw negative values too; requires a symmetric scale.
         title: prediction and truth, see `seewhy.figures.explanations.heatmaps.headline`.
-        display: how slices [H, W] are turned for the eye; None as they lie in memory.
-        spacing: of D, H and W in mm, so that pixels that are not square are drawn in the right shape.
-        warnings: the checks that the map failed, in words; its pictures are marked.
-        mask: [D, H, W], the annotation where there is one.
-        phantom: whether the volume is synthetic; the title says so.
-        unit: what the numbers are, and how the scale was found.
+        display: display orientation of slices [H, W]; None for the orientation in memory.
+        spacing: of D, H and W in mm, for the proportions of pixels that are not square.
+        warnings: checks that the map failed; its pictures are then marked.
+        mask: [D, H, W] annotation, if there is one.
+        phantom: whether the volume is synthetic, which the title then states.
+        unit: meaning of the numbers and origin of the scale.
 
     Returns:
         The files written, the summary last.
 
     Raises:
-        ValueError: shapes that differ, slices outside the volume, a scale that does not fit.
+        ValueError: different shapes, slices outside the volume, or an invalid scale.
     """
     flat = np.ndim(maps) == 2
     whole = np.broadcast_to(np.asarray(maps), volume.shape) if flat else np.asarray(maps)
@@ -99,7 +99,7 @@ def write_slices(
 
 
 class _Views:
-    """Slices of one case as pictures, all with one grey window and one colour scale."""
+    """Pictures of the slices of one case, with one grey window and one colour scale."""
 
     def __init__(
         self,
@@ -118,29 +118,29 @@ class _Views:
         self.window = _window(volume)
 
     def slice(self, position: int, side: int) -> RGB:
-        return self._outlined(self._base(position, side), position)
+        return self._annotate(self._base(position, side), position)
 
     def map(self, position: int, side: int) -> RGB:
-        heat = self._turned(np.asarray(self.maps[position], np.float32), side)
+        heat = self._display(np.asarray(self.maps[position], np.float32), side)
         return apply_colormap(heat, scale=self.bar.scale, colormap=self.bar.colormap)
 
     def overlay(self, position: int, side: int) -> RGB:
-        heat = self._turned(np.asarray(self.maps[position], np.float32), side)
+        heat = self._display(np.asarray(self.maps[position], np.float32), side)
         base = self._base(position, side)
-        return self._outlined(overlay(base, heat, scale=self.bar.scale, colormap=self.bar.colormap), position)
+        return self._annotate(overlay(base, heat, scale=self.bar.scale, colormap=self.bar.colormap), position)
 
     def _base(self, position: int, side: int) -> RGB:
-        return np.asarray(self._turned(grey(self.volume[position], window=self.window), side), np.uint8)
+        return np.asarray(self._display(grey(self.volume[position], window=self.window), side), np.uint8)
 
-    def _turned(self, array: Array, side: int) -> Array:
+    def _display(self, array: Array, side: int) -> Array:
         return resize_to_width(turn_upright(array, self.display), side, aspect=self.aspect)
 
-    def _outlined(self, picture: RGB, position: int) -> RGB:
+    def _annotate(self, picture: RGB, position: int) -> RGB:
         return draw_annotation(picture, None if self.mask is None else turn_upright(self.mask[position], self.display))
 
 
 def _window(volume: Array) -> tuple[float, float]:
-    """Grey window of the whole volume, percentiles .5 and 99.5: slices then compare, and a few voxels do not rule."""
+    """Grey window of the whole volume, percentiles .5 and 99.5, so that slices can be compared."""
     sample = np.asarray(volume).reshape(-1)[:: max(1, np.size(volume) // 500_000)].astype(np.float32)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
@@ -152,7 +152,7 @@ def _window(volume: Array) -> tuple[float, float]:
 
 
 def _shares(maps: Array) -> NDArray[np.float64]:
-    """[D], how much of all |attribution| lies in each slice."""
+    """[D] share of |attribution| in each slice."""
     sums = np.array([np.nansum(np.abs(part), dtype=np.float64) for part in maps])
     return sums / max(float(sums.sum()), 1e-300)
 
@@ -162,17 +162,17 @@ def _share(shares: NDArray[np.float64] | None, position: int) -> str:
 
 
 def _foot(*, flat: bool, mask: bool, phantom: bool) -> str:
-    told = ["one colour scale for the whole run"]
-    told += ["one map for all slices: the layer has no slice axis"] if flat else []
-    told += ["cyan: annotation"] if mask else []
-    told += ["phantom data, not patients"] if phantom else []
-    return " · ".join(told)
+    notes = ["one colour scale for the whole run"]
+    notes += ["one map for all slices: the layer has no slice axis"] if flat else []
+    notes += ["cyan: annotation"] if mask else []
+    notes += ["phantom data, not patients"] if phantom else []
+    return " · ".join(notes)
 
 
 def _check(subject: str, volume: Array, maps: Array, mask: Array | None, slices: Sequence[tuple[int, int]]) -> None:
     problems = []
     if Path(subject).name != subject:
-        problems.append(f"subject {subject!r} is not safe as a file name")
+        problems.append(f"subject {subject!r} is not safe as a file name; expected a name without folders")
     if np.ndim(volume) != 3:
         problems.append(f"volume of shape {np.shape(volume)}; expected [D, H, W]")
     for name, array in (("maps", maps), ("mask", mask)):

@@ -1,4 +1,4 @@
-"""Three orthogonal planes through one point of a volume, read as thin boxes."""
+"""Three orthogonal planes through one voxel of a volume, read as thin boxes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Point = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Planes:
-    """Planes through one point.
+    """Planes through one voxel.
 
     Attributes:
-        axial: [Y, X], at the point's Z.
-        coronal: [Z, X], at its Y.
-        sagittal: [Z, Y], at its X.
-        point: their common voxel (Z, Y, X).
+        axial: [Y, X], at Z of the point.
+        coronal: [Z, X], at Y of the point.
+        sagittal: [Z, Y], at X of the point.
+        point: common voxel (Z, Y, X).
     """
 
     axial: Array
@@ -34,41 +34,47 @@ class Planes:
     point: Point
 
     def __iter__(self) -> Any:
-        """The three, in this order."""
+        """Iterate over axial, coronal and sagittal plane."""
         return iter((self.axial, self.coronal, self.sagittal))
 
     def map(self, change: Callable[[Array], Array]) -> Planes:
-        """The same planes after a change of their values."""
+        """Apply a function to the values of the three planes."""
         return Planes(change(self.axial), change(self.coronal), change(self.sagittal), self.point)
 
 
 def read_planes(read: Callable[[Box], Array], shape: Sequence[int], point: Point, *, channel: int = 0) -> Planes:
-    """Read three planes and no more: three boxes that are one voxel thick.
+    """Read only three planes, as boxes that are one voxel thick.
 
     Args:
-        read: gives [C, z, y, x] or [z, y, x] of a box, as `VolumeSource.read` does.
-        shape: of the volume along Z, Y and X.
-        point: (Z, Y, X) inside.
-        channel: which to take of several.
+        read: function that returns [C, z, y, x] or [z, y, x] of a box, such as `VolumeSource.read`.
+        shape: size of the volume along Z, Y and X.
+        point: voxel (Z, Y, X) inside the volume.
+        channel: channel to use if there are several.
+
+    Example:
+        >>> volume = np.arange(24).reshape(2, 3, 4)
+        >>> planes = read_planes(lambda box: volume[box], volume.shape, (1, 2, 3))
+        >>> planes.sagittal.tolist()
+        [[3, 7, 11], [15, 19, 23]]
     """
-    found = []
+    planes = []
     for axis, place in enumerate(point):
         spans = [slice(0, int(size)) for size in shape]
         spans[axis] = slice(int(place), int(place) + 1)
         values = np.asarray(read((spans[0], spans[1], spans[2])))
         values = values[channel] if values.ndim == 4 else values
-        found.append(np.take(values, 0, axis=axis))
-    return Planes(found[0], found[1], found[2], point)
+        planes.append(np.take(values, 0, axis=axis))
+    return Planes(planes[0], planes[1], planes[2], point)
 
 
 def informative_point(labels: Array) -> Point:
-    """A voxel whose three planes show much of the foreground; the middle where there is none.
+    """Choose a voxel whose three planes show much foreground; the centre if there is no foreground.
 
-    Z is the row with most of it, Y the row with most in that plane, X the column with most along both, so that the
-    voxel itself is foreground wherever a plane has any.
+    Z is the slice with most foreground, Y its row with most foreground, and X the best column of that row, so that the
+    voxel itself is foreground.
 
     Args:
-        labels: [Z, Y, X], or a coarse level of it; above 0 is foreground. Signed maps count by their magnitude.
+        labels: [Z, Y, X], or a coarse level of it; above 0 is foreground. Float maps are weighted by magnitude.
     """
     weight = np.abs(labels.astype(np.float32)) if labels.dtype.kind == "f" else (labels > 0).astype(np.float32)
     if not weight.any():
@@ -78,6 +84,6 @@ def informative_point(labels: Array) -> Point:
     plane = weight[z]
     y = int(plane.sum(axis=1).argmax())
     row = plane[y]
-    # Of the voxels of that row that are foreground, the one with most of it below and above.
+    # Of the foreground voxels of that row, the one with most foreground below and above.
     x = int(np.where(row > 0, weight[:, y, :].sum(axis=0) + row, -1).argmax())
     return z, y, x

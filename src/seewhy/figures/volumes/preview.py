@@ -1,4 +1,4 @@
-"""Volumes as three orthogonal planes in their true shape, with what was found on top."""
+"""Previews of volumes: three orthogonal planes in true proportions, with predictions laid over them."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ __all__ = ["CLASS_COLOURS", "Kind", "PreviewVolume", "volume_preview", "volume_r
 
 Kind = Literal["labels", "probability", "attribution"]
 CLASS_COLOURS = ("#e69f00", "#cc79a7", "#009e73", "#d55e00", "#b8ac00", "#0072b2")
-"""Of classes 1, 2, …, in turn; told apart by the colour-blind, and none near the cyan of true outlines."""
+"""Colours of classes 1, 2, …; distinct for the colour-blind, and not similar to the cyan of true outlines."""
 OPACITY = 0.55
 AMBER = "#ffc400"
 NAMES = ("axial", "coronal", "sagittal")
 WIDTH = 9.0
-"""Inches of a figure."""
+"""Width of a figure in inches."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewVolume:
-    """One volume, or a region of it.
+    """Planes of a volume, or of a region of it.
 
     Attributes:
         image: grey values.
-        overlay: what is laid over them; None shows the image alone.
+        overlay: labels, probabilities or attributions over the image; None for the image alone.
         truth: labels whose outlines are drawn.
-        spacing: of Z, Y and X; None draws voxels as cubes.
-        title: above its planes.
-        window: values that become black and white; None takes percentiles of the planes.
+        spacing: spacing of Z, Y and X; None draws voxels as cubes.
+        title: title above the planes.
+        window: values drawn black and white; None for percentiles of the planes.
     """
 
     image: Planes
@@ -72,24 +72,24 @@ def volume_preview(
     warnings: Sequence[str] = (),
     phantom: bool = False,
 ) -> Figure:
-    """One volume as three planes, in the true proportions of its voxels.
+    """Draw one volume as three planes, in the true proportions of its voxels.
 
     Args:
-        image_planes: of the image.
-        overlay_planes: of the prediction: labels, probabilities or attributions of the same planes.
-        kind: which of the three.
+        image_planes: planes of the image.
+        overlay_planes: labels, probabilities or attributions of the same planes.
+        kind: kind of the overlay.
         truth_planes: labels whose outlines are drawn.
-        truth_name: of those.
-        spacing: of Z, Y and X.
-        unit: of the spacing, by its UDUNITS name.
+        truth_name: name of the outlines in the legend.
+        spacing: spacing of Z, Y and X.
+        unit: UDUNITS name of the unit of the spacing.
         classes: names of the labels 1, 2, …
-        scale: values of no and of full colour, of probabilities and attributions.
-        scale_name: beside the colour bar.
-        window: values of the image that become black and white.
-        title: above.
+        scale: probabilities or attributions at zero and at full colour.
+        scale_name: label of the colour bar.
+        window: values of the image drawn black and white.
+        title: title of the figure.
         note: small print.
-        warnings: why the picture is not to be believed, each in a hatched banner under the title.
-        phantom: whether the volume is synthetic; the figure then says so.
+        warnings: reasons not to trust the picture, printed below the title; the planes get a hatched frame.
+        phantom: whether the volume is synthetic, which the figure then states.
     """
     z, y, x = (float(step) for step in spacing) if spacing is not None else (1.0, 1.0, 1.0)
     view = PreviewVolume(
@@ -116,7 +116,7 @@ def volume_rows(
     warnings: Sequence[str] = (),
     phantom: bool = False,
 ) -> Figure:
-    """Several volumes, one row of planes each; the arguments are those of `volume_preview`."""
+    """Draw several volumes, one row of planes each; the arguments are those of `volume_preview`."""
     if not views:
         raise ValueError("no volumes to draw")
     sizes = [_extents(view) for view in views]
@@ -136,9 +136,9 @@ def volume_rows(
             bar = row.colorbar(ScalarMappable(Normalize(*scale), _colormap(kind)), ax=list(axes), shrink=0.85, pad=0.01)
             bar.ax.tick_params(labelsize=7, colors=INK)
             bar.set_label(scale_name, fontsize=8, color=INK)
-    _legend(figure, views, kind, classes, truth_name)
-    for own in drawn if warnings else ():
-        _striped(own)
+    _draw_legend(figure, views, kind, classes, truth_name)
+    for axes in drawn if warnings else ():
+        _draw_striped_frame(axes)
     head = " · ".join(part for part in (title, "phantom data" if phantom else "") if part)
     head = "\n".join([head, *(f"⚠ {warning}" for warning in warnings)])
     foot = "; ".join(part for part in (note, "PHANTOM data, not patients" if phantom else "") if part)
@@ -162,7 +162,7 @@ def _draw(
     scale: tuple[float, float],
     unit: str | None,
 ) -> None:
-    """The three planes, all at one scale."""
+    """Draw the three planes at the same scale."""
     window = view.window or _window(view.image)
     tallest = max(height for _, height in sizes)
     dz, dy, dx = view.spacing or (1.0, 1.0, 1.0)
@@ -172,17 +172,17 @@ def _draw(
     crossing = [(x, y), (x, z), (y, z)]
     planes = zip(view.image, view.overlay or (None,) * 3, view.truth or (None,) * 3, strict=True)
     for number, (image, over, truth) in enumerate(planes):
-        own, (width, height) = axes[number], sizes[number]
+        plane, (width, height) = axes[number], sizes[number]
         picture = _picture(image, over, kind, scale, window)
-        own.imshow(picture, extent=(0, width, height, 0), interpolation="nearest", aspect="equal")
-        _outlines(own, over if kind == "labels" else None, truth, (width, height))
-        _ticks(own, crossing[number], (width, height))
-        own.set_xlim(0, width)
-        own.set_ylim((height + tallest) / 2, (height - tallest) / 2)
+        plane.imshow(picture, extent=(0, width, height, 0), interpolation="nearest", aspect="equal")
+        _draw_outlines(plane, over if kind == "labels" else None, truth, (width, height))
+        _draw_ticks(plane, crossing[number], (width, height))
+        plane.set_xlim(0, width)
+        plane.set_ylim((height + tallest) / 2, (height - tallest) / 2)
         axis, place = "zyx"[number], view.image.point[number]
-        own.set_title(f"{NAMES[number]}, {axis} = {place}", fontsize=8, color=GREY, pad=6)
-        own.axis("off")
-    _scale_bar(axes[0], sizes[0], unit if view.spacing else None)
+        plane.set_title(f"{NAMES[number]}, {axis} = {place}", fontsize=8, color=GREY, pad=6)
+        plane.axis("off")
+    _draw_scale_bar(axes[0], sizes[0], unit if view.spacing else None)
 
 
 def _picture(
@@ -192,7 +192,7 @@ def _picture(
     scale: tuple[float, float],
     window: tuple[float, float],
 ) -> NDArray[np.uint8]:
-    """A plane in colour."""
+    """Picture of a plane with its overlay."""
     base = grey(image, window=window)
     if over is None:
         return base
@@ -206,13 +206,15 @@ def _picture(
     return np.asarray(picture + 0.5, np.uint8)
 
 
-def _outlines(axes: Axes, over: NDArray[Any] | None, truth: NDArray[Any] | None, size: tuple[float, float]) -> None:
-    """Edges of the predicted classes in their colours and of the true ones in cyan, smooth at any size of voxels."""
+def _draw_outlines(
+    axes: Axes, over: NDArray[Any] | None, truth: NDArray[Any] | None, size: tuple[float, float]
+) -> None:
+    """Draw outlines of the predicted classes in their colours and of the true ones in cyan, smooth at any size."""
     for labels, width in ((over, 0.8), (truth, 1.1)):
         if labels is None:
             continue
         rows, columns = labels.shape
-        # Padded, so that an outline closes at the plane's border.
+        # Padded, so that outlines are closed at the border of the plane.
         across = (np.arange(-1, columns + 1) + 0.5) * size[0] / columns
         down = (np.arange(-1, rows + 1) + 0.5) * size[1] / rows
         for value in np.unique(labels[labels > 0]):
@@ -221,8 +223,8 @@ def _outlines(axes: Axes, over: NDArray[Any] | None, truth: NDArray[Any] | None,
             axes.contour(across, down, mask, levels=[0.5], colors=[colour], linewidths=width)
 
 
-def _ticks(axes: Axes, place: tuple[float, float], size: tuple[float, float]) -> None:
-    """Short marks at the borders where the other two planes cross this one."""
+def _draw_ticks(axes: Axes, place: tuple[float, float], size: tuple[float, float]) -> None:
+    """Draw short marks at the borders where the other two planes cross this one."""
     x, y = place
     long = 0.05 * min(size)
     effect = [withStroke(linewidth=2.0, foreground="black")]
@@ -232,8 +234,8 @@ def _ticks(axes: Axes, place: tuple[float, float], size: tuple[float, float]) ->
         axes.plot(across, down, color="white", linewidth=1.0, path_effects=effect)
 
 
-def _scale_bar(axes: Axes, size: tuple[float, float], unit: str | None) -> None:
-    """A bar of a round length in a lower corner."""
+def _draw_scale_bar(axes: Axes, size: tuple[float, float], unit: str | None) -> None:
+    """Draw a scale bar of a round length in a lower corner."""
     width, height = size
     target = width / 4
     power = 10 ** math.floor(math.log10(target))
@@ -247,16 +249,18 @@ def _scale_bar(axes: Axes, size: tuple[float, float], unit: str | None) -> None:
               path_effects=stroke)  # fmt: skip
 
 
-def _striped(axes: Axes) -> None:
-    """Frame a plane in black and amber: the sign of a map that failed a check."""
+def _draw_striped_frame(axes: Axes) -> None:
+    """Draw a frame in black and amber, the sign of a map that failed a check."""
     for colour, style in ((INK, "solid"), (AMBER, (0, (1, 1)))):
         frame = Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, clip_on=False, zorder=5)
         frame.set(edgecolor=colour, linestyle=style, linewidth=5)
         axes.add_patch(frame)
 
 
-def _legend(figure: Figure, views: Sequence[PreviewVolume], kind: Kind, classes: Sequence[str], truth: str) -> None:
-    """What the colours are."""
+def _draw_legend(
+    figure: Figure, views: Sequence[PreviewVolume], kind: Kind, classes: Sequence[str], truth: str
+) -> None:
+    """Draw a legend of the colours."""
     entries = []
     if kind == "labels" and any(view.overlay is not None for view in views):
         entries += [Patch(color=_colour(number + 1), label=name) for number, name in enumerate(classes)]

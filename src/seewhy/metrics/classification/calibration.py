@@ -30,10 +30,10 @@ def calibrated_probability(logits: Tensor, temperature: Tensor | float = 1.0) ->
 
     Example:
         >>> logits = torch.tensor([[0.0, 2.0]])
-        >>> calibrated_probability(logits).round(decimals=2).tolist()
-        [[0.12, 0.88]]
-        >>> calibrated_probability(logits, temperature=2.0).round(decimals=2).tolist()
-        [[0.27, 0.73]]
+        >>> calibrated_probability(logits)
+        tensor([[0.1192, 0.8808]])
+        >>> calibrated_probability(logits, temperature=2.0)
+        tensor([[0.2689, 0.7311]])
     """
     return torch.softmax(_two_sided(logits.float()) / temperature, dim=1)
 
