@@ -62,6 +62,6 @@ def test_scores_of_every_subject_and_slice_are_left(run):
 
 def test_the_report_shows_table_and_picture(run):
     page = (run / "report.html").read_text()
-    assert "floor: left as it is, against the truth" in page
+    assert "floor: not translated, against the truth" in page
     assert "One head, two scanners" in page
     assert (run / "figures" / "translation.png").is_file()

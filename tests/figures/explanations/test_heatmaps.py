@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from seewhy.figures.colours import DIVERGING
 from seewhy.figures.explanations.heatmaps import (
@@ -97,12 +97,29 @@ def test_the_annotation_is_outlined_where_there_is_one(tmp_path):
     assert count(path, grey(IMAGES["mnv"])) == 1
 
 
-def test_share_title_phantom_and_unit_are_on_the_picture(tmp_path):
-    bare = pixels(write(tmp_path)[0])
-    for options in ({"shares": {"mnv": 0.4}}, {"phantom": True}, {"unit": "IG (logit)"}, {"title": "pred 2 (p 0.8)"}):
-        path = write(tmp_path, **options)[0]
-        assert not np.array_equal(pixels(path), bare)
-        assert count(path, overlay(IMAGES["mnv"], MAPS["mnv"])) == 1
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"shares": {"mnv": 0.4}}, "40 % of attribution"),
+        ({"phantom": True}, "phantom data, not patients"),
+        ({"unit": "IG (logit)"}, "IG (logit)"),
+        ({"title": "pred 2 (p 0.8)"}, "case1 · Grad-CAM · pred 2 (p 0.8)"),
+    ],
+)
+def test_share_title_phantom_and_unit_are_on_the_picture(tmp_path, monkeypatch, options, text):
+    texts, draw = [], ImageDraw.ImageDraw.text
+
+    def record(self, place, line, *args, **look):
+        texts.append(line)
+        draw(self, place, line, *args, **look)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", record)
+    write(tmp_path)
+    assert text not in " ".join(texts)
+    texts.clear()
+    path = write(tmp_path, **options)[0]
+    assert text in " ".join(texts)
+    assert count(path, overlay(IMAGES["mnv"], MAPS["mnv"])) == 1
 
 
 @pytest.mark.parametrize("shape", [(60, 200), (200, 60), (304, 304), (900, 700), (7, 5)])

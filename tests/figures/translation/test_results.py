@@ -71,9 +71,9 @@ def test_each_translation_stands_beside_its_floor():
     rows = translation_rows(RESULTS)
     assert [row.name for row in rows] == [
         "A → B: translated, against the truth",
-        "A → B: floor: left as it is, against the truth",
-        "A → B: there and back, against itself",
-        "B → A: there and back, against itself",
+        "A → B: floor: not translated, against the truth",
+        "A → B: cycle, against the input",
+        "B → A: cycle, against the input",
     ]
     assert rows[0].cells == ("0.800", "20.50", "0.200")
     assert rows[0].wins == (True, False, True)
@@ -100,5 +100,5 @@ def test_curves_of_translations_share_panels_by_what_they_are_compared_with():
     names = [f"val/{way}/{kind}/ssim" for way in ("a2b", "b2a") for kind in ("translation", "identity", "cycle")]
     panels = _panels({name: [(0, 1.0)] for name in [*names, "train/a2b/cycle", "train/b2a/cycle"]})
     assert len(panels["ssim against the truth"]) == 4
-    assert len(panels["ssim there and back"]) == 2
+    assert len(panels["ssim of the cycle"]) == 2
     assert len(panels["cycle"]) == 2

@@ -130,7 +130,7 @@ def test_what_cannot_be_scored():
     assert scores.rows() == []
     scores.update({"logits": torch.zeros(1, 4)}, {"id": ["a"], "patient": ["a"]})
     assert scores.compute() == {}
-    with pytest.raises(DataError, match="case b: label 7 is no class; expected 0 to 3"):
+    with pytest.raises(DataError, match="case b: label 7 is not a class; expected 0 to 3"):
         scores.update({"logits": torch.zeros(1, 4)}, {"id": ["b"], "patient": ["b"], "label": torch.tensor([7])})
     scores.update(
         {"logits": torch.zeros(2, 4)}, {"id": ["c", "d"], "patient": ["c", "d"], "label": torch.tensor([0, 1])}

@@ -77,7 +77,7 @@ class TranslationCase:
         return rows * self.spacing[0], columns * self.spacing[1]
 
     def tissue_of(self, map_: Array) -> Array:
-        """Values of a map [h, w] on any grid at the pixels of tissue; all values if there is no tissue."""
+        """Values of a map [h, w] on any grid at the pixels of tissue; all values without tissue."""
         rows, columns = self.body.shape
         y = np.arange(rows) * map_.shape[0] // rows
         x = np.arange(columns) * map_.shape[1] // columns

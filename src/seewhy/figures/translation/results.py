@@ -29,7 +29,7 @@ COMPARISONS = {
 """Comparison → label, in the order in which they are shown."""
 CAPTION = (
     "Means over patients of whole volumes. The truth is the same head on the other scanner, if known. "
-    "The similarity of translation and input is no measure of quality."
+    "The similarity of translation and input does not measure quality."
 )
 
 

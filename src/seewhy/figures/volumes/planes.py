@@ -68,7 +68,7 @@ def read_planes(read: Callable[[Box], Array], shape: Sequence[int], point: Point
 
 
 def informative_point(labels: Array) -> Point:
-    """Choose a voxel whose three planes show much foreground; the centre if there is no foreground.
+    """Choose a voxel whose three planes show much foreground; or the centre without foreground.
 
     Z is the slice with most foreground, Y its row with most foreground, and X the best column of that row, so that the
     voxel itself is foreground.
