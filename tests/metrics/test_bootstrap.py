@@ -55,7 +55,7 @@ def test_a_patient_without_both_values_is_left_out_of_both():
 
 
 def test_other_patients_are_refused():
-    with pytest.raises(ValueError, match="3 against 2"):
+    with pytest.raises(ValueError, match="3 and 2"):
         bootstrap_difference([1, 2, 3], [1, 2])
 
 

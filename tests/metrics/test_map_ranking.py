@@ -88,6 +88,6 @@ def test_all_problems_of_the_rows_at_once():
         rank_methods([{"method": "a"}, {"patient": "p"}, *TABLE[:1], *TABLE[:1]])
     assert "row 0 has no patient" in str(caught.value)
     assert "row 1 has no method" in str(caught.value)
-    assert "'s0' is there twice for 'good'" in str(caught.value)
+    assert "row 3: sample 's0' of method 'good'" in str(caught.value)
     with pytest.raises(DataError, match="no rows"):
         rank_methods([])

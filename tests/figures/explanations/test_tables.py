@@ -90,5 +90,5 @@ def test_inputs_have_a_line_each_with_shares_and_the_effect():
     text = printed([share_table(shares, {"mnv": -0.014, "fluid": 0.5})])
     assert line(text, "mnv").split() == ["mnv", "10%", "50%", "-0.01"]
     assert line(text, "fluid").split() == ["fluid", "90%", "50%", "+0.50"]
-    assert "each had 50%" in text
+    assert "50% each" in text
     assert len(share_table(shares, {}).columns) == 3
