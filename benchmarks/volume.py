@@ -80,16 +80,18 @@ def seewhy(folder: Path, net: Clocked, budget: int) -> dict[str, Any]:
     from seewhy.volumes.predictor import PatchPredictor
 
     source = open_source(folder / "in.zarr")
-    grid, head = PatchGrid(shape=source.shape[1:], patch=(PATCH,) * 3), OutputFormat(mode="binary", channels=2)
+    grid, output_format = PatchGrid(shape=source.shape[1:], patch=(PATCH,) * 3), OutputFormat(mode="binary", channels=2)
     shard = tuple(min(128, -(-size // CHUNK) * CHUNK) for size in grid.shape)
-    costs = Costs(grid, head, 1, source.dtype.itemsize, source.chunks, (CHUNK, *shard[1:]), BATCH)
+    costs = Costs(grid, output_format, 1, source.dtype.itemsize, source.chunks, (CHUNK, *shard[1:]), BATCH)
     plan = make_plan(costs, memory_budget=budget)
-    sink = create_sink(folder / "out.zarr", shape=grid.shape, dtype=head.dtype, shard=costs.shard, chunk=(CHUNK,) * 3)
+    sink = create_sink(
+        folder / "out.zarr", shape=grid.shape, dtype=output_format.dtype, shard=costs.shard, chunk=(CHUNK,) * 3
+    )
     engine = VolumeEngine(
         source=source,
         sink=sink,
         window=BlendingWindow(grid),
-        head=head,
+        output_format=output_format,
         normalize=ChannelNormalization([{"scheme": "none"}], channels=1),
         plan=plan,
         ledger=Ledger(sink.bookkeeping),
@@ -98,7 +100,7 @@ def seewhy(folder: Path, net: Clocked, budget: int) -> dict[str, Any]:
     engine.run(PatchPredictor([net], batch_size=BATCH))
     return {
         "planned": plan.memory.total,
-        "tiles": len(plan.units),
+        "tiles": len(plan.tiles),
         "patches": plan.patches,
         "store_read": source.counters.bytes_read,
         "store_written": sink.counters.bytes_written,

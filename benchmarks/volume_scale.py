@@ -29,7 +29,7 @@ from seewhy.volumes.engine.ledger import Coverage, Ledger
 from seewhy.volumes.geometry import PatchGrid
 from seewhy.volumes.memory import PIECES, Costs, parse_bytes, piece_rows
 from seewhy.volumes.output_format import OutputFormat
-from seewhy.volumes.plan import Plan, Unit, make_plan
+from seewhy.volumes.plan import Plan, Tile, make_plan
 
 COLUMNS = (
     "ranks",
@@ -73,13 +73,13 @@ class Moment(NamedTuple):
     end: float
     patches: int
     """Of all steps so far."""
-    unit: Unit
+    tile: Tile
     committed: int
-    """Rows before this one of the unit are written and noted."""
+    """Rows before this one of the tile are written and noted."""
 
 
 def walk(
-    tiles: list[tuple[Unit, int]],
+    tiles: list[tuple[Tile, int]],
     plan: Plan,
     options: argparse.Namespace,
     stores: tuple[Counters, Counters],
@@ -90,13 +90,13 @@ def walk(
     piece, depth = piece_rows(costs.grid, costs.chunks), costs.shard[0]
     moments: list[Moment] = []
     now, free, patches, waited = 0.0, 0.0, 0, 0.0
-    for unit, row in tiles:
-        loaded, committed, window = None, row, unit.window
+    for tile, row in tiles:
+        loaded, committed, window = None, row, tile.window
         ready: list[float] = []
-        for step in unit.steps(row):
-            first = unit.grid.starts[0][step.z]
+        for step in tile.steps(row):
+            first = tile.grid.starts[0][step.z]
             loaded = max(first // piece * piece, 0) if loaded is None else loaded
-            while loaded < min(first + unit.grid.patch[0], window[0].stop):
+            while loaded < min(first + tile.grid.patch[0], window[0].stop):
                 stop = min((loaded // piece + 1) * piece, window[0].stop)
                 amount = source.touch((slice(loaded, stop), *window[1:]))
                 # The piece is asked for once there is room: when the one PIECES before it has been taken.
@@ -108,11 +108,11 @@ def walk(
             waited += start - now
             now = start + step.patches * options.seconds
             patches += step.patches
-            whole = unit.core[0].stop if step.final >= unit.core[0].stop else step.final // depth * depth
+            whole = tile.core[0].stop if step.final >= tile.core[0].stop else step.final // depth * depth
             if whole > committed:
-                sink.touch((slice(committed, whole), *unit.core[1:]))
+                sink.touch((slice(committed, whole), *tile.core[1:]))
                 committed = whole
-            moments.append(Moment(now, patches, unit, committed))
+            moments.append(Moment(now, patches, tile, committed))
     return moments, waited
 
 
@@ -120,8 +120,8 @@ def simulate(ranks: int, options: argparse.Namespace) -> str:
     """One line of the table."""
     shape = tuple(options.shape)
     grid = PatchGrid(shape=shape, patch=(options.patch,) * 3, overlap=options.overlap)
-    head = OutputFormat(mode="binary", channels=2)
-    costs = Costs(grid, head, 1, 1, (options.chunk,) * 3, (options.shard,) * 3, options.batch)
+    output_format = OutputFormat(mode="binary", channels=2)
+    costs = Costs(grid, output_format, 1, 1, (options.chunk,) * 3, (options.shard,) * 3, options.batch)
     plan = make_plan(costs, memory_budget=parse_bytes(options.budget), parts=ranks)
     source, sink = Counters(costs.chunks, shape, 1), Counters(costs.shard, shape, 1)
     rate = min(options.read, options.aggregate / ranks)
@@ -129,13 +129,13 @@ def simulate(ranks: int, options: argparse.Namespace) -> str:
         walks, waits = [], 0.0
         for rank in range(ranks):
             moments, waited = walk(
-                [(unit, unit.core[0].start) for unit in plan.of(rank)], plan, options, (source, sink), rate
+                [(tile, tile.core[0].start) for tile in plan.of(rank)], plan, options, (source, sink), rate
             )
             walks.append(moments)
             waits += waited
             note(Ledger(folder), rank, ranks, moments)
         coverage = Coverage(shape=shape, shard=costs.shard, boxes=Ledger(folder).committed())
-        assert coverage.complete(plan.region), "some shard was never written"
+        assert coverage.is_complete(plan.region), "some shard was never written"
     assert sink.bytes == math.prod(shape), "some shard was written twice"
     ends = [moments[-1].end if moments else 0.0 for moments in walks]  # more ranks than tiles leave some without
     end = max(ends)
@@ -145,7 +145,7 @@ def simulate(ranks: int, options: argparse.Namespace) -> str:
     extra = plan.patches / plan.needed - 1
     cells = (
         f"{ranks}",
-        f"{len(plan.units)}",
+        f"{len(plan.tiles)}",
         f"{extra:.1%}",
         f"{source.bytes / math.prod(shape):.2f}",
         f"{source.calls / 1e6:.2f} M",
@@ -165,10 +165,10 @@ def note(ledger: Ledger, rank: int, ranks: int, moments: list[Moment], *, until:
     ledger.open_part(rank, ranks)
     rows: dict[int, int] = {}
     for moment in moments[:until]:
-        begun = rows.setdefault(id(moment.unit), moment.unit.core[0].start)
+        begun = rows.setdefault(id(moment.tile), moment.tile.core[0].start)
         if moment.committed > begun:
-            ledger.commit((slice(begun, moment.committed), *moment.unit.core[1:]))
-            rows[id(moment.unit)] = moment.committed
+            ledger.commit((slice(begun, moment.committed), *moment.tile.core[1:]))
+            rows[id(moment.tile)] = moment.committed
     ledger.close()
 
 
@@ -184,8 +184,8 @@ def lose(
         ledger = Ledger(folder)
         note(ledger, rank, len(walks), moments, until=died + 1)
         coverage = Coverage(shape=plan.costs.grid.shape, shard=plan.costs.shard, boxes=ledger.committed())
-    tiles = [(unit, coverage.first_open_row(unit.core)) for unit in plan.of(rank)]
-    left = [(unit, row) for unit, row in tiles if row < unit.core[0].stop]
+    tiles = [(tile, coverage.first_open_row(tile.core)) for tile in plan.of(rank)]
+    left = [(tile, row) for tile, row in tiles if row < tile.core[0].stop]
     stores = (
         Counters(plan.costs.chunks, plan.costs.grid.shape, 1),
         Counters(plan.costs.shard, plan.costs.grid.shape, 1),

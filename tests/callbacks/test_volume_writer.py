@@ -7,16 +7,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from seewhy.callbacks.volumes.engine_hook import VolumeWriter
-from seewhy.io.zarr.opening import ArraySource
+from seewhy.io.zarr.mapped import ArraySource
 from seewhy.volumes.engine.engine import VolumeEngine
 from seewhy.volumes.engine.ledger import Ledger
 from seewhy.volumes.geometry import BlendingWindow, PatchGrid
-from seewhy.volumes.in_memory import predict_array
 from seewhy.volumes.memory import Costs
 from seewhy.volumes.normalization import ChannelNormalization
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import make_plan
-from seewhy.volumes.predictor import PatchPredictor
+from seewhy.volumes.predictor import PatchPredictor, predict_array
 
 HEAD = {"mode": "binary", "channels": 2}
 SHARD = (16, 16, 16)
@@ -36,6 +35,8 @@ def volume():
 class FileSink:
     """A memory-mapped file, so that several processes write one output."""
 
+    identity = None
+
     def __init__(self, path):
         self.path, self.finished = path, path.with_suffix(".finished")
 
@@ -43,6 +44,9 @@ class FileSink:
         array = np.load(self.path, mmap_mode="r+")
         array[box] = block
         array.flush()
+
+    def reopen(self):
+        pass
 
     def finish(self):
         with self.finished.open("a") as file:
@@ -53,7 +57,13 @@ def engine(folder, *, parts, part=0):
     source = ArraySource(volume())
     grid = PatchGrid(shape=source.shape[1:], patch=(16, 16, 16))
     costs = Costs(
-        grid=grid, head=OutputFormat(**HEAD), channels=1, itemsize=4, chunks=source.chunks, shard=SHARD, batch_size=4
+        grid=grid,
+        output_format=OutputFormat(**HEAD),
+        channels=1,
+        itemsize=4,
+        chunks=source.chunks,
+        shard=SHARD,
+        batch_size=4,
     )
     path = folder / "out.npy"
     if not path.exists():
@@ -62,7 +72,7 @@ def engine(folder, *, parts, part=0):
         source=source,
         sink=FileSink(path),
         window=BlendingWindow(grid),
-        head=OutputFormat(**HEAD),
+        output_format=OutputFormat(**HEAD),
         normalize=ChannelNormalization([{"scheme": "none"}], channels=1),
         plan=make_plan(costs, memory_budget=10**9, parts=parts),
         ledger=Ledger(folder / "notes"),
@@ -118,7 +128,7 @@ def predict(folder, *, devices=1, **choices):
 def expected():
     predict = PatchPredictor([network()], batch_size=4)
     return predict_array(
-        volume(), predict, patch=(16, 16, 16), head=OutputFormat(**HEAD), batch_size=4, skip_empty=True
+        volume(), predict, patch=(16, 16, 16), output_format=OutputFormat(**HEAD), batch_size=4, skip_empty=True
     )
 
 

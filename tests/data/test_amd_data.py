@@ -387,7 +387,7 @@ def test_damaged_and_differing_files_are_named_before_training(tmp_path):
     found = "\n".join(sorted(problems))
     assert len(problems) == 3
     assert "row 2 (case P1_L)" in found
-    assert "P1_L_ga.png is cut off or damaged" in found
+    assert "P1_L_ga.png is truncated or damaged" in found
     assert "row 4 (case P2_L)" in found
     assert "row 7 (case P3_R): fluid is 8x20, most are 24x20; set data.image_size to resize all" in found
     resized = AMDDataModule(root=str(root), image_size=16)

@@ -1,8 +1,9 @@
+import hashlib
 import json
 
 import pytest
 
-from seewhy.io.atomic import TEMPORARY_PREFIX, atomic_folder, atomic_path, write_csv, write_json
+from seewhy.io.atomic import TEMPORARY_PREFIX, atomic_folder, atomic_path, file_sha256, write_csv, write_json
 
 
 def test_file_appears_whole_and_keeps_its_ending(tmp_path):
@@ -82,3 +83,12 @@ def test_csv(tmp_path):
     with pytest.raises(ValueError, match="z"):
         write_csv(path, [{"x": 1, "y": 2, "z": 3}], columns=("x", "y"))
     assert path.read_text() == 'x,y\n"a,b",2\n'
+
+
+def test_digest_is_that_of_the_content_and_not_of_the_name(tmp_path):
+    content = bytes(range(256)) * 10_000
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(content)
+        assert file_sha256(tmp_path / name) == hashlib.sha256(content).hexdigest()
+    (tmp_path / "b").write_bytes(content[:-1])
+    assert file_sha256(str(tmp_path / "b")) != file_sha256(tmp_path / "a")

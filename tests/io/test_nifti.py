@@ -83,7 +83,7 @@ def test_a_cut_off_file_is_named(tmp_path):
     values = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
     path = write_nifti(tmp_path / "cut.nii.gz", values, affine=np.eye(4))
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DataError, match=r"cut\.nii\.gz is cut off or damaged"):
+    with pytest.raises(DataError, match=r"cut\.nii\.gz is truncated or damaged"):
         read_nifti(path)
 
 
@@ -93,11 +93,11 @@ def test_missing_file_wrong_name_wrong_index(tmp_path):
     with pytest.raises(DataError, match=r"\.nii or \.nii\.gz"):
         write_nifti(tmp_path / "a.img", np.zeros((2, 2, 2)), affine=np.eye(4))
     file = NiftiFile(write_nifti(tmp_path / "a.nii", np.zeros((2, 3, 4, 2)), affine=np.eye(4)))
-    with pytest.raises(DataError, match="no slice 4 along axis 2"):
+    with pytest.raises(DataError, match="there is no slice 4 along axis 2"):
         file.read_slice(4, channel=0)
     with pytest.raises(DataError, match="no channel 2"):
         file.read(channel=2)
-    with pytest.raises(DataError, match="say which"):
+    with pytest.raises(DataError, match="choose one with `channel`"):
         file.read_slice(0)
 
 
@@ -114,7 +114,7 @@ def test_geometry_tells_what_differs():
     assert grid.difference(Geometry((4, 5, 6), AFFINE + 1e-4)) is None
     moved = AFFINE.copy()
     moved[0, 3] += 3
-    assert "3 mm apart" in str(grid.difference(Geometry((4, 5, 6), moved)))
+    assert "3 mm" in str(grid.difference(Geometry((4, 5, 6), moved)))
     assert "shape (4, 5, 7)" in str(grid.difference(Geometry((4, 5, 7), AFFINE)))
     with pytest.raises(DataError, match="NaN"):
         Geometry((1, 1, 1), np.full((4, 4), np.nan))
@@ -131,5 +131,5 @@ def test_writing_like_another_file_keeps_its_place_in_the_scanner(tmp_path):
     np.testing.assert_array_equal(written.affine, nib.load(tmp_path / "scan.nii.gz").affine)
     np.testing.assert_array_equal(np.asarray(written.dataobj), values)
     assert written.header.get_xyzt_units()[0] == "mm"
-    with pytest.raises(DataError, match=r"shape \(3, 5, 4\) does not lie on .*scan\.nii\.gz of shape \(3, 4, 5\)"):
+    with pytest.raises(DataError, match=r"shape \(3, 5, 4\); expected the shape \(3, 4, 5\) of .*scan\.nii\.gz"):
         write_nifti_like(tmp_path / "other.nii.gz", values.transpose(0, 2, 1), like=tmp_path / "scan.nii.gz")

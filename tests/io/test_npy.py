@@ -45,7 +45,7 @@ def test_pickle_is_named_and_never_run(tmp_path, monkeypatch):
     ("name", "content", "said"),
     [
         ("empty.npy", b"", "is empty"),
-        ("text.npy", b"hello world, this is text", "is no .npy file"),
+        ("text.npy", b"hello world, this is text", "is not a .npy file"),
         ("zip.npy", b"PK\x03\x04 no archive", "damaged .npz"),
     ],
 )
@@ -77,5 +77,5 @@ def test_missing_folder_archive_and_strange_types(tmp_path):
     with pytest.raises(DataError, match=r"complex\.npy holds values of type complex"):
         read_npy(tmp_path / "complex.npy")
     np.save(tmp_path / "nothing.npy", np.ones((0, 4)))
-    with pytest.raises(DataError, match=r"nothing\.npy holds no values"):
+    with pytest.raises(DataError, match=r"nothing\.npy has no values"):
         read_npy(tmp_path / "nothing.npy")

@@ -13,12 +13,12 @@ from seewhy.cli.conf import compose_train
 from seewhy.cli.saved_run import compose_saved
 from seewhy.errors import ConfigError, DataError
 from seewhy.figures.ieee import ieee_style
-from seewhy.io.score_table import read_samples, write_samples
 from seewhy.phantoms.scanners import write_scanner_phantom
 from seewhy.run.build import build_datamodule, build_model
 from seewhy.run.folder import RunFolder
 from seewhy.run.translation.cases import cases
 from seewhy.run.translation.qualitative.drawing import figures_of
+from seewhy.run.translation.score_table import read_samples, write_samples
 
 GENERATOR = ("model.generator.width=4", "model.generator.output=tanh", "model.discriminator.width=4")
 SMALL = ("cases.n_random=2", "cases.n_best=2")

@@ -11,9 +11,9 @@ from seewhy.cli.conf import compose_train
 from seewhy.cli.saved_run import compose_saved
 from seewhy.errors import ConfigError
 from seewhy.io.atomic import file_sha256
-from seewhy.io.score_table import read_samples
 from seewhy.run.run_loader import load_run
 from seewhy.run.translation.evaluate import evaluate, training_quantiles
+from seewhy.run.translation.score_table import read_samples
 
 TINY = (
     "experiment=demo/cyclegan",

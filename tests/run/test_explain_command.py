@@ -112,7 +112,7 @@ def test_an_atlas_gives_shares_by_region(volumes, tmp_path):
 @pytest.mark.parametrize(
     ("word", "error", "message"),
     [
-        ("explain.key_slices=[5]", DataError, "slice 5 is not among the slices 12 to 35"),
+        ("explain.key_slices=[5]", DataError, "slice 5 is outside the crop from 12 to 35"),
         ("explain.methods=[grad_cm]", ConfigError, r"no 'grad_cm' \(nearest: 'grad_cam'"),
         ("explain.target=7", ConfigError, r"explain.target=7 is no class; expected 0 to 1 \(HC, TLE\)"),
         ("explain.target=TLEE", ConfigError, "nearest: 'TLE'"),

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from seewhy.cli.conf import compose_train
-from seewhy.io.score_table import read_samples
 from seewhy.phantoms.scanners import write_scanner_phantom
 from seewhy.run.train import train
+from seewhy.run.translation.score_table import read_samples
 
 WORDS = (
     "experiment=demo/cyclegan", "data.slices=5", "model.cycle=neighbours", "model.generator.width=8",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from seewhy.io.zarr.opening import ArraySource
+from seewhy.io.zarr.mapped import ArraySource
 from seewhy.volumes.engine.engine import VolumeEngine
 from seewhy.volumes.engine.ledger import Ledger
 from seewhy.volumes.engine.writer import ArraySink
@@ -46,7 +46,7 @@ class Job:
     roi: tuple | None = None
     skip_empty: bool = False
     batch_size: int = 4
-    head: dict = field(default_factory=lambda: {"mode": "binary", "channels": 2})
+    output_format: dict = field(default_factory=lambda: {"mode": "binary", "channels": 2})
     schemes: tuple = ({"scheme": "none"},)
     folder: Path | None = None
     settings: dict = field(default_factory=dict)
@@ -55,13 +55,13 @@ class Job:
 
     def __post_init__(self):
         self.source = self.source or ArraySource(self.volume)
-        self.classes = OutputFormat(**self.head)
+        self.classes = OutputFormat(**self.output_format)
         self.grid = PatchGrid(shape=self.source.shape[1:], patch=self.patch, overlap=self.overlap)
         if self.sink is None:
             self.sink = ArraySink(np.full(self.classes.shape(self.grid.shape), 77, self.classes.dtype))
         costs = Costs(
             grid=self.grid,
-            head=self.classes,
+            output_format=self.classes,
             channels=self.source.shape[0],
             itemsize=self.source.dtype.itemsize,
             chunks=self.source.chunks,
@@ -76,7 +76,7 @@ class Job:
             source=self.source,
             sink=self.sink,
             window=BlendingWindow(self.grid, kind=self.window),
-            head=self.classes,
+            output_format=self.classes,
             normalize=ChannelNormalization(self.schemes, channels=self.source.shape[0]),
             plan=self.plan,
             ledger=Ledger(self.folder) if self.folder else None,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seewhy.errors import ConfigError
-from seewhy.io.zarr.opening import ArraySource
+from seewhy.io.zarr.mapped import ArraySource
 from seewhy.volumes.estimate import OccupancySource, estimate
 from seewhy.volumes.geometry import PatchGrid, voxels
 from seewhy.volumes.memory import Costs, parse_bytes, piece_rows
@@ -15,7 +15,7 @@ from seewhy.volumes.plan import make_plan
 def costs(shape=(200, 150, 170), *, shard=(32, 32, 32), **choices):
     given = {
         "grid": PatchGrid(shape=shape, patch=(32, 32, 32)),
-        "head": OutputFormat(mode="binary", channels=2),
+        "output_format": OutputFormat(mode="binary", channels=2),
         "channels": 1,
         "itemsize": 2,
         "chunks": (32, 32, 32),
@@ -31,26 +31,26 @@ def test_tiles_are_whole_shards_that_cover_the_volume_once_within_the_budget(par
     given = costs()
     plan = make_plan(given, memory_budget=int(budget), parts=parts)
     count = np.zeros(given.grid.shape, dtype=int)
-    for unit in plan.units:
-        count[unit.core] += 1
-        for axis, size, length in zip(unit.core, given.shard, given.grid.shape, strict=True):
+    for tile in plan.tiles:
+        count[tile.core] += 1
+        for axis, size, length in zip(tile.core, given.shard, given.grid.shape, strict=True):
             assert axis.start % size == 0
             assert axis.stop % size == 0 or axis.stop == length
     assert (count == 1).all()
     assert plan.memory.total <= budget
-    assert sorted(index for own in plan.owners for index in own) == list(range(len(plan.units)))
+    assert sorted(index for own in plan.owners for index in own) == list(range(len(plan.tiles)))
     assert len(plan.owners) == parts
 
 
 def test_one_part_with_room_gets_one_tile_and_repeats_nothing():
     plan = make_plan(costs(), memory_budget=10**9)
-    assert len(plan.units) == 1
+    assert len(plan.tiles) == 1
     assert plan.patches == plan.needed == costs().grid.count
 
 
 def test_work_is_shared_evenly():
     plan = make_plan(costs((640, 320, 320)), memory_budget=10**9, parts=8)
-    loads = [sum(unit.count for unit in plan.of(part)) for part in range(8)]
+    loads = [sum(tile.count for tile in plan.of(part)) for part in range(8)]
     assert max(loads) < 1.15 * np.mean(loads)
 
 
@@ -59,7 +59,7 @@ def test_empty_tiles_weigh_nothing():
         return max(0, box[0].stop - max(320, box[0].start)) / (box[0].stop - box[0].start)
 
     plan = make_plan(costs((640, 64, 64)), memory_budget=10**9, parts=2, occupancy=occupancy)
-    busy = [sum(unit.count * occupancy(unit.core) for unit in plan.of(part)) for part in range(2)]
+    busy = [sum(tile.count * occupancy(tile.core) for tile in plan.of(part)) for part in range(2)]
     assert min(busy) > 0.4 * sum(busy)
 
 
@@ -70,7 +70,7 @@ def test_memory_does_not_depend_on_the_rows_of_the_volume():
 
 
 def test_a_budget_too_small_says_what_is_needed():
-    with pytest.raises(ConfigError, match=r"takes \d MB; raise it"):
+    with pytest.raises(ConfigError, match=r"needs \d MB; raise it"):
         make_plan(costs(), memory_budget=1000)
 
 

@@ -61,14 +61,14 @@ def test_probe_counts_classes(make_network):
 
 
 def test_probe_names_the_wrong_number_of_channels(make_network):
-    with pytest.raises(CheckpointError, match=r"takes 1 input channel\(s\), the volume gives 3"):
+    with pytest.raises(CheckpointError, match=r"takes 1 input channel\(s\), the volume has 3"):
         PatchPredictor([make_network()]).probe(3, (4, 4, 4))
 
 
 def test_probe_refuses_what_is_no_segmentation(make_network):
     with pytest.raises(CheckpointError, match="no logits"):
         PatchPredictor([nn.Flatten()]).probe(1, (4, 4, 4))
-    with pytest.raises(CheckpointError, match="not its size"):
+    with pytest.raises(CheckpointError, match="expected its size"):
         PatchPredictor([nn.MaxPool3d(2)]).probe(1, (4, 4, 4))
     with pytest.raises(CheckpointError, match=r"numbers of classes: \[2, 3\]"):
         PatchPredictor([make_network(), make_network(classes=3)]).probe(1, (4, 4, 4))

@@ -22,10 +22,12 @@ def stored(tmp_path):
     return values
 
 
-def job_of(make_job, folder, *, name="out.zarr", head=None, **choices):
+def job_of(make_job, folder, *, name="out.zarr", output_format=None, **choices):
     source = open_source(str(folder / "in.zarr"))
-    head = head or {"mode": "binary", "channels": 2}
-    job = make_job(volume=None, source=source, sink=0, shard=(16, 32, 32), skip_empty=True, head=head, **choices)
+    output_format = output_format or {"mode": "binary", "channels": 2}
+    job = make_job(
+        volume=None, source=source, sink=0, shard=(16, 32, 32), skip_empty=True, output_format=output_format, **choices
+    )
     job.schemes = ({"scheme": "scale", "by": 1000},)
     job.sink = create_sink(
         folder / name,
@@ -41,19 +43,21 @@ def job_of(make_job, folder, *, name="out.zarr", head=None, **choices):
 
 
 @pytest.mark.parametrize(
-    "head",
+    "output_format",
     [
         {"mode": "binary", "channels": 2, "stored": "uint16"},
         {"mode": "multiclass", "channels": 2},
         {"mode": "threshold", "channels": 2},
     ],
 )
-def test_the_store_holds_what_memory_would(make_job, stored, tmp_path, head):
-    job = job_of(make_job, tmp_path, head=head)
+def test_the_store_holds_what_memory_would(make_job, stored, tmp_path, output_format):
+    job = job_of(make_job, tmp_path, output_format=output_format)
     engine = job.engine()
     engine.run(job.predictor())
     assert engine.finish()
-    expected = make_job(volume=stored[None], schemes=job.schemes, shard=(16, 32, 32), skip_empty=True, head=head).run()
+    expected = make_job(
+        volume=stored[None], schemes=job.schemes, shard=(16, 32, 32), skip_empty=True, output_format=output_format
+    ).run()
     assert np.array_equal(result(job), expected)
 
 
@@ -77,7 +81,7 @@ def test_a_truncated_chunk_is_named_and_what_was_written_is_kept(make_job, store
     job = job_of(make_job, tmp_path)
     with pytest.raises(DataError, match=r"in\.zarr"):
         job.engine().run(job.predictor())
-    assert job.engine().notes.coverage().written[0].all()
+    assert job.engine().ledger.coverage(job.plan).written[0].all()
     chunk.write_bytes(content)
     os.utime(chunk, ns=(times.st_atime_ns, times.st_mtime_ns))
     again = job_of(make_job, tmp_path)
@@ -95,7 +99,7 @@ def test_a_store_that_takes_no_more_is_named(make_job, stored, tmp_path):
     folder = tmp_path / "out.zarr" / job.sink.layout.array(0)
 
     def predict(image):
-        if job.engine().notes.coverage().written[0].all() and not (folder / "c.away").exists():
+        if job.engine().ledger.coverage(job.plan).written[0].all() and not (folder / "c.away").exists():
             (folder / "c").rename(folder / "c.away")
             (folder / "c").write_text("no folder, as a disk that has turned read-only takes none")
         return job.net(image)

@@ -127,7 +127,7 @@ class WritePredictions(Callback):
             self.without_source.add(row["patient"])
 
     def _stack(self, prediction: Prediction, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
-        from seewhy.io.stack import stack_to_nifti
+        from seewhy.io.slices import stack_to_nifti
 
         source = Path(prediction["source"][0])
         patient = prediction["patient"][0]

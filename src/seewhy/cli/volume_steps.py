@@ -1,4 +1,4 @@
-"""`python -m seewhy blend LOGITS OUTPUT` and `finalize BLENDED OUTPUT`: the steps after `volume.keep_logits=true`."""
+"""Commands `blend LOGITS OUTPUT` and `finalize BLENDED OUTPUT`, the steps after `volume.job.keep_logits=true`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["add_parser"]
 
 def add_parser(commands: Any) -> None:
     """Declare both commands and their options."""
-    blend = commands.add_parser("blend", help="blend the logits that predict volume.keep_logits=true has stored")
+    blend = commands.add_parser("blend", help="blend the logits stored by predict volume.job.keep_logits=true")
     blend.add_argument("logits", help="volume.output of that prediction")
     blend.add_argument("output", help="zarr store to write: blended logits (float16), or a result with --dtype")
     blend.add_argument("--window", default="gaussian", help="gaussian, nnunet, hann or constant (gaussian)")
@@ -24,35 +24,37 @@ def add_parser(commands: Any) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mode", help="binary, threshold, multiclass or regions (what the prediction was made for)")
-    parser.add_argument("--dtype", help="uint8, uint16, float32 or labels (what the prediction was made for)")
+    parser.add_argument("--mode", help="binary, threshold, multiclass or regions (as in the prediction)")
+    parser.add_argument("--dtype", help="uint8, uint16, float32 or labels (as in the prediction)")
     parser.add_argument("--threshold", type=float, help="probability above which a voxel is foreground (as predicted)")
     parser.add_argument("--memory-budget", default="4GB", help="of this process (4GB)")
     parser.add_argument("--num-parts", type=int, default=1, help="processes that share the output (1)")
-    parser.add_argument("--part-id", type=int, default=0, help="which of them this is (0)")
+    parser.add_argument("--part-id", type=int, default=0, help="number of this process (0)")
 
 
 def _blend(options: argparse.Namespace) -> int:
     from seewhy.run.volumes.separate_steps import blend_logits
 
-    wished = _head(options)
-    head = wished if any(value is not None for value in wished.values()) else None
-    blend_logits(options.logits, options.output, window=options.window, head=head, **_shares(options))
+    changes = _format_changes(options)
+    output_format = changes if any(value is not None for value in changes.values()) else None
+    blend_logits(
+        options.logits, options.output, window=options.window, output_format=output_format, **_job_options(options)
+    )
     return 0
 
 
 def _finalize(options: argparse.Namespace) -> int:
     from seewhy.run.volumes.separate_steps import finalize_logits
 
-    finalize_logits(options.blended, options.output, head=_head(options), **_shares(options))
+    finalize_logits(options.blended, options.output, output_format=_format_changes(options), **_job_options(options))
     return 0
 
 
-def _head(options: argparse.Namespace) -> dict[str, Any]:
+def _format_changes(options: argparse.Namespace) -> dict[str, Any]:
     return {"mode": options.mode, "stored": options.dtype, "threshold": options.threshold}
 
 
-def _shares(options: argparse.Namespace) -> dict[str, Any]:
+def _job_options(options: argparse.Namespace) -> dict[str, Any]:
     from seewhy.errors import ConfigError
 
     if not 0 <= options.part_id < options.num_parts:

@@ -1,1 +1,1 @@
-"""Reading and writing arrays; atomic writes."""
+"""Read and write arrays, pictures, medical volumes and zarr stores; atomic writes."""

@@ -1,7 +1,4 @@
-"""Files and folders that are there whole or not at all.
-
-What tells one file from another.
-"""
+"""Atomic writes of files and folders, temporary folders, and checksums."""
 
 from __future__ import annotations
 
@@ -10,30 +7,46 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
-__all__ = ["TEMPORARY_PREFIX", "atomic_folder", "atomic_path", "file_sha256", "write_csv", "write_json"]
+__all__ = [
+    "TEMPORARY_PREFIX",
+    "atomic_folder",
+    "atomic_path",
+    "file_sha256",
+    "temporary_folder",
+    "write_csv",
+    "write_json",
+]
 
 TEMPORARY_PREFIX = ".tmp-"
-"""Start of the name of everything that is still being written; listings of data sets skip such names."""
+"""Prefix of names of files and folders that are still being written; listings of data sets skip them."""
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; it becomes `path` when the block ends without an exception.
+    """Yield a temporary path next to `path` that replaces `path` when the block ends without an exception.
 
-    The temporary name ends like the final one, since writers choose the format by the suffix. Parent folders
-    are made. After an exception nothing is left and an older file stays as it was.
+    The temporary name has the same suffix, because writers choose the format by it. Parent folders are created.
+    After an exception the temporary file is removed and an existing file stays unchanged.
 
     Args:
         path: the file to write.
 
     Yields:
-        A path in the same folder, which does not exist yet.
+        A path in the same folder that does not exist yet.
+
+    Example:
+        >>> with atomic_path("notes.txt") as temporary:
+        ...     _ = temporary.write_text("complete")
+        >>> Path("notes.txt").read_text()
+        'complete'
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -47,16 +60,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Give an empty temporary folder beside `path`; it becomes `path` when the block ends without an exception.
+    """Yield an empty temporary folder next to `path` that becomes `path` when the block ends without an exception.
 
     Args:
-        path: the folder to make; it must not exist, or be empty.
+        path: the folder to create; it must not exist, or be empty.
 
     Yields:
         An existing empty folder in the same parent.
 
     Raises:
-        OSError: at the end, when `path` has been filled meanwhile; the temporary folder is removed.
+        OSError: `path` is no longer empty when the block ends; the temporary folder is removed.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -70,11 +83,11 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, record: Any) -> Path:
-    """Write one JSON file, atomically; NaN is refused because JSON has none.
+    """Write one JSON file atomically; NaN raises a ValueError, because JSON does not support it.
 
     Args:
         path: the file.
-        record: anything `json` takes.
+        record: data that `json` can write.
     """
     text = json.dumps(record, indent=2, allow_nan=False) + "\n"
     with atomic_path(path) as temporary:
@@ -83,12 +96,12 @@ def write_json(path: str | Path, record: Any) -> Path:
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str]) -> Path:
-    """Write one CSV file with a header, atomically.
+    """Write one CSV file with a header atomically.
 
     Args:
         path: the file.
         rows: mappings with exactly the given columns.
-        columns: their order.
+        columns: order of the columns.
     """
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -98,14 +111,25 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: S
 
 
 def _temporary_beside(final: Path) -> Path:
-    """A name in the same folder (so that the rename cannot cross file systems) with the same ending."""
+    """A path in the same folder (a rename must not cross file systems) with the same suffix."""
     return final.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{final.name[-200:]}")
 
 
 def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's content as 64 hexadecimal digits, read in pieces."""
+    """SHA-256 of a file as 64 hexadecimal digits, read in pieces."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def temporary_folder() -> Path:
+    """Create a folder that is removed when this process ends, in the main process and in those of `multiprocessing`.
+
+    A forked process does not remove the folder of its parent. Worker processes skip `atexit`, so a finalizer of
+    `multiprocessing` is used, with a priority below 0: it runs after child processes have ended.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="seewhy-"))
+    Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-10)
+    return folder

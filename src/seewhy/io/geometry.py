@@ -1,7 +1,4 @@
-"""How a stored slice must be turned to be seen as a radiologist sees it.
-
-Where the voxels of a volume lie in the scanner's space.
-"""
+"""Grid of a volume in scanner space, and the radiological display of its slices."""
 
 from __future__ import annotations
 
@@ -25,7 +22,12 @@ class Geometry:
     Attributes:
         shape: voxels along the three array axes, as stored.
         affine: [4, 4] float64, from voxel indices to millimetres in RAS+ (right, anterior, superior) space.
-        oriented: whether the file says so itself; else the affine only holds the spacing, or a guess.
+        oriented: whether the file states the orientation; otherwise the affine only holds the spacing, or a guess.
+
+    Example:
+        >>> geometry = Geometry(shape=(240, 240, 155), affine=np.diag([-1.0, -1.0, 1.0, 1.0]))
+        >>> geometry.axis_codes, geometry.spacing
+        (('L', 'P', 'S'), (1.0, 1.0, 1.0))
     """
 
     shape: tuple[int, int, int]
@@ -33,11 +35,11 @@ class Geometry:
     oriented: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse an affine that places no voxels."""
+        """Check that the affine is a finite [4, 4] matrix."""
         if self.affine.shape != (4, 4):
             raise DataError(f"affine of shape {self.affine.shape}; expected (4, 4)")
         if not np.isfinite(self.affine).all():
-            raise DataError("affine holds NaN or infinite values; expected finite millimetres")
+            raise DataError("affine has NaN or infinite values; expected finite millimetres")
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -47,37 +49,37 @@ class Geometry:
 
     @property
     def axis_codes(self) -> tuple[str, str, str]:
-        """Where the three array axes point to, each by the body's nearest direction: R or L, A or P, S or I."""
+        """Nearest body direction of each array axis: R or L, A or P, S or I."""
         first, second, third = nib.orientations.aff2axcodes(self.affine)
         return str(first), str(second), str(third)
 
     def difference(self, other: Geometry, *, tolerance: float = 1e-2) -> str | None:
-        """Say how another grid differs from this one, or give None where they match.
+        """Describe how another grid differs from this one; None if they match.
 
         Args:
-            other: the grid to compare with.
-            tolerance: millimetres by which the positions of the volume's corners may differ; files written by
-                different tools round the same affine differently.
+            other: grid to compare with.
+            tolerance: allowed distance of the volume's corners in millimetres; different tools round the same affine
+                differently.
         """
         if self.shape != other.shape:
             return f"shape {other.shape}, expected {self.shape}"
         corners = np.array(
             [[i, j, k, 1] for i in (0, self.shape[0]) for j in (0, self.shape[1]) for k in (0, self.shape[2])]
         )
-        apart = np.linalg.norm((corners @ (self.affine - other.affine).T)[:, :3], axis=1).max()
-        if apart > tolerance:
-            return f"another affine (corners lie up to {apart:.3g} mm apart)"
+        distance = np.linalg.norm((corners @ (self.affine - other.affine).T)[:, :3], axis=1).max()
+        if distance > tolerance:
+            return f"another affine (corners differ by up to {distance:.3g} mm)"
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Display:
-    """From a stored slice to its picture: first transpose, then flip; files and arrays stay as they are.
+    """Orientation of a slice in a picture: first transpose, then flip; stored arrays are not changed.
 
     Attributes:
-        transpose: stored columns become the picture's rows.
-        flip_rows: turn the picture upside down.
-        flip_columns: mirror the picture.
+        transpose: stored columns become rows of the picture.
+        flip_rows: flip the picture upside down.
+        flip_columns: mirror the picture left to right.
     """
 
     transpose: bool = False
@@ -90,14 +92,14 @@ class Display:
 
     @classmethod
     def from_record(cls, record: object, *, where: str) -> Display:
-        """Read what `record` gave.
+        """Restore from `record`.
 
         Args:
-            record: a mapping, names → true or false; what is absent is false.
-            where: named in errors.
+            record: mapping of names to true or false; missing names are false.
+            where: name in error messages.
 
         Raises:
-            DataError: no mapping, other names, or values that are neither true nor false.
+            DataError: not a mapping, unknown names, or values that are neither true nor false.
         """
         known = cls().record()
         if not isinstance(record, Mapping):
@@ -105,24 +107,29 @@ class Display:
         wrong = [f"{key}={value!r}" for key, value in record.items() if key not in known or not isinstance(value, bool)]
         if wrong:
             raise DataError(
-                f"display holds {', '.join(wrong)}; expected true or false for {', '.join(known)}", where=where
+                f"display has {', '.join(wrong)}; expected true or false for {', '.join(known)}", where=where
             )
         return cls(**record)
 
 
 def display_of_plane(geometry: Geometry, *, axis: int = 2) -> Display:
-    """Turn the slices of a volume by the radiological convention.
+    """Display of a volume's slices in the radiological convention.
 
-    The picture's rows run anterior → posterior in an axial slice and superior → inferior in the others; its
-    columns run from the patient's right to the left, in a sagittal slice anterior → posterior. Oblique axes
-    count as the nearest of the body's axes.
+    Rows of the picture run anterior → posterior in an axial slice and superior → inferior in the others; columns run
+    from the patient's right to left, in a sagittal slice anterior → posterior. Oblique axes count as the nearest body
+    axes.
 
     Args:
         geometry: of the volume.
-        axis: the axis that was cut; rows and columns are the other two in stored order.
+        axis: axis along which the slices were cut; rows and columns are the other two in stored order.
+
+    Example:
+        >>> geometry = Geometry(shape=(240, 240, 155), affine=np.eye(4))
+        >>> display_of_plane(geometry, axis=2)
+        Display(transpose=True, flip_rows=True, flip_columns=True)
     """
     codes = [code for position, code in enumerate(geometry.axis_codes) if position != axis]
-    # Rows are the body's vertical where the plane holds it, else front to back.
+    # Rows are the vertical axis of the body if the plane contains it, otherwise anterior-posterior.
     transpose = any(code in "SI" for code in codes[1:]) or codes[0] in "RL"
     row, column = reversed(codes) if transpose else codes
     return Display(transpose=transpose, flip_rows=row in "AS", flip_columns=column in "RA")

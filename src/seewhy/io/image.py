@@ -1,10 +1,10 @@
-"""Reading and writing PNG and TIFF pictures."""
+"""Read and write PNG and TIFF pictures."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
+from seewhy.io.read_errors import reading
 
 __all__ = ["IMAGE_SUFFIXES", "ImagePages", "image_shape", "read_image", "write_image"]
 
@@ -21,31 +22,37 @@ IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 
 
 def read_image(path: str | Path, *, page: int | None = None) -> NDArray[Any]:
-    """Read one picture with the values of the file.
+    """Read one picture with the values that are stored in the file.
 
     Args:
         path: a PNG or TIFF file.
-        page: which page of a TIFF of several, counted from 0; None expects a file of one.
+        page: page of a TIFF with several pages, counted from 0; None expects a single page.
 
     Returns:
         [H, W] uint8, uint16, int32 or float32; [H, W, 3] uint8 for colour (palettes are resolved), [H, W, 4]
-        with transparency. Black-and-white files give 0 and 255.
+        with transparency. Black-and-white files have the values 0 and 255.
 
     Raises:
-        DataError: the file is missing, damaged or no picture, or has several pages and none was asked for.
+        DataError: the file is missing, damaged or not a picture, or has several pages and `page` is None.
+
+    Example:
+        >>> _ = write_image("slice.png", np.array([[0, 128], [255, 64]], np.uint8))
+        >>> read_image("slice.png")
+        array([[  0, 128],
+               [255,  64]], dtype=uint8)
     """
     path = Path(path)
-    with _opened(path) as picture:
+    with _open(path) as picture:
         pages = getattr(picture, "n_frames", 1)
         if page is None and pages > 1:
-            raise DataError(f"{path} holds {pages} pages; expected one, or say which with `page`")
+            raise DataError(f"{path} has {pages} pages; expected one page, or choose one with `page`")
         return _page(picture, path, page or 0)
 
 
 class ImagePages:
-    """The pages of a picture that stays open, for who reads many of them: the first read finds where all of them lie.
+    """Reader of many pages of one picture, which stays open so that the page offsets are found only once.
 
-    It is opened anew in every process, and used by one thread at a time.
+    The file is opened again in every process. Not safe for concurrent use by several threads.
 
     Args:
         path: a TIFF file.
@@ -57,8 +64,8 @@ class ImagePages:
         self._process = -1
 
     def read(self, page: int) -> NDArray[Any]:
-        """Values of one page, as `read_image` gives them, and with its errors."""
-        with _told(self.path):
+        """Read one page like `read_image`, with the same errors."""
+        with _reading(self.path):
             if self._picture is None or self._process != os.getpid():
                 self._picture, self._process = Image.open(self.path), os.getpid()
             return _page(self._picture, self.path, page)
@@ -68,7 +75,7 @@ class ImagePages:
 
 
 def image_shape(path: str | Path) -> tuple[int, ...]:
-    """Shape that `read_image` gives, without decoding a value; a PNG's checksums are verified.
+    """Shape of the array that `read_image` returns, without decoding values; verifies the checksums of a PNG.
 
     Args:
         path: a PNG or TIFF file.
@@ -77,13 +84,13 @@ def image_shape(path: str | Path) -> tuple[int, ...]:
         (H, W), or (H, W, 3) or (H, W, 4) for colour.
 
     Raises:
-        DataError: as `read_image`, as far as the header and the checksums tell.
+        DataError: like `read_image`, for errors that the header and checksums reveal.
     """
     path = Path(path)
-    with _opened(path) as picture:
+    with _open(path) as picture:
         pages = getattr(picture, "n_frames", 1)
         if pages > 1:
-            raise DataError(f"{path} holds {pages} pages; expected one")
+            raise DataError(f"{path} has {pages} pages; expected one page")
         width, height = picture.size
         transparent = picture.mode in ("RGBA", "PA") or (picture.mode == "P" and "transparency" in picture.info)
         colour = transparent or picture.mode in ("RGB", "P", "CMYK", "YCbCr", "LAB", "HSV")
@@ -92,7 +99,7 @@ def image_shape(path: str | Path) -> tuple[int, ...]:
 
 
 def write_image(path: str | Path, array: NDArray[Any]) -> Path:
-    """Write one picture, atomically and without loss; the suffix chooses the format.
+    """Write one picture atomically and losslessly; the suffix determines the format.
 
     Args:
         path: ends in `.png`, `.tif` or `.tiff`.
@@ -104,7 +111,7 @@ def write_image(path: str | Path, array: NDArray[Any]) -> Path:
     """
     final = Path(path)
     if final.suffix.lower() not in IMAGE_SUFFIXES:
-        raise DataError(f"{final}: pictures are written as {', '.join(IMAGE_SUFFIXES)}")
+        raise DataError(f"{final}: unknown suffix; expected one of {', '.join(IMAGE_SUFFIXES)}")
     values = np.asarray(array)
     values = values.astype(np.uint8) * 255 if values.dtype == bool else values
     types = ("uint8", "uint16") if final.suffix.lower() == ".png" else ("uint8", "uint16", "float32")
@@ -112,7 +119,7 @@ def write_image(path: str | Path, array: NDArray[Any]) -> Path:
     colour = values.ndim == 3 and values.shape[2] in (3, 4) and values.dtype == np.uint8
     if not (gray or colour):
         raise DataError(
-            f"{final}: an array of shape {values.shape} and type {values.dtype} does not fit; expected "
+            f"{final}: array of shape {values.shape} and type {values.dtype}; expected "
             f"[H, W] of {' or '.join(types)}, or [H, W, 3 or 4] of uint8"
         )
     with atomic_path(final) as temporary:
@@ -121,36 +128,27 @@ def write_image(path: str | Path, array: NDArray[Any]) -> Path:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """A picture whose header is read; what goes wrong until it is closed is told with its name."""
-    with _told(path), Image.open(path) as picture:
+def _open(path: Path) -> Iterator[Image.Image]:
+    """Open a picture and read its header; errors until it is closed name the file."""
+    with _reading(path), Image.open(path) as picture:
         yield picture
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Errors of Pillow as ours, with the name of the file."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist") from error
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path} is no PNG or TIFF picture; convert it or leave it out") from error
-    except (OSError, EOFError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path} is cut off or damaged ({error}); copy or download it again") from error
+def _reading(path: Path) -> AbstractContextManager[None]:
+    return reading(path, kind="PNG or TIFF", foreign=UnidentifiedImageError, damage=(SyntaxError,))
 
 
 def _page(picture: Image.Image, path: Path, page: int) -> NDArray[Any]:
     """Values of one page of an open picture."""
     pages = getattr(picture, "n_frames", 1)
     if not 0 <= page < pages:
-        raise DataError(f"{path} holds {pages} pages; there is no page {page}")
+        raise DataError(f"{path} has {pages} pages; there is no page {page}")
     picture.seek(page)
     return _values(picture)
 
 
 def _values(picture: Image.Image) -> NDArray[Any]:
-    """Values of the current page, in a layout that means the same for every file."""
+    """Values of the current page, in a layout that does not depend on the file's mode."""
     if picture.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
         transparent = picture.mode == "PA" or "transparency" in picture.info
         picture = picture.convert("RGBA" if transparent else "RGB")

@@ -1,4 +1,4 @@
-"""Reading and writing NIfTI volumes: values, affine and header kept."""
+"""Read and write NIfTI volumes; values, affine and header are preserved."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 
 class NiftiFile:
-    """A NIfTI file whose header is read and whose values are read when asked for.
+    """A NIfTI file: the header is read at once, values are read on request.
 
-    An uncompressed file is read from where the wanted values lie. A `.nii.gz` is a stream, so all before them
-    is decompressed, yet only what was asked for is kept in memory.
+    From an uncompressed file only the requested values are read. A `.nii.gz` is a stream, so everything before them
+    is decompressed, but only the requested values are kept in memory.
 
     Attributes:
         path: the file.
@@ -38,16 +38,16 @@ class NiftiFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.name.endswith(NIFTI_SUFFIXES):
-            raise DataError(f"{self.path} is no NIfTI name; expected .nii or .nii.gz")
+            raise DataError(f"{self.path} is not a NIfTI name; expected .nii or .nii.gz")
         with reading(self.path, kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
             self._image: Any = nib.load(self.path)
         shape = tuple(int(size) for size in self._image.shape)
-        while len(shape) > 3 and shape[-1] == 1:  # tools write (X, Y, Z, 1) and mean three axes
+        while len(shape) > 3 and shape[-1] == 1:  # some tools write three axes as (X, Y, Z, 1)
             shape = shape[:-1]
         if len(shape) not in (3, 4):
             raise DataError(f"{self.path} has shape {shape}; expected three axes, or four with channels last")
         if 0 in shape:
-            raise DataError(f"{self.path} has shape {shape} and so holds no values")
+            raise DataError(f"{self.path} has shape {shape}; expected at least one value")
         self.shape = shape
         self.header = self._image.header.copy()
         coded = any(int(self.header[code]) > 0 for code in ("sform_code", "qform_code"))
@@ -59,17 +59,17 @@ class NiftiFile:
 
     @property
     def channels(self) -> int:
-        """Number of channels: 1 for a file of three axes."""
+        """Number of channels; 1 for a file with three axes."""
         return self.shape[3] if len(self.shape) == 4 else 1
 
     def read(self, *, channel: int | None = None) -> NDArray[Any]:
-        """Values as stored, with the header's scaling applied where there is one.
+        """Read values, with the header's scaling applied if there is one.
 
         Args:
-            channel: one channel of a file of four axes; None reads all.
+            channel: channel of a file with four axes; None reads all.
 
         Returns:
-            [X, Y, Z], or [X, Y, Z, C] when all channels of a file of four axes are read.
+            [X, Y, Z], or [X, Y, Z, C] if all channels of a file with four axes are read.
 
         Raises:
             DataError: a channel that does not exist, or values that cannot be read.
@@ -80,20 +80,20 @@ class NiftiFile:
         return self._values((slice(None), slice(None), slice(None), channel))
 
     def read_slice(self, index: int, *, axis: int = 2, channel: int | None = None) -> NDArray[Any]:
-        """One plane, in the order of the two remaining axes.
+        """Read one plane, in the order of the other two axes.
 
         Args:
             index: position along `axis`, counted from 0.
             axis: 0, 1 or 2.
-            channel: needed for a file of four axes.
+            channel: needed for a file with four axes.
 
         Raises:
             DataError: an index or channel outside the file.
         """
         if axis not in (0, 1, 2) or not 0 <= index < self.shape[axis]:
-            raise DataError(f"{self.path} has shape {self.shape}; no slice {index} along axis {axis}")
+            raise DataError(f"{self.path} has shape {self.shape}; there is no slice {index} along axis {axis}")
         if channel is None and len(self.shape) == 4:
-            raise DataError(f"{self.path} holds {self.channels} channels; say which with `channel`")
+            raise DataError(f"{self.path} has {self.channels} channels; choose one with `channel`")
         self._check_channel(channel or 0)
         key: list[int | slice] = [slice(None)] * 3
         key[axis] = index
@@ -101,10 +101,10 @@ class NiftiFile:
 
     def _check_channel(self, channel: int) -> None:
         if not 0 <= channel < self.channels:
-            raise DataError(f"{self.path} holds {self.channels} channels; there is no channel {channel}")
+            raise DataError(f"{self.path} has {self.channels} channels; there is no channel {channel}")
 
     def _values(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        """Read through the array proxy, whose axes of size 1 beyond the fourth are dropped."""
+        """Read through the array proxy; trailing axes of size 1 are dropped."""
         stored = self._image.ndim
         key = (*key, *[slice(None)] * (len(self.shape) - len(key)))[: len(self.shape)]
         key = (*key, *[0] * (stored - len(self.shape)))
@@ -117,13 +117,20 @@ def read_nifti(path: str | Path, *, channel: int | None = None) -> tuple[NDArray
 
     Args:
         path: a `.nii` or `.nii.gz` file.
-        channel: one channel of a file of four axes; None reads all.
+        channel: channel of a file with four axes; None reads all.
 
     Returns:
         Values [X, Y, Z] (or [X, Y, Z, C]) and the grid.
 
     Raises:
-        DataError: the file is missing, damaged or no NIfTI.
+        DataError: the file is missing, damaged or not NIfTI.
+
+    Example:
+        >>> values = np.zeros((4, 5, 6), np.int16)
+        >>> _ = write_nifti("ct.nii.gz", values, affine=np.diag([0.8, 0.8, 2.0, 1.0]))
+        >>> image, geometry = read_nifti("ct.nii.gz")
+        >>> image.shape, [round(size, 3) for size in geometry.spacing]
+        ((4, 5, 6), [0.8, 0.8, 2.0])
     """
     file = NiftiFile(path)
     return file.read(channel=channel), file.geometry
@@ -137,52 +144,52 @@ def write_nifti(
     header: Any | None = None,
     dtype: DTypeLike | None = None,
 ) -> Path:
-    """Write a volume, atomically.
+    """Write a volume atomically.
 
     Args:
         path: ends in `.nii` or `.nii.gz` (compressed).
         array: [X, Y, Z] or [X, Y, Z, C]; bool is stored as uint8.
         affine: [4, 4], voxel indices to RAS+ millimetres.
-        header: a header to take codes, units and description from (e.g. `NiftiFile.header`); its value type
-            and scaling are replaced, so that the values read back are those given.
-        dtype: stored type; the array's own when None.
+        header: source of codes, units and description (e.g. `NiftiFile.header`); its value type and scaling are
+            replaced, so that the same values are read back.
+        dtype: stored type; None stores the type of the array.
 
     Raises:
-        DataError: a name that is no NIfTI name, or a type that NIfTI lacks.
+        DataError: another suffix, or a type that NIfTI does not support.
     """
     final = Path(path)
     if not final.name.endswith(NIFTI_SUFFIXES):
-        raise DataError(f"{final} is no NIfTI name; it must end in .nii or .nii.gz")
+        raise DataError(f"{final} is not a NIfTI name; it must end in .nii or .nii.gz")
     values = np.asarray(array, dtype=dtype)
     values = values.astype(np.uint8) if values.dtype == bool else values
     header = None if header is None else header.copy()
     if header is not None:
         header.set_data_dtype(values.dtype)
         header.set_slope_inter(None, None)
-        header["cal_min"] = header["cal_max"] = 0  # the display window of other values
+        header["cal_min"] = header["cal_max"] = 0  # the display window belongs to other values
     try:
         image = nib.Nifti1Image(values, affine, header, dtype=values.dtype)
     except (HeaderDataError, ValueError) as error:
-        raise DataError(f"{final}: values of type {values.dtype} do not fit NIfTI ({error})") from error
+        raise DataError(f"{final}: values of type {values.dtype} are not supported by NIfTI ({error})") from error
     with atomic_path(final) as temporary:
         nib.save(image, temporary)
     return final
 
 
 def write_nifti_like(path: str | Path, array: NDArray[Any], *, like: str | Path) -> Path:
-    """Write a volume that lies on another one voxel by voxel, atomically.
+    """Write a volume on the grid of another file, atomically.
 
     Args:
         path: ends in `.nii` or `.nii.gz`.
         array: [X, Y, Z] of the other volume's shape, or [X, Y, Z, C].
-        like: the NIfTI file whose affine, codes and units are taken over.
+        like: NIfTI file from which affine, codes and units are copied.
 
     Raises:
         DataError: `like` cannot be read, or has another shape.
     """
     source = NiftiFile(like)
     if array.shape[:3] != source.shape[:3] or array.ndim not in (3, 4):
-        raise DataError(f"{path}: an array of shape {array.shape} does not lie on {like} of shape {source.shape}")
+        raise DataError(f"{path}: array of shape {array.shape}; expected the shape {source.shape[:3]} of {like}")
     return write_nifti(path, array, affine=source.geometry.affine, header=source.header)
 
 

@@ -1,4 +1,4 @@
-"""Reading and writing `.npy` arrays: never a pickle, never a half-written file."""
+"""Read and write `.npy` arrays, without pickle and atomically."""
 
 from __future__ import annotations
 
@@ -23,25 +23,30 @@ def read_npy(path: str | Path, *, mmap: bool = False) -> NDArray[Any]:
 
     Args:
         path: a `.npy` file.
-        mmap: map the file read-only instead of reading it; for files larger than the part that is needed.
+        mmap: memory-map the file read-only instead of reading it, if only a part is needed.
 
     Returns:
         The array with the shape and type of the file (bool, integer or float).
 
     Raises:
-        DataError: the file is missing, empty, cut off, pickled or no array of numbers; its name is in the message.
+        DataError: the file is missing, empty, truncated, pickled or not an array of numbers.
+
+    Example:
+        >>> _ = write_npy("slice.npy", np.arange(6, dtype=np.float32).reshape(2, 3))
+        >>> read_npy("slice.npy").mean()
+        np.float32(2.5)
     """
     try:
         array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
     except (OSError, EOFError, ValueError, SyntaxError, zipfile.BadZipFile) as error:
-        raise DataError(_diagnosis(Path(path), error)) from error
+        raise DataError(_diagnose(Path(path), error)) from error
     if not isinstance(array, np.ndarray):
         array.close()
-        raise DataError(f"{path} is a .npz archive; expected one array; save it with numpy.save")
+        raise DataError(f"{path} is a .npz archive; expected a single array; save it with numpy.save")
     if array.dtype.kind not in "buif":
         raise DataError(f"{path} holds values of type {array.dtype}; expected bool, integer or float")
     if array.size == 0:
-        raise DataError(f"{path} holds no values (shape {array.shape}); write it again or delete it")
+        raise DataError(f"{path} has no values (shape {array.shape}); write it again or delete it")
     return array
 
 
@@ -49,13 +54,13 @@ def npy_shape(path: str | Path) -> tuple[int, ...]:
     """Shape of an array without reading its values.
 
     Raises:
-        DataError: as `read_npy`.
+        DataError: see `read_npy`.
     """
     return tuple(read_npy(path, mmap=True).shape)
 
 
 def write_npy(path: str | Path, array: NDArray[Any]) -> Path:
-    """Write one array, atomically and without pickle.
+    """Write one array atomically and without pickle.
 
     Args:
         path: the file; its name should end in `.npy`.
@@ -66,8 +71,8 @@ def write_npy(path: str | Path, array: NDArray[Any]) -> Path:
     return Path(path)
 
 
-def _diagnosis(path: Path, error: Exception) -> str:
-    """What is wrong with a file that numpy could not read, and what to do."""
+def _diagnose(path: Path, error: Exception) -> str:
+    """Explain why NumPy could not read a file, and what to do."""
     if not path.exists():
         return f"{path} does not exist"
     if path.is_dir():
@@ -80,7 +85,7 @@ def _diagnosis(path: Path, error: Exception) -> str:
     except OSError as unreadable:
         return f"{path} cannot be opened ({unreadable.strerror}); check its permissions"
     if start.startswith(NPY_MAGIC) and "pickle" not in str(error).lower():
-        return f"{path} is cut off or damaged ({error}); write it again or delete it"
+        return f"{path} is truncated or damaged ({error}); write it again or delete it"
     if start.startswith(NPY_MAGIC) or start[:1] == b"\x80":
         return (
             f"{path} is pickled, and a pickle can run any code when read; "
@@ -88,4 +93,4 @@ def _diagnosis(path: Path, error: Exception) -> str:
         )
     if start.startswith(ZIP_MAGIC):
         return f"{path} is a damaged .npz archive; expected a .npy array"
-    return f"{path} is no .npy file (it starts with {start!r}); expected what numpy.save writes"
+    return f"{path} is not a .npy file (it starts with {start!r}); expected a file written by numpy.save"

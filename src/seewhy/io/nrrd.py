@@ -1,4 +1,4 @@
-"""Reading NRRD volumes, in the scanner's RAS+ space like NIfTI."""
+"""Read NRRD volumes, in RAS+ scanner space like NIfTI."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seewhy.io.read_errors import reading
 
 __all__ = ["nrrd_geometry", "read_nrrd"]
 
-# Signs that turn a NRRD space into RAS+; NRRD's names are those of the directions its axes point to.
+# Signs that convert a NRRD space to RAS+; NRRD names a space by the directions in which its axes point.
 TO_RAS = {
     "right-anterior-superior": (1, 1, 1),
     "ras": (1, 1, 1),
@@ -31,13 +31,19 @@ def read_nrrd(path: str | Path) -> tuple[NDArray[Any], Geometry]:
     """Read a volume and its grid.
 
     Args:
-        path: a `.nrrd` file (or `.nhdr` with its data beside it).
+        path: a `.nrrd` file (or `.nhdr` with its data file next to it).
 
     Returns:
         Values [X, Y, Z], fastest axis first as in NIfTI, and the grid.
 
     Raises:
-        DataError: the file is missing, damaged, no NRRD, or not of three axes.
+        DataError: the file is missing, damaged, not NRRD, or does not have three axes.
+
+    Example:
+        >>> nrrd.write("mr.nrrd", np.zeros((2, 3, 4), np.int16), {"spacings": [1.0, 1.0, 3.0]})
+        >>> image, geometry = read_nrrd("mr.nrrd")
+        >>> image.shape, geometry.spacing
+        ((2, 3, 4), (1.0, 1.0, 3.0))
     """
     path = Path(path)
     with reading(path, kind="NRRD", foreign=nrrd.NRRDError, damage=(KeyError,)):
@@ -46,10 +52,10 @@ def read_nrrd(path: str | Path) -> tuple[NDArray[Any], Geometry]:
 
 
 def nrrd_geometry(path: str | Path) -> Geometry:
-    """Read the grid alone, from the header.
+    """Read only the grid, from the header.
 
     Raises:
-        DataError: as `read_nrrd`.
+        DataError: see `read_nrrd`.
     """
     path = Path(path)
     with reading(path, kind="NRRD", foreign=nrrd.NRRDError, damage=(KeyError,)):
@@ -58,10 +64,10 @@ def nrrd_geometry(path: str | Path) -> Geometry:
 
 
 def _geometry(path: Path, header: Mapping[str, Any]) -> Geometry:
-    """Grid of a header: `space directions`, or `spacings` where a file states no space."""
+    """Grid of a header: `space directions`, or `spacings` if the header states no space."""
     sizes = tuple(int(size) for size in header["sizes"])
     if len(sizes) != 3:
-        raise DataError(f"{path} has {len(sizes)} axes of sizes {sizes}; expected a volume of three axes")
+        raise DataError(f"{path} has {len(sizes)} axes of sizes {sizes}; expected three axes")
     affine = np.eye(4)
     directions = header.get("space directions")
     oriented = directions is not None and "space" in header
@@ -70,7 +76,7 @@ def _geometry(path: Path, header: Mapping[str, Any]) -> Geometry:
         affine[:3, 3] = np.asarray(header.get("space origin", (0, 0, 0)), dtype=np.float64)
         space = str(header.get("space", "left-posterior-superior")).lower()
         if space not in TO_RAS:
-            raise DataError(f"{path} is in the space {space!r}; expected one of {', '.join(sorted(TO_RAS))}")
+            raise DataError(f"{path} has the space {space!r}; expected one of {', '.join(sorted(TO_RAS))}")
         affine[:3] *= np.asarray(TO_RAS[space])[:, None]
     elif "spacings" in header:
         affine[:3, :3] = np.diag(np.asarray(header["spacings"], dtype=np.float64))

@@ -1,4 +1,4 @@
-"""How the grid that a model sees was cut from a source array, and the way back."""
+"""Placement of a model's grid in a source array: crop, resize and pad, and the inverse for maps."""
 
 from __future__ import annotations
 
@@ -19,21 +19,31 @@ Ends = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """The steps from a source array to a model's grid: slice axis to the front, crop, resize, pad.
+    """Steps from a source array to a model's grid: move the slice axis to the front, crop, resize, pad.
 
-    Reading goes forward by `apply`, maps go back by `restore`; both follow from these numbers alone. Crop, size
-    and padding are listed in the order of the grid's axes: the slice axis first, then the others as stored.
+    `apply` brings an image to the grid, `restore` brings a map back; both depend only on these numbers. Crop, size
+    and padding are in the order of the grid's axes: the slice axis first, then the others as stored.
 
     Attributes:
         source: the file, or an empty string.
         shape: of the source array, two or three axes, as stored.
-        axis: the source's axis that became the grid's first; None leaves the order as it is (always in 2D).
-        crop: first voxel and the one after the last, per axis; empty keeps all.
-        size: voxels per axis after resizing what was cropped; empty resizes nothing.
+        axis: axis of the source that becomes the first of the grid; None keeps the order (always in 2D).
+        crop: first voxel and one past the last voxel, per axis; empty keeps all.
+        size: voxels per axis after resizing the crop; empty does not resize.
         pad: voxels added before and after, per axis; empty adds none.
 
     Raises:
-        DataError: numbers that describe no grid.
+        DataError: numbers that do not describe a grid.
+
+    Example:
+        >>> placement = Placement(source="", shape=(6, 4), crop=((1, 5), (0, 4)), size=(2, 2), pad=((0, 0), (1, 1)))
+        >>> placement.grid
+        (2, 4)
+        >>> placement.apply(np.ones((6, 4), np.float32))
+        array([[0., 1., 1., 0.],
+               [0., 1., 1., 0.]], dtype=float32)
+        >>> placement.restore(np.ones(placement.grid, np.float32)).sum(axis=1)
+        array([0., 4., 4., 4., 4., 0.], dtype=float32)
     """
 
     source: str
@@ -44,7 +54,7 @@ class Placement:
     pad: Ends = ()
 
     def __post_init__(self) -> None:
-        """Fill in what was left empty, and refuse steps that cannot be taken."""
+        """Fill in empty fields, and check all steps."""
         count, where = len(self.shape), self.source or None
         if count not in (2, 3):
             raise DataError(f"shape {self.shape}; expected two or three axes", where=where)
@@ -55,10 +65,10 @@ class Placement:
         pad = self.pad or ((0, 0),) * count
         for name, value in (("crop", crop), ("size", size), ("pad", pad)):
             if len(value) != count:
-                raise DataError(f"{name} {value} is not given for {count} axes", where=where)
+                raise DataError(f"{name} {value}; expected entries for {count} axes", where=where)
             object.__setattr__(self, name, value)
         wrong = [
-            f"crop {start}:{stop} along grid axis {number} lies outside the {length} voxels there are"
+            f"crop {start}:{stop} along grid axis {number} lies outside 0:{length}"
             for number, ((start, stop), length) in enumerate(zip(crop, self.ordered, strict=True))
             if not 0 <= start < stop <= length
         ]
@@ -96,16 +106,16 @@ class Placement:
             source[number] * length / size for number, length, size in zip(self.axes, cropped, self.size, strict=True)
         )
 
-    # -- there and back --------------------------------------------------------------------------------------
+    # -- apply and restore --------------------------------------------------------------------------------------
 
     def apply(self, array: NDArray[Any], *, order: int = 1, fill: float = 0.0) -> NDArray[Any]:
         """Bring a source array to the model's grid.
 
         Args:
             array: of `shape`.
-            order: 1 interpolates linearly between voxel centres, with a triangle filter as wide as the step where
-                it shrinks (what Pillow's `BILINEAR` does), and gives float32; 0 takes the nearest voxel and keeps
-                the type (masks).
+            order: 1 interpolates linearly between voxel centres, with a triangle filter as wide as the step when
+                shrinking (like Pillow's `BILINEAR`), and returns float32; 0 takes the nearest voxel and keeps the
+                type (masks).
             fill: value of the padding.
 
         Returns:
@@ -114,28 +124,28 @@ class Placement:
         Raises:
             DataError: an array of another shape.
         """
-        self._expect(array, self.shape, "the source")
+        self._check_shape(array, self.shape, "the source")
         window = tuple(slice(start, stop) for start, stop in self.crop)
         values = _resize(np.transpose(array, self.axes)[window], self.size, order)
         return np.pad(values, self.pad, constant_values=fill) if any(map(any, self.pad)) else values
 
     def restore(self, map_: NDArray[Any], *, order: int = 1, fill: float = 0.0) -> NDArray[Any]:
-        """Bring an array on the model's grid back to the source: padding off, resized, uncropped, axes as stored.
+        """Bring a map from the model's grid back to the source: undo padding, resizing, crop and axis order.
 
-        Values are interpolated as densities are: a map keeps its level, not its sum.
+        Values are interpolated, so a map keeps its level, not its sum.
 
         Args:
             map_: of the shape `grid`.
-            order: as for `apply`.
-            fill: value where the source was cropped away.
+            order: see `apply`.
+            fill: value outside the crop.
 
         Returns:
-            An array of `shape`, which lies on the source voxel by voxel.
+            An array of `shape`, aligned with the source voxel by voxel.
 
         Raises:
             DataError: an array of another shape.
         """
-        self._expect(map_, self.grid, "the grid")
+        self._check_shape(map_, self.grid, "the grid")
         inner = tuple(slice(before, before + size) for size, (before, _) in zip(self.size, self.pad, strict=True))
         values = _resize(map_[inner], tuple(stop - start for start, stop in self.crop), order)
         whole = np.full(self.ordered, fill, values.dtype)
@@ -143,9 +153,9 @@ class Placement:
         return np.ascontiguousarray(np.transpose(whole, np.argsort(self.axes)))
 
     def slice_number(self, position: int) -> int | None:
-        """Number in the source of the slice at a position along the grid's first axis; None in the padding.
+        """Slice of the source at a position along the grid's first axis; None in the padding.
 
-        Where slices were resized it is the source's slice nearest to the position's centre.
+        If slices were resized, this is the slice nearest to the position's centre.
         """
         (start, stop), size, (before, _) = self.crop[0], self.size[0], self.pad[0]
         inner = position - before
@@ -154,19 +164,19 @@ class Placement:
         return start + _nearest(inner, size, stop - start)
 
     def position(self, number: int) -> int:
-        """Position along the grid's first axis that shows a slice of the source.
+        """Position of a slice of the source along the grid's first axis.
 
         Args:
-            number: of the slice in the source, counted from 0.
+            number: slice of the source, counted from 0.
 
         Raises:
-            DataError: a slice that was cropped away or does not exist.
+            DataError: a slice outside the crop.
         """
         (start, stop), size, (before, _) = self.crop[0], self.size[0], self.pad[0]
         if not start <= number < stop:
             raise DataError(
-                f"slice {number} is not among the slices {start} to {stop - 1} that the model sees "
-                f"(there are {self.ordered[0]} along axis {self.axes[0]})",
+                f"slice {number} is outside the crop from {start} to {stop - 1} "
+                f"(axis {self.axes[0]} has {self.ordered[0]} slices)",
                 where=self.source or None,
             )
         return before + _nearest(number - start, stop - start, size)
@@ -175,19 +185,19 @@ class Placement:
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON files."""
-        return {key: _listed(value) for key, value in asdict(self).items()}
+        return {key: _to_lists(value) for key, value in asdict(self).items()}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Placement:
-        """Read what `record` gave.
+        """Restore from `record`.
 
         Raises:
-            DataError: other keys, or values that are no numbers.
+            DataError: missing or unknown keys, or values that are not numbers.
         """
-        known = cls.__dataclass_fields__
+        fields = cls.__dataclass_fields__
         try:
-            if set(record) != set(known):
-                raise KeyError(*sorted(set(record) ^ set(known)))
+            if set(record) != set(fields):
+                raise KeyError(*sorted(set(record) ^ set(fields)))
             axis = record["axis"]
             return cls(
                 source=str(record["source"]),
@@ -198,39 +208,43 @@ class Placement:
                 pad=tuple((int(before), int(after)) for before, after in record["pad"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{record!r} is no placement ({error}); expected the keys {', '.join(known)}") from error
+            raise DataError(
+                f"{record!r} is not a placement ({error}); expected the keys {', '.join(fields)}"
+            ) from error
 
     def to(self, device: Any, **_: Any) -> Placement:
-        """Itself: Lightning calls this when it moves a batch, and otherwise tries to rewrite frozen dataclasses."""
+        """Return itself; without this method Lightning tries to rewrite frozen dataclasses when it moves a batch."""
         return self
 
-    def _expect(self, array: NDArray[Any], shape: tuple[int, ...], whose: str) -> None:
+    def _check_shape(self, array: NDArray[Any], shape: tuple[int, ...], name: str) -> None:
         if array.shape != shape:
-            raise DataError(f"an array of shape {array.shape}; expected {whose}'s {shape}", where=self.source or None)
+            raise DataError(
+                f"array of shape {array.shape}; expected the shape {shape} of {name}", where=self.source or None
+            )
 
 
-def _listed(value: Any) -> Any:
-    """Tuples as lists, as JSON gives them back."""
-    return [_listed(item) for item in value] if isinstance(value, tuple) else value
+def _to_lists(value: Any) -> Any:
+    """Convert tuples to lists, as JSON stores them."""
+    return [_to_lists(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _nearest(position: int, length: int, other: int) -> int:
-    """The voxel of an axis of `other` voxels that holds the centre of one of `length` over the same extent."""
+    """Voxel of an axis of `other` voxels at the centre of a voxel of an axis of `length` with the same extent."""
     return min(int((position + 0.5) * other / length), other - 1)
 
 
 def _resize(array: NDArray[Any], size: tuple[int, ...], order: int) -> NDArray[Any]:
-    """Resize axis by axis; an axis that keeps its length keeps its values exactly."""
+    """Resize axis by axis; values along an axis of unchanged length stay exactly the same."""
     if order not in (0, 1):
         raise ValueError(f"order={order}; expected 0 (nearest) or 1 (linear)")
     values = array if order == 0 else array.astype(np.float32, copy=False)
-    # The axis that shrinks most comes first, so that the others have less to do.
+    # The axis that shrinks most comes first, which leaves less work for the others.
     for axis in sorted(range(len(size)), key=lambda axis: size[axis] / array.shape[axis]):
         length = array.shape[axis]
         if length == size[axis]:
             continue
         if order == 0:
-            values = np.take(values, [_nearest(place, size[axis], length) for place in range(size[axis])], axis)
+            values = np.take(values, [_nearest(index, size[axis], length) for index in range(size[axis])], axis)
         else:
             values = np.moveaxis(np.tensordot(values, _weights(length, size[axis]), ((axis,), (1,))), -1, axis)
     return np.ascontiguousarray(values)
@@ -242,8 +256,8 @@ def _weights(length: int, size: int) -> NDArray[np.float32]:
     step = length / size
     reach = max(step, 1.0)
     matrix = np.zeros((size, length))
-    for place in range(size):
-        centre = (place + 0.5) * step
+    for index in range(size):
+        centre = (index + 0.5) * step
         near = np.arange(max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), length))
-        matrix[place, near] = np.maximum(1 - np.abs(near + 0.5 - centre) / reach, 0)
+        matrix[index, near] = np.maximum(1 - np.abs(near + 0.5 - centre) / reach, 0)
     return (matrix / matrix.sum(axis=1, keepdims=True)).astype(np.float32)

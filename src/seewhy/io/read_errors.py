@@ -1,4 +1,4 @@
-"""What libraries raise about a bad file, turned into one sentence that names it."""
+"""Convert the errors of file libraries to a `DataError` that names the file."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ __all__ = ["reading"]
 def reading(
     path: Path, *, kind: str, foreign: type[Exception], damage: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Guard the reading of a file.
+    """Convert errors while a file is read.
 
     Args:
         path: the file.
-        kind: what it should be, e.g. `NIfTI`.
-        foreign: what the library raises for a file of another kind.
-        damage: what it raises for a damaged one, besides errors of the system, of zlib and of values.
+        kind: expected format, e.g. `NIfTI`.
+        foreign: error of the library for a file of another format.
+        damage: errors of the library for a damaged file, in addition to those of the system, of zlib and of values.
 
     Raises:
-        DataError: the file, or one that it names, is missing, is of another kind, or is damaged.
+        DataError: the file, or a file that it refers to, is missing, has another format, or is damaged.
     """
     damaged: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, zlib.error, *damage)
     try:
         yield
     except FileNotFoundError as error:
         other = error.filename is not None and Path(error.filename) != path
-        missing = f"{path}: {error.filename}" if other else f"{path}"
-        raise DataError(f"{missing} does not exist") from error
+        raise DataError(f"{path}: {error.filename} does not exist" if other else f"{path} does not exist") from error
     except foreign as error:
-        raise DataError(f"{path} is no readable {kind} ({error}); copy or download it again") from error
+        raise DataError(f"{path} is not a readable {kind} file ({error}); convert it or copy it again") from error
     except damaged as error:
-        raise DataError(f"{path} is cut off or damaged ({error}); copy or download it again") from error
+        raise DataError(f"{path} is truncated or damaged ({error}); copy or download it again") from error

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from seewhy.io.layout import natural_key
+from seewhy.io.slices import natural_key
 
 __all__ = ["Row", "gather_rows"]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
 from seewhy.io.atomic import write_csv, write_json
-from seewhy.io.layout import IMAGES, MANIFEST_COLUMNS, MASKS
 from seewhy.io.npy import write_npy
+from seewhy.io.slices import IMAGES, MANIFEST_COLUMNS, MASKS
 from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
 from seewhy.progress import track_slowly
 

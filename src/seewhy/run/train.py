@@ -15,13 +15,13 @@ from omegaconf import DictConfig
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError
-from seewhy.io.score_table import write_samples
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.explainers import build_explain_callback
 from seewhy.run.folder import RunFolder
 from seewhy.run.results import write_results
 from seewhy.run.run_loader import load_state
 from seewhy.run.sweeps.member import check_objective
+from seewhy.run.translation.score_table import write_samples
 from seewhy.tracking import drop_rows_from
 
 __all__ = ["train"]

@@ -1,4 +1,4 @@
-"""What a run will cost, told before it starts."""
+"""Estimate what a run will read, write and take, before it starts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MOST_SAMPLES = 4096
 
 
 class OccupancySource:
-    """Where a volume holds anything but its fill value, told from which chunks exist, at a sample of places.
+    """Estimates from the existing chunks which parts of a volume hold other values than its fill value, by sampling.
 
     Args:
         source: the volume.
-        cell: of the grid on which it is asked, ZYX, e.g. a shard of the output.
+        cell: cell of the sampling grid, ZYX, e.g. a shard of the output.
     """
 
     def __init__(self, source: VolumeSource, cell: tuple[int, int, int]) -> None:
@@ -34,26 +34,26 @@ class OccupancySource:
         self.cell = tuple(size * grow for size in cell)
         whole: Box = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
         counts = [-(-n // s) for n, s in zip(shape, self.cell, strict=True)]
-        found = [source.occupied(_middle(box, cell)) for box in split(whole, self.cell)]
-        self.found = np.array(found, dtype=bool).reshape(counts)
+        occupied = [source.occupied(_middle(box, cell)) for box in split(whole, self.cell)]
+        self.occupied = np.array(occupied, dtype=bool).reshape(counts)
 
     def __call__(self, box: Box) -> float:
-        """Share of a box's cells that hold anything, in [0, 1]."""
-        places = tuple(
+        """Fraction of a box's cells that hold values, in [0, 1]."""
+        cells = tuple(
             slice(axis.start // size, -(-axis.stop // size)) for axis, size in zip(box, self.cell, strict=True)
         )
-        return float(self.found[places].mean())
+        return float(self.occupied[cells].mean())
 
 
 class Estimate(NamedTuple):
-    """Costs of all parts together, where not said otherwise."""
+    """Costs of all parts together, unless stated otherwise."""
 
     patches: int
-    """That will be predicted at most; homogeneous ones are only known once read."""
+    """Maximum number of predicted patches; homogeneous ones are only detected when they are read."""
     needed: int
-    """Without tiles, so without patches that two tiles predict."""
+    """Number of patches without tiles, so without patches that two tiles predict."""
     occupied: float | None
-    """Share of the patches that is not skipped, as far as chunks tell; None where nobody asked them."""
+    """Fraction of patches that are not skipped, according to the existing chunks; None if they were not checked."""
     tiles: int
     parts: int
     chunk_reads: int
@@ -62,21 +62,21 @@ class Estimate(NamedTuple):
     written: int
     """Bytes of output before compression, without coarser levels."""
     memory: Memory
-    """Of one process, besides networks."""
+    """Memory of one process without its networks."""
     seconds: float | None
-    """Of the busiest part in its network; None where the time per patch is not known."""
+    """Seconds in the network of the busiest part; None if the time per patch is unknown."""
 
     def lines(self) -> list[str]:
-        """For people to read."""
+        """Lines of text for the terminal."""
         run = "" if self.occupied is None else f", {self.occupied:.0%} run"
         extra = self.patches / max(1, self.needed) - 1
         memory = ", ".join(f"{name} {_bytes(size)}" for name, size in self.memory._asdict().items())
         lines = [
-            f"patches     {self.patches:,} ({extra:.1%} of them again at borders of tiles){run}",
+            f"patches     {self.patches:,} ({extra:.1%} of them repeated at borders of tiles){run}",
             f"tiles       {self.tiles:,} for {self.parts} part(s)",
             f"read        {_bytes(self.read)} in {self.chunk_reads:,} chunks, uncompressed",
             f"write       {_bytes(self.written)}, uncompressed",
-            f"memory      {_bytes(self.memory.total)} per process besides the network ({memory})",
+            f"memory      {_bytes(self.memory.total)} per process without the network ({memory})",
         ]
         if self.seconds is not None:
             lines.append(f"time        {_time(self.seconds)} in the network of the busiest part")
@@ -91,30 +91,30 @@ def estimate(
     skip_empty: bool = True,
     keep_logits: bool = False,
 ) -> Estimate:
-    """Say what a plan costs.
+    """Estimate the costs of a plan.
 
     Args:
         plan: tiles and owners.
-        source: the volume; asked which chunks exist, not read.
+        source: the volume; only the existence of chunks is checked, nothing is read.
         seconds_per_patch: measured time of the network, all folds and mirrors, per patch.
-        skip_empty: whether empty patches are left out; without it, or far away, no chunk is asked for.
+        skip_empty: whether empty patches are skipped; otherwise, and for remote stores, chunks are not checked.
         keep_logits: whether the logits of all patches are stored instead of a result.
     """
     costs = plan.costs
-    # One question per chunk would take a web server longer than the estimate is worth.
+    # One request per chunk would take longer than the estimate is worth.
     occupancy = OccupancySource(source, costs.shard) if skip_empty and not is_remote(source.path) else None
-    shares = [1.0 if occupancy is None else occupancy(unit.core) for unit in plan.units]
+    shares = [1.0 if occupancy is None else occupancy(tile.core) for tile in plan.tiles]
     piece = piece_rows(costs.grid, source.chunks)
-    chunks = [_chunks(unit.window, source, piece) for unit in plan.units]
-    loads = [unit.count * share for unit, share in zip(plan.units, shares, strict=True)]
-    busiest = max(sum(loads[index] for index in own) for own in plan.owners)
-    planes, itemsize = costs.head.planes or 1, costs.head.dtype.itemsize
-    logits = math.prod(costs.grid.patch) * costs.head.channels * np.dtype(np.float16).itemsize
+    chunks = [_chunks(tile.window, source, piece) for tile in plan.tiles]
+    loads = [tile.count * share for tile, share in zip(plan.tiles, shares, strict=True)]
+    busiest = max(sum(loads[index] for index in tiles) for tiles in plan.owners)
+    planes, itemsize = costs.output_format.planes or 1, costs.output_format.dtype.itemsize
+    logits = math.prod(costs.grid.patch) * costs.output_format.channels * np.dtype(np.float16).itemsize
     return Estimate(
         patches=plan.patches,
         needed=plan.needed,
         occupied=None if occupancy is None else sum(loads) / plan.patches,
-        tiles=len(plan.units),
+        tiles=len(plan.tiles),
         parts=plan.parts,
         chunk_reads=sum(count for count, _ in chunks),
         read=sum(size for _, size in chunks) * source.shape[0] * source.dtype.itemsize,
@@ -134,7 +134,7 @@ def _middle(box: Box, cell: tuple[int, int, int]) -> Box:
 
 
 def _chunks(window: Box, source: VolumeSource, piece: int) -> tuple[int, int]:
-    """How many chunks a box touches, and their voxels; of a volume without chunks, how many pieces are read."""
+    """Number of chunks that overlap a box, and their voxels; for a volume without chunks, the number of reads."""
     if math.prod(source.chunks) == 1:
         return -(-(window[0].stop - window[0].start) // piece), voxels(window)
     spans = [(axis.start // size, -(-axis.stop // size)) for axis, size in zip(window, source.chunks, strict=True)]

@@ -1,9 +1,4 @@
-"""Where patches lie: positions over the whole volume, the same for every part, tile and region of a run.
-
-Boxes of voxels: one slice per axis in the order z, y, x, with start and stop.
-
-How much each patch counts: weights per axis that sum to one over all patches at every voxel.
-"""
+"""Positions of patches over a volume, boxes of voxels, and blending weights that sum to one."""
 
 from __future__ import annotations
 
@@ -18,33 +13,34 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from seewhy.errors import ConfigError, nearest
+from seewhy.io.zarr.layout import positive_triple
 from seewhy.io.zarr.source import Box
 
 __all__ = ["WINDOWS", "BlendingWindow", "PatchGrid", "box_of", "clip", "split", "voxels"]
 
 
 def box_of(starts: Sequence[int], stops: Sequence[int]) -> Box:
-    """The box from `starts` (inside) to `stops` (outside), both ZYX."""
+    """Box from `starts` (included) to `stops` (excluded), both ZYX."""
     z, y, x = (slice(int(a), int(b)) for a, b in zip(starts, stops, strict=True))
     return z, y, x
 
 
 def voxels(box: Box) -> int:
-    """How many voxels lie in a box; 0 where an axis is empty."""
+    """Number of voxels in a box; 0 if an axis is empty."""
     return math.prod(max(0, axis.stop - axis.start) for axis in box)
 
 
 def clip(box: Box, shape: Sequence[int]) -> Box:
-    """The part of a box that lies in a volume of `shape`; with an empty axis where they do not meet."""
+    """Part of a box inside a volume of `shape`; has an empty axis if there is no overlap."""
     starts = [min(max(axis.start, 0), size) for axis, size in zip(box, shape, strict=True)]
     stops = [max(min(axis.stop, size), start) for axis, size, start in zip(box, shape, starts, strict=True)]
     return box_of(starts, stops)
 
 
 def split(box: Box, size: Sequence[int]) -> Iterator[Box]:
-    """The boxes of a grid of `size` anchored at the origin that together are `box`, in the order z, y, x.
+    """Split a box along a grid of cells of `size` anchored at the origin, in the order z, y, x.
 
-    Boxes at its borders are cut off where `box` ends inside a cell of the grid.
+    Boxes at the border are smaller if `box` ends inside a cell.
     """
     spans = [
         [
@@ -60,46 +56,59 @@ def split(box: Box, size: Sequence[int]) -> Iterator[Box]:
 
 
 class PatchGrid:
-    """Patch positions of nnU-Net over a whole volume.
+    """Patch positions over a whole volume, as in nnU-Net.
 
-    Per axis the positions are spread evenly so that neighbours are at most `patch * (1 - overlap)` apart and the
+    Per axis the positions are spaced evenly so that neighbours are at most `patch * (1 - overlap)` apart and the
     last patch touches the end: n = ceil((N - P) / (P (1 - overlap))) + 1 starts at round(i (N - P) / (n - 1))
-    (Isensee 2021, `compute_steps_for_sliding_window`). They depend on the volume's shape alone, never on the region
-    that is asked for, so that a region's voxels are those of a full run. Along an axis shorter than the patch there
-    is one patch, centred on the volume; what sticks out is padding.
+    (Isensee 2021, `compute_steps_for_sliding_window`). They depend only on the volume's shape, not on the
+    requested region, so a region has the same voxels as in a full run. Along an axis shorter than the patch there is
+    one patch, centred on the volume; the rest of it is padding.
 
     Args:
         shape: the volume, ZYX.
         patch: the network's input, ZYX.
-        overlap: the share of a patch, per axis, that its neighbour covers too; in [0, 1).
+        overlap: fraction of a patch, per axis, that its neighbour also covers; in [0, 1).
 
     Raises:
-        ConfigError: for a patch or overlap out of range.
+        ConfigError: a patch or overlap out of range.
+
+    Example:
+        >>> grid = PatchGrid(shape=(64, 40, 24), patch=(32, 32, 32), overlap=0.5)
+        >>> grid.starts
+        ((0, 16, 32), (0, 8), (-4,))
+        >>> grid.count
+        6
     """
 
     def __init__(self, *, shape: Sequence[int], patch: Sequence[int], overlap: float = 0.5) -> None:
-        self.shape, self.patch, self.overlap = _triple(shape, "shape"), _triple(patch, "patch"), float(overlap)
+        self.shape, self.patch, self.overlap = (
+            positive_triple(shape, "shape"),
+            positive_triple(patch, "patch"),
+            float(overlap),
+        )
         if not 0 <= self.overlap < 1:
-            raise ConfigError(f"overlap={overlap}: the share that neighbouring patches have in common, in [0, 1)")
+            raise ConfigError(
+                f"overlap={overlap}; expected the fraction of a patch that its neighbour also covers, in [0, 1)"
+            )
         # A patch of one voxel along an axis (networks of slices) moves by one voxel, whatever the overlap.
         steps = [max(1.0, size * (1 - self.overlap)) for size in self.patch]
         starts = [_starts(n, p, step) for n, p, step in zip(self.shape, self.patch, steps, strict=True)]
         self.starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = (starts[0], starts[1], starts[2])
-        """Per axis the first voxel of each patch, rising; negative where the volume is padded."""
+        """Per axis the first voxel of each patch, rising; negative if the volume is padded."""
 
     @property
     def count(self) -> int:
-        """Patches of the whole volume."""
+        """Number of patches of the whole volume."""
         return math.prod(len(starts) for starts in self.starts)
 
     def covering(self, axis: int, low: int, high: int) -> range:
-        """Positions along an axis whose patches reach into the voxels from `low` (inside) to `high` (outside)."""
+        """Positions along an axis whose patches overlap the voxels from `low` (included) to `high` (excluded)."""
         starts, size = self.starts[axis], self.patch[axis]
         first, end = bisect_right(starts, low - size), bisect_left(starts, high)
         return range(first, end) if first < end else range(0)
 
     def box(self, position: Sequence[int]) -> Box:
-        """The voxels of one patch, given its position along z, y and x; it sticks out where the volume is padded."""
+        """Voxels of the patch at a position along z, y and x; extends beyond the volume if that is padded."""
         starts = [axis[index] for axis, index in zip(self.starts, position, strict=True)]
         return box_of(starts, [start + size for start, size in zip(starts, self.patch, strict=True)])
 
@@ -108,36 +117,35 @@ def _starts(length: int, patch: int, step: float) -> tuple[int, ...]:
     """First voxels of the patches along one axis."""
     if length <= patch:
         return (-((patch - length) // 2),)
-    # The tolerance keeps a step that is a whole number in decimals from costing one more patch, as 1 - 0.9 would.
+    # The tolerance avoids one more patch if the step is whole in decimals but not in binary, as with 1 - 0.9.
     count = math.ceil((length - patch) / step - 1e-9) + 1
     return tuple(round(index * (length - patch) / (count - 1)) for index in range(count))
 
 
-def _triple(values: Sequence[int], name: str) -> tuple[int, int, int]:
-    numbers = tuple(int(value) for value in values)
-    if len(numbers) != 3 or min(numbers) < 1:
-        raise ConfigError(f"{name}={list(values)}: expected three positive numbers, z, y and x")
-    return numbers[0], numbers[1], numbers[2]
-
-
 class BlendingWindow:
-    """Partition of unity over a grid of patches.
+    """Blending weights of patches: a partition of unity over a grid.
 
     Along each axis patch k weighs voxel v with g(v - s_k) / sum_j g(v - s_j), where s_k are the starts of the grid
     and g is the profile. The grid is a product of its axes, so the products of three such weights sum to one at
-    every voxel: no volume of weights is kept, and nothing is divided by a sum that may be tiny. Without skipped
+    every voxel: no volume of weights is stored, and there is no division by a sum that may be tiny. Without skipped
     patches this equals sum(g · logits) / sum(g) of the three-dimensional window g(z) g(y) g(x).
 
     Args:
         grid: the positions.
         kind: the profile, one of `WINDOWS`:
             ``gaussian`` is exp(-(v - (P - 1) / 2)² / (2 σ²)) with σ = P / 8, as in MONAI;
-            ``nnunet`` the same σ, filtered from a single one at P // 2 and cut at 4 σ, as nnU-Net's own
-            predictor makes it (half a voxel off the centre of an even patch);
+            ``nnunet`` the same σ, filtered from an impulse at P // 2 and truncated at 4 σ, as in
+            nnU-Net's predictor (half a voxel off the centre of an even patch);
             ``hann`` is sin²(π (v + 1) / (P + 1)); ``constant`` is 1.
 
     Raises:
-        ConfigError: for an unknown profile.
+        ConfigError: an unknown profile.
+
+    Example:
+        >>> grid = PatchGrid(shape=(6, 4, 4), patch=(4, 4, 4), overlap=0.5)
+        >>> window = BlendingWindow(grid, kind="constant")
+        >>> [float(window.weights((z, 0, 0))[2, 0, 0]) for z in range(grid.count)]
+        [0.5, 1.0]
     """
 
     def __init__(self, grid: PatchGrid, *, kind: str = "gaussian") -> None:
@@ -145,7 +153,7 @@ class BlendingWindow:
             raise ConfigError(f"window={kind!r} is unknown; {nearest(kind, WINDOWS)}")
         self.kind = kind
         self.axes: tuple[Tensor, ...] = tuple(
-            torch.from_numpy(_normalised(WINDOWS[kind](size), starts).astype(np.float32))
+            torch.from_numpy(_normalize(WINDOWS[kind](size), starts).astype(np.float32))
             for size, starts in zip(grid.patch, grid.starts, strict=True)
         )
         """Per axis [positions, P] float32."""
@@ -170,7 +178,7 @@ def _nnunet(size: int) -> np.ndarray[Any, Any]:
     impulse = np.zeros(size)
     impulse[size // 2] = 1
     profile = gaussian_filter1d(impulse, size / 8, mode="constant", cval=0)
-    # What the cut-off leaves at zero gets the smallest weight there is, so that no voxel is without any.
+    # Weights that the truncation sets to zero get the smallest positive weight, so every voxel has one.
     return np.maximum(profile, profile[profile > 0].min())
 
 
@@ -186,10 +194,10 @@ WINDOWS: dict[str, Callable[[int], np.ndarray[Any, Any]]] = {
 }
 
 
-def _normalised(profile: np.ndarray[Any, Any], starts: Sequence[int]) -> np.ndarray[Any, Any]:
-    """[positions, P] float64: the profile at each position over the sum of all positions' profiles there."""
+def _normalize(profile: np.ndarray[Any, Any], starts: Sequence[int]) -> np.ndarray[Any, Any]:
+    """[positions, P] float64: the profile at each position divided by the sum of all profiles there."""
     total = np.zeros(starts[-1] - starts[0] + len(profile))
-    places = [slice(start - starts[0], start - starts[0] + len(profile)) for start in starts]
-    for place in places:
-        total[place] += profile
-    return np.stack([profile / total[place] for place in places])
+    spans = [slice(start - starts[0], start - starts[0] + len(profile)) for start in starts]
+    for span in spans:
+        total[span] += profile
+    return np.stack([profile / total[span] for span in spans])

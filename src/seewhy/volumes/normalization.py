@@ -1,4 +1,4 @@
-"""From stored intensities to what a network was trained on, per channel."""
+"""Normalize stored intensities per channel, as in training."""
 
 from __future__ import annotations
 
@@ -23,36 +23,43 @@ SCHEMES: dict[str, tuple[str, ...]] = {
     "scale": ("by",),
     "patch_zscore": (),
 }
-"""Names, and the keys each takes."""
+"""Options of each scheme."""
 REQUIRED = {"ct": ("lower", "upper", "mean", "std"), "scale": ("by",)}
 DEFAULTS: dict[str, Any] = {"low": 0.5, "high": 99.5, "nonzero": False}
 SMALLEST_STD = 1e-8
 
 
 class ChannelNormalization:
-    """Normalises patches; statistics of the whole volume are measured once, before.
+    """Normalizes patches; statistics of the whole volume are measured once, before the first patch.
 
     Schemes, as plain data per channel, e.g. ``{"scheme": "ct", "lower": -900, "upper": 300, "mean": -40, "std": 120}``:
 
-    - ``none``: as stored;
+    - ``none``: unchanged;
     - ``ct``: clipped to [lower, upper], then (v - mean) / std (nnU-Net's CTNormalization);
     - ``zscore``: (v - mean) / std of the volume's channel (nnU-Net's ZScoreNormalization);
     - ``rescale``: the volume's minimum to 0, its maximum to 1;
-    - ``percentile``: clipped to the percentiles `low` and `high` (0.5 and 99.5) of the volume, which become 0 and 1;
+    - ``percentile``: clipped to the percentiles `low` and `high` (0.5 and 99.5) of the volume, mapped to [0, 1];
     - ``scale``: v / by, e.g. 255;
     - ``patch_zscore``: (v - mean) / std of the single patch, for networks trained that way; results then depend on
-      where patches lie.
+      the positions of patches.
 
-    With ``nonzero: true`` the statistics are of voxels where any channel is not 0, and the others become 0. With
-    ``nonzero: box`` (`zscore` and `rescale`) they are of all voxels in the box around these, which is what nnU-Net
-    cuts out before it normalises; nothing else changes.
+    With ``nonzero: true`` the statistics are computed over voxels where any channel is not 0, and all others are set to
+    0. With ``nonzero: box`` (`zscore` and `rescale`) they are computed over the bounding box of these voxels, to which
+    nnU-Net crops before it normalizes; nothing else changes.
 
     Args:
         schemes: one mapping per channel, or one for all.
         channels: of the volume.
 
     Raises:
-        ConfigError: for unknown schemes or keys, missing keys, or another number of channels.
+        ConfigError: unknown schemes or options, missing options, or another number of channels.
+
+    Example:
+        >>> normalize = ChannelNormalization([{"scheme": "scale", "by": 255}], channels=1)
+        >>> out = np.empty((1, 1, 1, 2), np.float32)
+        >>> normalize(np.array([[[[0, 51]]]], np.uint8), out)
+        >>> out
+        array([[[[0. , 0.2]]]], dtype=float32)
     """
 
     def __init__(self, schemes: Sequence[Mapping[str, Any]], *, channels: int) -> None:
@@ -60,7 +67,7 @@ class ChannelNormalization:
             schemes = list(schemes) * channels
         if len(schemes) != channels:
             raise ConfigError(f"normalization has {len(schemes)} entries, the volume has {channels} channel(s)")
-        self.schemes = [_checked(scheme) for scheme in schemes]
+        self.schemes = [_check_scheme(scheme) for scheme in schemes]
         self._affine: list[dict[str, float]] = [dict(scheme) for scheme in self.schemes]
         self._ready = not self.needs
 
@@ -71,12 +78,12 @@ class ChannelNormalization:
 
     @property
     def percentiles(self) -> list[tuple[float, ...]]:
-        """Per channel the percentiles that are needed."""
+        """Needed percentiles per channel."""
         return [(s["low"], s["high"]) if s["scheme"] == "percentile" else () for s in self.schemes]
 
     @property
     def nonzero(self) -> list[Counted]:
-        """Per channel which voxels count, see `seewhy.volumes.statistics.Counted`."""
+        """Voxels that count, per channel; see `seewhy.volumes.statistics.Counted`."""
         return [scheme.get("nonzero", False) for scheme in self.schemes]
 
     def settings(self) -> list[dict[str, Any]]:
@@ -84,24 +91,28 @@ class ChannelNormalization:
         return [dict(scheme) for scheme in self.schemes]
 
     def bind(self, statistics: Mapping[str, Any]) -> None:
-        """Take the statistics of `seewhy.volumes.statistics.measure`."""
-        for scheme, found, bound in zip(self.schemes, statistics["channels"], self._affine, strict=True):
+        """Set the statistics from `seewhy.volumes.statistics.measure`."""
+        for scheme, measured, bound in zip(self.schemes, statistics["channels"], self._affine, strict=True):
             if scheme["scheme"] == "zscore":
-                bound |= {"mean": found["mean"], "std": found["std"]}
+                bound |= {"mean": measured["mean"], "std": measured["std"]}
             elif scheme["scheme"] == "rescale":
-                bound |= {"low": found["min"], "high": found["max"]}
+                bound |= {"low": measured["min"], "high": measured["max"]}
             elif scheme["scheme"] == "percentile":
-                bound |= {"low": found["percentiles"][0], "high": found["percentiles"][1]}
+                bound |= {"low": measured["percentiles"][0], "high": measured["percentiles"][1]}
         self._ready = True
 
     def __call__(self, values: NDArray[Any], out: NDArray[np.float32]) -> None:
-        """Normalise one patch.
+        """Normalize one patch.
 
         Args:
             values: [C, z, y, x] as stored.
-            out: [C, z, y, x] float32, filled.
+            out: [C, z, y, x] float32, overwritten.
+
+        Raises:
+            RuntimeError: statistics are needed, but `bind` was not called.
         """
-        assert self._ready, "statistics come first: bind"
+        if not self._ready:
+            raise RuntimeError("call bind with the statistics of the volume first")
         out[...] = values
         for channel, scheme in enumerate(self.schemes):
             _apply(out[channel], scheme["scheme"], self._affine[channel])
@@ -109,29 +120,29 @@ class ChannelNormalization:
                 out[channel][~(values != 0).any(0)] = 0
 
 
-def _apply(image: NDArray[np.float32], scheme: str, found: Mapping[str, float]) -> None:
-    """Normalise one channel [z, y, x] in place, in the order of operations of nnU-Net's own classes."""
+def _apply(image: NDArray[np.float32], scheme: str, values: Mapping[str, float]) -> None:
+    """Normalize one channel [z, y, x] in place, with the order of operations of nnU-Net's classes."""
     if scheme == "ct":
-        np.clip(image, found["lower"], found["upper"], out=image)
+        np.clip(image, values["lower"], values["upper"], out=image)
     if scheme in ("ct", "zscore"):
-        image -= np.float32(found["mean"])
-        image /= np.float32(max(found["std"], SMALLEST_STD))
+        image -= np.float32(values["mean"])
+        image /= np.float32(max(values["std"], SMALLEST_STD))
     elif scheme in ("rescale", "percentile"):
         if scheme == "percentile":
-            np.clip(image, found["low"], found["high"], out=image)
-        image -= np.float32(found["low"])
-        image /= np.float32(max(found["high"] - found["low"], SMALLEST_STD))
+            np.clip(image, values["low"], values["high"], out=image)
+        image -= np.float32(values["low"])
+        image /= np.float32(max(values["high"] - values["low"], SMALLEST_STD))
     elif scheme == "scale":
-        image /= np.float32(found["by"])
+        image /= np.float32(values["by"])
     elif scheme == "patch_zscore":
         mean, std = image.mean(dtype=np.float64), image.std(dtype=np.float64)
         image -= np.float32(mean)
         image /= np.float32(max(std, SMALLEST_STD))
 
 
-def _checked(scheme: Any) -> dict[str, Any]:
+def _check_scheme(scheme: Any) -> dict[str, Any]:
     if not isinstance(scheme, Mapping):
-        raise ConfigError(f"normalization {scheme!r} is no mapping; expected e.g. {{scheme: zscore}}")
+        raise ConfigError(f"normalization {scheme!r} is not a mapping; expected e.g. {{scheme: zscore}}")
     name = str(scheme.get("scheme"))
     check_choice(name, SCHEMES, "normalization.scheme")
     check_options([key for key in scheme if key != "scheme"], SCHEMES[name], "normalization", of=name)
@@ -139,10 +150,12 @@ def _checked(scheme: Any) -> dict[str, Any]:
     if missing:
         raise ConfigError(f"normalization {name} needs {', '.join(missing)}")
     if name == "scale" and scheme["by"] == 0:
-        raise ConfigError("normalization scale: by=0 divides by nothing")
+        raise ConfigError("normalization scale: by=0; expected another number, e.g. 255")
     complete = {key: scheme.get(key, DEFAULTS.get(key)) for key in SCHEMES[name]}
     if name == "percentile" and not 0 <= complete["low"] < complete["high"] <= 100:
-        raise ConfigError(f"normalization percentile: low {complete['low']} and high {complete['high']} are no range")
+        raise ConfigError(
+            f"normalization percentile: low={complete['low']}, high={complete['high']}; expected 0 <= low < high <= 100"
+        )
     counted = complete.get("nonzero", False)
     if not isinstance(counted, bool) and (counted != "box" or name == "percentile"):
         expected = "true or false" if name == "percentile" else "true, false or box"

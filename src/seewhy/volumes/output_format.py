@@ -1,7 +1,4 @@
-"""From blended logits to the numbers that are stored.
-
-An exponential whose result for a number does not depend on its neighbours.
-"""
+"""Convert blended logits to stored probabilities or labels, with the same bits at any position."""
 
 from __future__ import annotations
 
@@ -18,18 +15,17 @@ from seewhy.errors import ConfigError, nearest
 __all__ = ["MODES", "STORED", "OutputFormat", "exponential", "sigmoid", "softmax"]
 
 BLOCK = 32768
-"""Numbers per call: PyTorch does not share so few out among threads."""
+"""Numbers per call; PyTorch does not split so few among threads."""
 LANES = 64
-"""A multiple of every vector unit's width."""
+"""A multiple of the width of every vector unit."""
 
 
 def exponential(values: Tensor) -> Tensor:
-    """Exponential of float32 values, the same bits wherever a value stands.
+    """Exponential of float32 values with the same bits at any position in the tensor.
 
-    On a processor PyTorch runs the last few numbers of a call, or of a thread's share of it, through another formula
-    than the rest, which can differ in the last bit; a tile of another width would then round to another byte. Here
-    every call is a whole number of vectors of one thread. Sums, products and quotients round correctly and need no
-    such care.
+    On a CPU, PyTorch computes the last few numbers of a call, or of a thread's part of it, with another formula that
+    can differ in the last bit; a tile of another width would then round to another byte. Here every call is a whole
+    number of vectors in one thread. Sums, products and quotients round correctly and need no such care.
     """
     if values.device.type != "cpu":
         return values.exp()
@@ -49,7 +45,7 @@ def sigmoid(logits: Tensor) -> Tensor:
 
 
 def softmax(logits: Tensor) -> Tensor:
-    """Softmax over the first axis of float32 logits [K, …]; the classes are added in their order."""
+    """Softmax over the first axis of float32 logits [K, …]; classes are added in order."""
     raised = exponential(logits - logits.amax(0))
     total = raised[0].clone()
     for row in raised[1:]:
@@ -63,10 +59,10 @@ SCALES = {"uint8": 255, "uint16": 65535}
 
 
 class OutputFormat:
-    """Says what a network's channels mean and how a voxel is stored.
+    """Meaning of a network's channels, and format of stored voxels.
 
-    Probabilities are scaled by one fixed number (255 or 65535), rounded to the nearest, never stretched per block,
-    so that values can be compared everywhere.
+    Probabilities are multiplied by a fixed number (255 or 65535) and rounded to the nearest, never rescaled per block,
+    so values are comparable everywhere.
 
     Args:
         mode: ``binary``: one foreground class from one channel (sigmoid) or two (softmax, channel 1);
@@ -75,16 +71,21 @@ class OutputFormat:
             ``regions``: a sigmoid per channel, regions may overlap.
         channels: of the logits.
         stored: ``uint8`` or ``uint16`` scaled probabilities, ``float32`` probabilities, ``labels`` (class numbers;
-            of regions those of `class_order`), or ``logits`` as float16. ``threshold`` stores labels in place of
+            for regions those of `class_order`), or ``logits`` as float16. ``threshold`` stores labels instead of
             probabilities.
         threshold: probability above which a voxel is foreground, in (0, 1); for binary labels and regions.
-        class_order: of regions stored as labels, the class number per region; later regions overwrite earlier ones
-            (nnU-Net's `regions_class_order`); 1, 2, … where not given.
-        empty_logit: how sure a skipped patch is of background, in logits: its foreground has probability
+        class_order: class number of each region stored as labels; later regions overwrite earlier ones (nnU-Net's
+            `regions_class_order`); None is 1, 2, ….
+        empty_logit: logit of the background in a skipped patch; its foreground has probability
             sigmoid(-empty_logit). 12 rounds to 0 in both integer types.
 
     Raises:
-        ConfigError: for unknown or contradicting choices, all in words.
+        ConfigError: unknown or contradictory options.
+
+    Example:
+        >>> output_format = OutputFormat(mode="multiclass", channels=3, stored="labels")
+        >>> output_format(torch.tensor([0.0, 2.0, 1.0]).view(3, 1, 1, 1))
+        tensor([[[1]]], dtype=torch.uint8)
     """
 
     def __init__(
@@ -102,25 +103,25 @@ class OutputFormat:
         if stored not in STORED:
             raise ConfigError(f"stored={stored!r} is unknown; {nearest(stored, STORED)}")
         if mode in ("binary", "threshold") and channels not in (1, 2):
-            raise ConfigError(f"mode={mode} takes 1 or 2 channels, the network gives {channels}; use mode=multiclass")
+            raise ConfigError(f"mode={mode} takes 1 or 2 channels, the network has {channels}; use mode=multiclass")
         if mode == "multiclass" and channels < 2:
-            raise ConfigError("mode=multiclass needs 2 channels or more, the network gives 1; use mode=binary")
+            raise ConfigError("mode=multiclass needs 2 channels or more, the network has 1; use mode=binary")
         if not 0 < threshold < 1:
             raise ConfigError(f"threshold={threshold}: expected a probability in (0, 1)")
         if empty_logit <= 0:
-            raise ConfigError(f"empty_logit={empty_logit}: expected a positive number, the certainty of background")
+            raise ConfigError(f"empty_logit={empty_logit}; expected a positive number")
         order = tuple(class_order) if class_order is not None else tuple(range(1, channels + 1))
         if mode == "regions" and len(order) != channels:
-            raise ConfigError(f"class_order has {len(order)} numbers, the network gives {channels} regions")
+            raise ConfigError(f"class_order has {len(order)} numbers, the network has {channels} regions")
         self.mode, self.channels = mode, channels
         self.stored = "labels" if mode == "threshold" and stored != "logits" else stored
         self.threshold, self.class_order, self.empty_logit = float(threshold), order, float(empty_logit)
         self.cut = float(np.float32(math.log(threshold / (1 - threshold))))
-        """The threshold in logits, so that a comparison needs no exponential."""
+        """The threshold as a logit, so that a comparison needs no exponential."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of what is stored."""
+        """Stored type."""
         if self.stored == "logits":
             return np.dtype("float16")
         if self.stored != "labels":
@@ -129,7 +130,7 @@ class OutputFormat:
         return np.dtype("uint8" if highest < 256 else "uint16")
 
     def names(self, classes: Mapping[int, str]) -> list[str]:
-        """What each channel of the logits is, by the names of the class numbers."""
+        """Names of the logits' channels, from the names of the class numbers."""
         if self.mode == "regions":
             return [classes.get(number, f"region {number}") for number in self.class_order]
         if self.channels == 1:
@@ -138,14 +139,14 @@ class OutputFormat:
 
     @property
     def planes(self) -> int | None:
-        """Channels of what is stored; None where it is one volume without a channel axis."""
+        """Number of stored channels; None for a single volume without a channel axis."""
         if self.stored == "logits":
             return self.channels
         return self.channels if self.mode in ("multiclass", "regions") and self.stored != "labels" else None
 
     @property
     def scale(self) -> int:
-        """What probability 1 is stored as; 1 for labels, logits and float32."""
+        """Stored value of probability 1; 1 for labels, logits and float32."""
         return SCALES.get(self.stored, 1)
 
     @property
@@ -159,12 +160,17 @@ class OutputFormat:
 
     def settings(self) -> dict[str, Any]:
         """Everything that changes stored bytes, as plain data for a fingerprint."""
-        names = ("mode", "channels", "stored", "threshold", "class_order", "empty_logit")
-        plain = {name: getattr(self, name) for name in names}
-        return plain | {"class_order": list(self.class_order)}
+        return {
+            "mode": self.mode,
+            "channels": self.channels,
+            "stored": self.stored,
+            "threshold": self.threshold,
+            "class_order": list(self.class_order),
+            "empty_logit": self.empty_logit,
+        }
 
     def empty_logits(self, device: torch.device | str = "cpu") -> Tensor:
-        """What a skipped patch counts as, [K] float32: background, never a probability of 0.5."""
+        """Logits [K] float32 of a skipped patch: background, never a probability of 0.5."""
         empty = torch.zeros(self.channels, device=device)
         if self.mode == "regions" or self.channels == 1:
             empty -= self.empty_logit
@@ -173,14 +179,14 @@ class OutputFormat:
         return empty
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """What is stored for blended logits.
+        """Convert blended logits to stored values.
 
         Args:
             logits: [K, z, y, x] float32.
 
         Returns:
-            [z, y, x], or [planes, z, y, x] where `planes` says so, on the same device; uint16 as int16 of the same
-            bits (PyTorch computes little in uint16), to be viewed in numpy.
+            [z, y, x], or [planes, z, y, x] if `planes` is not None, on the same device; uint16 as int16 with the same
+            bits (PyTorch supports few operations on uint16), for a view in NumPy.
         """
         if self.stored == "logits":
             return logits.half()
@@ -193,7 +199,7 @@ class OutputFormat:
         return scaled.to(torch.uint8) if self.stored == "uint8" else scaled.to(torch.int32).to(torch.int16)
 
     def _foreground(self, logits: Tensor) -> Tensor:
-        """Logit of the one foreground class, [z, y, x]; the softmax of two is the sigmoid of their difference."""
+        """Logit [z, y, x] of the foreground class; the softmax of two logits is the sigmoid of their difference."""
         return logits[0] if self.channels == 1 else logits[1] - logits[0]
 
     def _probability(self, logits: Tensor) -> Tensor:
@@ -207,7 +213,7 @@ class OutputFormat:
             return (self._foreground(logits) > self.cut).to(kind)
         if self.mode == "multiclass":
             return logits.argmax(0).to(torch.int32).to(kind)
-        found = torch.zeros(logits.shape[1:], dtype=torch.int32, device=logits.device)
+        labels = torch.zeros(logits.shape[1:], dtype=torch.int32, device=logits.device)
         for region, label in zip(logits, self.class_order, strict=True):
-            found[region > self.cut] = label
-        return found.to(kind)
+            labels[region > self.cut] = label
+        return labels.to(kind)

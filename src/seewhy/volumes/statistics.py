@@ -1,4 +1,4 @@
-"""Statistics of a whole volume from one pass over its chunks (two where percentiles are asked for)."""
+"""Statistics of a whole volume from one pass over its chunks, or two if percentiles are requested."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from seewhy.volumes.geometry import box_of, split
 __all__ = ["Counted", "measure"]
 
 Counted: TypeAlias = bool | Literal["box"]
-"""Which voxels count: all (False), those where any channel is not 0 (True), or all of the box around these."""
+"""Voxels that count: all (False), those where any channel is not 0 (True), or their bounding box ("box")."""
 
 VOXELS_AT_A_TIME = 1 << 21
-"""Of a block, whatever the volume: with its copies in float64 and as keys about 60 MB."""
+"""Voxels of a block; with its copies in float64 and as keys it takes about 60 MB."""
 HALF = 1 << 16
 
 
@@ -30,24 +30,24 @@ def measure(
     percentiles: Sequence[Sequence[float]] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
-    """Mean, standard deviation, extremes and percentiles per channel, of all voxels, exactly.
+    """Measure mean, standard deviation, extremes and percentiles per channel exactly, over all voxels.
 
     Mean and variance of blocks are merged in a fixed order (Chan 1983, eq. 2.1) in float64. Percentiles are order
     statistics found by counting, interpolated linearly as numpy does: values are ordered by their float32 bits, the
-    first pass counts the upper 16, the second the lower 16 of those upper halves that hold a wanted rank.
+    first pass counts the upper 16 bits, the second the lower 16 bits of the upper halves that contain a needed rank.
 
     Args:
         source: the volume; read in whole chunks.
-        nonzero: per channel, count only voxels where any channel is not 0, or all in the box around these: what lies
-            in it and is 0 is counted at the end, so that the box need not be known before.
-        percentiles: per channel, in [0, 100]; not of such boxes.
-        progress: called with the share that is done.
+        nonzero: per channel, see `Counted`. Zeros inside the bounding box are added at the end, so the box need not be
+            known in advance.
+        percentiles: per channel, in [0, 100]; not with `nonzero="box"`.
+        progress: called with the completed fraction.
 
     Returns:
         ``{"channels": [{"count", "mean", "std", "min", "max", "percentiles": […]}, …]}``, plain numbers.
 
     Raises:
-        DataError: when a channel has no voxel that counts, or values that are not finite.
+        DataError: a channel has no voxel that counts, or values that are not finite.
     """
     channels = source.shape[0]
     nonzero = nonzero or [False] * channels
@@ -66,15 +66,15 @@ def measure(
         if nonzero[channel] == "box" and moment.count:
             moment.add_zeros(extent.voxels - moment.count)
         if not moment.count:
-            raise DataError(f"{source.path}: channel {channel} has no voxel but 0, so nothing to normalise by")
+            raise DataError(f"{source.path}: all voxels of channel {channel} are 0; choose another normalization")
         if not math.isfinite(moment.mean):
             raise DataError(f"{source.path}: channel {channel} holds values that are not finite (NaN or infinite)")
     ranks = [_ranks(values, moment.count) for values, moment in zip(wanted, moments, strict=True)]
     order = _order_statistics(source, nonzero, counts, ranks, progress) if passes == 2 else [{} for _ in wanted]
     return {
         "channels": [
-            moment.record() | {"percentiles": [_interpolate(value, moment.count, found) for value in values]}
-            for moment, values, found in zip(moments, wanted, order, strict=True)
+            moment.record() | {"percentiles": [_interpolate(value, moment.count, ranked) for value in values]}
+            for moment, values, ranked in zip(moments, wanted, order, strict=True)
         ]
     }
 
@@ -99,7 +99,7 @@ class _Moments:
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
 
     def add_zeros(self, count: int) -> None:
-        """Add as many zeros."""
+        """Add zeros."""
         if count:
             total = self.count + count
             self.squares += self.mean * self.mean * self.count * count / total
@@ -113,17 +113,17 @@ class _Moments:
 
 
 class _Extent:
-    """The smallest box around voxels that come block by block."""
+    """Bounding box of voxels that are added block by block."""
 
     def __init__(self) -> None:
         self.low, self.high = [math.inf] * 3, [-math.inf] * 3
 
     def add(self, box: Box, inside: NDArray[np.bool_]) -> None:
         for axis, part in enumerate(box):
-            found = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
-            if found.size:
-                self.low[axis] = min(self.low[axis], part.start + int(found[0]))
-                self.high[axis] = max(self.high[axis], part.start + int(found[-1]) + 1)
+            indices = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
+            if indices.size:
+                self.low[axis] = min(self.low[axis], part.start + int(indices[0]))
+                self.high[axis] = max(self.high[axis], part.start + int(indices[-1]) + 1)
 
     @property
     def voxels(self) -> int:
@@ -133,7 +133,7 @@ class _Extent:
 def _blocks(
     source: VolumeSource, nonzero: Sequence[Counted], extent: _Extent | None = None
 ) -> Iterator[tuple[float, list[NDArray[Any]]]]:
-    """The share done, and per channel the values that count, in blocks of whole chunks in a fixed order."""
+    """Yield the completed fraction and the values that count per channel, block by block in a fixed order."""
     shape = source.shape[1:]
     size = _block_size(shape, source.chunks, source.shape[0])
     whole = box_of((0, 0, 0), shape)
@@ -150,7 +150,7 @@ def _blocks(
 
 
 def _block_size(shape: Sequence[int], chunks: Sequence[int], channels: int) -> list[int]:
-    """Whole chunks, grown along x, then y, then z while the block stays small."""
+    """Size of a block in whole chunks, extended along x, then y, then z while it stays small."""
     size = [min(n, c) for n, c in zip(shape, chunks, strict=True)]
     for axis in (2, 1, 0):
         others = math.prod(size) // size[axis] * channels
@@ -160,7 +160,7 @@ def _block_size(shape: Sequence[int], chunks: Sequence[int], channels: int) -> l
 
 
 def _keys(values: NDArray[Any]) -> NDArray[np.uint32]:
-    """float32 values as integers of the same order."""
+    """Convert float32 values to integers of the same order."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
@@ -171,15 +171,15 @@ def _value(key: int) -> float:
 
 
 def _ranks(percentiles: Sequence[float], count: int) -> set[int]:
-    """The ranks between which the percentiles lie."""
-    places = [value / 100 * (count - 1) for value in percentiles]
-    return {rank for place in places for rank in (math.floor(place), math.ceil(place))}
+    """Ranks on both sides of the percentiles."""
+    positions = [value / 100 * (count - 1) for value in percentiles]
+    return {rank for position in positions for rank in (math.floor(position), math.ceil(position))}
 
 
-def _interpolate(percentile: float, count: int, found: dict[int, float]) -> float:
-    place = percentile / 100 * (count - 1)
-    low, high = found[math.floor(place)], found[math.ceil(place)]
-    return low + (high - low) * (place - math.floor(place))
+def _interpolate(percentile: float, count: int, ranked: dict[int, float]) -> float:
+    position = percentile / 100 * (count - 1)
+    low, high = ranked[math.floor(position)], ranked[math.ceil(position)]
+    return low + (high - low) * (position - math.floor(position))
 
 
 def _order_statistics(
@@ -189,7 +189,7 @@ def _order_statistics(
     ranks: Sequence[set[int]],
     progress: Callable[[float], None] | None,
 ) -> list[dict[int, float]]:
-    """Per channel the values at the wanted ranks, from a second pass over the lower halves of the keys."""
+    """Per channel the values at the needed ranks, from a second pass over the lower halves of the keys."""
     ends = counts.cumsum(axis=1)
     upper = [{rank: int(np.searchsorted(ends[c], rank, side="right")) for rank in r} for c, r in enumerate(ranks)]
     lower: list[dict[int, NDArray[np.int64]]] = [
@@ -202,12 +202,12 @@ def _order_statistics(
                 tally += np.bincount(keys[keys >> 16 == half] & 0xFFFF, minlength=HALF)
         if progress is not None:
             progress(0.5 + done / 2)
-    found: list[dict[int, float]] = []
+    result: list[dict[int, float]] = []
     for channel, chosen in enumerate(upper):
         values_at = {}
         for rank, half in chosen.items():
             before = int(ends[channel][half - 1]) if half else 0
-            place = int(np.searchsorted(lower[channel][half].cumsum(), rank - before, side="right"))
-            values_at[rank] = _value(half << 16 | place)
-        found.append(values_at)
-    return found
+            low = int(np.searchsorted(lower[channel][half].cumsum(), rank - before, side="right"))
+            values_at[rank] = _value(half << 16 | low)
+        result.append(values_at)
+    return result

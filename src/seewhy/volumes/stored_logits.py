@@ -1,71 +1,82 @@
-"""Logits of every patch, kept on disk for those who need them before they are blended."""
+"""Store the logits of every patch, and make a result of them later: blend, then finalize."""
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import atomic_folder
-from seewhy.io.zarr.source import Box
-from seewhy.volumes.engine.stream import Add, Begin, Command
-from seewhy.volumes.geometry import PatchGrid
+from seewhy.io.zarr.source import VolumeSource
+from seewhy.volumes.engine.consumers import Blender
+from seewhy.volumes.engine.ledger import Ledger
+from seewhy.volumes.engine.stream import Add, Advance, Begin, Position
+from seewhy.volumes.engine.writer import Sink
+from seewhy.volumes.geometry import BlendingWindow, PatchGrid, split
+from seewhy.volumes.output_format import OutputFormat
+from seewhy.volumes.plan import Plan, Tile
 
-__all__ = ["LogitKeeper", "LogitStore"]
+__all__ = ["LogitStore", "blend", "finalize"]
 
 MARK, REVISION = "seewhy_logits", "revision"
-THREADS = 4
-Position = tuple[int, int, int]
+READS_AHEAD = 8
 
 
 class LogitStore:
     """A zarr array [nz, ny, nx, K, *patch] float16: the logits of the patch at each position of the grid.
 
-    Every patch is one chunk, hence all parts of a run can share one store: no two write one object, but for patches
-    at borders of tiles, which both tiles predict and write with the same bytes. Skipped patches have no chunk. It
-    takes 2 K / (1 - overlap)³ bytes per voxel before compression, 16 K at an overlap of 0.5.
+    Every patch is one chunk, so all parts of a run can share one store: two parts never write the same object, except
+    for patches at borders of tiles, which both tiles predict and write with the same bytes. Skipped patches have no
+    chunk. The store takes 2 K / (1 - overlap)³ bytes per voxel before compression, 16 K at an overlap of 0.5.
 
     Args:
         path: local folder.
+
+    Attributes:
+        grid: positions over the whole volume.
+        is_new: whether `create` has just made the store.
+        identity: drawn when the store was made; a new store at the same path has another one.
+        facts: plain data that is needed to make a result.
+
+    Raises:
+        ConfigError: the path holds no logits.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
         self._array: Any = None
         self._process = -1
-        mark = self._opened().attrs.get(MARK)
+        mark = self._open().attrs.get(MARK)
         if not isinstance(mark, Mapping):
-            raise ConfigError(f"{self.path} holds no logits of patches (volume.keep_logits=true makes them)")
+            raise ConfigError(f"{self.path} holds no logits of patches (volume.job.keep_logits=true writes them)")
         grid = mark["grid"]
         self.grid = PatchGrid(shape=grid["shape"], patch=grid["patch"], overlap=grid["overlap"])
         self.is_new = False
-        """Whether `create` has just made it."""
         self.identity: str | None = mark.get("id")
-        """Drawn when it was made: one made anew at the same path has another."""
         self.facts: dict[str, Any] = dict(mark["facts"])
-        """Whatever was to be known when the result is made, as plain data."""
 
     @classmethod
     def create(cls, path: str | Path, *, grid: PatchGrid, channels: int, facts: Mapping[str, Any]) -> LogitStore:
-        """Make a store, or open the one that is there for the same grid.
+        """Create a store, or open an existing one for the same grid.
 
         Args:
             path: local folder.
             grid: positions over the whole volume.
             channels: K.
-            facts: plain data to keep, e.g. spacing and settings of the head.
+            facts: plain data to keep, e.g. spacing and settings of the output format.
 
         Raises:
-            ConfigError: when something else is there.
+            ConfigError: the path holds something else.
         """
         import zarr
         from zarr.codecs import BloscCodec
@@ -77,8 +88,8 @@ class LogitStore:
         }
         counts = [len(starts) for starts in grid.starts]
         if not Path(path).exists():
-            # Another part may be faster; then the folder is there at the end, and theirs is as good.
-            with _unless_there(Path(path)), atomic_folder(path) as temporary:
+            # Another part may create the folder first; its store is equivalent.
+            with _accept_existing(Path(path)), atomic_folder(path) as temporary:
                 zarr.create_array(
                     str(temporary),
                     shape=(*counts, channels, *grid.patch),
@@ -97,7 +108,7 @@ class LogitStore:
     @property
     def channels(self) -> int:
         """K."""
-        return int(self._opened().shape[3])
+        return int(self._open().shape[3])
 
     @property
     def bookkeeping(self) -> Path:
@@ -108,54 +119,55 @@ class LogitStore:
         """Store one patch [K, *patch].
 
         Raises:
-            DataError: when the store cannot be written.
+            DataError: the store cannot be written.
         """
         try:
-            self._opened()[position] = logits
+            self._open()[position] = logits
         except OSError as error:
             raise DataError(
-                f"{self.path} cannot be written ({error.strerror or error}); what is written is kept: "
-                "mend it and start again to go on"
+                f"{self.path} cannot be written ({error.strerror or error}); what was written is kept: "
+                "fix the cause and start again to continue"
             ) from error
 
     def reopen(self) -> None:
-        """Note that patches are missing: a larger region is to be predicted."""
+        """Mark a finished store as incomplete, because a larger region will be predicted."""
         if self.finished:
-            self._opened().attrs.update({"finished": False, REVISION: uuid.uuid4().hex})
+            self._open().attrs.update({"finished": False, REVISION: uuid.uuid4().hex})
 
     @property
     def contents(self) -> str | None:
-        """Drawn anew whenever a finished one is added to: what was blended before is not of what it holds then."""
-        contents: str | None = self._opened().attrs.get(REVISION, self.identity)
+        """Identity of the contents; changes when patches are added to a finished store, which outdates its blends."""
+        contents: str | None = self._open().attrs.get(REVISION, self.identity)
         return contents
 
     def finish(self) -> None:
-        """Note that no patch is missing but the skipped ones."""
-        self._opened().attrs["finished"] = True
+        """Mark the store as complete: only skipped patches are missing."""
+        self._open().attrs["finished"] = True
 
     @property
     def finished(self) -> bool:
         """Whether all parts have stored all their patches."""
-        self._array = None  # another process may have noted it meanwhile
-        return bool(self._opened().attrs.get("finished", False))
+        self._array = None  # another process may have changed it
+        return bool(self._open().attrs.get("finished", False))
 
     def read(self, position: Position) -> NDArray[np.float16] | None:
-        """One patch [K, *patch], or None where it was skipped.
+        """Read one patch [K, *patch], or None if it was skipped.
 
         Raises:
-            DataError: it is damaged.
+            DataError: the patch is damaged.
         """
         try:
-            logits: NDArray[np.float16] = self._opened()[position]
-        except Exception as error:  # codecs have their own
+            logits: NDArray[np.float16] = self._open()[position]
+        except Exception as error:  # every codec has its own errors
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(
                 f"{self.path}: the logits of patch {position} cannot be read ({reason}); remove the store and predict "
-                "anew"
+                "again"
             ) from error
         return None if np.isnan(logits.flat[0]) else logits
 
-    def _opened(self) -> Any:
+    def _open(self) -> Any:
+        """The array, opened once per process."""
         if self._array is None or self._process != os.getpid():
             import zarr
 
@@ -168,87 +180,154 @@ class LogitStore:
 
 
 @contextmanager
-def _unless_there(path: Path) -> Iterator[None]:
-    """Pass on what fails, unless a folder is there in the end."""
+def _accept_existing(path: Path) -> Iterator[None]:
+    """Ignore a failure to create a folder if the folder exists afterwards."""
     try:
         yield
     except OSError as error:
         if not path.is_dir():
-            raise DataError(f"{path} cannot be made ({error.strerror or error}); choose another path") from error
+            raise DataError(f"{path} cannot be created ({error.strerror or error}); choose another path") from error
 
 
-class LogitKeeper:
-    """Stores the logits of a stream's patches instead of blending them.
+def blend(
+    store: LogitStore,
+    *,
+    sink: Sink,
+    output_format: OutputFormat,
+    plan: Plan,
+    window: str = "gaussian",
+    ledger: Ledger | None = None,
+    part: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> bool:
+    """Blend the stored logits of all patches; missing patches count as background.
 
     Args:
-        store: shared by all parts.
-        depth: rows of an output shard, after which progress is noted.
-        written: called with each box whose patches are stored.
+        store: written by a run with `keep_logits`.
+        sink: output with the format's dtype and shape and the plan's shards.
+        output_format: ``stored="logits"`` keeps blended logits for `finalize`; any other makes the result at once.
+        plan: tiles and owners, over the store's grid.
+        window: profile of the weights.
+        ledger: notes of this step, not those of the prediction.
+        part: of the plan.
+        progress: called with the number of blended patches and of all patches.
+
+    Returns:
+        Whether the output is complete; the sink has then been finished.
+
+    Raises:
+        ConfigError: another number of channels, or the store is not complete.
     """
+    if output_format.channels != store.channels:
+        raise ConfigError(
+            f"{store.path} holds {store.channels} channels of logits, the output format takes {output_format.channels}"
+        )
+    if not store.finished:
+        raise ConfigError(f"{store.path} is not complete; start the parts again that have not finished")
+    ledger = Ledger() if ledger is None else ledger
+    # The store's identity covers its grid and everything that its logits were made with.
+    settings = {
+        "step": "blend", "logits": store.facts, "of": store.contents, "window": window,
+        "head": output_format.settings(), "shard": list(plan.costs.shard),
+    }  # fmt: skip
+    tiles = ledger.start_part(plan, part, fingerprint=lambda: settings, output=sink)
+    blender = Blender(
+        grid=store.grid,
+        window=BlendingWindow(store.grid, kind=window),
+        output_format=output_format,
+        depth=plan.costs.shard[0],
+        device=torch.device("cpu"),
+        sink=sink,
+        on_written=ledger.commit,
+    )
+    total = sum(step.patches for tile, row in tiles for step in tile.steps(row))
+    try:
+        with ThreadPoolExecutor(2, thread_name_prefix="read-ahead") as readers:
+            for tile, row in tiles:
+                _blend_tile(tile, row, store, blender, readers, lambda: progress and progress(blender.run, total))
+    finally:
+        blender.close()
+        ledger.close()
+    return ledger.finish(plan, sink)
 
-    def __init__(self, *, store: LogitStore, depth: int, written: Callable[[Box], None]) -> None:
-        self.store, self.depth, self._written = store, depth, written
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="write-behind")
-        self._waiting: list[Future[None]] = []
-        self._core: Box | None = None
-        self._row = 0
-        self.run, self.skipped = 0, 0
 
-    def execute(self, commands: Sequence[Command], logits: Tensor | None) -> None:
-        """Carry out instructions in order.
+def finalize(
+    blended: VolumeSource,
+    *,
+    sink: Sink,
+    output_format: OutputFormat,
+    plan: Plan,
+    ledger: Ledger | None = None,
+    part: int = 0,
+) -> bool:
+    """Convert blended logits to a result, shard by shard.
 
-        Args:
-            commands: of a stream.
-            logits: [B, K, P, P, P], the batch they speak of.
+    Args:
+        blended: [K, Z, Y, X] float16 logits.
+        sink: output with the format's dtype and shape and the plan's shards.
+        output_format: of the result.
+        plan: shards and owners.
+        ledger: notes of this step.
+        part: of the plan.
 
-        Raises:
-            DataError: when the store fails, or logits do not fit into float16.
-        """
-        for command in commands:
-            if isinstance(command, Begin):
-                self._core, self._row = command.unit.core, command.row
-            elif isinstance(command, Add):
-                self._add(command, logits)
-            else:
-                self._advance(command.row)
+    Returns:
+        Whether the output is complete; the sink has then been finished.
 
-    def check(self) -> None:
-        """Raise what a write failed with, if one did."""
-        done = [future for future in self._waiting if future.done()]
-        self._waiting = [future for future in self._waiting if not future.done()]
-        for future in done:
-            future.result()
+    Raises:
+        ConfigError: another number of channels.
+    """
+    if output_format.channels != blended.shape[0]:
+        raise ConfigError(
+            f"{blended.path} has {blended.shape[0]} channels, the output format takes {output_format.channels}"
+        )
+    ledger = Ledger() if ledger is None else ledger
+    settings = {"step": "finalize", "head": output_format.settings(), "shard": list(plan.costs.shard)}
+    tiles = ledger.start_part(plan, part, fingerprint=lambda: {**settings, "input": blended.identity()}, output=sink)
+    try:
+        for tile, row in tiles:
+            rows = (slice(row, tile.core[0].stop), *tile.core[1:])
+            for slab in split(rows, (plan.costs.shard[0], *plan.costs.grid.shape[1:])):
+                for box in split(slab, plan.costs.shard):
+                    logits = torch.from_numpy(blended.read(box).astype(np.float32))
+                    values: NDArray[Any] = output_format(logits).numpy()
+                    sink.write(box, values if values.dtype == output_format.dtype else values.view(output_format.dtype))
+                ledger.commit(slab)
+    finally:
+        ledger.close()
+    return ledger.finish(plan, sink)
 
-    def close(self) -> None:
-        """Wait until everything is stored."""
-        try:
-            self._wait()
-        finally:
-            self._pool.shutdown()
 
-    def _add(self, patch: Add, logits: Tensor | None) -> None:
-        if patch.slot is None:
-            self.skipped += 1
-            return
-        assert logits is not None
-        half = logits[patch.slot].half().cpu().numpy()
-        if not np.isfinite(half).all():
-            raise DataError("logits do not fit into float16, or are not finite; predict without keep_logits")
-        self.run += 1
-        while len(self._waiting) >= 2 * THREADS:
-            self._waiting.pop(0).result()
-        self._waiting.append(self._pool.submit(self.store.write, patch.position, half))
+def _blend_tile(
+    tile: Tile,
+    row: int,
+    store: LogitStore,
+    blender: Blender,
+    readers: ThreadPoolExecutor,
+    progress: Callable[[], Any],
+) -> None:
+    """Blend one tile; patches are read ahead and added in order."""
+    blender.execute([Begin(tile, row)], None)
+    reads = _read_ahead(tile, row, store, readers)
+    for step in tile.steps(row):
+        for _ in range(step.patches):
+            position, logits = next(reads)
+            values = None if logits is None else torch.from_numpy(logits)[None]
+            blender.execute([Add(position, None if values is None else 0)], values)
+        blender.execute([Advance(step.final)], None)
+        progress()
 
-    def _advance(self, row: int) -> None:
-        """Note whole shards all of whose patches are stored."""
-        assert self._core is not None
-        stop = self._core[0].stop if row >= self._core[0].stop else row // self.depth * self.depth
-        if stop > self._row:
-            self._wait()
-            self._written((slice(self._row, stop), *self._core[1:]))
-            self._row = stop
 
-    def _wait(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            future.result()
+def _read_ahead(
+    tile: Tile, row: int, store: LogitStore, readers: ThreadPoolExecutor
+) -> Iterator[tuple[Position, NDArray[np.float16] | None]]:
+    waiting: deque[tuple[Position, Future[NDArray[np.float16] | None]]] = deque()
+    for step in tile.steps(row):
+        for y in step.ys:
+            for x in step.xs:
+                position = (step.z, y, x)
+                waiting.append((position, readers.submit(store.read, position)))
+                if len(waiting) > READS_AHEAD:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+    for first, future in waiting:
+        yield first, future.result()

@@ -12,7 +12,7 @@ from seewhy.data.prepare import builder as builder_module
 from seewhy.data.prepare import prepare_brats
 from seewhy.data.prepare.brats_files import parse_name, resolve_modality, select_region_labels
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.stack import stack_to_nifti
+from seewhy.io.slices import stack_to_nifti
 
 AFFINE = np.array([[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1.0, 0], [0, 0, 0, 1]])
 

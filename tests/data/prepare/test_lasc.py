@@ -9,7 +9,7 @@ from seewhy.data.check import check_dataset
 from seewhy.data.prepare import prepare_lasc
 from seewhy.errors import DataError
 from seewhy.io.image import write_image
-from seewhy.io.stack import stack_to_nifti
+from seewhy.io.slices import stack_to_nifti
 
 HEADER = {
     "space": "left-posterior-superior",

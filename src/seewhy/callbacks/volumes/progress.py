@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from seewhy.volumes.engine.progress import Progress as Pace
+from seewhy.volumes.engine.engine import Progress as Pace
 
 __all__ = ["VolumeProgress"]
 
@@ -37,7 +37,7 @@ class VolumeProgress(Callback):
         )
         self._task = self._bar.add_task("predicting", total=1, pace="")
         self._bar.start()
-        pl_module.engine.measured = self._measured  # type: ignore[union-attr]
+        pl_module.engine.report_measured = self._measured  # type: ignore[union-attr]
 
     def on_predict_batch_end(
         self,

@@ -25,7 +25,7 @@ from seewhy.data.slices.files import BRATS, LASC, Naming, npy_names
 from seewhy.data.slices.label_rule import LabelRule
 from seewhy.data.splits import PARTS, split_by_index
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.layout import IMAGES, MASKS
+from seewhy.io.slices import IMAGES, MASKS
 from seewhy.progress import track_slowly
 
 __all__ = ["check_dataset"]

@@ -16,7 +16,7 @@ from seewhy.data.domains.store import COUNTERPARTS, DOMAINS, RECORD, is_store, o
 from seewhy.data.domains.subjects import Subject, find_subjects
 from seewhy.data.splits import split_from_file
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.layout import IMAGES
+from seewhy.io.slices import IMAGES
 from seewhy.progress import track_slowly
 
 __all__ = ["check_domains", "holds_domains"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from seewhy.errors import DataError
 from seewhy.io.atomic import TEMPORARY_PREFIX, write_csv, write_json
 from seewhy.io.geometry import Display
-from seewhy.io.layout import IMAGES, MANIFEST_COLUMNS, MASKS, natural_key
+from seewhy.io.slices import IMAGES, MANIFEST_COLUMNS, MASKS, natural_key
 
 __all__ = ["DatasetFolder"]
 

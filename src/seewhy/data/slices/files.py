@@ -17,7 +17,7 @@ from seewhy.data.dataset_info import read_displays, read_info
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import TEMPORARY_PREFIX
 from seewhy.io.geometry import Display
-from seewhy.io.layout import IMAGES, MASKS, natural_key
+from seewhy.io.slices import IMAGES, MASKS, natural_key
 
 __all__ = [
     "BRATS",

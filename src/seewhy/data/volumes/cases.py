@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seewhy.errors import ConfigError, DataError, SeewhyError
-from seewhy.io.layout import natural_key
+from seewhy.io.slices import natural_key
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.source import Box, VolumeSource, millimetres
 

@@ -1,1 +1,1 @@
-"""Nnunet."""
+"""Load models trained by nnU-Net v2."""

@@ -1,7 +1,4 @@
-"""Model folders of nnU-Net v2 (Isensee 2021), loaded without running anything that is in them.
-
-Model folders from the Hugging Face hub, kept in its cache.
-"""
+"""Load model folders of nnU-Net v2 (Isensee 2021), local or from the Hugging Face hub, without running their code."""
 
 from __future__ import annotations
 
@@ -24,67 +21,67 @@ __all__ = ["SCHEME", "NNUNetModel", "fetch_folder", "read_nnunet"]
 
 SCHEME = "hf://"
 PATTERNS = ("*.json", "*.pth", "*.safetensors")
-"""Files that a model folder needs; nothing else is fetched."""
+"""Files of a model folder that are downloaded."""
 
 
 def fetch_folder(address: str) -> Path:
-    """Fetch a model folder, or find it in the cache when there is no network.
+    """Download a model folder, or return the cached one without a network.
 
     Args:
-        address: `hf://org/model`, with `@revision` to pin it and `/sub/folder` to go into it.
+        address: `hf://org/model`, optionally with `@revision` and `/sub/folder`.
 
     Returns:
         The folder in the hub's cache.
 
     Raises:
-        CheckpointError: no such address, no access, no network and nothing cached, or the package is missing.
+        CheckpointError: invalid address, no access, neither a network nor a cached folder, or a missing package.
     """
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise CheckpointError(f"{address}: {error}; pip install 'seewhy[nnunet]'") from error
-    plain, _, pinned = address.removeprefix(SCHEME).partition("@")
+    path, _, pinned = address.removeprefix(SCHEME).partition("@")
     revision, _, after = pinned.partition("/")
-    parts = [part for part in (*plain.split("/"), *after.split("/")) if part]
+    parts = [part for part in (*path.split("/"), *after.split("/")) if part]
     if len(parts) < 2 or ".." in parts:
         raise CheckpointError(
-            f"{address} is no address of a model; expected hf://org/model, or hf://org/model@revision"
+            f"{address} is not the address of a model; expected hf://org/model, or hf://org/model@revision"
         )
     repository, inside = "/".join(parts[:2]), parts[2:]
     patterns = ["/".join([*inside, pattern]) for pattern in PATTERNS]
     try:
         folder = snapshot_download(repository, revision=revision or None, allow_patterns=patterns)
-    except Exception as error:  # the hub's own, its HTTP library's, and the system's
+    except Exception as error:  # errors of the hub, of its HTTP library, and of the system
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{address} cannot be fetched and is not cached ({type(error).__name__}: {reason}); "
-            "copy the folder here and give its path"
+            f"{address} cannot be downloaded and is not cached ({type(error).__name__}: {reason}); "
+            "download the folder elsewhere and give its path"
         ) from error
     return Path(folder).joinpath(*inside)
 
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
-"""Taken in this order where none is named."""
+"""Default checkpoints, in this order."""
 PLANES = 1
-"""Planes of a patch of a 2D network: with more, patches that overlap would predict each plane again."""
+"""Planes of a patch of a 2D network; with more, overlapping patches would predict each plane again."""
 
 
 @dataclass(frozen=True)
 class NNUNetModel:
-    """A model folder, ready to predict; all axes are Z, Y and X.
+    """A loaded model folder; all axes are Z, Y and X.
 
     Attributes:
         networks: one per fold, from [B, C, z, y, x] to logits [B, K, z, y, x].
-        patch: voxels that the networks take.
-        spacing: in millimetres; NaN across the planes of a 2D network, which takes them at any distance.
+        patch: voxels of a patch.
+        spacing: in millimetres; NaN across the planes of a 2D network, which accepts any distance.
         normalization: per channel, for `seewhy.volumes.normalization`.
-        mirror_axes: that test-time mirroring may use.
-        heads: what the output channels mean.
+        mirror_axes: axes for test-time mirroring.
+        heads: meaning of the output channels.
         channels: names of the input channels.
-        transpose: which axis the network itself sees first, second and third.
+        transpose: axes in the order in which the network sees them.
         configuration: its name in the plans.
-        folds: names of the folders that were loaded.
-        trainer: name of the class that trained it.
+        folds: names of the loaded folders.
+        trainer: name of the trainer class.
         sha256: of all checkpoints and plans together.
     """
 
@@ -111,17 +108,17 @@ def read_nnunet(
 ) -> NNUNetModel:
     """Load a trained model: `plans.json`, `dataset.json` and `fold_*/checkpoint_*.pth`.
 
-    Checkpoints are read with `weights_only=True`; classes that plans name are looked up in a fixed list.
+    Checkpoints are read with `weights_only=True`; classes named in plans are looked up in a fixed list.
 
     Args:
-        folder: a model folder (`…/nnUNetTrainer__nnUNetPlans__3d_fullres`), one with a single model folder below,
-            one whose checkpoint lies beside the plans, or `hf://org/model`.
-        folds: e.g. [0, 1] or ["all"]; None takes all numbered folds that are trained, or else `all`.
-        checkpoint: name of the file; None takes checkpoint_final.pth, or else checkpoint_best.pth.
-        configuration: of the plans, for checkpoints that do not say theirs.
+        folder: a model folder (`…/nnUNetTrainer__nnUNetPlans__3d_fullres`), a folder that contains a single
+            model folder, a folder with the checkpoint next to the plans, or `hf://org/model`.
+        folds: e.g. [0, 1] or ["all"]; None takes all numbered folds that are trained, otherwise `all`.
+        checkpoint: name of the file; None takes checkpoint_final.pth, otherwise checkpoint_best.pth.
+        configuration: configuration of the plans, for checkpoints that do not store it.
 
     Raises:
-        CheckpointError: something is missing, unsafe to load, not known here, or does not fit together.
+        CheckpointError: something is missing, unsafe to load, unsupported, or inconsistent.
         ConfigError: no such fold, checkpoint or configuration.
     """
     root = _model_folder(fetch_folder(str(folder)) if str(folder).startswith(SCHEME) else Path(folder))
@@ -138,7 +135,7 @@ def read_nnunet(
         network = build_network(architecture, channels=len(channels), heads=heads.count, where=str(root))
         weights = content.get("network_weights", content) if isinstance(content, Mapping) else content
         put_weights(network, state_dict_of(weights, file), where=_origin(file, facts))
-        networks.append(_in_our_order(network, plans, settings))
+        networks.append(_to_zyx(network, plans, settings))
     flat = len(settings["patch_size"]) == 2
     return NNUNetModel(
         networks=tuple(networks),
@@ -157,23 +154,24 @@ def read_nnunet(
 
 
 def _model_folder(folder: Path) -> Path:
-    """The folder with the plans: this one, or the only one below."""
+    """Find the folder with the plans: this one, or the only one inside."""
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is no folder; give an nnU-Net model folder with plans.json and fold_0")
+        raise CheckpointError(f"{folder} is not a folder; give an nnU-Net model folder with plans.json and fold_0")
     if any((folder / name).is_file() for name in PLANS):
         return folder
     below = sorted({file.parent for name in PLANS for file in folder.glob(f"*/{name}")})
     below += sorted({file.parent for name in PLANS for file in folder.glob(f"*/*/{name}")})
     if len(below) == 1:
         return below[0]
-    found = f"several lie below: {', '.join(str(path.relative_to(folder)) for path in below[:5])}" if below else "none"
-    raise CheckpointError(f"{folder} has no plans.json ({found}); give the folder that has plans.json and fold_0")
+    names = ", ".join(str(path.relative_to(folder)) for path in below[:5])
+    candidates = f"several subfolders have one: {names}" if below else "nor has a subfolder"
+    raise CheckpointError(f"{folder} has no plans.json ({candidates}); give the folder with plans.json and fold_0")
 
 
 def _checkpoints(root: Path, folds: Sequence[int | str] | None, name: str | None) -> list[Path]:
-    """One file per fold."""
+    """Checkpoint of each fold."""
     trained = {path.name: path for path in sorted(root.glob("fold_*")) if path.is_dir()}
-    if not trained:  # as some folders on the Hugging Face hub are
+    if not trained:  # like some folders on the Hugging Face hub
         return [_checkpoint(root, name)]
     if folds is None:
         numbered = [path for key, path in trained.items() if key != "fold_all" and any(path.glob("checkpoint_*"))]
@@ -182,7 +180,9 @@ def _checkpoints(root: Path, folds: Sequence[int | str] | None, name: str | None
         wanted = [str(fold) if str(fold).startswith("fold_") else f"fold_{fold}" for fold in folds]
         missing = [fold for fold in wanted if fold not in trained]
         if missing or not wanted:
-            raise ConfigError(f"{root} has no {', '.join(missing) or 'fold to take'}; {nearest('fold_0', trained)}")
+            raise ConfigError(
+                f"{root} has no {', '.join(missing) or 'folds for an empty list'}; {nearest('fold_0', trained)}"
+            )
         chosen = [trained[fold] for fold in wanted]
     return [_checkpoint(path, name) for path in chosen]
 
@@ -191,10 +191,10 @@ def _checkpoint(folder: Path, name: str | None) -> Path:
     for candidate in CHECKPOINTS if name is None else (name,):
         if (folder / candidate).is_file():
             return folder / candidate
-    there = sorted(file.name for file in folder.iterdir() if file.suffix in (".pth", ".safetensors"))
-    if name is None and len(there) == 1:
-        return folder / there[0]
-    raise ConfigError(f"{folder} has no {name or CHECKPOINTS[0]}; {nearest(name or CHECKPOINTS[0], there)}")
+    files = sorted(file.name for file in folder.iterdir() if file.suffix in (".pth", ".safetensors"))
+    if name is None and len(files) == 1:
+        return folder / files[0]
+    raise ConfigError(f"{folder} has no {name or CHECKPOINTS[0]}; {nearest(name or CHECKPOINTS[0], files)}")
 
 
 def _configuration_of(facts: Mapping[str, Any]) -> str | None:
@@ -204,12 +204,12 @@ def _configuration_of(facts: Mapping[str, Any]) -> str | None:
 
 
 def _origin(file: Path, facts: Mapping[str, Any]) -> str:
-    """A checkpoint and who trained it, since a trainer may have built another network than the plans say."""
+    """A checkpoint and its trainer, which may have built another network than the plans describe."""
     trainer = facts.get("trainer_name")
     return f"{file} (trained by {trainer})" if trainer else str(file)
 
 
-def _in_our_order(network: nn.Module, plans: NNUNetPlans, settings: Mapping[str, Any]) -> nn.Module:
+def _to_zyx(network: nn.Module, plans: NNUNetPlans, settings: Mapping[str, Any]) -> nn.Module:
     if len(settings["patch_size"]) == 2:
         network = PlaneByPlane(network)
     return network if plans.transpose == (0, 1, 2) else Transposed(network, order=plans.transpose)
@@ -221,7 +221,7 @@ def _voxels(plans: NNUNetPlans, settings: Mapping[str, Any]) -> tuple[int, int, 
 
 
 def _mirrors(axes: Sequence[int], plans: NNUNetPlans, flat: bool) -> tuple[int, ...]:
-    """Axes of the network as axes of Z, Y and X; a 2D network counts its axes within a plane."""
+    """Convert axes of the network to axes of Z, Y and X; a 2D network counts axes within a plane."""
     return tuple(sorted(plans.transpose[int(axis) + (1 if flat else 0)] for axis in axes))
 
 

@@ -1,4 +1,4 @@
-"""The network that nnU-Net's plans describe, built from a fixed list of classes."""
+"""Build the network that nnU-Net's plans describe, from a fixed list of classes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BLOCKS = ("BasicBlockD", "BottleneckD")
 def build_network(architecture: Mapping[str, Any], *, channels: int, heads: int, where: str) -> nn.Module:
     """Build the network of one configuration, without weights.
 
-    Names are looked up in fixed lists; nothing is imported because a file says so.
+    Names are looked up in fixed lists; nothing else is imported.
 
     Args:
         architecture: `architecture` of the configuration.
@@ -36,28 +36,32 @@ def build_network(architecture: Mapping[str, Any], *, channels: int, heads: int,
         where: for messages.
 
     Raises:
-        CheckpointError: a class or option that is not on the lists, or the package is not installed.
+        CheckpointError: an unknown class or option, or the package is not installed.
     """
     try:
         from dynamic_network_architectures.architectures import unet
     except ImportError as error:
         raise CheckpointError(
-            f"{where}: nnU-Net's networks are in another package ({error}); pip install 'seewhy[nnunet]'"
+            f"{where}: nnU-Net's networks need another package ({error}); pip install 'seewhy[nnunet]'"
         ) from error
     full = str(architecture.get("network_class_name"))
     package, _, name = full.rpartition(".")
-    # Plans of older versions say architectures.residual_unet and such; only the class's name has stayed.
+    # Plans of older versions name other modules, e.g. architectures.residual_unet; the class name is the same.
     if name not in NETWORKS or not package.startswith("dynamic_network_architectures."):
-        raise CheckpointError(f"{where}: plans name the network {full!r}, which is refused; {nearest(name, NETWORKS)}")
+        raise CheckpointError(
+            f"{where}: plans name the network {full!r}, which is not allowed; {nearest(name, NETWORKS)}"
+        )
     kind = getattr(unet, name)
     options = dict(architecture.get("arch_kwargs", {}))
     for key in architecture.get("_kw_requires_import", ()):
         if options.get(key) is not None:
-            options[key] = _part(str(options[key]), key, where)
-    known = inspect.signature(kind).parameters
-    unknown = [key for key in options if key not in known or key in ("input_channels", "num_classes")]
+            options[key] = _find_class(str(options[key]), key, where)
+    parameters = inspect.signature(kind).parameters
+    unknown = [key for key in options if key not in parameters or key in ("input_channels", "num_classes")]
     if unknown:
-        raise CheckpointError(f"{where}: plans give {name} the option {unknown[0]!r}; {nearest(unknown[0], known)}")
+        raise CheckpointError(
+            f"{where}: unknown option {unknown[0]!r} of {name} in the plans; {nearest(unknown[0], parameters)}"
+        )
     options["deep_supervision"] = False
     try:
         network: nn.Module = kind(input_channels=channels, num_classes=heads, **options)
@@ -67,14 +71,16 @@ def build_network(architecture: Mapping[str, Any], *, channels: int, heads: int,
 
 
 def old_architecture(configuration: Mapping[str, Any], *, where: str) -> dict[str, Any]:
-    """`architecture` of a configuration written before nnU-Net 2.4, which only had numbers.
+    """Create `architecture` for a configuration written before nnU-Net 2.4, which only contains numbers.
 
     Raises:
-        CheckpointError: a class that is not known here, or numbers that are missing.
+        CheckpointError: an unknown class, or missing numbers.
     """
     name = str(configuration.get("UNet_class_name"))
     if name not in NETWORKS:
-        raise CheckpointError(f"{where}: plans name the network {name!r}, which is refused; {nearest(name, NETWORKS)}")
+        raise CheckpointError(
+            f"{where}: plans name the network {name!r}, which is not allowed; {nearest(name, NETWORKS)}"
+        )
     try:
         stages = len(configuration["n_conv_per_stage_encoder"])
         width, most = configuration["UNet_base_num_features"], configuration["unet_max_num_features"]
@@ -104,11 +110,11 @@ def old_architecture(configuration: Mapping[str, Any], *, where: str) -> dict[st
 
 
 class Transposed(nn.Module):
-    """A network that sees the axes in another order; outside of it they are Z, Y and X.
+    """Wraps a network that sees the axes in another order; inputs and outputs are Z, Y and X.
 
     Args:
         network: from [B, C, *] to [B, K, *] (or a list that starts with it).
-        order: which of Z, Y and X it sees first, second and third.
+        order: axes of (Z, Y, X) in the order in which the network sees them.
     """
 
     def __init__(self, network: nn.Module, *, order: Sequence[int]) -> None:
@@ -118,12 +124,12 @@ class Transposed(nn.Module):
         self.backwards = (0, 1, *(2 + list(order).index(axis) for axis in range(3)))
 
     def forward(self, image: Tensor) -> Tensor:
-        """From [B, C, z, y, x] to [B, K, z, y, x]."""
-        return _first(self.network(image.permute(self.forwards).contiguous())).permute(self.backwards)
+        """Map [B, C, z, y, x] to [B, K, z, y, x]."""
+        return _first_output(self.network(image.permute(self.forwards).contiguous())).permute(self.backwards)
 
 
 class PlaneByPlane(nn.Module):
-    """A 2D network over all planes of a patch.
+    """Applies a 2D network to all planes of a patch.
 
     Args:
         network: from [B, C, y, x] to [B, K, y, x] (or a list that starts with it).
@@ -134,20 +140,20 @@ class PlaneByPlane(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        """From [B, C, z, y, x] to [B, K, z, y, x]."""
+        """Map [B, C, z, y, x] to [B, K, z, y, x]."""
         batch, channels, depth, *plane = image.shape
         planes = image.transpose(1, 2).reshape(batch * depth, channels, *plane)
-        logits = _first(self.network(planes))
+        logits = _first_output(self.network(planes))
         return logits.reshape(batch, depth, *logits.shape[1:]).transpose(1, 2)
 
 
-def _first(output: Any) -> Tensor:
-    """The finest output of a network with deep supervision."""
+def _first_output(output: Any) -> Tensor:
+    """Finest output of a network with deep supervision."""
     return output[0] if isinstance(output, list | tuple) else output
 
 
-def _part(full: str, key: str, where: str) -> Any:
-    """The class that plans name as part of a network."""
+def _find_class(full: str, key: str, where: str) -> Any:
+    """Find the class that plans name as part of a network."""
     package, _, name = full.rpartition(".")
     if name in MODULES and (package == "torch.nn" or package.startswith("torch.nn.modules")):
         return getattr(nn, name)
@@ -155,4 +161,6 @@ def _part(full: str, key: str, where: str) -> Any:
         from dynamic_network_architectures.building_blocks import residual
 
         return getattr(residual, name)
-    raise CheckpointError(f"{where}: plans name {full!r} as {key}, which is refused; {nearest(name, MODULES + BLOCKS)}")
+    raise CheckpointError(
+        f"{where}: plans name {full!r} as {key}, which is not allowed; {nearest(name, MODULES + BLOCKS)}"
+    )

@@ -1,4 +1,4 @@
-"""What an nnU-Net v2 model folder says about its model: plans.json and dataset.json, read as data and never run."""
+"""Read plans.json and dataset.json of an nnU-Net v2 model folder, as data only."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PREPROCESSORS = ("DefaultPreprocessor",)
 
 @dataclass(frozen=True)
 class NNUNetHeads:
-    """What the output channels mean.
+    """Meaning of the output channels.
 
     Attributes:
-        regions: whether channels are regions that may overlap (sigmoid) instead of classes (softmax).
+        regions: whether channels are overlapping regions (sigmoid) instead of classes (softmax).
         count: output channels.
         classes: names by stored value, background included.
-        class_order: of regions, the value that each writes, later ones over earlier ones; None for classes.
+        class_order: stored value of each region, later regions overwrite earlier ones; None for classes.
         names: of the output channels.
     """
 
@@ -38,7 +38,7 @@ class NNUNetHeads:
 
 
 class NNUNetPlans:
-    """Plans and data set of one folder.
+    """Plans and data set description of one folder.
 
     Args:
         plans: content of plans.json.
@@ -50,7 +50,7 @@ class NNUNetPlans:
         self.plans, self.dataset, self.folder = plans, dataset, folder
         manager = plans.get("label_manager", "LabelManager")
         if manager != "LabelManager":
-            raise CheckpointError(f"{folder}: its plans ask for the label manager {manager!r}, which is not known here")
+            raise CheckpointError(f"{folder}: its plans use the label manager {manager!r}, which is not supported")
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -62,41 +62,41 @@ class NNUNetPlans:
 
     @property
     def transpose(self) -> tuple[int, int, int]:
-        """Which axis of (Z, Y, X) the network sees first, second and third."""
+        """Axes of (Z, Y, X) in the order in which the network sees them."""
         order = list(self.plans.get("transpose_forward", (0, 1, 2)))
         if sorted(order) != [0, 1, 2]:
-            raise CheckpointError(f"{self.folder}: transpose_forward={order} is no order of three axes")
+            raise CheckpointError(f"{self.folder}: transpose_forward={order}; expected an order of the axes 0, 1 and 2")
         return order[0], order[1], order[2]
 
     def configuration(self, name: str | None) -> dict[str, Any]:
-        """One configuration with all that it inherits.
+        """One configuration with everything that it inherits.
 
         Args:
-            name: e.g. `3d_fullres`; None where there is only one.
+            name: e.g. `3d_fullres`; None if there is only one.
 
         Raises:
-            ConfigError: no such configuration, or several and none was named.
-            CheckpointError: inheritance in a circle, a cascade, or a preprocessing that is not known here.
+            ConfigError: no such configuration, or several and `name` is None.
+            CheckpointError: circular inheritance, a cascade, or an unsupported preprocessing.
         """
-        all_of_them: Mapping[str, Any] = self.plans.get("configurations", {})
+        configurations: Mapping[str, Any] = self.plans.get("configurations", {})
         if name is None:
-            if len(all_of_them) != 1:
+            if len(configurations) != 1:
                 raise ConfigError(
-                    f"{self.folder}: its checkpoint does not say which configuration it is of; give "
-                    f"volume.configuration=…; {nearest('3d_fullres', all_of_them)}"
+                    f"{self.folder}: its checkpoint does not state its configuration; give "
+                    f"volume.model.configuration=…; {nearest('3d_fullres', configurations)}"
                 )
-            name = next(iter(all_of_them))
+            name = next(iter(configurations))
         resolved: dict[str, Any] = {}
         seen: list[str] = []
         current: str | None = name
         while current is not None:
-            if current not in all_of_them:
-                raise ConfigError(f"{self.folder} has no configuration {current!r}; {nearest(current, all_of_them)}")
+            if current not in configurations:
+                raise ConfigError(f"{self.folder} has no configuration {current!r}; {nearest(current, configurations)}")
             if current in seen:
                 raise CheckpointError(f"{self.folder}: configurations inherit in a circle: {' → '.join(seen)}")
             seen.append(current)
-            resolved = {**all_of_them[current], **resolved}
-            current = all_of_them[current].get("inherits_from")
+            resolved = {**configurations[current], **resolved}
+            current = configurations[current].get("inherits_from")
         if resolved.get("previous_stage"):
             raise CheckpointError(
                 f"{self.folder}: {name} is the second stage of a cascade and needs the result of "
@@ -104,20 +104,20 @@ class NNUNetPlans:
             )
         missing = [key for key in NEEDED if key not in resolved]
         if missing:
-            raise CheckpointError(f"{self.folder}: plans of {name} lack {', '.join(missing)}")
+            raise CheckpointError(f"{self.folder}: plans of {name} have no {', '.join(missing)}")
         preprocessor = resolved.get("preprocessor_name", PREPROCESSORS[0])
         if preprocessor not in PREPROCESSORS:
-            raise CheckpointError(f"{self.folder}: its preprocessing {preprocessor!r} is not known here")
+            raise CheckpointError(f"{self.folder}: its preprocessing {preprocessor!r} is not supported")
         return resolved
 
     def normalization(self, configuration: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Per channel what `seewhy.volumes.normalization` takes.
+        """Normalization per channel for `seewhy.volumes.normalization`.
 
-        nnU-Net cuts a volume to the box around what is not 0 before it normalises (`crop_to_nonzero`), so statistics
-        are of that box. Where plans use a mask, nnU-Net's has its holes filled; here zeros in holes do not count.
+        nnU-Net crops a volume to the bounding box of nonzero voxels before it normalizes (`crop_to_nonzero`), so
+        statistics are of that box. If plans use a mask, nnU-Net fills its holes; here zeros in holes do not count.
 
         Raises:
-            CheckpointError: a scheme that is not known here, or properties that are missing.
+            CheckpointError: an unsupported scheme, or missing properties.
         """
         schemes, masks = configuration["normalization_schemes"], configuration.get("use_mask_for_norm", [])
         return [
@@ -126,34 +126,34 @@ class NNUNetPlans:
         ]
 
     def spacing(self, configuration: Mapping[str, Any]) -> tuple[float, float, float]:
-        """Of Z, Y and X in millimetres as the network wants them; NaN across the planes of a 2D network.
+        """Voxel size of Z, Y and X in millimetres in training; NaN across the planes of a 2D network.
 
-        nnU-Net gives files without a size of voxels one of 1, which cannot be told from one that was measured.
+        nnU-Net assigns a voxel size of 1 to files without one, which cannot be distinguished from a measured one.
         """
         target = [float(value) for value in configuration["spacing"]]
-        if len(target) == 2:  # planes are taken as they come
+        if len(target) == 2:  # any distance of planes is accepted
             target = [math.nan, *target]
         return self.untransposed(target)
 
     def untransposed(self, values: Sequence[Any]) -> tuple[Any, Any, Any]:
-        """Numbers per axis of the network as numbers per Z, Y and X."""
-        placed = dict(zip(self.transpose, values, strict=True))
-        return placed[0], placed[1], placed[2]
+        """Convert numbers per axis of the network to numbers per Z, Y and X."""
+        by_axis = dict(zip(self.transpose, values, strict=True))
+        return by_axis[0], by_axis[1], by_axis[2]
 
     def heads(self) -> NNUNetHeads:
-        """What the output channels mean.
+        """Meaning of the output channels.
 
         Raises:
             CheckpointError: no background, or regions without their order.
         """
         labels = {str(name): value for name, value in self.dataset.get("labels", {}).items() if name != "ignore"}
         if labels.get("background") not in (0, [0], "0"):
-            raise CheckpointError(f"{self.folder}: dataset.json declares no label background with value 0")
+            raise CheckpointError(f"{self.folder}: dataset.json has no label background with value 0")
         if not any(isinstance(value, list) and len(value) > 1 for value in labels.values()):
             values = {int(v[0] if isinstance(v, list) else v): name for name, v in labels.items()}
             numbers = sorted(values)
             if numbers != list(range(len(numbers))):
-                raise CheckpointError(f"{self.folder}: its labels {numbers} are not 0, 1, 2, …")
+                raise CheckpointError(f"{self.folder}: its labels are {numbers}; expected 0, 1, 2, …")
             return NNUNetHeads(False, len(numbers), values, None, tuple(values[number] for number in numbers))
         names = [name for name, value in labels.items() if value not in (0, [0], "0")]
         order = self.dataset.get("regions_class_order")
@@ -163,37 +163,37 @@ class NNUNetPlans:
         return NNUNetHeads(True, len(names), classes, tuple(int(value) for value in order), tuple(names))
 
     def _scheme(self, channel: int, scheme: str, masked: bool) -> dict[str, Any]:
-        plain: dict[str, dict[str, Any]] = {
+        schemes: dict[str, dict[str, Any]] = {
             "NoNormalization": {"scheme": "none"},
             "ZScoreNormalization": {"scheme": "zscore", "nonzero": masked or "box"},
             "RescaleTo01Normalization": {"scheme": "rescale", "nonzero": "box"},
             "RGBTo01Normalization": {"scheme": "scale", "by": 255},
         }
-        if scheme in plain:
-            return plain[scheme]
+        if scheme in schemes:
+            return schemes[scheme]
         if scheme != "CTNormalization":
-            close = nearest(scheme, [*plain, "CTNormalization"])
-            raise CheckpointError(f"{self.folder}: normalization {scheme!r} is not known here; {close}")
+            close = nearest(scheme, [*schemes, "CTNormalization"])
+            raise CheckpointError(f"{self.folder}: normalization {scheme!r} is not supported; {close}")
         older = self.plans.get("foreground_intensity_properties_by_modality", {})
-        found = self.plans.get("foreground_intensity_properties_per_channel", older).get(str(channel), {})
+        properties = self.plans.get("foreground_intensity_properties_per_channel", older).get(str(channel), {})
         keys = {"lower": "percentile_00_5", "upper": "percentile_99_5", "mean": "mean", "std": "std"}
-        missing = [key for key in keys.values() if key not in found]
+        missing = [key for key in keys.values() if key not in properties]
         if missing:
-            raise CheckpointError(f"{self.folder}: plans lack {', '.join(missing)} of channel {channel}")
-        return {"scheme": "ct"} | {name: float(found[key]) for name, key in keys.items()}
+            raise CheckpointError(f"{self.folder}: plans have no {', '.join(missing)} of channel {channel}")
+        return {"scheme": "ct"} | {name: float(properties[key]) for name, key in keys.items()}
 
 
 def read_plans(folder: Path) -> NNUNetPlans:
-    """Read both files of a model folder.
+    """Read plans.json and dataset.json of a model folder.
 
     Raises:
-        CheckpointError: one of them is missing or no JSON.
+        CheckpointError: a file is missing or not JSON.
     """
     plans = next((folder / name for name in PLANS if (folder / name).is_file()), folder / PLANS[0])
-    return NNUNetPlans(_json(plans), _json(folder / "dataset.json"), folder)
+    return NNUNetPlans(_read_json(plans), _read_json(folder / "dataset.json"), folder)
 
 
-def _json(path: Path) -> Mapping[str, Any]:
+def _read_json(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -202,5 +202,5 @@ def _json(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds {type(content).__name__}; expected a JSON object")
+        raise CheckpointError(f"{path} contains {type(content).__name__}; expected a JSON object")
     return content

@@ -1,4 +1,4 @@
-"""Whether something lies where an output shall be, whose it is, and what to say when a store refuses a write."""
+"""Recognise and remove what exists at the path of an output, and format write errors."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from seewhy.io.atomic import TEMPORARY_PREFIX
 from seewhy.io.zarr.layout import MARK
 from seewhy.io.zarr.store import METADATA, CountedStore, Counters, local_folder, open_store
 
-__all__ = ["is_filled", "is_there", "our_mark", "remove", "remove_unfinished", "unwritable"]
+__all__ = ["format_write_error", "has_array", "is_there", "read_mark", "remove", "remove_unfinished"]
 
 
 def is_there(path: str, options: Mapping[str, Any] | None) -> bool:
-    """Whether a file, a folder that is not empty, or a remote zarr store that holds anything lies at a path."""
+    """Whether a path holds a file, a folder that is not empty, or a remote zarr store that is not empty."""
     folder = local_folder(path)
     if folder is not None:
         return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -23,14 +23,14 @@ def is_there(path: str, options: Mapping[str, Any] | None) -> bool:
         return True
     from zarr.core.sync import sync
 
-    # A group of zarr v2 alone is what a kill leaves of one that was being made.
+    # A lone group of zarr v2 is what a kill leaves of a store that was being created.
     return _holds(path, (".zgroup",), options) and sync(
         _names(open_store(path, read_only=True, counters=Counters(), options=options))
     ) != [".zgroup"]
 
 
-def is_filled(path: str, array: str, options: Mapping[str, Any] | None) -> bool:
-    """Whether an output of ours has its array; a remote one may have been cut off before, a local one never is.
+def has_array(path: str, array: str, options: Mapping[str, Any] | None) -> bool:
+    """Whether an output of seewhy has its array: a kill can leave a remote one without it, never a local one.
 
     Args:
         path: of the store.
@@ -40,23 +40,23 @@ def is_filled(path: str, array: str, options: Mapping[str, Any] | None) -> bool:
     return local_folder(path) is not None or _holds(path, (f"{array}/zarr.json", f"{array}/.zarray"), options)
 
 
-def our_mark(path: str, options: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """What we wrote into the root of an output of ours; None for whatever else lies there."""
+def read_mark(path: str, options: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Mark in the root of an output of seewhy; None if the path holds anything else."""
     import zarr
 
     try:
         store = open_store(path, read_only=True, counters=Counters(), options=options)
         mark = zarr.open_group(store=store, mode="r").attrs.get(MARK)
-    except Exception:  # whatever it is, it is no output of ours
+    except Exception:  # anything unreadable was not written by seewhy
         return None
     return mark if isinstance(mark, Mapping) and "layout" in mark else None
 
 
 def remove(path: str, options: Mapping[str, Any] | None) -> None:
-    """Delete a store, whosesoever it is.
+    """Delete a store, even one that seewhy did not create.
 
-    A local one is gone from its path at once, or not at all. Of a remote one the root's metadata go last: cut off, it
-    is still known for what it is, and can be removed again.
+    A local store disappears from its path at once, or not at all. Of a remote store the root's metadata are deleted
+    last, so that after a kill it is still recognised and can be removed again.
     """
     folder = local_folder(path)
     if folder is not None:
@@ -70,17 +70,17 @@ def remove(path: str, options: Mapping[str, Any] | None) -> None:
 
 
 def remove_unfinished(path: str) -> None:
-    """Delete what processes that were killed while they wrote have left of their temporary files."""
+    """Delete temporary files of processes that were killed while writing."""
     folder = local_folder(path)
     for file in folder.rglob("*.partial") if folder is not None else ():
         file.unlink(missing_ok=True)
 
 
-def unwritable(path: str, error: Exception) -> str:
-    """What to say when a store refuses a write."""
+def format_write_error(path: str, error: Exception) -> str:
+    """Message for a write that failed."""
     reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[:1] or type(error).__name__
     reason = reason if isinstance(reason, str) else reason[0]
-    return f"{path} cannot be written ({reason}); what is written is kept: mend it and start again to go on"
+    return f"{path} cannot be written ({reason}); what was written is kept: fix the cause and start again to continue"
 
 
 def _holds(path: str, names: tuple[str, ...], options: Mapping[str, Any] | None) -> bool:

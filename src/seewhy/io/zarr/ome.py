@@ -49,8 +49,8 @@ class Level:
     """One level of a pyramid.
 
     Attributes:
-        path: of its array inside the group.
-        scale: size of a voxel along every axis of the array, in the axes' units; 1 for channels.
+        path: path of its array inside the group.
+        scale: voxel size along every axis of the array, in the axes' units; 1 for channels.
         translation: position of the first voxel along every axis.
     """
 
@@ -61,7 +61,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Multiscale:
-    """A pyramid as its metadata describes it.
+    """A pyramid, as described by its metadata.
 
     Attributes:
         axes: names, lower case, in the order of the arrays' axes; subset of t, c, z, y, x.
@@ -76,48 +76,48 @@ class Multiscale:
     version: str
 
     def find(self, path: str) -> Level | None:
-        """The level of this path."""
+        """Level with this path."""
         return next((level for level in self.levels if level.path == path), None)
 
 
 def read_multiscale(attributes: Mapping[str, Any], path: str) -> Multiscale | None:
-    """The first pyramid of a group's attributes; None where they describe none.
+    """Read the first pyramid from the attributes of a group; None if they describe none.
 
     Args:
-        attributes: of the group, 0.5 (below `ome`) or 0.4 and 0.3.
+        attributes: of the group, version 0.5 (in `ome`), 0.4 or 0.3.
         path: for messages.
 
     Raises:
-        DataError: metadata that cannot be understood.
+        DataError: invalid metadata.
     """
     inside = attributes.get("ome")
     home = inside if isinstance(inside, Mapping) and "multiscales" in inside else attributes
-    found = home.get("multiscales")
-    if not found:
+    entries = home.get("multiscales")
+    if not entries:
         return None
     try:
-        first = found[0]
+        first = entries[0]
         axes, units = _axes(first)
         shared = _transform(first.get("coordinateTransformations"), len(axes))
         levels = [_level(entry, shared, len(axes)) for entry in first["datasets"]]
         version = str(home.get("version") or first.get("version") or "0.4")
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: its OME multiscales metadata cannot be understood ({error!r})") from error
+        raise DataError(f"{path}: its OME multiscales metadata are invalid ({error!r})") from error
     return Multiscale(axes, units, tuple(levels), version)
 
 
 def multiscales(
     levels: Sequence[Level], *, zarr_format: int, channels: bool, unit: str | None, name: str, method: str
 ) -> list[dict[str, Any]]:
-    """The entry `multiscales` of a group.
+    """Create the entry `multiscales` of a group.
 
     Args:
         levels: from fine to coarse; scale and translation have one number per axis.
-        zarr_format: 2 or 3, which decides the version.
+        zarr_format: 2 or 3, which determines the version.
         channels: whether the arrays have a channel axis first.
         unit: of z, y and x.
         name: of the image.
-        method: how coarse levels were made, e.g. `mean`.
+        method: method of downsampling, e.g. `mean`.
     """
     axes: list[dict[str, Any]] = [{"name": axis, "type": "space"} for axis in "zyx"]
     if unit is not None:
@@ -139,16 +139,16 @@ def multiscales(
 
 
 def ome_attributes(content: Mapping[str, Any], *, zarr_format: int) -> dict[str, Any]:
-    """Attributes of a group: below `ome` with its version for zarr v3, bare for v2."""
+    """Create the attributes of a group: in `ome` with the version for zarr v3, at the top for v2."""
     return {"ome": {"version": VERSIONS[3], **content}} if zarr_format == 3 else dict(content)
 
 
 def image_label(classes: Mapping[int, str], *, zarr_format: int) -> dict[str, Any]:
-    """The entry `image-label` of a label image: a colour and a name for every class.
+    """Create the entry `image-label` of a label image: a colour and a name for every class.
 
     Args:
-        classes: value → name; 0 is background and gets no colour.
-        zarr_format: 2 or 3, which decides the version.
+        classes: value → name; 0 is background and has no colour.
+        zarr_format: 2 or 3, which determines the version.
     """
     shown = [value for value in sorted(classes) if value != 0]
     entry = {
@@ -159,7 +159,12 @@ def image_label(classes: Mapping[int, str], *, zarr_format: int) -> dict[str, An
 
 
 def unit_name(unit: str | None) -> str | None:
-    """UDUNITS name of a unit of length where we know it by another name; else as it is, in lower case."""
+    """UDUNITS name of a unit of length; unknown units are returned in lower case.
+
+    Example:
+        >>> unit_name("µm"), unit_name("Millimetre"), unit_name(" ")
+        ('micrometer', 'millimeter', None)
+    """
     if unit is None or not unit.strip():
         return None
     text = unit.strip()
@@ -167,14 +172,14 @@ def unit_name(unit: str | None) -> str | None:
 
 
 def length_in_mm(unit: str | None) -> float | None:
-    """Millimetres in one of a unit of length; None for a unit we do not know."""
+    """Length of a unit in millimetres; None for an unknown unit."""
     name = unit_name(unit)
     return None if name is None else MILLIMETRES.get(name)
 
 
 def _axes(entry: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
     declared = entry.get("axes")
-    if declared is None:  # 0.1 and 0.2 had these five always
+    if declared is None:  # 0.1 and 0.2 always had these five
         return tuple("tczyx"), (None,) * 5
     if all(isinstance(axis, str) for axis in declared):  # 0.3
         return tuple(axis.lower() for axis in declared), (None,) * len(declared)
@@ -184,13 +189,13 @@ def _axes(entry: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str | None, 
 
 
 def _level(entry: Mapping[str, Any], shared: tuple[list[float], list[float]], count: int) -> Level:
-    """A dataset's own transformation, followed by the one of the whole pyramid."""
+    """Combine the transformation of a dataset with that of the whole pyramid."""
     scale, translation = _transform(entry.get("coordinateTransformations"), count)
     outer, shift = shared
     return Level(
         path=str(entry["path"]),
-        scale=tuple(own * more for own, more in zip(scale, outer, strict=True)),
-        translation=tuple(own * more + add for own, more, add in zip(translation, outer, shift, strict=True)),
+        scale=tuple(inner * factor for inner, factor in zip(scale, outer, strict=True)),
+        translation=tuple(inner * factor + add for inner, factor, add in zip(translation, outer, shift, strict=True)),
     )
 
 
@@ -209,6 +214,6 @@ def _transform(entries: Any, count: int) -> tuple[list[float], list[float]]:
 
 
 def _colour(index: int) -> list[int]:
-    """Distinct colours: hues apart by the golden ratio."""
+    """Distinct colours, with hues spaced by the golden ratio."""
     red, green, blue = colorsys.hsv_to_rgb((index * 0.618034) % 1, 0.75, 0.95)
     return [round(255 * red), round(255 * green), round(255 * blue), 255]

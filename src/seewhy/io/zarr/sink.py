@@ -1,4 +1,4 @@
-"""The output of a prediction: a zarr store that is written in whole shards, each of them once."""
+"""Output store of a prediction: a zarr store that is written in whole shards, each of them once."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from numpy.typing import DTypeLike, NDArray
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import atomic_folder
-from seewhy.io.zarr.existing import is_filled, is_there, our_mark, remove, remove_unfinished, unwritable
-from seewhy.io.zarr.layout import VolumeLayout, describe, fill, triple
-from seewhy.io.zarr.pyramid import build_pyramid
+from seewhy.io.zarr.existing import format_write_error, has_array, is_there, read_mark, remove, remove_unfinished
+from seewhy.io.zarr.layout import VolumeLayout, positive_triple
 from seewhy.io.zarr.source import Box
 from seewhy.io.zarr.store import BOOKKEEPING, CountedStore, Counters, WholeStore, local_folder, open_store
+from seewhy.io.zarr.writer import build_pyramid, initialize_store, write_metadata
 
 __all__ = ["VolumeSink", "create_sink", "open_sink", "plan_sink"]
 
 
 class VolumeSink:
-    """An output store that exists; opened anew in every process, written to by several threads.
+    """An output store, written to by several threads and opened again in every process.
 
     Attributes:
         path: of the store.
         layout: shapes, types and names.
-        attributes: what else the root says about the result (scale of the values, model, …).
-        counters: what this process has written so far.
+        attributes: plain data about the result (scale of the values, model, …).
+        counters: amount written so far in this process.
         bookkeeping: folder for the ledger inside a local store; None for a remote one.
-        identity: drawn when the store was made: one made anew at the same path has another; None before `create`.
-        finished: whether all parts had written it when it was opened.
+        identity: drawn when the store is created: a new store at the same path has another; None before `create`.
+        finished: whether it was complete when it was opened.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class VolumeSink:
 
     @property
     def shard(self) -> tuple[int, int, int]:
-        """(Z, Y, X) that one write covers at least."""
+        """(Z, Y, X) of the smallest write."""
         return self.layout.shard
 
     @property
@@ -80,17 +80,17 @@ class VolumeSink:
         return f"{self.path}/{self.layout.group}".rstrip("/")
 
     def create(self, *, overwrite: bool = False, exist_ok: bool = False) -> bool:
-        """Make the store; of several processes that do so at once, one makes it and the others find it.
+        """Create the store; if several processes try at once, one creates it and the others join it.
 
         Args:
-            overwrite: remove an output of ours that is there; never one of others.
-            exist_ok: take an output of ours that is there and has this layout.
+            overwrite: replace an existing output of seewhy; never anything else.
+            exist_ok: use an existing output of seewhy with this layout.
 
         Returns:
             Whether it is new.
 
         Raises:
-            ConfigError: something else is there; or an output of ours, unless `overwrite` or `exist_ok`.
+            ConfigError: the path holds something else, or an output of seewhy without `overwrite` or `exist_ok`.
             DataError: the store cannot be written.
         """
         if is_there(self.path, self._options):
@@ -98,11 +98,11 @@ class VolumeSink:
             if exist_ok and not overwrite:
                 return self._join(present)
             if not overwrite:
-                raise ConfigError(f"{self.path} already holds a result; choose another path, or overwrite it")
+                raise ConfigError(f"{self.path} already holds a result; choose another path, or set overwrite=true")
             remove(self.path, self._options)
         self.identity = uuid.uuid4().hex
         try:
-            _make(self)
+            _create(self)
         except DataError:
             if not exist_ok or not is_there(self.path, self._options):
                 raise
@@ -110,42 +110,46 @@ class VolumeSink:
         return True
 
     def _join(self, present: VolumeSink) -> bool:
-        """Take the store that is there, and make of it what a kill has left out."""
-        _compare(present, self.layout)
+        """Use the existing store, and complete what a kill has left out."""
+        differences = self.layout.differences(present.layout)
+        if differences:
+            raise ConfigError(f"{self.path} holds a result of another layout: {'; '.join(differences)}")
         self.identity = present.identity
-        if not is_filled(self.path, self.layout.array(0), self._options):
-            _make(self)
+        if not has_array(self.path, self.layout.array(0), self._options):
+            _create(self)
         return False
 
     def write(self, box: Box, block: NDArray[Any]) -> None:
-        """Write whole shards, or shards cut off by the end of the volume.
+        """Write whole shards, or shards that end with the volume.
 
-        Nothing is read: what a shard held before is replaced.
+        Nothing is read: the previous content of a shard is replaced.
 
         Args:
-            box: starts and ends on shard borders or at the volume's end.
+            box: starts and ends at shard borders or at the volume's end.
             block: [z, y, x] or [K, z, y, x] of the store's type.
 
         Raises:
-            ValueError: part of a shard, another shape or another type: a mistake of the caller.
-            DataError: the store cannot be written; what was written before stays.
+            ValueError: part of a shard, another shape or another type.
+            DataError: the store cannot be written; what was written before is kept.
         """
         for axis, part, size, shard in zip("ZYX", box, self.layout.space, self.shard, strict=True):
             whole = part.start % shard == 0 and (part.stop % shard == 0 or part.stop == size)
             if not whole or not 0 <= part.start < part.stop <= size:
-                raise ValueError(f"{axis} {part.start}:{part.stop} is no whole number of shards of {shard} in 0:{size}")
+                raise ValueError(
+                    f"{axis} {part.start}:{part.stop} is not a whole number of shards of {shard} in 0:{size}"
+                )
         expected = (*self.shape[:-3], *(part.stop - part.start for part in box))
         if block.shape != expected or block.dtype != self.dtype:
             raise ValueError(f"block {block.dtype}{block.shape}; expected {self.dtype}{expected}")
         try:
-            self._opened()[(..., *box)] = block
-        except Exception as error:  # stores and codecs have their own
-            raise DataError(unwritable(self.path, error)) from error
+            self._open()[(..., *box)] = block
+        except Exception as error:  # every store and codec has its own errors
+            raise DataError(format_write_error(self.path, error)) from error
 
     def finish(self) -> None:
-        """Write the coarser levels and the metadata that names them; done again, it does the same.
+        """Write the coarser levels and their metadata; may be repeated.
 
-        Memory stays at about one shard whatever the volume's size.
+        Memory stays at about one shard, whatever the volume's size.
 
         Raises:
             DataError: the store cannot be read or written.
@@ -154,16 +158,19 @@ class VolumeSink:
         try:
             remove_unfinished(self.path)
             build_pyramid(self._store(), store, self.layout)
-            describe(store, self.layout, self.attributes, self.identity, finished=True)
+            write_metadata(store, self.layout, self.attributes, self.identity, finished=True)
         except DataError:
             raise
-        except Exception as error:  # as for `write`
-            raise DataError(unwritable(self.path, error)) from error
+        except Exception as error:  # see `write`
+            raise DataError(format_write_error(self.path, error)) from error
+
+    def reopen(self) -> None:
+        """Do nothing: level 0 can always be written to, and `finish` rebuilds the coarser levels."""
 
     def _store(self) -> CountedStore:
         return open_store(self.path, read_only=False, counters=self.counters, options=self._options)
 
-    def _opened(self) -> Any:
+    def _open(self) -> Any:
         if self._array is None or self._process != os.getpid():
             import zarr
 
@@ -197,23 +204,23 @@ def plan_sink(
     fill_value: float = 0,
     options: Mapping[str, Any] | None = None,
 ) -> VolumeSink:
-    """Describe an output store without touching anything; its `create` makes it.
+    """Describe an output store without writing anything; its `create` creates it.
 
     Args:
-        path: folder or address, by custom ending in `.zarr`.
+        path: folder or address, usually ending in `.zarr`.
         shape: (Z, Y, X), or (K, Z, Y, X) with channels.
         dtype: of the stored values.
-        shard: (Z, Y, X) that one write covers, and one owner.
-        chunk: (Z, Y, X) that a reader decompresses; divides `shard`.
-        zarr_format: 3, or 2 (where the chunks of a shard are objects of their own).
-        spacing: of Z, Y and X.
+        shard: (Z, Y, X) of one write, which has one owner.
+        chunk: (Z, Y, X) that a reader decompresses; must divide `shard`.
+        zarr_format: 3, or 2 (where each chunk of a shard is a separate object).
+        spacing: along Z, Y and X.
         translation: position of the first voxel.
         unit: of both, by its UDUNITS name.
         attributes: plain data for the root's attribute `seewhy`, e.g. the scale of the values.
         labels: integers under `labels/<name>` instead of an image in the root.
         name: of the image or the labels.
         classes: names of the labels by value; 0 is background.
-        fill_value: value of what is never written.
+        fill_value: value of voxels that are never written.
         options: as for `open_store`.
 
     Raises:
@@ -222,11 +229,11 @@ def plan_sink(
     layout = VolumeLayout(
         shape=tuple(int(size) for size in shape),
         dtype=np.dtype(dtype).name,
-        shard=triple(shard, "shard"),
-        chunk=triple(chunk, "chunk"),
+        shard=positive_triple(shard, "shard"),
+        chunk=positive_triple(chunk, "chunk"),
         zarr_format=zarr_format,
-        spacing=_floats(spacing),
-        translation=_floats(translation),
+        spacing=_to_floats(spacing),
+        translation=_to_floats(translation),
         unit=unit,
         labels=labels,
         name=name,
@@ -237,10 +244,10 @@ def plan_sink(
 
 
 def create_sink(path: str | Path, *, overwrite: bool = False, exist_ok: bool = False, **description: Any) -> VolumeSink:
-    """Make an output store; a local one appears whole under its name or not at all.
+    """Create an output store; a local one appears complete under its name or not at all.
 
     Args:
-        path: folder or address, by custom ending in `.zarr`.
+        path: folder or address, usually ending in `.zarr`.
         overwrite: as for `VolumeSink.create`.
         exist_ok: as for `VolumeSink.create`.
         description: all arguments of `plan_sink`.
@@ -255,18 +262,18 @@ def create_sink(path: str | Path, *, overwrite: bool = False, exist_ok: bool = F
 
 
 def open_sink(path: str | Path, *, options: Mapping[str, Any] | None = None) -> VolumeSink:
-    """Open an output that `create_sink` has made.
+    """Open an output that `create_sink` created.
 
     Raises:
-        ConfigError: nothing there, or not made by us.
+        ConfigError: the path holds nothing, or something that seewhy did not create.
     """
     address = str(path).rstrip("/")
-    mark = our_mark(address, options)
+    mark = read_mark(address, options)
     if mark is None:
-        raise ConfigError(f"{address} exists and was not made by seewhy, so it is left alone; choose another path")
+        raise ConfigError(f"{address} exists and was not created by seewhy, so it is not changed; choose another path")
     return VolumeSink(
         address,
-        layout=VolumeLayout.restored(mark["layout"]),
+        layout=VolumeLayout.from_record(mark["layout"]),
         attributes=mark["attributes"],
         options=options or {},
         identity=mark.get("id"),
@@ -274,32 +281,26 @@ def open_sink(path: str | Path, *, options: Mapping[str, Any] | None = None) -> 
     )
 
 
-def _make(sink: VolumeSink) -> None:
-    """Write level 0 and all metadata; under a temporary name first where it can be renamed."""
+def _create(sink: VolumeSink) -> None:
+    """Write level 0 and all metadata; a local store is written under a temporary name and renamed."""
     folder = local_folder(sink.path)
     try:
         if folder is None:
-            fill(sink._store(), sink.layout, sink.attributes, sink.identity)
+            initialize_store(sink._store(), sink.layout, sink.attributes, sink.identity)
             return
         with atomic_folder(folder) as temporary:
-            fill(
+            initialize_store(
                 open_store(str(temporary), read_only=False, counters=Counters()),
                 sink.layout,
                 sink.attributes,
                 sink.identity,
             )
             (temporary / BOOKKEEPING).mkdir()
-    except Exception as error:  # stores have their own
-        raise DataError(unwritable(sink.path, error)) from error
+    except Exception as error:  # every store has its own errors
+        raise DataError(format_write_error(sink.path, error)) from error
 
 
-def _compare(sink: VolumeSink, layout: VolumeLayout) -> None:
-    differences = layout.differences(sink.layout)
-    if differences:
-        raise ConfigError(f"{sink.path} holds a result of another layout: {'; '.join(differences)}")
-
-
-def _floats(values: Sequence[float] | None) -> tuple[float, float, float] | None:
+def _to_floats(values: Sequence[float] | None) -> tuple[float, float, float] | None:
     if values is None:
         return None
     z, y, x = (float(value) for value in values)

@@ -1,4 +1,4 @@
-"""What every volume can be asked, whatever it is stored in."""
+"""Base class of volumes that are read in boxes, whatever their format."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.io.zarr.ome import length_in_mm
 from seewhy.io.zarr.store import Counters
 
-__all__ = ["Box", "VolumeSource", "box_shape", "checked_channels", "millimetres"]
+__all__ = ["Box", "VolumeSource", "box_shape", "check_channels", "millimetres", "native_dtype"]
 
 Box: TypeAlias = tuple[slice, slice, slice]
-"""Voxels [start, stop) along Z, Y and X; both are given and no step."""
+"""Voxels [start, stop) along Z, Y and X; start and stop are always given, step never."""
 Triple: TypeAlias = tuple[float, float, float]
 
 
 class VolumeSource(ABC):
-    """A volume that is read in boxes, by several threads; it opens its file anew in every process.
+    """A volume that is read in boxes, by several threads; it opens its file again in every process.
 
     Attributes:
-        path: where it lies, as given.
+        path: as given.
         shape: (C, Z, Y, X).
-        dtype: type of the values that `read` gives, in this machine's byte order.
-        chunks: (Z, Y, X), the smallest box that a read costs; (1, 1, 1) where any box costs itself.
-        spacing: distance of voxel centres along Z, Y and X; None where the file does not say.
-        translation: position of the first voxel along Z, Y and X in `unit`; None where the file does not say.
-        unit: of the spacing by its UDUNITS name, e.g. `micrometer`; None where the file does not say.
-        level: which level of a pyramid was opened, by its name; None where there is no pyramid.
-        affine: [4, 4], of indices (X, Y, Z) to RAS+ positions in `unit`, for NIfTI only.
-        channels: which of the stored channels are given, in this order.
+        dtype: type of the values that `read` returns, in this machine's byte order.
+        chunks: (Z, Y, X), the smallest box that is read at once; (1, 1, 1) if any box can be read alone.
+        spacing: distance of voxel centres along Z, Y and X; None if the file does not state it.
+        translation: position of the first voxel along Z, Y and X in `unit`; None if the file does not state it.
+        unit: of the spacing by its UDUNITS name, e.g. `micrometer`; None if the file does not state it.
+        level: name of the pyramid level that was opened; None without a pyramid.
+        affine: [4, 4], from indices (X, Y, Z) to RAS+ positions in `unit`, for NIfTI only.
+        channels: stored channels that are read, in this order.
         fill_value: value of voxels that were never written.
-        counters: what was read so far in this process.
+        counters: amount read so far in this process.
     """
 
     kind: ClassVar[str]
@@ -55,16 +55,17 @@ class VolumeSource(ABC):
         self.counters = Counters()
 
     def read(self, box: Box) -> NDArray[Any]:
-        """Values of a box inside the volume.
+        """Read a box inside the volume.
 
         Args:
             box: at least one voxel along each axis.
 
         Returns:
-            [C, z, y, x] of the type `dtype`, an array of its own.
+            [C, z, y, x] of type `dtype`, a new array.
 
         Raises:
-            DataError: a box that is empty or reaches outside; or values that cannot be read, the chunk named.
+            DataError: an empty box or one that extends outside the volume; or values that cannot be read, with the
+                chunk in the message.
         """
         for axis, part, size in zip("ZYX", box, self.shape[1:], strict=True):
             if part.step not in (None, 1) or not 0 <= part.start < part.stop <= size:
@@ -72,23 +73,23 @@ class VolumeSource(ABC):
         return self._read(box)
 
     def occupied(self, box: Box) -> bool:
-        """False only where it is certain, without reading values, that every voxel is `fill_value`."""
+        """Whether a box may hold other values than `fill_value`; False only if it is certain without reading values."""
         return True
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Plain data that stays when a volume is moved, and tells it from others without reading it.
+        """Plain data that identifies the volume without reading it, and stays the same when the volume is moved.
 
-        What of a change each kind sees is in its own words: times and sizes of files, or of zarr's metadata alone.
-        A copy with new times counts as another volume.
+        Which changes are detected depends on the format: time and size of files, or of zarr's metadata only. A copy
+        with new times counts as another volume.
         """
 
     @abstractmethod
     def _read(self, box: Box) -> NDArray[Any]:
-        """Values of a box that lies inside."""
+        """Read a box that lies inside."""
 
     def _described(self) -> dict[str, Any]:
-        """The part of `identity` that every kind has."""
+        """The part of `identity` that all formats share."""
         return {
             "kind": self.kind,
             "shape": list(self.shape),
@@ -110,7 +111,7 @@ def box_shape(box: Box) -> tuple[int, int, int]:
 
 
 def millimetres(source: VolumeSource) -> Triple | None:
-    """Size of a volume's voxels along Z, Y and X in millimetres; None where it or its unit is not known."""
+    """Voxel size of a volume along Z, Y and X in millimetres; None if it or its unit is unknown."""
     factor = length_in_mm(source.unit)
     if source.spacing is None or factor is None:
         return None
@@ -118,11 +119,11 @@ def millimetres(source: VolumeSource) -> Triple | None:
     return z, y, x
 
 
-def checked_channels(path: str, stored: int, wanted: Sequence[int] | None) -> tuple[int, ...]:
-    """The channels to give; all where none are asked for.
+def check_channels(path: str, stored: int, wanted: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the channels to read; None reads all.
 
     Raises:
-        ConfigError: a channel that is no number or not stored, or none at all.
+        ConfigError: a channel that is not a number or not stored, or an empty list.
     """
     if wanted is None:
         return tuple(range(stored))
@@ -135,13 +136,13 @@ def checked_channels(path: str, stored: int, wanted: Sequence[int] | None) -> tu
     return chosen
 
 
-def native(dtype: Any, path: str) -> np.dtype[Any]:
+def native_dtype(dtype: Any, path: str) -> np.dtype[Any]:
     """A numeric type in this machine's byte order.
 
     Raises:
-        DataError: no type of numbers.
+        DataError: not a type of numbers.
     """
-    found = np.dtype(dtype)
-    if found.kind not in "buif":
-        raise DataError(f"{path} holds values of type {found}; expected bool, integer or float")
-    return found.newbyteorder("=")
+    kind = np.dtype(dtype)
+    if kind.kind not in "buif":
+        raise DataError(f"{path} holds values of type {kind}; expected bool, integer or float")
+    return kind.newbyteorder("=")

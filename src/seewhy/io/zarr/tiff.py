@@ -1,4 +1,4 @@
-"""TIFF stacks as volumes: one file of many pages, or a folder of planes."""
+"""Volumes in TIFF: one file with many pages, or a folder of planes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from PIL import Image
 
 from seewhy.errors import DataError
 from seewhy.io.image import ImagePages, read_image
-from seewhy.io.zarr.arrays import file_identity
+from seewhy.io.slices import natural_key
+from seewhy.io.zarr.mapped import file_identity
 from seewhy.io.zarr.ome import unit_name
-from seewhy.io.zarr.source import Box, VolumeSource, checked_channels, native
+from seewhy.io.zarr.source import Box, VolumeSource, check_channels, native_dtype
 
 __all__ = ["TIFF_SUFFIXES", "TiffSource"]
 
@@ -28,13 +29,13 @@ DESCRIPTION, X_RESOLUTION, Y_RESOLUTION = 270, 282, 283
 
 @dataclass(frozen=True)
 class Pages:
-    """How the pages of a file make a volume.
+    """Arrangement of a file's pages in a volume.
 
     Attributes:
         channels: pages per plane.
         planes: along Z.
-        channel_first: whether the next page is the next channel of the same plane (else the next plane).
-        spacing: of Z, Y and X.
+        channel_first: whether the next page is the next channel of the same plane, otherwise the next plane.
+        spacing: along Z, Y and X.
         unit: of the spacing.
     """
 
@@ -45,20 +46,20 @@ class Pages:
     unit: str | None = None
 
     def page(self, channel: int, plane: int) -> int:
-        """Position of the page of one plane of one channel."""
+        """Page number of one plane of one channel."""
         return plane * self.channels + channel if self.channel_first else channel * self.planes + plane
 
 
 class TiffSource(VolumeSource):
-    """A TIFF of several pages (plain, ImageJ or OME-TIFF), or a folder with one TIFF per plane in natural order.
+    """A TIFF with several pages (plain, ImageJ or OME-TIFF), or a folder with one TIFF per plane in natural order.
 
-    One page is what a read costs. The file stays open, because its pages are found by walking through all of them.
-    Spacing is read from ImageJ's and OME's descriptions.
+    Whole pages are read. The file stays open, because pages are found by walking through all of them. The spacing is
+    read from ImageJ's and OME's descriptions.
 
     Args:
         path: file or folder.
-        channels: which channels to give; None gives all.
-        origin: the address that the file is a copy of; None where it is no copy.
+        channels: channels to read; None reads all.
+        origin: remote address that the file was copied from; None for a local file.
 
     Raises:
         DataError: damaged, colour, pages of several sizes, or several time points.
@@ -75,14 +76,14 @@ class TiffSource(VolumeSource):
         self._pages = Pages(1, len(self._files)) if self._files else _described_pages(Path(path))
         first = self._plane(0, 0)
         if first.ndim != 2:
-            raise DataError(f"{path} holds colour pictures of shape {first.shape}; expected one value per voxel")
-        self.channels = checked_channels(path, self._pages.channels, channels)
+            raise DataError(f"{path} has colour pictures of shape {first.shape}; expected one value per voxel")
+        self.channels = check_channels(path, self._pages.channels, channels)
         self.shape = (len(self.channels), self._pages.planes, *first.shape)
-        self.dtype, self.chunks = native(first.dtype, path), (1, *first.shape)
+        self.dtype, self.chunks = native_dtype(first.dtype, path), (1, *first.shape)
         self.spacing, self.unit = self._pages.spacing, self._pages.unit
 
     def identity(self) -> dict[str, Any]:
-        """Shape, type, and size and time of the file (of all files of a folder); of a copy its SHA-256."""
+        """Shape, type, size and time of the file, or of all files of a folder; for a copy its SHA-256."""
         if self._files is None:
             return {**self._described(), **file_identity(self._file, copied=self._copied)}
         facts = [file_identity(file) for file in self._files]
@@ -95,19 +96,20 @@ class TiffSource(VolumeSource):
         values = np.empty(shape, dtype=self.dtype)
         for row, channel in enumerate(self.channels):
             for depth, plane in enumerate(range(z.start, z.stop)):
-                values[row, depth] = self._plane(channel, plane)[y, x]
+                page = self._plane(channel, plane)
+                if page.shape != self.shape[2:]:
+                    name = self._files[plane] if self._files else f"{self.path}, page {plane}"
+                    raise DataError(f"{name} has shape {page.shape}; expected {self.shape[2:]} like the first plane")
+                values[row, depth] = page[y, x]
         return values
 
     def _plane(self, channel: int, plane: int) -> NDArray[Any]:
-        """One page; Pillow's readers are no friends of threads."""
+        """Read one page; Pillow's readers are not safe for concurrent use."""
         with self._lock:
             if self._files is not None:
                 values = read_image(self._files[plane])
             else:
                 values = self._stack.read(self._pages.page(channel, plane))
-        if hasattr(self, "shape") and values.shape != self.shape[2:]:
-            where = self._files[plane] if self._files else f"{self.path}, page {plane}"
-            raise DataError(f"{where} has shape {values.shape}; expected {self.shape[2:]} like the first plane")
         self.counters.add(bytes_read=values.nbytes, reads=1)
         return values
 
@@ -122,15 +124,11 @@ class TiffSource(VolumeSource):
 def _planes(folder: Path) -> list[Path]:
     """TIFF files of a folder in natural order: slice2 before slice10."""
     files = [file for file in folder.iterdir() if file.suffix.lower() in TIFF_SUFFIXES]
-
-    def parts(file: Path) -> list[Any]:
-        return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", file.name)]
-
-    return sorted(files, key=parts)
+    return sorted(files, key=lambda file: natural_key(file.name.lower()))
 
 
 def _described_pages(path: Path) -> Pages:
-    """How the pages of a file are to be read, from its description."""
+    """Arrangement of the pages of a file, from its description."""
     try:
         with Image.open(path) as picture:
             count = getattr(picture, "n_frames", 1)
@@ -140,7 +138,7 @@ def _described_pages(path: Path) -> Pages:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise DataError(f"{path} is no readable TIFF ({error}); copy or download it again") from error
+        raise DataError(f"{path} is not a readable TIFF ({error}); copy or download it again") from error
     if text.startswith("ImageJ="):
         return _imagej(path, text, count, resolution)
     if "<OME" in text:
@@ -152,14 +150,14 @@ def _imagej(path: Path, text: str, count: int, resolution: list[float]) -> Pages
     facts = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
     channels, images = int(facts.get("channels", 1)), int(facts.get("images", count))
     if int(facts.get("frames", 1)) > 1:
-        raise DataError(f"{path} holds {facts['frames']} time points; expected one: cut it out first")
-    if images != count:  # beyond 4 GiB ImageJ writes one page and leaves the others to the reader
+        raise DataError(f"{path} has {facts['frames']} time points; expected one; extract it first")
+    if images != count:  # above 4 GiB ImageJ writes one page and expects the reader to compute the others
         raise DataError(f"{path} is an ImageJ file of {images} images with {count} pages; save it as BigTIFF or zarr")
     spacing = None
     if "spacing" in facts and all(resolution):
         spacing = (float(facts["spacing"]), 1 / resolution[0], 1 / resolution[1])
-    # ImageJ itself writes what is not ASCII as Java does: \u00B5m.
-    named = re.sub(r"\\u([0-9A-Fa-f]{4})", lambda found: chr(int(found[1], 16)), facts.get("unit", ""))
+    # ImageJ writes other characters than ASCII as Java does: \u00B5m.
+    named = re.sub(r"\\u([0-9A-Fa-f]{4})", lambda match: chr(int(match[1], 16)), facts.get("unit", ""))
     unit = unit_name(named) if spacing else None
     return Pages(channels, count // channels, True, spacing, unit)
 
@@ -173,9 +171,9 @@ def _ome_tiff(path: Path, text: str, count: int) -> Pages:
     facts = {} if pixels is None else dict(pixels.attrib)
     channels, planes, times = (int(facts.get(f"Size{axis}", 1)) for axis in "CZT")
     if times > 1:
-        raise DataError(f"{path} holds {times} time points; expected one: cut it out first")
+        raise DataError(f"{path} has {times} time points; expected one; extract it first")
     if channels * planes != count:
-        raise DataError(f"{path} has {count} pages; its OME description says {channels} channels of {planes}")
+        raise DataError(f"{path} has {count} pages; its OME description states {channels} channels of {planes} planes")
     sizes = [facts.get(f"PhysicalSize{axis}") for axis in "ZYX"]
     units = {unit_name(facts.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "ZYX"}
     spacing = None

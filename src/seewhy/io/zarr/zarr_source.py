@@ -1,4 +1,4 @@
-"""Volumes in zarr v2 and v3, bare arrays and OME-NGFF pyramids, local and remote."""
+"""Volumes in zarr v2 and v3, plain arrays and OME-NGFF pyramids, local and remote."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import ConfigError, DataError, nearest
-from seewhy.io.zarr.occupancy import Occupancy
 from seewhy.io.zarr.ome import Level, Multiscale, length_in_mm, read_multiscale
-from seewhy.io.zarr.source import Box, VolumeSource, checked_channels, native
+from seewhy.io.zarr.source import Box, VolumeSource, check_channels, native_dtype
 from seewhy.io.zarr.store import is_remote, open_store
 
-__all__ = ["ZarrSource"]
+__all__ = ["Occupancy", "ZarrSource"]
 
 METADATA = ("zarr.json", ".zarray")
 
@@ -27,19 +27,19 @@ METADATA = ("zarr.json", ".zarray")
 class ZarrSource(VolumeSource):
     """A zarr array, or one level of an OME-NGFF pyramid.
 
-    Axes are taken from the OME metadata, from `dimension_names`, or, where neither is there, as (Z, Y, X) or
-    (C, Z, Y, X). An axis t, or any unnamed axis before these, must have one entry.
+    Axes are taken from the OME metadata or from `dimension_names`; without either, (Z, Y, X) or (C, Z, Y, X) is
+    assumed. An axis t, or any unnamed axis before these, must have length 1.
 
     Args:
         path: folder or address of an array or group.
-        level: of a pyramid, by position (0 is the finest) or by the name of its array; None takes the finest.
+        level: level of a pyramid, by position (0 is the finest) or by the name of its array; None takes the finest.
             In a group without a pyramid, the name of the array.
-        channels: which channels to give; None gives all.
-        options: as for `open_store`.
+        channels: channels to read; None reads all.
+        options: see `open_store`.
 
     Raises:
         ConfigError: no such level or channel.
-        DataError: nothing there, another number of axes, or no numbers.
+        DataError: no store, another number of axes, or not numbers.
     """
 
     kind = "zarr"
@@ -58,27 +58,27 @@ class ZarrSource(VolumeSource):
         self._occupancy: Occupancy | None = None
         self._process = -1
         self._inside, multiscale, names = self._locate(level)
-        array = self._opened()
+        array = self._open()
         self._axes = _positions(path, array.shape, names)
         place = self._axes["c"]
-        self.channels = checked_channels(path, 1 if place is None else array.shape[place], channels)
+        self.channels = check_channels(path, 1 if place is None else array.shape[place], channels)
         z, y, x = (self._axes[axis] for axis in "zyx")
         self.shape = (len(self.channels), array.shape[z], array.shape[y], array.shape[x])
         if 0 in self.shape:
-            raise DataError(f"{path} has shape {array.shape} and so holds no voxels")
+            raise DataError(f"{path} has shape {array.shape}; expected at least one voxel")
         self.chunks = (array.chunks[z], array.chunks[y], array.chunks[x])
-        self.dtype = native(array.dtype, path)
+        self.dtype = native_dtype(array.dtype, path)
         self.fill_value = 0 if array.fill_value is None else array.fill_value.item()
         if multiscale is not None:
-            self._place(multiscale)
+            self._set_position(multiscale)
 
     def identity(self) -> dict[str, Any]:
-        """Metadata's digest; for a local array also size and time of its metadata file.
+        """SHA-256 of the metadata; for a local array also size and time of its metadata file.
 
-        Chunks are not looked at, as asking for millions of them would take longer than a prediction may: an array that
-        is written anew is noticed, values that are changed in place are not.
+        Chunks are not checked, because requests for millions of them could take longer than a prediction: an array
+        that is written again is detected, values that are changed in place are not.
         """
-        array = self._opened()
+        array = self._open()
         metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
         record = {**self._described(), "metadata": hashlib.sha256(metadata.encode()).hexdigest()}
         if not is_remote(self.path):
@@ -90,11 +90,11 @@ class ZarrSource(VolumeSource):
         return record
 
     def occupied(self, box: Box) -> bool:
-        """False only where no chunk that the box touches is stored.
+        """Whether any chunk that overlaps the box is stored.
 
-        Asks the store once per chunk (and reads the index of each shard once), and remembers the answer.
+        Asks the store once per chunk (and reads the index of each shard once), and caches the answers.
         """
-        array = self._opened()
+        array = self._open()
         if self._occupancy is None:
             self._occupancy = Occupancy(array, self.path)
         spans = [range(1)] * array.ndim
@@ -107,7 +107,7 @@ class ZarrSource(VolumeSource):
         return any(self._occupancy.stored(index) for index in itertools.product(*chunks))
 
     def _read(self, box: Box) -> NDArray[Any]:
-        array = self._opened()
+        array = self._open()
         key: list[Any] = [0] * array.ndim
         for axis, part in zip("zyx", box, strict=True):
             key[self._axes[axis]] = part
@@ -117,8 +117,8 @@ class ZarrSource(VolumeSource):
             key[place] = slice(first, last + 1)
         try:
             values = np.asarray(array[tuple(key)])
-        except Exception as error:  # codecs raise whatever they like about damaged bytes
-            raise DataError(self._damage(key, error)) from error
+        except Exception as error:  # every codec has its own errors for damaged bytes
+            raise DataError(self._format_read_error(key, error)) from error
         kept = [axis for axis in ("c", "z", "y", "x") if self._axes[axis] is not None]
         order = np.argsort(np.argsort([self._axes[axis] for axis in kept]))
         values = values.transpose(*order)
@@ -126,14 +126,14 @@ class ZarrSource(VolumeSource):
         return np.require(values, dtype=self.dtype, requirements=["C", "W", "O"])
 
     def _locate(self, level: int | str | None) -> tuple[str, Multiscale | None, Sequence[str] | None]:
-        """Path of the array inside the store, its pyramid, and the names of its axes."""
+        """Find the array: its path inside the store, its pyramid, and the names of its axes."""
         import zarr
 
         store = self._store(self.path)
         node = _node(store, self.path)
         if isinstance(node, zarr.Array):
             if level is not None:
-                raise ConfigError(f"{self.path} is one array without levels; leave level={level!r} out")
+                raise ConfigError(f"{self.path} is one array without levels; remove level={level!r}")
             pyramid, name = self._parent()
             names = pyramid.axes if pyramid else node.metadata.to_dict().get("dimension_names")
             self.level = name if pyramid else None
@@ -142,7 +142,7 @@ class ZarrSource(VolumeSource):
         if multiscale is None:
             return self._only_array(node, level), None, None
         names = [entry.path for entry in multiscale.levels]
-        self.level = _chosen(names, 0 if level is None else level)
+        self.level = _choose_level(names, 0 if level is None else level)
         if self.level is None:
             raise ConfigError(f"{self.path} has no level {level!r}; {nearest(str(level), names)}")
         return self.level, multiscale, multiscale.axes
@@ -159,13 +159,13 @@ class ZarrSource(VolumeSource):
             return names[0]
         if level is None:
             raise ConfigError(
-                f"{self.path} is a group without OME multiscales; say which array with level=…; "
+                f"{self.path} is a group without OME multiscales; name the array with level=…; "
                 f"{nearest('', names) if names else 'its arrays cannot be listed'}"
             )
         raise ConfigError(f"{self.path} has no array {level!r}; {nearest(str(level), names)}")
 
     def _parent(self) -> tuple[Multiscale | None, str]:
-        """The pyramid around an array that was named itself, e.g. `image.zarr/1`."""
+        """The pyramid that contains an array whose path was given, e.g. `image.zarr/1`."""
         above, _, name = self.path.rstrip("/").rpartition("/")
         if not above or above.endswith(":/") or (is_remote(above) and above.count("/") < 3):
             return None, name
@@ -173,13 +173,13 @@ class ZarrSource(VolumeSource):
             import zarr
 
             node = _node(self._store(above), above)
-            found = read_multiscale(dict(node.attrs), above) if isinstance(node, zarr.Group) else None
+            pyramid = read_multiscale(dict(node.attrs), above) if isinstance(node, zarr.Group) else None
         except DataError:
             return None, name
-        return (found, name) if found and found.find(name) else (None, name)
+        return (pyramid, name) if pyramid and pyramid.find(name) else (None, name)
 
-    def _place(self, multiscale: Multiscale) -> None:
-        """Spacing, translation and unit of the level that is read."""
+    def _set_position(self, multiscale: Multiscale) -> None:
+        """Set spacing, translation and unit from the level that is read."""
         level = multiscale.find(self.level or "") or Level("", (1.0,) * len(multiscale.axes), (0.0,))
         where = [multiscale.axes.index(axis) for axis in "zyx"]
         units = [multiscale.units[place] for place in where]
@@ -187,7 +187,9 @@ class ZarrSource(VolumeSource):
         self.unit = units[0]
         if len(set(units)) > 1:
             if None in factors:
-                raise DataError(f"{self.path}: its axes z, y, x have the units {units}; expected one, or lengths")
+                raise DataError(
+                    f"{self.path}: its axes z, y, x have the units {units}; expected one unit, or units of length"
+                )
             self.unit = "millimeter"
         ratio = [factor if len(set(units)) > 1 and factor else 1.0 for factor in factors]
         z, y, x = (level.scale[place] * more for place, more in zip(where, ratio, strict=True))
@@ -198,8 +200,8 @@ class ZarrSource(VolumeSource):
     def _store(self, path: str) -> Any:
         return open_store(path, read_only=True, counters=self.counters, options=self._options)
 
-    def _opened(self) -> Any:
-        """The array, opened in this process."""
+    def _open(self) -> Any:
+        """The array, opened once per process."""
         if self._array is None or self._process != os.getpid():
             import zarr
 
@@ -209,17 +211,17 @@ class ZarrSource(VolumeSource):
             self._array, self._process, self._occupancy = node, os.getpid(), None
         return self._array
 
-    def _damage(self, key: list[Any], error: Exception) -> str:
-        """Name the first chunk of a box that cannot be read."""
-        array = self._opened()
+    def _format_read_error(self, key: list[Any], error: Exception) -> str:
+        """Message that names the first chunk of a box that cannot be read."""
+        array = self._open()
         spans = [range(part, part + 1) if isinstance(part, int) else range(part.start, part.stop) for part in key]
         grid = [range(s.start // c, (s.stop - 1) // c + 1) for s, c in zip(spans, array.chunks, strict=True)]
         for index in itertools.product(*grid):
             try:
                 array[tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, array.chunks, strict=True))]
             except Exception as cause:
-                return _unreadable(self.path, self._inside, index, cause)
-        return f"{self.path}: reading failed once and then not again ({_brief(error)}); start again"
+                return _format_chunk_error(self.path, self._inside, index, cause)
+        return f"{self.path}: reading failed once, but succeeded when repeated ({_brief(error)}); start again"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_array": None, "_occupancy": None, "_process": -1}
@@ -234,12 +236,12 @@ def _node(store: Any, path: str, inside: str = "") -> Any:
     except FileNotFoundError as error:
         where = f"{path}/{inside}" if inside else path
         raise DataError(f"{where} holds no zarr array or group; expected zarr.json, .zarray or .zgroup") from error
-    except Exception as error:  # JSON, codecs and networks all have their own
+    except Exception as error:  # JSON, codecs and networks have their own errors
         raise DataError(f"{path} cannot be opened as zarr ({_brief(error)})") from error
 
 
-def _chosen(names: Sequence[str], level: int | str) -> str | None:
-    """The level of this name, or else at this position."""
+def _choose_level(names: Sequence[str], level: int | str) -> str | None:
+    """The level with this name, otherwise at this position."""
     if str(level) in names:
         return str(level)
     position = int(level) if str(level).isdigit() else len(names)
@@ -247,33 +249,119 @@ def _chosen(names: Sequence[str], level: int | str) -> str | None:
 
 
 def _positions(path: str, shape: Sequence[int], names: Sequence[str | None] | None) -> dict[str, Any]:
-    """Which axis of an array is c, z, y and x; `c` may be None.
+    """Positions of the axes c, z, y and x of an array; `c` may be None.
 
     Raises:
-        DataError: an axis that we have no place for.
+        DataError: no axis z, another number of axes, or another axis that is longer than 1.
     """
     count = len(shape)
     known = [str(name).lower() for name in names] if names is not None else []
     if not {"z", "y", "x"} <= set(known):
         if names is not None and {"y", "x"} <= set(known):
-            raise DataError(f"{path} has axes {known}; expected z, y and x: a volume, not a picture")
+            raise DataError(f"{path} has axes {known}; expected z, y and x")
         if count not in (3, 4, 5):
             raise DataError(f"{path} has shape {tuple(shape)}; expected (Z, Y, X) or (C, Z, Y, X)")
         known = list("tczyx")[5 - count :]
     for axis, size in zip(known, shape, strict=True):
         if axis not in ("c", "z", "y", "x") and size != 1:
-            raise DataError(f"{path} has {size} entries along axis {axis!r}; expected one: cut it out first")
+            raise DataError(f"{path} has {size} entries along axis {axis!r}; expected one; extract it first")
     return {axis: known.index(axis) if axis in known else None for axis in "czyx"}
 
 
-def _unreadable(path: str, inside: str, index: Sequence[int], error: Exception) -> str:
+def _format_chunk_error(path: str, inside: str, index: Sequence[int], error: Exception) -> str:
     where = f"{path}/{inside}" if inside else path
     chunk = ".".join(map(str, index))
     if isinstance(error, OSError) or "aiohttp" in type(error).__module__:
-        return f"{where}: chunk {chunk} cannot be read, however often tried ({_brief(error)})"
-    return f"{where}: chunk {chunk} is cut off or damaged ({_brief(error)}); copy it again from where it came"
+        return f"{where}: chunk {chunk} cannot be read after all retries ({_brief(error)})"
+    return f"{where}: chunk {chunk} is truncated or damaged ({_brief(error)}); copy it again from its origin"
 
 
 def _brief(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+ABSENT = np.uint64(2**64 - 1)
+"""Offset and length of a missing inner chunk in a shard's index (zarr v3, sharding codec)."""
+
+
+class Occupancy:
+    """Finds which chunks of an array are stored, without reading values; asks once per chunk or shard.
+
+    Args:
+        array: an open `zarr.Array`.
+        path: for messages.
+    """
+
+    def __init__(self, array: Any, path: str) -> None:
+        self._array, self._path = array, path
+        self._cache: dict[tuple[int, ...], bool | NDArray[Any]] = {}
+        self._lock = threading.Lock()
+        self._sharding = _sharding(array)
+
+    def stored(self, index: tuple[int, ...]) -> bool:
+        """Whether a chunk is stored (an inner chunk, in a sharded array)."""
+        if self._array.shards is None:
+            return bool(self._answer(index))
+        ratio = [shard // chunk for shard, chunk in zip(self._array.shards, self._array.chunks, strict=True)]
+        outer = tuple(i // n for i, n in zip(index, ratio, strict=True))
+        answer = self._answer(outer)
+        if isinstance(answer, bool):
+            return answer
+        return bool(answer[tuple(i % n for i, n in zip(index, ratio, strict=True))])
+
+    def _answer(self, index: tuple[int, ...]) -> bool | NDArray[Any]:
+        with self._lock:
+            if index in self._cache:
+                return self._cache[index]
+        answer = self._ask(index)
+        with self._lock:
+            self._cache[index] = answer
+        return answer
+
+    def _ask(self, index: tuple[int, ...]) -> bool | NDArray[Any]:
+        """Presence of an object; for a shard, presence of each inner chunk."""
+        from zarr.core.buffer import default_buffer_prototype
+        from zarr.core.sync import sync
+
+        store_path = self._array.store_path
+        name = self._array.metadata.encode_chunk_key(index)
+        key = f"{store_path.path}/{name}" if store_path.path else name
+        if self._sharding is None:
+            return bool(sync(store_path.store.exists(key)))
+        count, wanted = self._sharding
+        index_bytes = sync(store_path.store.get(key, default_buffer_prototype(), wanted))
+        if index_bytes is None:
+            return False
+        return _present(index_bytes.to_bytes(), count)
+
+
+def _present(index_bytes: bytes, count: tuple[int, ...]) -> bool | NDArray[Any]:
+    """Presence of each inner chunk by the index of a shard; True (unknown) for an index of unexpected length."""
+    size = 16 * int(np.prod(count))
+    if len(index_bytes) < size:
+        return True
+    entries = np.frombuffer(index_bytes[:size], dtype="<u8").reshape(*count, 2)
+    return ~(entries == ABSENT).all(axis=-1)
+
+
+def _sharding(array: Any) -> tuple[tuple[int, ...], Any] | None:
+    """Inner chunks per shard and byte range of its index; None without shards or for an index with other codecs.
+
+    The index holds little-endian pairs of offset and length in C order, followed by a CRC32C (zarr v3 core
+    specification, codec `sharding_indexed`).
+    """
+    from zarr.abc.store import RangeByteRequest, SuffixByteRequest
+
+    if array.shards is None:
+        return None
+    codec = array.metadata.to_dict()["codecs"][0]
+    settings = codec["configuration"]
+    names = [entry["name"] for entry in settings["index_codecs"]]
+    little = settings["index_codecs"][0].get("configuration", {}).get("endian", "little") == "little"
+    if names not in (["bytes"], ["bytes", "crc32c"]) or not little:
+        return None
+    count = tuple(shard // chunk for shard, chunk in zip(array.shards, array.chunks, strict=True))
+    size = 16 * int(np.prod(count)) + (4 if "crc32c" in names else 0)
+    at_start = str(settings.get("index_location", "end")) == "start"
+    return count, RangeByteRequest(0, size) if at_start else SuffixByteRequest(size)

@@ -15,9 +15,8 @@ from seewhy.metrics.segmentation.volume_scores import VolumeScores
 from seewhy.models.base import BaseModule
 from seewhy.models.volumes.networks import VolumeNetwork, build_volume_network
 from seewhy.options import call_with_options
-from seewhy.volumes.in_memory import predict_array
 from seewhy.volumes.output_format import OutputFormat
-from seewhy.volumes.predictor import PatchPredictor
+from seewhy.volumes.predictor import PatchPredictor, predict_array
 
 __all__ = ["VolumeSegmentation"]
 
@@ -176,7 +175,7 @@ class VolumeSegmentation(BaseModule):
         )
         found = predict_array(
             image.float().cpu().numpy(), predictor, patch=hp["patch"],
-            head=OutputFormat(**self.heads, stored="float32"),
+            output_format=OutputFormat(**self.heads, stored="float32"),
             overlap=hp["overlap"], window=hp["window"], batch_size=hp["window_batch"], device=self.device,
         )  # fmt: skip
         self.network.train(training)

@@ -13,7 +13,6 @@ from rich.progress import track
 from rich.table import Table
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.score_table import read_samples
 from seewhy.options import parse_options
 from seewhy.run.run_loader import SavedRun, load_run, read_checkpoint
 from seewhy.run.translation.qualitative.arrays import paired, read_arrays, write_arrays
@@ -23,6 +22,7 @@ from seewhy.run.translation.qualitative.inference import Translated, check_model
 from seewhy.run.translation.qualitative.options import CaseOptions
 from seewhy.run.translation.qualitative.record import SIDES, changed_categories, read_cases, write_cases
 from seewhy.run.translation.qualitative.selection import cases_of, comparison_of, select
+from seewhy.run.translation.score_table import read_samples
 
 __all__ = ["cases"]
 

@@ -18,7 +18,6 @@ from seewhy.data.domains.measurement import QUANTILES
 from seewhy.data.domains.store import DOMAINS
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import file_sha256, write_csv, write_json
-from seewhy.io.score_table import write_samples
 from seewhy.metrics.gather import Row
 from seewhy.progress import slow_bar
 from seewhy.run.folder import code_version
@@ -30,6 +29,7 @@ from seewhy.run.translation.evaluation.recorder import MODEL, RAW, SubjectRecord
 from seewhy.run.translation.evaluation.reference import cycle_consistency_results, evaluation_results
 from seewhy.run.translation.evaluation.settings import EvaluationSettings
 from seewhy.run.translation.evaluation.table import COLUMNS, evaluation_table, lesion_summary, similarity_summary
+from seewhy.run.translation.score_table import write_samples
 
 __all__ = ["evaluate", "training_quantiles"]
 

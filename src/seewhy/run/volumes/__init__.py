@@ -1,1 +1,1 @@
-"""Volumes."""
+"""Prediction and explanation of volumes of any size."""

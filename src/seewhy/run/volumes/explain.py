@@ -1,9 +1,10 @@
-"""`explain.py run=… volume.input=… explain.roi=…`: maps of a region of a volume, written as zarr."""
+"""Explain a region of a volume, written as zarr with pictures: `explain.py run=… volume.input=… explain.roi=…`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +15,173 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from seewhy.errors import ConfigError, nearest
+from seewhy.explain.base import Explainer
+from seewhy.explain.judging.randomization import Randomization, RandomizationTest
+from seewhy.explain.maps import Maps
 from seewhy.io.atomic import write_json
-from seewhy.io.zarr.opening import VolumeSource
-from seewhy.io.zarr.source import Box
+from seewhy.io.zarr.sink import create_sink
+from seewhy.io.zarr.source import Box, VolumeSource
 from seewhy.io.zarr.store import local_folder
 from seewhy.models.volumes.region_scores import RegionScores, first_output
 from seewhy.models.volumes.segmentation import VolumeSegmentation
 from seewhy.run.build import set_threads
 from seewhy.run.explainers import build_explainers, explainer_nodes
 from seewhy.run.folder import RunFolder
-from seewhy.run.volumes.input import check_input, open_input
-from seewhy.run.volumes.maps import Region, judge_map, spans, write_map
-from seewhy.run.volumes.model import VolumeModel, find_model
+from seewhy.run.volumes.input import check_input, is_phantom, open_input
+from seewhy.run.volumes.model import VolumeModel, load_volume_model
 from seewhy.volumes.normalization import ChannelNormalization
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.statistics import measure
 
 __all__ = ["explain_volume"]
 
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Region:
+    """Region of a volume as the network's input, with a network that scores it.
+
+    Attributes:
+        source: the volume.
+        box: position of the region.
+        image: [1, C, Z, Y, X] float32, normalized, on the network's device.
+        scores: the network and the voxels that are scored.
+        target: index of the class.
+    """
+
+    source: VolumeSource
+    box: Box
+    image: torch.Tensor
+    scores: RegionScores
+    target: int
+
+    @property
+    def class_name(self) -> str:
+        """Name of the target class."""
+        return self.scores.classes[self.target]
+
+
+def _judge_map(explainer: Explainer, maps: Maps, region: Region, *, seed: int) -> Randomization | None:
+    """Compare a map with maps of the same network with re-initialized weights, and with re-initialized last layers."""
+    test = RandomizationTest(explainer, cases=1, seed=seed)
+    test.add(region.scores, region.image, maps)
+    return test.result()
+
+
+def _write_map(
+    folder: Path, name: str, maps: Maps, judged: Randomization | None, region: Region, model: VolumeModel
+) -> dict[str, Any]:
+    """Write one method's map as `<folder>/<stem>.zarr` with a picture next to it.
+
+    Args:
+        folder: of the explanations.
+        name: of the method, as in `conf/explainer`.
+        maps: on the CPU.
+        judged: result of `_judge_map`, if it was called.
+        region: explained region.
+        model: the networks.
+
+    Returns:
+        Record of the map as plain data, which is also stored in the zarr.
+    """
+    values = maps.maps["image"][0].float().numpy()
+    source, box = region.source, region.box
+    stem = f"{name}_{region.class_name.replace(' ', '_')}_{_format_spans(box, sign='_')}"
+    record = {
+        "store": f"{stem}.zarr", "method": name, "target": region.target, "class": region.class_name,
+        "score": float(maps.scores[0, region.target]),
+        "voxels": int(region.scores.voxels.sum()), "roi": [end for part in box for end in (part.start, part.stop)],
+        "layer": maps.layers.get("image"), "baseline": maps.baseline, "notes": [*maps.notes, *_ensemble_notes(model)],
+        "randomization": None if judged is None else {"net": _finite(judged.net), "head": _finite(judged.head)},
+        "warnings": _warnings(maps, judged, region.class_name),
+        "input": source.path, "phantom": is_phantom(source.path), "model": model.name, "sha256": model.sha256,
+    }  # fmt: skip
+    spacing, origin = source.spacing, source.translation or (0.0, 0.0, 0.0)
+    shift = [first + part.start * step for first, part, step in zip(origin, box, spacing or (1.0,) * 3, strict=True)]
+    sink = create_sink(
+        folder / f"{stem}.zarr", shape=values.shape, dtype=np.float32, chunk=(CHUNK,) * 3,
+        shard=tuple(math.ceil(size / CHUNK) * CHUNK for size in values.shape), spacing=spacing, translation=shift,
+        unit=source.unit, attributes=record, name=name, overwrite=True,
+    )  # fmt: skip
+    sink.write((slice(0, values.shape[0]), slice(0, values.shape[1]), slice(0, values.shape[2])), values)
+    sink.finish()
+    _draw(folder / f"{stem}.png", values, record, region)
+    return record
+
+
+def _format_spans(box: Box, *, sign: str = ", ") -> str:
+    """Format a box, e.g. `z 10:42, y 0:32, x 5:37`; with another separator as part of a file name."""
+    if sign == ", ":
+        return ", ".join(f"{axis} {part.start}:{part.stop}" for axis, part in zip("zyx", box, strict=True))
+    return sign.join(f"{axis}{part.start}-{part.stop}" for axis, part in zip("zyx", box, strict=True))
+
+
+def _warnings(maps: Maps, judged: Randomization | None, name: str) -> list[str]:
+    """Reasons not to trust a map, one sentence each."""
+    warnings = [] if judged is None else judged.failures
+    if not bool(maps.evidence()["image"].any()):
+        warnings.append(f"this map has no evidence for {name}: all values are zero or negative")
+    return warnings
+
+
+def _ensemble_notes(model: VolumeModel) -> list[str]:
+    count = len(model.networks)
+    return [f"of the first of {count} networks; a prediction averages all of them"] if count > 1 else []
+
+
+def _finite(values: Sequence[float] | NDArray[Any]) -> float | None:
+    """Value of the single case; None if it is not finite."""
+    value = float(values[0])
+    return value if math.isfinite(value) else None
+
+
+def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], region: Region) -> None:
+    """Draw three planes through the strongest point, with the outline of the scored voxels."""
+    from seewhy.figures.colours import run_scale
+    from seewhy.figures.labels import method_label
+    from seewhy.figures.style import write_figure
+    from seewhy.figures.volumes.planes import informative_point, read_planes
+    from seewhy.figures.volumes.preview import volume_preview
+
+    voxels = region.scores.voxels.cpu().numpy().astype(np.uint8)
+    shape = values.shape
+    scored = None if voxels.all() else voxels
+    point = informative_point(values if scored is None else scored)
+    (low, high), unit = run_scale([values], signed=True)
+    layer = f"layer {record['layer']}; " if record["layer"] else ""
+    notes = "; ".join([*record["notes"], ""])
+    figure = volume_preview(
+        read_planes(region.image[0, 0].cpu().numpy().__getitem__, shape, point),
+        read_planes(values.__getitem__, shape, point),
+        kind="attribution",
+        truth_planes=None if scored is None else read_planes(scored.__getitem__, shape, point),
+        truth_name="explained voxels",
+        spacing=region.source.spacing,
+        unit=region.source.unit,
+        scale=(low, high),
+        scale_name=method_label(record["method"]),
+        title=f"{method_label(record['method'])} of {record['class']}, {_format_spans(region.box)}",
+        note=f"{layer}{notes}{unit}; numbers of voxels count from the region's corner",
+        warnings=record["warnings"],
+        phantom=record["phantom"],
+    )
+    write_figure(path, figure)
+
+
 OVER = ("predicted", "region")
 JUDGING = ("cheap", "none")
 
 
 def explain_volume(config: DictConfig) -> None:
-    """Explain why voxels of `explain.roi` were told to be of `explain.target`, and write maps and pictures.
+    """Explain why voxels of `explain.roi` are predicted as `explain.target`, and write maps and pictures.
 
     Raises:
-        SeewhyError: no region, one that is too large, no such class or method.
+        SeewhyError: no region, a region that is too large, or an unknown class or method.
     """
     node = config.explain
     if node is None or not node.methods:
-        raise ConfigError("nothing to make: name explainers, e.g. explain.methods=[grad_cam,saliency]")
+        raise ConfigError("explain.methods must be given, e.g. explain.methods=[grad_cam,saliency]")
     if node.judge not in JUDGING:
         raise ConfigError(f"explain.judge={node.judge!r} is unknown; {nearest(str(node.judge), JUDGING)}")
     nodes = explainer_nodes(node)
@@ -53,28 +190,28 @@ def explain_volume(config: DictConfig) -> None:
     torch.manual_seed(config.seed)
     volume = config.volume
     source = open_input(volume, writes=False)
-    model = find_model(config)
-    told = check_input(source, model, volume)
-    region = _prepared(config, model, source)
+    model = load_volume_model(config)
+    warning = check_input(source, model, volume)
+    region = _prepare_region(config, model, source)
     folder = _folder(config)
     console = Console()
-    if told:
-        console.print(f"[yellow]{told}[/]", highlight=False)
+    if warning:
+        console.print(f"[yellow]{warning}[/]", highlight=False)
     records = []
     for name, explainer in explainers.items():
-        with console.status(f"{name} of {spans(region.box)}"):
+        with console.status(f"{name} of {_format_spans(region.box)}"):
             maps = explainer(region.scores, region.image, region.target)
-            judged = judge_map(explainer, maps, region, seed=config.seed) if node.judge == "cheap" else None
-            records.append(write_map(folder, name, maps.cpu(), judged, region, model))
+            judged = _judge_map(explainer, maps, region, seed=config.seed) if node.judge == "cheap" else None
+            records.append(_write_map(folder, name, maps.cpu(), judged, region, model))
         console.print(f"{name}: {folder / records[-1]['store']}", highlight=False, soft_wrap=True)
-        for warning in records[-1]["warnings"]:
-            console.print(f"  [yellow]{warning}[/]", highlight=False)
+        for reason in records[-1]["warnings"]:
+            console.print(f"  [yellow]{reason}[/]", highlight=False)
     write_json(folder / "explanations.json", records)
-    console.print(f"explanations of {spans(region.box)}: [bold]{folder}[/]", highlight=False, soft_wrap=True)
+    console.print(f"explanations of {_format_spans(region.box)}: [bold]{folder}[/]", highlight=False, soft_wrap=True)
 
 
-def _prepared(config: DictConfig, model: VolumeModel, source: VolumeSource) -> Region:
-    """Read the region, normalise it as a prediction would, and choose the voxels that are scored."""
+def _prepare_region(config: DictConfig, model: VolumeModel, source: VolumeSource) -> Region:
+    """Read the region, normalize it as in a prediction, and choose the voxels that are scored."""
     node = config.explain
     network = model.networks[0]
     steps = network.parts.steps if isinstance(network, VolumeSegmentation) else (1, 1, 1)
@@ -82,7 +219,7 @@ def _prepared(config: DictConfig, model: VolumeModel, source: VolumeSource) -> R
     device = torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
     network = network.to(device).eval()
     values = source.read(box)
-    image = torch.from_numpy(_normalised(values, source, model))[None].to(device)
+    image = torch.from_numpy(_normalize(values, source, model))[None].to(device)
     try:
         with torch.no_grad():
             logits = first_output(network(image))[0].float().cpu()
@@ -96,7 +233,7 @@ def _prepared(config: DictConfig, model: VolumeModel, source: VolumeSource) -> R
     names = OutputFormat(mode=mode, channels=len(logits), class_order=model.class_order).names(
         dict(model.classes or {})
     )
-    target = _target(node.target, names)
+    target = _find_target(node.target, names)
     multi_label = model.mode == "regions" or len(logits) == 1
     voxels = torch.ones(logits.shape[1:], dtype=torch.bool)
     if node.over not in OVER:
@@ -105,8 +242,8 @@ def _prepared(config: DictConfig, model: VolumeModel, source: VolumeSource) -> R
         voxels = logits[target] > 0 if multi_label else logits.argmax(dim=0) == target
         if not bool(voxels.any()):
             raise ConfigError(
-                f"no voxel of {spans(box)} is predicted to be {names[target]}, so there is nothing to explain there; "
-                "choose another explain.roi or explain.target, or explain.over=region for all voxels of it"
+                f"no voxel of {_format_spans(box)} is predicted as {names[target]}; choose another explain.roi or "
+                "explain.target, or explain.over=region to score all voxels of the region"
             )
     layer = f"network.{network.parts.layer}" if isinstance(network, VolumeSegmentation) else None
     scores = RegionScores(network, voxels=voxels, classes=names, layer=layer, multi_label=multi_label).to(device)
@@ -114,17 +251,17 @@ def _prepared(config: DictConfig, model: VolumeModel, source: VolumeSource) -> R
 
 
 def _box(node: DictConfig, source: VolumeSource, steps: Sequence[int]) -> Box:
-    """`explain.roi`, grown to whole steps of the network inside the volume.
+    """`explain.roi`, extended to multiples of the network's strides inside the volume.
 
     Raises:
-        ConfigError: no region, one outside, one that is too large or cannot be grown.
+        ConfigError: no region, or a region that is outside, too large, or cannot be extended.
     """
     ends = [int(end) for end in node.roi or ()]
     shape = source.shape[1:]
     if len(ends) != 6 or any(not 0 <= a < b <= n for a, b, n in zip(ends[::2], ends[1::2], shape, strict=True)):
         raise ConfigError(
-            f"explain.roi={ends or None} must be [z0,z1,y0,y1,x0,x1] inside {list(shape)}: gradients of a region need "
-            "memory for all of it at once, so a part of the volume is chosen"
+            f"explain.roi={ends or None}; expected [z0,z1,y0,y1,x0,x1] inside {list(shape)}: gradients need memory for "
+            "all voxels at once, so only a part of the volume is explained"
         )
     spans = []
     for axis, a, b, size, step in zip("ZYX", ends[::2], ends[1::2], shape, steps, strict=True):
@@ -140,14 +277,14 @@ def _box(node: DictConfig, source: VolumeSource, steps: Sequence[int]) -> Box:
     if count > node.max_voxels:
         side = int(node.max_voxels ** (1 / 3))
         raise ConfigError(
-            f"explain.roi holds {count:,} voxels, explain.max_voxels allows {int(node.max_voxels):,}: a backward pass "
-            f"keeps every activation of them. Choose a smaller region (about {side} along each axis), or allow more"
+            f"explain.roi has {count:,} voxels, explain.max_voxels={int(node.max_voxels):,}: a backward pass keeps all "
+            f"activations. Choose a smaller region (about {side} along each axis), or raise explain.max_voxels"
         )
     return spans[0], spans[1], spans[2]
 
 
-def _normalised(values: NDArray[Any], source: VolumeSource, model: VolumeModel) -> NDArray[np.float32]:
-    """As a prediction of the whole volume does, with its statistics where the scheme needs them."""
+def _normalize(values: NDArray[Any], source: VolumeSource, model: VolumeModel) -> NDArray[np.float32]:
+    """Normalize as in a prediction of the whole volume, with its statistics if the scheme needs them."""
     normalize = ChannelNormalization(model.normalization or [{"scheme": "none"}], channels=source.shape[0])
     if normalize.needs:
         normalize.bind(measure(source, nonzero=normalize.nonzero, percentiles=normalize.percentiles))
@@ -156,19 +293,19 @@ def _normalised(values: NDArray[Any], source: VolumeSource, model: VolumeModel) 
     return out
 
 
-def _target(asked: Any, names: Sequence[str]) -> int:
-    """Index of `explain.target`, a name or a number."""
-    if isinstance(asked, str) and asked in names:
-        return list(names).index(asked)
-    if isinstance(asked, int) and 0 <= asked < len(names):
-        return asked
-    if asked is None and len(names) <= 2:
+def _find_target(target: Any, names: Sequence[str]) -> int:
+    """Index of `explain.target`, which is a name or a number."""
+    if isinstance(target, str) and target in names:
+        return list(names).index(target)
+    if isinstance(target, int) and 0 <= target < len(names):
+        return target
+    if target is None and len(names) <= 2:
         return len(names) - 1
-    raise ConfigError(f"explain.target={asked!r} is no class of this model; {nearest(str(asked), names)}")
+    raise ConfigError(f"explain.target={target!r} is not a class of this model; {nearest(str(target), names)}")
 
 
 def _folder(config: DictConfig) -> Path:
-    """`explain.folder`; else beside the prediction, where it is on a disk; else in the run."""
+    """Folder of the maps: `explain.folder`, otherwise next to a local prediction, otherwise in the run."""
     if config.explain.folder is not None:
         return Path(config.explain.folder)
     local = None if config.volume.output is None else local_folder(str(config.volume.output))

@@ -1,4 +1,4 @@
-"""The volume of a prediction, and whether the model was trained for its voxels."""
+"""Open the volume of a prediction and compare it with what the model was trained for."""
 
 from __future__ import annotations
 
@@ -10,114 +10,114 @@ from omegaconf import DictConfig, OmegaConf
 
 from seewhy.data.dataset_info import read_info
 from seewhy.errors import ConfigError
-from seewhy.io.zarr.opening import VolumeSource, open_source
-from seewhy.io.zarr.source import Box, millimetres
+from seewhy.io.zarr.opening import open_source
+from seewhy.io.zarr.source import Box, VolumeSource, millimetres
 from seewhy.io.zarr.store import local_folder
-from seewhy.run.volumes.model import VolumeModel
+from seewhy.run.volumes.model import VolumeModel, to_plain_data
 
-__all__ = ["check_input", "is_phantom", "open_input", "region"]
+__all__ = ["check_input", "is_phantom", "open_input", "read_roi"]
 
 TOLERANCE = 0.1
-"""Share by which voxel sizes may differ before a prediction is refused."""
+"""Largest relative difference of voxel sizes that is accepted."""
 
 
 def open_input(volume: DictConfig, *, writes: bool = True) -> VolumeSource:
     """Open `volume.input`.
 
     Args:
-        volume: the options.
-        writes: whether `volume.output` will be written, and must be given.
+        volume: the options `volume`.
+        writes: whether `volume.output` will be written and must be given.
 
     Raises:
-        ConfigError: not given, or no such level or channel.
-        DataError: it cannot be read.
+        ConfigError: an option is missing, or no such level or channel.
+        DataError: the volume cannot be read.
     """
     if volume.input is None or (volume.output is None and writes):
         missing = "volume.input" if volume.input is None else "volume.output"
         raise ConfigError(f"{missing} must be given, e.g. {missing}=scan.zarr")
-    return _opened(volume, volume.level)
+    return _open(volume, volume.level)
 
 
 def check_input(source: VolumeSource, model: VolumeModel, volume: DictConfig) -> str | None:
     """Compare a volume with what the model was trained for.
 
     Returns:
-        What could not be compared, for the user; None where all fits.
+        A warning about what could not be compared; None if everything matches.
 
     Raises:
-        ConfigError: another number of channels, or voxels of another size than `volume.spacing=check` allows.
+        ConfigError: another number of channels, or another voxel size with `volume.inference.spacing=check`.
     """
     if model.channels is not None and model.channels != source.shape[0]:
         raise ConfigError(
             f"{source.path} has {source.shape[0]} channels, the model takes {model.channels}; "
             "choose them with volume.channels=[…]"
         )
-    if volume.spacing not in ("check", "ignore"):
-        raise ConfigError(f"volume.spacing={volume.spacing!r}; expected check or ignore")
-    if volume.spacing == "ignore" or model.spacing is None:
+    check = volume.inference.spacing
+    if check not in ("check", "ignore"):
+        raise ConfigError(f"volume.inference.spacing={check!r}; expected check or ignore")
+    if check == "ignore" or model.spacing is None:
         return None
-    found = millimetres(source)
-    if found is None:
-        return f"{source.path} says nothing of its voxels' size; the model was trained at {_mm(model.spacing)}"
-    if _apart(found, model.spacing) > TOLERANCE:
+    spacing = millimetres(source)
+    if spacing is None:
+        return f"{source.path} does not state its voxel size; the model was trained at {_format_mm(model.spacing)}"
+    if _difference(spacing, model.spacing) > TOLERANCE:
         raise ConfigError(
-            f"{source.path} has voxels of {_mm(found)}, the model was trained at {_mm(model.spacing)}"
-            f"{_other_level(source, model.spacing, volume)}; resample it, or predict at this size with "
-            "volume.spacing=ignore"
+            f"{source.path} has voxels of {_format_mm(spacing)}, the model was trained at {_format_mm(model.spacing)}"
+            f"{_suggest_level(source, model.spacing, volume)}; resample it, or predict at this voxel size with "
+            "volume.inference.spacing=ignore"
         )
     return None
 
 
 def is_phantom(path: str) -> bool:
-    """Whether a volume is one of a synthetic data set, as the `dataset.json` of its folder's parent says."""
+    """Whether a volume belongs to a synthetic data set, according to `dataset.json` above its folder."""
     folder = local_folder(path)
     if folder is None:
         return False
     return bool(read_info(folder.resolve().parent.parent / "dataset.json").get("phantom", False))
 
 
-def region(volume: DictConfig) -> Box | None:
+def read_roi(volume: DictConfig) -> Box | None:
     """The box of `volume.roi`.
 
     Raises:
-        ConfigError: not six rising numbers.
+        ConfigError: not six numbers in rising pairs.
     """
     if volume.roi is None:
         return None
-    edges: Any = list(volume.roi) if OmegaConf.is_list(volume.roi) else volume.roi
-    whole = isinstance(edges, list) and len(edges) == 6 and all(type(edge) is int and edge >= 0 for edge in edges)
-    if not whole or any(low >= high for low, high in zip(edges[::2], edges[1::2], strict=True)):
+    edges = to_plain_data(volume.roi)
+    valid = isinstance(edges, list) and len(edges) == 6 and all(type(edge) is int and edge >= 0 for edge in edges)
+    if not valid or any(low >= high for low, high in zip(edges[::2], edges[1::2], strict=True)):
         raise ConfigError(f"volume.roi={edges}; expected [z0,z1,y0,y1,x0,x1] in voxels, each pair rising")
     return slice(*edges[:2]), slice(*edges[2:4]), slice(*edges[4:])
 
 
-def _opened(volume: DictConfig, level: int | str | None) -> VolumeSource:
-    """`volume.input` at a level, with its channels and through its store's options."""
+def _open(volume: DictConfig, level: int | str | None) -> VolumeSource:
+    """Open `volume.input` at a level, with its channels and the options of its store."""
     options: Any = OmegaConf.to_container(volume.storage_options, resolve=True)
-    channels = list(volume.channels) if OmegaConf.is_list(volume.channels) else volume.channels
-    return open_source(volume.input, level=level, channels=channels, options=options)
+    return open_source(volume.input, level=level, channels=to_plain_data(volume.channels), options=options)
 
 
-def _other_level(source: VolumeSource, wanted: Sequence[float], volume: DictConfig) -> str:
-    """Name the level of a pyramid that is nearest to a voxel size, if it is near enough."""
+def _suggest_level(source: VolumeSource, wanted: Sequence[float], volume: DictConfig) -> str:
+    """Suggest a level of the pyramid with the wanted voxel size, if there is one."""
     if source.level is None:
         return ""
     position = 0
     while True:
         try:
-            other = _opened(volume, position)
+            other = _open(volume, position)
         except ConfigError:
             return ""
-        found = millimetres(other)
-        if found and _apart(found, wanted) <= TOLERANCE:
-            return f"; volume.level={other.level} has voxels of {_mm(found)}"
+        spacing = millimetres(other)
+        if spacing and _difference(spacing, wanted) <= TOLERANCE:
+            return f"; volume.level={other.level} has voxels of {_format_mm(spacing)}"
         position += 1
 
 
-def _apart(found: Sequence[float], wanted: Sequence[float]) -> float:
-    """By what share two sizes of voxels differ at most; an axis that is wanted at any size (NaN) does not count."""
-    return max(abs(own / size - 1) for own, size in zip(found, wanted, strict=True) if not math.isnan(size))
+def _difference(spacing: Sequence[float], wanted: Sequence[float]) -> float:
+    """Largest relative difference of two voxel sizes; axes whose wanted size is NaN (any size) are ignored."""
+    return max(abs(size / target - 1) for size, target in zip(spacing, wanted, strict=True) if not math.isnan(target))
 
 
-def _mm(spacing: Sequence[float]) -> str:
+def _format_mm(spacing: Sequence[float]) -> str:
     return " × ".join("any" if math.isnan(size) else f"{size:.3g}" for size in spacing) + " mm"  # noqa: RUF001

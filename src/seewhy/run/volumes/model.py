@@ -1,47 +1,45 @@
-"""The networks of a volume prediction, wherever they come from, and what they were trained for."""
+"""Load the networks of a volume prediction: from a seewhy checkpoint, an nnU-Net folder, or a config with weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from seewhy.errors import CheckpointError, ConfigError
-from seewhy.interop.network_weights import load_network
-from seewhy.interop.nnunet.folder import read_nnunet
 from seewhy.io.atomic import file_sha256
+from seewhy.io.zarr.layout import positive_triple
 from seewhy.run.build import build
 from seewhy.run.folder import RunFolder
 from seewhy.run.run_loader import load_state, read_checkpoint
 
-__all__ = ["VolumeModel", "find_model"]
+__all__ = ["VolumeModel", "load_volume_model", "to_plain_data"]
 
-BOTH = "give one of volume.nnunet, volume.network and a checkpoint (ckpt_path or run)"
+CHOICES = "give one of volume.model.nnunet, volume.model.network and a checkpoint (ckpt_path or run)"
 
 
 @dataclass(frozen=True)
 class VolumeModel:
-    """Networks and what a prediction has to know about them.
+    """Networks, and what they were trained for.
 
     Attributes:
         networks: their logits are averaged.
-        name: for people.
+        name: for messages.
         sha256: of the weights.
-        patch: voxels along Z, Y and X; None where only the user can say.
-        normalization: per channel, for `seewhy.volumes.normalization`; None likewise.
-        spacing: millimetres along Z, Y and X that it was trained at; None where it is not known, NaN along
-            an axis that does not matter.
-        mirror_axes: along which it may be mirrored; None where it does not say, so that the user may choose.
-        mode: for `seewhy.volumes.output_format`; None where it follows from the number of channels.
+        patch: voxels along Z, Y and X; None if unknown.
+        normalization: per channel, for `seewhy.volumes.normalization`; None if unknown.
+        spacing: millimetres along Z, Y and X in training; None if unknown, NaN along an axis where any size works.
+        mirror_axes: axes along which the network may be mirrored; None if unknown, so that the user may choose.
+        mode: for `seewhy.volumes.output_format`; None derives it from the number of channels.
         class_order: of regions.
         classes: names of stored labels by value.
-        channels: of the input; None where it is not known.
-        network: the network by config, if it came from there, for the output's notes.
+        channels: of the input; None if unknown.
+        network: config of the network, if it was built from one, for the output's fingerprint.
     """
 
     networks: tuple[nn.Module, ...]
@@ -57,104 +55,129 @@ class VolumeModel:
     channels: int | None = None
     network: Mapping[str, Any] | None = None
 
-    def mirrored(self, tta: Any) -> tuple[int, ...]:
-        """Axes to mirror along, from the option `tta`.
+    def choose_mirror_axes(self, tta: Any) -> tuple[int, ...]:
+        """Axes to mirror along, for the option `volume.inference.tta`.
 
         Raises:
-            ConfigError: axes that the model does not allow, or none stated and none given.
+            ConfigError: axes that the model does not allow, or `true` for a model that states none.
         """
         if tta is None or tta is False:
             return ()
         if tta is not True and not (isinstance(tta, list) and all(axis in (0, 1, 2) for axis in tta)):
-            raise ConfigError(f"volume.tta={tta!r}; expected true, false or axes of [Z, Y, X] by number, e.g. [0,1,2]")
+            raise ConfigError(
+                f"volume.inference.tta={tta!r}; expected true, false or axes of [Z, Y, X] by number, e.g. [0,1,2]"
+            )
         if tta is True:
             if self.mirror_axes is None:
-                raise ConfigError("volume.tta=true: this model does not say which axes allow it; give them: [0,1,2]")
+                raise ConfigError(
+                    "volume.inference.tta=true: this model does not state its mirror axes; give them, e.g. [0,1,2]"
+                )
             return self.mirror_axes
         axes = tuple(sorted({int(axis) for axis in tta}))
         allowed = (0, 1, 2) if self.mirror_axes is None else self.mirror_axes
         if not set(axes) <= set(allowed):
-            raise ConfigError(f"volume.tta={list(axes)}: the model may be mirrored along {list(allowed)} only")
+            raise ConfigError(
+                f"volume.inference.tta={list(axes)}: the model may be mirrored along {list(allowed)} only"
+            )
         return axes
 
 
-def find_model(config: DictConfig) -> VolumeModel:
-    """The model that the configuration names, with the patch and normalization that the user sets over it.
+@runtime_checkable
+class SegmentsVolumes(Protocol):
+    """Model whose checkpoint can predict volumes.
+
+    Attributes:
+        heads: `mode`, `channels` and, for regions, `class_order` of an `OutputFormat`.
+    """
+
+    heads: Mapping[str, Any]
+
+
+def load_volume_model(config: DictConfig) -> VolumeModel:
+    """Load the model that the configuration names, with the user's patch and normalization if they are given.
 
     Raises:
-        SeewhyError: none or several are named, or one cannot be loaded.
+        SeewhyError: no model or several models are named, or the model cannot be loaded.
     """
-    volume = config.volume
-    named = [key for key in ("nnunet", "network") if volume[key] is not None]
-    if len(named) > 1 or (named and config.ckpt_path):
-        raise ConfigError(f"{' and '.join([*named, 'ckpt_path'][:2])} are both given; {BOTH}")
-    if volume.nnunet is not None:
-        model = _from_nnunet(volume)
-    elif volume.network is not None:
-        model = _from_config(volume)
+    options, inference = config.volume.model, config.volume.inference
+    given = [f"volume.model.{key}" for key in ("nnunet", "network") if options[key] is not None]
+    if len(given) > 1 or (given and config.ckpt_path):
+        raise ConfigError(f"{' and '.join([*given, 'ckpt_path'][:2])} are both given; {CHOICES}")
+    if options.nnunet is not None:
+        model = _from_nnunet(options)
+    elif options.network is not None:
+        model = _from_config(options)
     else:
         model = _from_checkpoint(config)
-    if volume.patch is not None:
-        model = replace(model, patch=_triple(volume.patch, "volume.patch"))
-    if volume.normalization is not None:
-        model = replace(model, normalization=_plain(volume.normalization))
-    for key in ("patch", "normalization"):
-        if getattr(model, key) is None:
-            raise ConfigError(f"volume.{key} must be given: {model.name} does not say what it was trained with")
+    if inference.patch is not None:
+        model = replace(model, patch=positive_triple(inference.patch, "volume.inference.patch"))
+    if inference.normalization is not None:
+        model = replace(model, normalization=to_plain_data(inference.normalization))
+    for key, value in (("patch", model.patch), ("normalization", model.normalization)):
+        if value is None:
+            raise ConfigError(f"volume.inference.{key} must be given: {model.name} does not store it")
     return model
 
 
-def _from_nnunet(volume: DictConfig) -> VolumeModel:
-    found = read_nnunet(
-        volume.nnunet,
-        folds=None if volume.folds is None else _plain(volume.folds),
-        checkpoint=volume.checkpoint,
-        configuration=volume.configuration,
+def _from_nnunet(options: DictConfig) -> VolumeModel:
+    from seewhy.interop.nnunet.folder import read_nnunet
+
+    loaded = read_nnunet(
+        options.nnunet,
+        folds=to_plain_data(options.folds),
+        checkpoint=options.checkpoint,
+        configuration=options.configuration,
     )
-    mode = "regions" if found.heads.regions else "binary" if found.heads.count == 2 else "multiclass"
     return VolumeModel(
-        networks=found.networks,
-        name=f"{volume.nnunet} ({found.configuration}, {', '.join(found.folds)})",
-        sha256=found.sha256,
-        patch=found.patch,
-        normalization=found.normalization,
-        spacing=found.spacing,
-        mirror_axes=found.mirror_axes,
-        mode=mode,
-        class_order=found.heads.class_order,
-        classes=found.heads.classes,
-        channels=len(found.channels),
+        networks=loaded.networks,
+        name=f"{options.nnunet} ({loaded.configuration}, {', '.join(loaded.folds)})",
+        sha256=loaded.sha256,
+        patch=loaded.patch,
+        normalization=loaded.normalization,
+        spacing=loaded.spacing,
+        mirror_axes=loaded.mirror_axes,
+        mode="regions" if loaded.heads.regions else "binary" if loaded.heads.count == 2 else "multiclass",
+        class_order=loaded.heads.class_order,
+        classes=loaded.heads.classes,
+        channels=len(loaded.channels),
     )
 
 
-def _from_config(volume: DictConfig) -> VolumeModel:
-    if volume.weights is None:
-        raise ConfigError("volume.weights must be given: a network without weights predicts nothing")
-    network = build(volume.network, "volume.network")
+def _from_config(options: DictConfig) -> VolumeModel:
+    from seewhy.interop.network_weights import load_network
+
+    if options.weights is None:
+        raise ConfigError("volume.model.weights must be given with volume.model.network")
+    network = build(options.network, "volume.model.network")
     if not isinstance(network, nn.Module):
-        raise ConfigError(f"volume.network._target_={volume.network._target_!r} gives no torch.nn.Module")
-    load_network(network, volume.weights)
-    name = f"{type(network).__name__} with {volume.weights}"
-    return VolumeModel((network,), name, file_sha256(volume.weights), network=_plain(volume.network))
+        raise ConfigError(
+            f"volume.model.network._target_={options.network._target_!r} is not a torch.nn.Module; name a network class"
+        )
+    load_network(network, options.weights)
+    name = f"{type(network).__name__} with {options.weights}"
+    return VolumeModel((network,), name, file_sha256(options.weights), network=to_plain_data(options.network))
 
 
 def _from_checkpoint(config: DictConfig) -> VolumeModel:
-    """A checkpoint of ours; what it was trained with is in its hyperparameters, whatever the experiment says now."""
+    """Load a seewhy checkpoint; its hyperparameters count, whatever the experiment's files contain now."""
     if config.ckpt_path is None and not RunFolder(config.run).checkpoints.is_dir():
-        raise ConfigError(f"no model: {BOTH}")
+        raise ConfigError(f"no model: {CHOICES}")
     path = Path(config.ckpt_path) if config.ckpt_path else RunFolder(config.run).checkpoint(final=config.use_final)
     kept = read_checkpoint(path).get("hyper_parameters")
     target = str(config.model.get("_target_")) if config.model is not None else "null"
     kind = get_object(target) if "." in target else None
-    if kind is None or not hasattr(kind, "heads") or not isinstance(kept, Mapping) or "patch" not in kept:
-        raise CheckpointError(
-            f"{path} is no checkpoint of a model that predicts volumes (model._target_={target}); "
-            "train one with experiment=volume"
-        )
+    refusal = CheckpointError(
+        f"{path} is not a checkpoint of a model that predicts volumes (model._target_={target}); "
+        "train one with experiment=volume"
+    )
+    if kind is None or not isinstance(kept, Mapping) or "patch" not in kept:
+        raise refusal
     try:
         model = kind(**kept)
     except TypeError as error:
-        raise CheckpointError(f"{path} is of another model than {target} ({error})") from error
+        raise CheckpointError(f"{path} belongs to another model than {target} ({error})") from error
+    if not isinstance(model, nn.Module) or not isinstance(model, SegmentsVolumes):
+        raise refusal
     load_state(model, path)
     heads = dict(model.heads)
     regions, classes = kept.get("regions"), list(kept["classes"])
@@ -166,7 +189,7 @@ def _from_checkpoint(config: DictConfig) -> VolumeModel:
         networks=(model,),
         name=str(path),
         sha256=file_sha256(path),
-        patch=_triple(kept["patch"], "patch"),
+        patch=positive_triple(kept["patch"], "patch"),
         normalization=None if kept.get("normalization") is None else list(kept["normalization"]),
         spacing=None if spacing is None else (float(spacing[0]), float(spacing[1]), float(spacing[2])),
         mirror_axes=tuple(kept.get("mirror_axes") or ()) or None,
@@ -177,12 +200,6 @@ def _from_checkpoint(config: DictConfig) -> VolumeModel:
     )
 
 
-def _triple(values: Sequence[int], name: str) -> tuple[int, int, int]:
-    numbers = [int(value) for value in values]
-    if len(numbers) != 3 or min(numbers) < 1:
-        raise ConfigError(f"{name}={numbers}; expected three numbers of voxels for Z, Y and X")
-    return numbers[0], numbers[1], numbers[2]
-
-
-def _plain(node: Any) -> Any:
+def to_plain_data(node: Any) -> Any:
+    """Convert a configuration node to plain data; other values are returned unchanged."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

@@ -1,43 +1,56 @@
-"""Where a prediction of a volume is stored, and what is written beside the values."""
+"""Create the output of a volume prediction, and print its costs and results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
 
 from seewhy.errors import ConfigError
-from seewhy.io.zarr.opening import VolumeSource
+from seewhy.io.atomic import write_json
 from seewhy.io.zarr.sink import VolumeSink, plan_sink
+from seewhy.io.zarr.source import VolumeSource
 from seewhy.io.zarr.store import is_remote
 from seewhy.run.volumes.input import is_phantom
-from seewhy.run.volumes.model import VolumeModel
+from seewhy.run.volumes.model import VolumeModel, to_plain_data
+from seewhy.volumes.engine.engine import VolumeEngine
+from seewhy.volumes.estimate import Estimate
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import Plan
 from seewhy.volumes.stored_logits import LogitStore
 
-__all__ = ["describe_output", "keep_logits", "make_sink", "plain", "shard_of"]
+__all__ = [
+    "choose_shard",
+    "describe_output",
+    "make_logit_store",
+    "make_sink",
+    "print_estimate",
+    "print_results",
+]
 
 SMALL_SHARD, LARGE_SHARD, LARGE_VOLUME = 128, 256, 2e9
-"""Edges of shards, and the voxels from which on a volume gets the large ones."""
+"""Edges of shards, and the number of voxels above which a volume gets large ones."""
 
 
 def describe_output(volume: DictConfig, source: VolumeSource, model: VolumeModel) -> dict[str, Any]:
-    """What an output says of itself besides its values' meaning, as plain data: the grid of the level that is read.
+    """Describe an output as plain data: grid of the level that is read, chunks, names and provenance.
 
     Args:
-        volume: the options.
+        volume: the options `volume`.
         source: the input.
         model: the networks.
     """
     return {
-        "chunk": [int(size) for size in volume.chunk],
-        "zarr_format": int(volume.zarr_format),
+        "chunk": [int(size) for size in volume.store.chunk],
+        "zarr_format": int(volume.store.zarr_format),
         "spacing": None if source.spacing is None else list(source.spacing),
         "translation": None if source.translation is None else list(source.translation),
         "unit": source.unit,
-        "name": volume.name,
+        "name": volume.store.name,
         "classes": {str(value): name for value, name in (model.classes or {}).items()},
         "attributes": {
             "model": model.name,
@@ -52,78 +65,149 @@ def describe_output(volume: DictConfig, source: VolumeSource, model: VolumeModel
 
 def make_sink(
     path: str,
-    head: OutputFormat,
+    output_format: OutputFormat,
     plan: Plan,
     description: Mapping[str, Any],
     *,
     options: Mapping[str, Any] | None = None,
 ) -> VolumeSink:
-    """The output for what a head makes, not yet created.
+    """Describe the output store for an output format, without creating it.
 
     Args:
         path: of the store.
-        head: says type, channels and scale.
-        plan: says the shards.
-        description: of `describe_output`.
+        output_format: gives dtype, channels and scale.
+        plan: gives the shards.
+        description: see `describe_output`.
         options: of the store.
     """
     classes = {int(value): name for value, name in description["classes"].items()}
     meaning = {
-        "mode": head.mode,
-        "stored": head.stored,
-        "scale": head.scale,  # what probability 1 is stored as
+        "mode": output_format.mode,
+        "stored": output_format.stored,
+        "scale": output_format.scale,  # stored value of probability 1
         "classes": description["classes"],
-        "channels": head.names(classes) if head.planes is not None else None,
+        "channels": output_format.names(classes) if output_format.planes is not None else None,
     }
     return plan_sink(
         path,
         **{
             **description,
-            "shape": head.shape(plan.costs.grid.shape),
-            "dtype": head.dtype,
+            "shape": output_format.shape(plan.costs.grid.shape),
+            "dtype": output_format.dtype,
             "shard": plan.costs.shard,
             "attributes": {**meaning, **description["attributes"]},
-            "labels": head.labels,
-            "classes": classes if head.labels else None,
+            "labels": output_format.labels,
+            "classes": classes if output_format.labels else None,
             "options": options,
         },
     )
 
 
-def keep_logits(volume: DictConfig, plan: Plan, description: Mapping[str, Any]) -> LogitStore:
-    """The store of the logits of all patches, made or opened.
+def make_logit_store(volume: DictConfig, plan: Plan, description: Mapping[str, Any]) -> LogitStore:
+    """Create or open the store for the logits of all patches.
 
     Raises:
-        ConfigError: a remote output, or something else is there.
+        ConfigError: a remote output, or the path holds something else.
     """
     if is_remote(volume.output):
-        raise ConfigError(f"volume.keep_logits=true needs a local volume.output; {volume.output} is none")
+        raise ConfigError(f"volume.job.keep_logits=true needs a local volume.output, not {volume.output}")
     if volume.overwrite:
-        raise ConfigError(
-            "volume.overwrite is for results; remove the logits yourself, or choose another volume.output"
-        )
-    facts = {**description, "head": plan.costs.head.settings(), "shard": list(plan.costs.shard)}
-    return LogitStore.create(volume.output, grid=plan.costs.grid, channels=plan.costs.head.channels, facts=facts)
+        raise ConfigError("volume.overwrite does not replace logits; remove them, or choose another volume.output")
+    output_format = plan.costs.output_format
+    facts = {**description, "head": output_format.settings(), "shard": list(plan.costs.shard)}
+    return LogitStore.create(volume.output, grid=plan.costs.grid, channels=output_format.channels, facts=facts)
 
 
-def shard_of(shape: Sequence[int], volume: DictConfig) -> tuple[int, int, int]:
-    """Edges of a shard: as asked for, or by the volume's size; no larger than the volume in whole chunks."""
-    chunk = [int(size) for size in volume.chunk]
+def choose_shard(shape: Sequence[int], volume: DictConfig) -> tuple[int, int, int]:
+    """Edges of a shard: `volume.store.shard`, or by the volume's size; at most the volume in whole chunks."""
+    chunk = [int(size) for size in volume.store.chunk]
     z, y, x = shape
     usual = LARGE_SHARD if z * y * x > LARGE_VOLUME else SMALL_SHARD
-    asked = volume.shard if volume.shard is not None else [-(-usual // max(size, 1)) * size for size in chunk]
-    if len(chunk) != 3 or len(asked) != 3:
-        raise ConfigError(f"volume.chunk={chunk} and volume.shard={list(asked)}; expected voxels of Z, Y and X")
-    if min(int(size) for size in (*chunk, *asked)) < 1:
+    default = [-(-usual // max(size, 1)) * size for size in chunk]
+    shard = [int(edge) for edge in (default if volume.store.shard is None else volume.store.shard)]
+    if len(chunk) != 3 or len(shard) != 3 or min((*chunk, *shard)) < 1:
         raise ConfigError(
-            f"volume.chunk={chunk} and volume.shard={list(asked)} must be 1 voxel or more along each axis"
+            f"volume.store.chunk={chunk} and volume.store.shard={shard}; expected three numbers, each 1 or more"
         )
     first, second, third = (
-        min(int(edge), -(-length // size) * size) for edge, length, size in zip(asked, shape, chunk, strict=True)
+        min(edge, -(-length // size) * size) for edge, length, size in zip(shard, shape, chunk, strict=True)
     )
     return first, second, third
 
 
-def plain(node: Any) -> Any:
-    """A configuration node as plain data."""
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+def print_estimate(costs: Estimate, source: VolumeSource, model: str, warning: str | None) -> None:
+    """Print what a prediction would read, write and take.
+
+    Args:
+        costs: of all parts.
+        source: the volume.
+        model: its name.
+        warning: of `check_input`.
+    """
+    console = Console(highlight=False)
+    shape = _format_shape(source.shape)
+    console.print(f"{source.path}: {shape} {source.dtype.name}, level {source.level or 'none'}; {model}")
+    for line in [*costs.lines(), *([warning] if warning else [])]:
+        console.print(line)
+
+
+def print_results(
+    config: DictConfig, engine: VolumeEngine, sink: VolumeSink | LogitStore, *, warning: str | None
+) -> None:
+    """Print where the result is and what it took; draw the preview once the output is complete.
+
+    Args:
+        config: of the command.
+        engine: of this process.
+        sink: the output.
+        warning: of `check_input`.
+    """
+    complete = engine.complete
+    facts = {**engine.progress.record(), "output": sink.path, "complete": complete}
+    if isinstance(sink, VolumeSink):
+        written = sink.counters.record()
+        facts |= {key: facts[key] + written[key] for key in ("bytes_written", "writes", "retries")}
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in _rows(facts, engine, sink):
+        table.add_row(name, value)
+    console = Console(highlight=False)
+    kind, path = ("logits", sink.path) if isinstance(sink, LogitStore) else ("output", sink.image)
+    console.print(f"{kind}: {path}", soft_wrap=True)  # one line, to be copied
+    console.print(table)
+    preview: Path | None = None
+    if complete and config.volume.preview and isinstance(sink, VolumeSink):
+        from seewhy.run.volumes.preview import draw_preview
+
+        options = to_plain_data(config.volume.storage_options)
+        preview = draw_preview(engine.source, sink, stored=engine.output_format.stored, options=options)
+    lines = [warning] if warning else []
+    if preview:
+        lines.append(f"preview: {preview}")
+    if not complete:
+        lines.append("other parts are not done yet; the last one finishes the store. Start this part again to resume")
+    elif isinstance(sink, LogitStore):
+        lines.append(f"next: python -m seewhy blend {sink.path} BLENDED.zarr")
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    if sink.bookkeeping is not None:
+        write_json(sink.bookkeeping / f"report-{config.volume.job.part_id:04d}.json", facts)
+
+
+def _rows(facts: dict[str, Any], engine: VolumeEngine, sink: VolumeSink | LogitStore) -> list[tuple[str, str]]:
+    retries = f", {facts['retries']:,} retries" if facts["retries"] else ""
+    parts = engine.plan.parts
+    rows = [("part", f"{engine.part + 1} of {parts}; the numbers below are of this part")] if parts > 1 else []
+    rows += [
+        ("patches", f"{facts['run']:,} predicted, {facts['skipped']:,} skipped as empty"),
+        ("time", f"{facts['seconds']:.1f} s, {facts['voxels'] / max(facts['seconds'], 1e-9):,.0f} voxels/s"),
+        ("read", f"{facts['bytes_read'] / 1e6:,.1f} MB in {facts['reads']:,} reads{retries}"),
+    ]
+    if isinstance(sink, LogitStore):
+        return rows
+    size = f"{_format_shape(sink.shape)} {sink.dtype.name}, zarr v{sink.layout.zarr_format}"
+    written = f"{facts['bytes_written'] / 1e6:,.1f} MB in {facts['writes']:,} objects"
+    return [("size", size), *rows, ("written", written)]
+
+
+def _format_shape(shape: tuple[int, ...]) -> str:
+    return "×".join(str(size) for size in shape)  # noqa: RUF001

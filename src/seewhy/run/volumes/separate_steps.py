@@ -1,4 +1,4 @@
-"""The separate steps after `volume.keep_logits=true`: blend the patches' logits, then make a result of them."""
+"""Steps after a prediction with `volume.job.keep_logits=true`: blend the patches' logits, then finalize a result."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from seewhy.volumes.geometry import PatchGrid
 from seewhy.volumes.memory import Costs, parse_bytes
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import Plan, make_plan
-from seewhy.volumes.separate_steps import blend, finalize
-from seewhy.volumes.stored_logits import LogitStore
+from seewhy.volumes.stored_logits import LogitStore, blend, finalize
 
 __all__ = ["blend_logits", "finalize_logits"]
 
@@ -29,50 +28,51 @@ def blend_logits(
     output: str,
     *,
     window: str = "gaussian",
-    head: Mapping[str, Any] | None = None,
+    output_format: Mapping[str, Any] | None = None,
     memory_budget: str = "4GB",
     part: int = 0,
     parts: int = 1,
 ) -> bool:
-    """Blend what `volume.keep_logits=true` has stored.
+    """Blend the logits that `volume.job.keep_logits=true` has stored.
 
     Args:
-        logits: its output.
+        logits: output of that prediction.
         output: zarr store to write.
         window: weights of a patch's voxels: gaussian, nnunet, hann or constant.
-        head: changes of how the result is stored (`mode`, `stored`, `threshold`); None keeps blended logits.
+        output_format: changes of the stored result (`mode`, `stored`, `threshold`); None keeps blended logits.
         memory_budget: bytes of this process.
-        part: which of `parts` this process makes.
+        part: number of this process.
         parts: processes that share the work.
 
     Returns:
         Whether the output is complete.
     """
     store = LogitStore(logits)
-    chosen = _head(store.facts["head"], {"stored": "logits"} if head is None else head)
-    plan = _plan(store.grid, chosen, store.facts["shard"], memory_budget, parts)
-    sink = _created(output, chosen, plan, {**store.facts, "grid": _record(store.grid)})
+    chosen = _change_format(store.facts["head"], {"stored": "logits"} if output_format is None else output_format)
+    plan = _make_plan(store.grid, chosen, store.facts["shard"], memory_budget, parts)
+    grid = {"shape": list(store.grid.shape), "patch": list(store.grid.patch), "overlap": store.grid.overlap}
+    sink = _create_sink(output, chosen, plan, {**store.facts, "grid": grid})
     with Progress(transient=True) as bar:
         task = bar.add_task("blending", total=None)
-        done = blend(
+        complete = blend(
             store,
             sink=sink,
-            head=chosen,
+            output_format=chosen,
             plan=plan,
             window=window,
-            ledger=_ledger(sink),
+            ledger=_open_ledger(sink),
             part=part,
             progress=lambda count, total: bar.update(task, completed=count, total=total),
         )
-    _say(sink, done)
-    return done
+    _print_result(sink, complete)
+    return complete
 
 
 def finalize_logits(
     blended: str,
     output: str,
     *,
-    head: Mapping[str, Any] | None = None,
+    output_format: Mapping[str, Any] | None = None,
     memory_budget: str = "4GB",
     part: int = 0,
     parts: int = 1,
@@ -82,46 +82,44 @@ def finalize_logits(
     Args:
         blended: output of `blend_logits`.
         output: zarr store to write.
-        head: changes of how the result is stored (`mode`, `stored`, `threshold`).
+        output_format: changes of the stored result (`mode`, `stored`, `threshold`).
         memory_budget: bytes of this process.
-        part: which of `parts` this process makes.
+        part: number of this process.
         parts: processes that share the work.
 
     Returns:
         Whether the output is complete.
 
     Raises:
-        ConfigError: `blended` holds no blended logits of ours.
+        ConfigError: `blended` holds no blended logits, or is not complete.
     """
-    made = open_sink(blended)
-    facts = made.attributes.get("facts")
-    if not isinstance(facts, Mapping) or made.attributes.get("stored") != "logits":
-        raise ConfigError(f"{blended} holds no blended logits; `python -m seewhy blend` makes them")
-    if not made.finished:
-        raise ConfigError(f"{blended} is not complete; start the parts of blend that have not ended again")
-    chosen = _head(facts["head"], head or {})
-    grid = PatchGrid(**facts["grid"])
-    plan = _plan(grid, chosen, facts["shard"], memory_budget, parts)
-    sink = _created(output, chosen, plan, facts)
-    done = finalize(
-        open_source(made.image, level=0), sink=sink, head=chosen, plan=plan, ledger=_ledger(sink), part=part
-    )
-    _say(sink, done)
-    return done
+    store = open_sink(blended)
+    facts = store.attributes.get("facts")
+    if not isinstance(facts, Mapping) or store.attributes.get("stored") != "logits":
+        raise ConfigError(f"{blended} holds no blended logits; create them with `python -m seewhy blend`")
+    if not store.finished:
+        raise ConfigError(f"{blended} is not complete; start the parts of blend again that have not finished")
+    chosen = _change_format(facts["head"], output_format or {})
+    plan = _make_plan(PatchGrid(**facts["grid"]), chosen, facts["shard"], memory_budget, parts)
+    sink = _create_sink(output, chosen, plan, facts)
+    source = open_source(store.image, level=0)
+    complete = finalize(source, sink=sink, output_format=chosen, plan=plan, ledger=_open_ledger(sink), part=part)
+    _print_result(sink, complete)
+    return complete
 
 
-def _head(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> OutputFormat:
-    """The head of the prediction with what is wished otherwise; None counts as no wish."""
+def _change_format(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> OutputFormat:
+    """The output format of the prediction with changes; None means no change."""
     changed = {key: value for key, value in changes.items() if value is not None}
     order = settings.get("class_order") if changed.get("mode", settings["mode"]) == "regions" else None
     return OutputFormat(**{**settings, **changed, "class_order": order})
 
 
-def _plan(grid: PatchGrid, head: OutputFormat, shard: list[int], memory_budget: str, parts: int) -> Plan:
+def _make_plan(grid: PatchGrid, output_format: OutputFormat, shard: list[int], memory_budget: str, parts: int) -> Plan:
     costs = Costs(
         grid=grid,
-        head=head,
-        channels=head.channels,
+        output_format=output_format,
+        channels=output_format.channels,
         itemsize=np.dtype(np.float16).itemsize,
         chunks=grid.patch,
         shard=(shard[0], shard[1], shard[2]),
@@ -130,26 +128,22 @@ def _plan(grid: PatchGrid, head: OutputFormat, shard: list[int], memory_budget: 
     return make_plan(costs, memory_budget=parse_bytes(memory_budget), parts=parts)
 
 
-def _created(output: str, head: OutputFormat, plan: Plan, facts: Mapping[str, Any]) -> VolumeSink:
-    """The output; blended logits keep the facts that `finalize` needs."""
+def _create_sink(output: str, output_format: OutputFormat, plan: Plan, facts: Mapping[str, Any]) -> VolumeSink:
+    """Create the output; blended logits keep the facts that `finalize` needs."""
     description = {key: value for key, value in facts.items() if key not in ("head", "shard", "grid")}
-    if head.stored == "logits":
+    if output_format.stored == "logits":
         description["attributes"] = {**description["attributes"], "facts": dict(facts)}
-    sink = make_sink(output, head, plan, description)
+    sink = make_sink(output, output_format, plan, description)
     sink.create(exist_ok=True)
     return sink
 
 
-def _record(grid: PatchGrid) -> dict[str, Any]:
-    return {"shape": list(grid.shape), "patch": list(grid.patch), "overlap": grid.overlap}
-
-
-def _ledger(sink: VolumeSink) -> Ledger:
+def _open_ledger(sink: VolumeSink) -> Ledger:
     if sink.bookkeeping is None:
         raise ConfigError(f"{sink.path}: blend and finalize write local stores only")
     return Ledger(sink.bookkeeping)
 
 
-def _say(sink: VolumeSink, done: bool) -> None:
-    rest = "" if done else "; other parts are not done yet"
+def _print_result(sink: VolumeSink, complete: bool) -> None:
+    rest = "" if complete else "; other parts are not done yet"
     Console(highlight=False).print(f"{sink.image}: {sink.counters.bytes_written / 1e6:,.1f} MB written{rest}")

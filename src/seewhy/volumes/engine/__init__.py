@@ -1,1 +1,1 @@
-"""Engine."""
+"""Engine of a volume prediction: threads, blending, writing and progress notes."""

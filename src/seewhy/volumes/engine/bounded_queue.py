@@ -1,4 +1,4 @@
-"""A bounded queue between two threads in which an error of either is seen by the other at once."""
+"""Bounded queue between two threads in which an error of either side reaches the other at once."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["BoundedQueue", "QueueEnd"]
 T = TypeVar("T")
 
 
-class QueueEnd(Exception):  # noqa: N818 (an end is no error)
-    """Nothing more comes, or nobody takes any more."""
+class QueueEnd(Exception):  # noqa: N818 (the end of a queue is not an error)
+    """The queue has ended: there are no more items, or none are accepted any more."""
 
 
 class BoundedQueue(Generic[T]):
-    """Hands items from one thread to another and makes the faster one wait.
+    """Passes items from one thread to another and makes the faster one wait.
 
     Args:
-        capacity: items that may wait.
+        capacity: maximum number of waiting items.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -30,10 +30,10 @@ class BoundedQueue(Generic[T]):
         self._error: BaseException | None = None
 
     def put(self, item: T) -> None:
-        """Append one item, as soon as there is room.
+        """Append one item, waiting until there is room.
 
         Raises:
-            ChannelEnd: when the channel was ended; the error it failed with, if it did.
+            QueueEnd: the queue has ended. If it failed, its error is raised instead.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._error or self._ended or len(self._items) < self.capacity)
@@ -45,10 +45,10 @@ class BoundedQueue(Generic[T]):
             self._changed.notify_all()
 
     def get(self) -> T:
-        """Take the oldest item, as soon as there is one.
+        """Remove and return the oldest item, waiting until there is one.
 
         Raises:
-            ChannelEnd: after the last one; the error the channel failed with, even if items wait.
+            QueueEnd: after the last item. If the queue failed, its error is raised instead, even if items wait.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._error or self._ended or self._items)
@@ -61,7 +61,7 @@ class BoundedQueue(Generic[T]):
             return item
 
     def end(self, *, drop: bool = False) -> None:
-        """Say that nothing more comes; with `drop` what waits is thrown away too."""
+        """Accept no more items; `drop` also discards the waiting ones."""
         with self._changed:
             self._ended = True
             if drop:
@@ -69,13 +69,13 @@ class BoundedQueue(Generic[T]):
             self._changed.notify_all()
 
     def fail(self, error: BaseException) -> None:
-        """Let both sides fail with the first error."""
+        """Make both sides raise an error; the first one counts."""
         with self._changed:
             self._error = self._error or error
             self._changed.notify_all()
 
     def check(self) -> None:
-        """Raise the error the channel failed with, if it did."""
+        """Raise the error that the queue failed with, if there was one."""
         with self._changed:
             if self._error:
                 raise self._error

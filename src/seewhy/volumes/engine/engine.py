@@ -1,8 +1,9 @@
-"""One pass over a volume: read ahead, predict, blend, write behind, and note what is done."""
+"""Predict a volume in one pass: read ahead, predict, blend, write behind, and record progress."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from seewhy.errors import CheckpointError
 from seewhy.io.zarr.source import Box, VolumeSource
+from seewhy.io.zarr.store import Counters
 from seewhy.volumes.engine.bounded_queue import BoundedQueue, QueueEnd
-from seewhy.volumes.engine.ledger import Ledger, Notes
-from seewhy.volumes.engine.logit_consumer import LogitConsumer, make_consumer
-from seewhy.volumes.engine.progress import Progress
+from seewhy.volumes.engine.consumers import Blender, LogitConsumer, LogitKeeper
+from seewhy.volumes.engine.ledger import Ledger
 from seewhy.volumes.engine.stream import PatchStream, Work
 from seewhy.volumes.engine.writer import Sink
 from seewhy.volumes.geometry import BlendingWindow, voxels
@@ -26,39 +27,90 @@ from seewhy.volumes.plan import Plan
 from seewhy.volumes.statistics import measure
 from seewhy.volumes.stored_logits import LogitStore
 
-__all__ = ["VERSION", "VolumeEngine"]
+__all__ = ["VERSION", "Progress", "VolumeEngine"]
 
 VERSION = 1
-"""Goes up with every change that changes output bytes; part of the fingerprint."""
+"""Part of the fingerprint; increased with every change that changes output bytes."""
+
+
+class Progress:
+    """Progress of one process since its start, for a progress bar and the final report.
+
+    Attributes:
+        patches: to process, skipped ones included.
+        voxels: to write.
+        run: patches that were predicted.
+        skipped: patches that counted as background.
+        written: voxels that are written.
+    """
+
+    def __init__(self, *, counters: Counters) -> None:
+        self.counters = counters
+        self.patches, self.voxels, self.run, self.skipped, self.written = 0, 0, 0, 0, 0
+        self._began = time.monotonic()
+
+    def begin(self, *, patches: int, voxels: int) -> None:
+        """Start the clock."""
+        self.patches, self.voxels = patches, voxels
+        self._began = time.monotonic()
+
+    @property
+    def share(self) -> float:
+        """Fraction of the patches that is done, in [0, 1]."""
+        return (self.run + self.skipped) / self.patches if self.patches else 1.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
+
+    @property
+    def remaining(self) -> float | None:
+        """Estimated seconds left; None before the first patch."""
+        return self.seconds * (1 - self.share) / self.share if self.share else None
+
+    def record(self) -> dict[str, Any]:
+        """All numbers as plain data, with what was read."""
+        return {
+            "patches": self.patches,
+            "run": self.run,
+            "skipped": self.skipped,
+            "voxels": self.written,
+            "seconds": self.seconds,
+            "voxels_per_second": self.written / self.seconds if self.seconds else 0.0,
+            **self.counters.record(),
+        }
 
 
 class VolumeEngine:
     """Predicts the tiles of one part of a plan.
 
-    Iterate over it for batches ``{"image": [B, C, *patch] float32, "starts": first voxel of each patch, "work": …}``
-    and give each back with its logits to `accept`, in the same order; then `close`. `run` does all of it. Under
-    Lightning the engine is the dataloader and `seewhy.callbacks.volumes.engine_hook.VolumeWriter` accepts.
+    Iterating yields batches ``{"image": [B, C, *patch] float32, "starts": first voxel of each patch, "work": …}``.
+    Pass each batch with its logits to `accept`, in the same order, and call `close` at the end; `run` does all of
+    this. With Lightning, the engine is the dataloader and `seewhy.callbacks.volumes.engine_hook.VolumeWriter` calls
+    `accept`.
 
-    Reading and normalising run in a thread ahead of the network, storing in a thread behind it; both wait when the
-    other side is slow, so that memory stays at what the plan says. An error of either is raised by the next call.
+    One thread reads and normalizes ahead of the network, another writes behind it. Each waits when the other side is
+    slow, so memory stays within the plan. An error in either thread is raised by the next call.
 
     Args:
         source: the volume.
-        sink: the output, of the head's type and shape and the plan's shards; or a `LogitStore`, to keep the logits
-            of every patch instead.
+        sink: output with the format's dtype and shape and the plan's shards; or a `LogitStore`, which keeps the logits
+            of every patch.
         window: weights of the patches, over the plan's grid.
-        head: from logits to stored numbers.
-        normalize: of patches.
-        plan: tiles and owners.
-        ledger: notes to go on from; None keeps none.
+        output_format: converts logits to stored numbers.
+        normalize: normalizes patches.
+        plan: tiles and their owners.
+        ledger: progress notes for resuming; None keeps none on disk.
         settings: whatever else decides the output's bytes, for the fingerprint: hash of the weights, settings of the
             predictor.
-        part: which part of the plan this process computes; may be set until iteration begins.
-        skip_empty: leave out patches that hold one value only; they count as background.
-        device: where the network runs and, while they fit, logits are added.
+        part: part of the plan that this process computes; may be set until iteration begins.
+        skip_empty: skip patches that hold one value only; they count as background.
+        device: where the network runs and, if they fit, logits are added.
 
     Attributes:
-        measured: called with the share of the statistics pre-pass that is done; None, or whoever shows it.
+        progress: of this process.
+        report_measured: called with the completed fraction of the statistics pre-pass; None to call nothing.
     """
 
     def __init__(
@@ -67,7 +119,7 @@ class VolumeEngine:
         source: VolumeSource,
         sink: Sink | LogitStore,
         window: BlendingWindow,
-        head: OutputFormat,
+        output_format: OutputFormat,
         normalize: ChannelNormalization,
         plan: Plan,
         ledger: Ledger | None = None,
@@ -76,26 +128,26 @@ class VolumeEngine:
         skip_empty: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.source, self.sink, self.window, self.head, self.normalize = source, sink, window, head, normalize
-        self.plan, self.ledger, self.part, self.skip_empty = plan, ledger, part, skip_empty
-        self.notes = Notes(plan, ledger)
+        self.source, self.sink, self.window, self.normalize = source, sink, window, normalize
+        self.output_format, self.plan, self.part, self.skip_empty = output_format, plan, part, skip_empty
+        self.ledger = Ledger() if ledger is None else ledger
         self.grid, self.device, self.settings = plan.costs.grid, torch.device(device), dict(settings or {})
         self.progress = Progress(counters=source.counters)
-        self.measured: Callable[[float], None] | None = None
+        self.report_measured: Callable[[float], None] | None = None
         self._pending: deque[Work] = deque()
         self._works: BoundedQueue[Work] = BoundedQueue(BATCHES_AHEAD)
-        self._taker: LogitConsumer | None = None
+        self._consumer: LogitConsumer | None = None
         self._reader: threading.Thread | None = None
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides the output's bytes, as plain data; not how the work is split."""
+        """Everything that decides the output's bytes, as plain data; how the work is split is not part of it."""
         return {
             "engine": VERSION,
             "input": self.source.identity(),
             "patch": list(self.grid.patch),
             "overlap": self.grid.overlap,
             "window": self.window.kind,
-            "head": self.head.settings(),
+            "head": self.output_format.settings(),
             "normalization": self.normalize.settings(),
             "skip_empty": self.skip_empty,
             "shard": list(self.plan.costs.shard),
@@ -103,11 +155,10 @@ class VolumeEngine:
         }
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Batches of this part, from where an earlier run stopped."""
-        self._start()
+        """Batches of this part, continuing where an earlier run stopped."""
+        consumer = self._start()
         while True:
-            if self._taker is not None:
-                self._taker.check()
+            consumer.check()
             try:
                 work = self._works.get()
             except QueueEnd:
@@ -118,24 +169,26 @@ class VolumeEngine:
                 yield {"image": work.image, "starts": work.starts, "work": work}
 
     def accept(self, batch: Mapping[str, Any], logits: Tensor) -> None:
-        """Blend one batch's logits, in the order of iteration.
+        """Blend the logits of one batch, in the order of iteration.
 
         Args:
-            batch: as iteration gave it.
-            logits: [B, K, *patch], float32 or less.
+            batch: from iteration.
+            logits: [B, K, *patch], float32 or lower precision.
 
         Raises:
-            CheckpointError: when their number of channels is not the head's.
-            DataError: when the store fails, or logits are not finite.
+            CheckpointError: logits of another shape.
+            DataError: the output cannot be written, or logits are not finite.
+            RuntimeError: a batch out of order, or before iteration began.
         """
-        expected = (batch["image"].shape[0], self.head.channels, *self.grid.patch)
+        expected = (batch["image"].shape[0], self.output_format.channels, *self.grid.patch)
         if tuple(logits.shape) != expected:
             raise CheckpointError(f"the network gave logits of {list(logits.shape)}, expected {list(expected)}")
-        assert self._taker is not None
-        self._taker.check()
-        work = self._pending.popleft()
-        assert work is batch["work"], "batches must be accepted in the order they came"
-        self._execute(work, logits)
+        if self._consumer is None or not self._pending:
+            raise RuntimeError("accept takes batches of the present iteration; iterate over the engine first")
+        self._consumer.check()
+        if self._pending[0] is not batch["work"]:
+            raise RuntimeError("batches must be accepted in the order in which iteration gave them")
+        self._execute(self._pending.popleft(), logits)
         self._drain()
 
     def run(
@@ -144,7 +197,7 @@ class VolumeEngine:
         """Predict this part's tiles.
 
         Args:
-            predictor: from a batch [B, C, *patch] float32 to logits [B, K, *patch].
+            predictor: maps a batch [B, C, *patch] float32 to logits [B, K, *patch].
             progress: called after every batch.
         """
         try:
@@ -159,24 +212,26 @@ class VolumeEngine:
         return self.progress
 
     def close(self) -> None:
-        """Wait until everything is stored.
+        """Wait until everything is written.
 
         Raises:
-            DataError: when the store fails.
+            DataError: the output cannot be written.
+            RuntimeError: batches that were not accepted.
         """
-        assert not self._pending, "some batches were not accepted"
+        if self._pending:
+            raise RuntimeError(f"{len(self._pending)} batches were not accepted; call abandon() to stop early")
         try:
-            if self._taker is not None:
-                self._taker.close()
+            if self._consumer is not None:
+                self._consumer.close()
         finally:
             self._release()
 
     def abandon(self) -> None:
-        """Stop after an error; what has been handed to the writer is still stored and noted."""
+        """Stop after an error; what the writer already received is still written and recorded."""
         self._pending.clear()
         try:
-            if self._taker is not None:
-                self._taker.close()
+            if self._consumer is not None:
+                self._consumer.close()
         except Exception:  # the first error counts, and that one is being raised
             pass
         finally:
@@ -184,28 +239,26 @@ class VolumeEngine:
 
     @property
     def complete(self) -> bool:
-        """Whether all parts have stored all of the region."""
-        return self.notes.complete
+        """Whether all parts have written the whole region."""
+        return self.ledger.is_complete(self.plan)
 
     def finish(self) -> bool:
-        """Let the sink finish (coarser levels, metadata) once all parts are done; any of them may try.
+        """Finish the output (coarser levels, metadata) once all parts are done; any part may call this.
 
         Returns:
             Whether the output is complete.
         """
-        return self.notes.finish(self.sink)
+        return self.ledger.finish(self.plan, self.sink)
 
-    def _start(self) -> None:
-        tiles = self.notes.start(self.fingerprint, self.part, sink=self.sink)
+    def _start(self) -> LogitConsumer:
+        tiles = self.ledger.start_part(self.plan, self.part, fingerprint=self.fingerprint, output=self.sink)
         if self.normalize.needs:
-            self.normalize.bind(self._statistics())
+            self.normalize.bind(self.ledger.statistics(self._measure))
         self.progress.begin(
-            patches=sum(step.patches for unit, row in tiles for step in unit.steps(row)),
-            voxels=sum((unit.core[0].stop - row) * voxels((slice(0, 1), *unit.core[1:])) for unit, row in tiles),
+            patches=sum(step.patches for tile, row in tiles for step in tile.steps(row)),
+            voxels=sum((tile.core[0].stop - row) * voxels((slice(0, 1), *tile.core[1:])) for tile, row in tiles),
         )
-        self._taker = make_consumer(
-            self.plan, sink=self.sink, window=self.window, device=self.device, written=self._written
-        )
+        self._consumer = self._make_consumer()
         stream = PatchStream(
             source=self.source,
             tiles=tiles,
@@ -217,11 +270,33 @@ class VolumeEngine:
         )
         self._reader = threading.Thread(target=self._read, args=(stream,), name="patches", daemon=True)
         self._reader.start()
+        return self._consumer
+
+    def _make_consumer(self) -> LogitConsumer:
+        """Keep logits if the sink is a `LogitStore`, else blend them on the device.
+
+        On a GPU the accumulator may take at most half of the free memory; a larger one stays on the CPU.
+        """
+        depth = self.plan.costs.shard[0]
+        if isinstance(self.sink, LogitStore):
+            return LogitKeeper(write=self.sink.write, depth=depth, on_written=self._on_written)
+        device = self.device
+        if device.type == "cuda" and self.plan.memory.accumulator > torch.cuda.mem_get_info(device)[0] // 2:
+            device = torch.device("cpu")
+        return Blender(
+            grid=self.grid,
+            window=self.window,
+            output_format=self.output_format,
+            depth=depth,
+            device=device,
+            sink=self.sink,
+            on_written=self._on_written,
+        )
 
     def _read(self, stream: PatchStream) -> None:
         try:
             if self.device.type == "cuda" and self.device.index is not None:
-                torch.cuda.set_device(self.device)  # a thread begins on GPU 0, and page-locked memory belongs to one
+                torch.cuda.set_device(self.device)  # threads start on GPU 0, and page-locked memory belongs to a device
             for work in stream:
                 self._works.put(work)
         except QueueEnd:
@@ -232,33 +307,31 @@ class VolumeEngine:
             self._works.end()
 
     def _execute(self, work: Work, logits: Tensor | None) -> None:
-        assert self._taker is not None
-        self._taker.execute(work.commands, logits)
-        self.progress.update(run=self._taker.run, skipped=self._taker.skipped)
+        if self._consumer is None:
+            raise RuntimeError("the engine is closed")
+        self._consumer.execute(work.commands, logits)
+        self.progress.run, self.progress.skipped = self._consumer.run, self._consumer.skipped
 
     def _drain(self) -> None:
-        """Carry out what needs no logits and has nothing before it that does."""
+        """Execute work that needs no logits and does not wait for earlier work."""
         while self._pending and self._pending[0].image is None:
             self._execute(self._pending.popleft(), None)
 
-    def _written(self, box: Box) -> None:
-        self.notes.commit(box)
+    def _on_written(self, box: Box) -> None:
+        self.ledger.commit(box)
         self.progress.written += voxels(box)
 
-    def _statistics(self) -> dict[str, Any]:
-        def found() -> dict[str, Any]:
-            return measure(
-                self.source,
-                nonzero=self.normalize.nonzero,
-                percentiles=self.normalize.percentiles,
-                progress=self.measured,
-            )
-
-        return found() if self.ledger is None else self.ledger.statistics(found)
+    def _measure(self) -> dict[str, Any]:
+        return measure(
+            self.source,
+            nonzero=self.normalize.nonzero,
+            percentiles=self.normalize.percentiles,
+            progress=self.report_measured,
+        )
 
     def _release(self) -> None:
         self._works.end(drop=True)
         if self._reader is not None:
             self._reader.join()
-        self.notes.close()
-        self._taker = None
+        self.ledger.close()
+        self._consumer = None

@@ -1,7 +1,4 @@
-"""Patches and instructions in the order of addition, as batches of one size: what runs ahead of the network.
-
-The rows of input that patches still need, each read once while they move down along z.
-"""
+"""Stream of patches: read input rows once, normalize patches, and batch them with the commands for blending."""
 
 from __future__ import annotations
 
@@ -18,19 +15,59 @@ from seewhy.errors import DataError
 from seewhy.io.zarr.source import Box, VolumeSource, box_shape
 from seewhy.volumes.geometry import clip
 from seewhy.volumes.normalization import ChannelNormalization
-from seewhy.volumes.plan import Unit
+from seewhy.volumes.plan import Tile
 
-__all__ = ["Add", "Advance", "Begin", "Command", "PatchStream", "Slab", "Work"]
+__all__ = ["Add", "Advance", "Begin", "Command", "InputRows", "PatchStream", "Position", "Work"]
+
+Position = tuple[int, int, int]
+"""Position of a patch in the grid along z, y and x."""
+LONGEST = 4096
+"""Commands that may accumulate while all patches are skipped."""
 
 
-class Slab:
-    """A ring of input rows of one tile, filled in whole rows of chunks, one piece read ahead.
+class Begin(NamedTuple):
+    """Start a tile at a row."""
+
+    tile: Tile
+    row: int
+
+
+class Add(NamedTuple):
+    """Add the logits of a slot of the batch, or declared background if the slot is None."""
+
+    position: Position
+    slot: int | None
+
+
+class Advance(NamedTuple):
+    """The rows before this one are final."""
+
+    row: int
+
+
+Command = Begin | Add | Advance
+
+
+class Work:
+    """One batch and the commands for its logits; without a batch if all patches were skipped.
+
+    Neither a tuple nor a dataclass, so that Lightning passes it on unchanged.
+    """
+
+    __slots__ = ("commands", "image", "starts")
+
+    def __init__(self, image: Tensor | None, commands: list[Command], starts: list[Position]) -> None:
+        self.image, self.commands, self.starts = image, commands, starts
+
+
+class InputRows:
+    """A ring of input rows of one tile, filled in whole rows of chunks, one piece ahead.
 
     Args:
         source: the volume.
-        window: the voxels the tile's patches read.
+        window: voxels that the tile's patches read.
         depth: rows of a patch.
-        piece: rows that are read at a time, cut at its multiples.
+        piece: rows per read; reads are aligned to multiples of it.
         reader: runs the reads.
         occupied: whether a box may hold anything but the fill value; other pieces are not read.
     """
@@ -51,20 +88,20 @@ class Slab:
         shape = (source.shape[0], self.rows, *box_shape(window)[1:])
         self.ring: NDArray[Any] = np.empty(shape, dtype=source.dtype)
         self.loaded = window[0].start
-        """Rows before this one have been read, or skipped."""
+        """Rows before this one were read, or skipped."""
         self._ahead: tuple[Box, Future[NDArray[Any]]] | None = None
 
     def load(self, start: int, stop: int) -> None:
-        """Make the rows from `start` to `stop` available; `start` never goes back."""
-        # Rows that no patch ran on need not be read at all.
+        """Make the rows from `start` to `stop` available; `start` never decreases."""
+        # Rows that no patch needs are not read at all.
         self.loaded = max(self.loaded, start // self.piece * self.piece, self.window[0].start)
         while self.loaded < min(stop, self.window[0].stop):
-            box = self._next(self.loaded)
+            box = self._piece(self.loaded)
             self._store(box, self._fetch(box))
             self.loaded = box[0].stop
 
     def patch(self, box: Box) -> NDArray[Any]:
-        """The voxels of a patch that lie in the volume, [C, z, y, x] of the source's type, contiguous."""
+        """Voxels of a patch that lie in the volume, [C, z, y, x] in the source's type, contiguous."""
         inside = clip(box, self.source.shape[1:])
         shape = box_shape(inside)
         result = np.empty((self.ring.shape[0], *shape), dtype=self.ring.dtype)
@@ -74,99 +111,59 @@ class Slab:
         )
         done = 0
         while done < shape[0]:
-            place = (inside[0].start + done) % self.rows
-            rows = min(shape[0] - done, self.rows - place)
-            result[:, done : done + rows] = self.ring[:, place : place + rows, y, x]
+            offset = (inside[0].start + done) % self.rows
+            rows = min(shape[0] - done, self.rows - offset)
+            result[:, done : done + rows] = self.ring[:, offset : offset + rows, y, x]
             done += rows
         return result
 
-    def _next(self, row: int) -> Box:
-        """The piece that begins with a row."""
+    def _piece(self, row: int) -> Box:
+        """The piece that starts at a row."""
         stop = min((row // self.piece + 1) * self.piece, self.window[0].stop)
         return slice(row, stop), self.window[1], self.window[2]
 
     def _fetch(self, box: Box) -> NDArray[Any] | None:
-        """Values of a piece, None where it holds the fill value only; the next one is asked for meanwhile."""
+        """Values of a piece, None if it holds the fill value only; submits the read of the next piece."""
         ahead, self._ahead = self._ahead, None
-        future = ahead[1] if ahead is not None and ahead[0] == box else self._ask(box)
+        future = ahead[1] if ahead is not None and ahead[0] == box else self._submit(box)
         values = None if future is None else future.result()
         if box[0].stop < self.window[0].stop:
-            following = self._next(box[0].stop)
-            asked = self._ask(following)
-            self._ahead = None if asked is None else (following, asked)
+            following = self._piece(box[0].stop)
+            submitted = self._submit(following)
+            self._ahead = None if submitted is None else (following, submitted)
         return values
 
-    def _ask(self, box: Box) -> Future[NDArray[Any]] | None:
+    def _submit(self, box: Box) -> Future[NDArray[Any]] | None:
         return self._reader.submit(self.source.read, box) if self._occupied(box) else None
 
     def _store(self, box: Box, values: NDArray[Any] | None) -> None:
         done, count = 0, box[0].stop - box[0].start
         while done < count:
-            place = (box[0].start + done) % self.rows
-            rows = min(count - done, self.rows - place)
+            offset = (box[0].start + done) % self.rows
+            rows = min(count - done, self.rows - offset)
             part: Any = self.source.fill_value if values is None else values[:, done : done + rows]
-            self.ring[:, place : place + rows] = part
+            self.ring[:, offset : offset + rows] = part
             done += rows
 
 
-Position = tuple[int, int, int]
-LONGEST = 4096
-"""Instructions that may pile up while nothing but skipped patches comes."""
-
-
-class Begin(NamedTuple):
-    """A tile starts at a row."""
-
-    unit: Unit
-    row: int
-
-
-class Add(NamedTuple):
-    """A patch counts: the logits of a slot of the batch, or declared background where the slot is None."""
-
-    position: Position
-    slot: int | None
-
-
-class Advance(NamedTuple):
-    """The rows before this one are final."""
-
-    row: int
-
-
-Command = Begin | Add | Advance
-
-
-class Work:
-    """One batch and what to do with its logits; no batch where all patches were skipped.
-
-    Not a tuple or dataclass, so that Lightning hands it through as it is.
-    """
-
-    __slots__ = ("commands", "image", "starts")
-
-    def __init__(self, image: Tensor | None, commands: list[Command], starts: list[Position]) -> None:
-        self.image, self.commands, self.starts = image, commands, starts
-
-
 class PatchStream:
-    """Reads, normalises and batches the patches of some tiles.
+    """Reads, normalizes and batches the patches of tiles.
 
     Args:
         source: the volume.
-        tiles: tiles, each with the first row that is not written yet.
-        normalize: of patches.
-        batch_size: patches per batch; the last one is filled up with zeros.
-        piece: rows of input that are read at a time.
-        skip_empty: leave out patches that hold one value only in every channel.
-        pinned: make batches in page-locked memory, for copies to a GPU that do not wait.
+        tiles: tiles, each with its first row that is not written yet.
+        normalize: normalizes patches.
+        batch_size: patches per batch; the last batch is padded with zeros.
+        piece: rows of input per read.
+        skip_empty: skip patches that hold one value only in every channel.
+        pinned: create batches in page-locked memory, for asynchronous copies to a GPU.
     """
 
     def __init__(
         self,
         *,
         source: VolumeSource,
-        tiles: Sequence[tuple[Unit, int]],
+        tiles: Sequence[tuple[Tile, int]],
         normalize: ChannelNormalization,
         batch_size: int,
         piece: int,
@@ -182,30 +179,30 @@ class PatchStream:
     def __iter__(self) -> Iterator[Work]:
         """All work of the tiles, in order."""
         with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
-            for unit, row in self.tiles:
-                yield from self._tile(unit, row, reader)
+            for tile, row in self.tiles:
+                yield from self._walk(tile, row, reader)
             if self._commands:
                 yield self._pack()
 
-    def _tile(self, unit: Unit, row: int, reader: ThreadPoolExecutor) -> Iterator[Work]:
-        self._commands.append(Begin(unit, row))
-        slab = Slab(
+    def _walk(self, tile: Tile, row: int, reader: ThreadPoolExecutor) -> Iterator[Work]:
+        self._commands.append(Begin(tile, row))
+        rows = InputRows(
             source=self.source,
-            window=unit.window,
-            depth=unit.grid.patch[0],
+            window=tile.window,
+            depth=tile.grid.patch[0],
             piece=self.piece,
             reader=reader,
             occupied=self._occupied,
         )
-        for step in unit.steps(row):
+        for step in tile.steps(row):
             for y in step.ys:
                 for x in step.xs:
                     position = (step.z, y, x)
-                    values = self._values(slab, unit.grid.box(position))
+                    values = self._values(rows, tile.grid.box(position))
                     if values is None:
                         self._commands.append(Add(position, None))
                     else:
-                        self._fill(values, unit, position)
+                        self._fill(values, tile, position)
                     if len(self._starts) == self.batch_size or len(self._commands) >= LONGEST:
                         yield self._pack()
             self._commands.append(Advance(step.final))
@@ -213,37 +210,37 @@ class PatchStream:
     def _occupied(self, box: Box) -> bool:
         return not self.skip_empty or self.source.occupied(box)
 
-    def _values(self, slab: Slab, box: Box) -> NDArray[Any] | None:
-        """A patch's voxels inside the volume, or None where the patch is skipped."""
+    def _values(self, rows: InputRows, box: Box) -> NDArray[Any] | None:
+        """A patch's voxels inside the volume, or None if the patch is skipped."""
         if not self._occupied(clip(box, self.source.shape[1:])):
             return None
-        slab.load(box[0].start, box[0].stop)
-        values = slab.patch(box)
-        return None if self.skip_empty and _homogeneous(values) else values
+        rows.load(box[0].start, box[0].stop)
+        values = rows.patch(box)
+        return None if self.skip_empty and _is_homogeneous(values) else values
 
-    def _fill(self, values: NDArray[Any], unit: Unit, position: Position) -> None:
-        """Normalise a patch into the next slot; what lies outside the volume is zero, as after normalisation."""
+    def _fill(self, values: NDArray[Any], tile: Tile, position: Position) -> None:
+        """Normalize a patch into the next slot; voxels outside the volume are zero after normalization."""
         if self._image is None:
-            shape = (self.batch_size, self.source.shape[0], *unit.grid.patch)
+            shape = (self.batch_size, self.source.shape[0], *tile.grid.patch)
             self._image = torch.empty(shape, dtype=torch.float32, pin_memory=self.pinned)
-        slot, box = len(self._starts), unit.grid.box(position)
+        slot, box = len(self._starts), tile.grid.box(position)
         image = self._image.numpy()[slot]
         inside = clip(box, self.source.shape[1:])
-        place = tuple(slice(i.start - b.start, i.stop - b.start) for i, b in zip(inside, box, strict=True))
+        target = tuple(slice(i.start - b.start, i.stop - b.start) for i, b in zip(inside, box, strict=True))
         if values.shape[1:] != image.shape[1:]:
             image[...] = 0
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            where = ", ".join(f"{axis.start}:{axis.stop}" for axis in inside)
+            spans = ", ".join(f"{axis.start}:{axis.stop}" for axis in inside)
             raise DataError(
-                f"{self.source.path}: voxels of [{where}] are not finite (NaN or infinite), and a network makes all of "
-                "them so; give them a number, e.g. that of the background"
+                f"{self.source.path}: voxels of [{spans}] are not finite (NaN or infinite), which makes all logits of "
+                "a patch NaN; replace them with a number, e.g. that of the background"
             )
-        self.normalize(values, image[(slice(None), *place)])
+        self.normalize(values, image[(slice(None), *target)])
         self._commands.append(Add(position, slot))
         self._starts.append((box[0].start, box[1].start, box[2].start))
 
     def _pack(self) -> Work:
-        """What has piled up, as one piece of work; empty slots are zeros."""
+        """The accumulated batch and commands; empty slots are zeros."""
         if self._image is not None:
             self._image[len(self._starts) :] = 0
         work = Work(self._image, self._commands, self._starts)
@@ -251,9 +248,10 @@ class PatchStream:
         return work
 
 
-def _homogeneous(values: NDArray[Any]) -> bool:
+def _is_homogeneous(values: NDArray[Any]) -> bool:
     """Whether every channel holds one value only, and no NaN."""
     corner = values[:, :1, :1, :1]
-    if not np.array_equal(values[:, ::7, ::7, ::7], np.broadcast_to(corner, values[:, ::7, ::7, ::7].shape)):
+    sample = values[:, ::7, ::7, ::7]  # rejects most patches without a full pass
+    if not np.array_equal(sample, np.broadcast_to(corner, sample.shape)):
         return False
     return bool((values == corner).all())

@@ -1,4 +1,4 @@
-"""Finished rows on their way to the store: gathered into whole shards, written behind, noted in the ledger."""
+"""Write finished rows behind the network: collect them into whole shards, store them in a thread, report each write."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from torch import Tensor
 from seewhy.errors import DataError, SeewhyError
 from seewhy.io.zarr.source import Box
 from seewhy.volumes.engine.bounded_queue import BoundedQueue, QueueEnd
+from seewhy.volumes.engine.ledger import Output
 from seewhy.volumes.output_format import OutputFormat
 
 __all__ = ["ArraySink", "RowBuffer", "Sink", "Writer"]
 
 
-class Sink(Protocol):
-    """What takes the result; `seewhy.io.zarr.sink.VolumeSink` is one."""
+class Sink(Output, Protocol):
+    """Output that takes whole shards, e.g. `seewhy.io.zarr.sink.VolumeSink`."""
 
     def write(self, box: Box, block: NDArray[Any]) -> None:
-        """Store whole shards; returns when they are stored."""
+        """Write whole shards; returns when they are stored."""
 
 
 class ArraySink:
@@ -33,12 +34,20 @@ class ArraySink:
         array: [Z, Y, X] or [K, Z, Y, X].
     """
 
+    identity: str | None = None
+
     def __init__(self, array: NDArray[Any]) -> None:
         self.array = array
 
     def write(self, box: Box, block: NDArray[Any]) -> None:
-        """Copy a block to its place."""
+        """Copy a block into the array."""
         self.array[(..., *box)] = block
+
+    def reopen(self) -> None:
+        """Do nothing: an array can always be written to."""
+
+    def finish(self) -> None:
+        """Do nothing: an array has no coarser levels."""
 
 
 class Rows(NamedTuple):
@@ -47,25 +56,33 @@ class Rows(NamedTuple):
     box: Box
     values: Tensor
     ready: torch.cuda.Event | None
-    """When the copy from the GPU is done."""
+    """Recorded after the copy from the GPU; None on a CPU."""
 
 
 class RowBuffer:
-    """Gathers the rows of one tile until they fill shards.
+    """Collects the rows of one tile until they fill shards.
 
     Args:
         core: the tile.
-        row: the first row that comes.
+        row: first row that will be put.
         depth: rows of a shard.
-        head: says the type and the planes.
-        send: takes whole shards.
-        pinned: hold rows in page-locked memory, since they come from a GPU.
+        output_format: gives the dtype and the number of planes.
+        send: receives whole shards.
+        pinned: keep rows in page-locked memory, because they come from a GPU.
     """
 
     def __init__(
-        self, *, core: Box, row: int, depth: int, head: OutputFormat, send: Callable[[Rows], None], pinned: bool
+        self,
+        *,
+        core: Box,
+        row: int,
+        depth: int,
+        output_format: OutputFormat,
+        send: Callable[[Rows], None],
+        pinned: bool,
     ) -> None:
-        self.core, self.row, self.depth, self.head, self._send, self.pinned = core, row, depth, head, send, pinned
+        self.core, self.row, self.depth, self.pinned = core, row, depth, pinned
+        self._format, self._send = output_format, send
         self._start = row
         self._values: Tensor | None = None
 
@@ -73,33 +90,27 @@ class RowBuffer:
         """Append rows.
 
         Args:
-            stored: [z, y, x] or [planes, z, y, x] as the head gives them, on any device.
+            stored: [z, y, x] or [planes, z, y, x] as the output format gives them, on any device.
         """
         done, count = 0, stored.shape[-3]
         while done < count:
-            stop = self._end()
+            stop = min((self.row // self.depth + 1) * self.depth, self.core[0].stop)  # end of the present shards
             if self._values is None:
-                shape = self.head.shape((stop - self.row, *(axis.stop - axis.start for axis in self.core[1:])))
+                shape = self._format.shape((stop - self.row, *(axis.stop - axis.start for axis in self.core[1:])))
                 self._values = torch.empty(shape, dtype=stored.dtype, pin_memory=self.pinned)
                 self._start = self.row
             rows = min(count - done, stop - self.row)
-            place = slice(self.row - self._start, self.row - self._start + rows)
-            # Plane by plane, since only a copy between contiguous tensors may run without waiting.
-            for plane, rest in zip(_planes(self._values), _planes(stored), strict=True):
-                plane[place].copy_(rest[done : done + rows], non_blocking=True)
+            target = slice(self.row - self._start, self.row - self._start + rows)
+            # Plane by plane, because only a copy between contiguous tensors may be asynchronous.
+            for plane, new in zip(_planes(self._values), _planes(stored), strict=True):
+                plane[target].copy_(new[done : done + rows], non_blocking=True)
             self.row, done = self.row + rows, done + rows
             if self.row == stop:
                 self._flush(stored.device)
 
-    def _end(self) -> int:
-        """Where the shards that hold the next row end."""
-        return min((self.row // self.depth + 1) * self.depth, self.core[0].stop)
-
     def _flush(self, device: torch.device) -> None:
         assert self._values is not None
-        ready = None
-        if device.type == "cuda":
-            ready = torch.cuda.current_stream(device).record_event()
+        ready = torch.cuda.current_stream(device).record_event() if device.type == "cuda" else None
         box = (slice(self._start, self.row), self.core[1], self.core[2])
         values, self._values = self._values, None
         self._send(Rows(box, values, ready))
@@ -111,60 +122,60 @@ def _planes(values: Tensor) -> Sequence[Tensor]:
 
 
 class Writer:
-    """A thread that stores rows of shards and notes each when it is stored.
+    """A thread that writes rows of shards and reports each when it is stored.
 
     Args:
         sink: the output.
-        dtype: of what is stored.
-        written: called with each box after its write has returned.
+        dtype: stored type.
+        on_written: called with each box after its write has returned.
     """
 
-    def __init__(self, *, sink: Sink, dtype: np.dtype[Any], written: Callable[[Box], None]) -> None:
-        self.sink, self.dtype, self._written = sink, dtype, written
-        self._channel: BoundedQueue[Rows] = BoundedQueue(1)
+    def __init__(self, *, sink: Sink, dtype: np.dtype[Any], on_written: Callable[[Box], None]) -> None:
+        self.sink, self.dtype, self._on_written = sink, dtype, on_written
+        self._queue: BoundedQueue[Rows] = BoundedQueue(1)
         self._thread = threading.Thread(target=self._work, name="write-behind", daemon=True)
         self._thread.start()
 
     def put(self, rows: Rows) -> None:
-        """Hand over rows; waits while others are waiting. Raises what the thread failed with."""
-        self._channel.put(rows)
+        """Hand over rows, waiting while others wait; raises the thread's error."""
+        self._queue.put(rows)
 
     def check(self) -> None:
-        """Raise what the thread failed with, if it did."""
-        self._channel.check()
+        """Raise the thread's error, if there was one."""
+        self._queue.check()
 
     def close(self) -> None:
-        """Wait until everything is written; raises what the thread failed with."""
-        self._channel.end()
+        """Wait until everything is written; raises the thread's error."""
+        self._queue.end()
         self._thread.join()
-        self._channel.check()
+        self._queue.check()
 
     def _work(self) -> None:
         try:
             while True:
-                rows = self._channel.get()
+                rows = self._queue.get()
                 if rows.ready is not None:
                     rows.ready.synchronize()
-                self._store(rows)
-                self._written(rows.box)
+                self._write(rows)
+                self._on_written(rows.box)
                 del rows
         except QueueEnd:
             pass
         except BaseException as error:
-            self._channel.fail(error)
+            self._queue.fail(error)
 
-    def _store(self, rows: Rows) -> None:
+    def _write(self, rows: Rows) -> None:
         values = rows.values.numpy()
-        # uint16 comes as int16 of the same bits.
+        # uint16 arrives as int16 with the same bits.
         block = values if values.dtype == self.dtype else values.view(self.dtype)
         try:
             self.sink.write(rows.box, block)
         except SeewhyError:
             raise
         except OSError as error:
-            place = ", ".join(f"{axis.start}:{axis.stop}" for axis in rows.box)
+            spans = ", ".join(f"{axis.start}:{axis.stop}" for axis in rows.box)
             reason = error.strerror or str(error)
             raise DataError(
-                f"the result's voxels [{place}] cannot be written ({reason}); what is written is kept: "
-                "mend it and start again to go on"
+                f"voxels [{spans}] of the result cannot be written ({reason}); what was written is kept: "
+                "fix the cause and start again to continue"
             ) from error

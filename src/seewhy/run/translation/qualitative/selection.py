@@ -54,7 +54,7 @@ def comparison_of(rows: Iterable[Mapping[str, Any]], direction: str, wanted: str
     """Which comparison a direction is judged by; None where there is none.
 
     Args:
-        rows: as `seewhy.io.score_table.read_samples` gives them.
+        rows: as `seewhy.run.translation.score_table.read_samples` gives them.
         direction: `a2b` or `b2a`.
         wanted: `translation`, `cycle`, or `auto`: the former where there is one.
     """

@@ -1,0 +1,102 @@
+"""Notes of a run."""
+
+import json
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from seewhy.errors import ConfigError
+from seewhy.volumes.engine.ledger import Coverage, Ledger
+from seewhy.volumes.geometry import box_of
+
+BOX = box_of((0, 0, 16), (16, 8, 32))
+
+
+def test_the_same_run_is_joined_and_another_refused_by_its_keys(tmp_path):
+    settings = {"grid": {"patch": [4, 4, 4], "overlap": 0.5}, "weights": "abc"}
+    Ledger(tmp_path / "out.zarr" / ".seewhy").begin(settings)
+    Ledger(tmp_path / "out.zarr" / ".seewhy").begin(json.loads(json.dumps(settings)))
+    other = {"grid": {"patch": [4, 4, 4], "overlap": 0.25}, "tta": True}
+    with pytest.raises(ConfigError) as refusal:
+        Ledger(tmp_path / "out.zarr" / ".seewhy").begin(other)
+    words = str(refusal.value)
+    assert "out.zarr was begun with other settings" in words
+    assert "grid.overlap: 0.5 → 0.25" in words
+    assert "weights: abc → (none)" in words
+    assert "tta: (none) → True" in words
+    assert "patch" not in words
+
+
+def test_commits_of_all_parts_are_read_and_a_torn_line_is_not(tmp_path):
+    for part in (0, 1):
+        ledger = Ledger(tmp_path)
+        ledger.open_part(part, 2)
+        ledger.commit(box_of((16 * part, 0, 0), (16 * part + 16, 8, 8)))
+        ledger.close()
+    torn = tmp_path / "part-0000-of-0002.jsonl"
+    torn.write_bytes(torn.read_bytes() + b"[[0, 16], [0,")
+    assert len(Ledger(tmp_path).committed()) == 2
+    ledger = Ledger(tmp_path)
+    ledger.open_part(0, 2)
+    ledger.commit(BOX)
+    assert BOX in ledger.committed()
+    assert len(ledger.committed()) == 3
+    ledger.close()
+
+
+def test_a_part_runs_once_at_a_time(tmp_path):
+    first = Ledger(tmp_path)
+    first.open_part(2, 4)
+    with pytest.raises(ConfigError, match=r"part 2 of 4 .* another process"):
+        Ledger(tmp_path).open_part(2, 4)
+    Ledger(tmp_path).open_part(3, 4)
+    first.close()
+    Ledger(tmp_path).open_part(2, 4)
+
+
+def _begin(folder, barrier, results, value):
+    barrier.wait()
+    try:
+        Ledger(folder).begin({"value": value})
+        results.put(value)
+    except ConfigError:
+        results.put(None)
+
+
+def test_of_runs_that_begin_at_once_one_set_of_settings_wins(tmp_path):
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(4), context.Queue()
+    processes = [context.Process(target=_begin, args=(tmp_path, barrier, results, value)) for value in (1, 1, 2, 2)]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=20) for _ in processes]
+    for process in processes:
+        process.join()
+    won = json.loads((tmp_path / "run.json").read_text())["value"]
+    assert sorted(found, key=str) == sorted([won, won, None, None], key=str)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_statistics_are_measured_once_and_the_end_happens_once(tmp_path):
+    calls = []
+    for _ in range(2):
+        assert Ledger(tmp_path).statistics(lambda: calls.append("measured") or {"mean": 1.5}) == {"mean": 1.5}
+    assert Ledger(tmp_path).finish_once(lambda: calls.append("finished"), region=BOX)
+    assert not Ledger(tmp_path).finish_once(lambda: calls.append("finished"), region=BOX)
+    assert calls == ["measured", "finished"]
+
+
+def test_coverage_finds_the_first_open_row():
+    shape, shard = (50, 20, 20), (8, 16, 16)
+    core = box_of((8, 0, 0), (50, 20, 16))
+    boxes = [box_of((8, 0, 0), (24, 20, 16)), box_of((24, 0, 0), (32, 16, 16)), box_of((40, 0, 0), (50, 20, 16))]
+    coverage = Coverage(shape=shape, shard=shard, boxes=boxes)
+    assert coverage.first_open_row(core) == 24
+    assert not coverage.is_complete(core)
+    coverage = Coverage(shape=shape, shard=shard, boxes=[*boxes, box_of((24, 16, 0), (40, 20, 16)), BOX])
+    assert coverage.first_open_row(core) == 32
+    full = Coverage(shape=shape, shard=shard, boxes=[box_of((0, 0, 0), shape)])
+    assert full.first_open_row(core) == 50
+    assert full.is_complete(core)
+    assert np.prod(full.written.shape) == 7 * 2 * 2
