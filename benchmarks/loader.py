@@ -24,7 +24,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from seewhy.data.slices.brats import BraTSDataModule
+from seewhy.data.slices.datamodule import BraTSDataModule
 from seewhy.phantoms.slices import write_tumour_phantom
 
 AUGMENTATION = {"flip": 0.5, "shift": 0.06, "scale": [0.85, 1.2], "gain": 0.1, "offset": 0.1}

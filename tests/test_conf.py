@@ -84,6 +84,20 @@ def test_every_root_key_is_read():
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
-def test_every_file_says_what_it_is_or_is_plain(path):
-    assert path.read_text().endswith("\n")
+def test_every_file_begins_with_what_it_is(path):
+    text = path.read_text()
+    assert text.endswith("\n")
     OmegaConf.load(path)
+    first = next(line for line in text.splitlines() if not line.startswith("# @package"))
+    assert re.search(r"# \w+", first), f"{path} must begin with a comment on what it is"
+
+
+DATA = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("choice", DATA)
+def test_every_data_set_has_the_shared_options(choice):
+    shared = OmegaConf.load(CONF / "data" / "shared" / "base.yaml")
+    config = compose_train(f"experiment={BASE.get(choice, 'brats')}", "data.root=here", f"data={choice}")
+    assert set(shared) <= set(config.data)
+    assert config.data.fractions == [0.6, 0.15, 0.25]

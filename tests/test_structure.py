@@ -9,8 +9,9 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 
 FLOORS = [
     {"types", "errors", "progress", "__init__"},
-    {"batch", "options", "otsu"},
+    {"options", "otsu"},
     {"io"},
+    {"batch"},
     {"explain", "nets", "losses", "metrics", "data", "phantoms", "figures"},
     {"volumes"},  # below models, which validate on whole volumes with its engine
     {"models", "interop", "tracking"},
@@ -32,13 +33,9 @@ FORBIDDEN = {
 
 
 def imports(path: Path) -> set[str]:
-    """Absolute names of every module that a file imports, also inside functions; not those for types only."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            node.body = []
+    """Absolute names of every module that a file imports, also inside functions and for type checking only."""
     names = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

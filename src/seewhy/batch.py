@@ -1,9 +1,17 @@
-"""The keys of a batch and of a prediction, with shapes and units: the one vocabulary of the package.
+"""Keys of a batch and of a prediction, with shapes and units: the vocabulary of the whole package.
 
 Letters: B samples, C channels, K foreground classes, D/H/W depth, height, width, S slices of one patient, M modalities.
 
 Channels of a 2.5D stack are slice-major: all modalities of slice z - 1, then all of z, then all of z + 1, each in the
 order of `MODALITIES`. Channel (slice offset + 1) * M + modality; the centre slice is channels M to 2M - 1.
+
+Example:
+    >>> from seewhy.batch import MODALITIES, Batch, Prediction
+    >>> sorted(set(Batch.__annotations__) & set(Prediction.__annotations__))
+    ['domain', 'id', 'index', 'label', 'patient', 'source']
+    >>> offset, modality = 0, MODALITIES.index("flair")
+    >>> (offset + 1) * len(MODALITIES) + modality  # channel of the centre slice's FLAIR in a 2.5D stack
+    7
 """
 
 from __future__ import annotations
@@ -26,8 +34,8 @@ STACK_SLICES: Final = 3
 class Domain(TypedDict):
     """Training stacks of one domain.
 
-    They hold three adjacent slices, or five: those are the stacks of a slice and of both its neighbours, so that a
-    network of three slices can translate all three and another can take the three results back.
+    A stack has three adjacent slices, or five: these contain the stacks of a slice and of both its neighbours, so
+    that a network of three slices can translate all three and another can translate the results back.
     """
 
     image: Tensor
@@ -41,19 +49,19 @@ class Domain(TypedDict):
 
 
 class Batch(TypedDict, total=False):
-    """What every data set yields.
+    """One batch of any data set.
 
     Training batches hold samples of many patients, and never a mask where training is weakly supervised or of
     whole images. Validation, test and predict batches of sliced volumes hold all slices of ONE patient, in slice
-    order, so that B = S; those of cases hold `eval_batch_size` cases, of any patients, each case once. `mask` is
-    there when the data set has one, and is read by metrics only.
+    order, so that B = S; those of cases hold `eval_batch_size` cases, of any patients, each case once. `mask`
+    exists if the data set has one, and is read by metrics only.
     """
 
     image: Tensor | dict[str, Tensor]
     """[B, C, *spatial] float32, normalised; or one such tensor per named input.
 
-    With named inputs of which some may be missing there is `present` besides, [B, inputs] bool in the order of
-    the inputs; a missing one is zero.
+    With named inputs of which some may be missing there is also `present`, [B, inputs] bool in the order of
+    the inputs; a missing input is zero.
     """
     label: Tensor
     """[B, K] float32 in {0, 1}, one column per foreground class; or [B] int64 for one class per sample.
@@ -63,43 +71,43 @@ class Batch(TypedDict, total=False):
     mask: Tensor | dict[str, Tensor]
     """[B, *spatial] uint8 class indices, 0 is background; or one such tensor per named input. For evaluation only."""
     body: Tensor
-    """[B, *spatial] bool, the voxels of tissue as told from the intensities alone (no annotation)."""
+    """[B, *spatial] bool, the voxels of tissue, found from the intensities alone (no annotation)."""
     id: list[str]
     """[B] unique and safe as a file name."""
     patient: list[str]
-    """[B] the patient each sample is of."""
+    """[B] the patient of each sample."""
     index: list[int]
-    """[B] slice number within its volume, as in the source, or -1 where unknown; of volumes, of the first slice."""
+    """[B] slice number within its volume, as in the source, or -1 if unknown; for volumes that of the first slice."""
     source: list[str]
-    """[B] the file each sample was cut from, or an empty string; of several inputs, the first one's."""
+    """[B] the file each sample was cut from, or an empty string; for several inputs the file of the first."""
     placement: list[Placement | None]
-    """[B] how the image was cut from its source, and so the way back for maps; of slices, how their whole batch was."""
+    """[B] placement of the image in its source, to bring maps back; for slices the placement of their whole batch."""
     spacing: Tensor
     """[B, spatial axes] float32 mm per pixel; NaN where unknown."""
     a: Domain
-    """Unpaired training only: stacks of domain a, and as many of domain b under `b`; sample i of both is a chance pair.
+    """Unpaired training only: stacks of domain a, and as many of domain b under `b`; sample i of both is a random pair.
 
-    Such a batch has these two keys and no other. Evaluation batches of the same data are all slices of ONE subject as
+    Such a batch has only these two keys. Evaluation batches of the same data are all slices of ONE subject as
     `image` [S, 3 * M, H, W], whose memory the stacks share (never write into it), with `body`, `domain`, `intensity`,
     `files` and, where known, `mask` and `counterpart`.
     """
     b: Domain
     """See `a`."""
     domain: list[str]
-    """[B] `a` or `b`, the domain that each sample is of."""
+    """[B] `a` or `b`, the domain of each sample."""
     intensity: Tensor
-    """[B, M, 2] float32, the source's intensities that -1 and 1 in `image` stand for, per modality."""
+    """[B, M, 2] float32, intensities of the source that correspond to -1 and 1 in `image`, per modality."""
     files: list[dict[str, str]]
-    """[B] modality → the source's file; the same file for all where it holds them as channels."""
+    """[B] modality → the source's file; the same file for all if it holds them as channels."""
     counterpart: Tensor
-    """[B, M, H, W] float32 in [-1, 1], the same slices as the other domain's scanner saw them. For evaluation only."""
+    """[B, M, H, W] float32 in [-1, 1], the same slices from the other domain's scanner. For evaluation only."""
 
 
 class Prediction(TypedDict, total=False):
-    """What `predict_step` gives for a batch; maps are named, e.g. `cam`, `refined`, `segmentation`.
+    """Result of `predict_step` for a batch; maps are named, e.g. `cam`, `refined`, `segmentation`.
 
-    Classifiers of whole images give `logits` and `probability`, and no maps: those are made by explainers. Translators
-    give `translated` and `reconstructed`; of a domain that a one-sided one does not translate, neither.
+    Classifiers of whole images give `logits` and `probability`, and no maps, which explainers make. Translators
+    give `translated` and `reconstructed`, and neither for a domain that a one-sided translator does not translate.
     """
 
     id: list[str]
@@ -111,12 +119,12 @@ class Prediction(TypedDict, total=False):
     probability: Tensor
     """[B, K] float32 in [0, 1], per foreground class (multi-label) or over classes (softmax)."""
     label: Tensor
-    """As in the batch, where known."""
+    """As in the batch, if known."""
     maps: dict[str, Tensor]
     """Name → [B, K, *spatial] float32 in [0, 1], at the size of the batch's image."""
     domain: list[str]
-    """As in the batch: the domain that each sample is of, before it was translated."""
+    """As in the batch: the domain of each sample before translation."""
     translated: Tensor
-    """[S, M, H, W] float32 in [-1, 1], slices as the other domain's scanner would show them; -1 outside the tissue."""
+    """[S, M, H, W] float32 in [-1, 1], slices translated to the other domain; -1 outside the tissue."""
     reconstructed: Tensor
-    """[S, M, H, W] float32 in [-1, 1], what was translated taken back; absent where nothing takes it back."""
+    """[S, M, H, W] float32 in [-1, 1], translated slices translated back; absent in models of one direction."""

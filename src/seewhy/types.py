@@ -1,4 +1,4 @@
-"""Names for shapes, so that a signature says what it takes."""
+"""Aliases for tensors of known shapes, for signatures."""
 
 from __future__ import annotations
 

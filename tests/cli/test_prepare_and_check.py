@@ -78,7 +78,7 @@ def test_mistakes_are_errors_of_ours(source, tmp_path):
         call("prepare", "brats", source, tmp_path / "out", "--label-rule", "fraction", "--min-area", 3)
     with pytest.raises(DataError, match="none"):
         call("prepare", "lasc", tmp_path / "none", tmp_path / "out")
-    with pytest.raises(ConfigError, match="lacks the group"):
+    with pytest.raises(ConfigError, match="needs the group"):
         call("check", source, "--pattern", "x")
 
 

@@ -9,8 +9,7 @@ import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from seewhy.data.prepare import prepare_brats, prepare_lasc
-from seewhy.data.slices.brats import BraTSDataModule
-from seewhy.data.slices.lasc import LASCDataModule
+from seewhy.data.slices.datamodule import BraTSDataModule, LASCDataModule
 from seewhy.errors import DataError
 from seewhy.figures.style import turn_upright
 

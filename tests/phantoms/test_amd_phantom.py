@@ -105,7 +105,7 @@ def test_the_data_module_reads_it_with_its_masks(phantom):
     found = batch["mask"]["fluid"].flatten(1).any(1)
     assert (found == (batch["label"] > 0)).all()
     assert all(batch["mask"][name].sum() == 0 for name in INPUTS if name != "fluid")
-    patients = {part: {case.patient for case in data.cases_of(part)} for part in ("train", "val", "test")}
+    patients = {part: {case.patient for case in data.items_of(part)} for part in ("train", "val", "test")}
     assert not patients["train"] & (patients["val"] | patients["test"])
 
 

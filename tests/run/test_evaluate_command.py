@@ -118,7 +118,7 @@ def test_baselines_are_fitted_on_training_subjects_alone(run):
     datamodule = load_run(compose_saved("evaluate", run)).datamodule
     quantiles = training_quantiles(datamodule)
     for domain, own in quantiles.items():
-        subjects = [one for one in datamodule.subjects_of("train") if one.domain == domain]
+        subjects = [one for one in datamodule.items_of("train") if one.domain == domain]
         assert len(own) == len(subjects) < 4
         low, high = datamodule.reader.measure_intensity(subjects[1]).T
         expected = np.clip((subjects[1].quantiles[:, 500] - low) / (high - low) * 2 - 1, -1, 1)

@@ -13,7 +13,7 @@ from seewhy.run.saved_config import load_plain_yaml, read_saved_config
 GOOD = {
     "name": "demo/brats",
     "seed": 0,
-    "data": {"_target_": "seewhy.data.slices.brats.BraTSDataModule", "root": "/data"},
+    "data": {"_target_": "seewhy.data.slices.datamodule.BraTSDataModule", "root": "/data"},
     "model": {"_target_": "seewhy.models.weakly_supervised.segmentation.WeaklySupervisedSegmentation"},
     "trainer": {"_target_": "lightning.pytorch.Trainer", "max_epochs": 1},
     "explain": {"own_maps": {"_target_": "seewhy.callbacks.maps.WriteMaps"}},

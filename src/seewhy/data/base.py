@@ -1,38 +1,152 @@
-"""What every DataModule of ours tells about itself, besides its loaders."""
+"""Base class of all DataModules: shared options, loaders, and what a run records of its data."""
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from seewhy.data.loaders import EpochSampler, PatientSampler, ranks_of
+from seewhy.data.splits import PARTS, Split
+from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
+from seewhy.options import check_choice
 
-__all__ = ["BaseDataModule"]
+__all__ = ["BaseDataModule", "check_counts"]
 
 
 class BaseDataModule(LightningDataModule):
     """A LightningDataModule whose split and files can be recorded with a run.
 
-    Batches are those of `seewhy.batch.Batch`; `data.predict_on` chooses what `predict` and `explain` work on.
+    Batches are those of `seewhy.batch.Batch`. Training draws samples in the order of `EpochSampler`. Validation, test
+    and prediction read items, each once: whole patients, subjects or cases. `data.predict_on` chooses the items that
+    `predict` and `explain` work on.
+
+    A subclass defines `split`, `items_of`, `ids_of`, `training_data`, `evaluation_data`, `collate`, `split_record` and
+    `fingerprint`. Its constructor takes its options and passes all others on as `**shared`; its signature then lists
+    both, so that a mistyped option is reported.
+
+    Args:
+        batch_size: training samples per step and device.
+        batches_per_epoch: None means about one pass over the training samples.
+        seed: of order and augmentation.
+        fractions: shares of train, val and test patients.
+        split_seed: of fractions and folds; apart from `seed`, so that repeated runs are tested on the same patients.
+        train_patients: named training patients; None means all that are not named elsewhere.
+        val_patients: named validation patients.
+        test_patients: named test patients.
+        fold: number of the fold to test; the next one chooses the checkpoint.
+        num_folds: number of folds.
+        split_file: `split.json` of an earlier run.
+        num_workers: processes that read.
+        pin_memory: None means yes where there is CUDA.
+        predict_on: `test`, `val`, `train` or `all`.
 
     Attributes:
+        eval_batch_size: items per batch of validation, test and prediction; None where an item is a batch.
         first_epoch: epoch that training begins with, above 0 in a run that is continued. Training samplers must
-            be set to it at once: workers fetch ahead before Lightning tells the sampler which epoch it is.
-        only: ids that `predict` is narrowed to, so that nothing else is read; None is all of `predict_on`.
-        predict_on: the part that `predict` works on: `test`, `val`, `train` or `all`.
+            be set to it at once: workers fetch ahead before Lightning tells the sampler the epoch.
+        only: ids that `predict` is limited to, so that nothing else is read; None is all of `predict_on`.
+
+    Raises:
+        ConfigError: options that do not exist or do not fit together.
     """
 
+    eval_batch_size: int | None = None
     first_epoch: int = 0
     only: Collection[str] | None = None
-    predict_on: str = "test"
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 8,
+        batches_per_epoch: int | None = None,
+        seed: int = 0,
+        fractions: Sequence[float] = (0.6, 0.15, 0.25),
+        split_seed: int = 0,
+        train_patients: Sequence[str] | None = None,
+        val_patients: Sequence[str] | None = None,
+        test_patients: Sequence[str] | None = None,
+        fold: int | None = None,
+        num_folds: int | None = None,
+        split_file: str | None = None,
+        num_workers: int = 0,
+        pin_memory: bool | None = None,
+        predict_on: str = "test",
+    ) -> None:
+        super().__init__()
+        check_counts(batch_size=batch_size, batches_per_epoch=batches_per_epoch)
+        check_choice(predict_on, (*PARTS, "all"), "data.predict_on")
+        self.batch_size, self.batches_per_epoch, self.seed = batch_size, batches_per_epoch, seed
+        self.num_workers, self.predict_on = num_workers, predict_on
+        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self.split_options: dict[str, Any] = {
+            "fractions": fractions, "seed": split_seed, "train_patients": train_patients, "val_patients": val_patients,
+            "test_patients": test_patients, "fold": fold, "num_folds": num_folds, "split_file": split_file,
+        }  # fmt: skip
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give the subclass a signature with the options of its parent in place of `**shared`."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            listed = list(inspect.signature(cls.__init__).parameters.values())[1:]
+            options = {option.name: option for option in listed if option.kind is not option.VAR_KEYWORD}
+            if len(options) < len(listed):
+                options = {**inspect.signature(cls.__base__).parameters, **options}  # type: ignore[arg-type]
+            cls.__signature__ = inspect.Signature(sorted(options.values(), key=lambda option: option.kind))  # type: ignore[attr-defined]
+
+    # -- defined by subclasses ------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def split(self) -> Split:
+        """Patients of train, val and test."""
+
+    @abstractmethod
+    def items_of(self, part: str) -> Sequence[Any]:
+        """Items of `train`, `val`, `test` or `all`, in order; for `predict` those of `predict_on`."""
+
+    @abstractmethod
+    def ids_of(self, item: Any) -> list[str]:
+        """Ids of the samples of an item."""
+
+    @abstractmethod
+    def training_data(self) -> Dataset[Any]:
+        """Training samples, augmented; takes the draws of `training_sampler`."""
+
+    @abstractmethod
+    def evaluation_data(self, items: Sequence[Any]) -> Dataset[Any]:
+        """Items as they are evaluated, with masks where there are any."""
+
+    @staticmethod
+    @abstractmethod
+    def collate(samples: Sequence[Any], /) -> Any:
+        """Put samples into one batch."""
+
+    @abstractmethod
+    def split_record(self) -> dict[str, Any]:
+        """The split with its `hash`, as plain data for `split.json`."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash over the files of the data set."""
+
+    # -- defined by subclasses that know more ---------------------------------------------------------------------
 
     @property
     def is_phantom(self) -> bool:
-        """Whether the data are synthetic; results, figures and the report then say so."""
+        """Whether the data are synthetic; results, figures and the report then state it."""
         return False
+
+    @property
+    def predict_choice(self) -> str:
+        """The options that choose the predicted items, for messages."""
+        return f"data.predict_on={self.predict_on}"
 
     def display_of(self, patient: str) -> Display:
         """How pictures of a patient are turned upright; batches and files stay as they are stored."""
@@ -43,24 +157,85 @@ class BaseDataModule(LightningDataModule):
         return {}
 
     def adopt(self, hyperparameters: Mapping[str, Any]) -> None:
-        """Take what a trained model's checkpoint knows of its data in place of what would be measured in these."""
+        """Take properties of the data from a trained model's checkpoint, instead of measuring them in these data."""
         return
 
-    @abstractmethod
+    # -- loaders --------------------------------------------------------------------------------------------------
+
+    def training_sampler(self, dataset: Any, **options: Any) -> Sampler[Any]:
+        """The order of training samples; `options` are the batch size, the epoch's length, the seed and the rank."""
+        return EpochSampler(len(dataset), **options)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Training samples in the order of `training_sampler`."""
+        dataset = self.training_data()
+        sampler: Any = self.training_sampler(
+            dataset, batch_size=self.batch_size, batches_per_epoch=self.batches_per_epoch, seed=self.seed,
+            **ranks_of(self.trainer),
+        )  # fmt: skip
+        sampler.set_epoch(self.first_epoch)
+        return self._loader(dataset, sampler, self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Validation items; every rank gets the same number of them."""
+        return self._evaluation_loader(self.items_of("val"), pad=True)
+
+    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Test items, each exactly once; the first ones again for ranks that would have none."""
+        return self._evaluation_loader(self.items_of("test"))
+
+    def predict_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """The items of `predict_on`, distributed to ranks as test items are."""
+        items = self.items_of("predict")
+        if not items:
+            raise ConfigError(f"{self.predict_choice}: nothing to predict; try data.predict_on=all")
+        return self._evaluation_loader(items if self.only is None else self._with_ids(items, self.only))
+
+    def loader_of(self, ids: Collection[str], part: str) -> DataLoader[Any] | list[Any]:
+        """This process's evaluation batches of the items of a part that have a sample with one of these ids."""
+        return self._evaluation_loader(self._with_ids(self.items_of(part), ids))
+
     def sample_ids(self, part: str) -> list[str]:
         """Ids of the samples of `train`, `val`, `test`, `all`, or `predict` (those of `data.predict_on`), in order."""
+        return [name for item in self.items_of(part) for name in self.ids_of(item)]
 
-    @abstractmethod
-    def loader_of(self, ids: Collection[str], part: str) -> Iterable[Any]:
-        """This process's evaluation batches of the samples of a part that have these ids.
+    def parts_of(self, stage: str) -> tuple[str, ...]:
+        """Parts that a stage of Lightning reads."""
+        return {"fit": PARTS, "validate": ("val",), "test": ("test",), "predict": (self.predict_on,)}[stage]
 
-        Where batches are whole patients, those of every patient with such a sample.
-        """
+    def _with_ids(self, items: Sequence[Any], ids: Collection[str]) -> list[Any]:
+        wanted = set(ids)
+        return [item for item in items if not wanted.isdisjoint(self.ids_of(item))]
 
-    @abstractmethod
-    def split_record(self) -> dict[str, Any]:
-        """Who trains, validates and tests, with a `hash` over it, as plain data for `split.json`."""
+    def _evaluation_loader(self, items: Sequence[Any], *, pad: bool = False) -> DataLoader[Any] | list[Any]:
+        if not items:
+            return []
+        dataset: Any = self.evaluation_data(items)
+        ranks = ranks_of(self.trainer)
+        # Lightning leaves a rank without batches out of the loop, and the others would wait for its scores forever.
+        sampler = PatientSampler(len(dataset), pad=pad or len(dataset) < ranks["num_replicas"], **ranks)
+        return self._loader(dataset, sampler, self.eval_batch_size)
 
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """Hash over the files that the data set consists of."""
+    def _loader(self, dataset: Dataset[Any], sampler: Any, batch_size: int | None) -> DataLoader[Any]:
+        return DataLoader(
+            dataset, batch_size=batch_size, sampler=sampler, collate_fn=self.collate if batch_size else None,
+            num_workers=self.num_workers, persistent_workers=self.num_workers > 0, pin_memory=self.pin_memory,
+        )  # fmt: skip
+
+
+def check_counts(**counts: int | None) -> None:
+    """Refuse numbers below 1; None is accepted.
+
+    Raises:
+        ConfigError: all of them, as options of `data`.
+
+    Example:
+        >>> check_counts(crop_size=None, batch_size=0)
+        Traceback (most recent call last):
+        seewhy.errors.ConfigError: data.batch_size=0 must be 1 or more
+    """
+    wrong = [
+        f"data.{key}={value} must be 1 or more" for key, value in counts.items() if value is not None and value < 1
+    ]
+    if wrong:
+        raise ConfigError("; ".join(wrong))

@@ -1,4 +1,4 @@
-"""`dataset.json`: what a data set says about itself."""
+"""Read `dataset.json`, the description of a data set: how it was made, and how its pictures are turned upright."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ __all__ = ["read_displays", "read_info"]
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """Contents of `dataset.json`; an empty dict where there is no such file.
+    """Contents of `dataset.json`; an empty dict if there is no such file.
 
     Raises:
-        DataError: the file is no JSON object.
+        DataError: the file is not a JSON object.
     """
     if not path.is_file():
         return {}
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{path} is no JSON: {error}") from error
+        raise DataError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(info, dict):
         raise DataError(f"{path} must hold a JSON object, found a {type(info).__name__}")
     return info
 
 
 def read_displays(info: dict[str, Any], path: Path) -> dict[str | None, Display]:
-    """How pictures are turned upright, by patient; None stands for all others.
+    """How pictures are turned upright, by patient; the key None is for all others.
 
     Args:
         info: with the keys `display` and `display_exceptions`, both optional.

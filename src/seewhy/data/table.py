@@ -69,7 +69,7 @@ def read_table(path: str | Path, *, part: str | None = None) -> list[Row]:
     repeated = [column for column, count in Counter(columns).items() if column and count > 1]
     problems = [f"row {lines[0][0]}: column {column!r} appears twice" for column in repeated]
     if len(lines) == 1:
-        problems.append(f"there are no rows below the header ({', '.join(columns)})")
+        problems.append(f"no rows below the header ({', '.join(columns)})")
     rows = []
     for number, line in lines[1:]:
         if any(cell.strip() for cell in line[len(columns) :]):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seewhy.data.transforms.normalization import make_scale
 from seewhy.errors import ConfigError
 from seewhy.options import check_choice, check_options
 from seewhy.volumes.statistics import Counted
@@ -26,7 +27,6 @@ SCHEMES: dict[str, tuple[str, ...]] = {
 """Options of each scheme."""
 REQUIRED = {"ct": ("lower", "upper", "mean", "std"), "scale": ("by",)}
 DEFAULTS: dict[str, Any] = {"low": 0.5, "high": 99.5, "nonzero": False}
-SMALLEST_STD = 1e-8
 
 
 class ChannelNormalization:
@@ -120,24 +120,11 @@ class ChannelNormalization:
                 out[channel][~(values != 0).any(0)] = 0
 
 
-def _apply(image: NDArray[np.float32], scheme: str, values: Mapping[str, float]) -> None:
-    """Normalize one channel [z, y, x] in place, with the order of operations of nnU-Net's classes."""
-    if scheme == "ct":
-        np.clip(image, values["lower"], values["upper"], out=image)
-    if scheme in ("ct", "zscore"):
-        image -= np.float32(values["mean"])
-        image /= np.float32(max(values["std"], SMALLEST_STD))
-    elif scheme in ("rescale", "percentile"):
-        if scheme == "percentile":
-            np.clip(image, values["low"], values["high"], out=image)
-        image -= np.float32(values["low"])
-        image /= np.float32(max(values["high"] - values["low"], SMALLEST_STD))
-    elif scheme == "scale":
-        image /= np.float32(values["by"])
-    elif scheme == "patch_zscore":
-        mean, std = image.mean(dtype=np.float64), image.std(dtype=np.float64)
-        image -= np.float32(mean)
-        image /= np.float32(max(std, SMALLEST_STD))
+def _apply(image: NDArray[np.float32], scheme: str, numbers: Mapping[str, float]) -> None:
+    """Normalise one channel [z, y, x] in place."""
+    if scheme == "patch_zscore":
+        scheme, numbers = "zscore", {"mean": image.mean(dtype=np.float64), "std": image.std(dtype=np.float64)}
+    make_scale(scheme, numbers).apply(image)
 
 
 def _check_scheme(scheme: Any) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def test_training_batches_are_pairs_in_the_documented_layout(domains):
     module.setup("fit")
     batches = list(module.train_dataloader())
     assert len(batches) == len(module.list_centers("a")) // 3
-    train = {domain: {s.patient for s in module.subjects_of("train") if s.domain == domain} for domain in "ab"}
+    train = {domain: {s.patient for s in module.items_of("train") if s.domain == domain} for domain in "ab"}
     for batch in batches:
         assert batch.keys() == {"a", "b"}, "nothing but images: no mask, no counterpart"
         for domain in "ab":
@@ -92,7 +92,7 @@ def test_training_squares_show_tissue_and_fit_every_grid(domains, side):
 def test_evaluation_batches_are_whole_subjects_in_order(domains, volumes):
     module = make(domains, fractions=[0.5, 0.0, 0.5], percentiles=(0, 100))
     batches = list(module.test_dataloader())
-    assert [batch["domain"][0] for batch in batches] == [s.domain for s in module.subjects_of("test")]
+    assert [batch["domain"][0] for batch in batches] == [s.domain for s in module.items_of("test")]
     for batch in batches:
         domain, patient = batch["domain"][0], batch["patient"][0]
         source = volumes(10 * int(patient[-1]) + (domain == "b"))
@@ -134,13 +134,13 @@ def test_patients_are_split_evenly_within_each_domain_and_never_cut(domains, wri
         [*(f"A-{n}" for n in range(5)), *(f"B-{n}" for n in range(4)), "T-9"]
     )
     part = next(part for part in ("train", "val", "test") if "T-9" in record[part])
-    assert len([s for s in module.subjects_of(part) if s.patient == "T-9"]) == 2
+    assert len([s for s in module.items_of(part) if s.patient == "T-9"]) == 2
 
 
 def test_scans_of_one_patient_stay_together(domains):
     module = make(domains, patient_pattern="^([AB])", train_patients=["A"], val_patients=["B"])
     assert {subject.patient for subject in module.subjects} == {"A", "B"}
-    assert len(module.subjects_of("train")) == 5
+    assert len(module.items_of("train")) == 5
     with pytest.raises(DataError, match=r"domain b .*data\.train_patients"):
         module.setup("fit")
 

@@ -7,8 +7,7 @@ import torch
 import zarr
 
 from seewhy.data.loaders import Draw
-from seewhy.data.transforms.augmentation import build_augmentation
-from seewhy.data.transforms.patch_augmentation import PatchAugmentation
+from seewhy.data.transforms.augmentation import PatchAugmentation, build_augmentation
 from seewhy.data.volumes.boxes import check_gaps, cut_volume, parse_boxes
 from seewhy.data.volumes.cases import VolumeCase
 from seewhy.data.volumes.datamodule import VolumesDataModule
@@ -286,7 +285,7 @@ def test_a_prediction_normalises_as_the_training_did(scheme, written):
 
 def test_numbers_of_ct_come_from_training_foreground_only(root):
     data = module(root)
-    train = [one.id for one in data.cases_of("train")]
+    train = [one.id for one in data.items_of("train")]
     others = [one.id for one in data.cases if one.id not in train]
     values = np.concatenate(
         [array_of(root, "images", name)[...][array_of(root, "labels", name)[...] > 0] for name in train]

@@ -7,25 +7,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from seewhy.data.base import check_counts
 from seewhy.data.cases.case_list import Files
 from seewhy.data.cases.datamodule import CaseDataModule
 from seewhy.data.cases.planar_image import PLANE_SUFFIXES, PlaneReader, PlaneScaling, is_nifti
 from seewhy.data.table import Row
 from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
-from seewhy.data.validation import check_numbers
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
+from seewhy.options import choice_problems
 
 __all__ = ["AMDDataModule"]
 
-MISSING = ("error", "allow")
-
 
 class AMDDataModule(CaseDataModule):
-    """Cases with one image per named input: `<caseID>_<input>.png`, or wherever a manifest says.
+    """Cases with one image per named input: `<caseID>_<input>.png`, or as listed in a manifest.
 
     Batches have `image`: input → [B, C, H, W] float32 and `present` → [B, inputs] bool. An image that is missing
-    is declared so, by an empty cell in the manifest or by `missing: allow`; it is zero and not present.
+    must be declared, by an empty cell in the manifest or by `missing: allow`; it is zero and not present.
 
     Args:
         table: the CSV file with one row per case.
@@ -33,14 +32,14 @@ class AMDDataModule(CaseDataModule):
         inputs: names of the images.
         file_columns: input → column of the table that holds its path; None takes `<caseID>_<input><extension>`.
         extension: of the images, without `file_columns`.
-        missing: `error` refuses images that do not exist, `allow` takes the case without them.
+        missing: `error` refuses images that do not exist, `allow` accepts the case without them.
         channels: 1, or 3 for colour images.
         normalize: `oct`, `bio`, `robust` or `none`, see `seewhy.data.cases.planar_image.PlaneScaling`.
         image_size: side to resize to, or [height, width]; None keeps the files' size.
-        masks: folder in the root with annotations `<caseID>_<input>_mask.png` for evaluation; None has none.
+        masks: folder in the root with annotations `<caseID>_<input>_mask.png` for evaluation; None: no annotations.
         augmentation: options of `seewhy.data.transforms.augmentation.Augmentation`; None switches it off.
         id_column: column of the case's name.
-        label_column: column of its grade; None for cases without.
+        label_column: column of its grade; None for cases without grade.
         classes: names of the grades, in order.
         shared: the options of `CaseDataModule`.
 
@@ -73,7 +72,7 @@ class AMDDataModule(CaseDataModule):
         self.inputs = tuple(inputs)
         self.file_columns = None if file_columns is None else dict(file_columns)
         self.extension, self.missing = extension, missing
-        self.channels, self.image_size = channels, _size(image_size)
+        self.channels, self.image_size = channels, _pair(image_size)
         self.masks = masks
         self._check()
         self.scaling = PlaneScaling(normalize, self.inputs)
@@ -97,64 +96,64 @@ class AMDDataModule(CaseDataModule):
 
     def locate(self, row: Row) -> Files:
         """The images and annotations of a row."""
-        name = row[self.source.columns.id or "caseID"]
-        files, problems = self._named(name) if self.file_columns is None else self._listed(row)
+        name = row[self.columns.id or "caseID"]
+        files, problems = self._find_by_name(name) if self.file_columns is None else self._find_by_manifest(row)
         if not problems and not any(files.values()):
             problems.append("none of its inputs exists")
         masks = {}
         if self._mask_folder is not None:
             paths = {key: self._mask_folder / f"{name}_{key}_mask.png" for key in self.inputs}
             masks = {key: path for key, path in paths.items() if path.is_file()}
-        # Without a name there are no files to speak of; that it is missing is told already.
+        # Without a name no file can be found; the missing name is reported already.
         return Files(name, files, masks, problems if name else [])
 
     def display_of(self, patient: str) -> Display:
-        """As `dataset.json` says; where it says nothing, NIfTI images are transposed, as their files are."""
-        if "display" in self.source.info or "display_exceptions" in self.source.info:
+        """From `dataset.json`; without an entry there, NIfTI images are transposed, as their files are."""
+        if "display" in self.info or "display_exceptions" in self.info:
             return super().display_of(patient)
         first = next((case.source for case in self.cases if case.patient == patient), "")
         return Display(transpose=is_nifti(Path(first)))
 
     @cached_property
     def _mask_folder(self) -> Path | None:
-        folder = None if self.masks is None else self.source.root / self.masks
+        folder = None if self.masks is None else self.root / self.masks
         return folder if folder is not None and folder.is_dir() else None
 
-    def _named(self, name: str) -> tuple[dict[str, Path | None], list[str]]:
-        """Files by the layout `<caseID>_<input><extension>`, and what is wrong with them."""
+    def _find_by_name(self, name: str) -> tuple[dict[str, Path | None], list[str]]:
+        """Files `<caseID>_<input><extension>`, and their problems."""
         files: dict[str, Path | None] = {}
         problems = []
         for key in self.inputs:
-            path = self.source.root / f"{name}_{key}{self.extension}"
+            path = self.root / f"{name}_{key}{self.extension}"
             files[key] = path if path.is_file() else None
             if files[key] is None and self.missing == "error":
                 problems.append(f"{path} does not exist{self._other_extension(path)}")
         return files, problems
 
-    def _listed(self, row: Row) -> tuple[dict[str, Path | None], list[str]]:
-        """Files by the manifest, where an empty cell says that there is none, and what is wrong with them."""
+    def _find_by_manifest(self, row: Row) -> tuple[dict[str, Path | None], list[str]]:
+        """Files of the manifest, whose empty cells mean no file, and their problems."""
         files: dict[str, Path | None] = {}
         problems = []
         for key, column in (self.file_columns or {}).items():
-            path = self.source.path_of(row, row[column]) if row[column] else None
+            path = self.path_of(row, row[column]) if row[column] else None
             files[key] = path if path is not None and path.is_file() else None
             if path is not None and files[key] is None and self.missing == "error":
-                problems.append(f"{column!r}: {path} does not exist; an empty cell says that there is no such image")
+                problems.append(f"{column!r}: {path} does not exist; leave the cell empty if there is no such image")
             elif path is not None and not path.name.lower().endswith(PLANE_SUFFIXES):
-                problems.append(f"{column!r}: {path} is of an unknown kind; expected {', '.join(PLANE_SUFFIXES)}")
+                problems.append(f"{column!r}: {path} has an unknown format; expected {', '.join(PLANE_SUFFIXES)}")
         return files, problems
 
     def _other_extension(self, path: Path) -> str:
-        """What to do where the same file exists with another ending."""
+        """Remedy in the message of a missing file, e.g. another extension that exists."""
         stem = path.name.removesuffix(self.extension)
         others = [suffix for suffix in PLANE_SUFFIXES if path.with_name(stem + suffix).is_file()]
         if others:
             return f", but {stem}{others[0]} does; set data.extension={others[0]}"
-        return "; data.missing=allow takes cases without some inputs"
+        return "; data.missing=allow accepts cases without some inputs"
 
     def _check(self) -> None:
-        """Refuse options that do not fit."""
-        check_numbers(image_size=None if self.image_size is None else min(self.image_size))
+        """Refuse options that do not exist or do not fit together."""
+        check_counts(image_size=None if self.image_size is None else min(self.image_size))
         problems = []
         if not self.inputs or len(set(self.inputs)) < len(self.inputs) or "present" in self.inputs:
             problems.append(f"data.inputs={list(self.inputs)} must be different names, none of them 'present'")
@@ -165,15 +164,13 @@ class AMDDataModule(CaseDataModule):
             )
         if self.channels not in (1, 3):
             problems.append(f"data.channels={self.channels} must be 1 or 3")
-        if self.missing not in MISSING:
-            problems.append(f"data.missing={self.missing!r} is unknown; {nearest(self.missing, MISSING)}")
-        if self.extension.lower() not in PLANE_SUFFIXES:
-            problems.append(f"data.extension={self.extension!r} is unknown; {nearest(self.extension, PLANE_SUFFIXES)}")
+        problems += choice_problems(self.missing, ("error", "allow"), "data.missing")
+        problems += choice_problems(self.extension.lower(), PLANE_SUFFIXES, "data.extension")
         if problems:
             raise ConfigError("; ".join(problems))
 
 
-def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+def _pair(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     """Height and width."""
     if size is None or isinstance(size, int):
         return None if size is None else (size, size)

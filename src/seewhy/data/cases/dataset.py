@@ -1,4 +1,4 @@
-"""Datasets of cases: read, augmented where they train, and put into batches."""
+"""Dataset of cases: read, augment for training, and collate into batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from seewhy.errors import DataError
 __all__ = ["CaseDataset", "CaseReader", "Sample", "collate_cases"]
 
 Sample = dict[str, Any]
-"""One case without the batch's axis: `image` as a tensor or a dict of them, and whatever its kind of data adds."""
+"""One case without the batch axis: `image` as a tensor or a dict of tensors, and further keys of its kind of data."""
 
 
 class CaseReader(Protocol):
@@ -28,21 +28,21 @@ class CaseReader(Protocol):
         """Read one case.
 
         Args:
-            case: which.
-            masks: whether the annotation is wanted; it never is in training.
+            case: the case to read.
+            masks: whether to read the annotation; never in training.
 
         Returns:
-            `image`, and what else batches of this kind have: `mask`, `index`, `placement`, `spacing`. Tensors and
-            dicts of tensors are stacked, everything else becomes a list.
+            `image`, and the other keys that batches of this kind have: `mask`, `index`, `placement`, `spacing`.
+            Tensors and dicts of tensors are stacked, everything else becomes a list.
         """
         ...
 
     def augment(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """The sample as it may look in training; the same one where nothing is to change."""
+        """Return a random variation of the sample for training; the same sample without augmentation."""
         ...
 
     def problems(self, cases: Sequence[Case]) -> list[str]:
-        """What is wrong with the files of these cases, told from their headers; each with row and file."""
+        """List the problems of the files of these cases, from their headers; each with row and file."""
         ...
 
 
@@ -64,19 +64,19 @@ class CaseDataset(Dataset[Sample]):
         return len(self.cases)
 
     def __getitem__(self, draw: Draw | int) -> Sample:
-        """The case of a draw, augmented as (seed, number of the draw) say, in whichever worker.
+        """The case of a draw, augmented as a function of (seed, number of the draw), in any worker.
 
-        A plain index, as samplers of evaluation and of `overfit_batches` give, is its own number.
+        A plain index, as from samplers of evaluation and of `overfit_batches`, also is the number.
         """
         draw = draw if isinstance(draw, Draw) else Draw(draw, draw)
         case = self.cases[draw.sample]
         sample = self.reader.read(case, masks=self.seed is None)
         if self.seed is not None:
             sample = self.reader.augment(sample, np.random.default_rng([self.seed, draw.number]))
-        told = {"id": case.id, "patient": case.patient, "source": case.source}
+        sample_info = {"id": case.id, "patient": case.patient, "source": case.source}
         if case.label is not None:
-            told["label"] = torch.tensor(case.label)  # type: ignore[assignment]
-        return {**told, **sample}
+            sample_info["label"] = torch.tensor(case.label)  # type: ignore[assignment]
+        return {**sample_info, **sample}
 
 
 def collate_cases(samples: Sequence[Sample]) -> Batch:
@@ -88,19 +88,19 @@ def collate_cases(samples: Sequence[Sample]) -> Batch:
     Raises:
         DataError: images of different sizes.
     """
-    return {key: _together([sample[key] for sample in samples], key, samples) for key in samples[0]}  # type: ignore[return-value]
+    return {key: _combine([sample[key] for sample in samples], key, samples) for key in samples[0]}  # type: ignore[return-value]
 
 
-def _together(values: list[Any], key: str, samples: Sequence[Sample]) -> Any:
-    """A stack of tensors, a dict of such stacks, or a list."""
+def _combine(values: list[Any], key: str, samples: Sequence[Sample]) -> Any:
+    """Combine values into a stack of tensors, a dict of such stacks, or a list."""
     if isinstance(values[0], dict):
-        return {name: _together([value[name] for value in values], f"{key} {name}", samples) for name in values[0]}
+        return {name: _combine([value[name] for value in values], f"{key} {name}", samples) for name in values[0]}
     if not isinstance(values[0], Tensor):
         return values
     if len({value.shape for value in values}) > 1:
-        found = ", ".join(
+        sizes = ", ".join(
             f"{sample['id']} {'x'.join(map(str, value.shape[1:]))}"
             for sample, value in zip(samples, values, strict=True)
         )
-        raise DataError(f"{key}: different sizes cannot form a batch ({found}); set the size to resize to in data")
+        raise DataError(f"{key}: different sizes cannot form a batch ({sizes}); set the size to resize to in data")
     return torch.stack(values)

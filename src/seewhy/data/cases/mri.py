@@ -1,4 +1,4 @@
-"""Volumes of the head with a class each, listed in a CSV file."""
+"""DataModule of MRI volumes, one per row of a CSV file, as stacks of slices."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class MRIDataModule(CaseDataModule):
     Args:
         file_column: column of the volumes, `.nii.gz`, `.nii` or `.npy`.
         mask_column: column of annotations on the volume's grid, for evaluation only; an empty cell is an empty
-            annotation. None has none.
+            annotation. None: no annotations.
         id_pattern: regular expression that finds the case's name at the start of the file's name (without its
-            ending) where `id_column` is not given: its first group, else all that matched. The usual one takes what
-            stands before the first `_`, without the `mwp1` that CAT12 puts there.
+            ending) where `id_column` is not given: its first group, else all that matched. The usual one takes the
+            part before the first `_`, without the prefix `mwp1` of CAT12.
         axis: see `seewhy.data.cases.mri_slices.SliceStackReader`, as all up to `normalize`.
         slices: first slice and the one after the last, in the scan's own numbers; None takes all.
         depth: number of slices to resize to; None keeps theirs.
@@ -39,7 +39,7 @@ class MRIDataModule(CaseDataModule):
         pad: pixels added around every slice.
         normalize: `zscore`, `robust` or `none`.
         augmentation: options of `seewhy.data.transforms.augmentation.VolumeAugmentation`; None switches it off.
-        cache: `memory` or `disk` keeps finished volumes for the next epoch; None reads them every time.
+        cache: `memory` or `disk` keeps finished volumes for the next epoch; None reads them each time.
         cache_dir: folder of the `disk` cache.
         shared: options of every data set of cases, see `seewhy.data.cases.datamodule.CaseDataModule`.
 
@@ -69,7 +69,7 @@ class MRIDataModule(CaseDataModule):
         try:
             self.id_pattern = re.compile(id_pattern)
         except re.error as error:
-            raise ConfigError(f"data.id_pattern={id_pattern!r} is no regular expression: {error}") from error
+            raise ConfigError(f"data.id_pattern={id_pattern!r} is not a regular expression: {error}") from error
         volumes = SliceStackReader(
             axis=axis,
             slices=None if slices is None else tuple(slices),  # type: ignore[arg-type]
@@ -99,22 +99,22 @@ class MRIDataModule(CaseDataModule):
     def locate(self, row: Row) -> Files:
         """Find the volume of a row and its annotation."""
         text, problems = row[self.file_column], []
-        path = self.source.path_of(row, text)
+        path = self.path_of(row, text)
         if not text:
             problems.append(f"{self.file_column!r} is empty; every case needs its volume")
         elif not path.is_file():
             problems.append(f"{path} does not exist; relative paths start from data.root")
         masks = {}
         if self.mask_column is not None and row[self.mask_column]:
-            masks[INPUT] = self.source.path_of(row, row[self.mask_column])
+            masks[INPUT] = self.path_of(row, row[self.mask_column])
             if not masks[INPUT].is_file():
                 problems.append(f"{masks[INPUT]} does not exist; leave {self.mask_column!r} empty if there is none")
-        column = self.source.columns.id
-        name = row[column] if column is not None else self._name(text, problems)
+        column = self.columns.id
+        name = row[column] if column is not None else self._name_of(text, problems)
         return Files(name, {INPUT: path if text else None}, masks, problems)
 
     def display_of(self, patient: str) -> Display:
-        """How slices of a patient are turned upright, as the volume's header says, or else `dataset.json`."""
+        """How slices of a patient are turned upright, from the volume's header, or else from `dataset.json`."""
         case = next((case for case in self.cases if case.patient == patient), None)
         path = None if case is None else case.files[INPUT]
         if path is None:
@@ -124,7 +124,7 @@ class MRIDataModule(CaseDataModule):
             return super().display_of(patient)
         return display_of_plane(header.geometry, axis=self.reader.volumes.placement(header).axes[0])
 
-    def _name(self, text: str, problems: list[str]) -> str:
+    def _name_of(self, text: str, problems: list[str]) -> str:
         """The case's name, from its file's."""
         name = Path(text).name
         stem = next((name.removesuffix(suffix) for suffix in VOLUME_SUFFIXES if name.endswith(suffix)), name)

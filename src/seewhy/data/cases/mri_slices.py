@@ -1,4 +1,4 @@
-"""From a volume on disk to the grid of slices that a model sees."""
+"""Cut a volume into a stack of slices of one size, normalised, with the way back to the scan."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from seewhy.io.geometry import Geometry
 from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
 from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement
+from seewhy.options import choice_problems
 
 __all__ = [
     "AXES",
@@ -29,20 +30,20 @@ __all__ = [
 
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, ".npy")
 AXES = {"sagittal": "RL", "coronal": "AP", "axial": "SI"}
-"""Names of slice directions, and where the axis that is cut points to."""
+"""Names of slice directions, and the directions in which the axis across the slices can point."""
 NORMALIZATIONS = ("zscore", "robust", "none")
 MEASURED_SLICES = 24
-"""Slices, evenly spread, that `robust` measures."""
+"""Number of evenly spread slices that `robust` measures."""
 
 
 @dataclass(frozen=True)
 class VolumeHeader:
-    """What is known of a volume without reading its values.
+    """Header of a volume, known without reading its values.
 
     Attributes:
         path: the file.
         shape: voxels along the three axes, as stored.
-        geometry: where they lie; None for `.npy`, which does not say.
+        geometry: position of the voxels; None for `.npy`, which does not store it.
     """
 
     path: Path
@@ -51,21 +52,21 @@ class VolumeHeader:
 
     @property
     def codes(self) -> str | None:
-        """Where the three axes point to, e.g. `LAS`; None where the file does not say."""
+        """Directions of the three axes, e.g. `LAS`; None if the file does not store them."""
         known = self.geometry is not None and self.geometry.oriented
         return "".join(self.geometry.axis_codes) if self.geometry is not None and known else None
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Millimetres along the three axes; NaN where the file does not say."""
+        """Millimetres along the three axes; NaN if the file does not store them."""
         return self.geometry.spacing if self.geometry is not None else (float("nan"),) * 3
 
 
 def read_header(path: str | Path) -> VolumeHeader:
-    """Look at a volume without reading its values.
+    """Read the header of a volume.
 
     Raises:
-        DataError: the file is missing, damaged, of another kind, or has not three axes.
+        DataError: the file is missing, damaged, of another format, or does not have three axes.
     """
     path = Path(path)
     if path.name.endswith(NIFTI_SUFFIXES):
@@ -75,14 +76,14 @@ def read_header(path: str | Path) -> VolumeHeader:
     elif path.suffix == ".npy":
         shape, geometry = npy_shape(path), None
     else:
-        raise DataError(f"{path} is no volume; expected {', '.join(VOLUME_SUFFIXES)}")
+        raise DataError(f"{path} is not a volume; expected {', '.join(VOLUME_SUFFIXES)}")
     if len(shape) != 3:
         raise DataError(f"{path} has shape {shape}; expected three axes, one volume per file")
     return VolumeHeader(path, (shape[0], shape[1], shape[2]), geometry)
 
 
 def read_values(path: str | Path) -> NDArray[Any]:
-    """Values of a volume as stored, [X, Y, Z].
+    """Read the values of a volume as stored, [X, Y, Z].
 
     Raises:
         DataError: the file cannot be read.
@@ -92,10 +93,10 @@ def read_values(path: str | Path) -> NDArray[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class SliceStackReader:
-    """How a volume is cut into slices, brought to size and normalised.
+    """Cuts a volume into slices, resizes and normalises it.
 
     Attributes:
-        axis: along which it is cut: 0, 1 or 2 as stored, or `sagittal`, `coronal`, `axial` as the file says.
+        axis: along which it is cut: 0, 1 or 2 as stored, or `sagittal`, `coronal`, `axial` by the file's header.
         slices: the first and the one after the last, numbered as in the scan; None keeps all.
         depth: number of slices to resize to; None keeps theirs.
         size: pixels of a slice's longer side (the shorter follows in proportion and is padded to a square), or
@@ -128,18 +129,17 @@ class SliceStackReader:
             problems.append(f"data.depth={self.depth} must be 1 or more")
         if self.pad < 0:
             problems.append(f"data.pad={self.pad} must not be negative")
-        if self.normalize not in NORMALIZATIONS:
-            problems.append(f"data.normalize={self.normalize!r} is unknown; {nearest(self.normalize, NORMALIZATIONS)}")
+        problems += choice_problems(self.normalize, NORMALIZATIONS, "data.normalize")
         if problems:
             raise ConfigError("; ".join(problems))
 
     def placement(self, header: VolumeHeader) -> Placement:
-        """How this volume's slices become the model's grid.
+        """Placement of this volume's slices on the model's grid.
 
         Raises:
-            DataError: a volume thinner than `slices`, or a named axis where the file does not say how it lies.
+            DataError: a volume thinner than `slices`, or a named axis if the file does not store its orientation.
         """
-        axis = self._axis(header)
+        axis = self._find_axis(header)
         whole = Placement(source=str(header.path), shape=header.shape, axis=axis)
         depth, rows, columns = whole.ordered
         start, stop = self.slices or (0, depth)
@@ -182,13 +182,13 @@ class SliceStackReader:
             raise DataError(f"{path} has shape {values.shape}, its volume {placement.source} has {placement.shape}")
         return np.ascontiguousarray(placement.apply((values > 0).astype(np.uint8), order=0))
 
-    def _axis(self, header: VolumeHeader) -> int:
+    def _find_axis(self, header: VolumeHeader) -> int:
         if isinstance(self.axis, int):
             return self.axis
         if header.codes is None:
             raise DataError(
-                f"{header.path} does not say how its axes lie, so there is no {self.axis} one; "
-                "give data.axis as 0, 1 or 2"
+                f"{header.path} does not store its orientation, so its {self.axis} axis is unknown; "
+                "set data.axis to 0, 1 or 2"
             )
         return next(axis for axis, code in enumerate(header.codes) if code in AXES[str(self.axis)])
 
@@ -202,14 +202,14 @@ class SliceStackReader:
         return (max(1, round(rows * scale)), max(1, round(columns * scale))), (self.size, self.size)
 
     def _normalize(self, values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.float32], float]:
-        """Normalised values, and what stands for the outside."""
+        """Return normalised values, and the value outside."""
         if self.normalize == "none":
             return values, 0.0
         if self.normalize == "zscore":
             mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
             return (values - np.float32(mean)) / np.float32(std if std > 1e-12 else 1), 0.0
         normalization = IntensityNormalization("robust")
-        statistics = measure(_spread(values, axis))
+        statistics = measure(_select_slices(values, axis))
         return normalization(values, statistics), normalization.background(statistics, 1).item()
 
 
@@ -219,7 +219,7 @@ def _margins(side: int, length: int, pad: int) -> tuple[int, int]:
     return before + pad, side - length - before + pad
 
 
-def _spread(values: NDArray[np.float32], axis: int) -> Sequence[NDArray[np.float32]]:
+def _select_slices(values: NDArray[np.float32], axis: int) -> Sequence[NDArray[np.float32]]:
     """Slices [1, H, W], evenly spread over the volume."""
     planes = np.moveaxis(values, axis, 0)
     count = min(len(planes), MEASURED_SLICES)

@@ -1,7 +1,4 @@
-"""Planar images of any format as arrays, and the ways to bring them to a common scale.
-
-Reading cases that are several registered planar images.
-"""
+"""Read planar images of any format, scale their intensities, and combine the registered images of a case."""
 
 from __future__ import annotations
 
@@ -18,12 +15,13 @@ from torch import Tensor
 from seewhy.data.cases.case_list import Case
 from seewhy.data.cases.dataset import Sample
 from seewhy.data.transforms.augmentation import Augmentation
-from seewhy.data.transforms.normalization import channels_first
-from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.data.transforms.normalization import channels_first, scale_to_unit
+from seewhy.errors import ConfigError, DataError
 from seewhy.io.image import IMAGE_SUFFIXES, image_shape, read_image
 from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
 from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement
+from seewhy.options import check_choice
 
 __all__ = ["PLANE_SUFFIXES", "PlanarImage", "PlaneReader", "PlaneScaling", "is_nifti", "plane_size", "read_plane"]
 
@@ -48,7 +46,7 @@ class PlanarImage:
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether a file is a NIfTI by its name; rows and columns of a NIfTI are stored the other way round."""
+    """Whether the name of a file is that of a NIfTI; its rows and columns are stored in the opposite order."""
     return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
@@ -60,25 +58,25 @@ def read_plane(path: Path, *, channels: int = 1) -> PlanarImage:
         channels: 1 takes grey images, also ones stored as three equal channels; 3 takes colour too.
 
     Raises:
-        DataError: the file cannot be read, is no planar image, or has colours where grey is expected.
+        DataError: the file cannot be read, is not a planar image, or has colours where grey is expected.
     """
-    array = _stored(path)
+    array = _read_array(path)
     shape = array.shape
-    # Palettes and screenshots come with an opacity, which says nothing where it is the same everywhere.
+    # Palettes and screenshots have an opacity channel, which can be dropped if it is constant.
     if array.ndim == 3 and shape[2] == 4 and path.name.lower().endswith(IMAGE_SUFFIXES):
         if (array[..., 3] != array[0, 0, 3]).any():
             raise DataError(f"{path} is transparent in places; save it without transparency")
         array = array[..., :3]
     if channels == 1:
-        array = _grey(array, path)
+        array = _to_grey(array, path)
     return PlanarImage(channels_first(array, channels=channels, where=str(path)), array.dtype, path)
 
 
 def plane_size(path: Path, *, channels: int = 1) -> tuple[int, int]:
-    """Height and width, from the header where that tells enough.
+    """Height and width, from the header if that is enough.
 
     Raises:
-        DataError: as `read_plane`, as far as it can be told.
+        DataError: as `read_plane`, as far as the header shows it.
     """
     name = path.name.lower()
     if name.endswith(IMAGE_SUFFIXES):
@@ -89,25 +87,25 @@ def plane_size(path: Path, *, channels: int = 1) -> tuple[int, int]:
         shape = NiftiFile(path).shape
     if len(shape) == 2:
         return shape[0], shape[1]
-    # Only the values tell colours from grey stored three times.
+    # Only the values show whether three channels are colours or one grey channel repeated.
     values = read_plane(path, channels=channels).values
     return values.shape[1], values.shape[2]
 
 
-def _stored(path: Path) -> NDArray[Any]:
+def _read_array(path: Path) -> NDArray[Any]:
     name = path.name.lower()
     if name.endswith(IMAGE_SUFFIXES):
         return read_image(path)
     if name.endswith(".npy"):
         return read_npy(path)
     if not name.endswith(NIFTI_SUFFIXES):
-        raise DataError(f"{path} is of an unknown kind; expected {', '.join(PLANE_SUFFIXES)}")
+        raise DataError(f"{path} has an unknown format; expected {', '.join(PLANE_SUFFIXES)}")
     array = NiftiFile(path).read()
     return array[:, :, 0, 0] if array.ndim == 4 and array.shape[2:] == (1, 1) else array
 
 
-def _grey(array: NDArray[Any], path: Path) -> NDArray[Any]:
-    """The one channel of three equal ones."""
+def _to_grey(array: NDArray[Any], path: Path) -> NDArray[Any]:
+    """Reduce three equal channels to one."""
     if array.ndim != 3 or 3 not in (array.shape[0], array.shape[2]):
         return array
     axis = 0 if array.shape[0] == 3 else 2
@@ -119,51 +117,50 @@ def _grey(array: NDArray[Any], path: Path) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class PlaneScaling:
-    """How the values of planar images are brought to a common scale.
+    """Scales the values of planar images.
 
-    - `oct`: by the full scale of the file's type (255 for 8 bits, 65535 for 16) to 0..1; floats must lie there.
-    - `bio`: the maps of biomarkers, each in its own way: `mnv` as in `oct`, `fluid` 1 where above 5, `ga` by 2,
+    - `oct`: divided by the full scale of the file's type (255 for 8 bits, 65535 for 16); floats must lie in 0..1.
+    - `bio`: maps of biomarkers with one rule each: `mnv` as in `oct`, `fluid` 1 where above 5, `ga` divided by 2,
       `drusen` 1 where above 0.
-    - `robust`: the image's 0.5th and 99.5th percentiles to 0 and 1, and no further.
+    - `robust`: the image's 0.5th and 99.5th percentiles become 0 and 1, and values outside are clipped.
     - `none`: as stored.
 
     Attributes:
-        name: one of those.
-        inputs: names of the images, which `bio` must know.
+        name: one of these.
+        inputs: names of the images, for which `bio` must have a rule.
     """
 
     name: str
     inputs: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.name not in SCALINGS:
-            raise ConfigError(f"data.normalize={self.name!r} is unknown; {nearest(self.name, SCALINGS)}")
-        strangers = [name for name in self.inputs if name not in BIOMARKERS]
-        if self.name == "bio" and strangers:
+        check_choice(self.name, SCALINGS, "data.normalize")
+        unknown = [name for name in self.inputs if name not in BIOMARKERS]
+        if self.name == "bio" and unknown:
             raise ConfigError(
-                f"data.normalize=bio has no rule for {', '.join(map(repr, strangers))}; it knows "
+                f"data.normalize=bio has no rule for {', '.join(map(repr, unknown))}; it knows "
                 f"{', '.join(BIOMARKERS)}; choose oct, robust or none for others"
             )
 
     def __call__(self, plane: PlanarImage, name: str) -> FloatArray:
-        """Scaled values [C, H, W] float32.
+        """Return scaled values [C, H, W] float32.
 
         Args:
             plane: the image.
             name: of the input.
 
         Raises:
-            DataError: values outside of what the file's type and the rule allow.
+            DataError: values outside the range of the file's type.
         """
         rule, number = BIOMARKERS[name] if self.name == "bio" else SCALINGS[self.name]
         values = plane.values
         if rule == "full scale":
-            return _by_full_scale(plane)
+            return _divide_by_full_scale(plane)
         if rule == "above":
             return (values > number).astype(np.float32)
         if rule == "by":
             return values / np.float32(number)
-        return _by_percentiles(values, number) if rule == "percentile" else values
+        return _scale_percentiles(values, number) if rule == "percentile" else values
 
 
 Rule = tuple[str, float]
@@ -173,7 +170,7 @@ SCALINGS: dict[str, Rule] = {
 BIOMARKERS: dict[str, Rule] = {"mnv": ("full scale", 0), "fluid": ("above", 5), "ga": ("by", 2), "drusen": ("above", 0)}
 
 
-def _by_full_scale(plane: PlanarImage) -> FloatArray:
+def _divide_by_full_scale(plane: PlanarImage) -> FloatArray:
     low, high = float(plane.values.min()), float(plane.values.max())
     whole = plane.dtype.kind in "ui"
     top = 65535.0 if plane.dtype == np.uint16 else 255.0 if whole else 1.0
@@ -185,13 +182,13 @@ def _by_full_scale(plane: PlanarImage) -> FloatArray:
     return plane.values / np.float32(top)
 
 
-def _by_percentiles(values: FloatArray, share: float) -> FloatArray:
+def _scale_percentiles(values: FloatArray, share: float) -> FloatArray:
     low, high = np.percentile(values, [share, 100 - share])
-    if high <= low:  # nearly all of one value; what is left is told by the extremes
+    if high <= low:  # nearly all pixels have one value, so the extremes are used
         low, high = values.min(), values.max()
     if high <= low:
         return np.zeros_like(values)
-    return np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+    return scale_to_unit(values, low, high - low)
 
 
 Size = tuple[int, int]
@@ -203,10 +200,10 @@ class PlaneReader:
     Args:
         inputs: names of the images, in the order of `present`.
         channels: 1, or 3 for colour.
-        scaling: how values are brought to a common scale.
+        scaling: of the values.
         image_size: height and width to resize to, after scaling; None keeps the files' size, which must then be
             the same for all.
-        augmentation: one draw for all images of a case, since they show the same place; None for none.
+        augmentation: one draw for all images of a case, since they show the same region; None switches it off.
         masks: whether there are annotations.
     """
 
@@ -231,34 +228,36 @@ class PlaneReader:
         """Read one case.
 
         Args:
-            case: which.
-            masks: whether the annotation is wanted.
+            case: the case to read.
+            masks: whether to read the annotation.
 
         Returns:
-            `image`: input → [C, H, W] float32, and `present` [inputs] bool; `placement` from the first file, which
-            the others lie on; where wanted and there, `mask`: input → [H, W] uint8, 1 inside.
+            `image`: input → [C, H, W] float32, and `present` [inputs] bool; `placement` from the first file, on
+            whose grid the others lie; if asked for and available, `mask`: input → [H, W] uint8, 1 inside.
 
         Raises:
-            DataError: a file that cannot be read, or sizes that differ and are not resized.
+            DataError: a file that cannot be read, or different sizes without resizing.
         """
-        found: dict[str, NDArray[np.float32]] = {}
+        images: dict[str, NDArray[np.float32]] = {}
         placement: Placement | None = None
         for name in self.inputs:
             path = case.files.get(name)
             if path is None:
                 continue
             values = self.scaling(read_plane(path, channels=self.channels), name)
-            own = self._placement(path, (values.shape[1], values.shape[2]))
-            placement = placement or own
-            if own.grid != placement.grid:
-                raise DataError(f"{case.where}: {path.name} is {_told(own.shape)}, others are {_told(placement.shape)}")
-            found[name] = np.stack([own.apply(channel) for channel in values])
+            target = self._placement(path, (values.shape[1], values.shape[2]))
+            placement = placement or target
+            if target.grid != placement.grid:
+                raise DataError(
+                    f"{case.where}: {path.name} is {_sides(target.shape)}, others are {_sides(placement.shape)}"
+                )
+            images[name] = np.stack([target.apply(channel) for channel in values])
         if placement is None:
             raise DataError(f"{case.where}: none of its inputs exists")
         height, width = placement.grid
         blank = np.zeros((self.channels, height, width), np.float32)
-        image = {name: torch.from_numpy(found.get(name, blank).copy()) for name in self.inputs}
-        image["present"] = torch.tensor([name in found for name in self.inputs])
+        image = {name: torch.from_numpy(images.get(name, blank).copy()) for name in self.inputs}
+        image["present"] = torch.tensor([name in images for name in self.inputs])
         sample: Sample = {"image": image, "placement": placement}
         if masks and self.masks:
             sample["mask"] = {name: self._mask(case, name, (height, width)) for name in self.inputs}
@@ -287,13 +286,13 @@ class PlaneReader:
         for case in cases:
             files = {name: path for name, path in case.files.items() if path is not None}
             if len({is_nifti(path) for path in files.values()}) > 1:
-                problems.append(f"{case.where}: NIfTI files beside others, which lie the other way round; use one kind")
+                problems.append(f"{case.where}: NIfTI files with others, whose axes have another order; use one format")
             for name, path in files.items():
                 try:
                     sizes.append((case, name, plane_size(path, channels=self.channels)))
                 except DataError as error:
                     problems += [f"{case.where}: {problem}" for problem in error.problems]
-        return problems if self.image_size is not None else problems + _other_sizes(sizes)
+        return problems if self.image_size is not None else problems + _find_other_sizes(sizes)
 
     def _placement(self, path: Path, size: Size) -> Placement:
         return Placement(source=str(path), shape=size, size=self.image_size or ())
@@ -306,23 +305,23 @@ class PlaneReader:
         values = read_plane(path).values[0] > 0
         placement = self._placement(path, (values.shape[0], values.shape[1]))
         if placement.grid != size:
-            raise DataError(f"{case.where}: {path} is {_told(values.shape)}, its image {_told(size)}")
+            raise DataError(f"{case.where}: {path} is {_sides(values.shape)}, its image {_sides(size)}")
         # A pixel of the smaller grid belongs to the lesion where at least half of it does.
         return torch.from_numpy((placement.apply(values) >= 0.5).astype(np.uint8))
 
 
-def _other_sizes(sizes: Sequence[tuple[Case, str, Size]]) -> list[str]:
-    """Images that do not have the size of most."""
-    found = [size for _, _, size in sizes]
-    if len(set(found)) < 2:
+def _find_other_sizes(sizes: Sequence[tuple[Case, str, Size]]) -> list[str]:
+    """Problems of images whose size is not that of most."""
+    values = [size for _, _, size in sizes]
+    if len(set(values)) < 2:
         return []
-    usual = max(dict.fromkeys(found), key=found.count)
+    usual = max(dict.fromkeys(values), key=values.count)
     return [
-        f"{case.where}: {name} is {_told(size)}, most are {_told(usual)}; set data.image_size to resize all"
+        f"{case.where}: {name} is {_sides(size)}, most are {_sides(usual)}; set data.image_size to resize all"
         for case, name, size in sizes
         if size != usual
     ]
 
 
-def _told(size: Sequence[int]) -> str:
+def _sides(size: Sequence[int]) -> str:
     return "x".join(map(str, size))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from seewhy.batch import STACK_SLICES
 from seewhy.data.base import BaseDataModule
@@ -30,7 +29,6 @@ from seewhy.data.domains.preparation import locate_domain_folders, prepare_domai
 from seewhy.data.domains.stacks import StackReader, move_stacks
 from seewhy.data.domains.store import COUNTERPARTS, DOMAINS, DomainStore, PreparedSubject, is_store, open_store
 from seewhy.data.domains.validation import check_counterparts, check_domain_options, check_subjects, check_training
-from seewhy.data.loaders import PatientSampler, ranks_of, worker_options
 from seewhy.data.splits import PARTS, Split, choose_split
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
@@ -60,26 +58,16 @@ class BraTSDomainsDataModule(BaseDataModule):
         multiple_of: what the sides must be divisible by, as the network wants; they are padded to it.
         percentiles: of the tissue, which become -1 and 1.
         min_content: least tissue of a training slice, as a share of that in the subject's fullest slice.
-        batch_size: pairs per step and device.
-        batches_per_epoch: None means about one pass over the larger domain.
-        seed: of order, pairing and squares.
-        fractions: shares of train, val and test patients, dealt domain by domain.
-        split_seed: of fractions and folds; apart from `seed`, so that repeated runs are tested on the same patients.
-        train_patients: named training patients of both domains; None means all that are named nowhere else.
-        val_patients: named validation patients.
-        test_patients: named test patients.
-        fold: which of `num_folds` folds is tested; the next one chooses the checkpoint.
-        num_folds: number of folds.
-        split_file: `split.json` of an earlier run.
-        num_workers: processes that read.
-        pin_memory: None means yes where there is CUDA.
         domain: whose subjects are predicted: `a`, `b` or `both`.
-        predict_on: `test`, `val`, `train` or `all`.
         max_patients: use the first so many patients of each domain only.
+        batch_size: pairs per step and device.
+        shared: the options of `seewhy.data.base.BaseDataModule`; `fractions` apply to each domain.
 
     Raises:
         ConfigError: options that do not exist or do not fit together.
     """
+
+    collate = staticmethod(collate_pairs)
 
     def __init__(
         self,
@@ -96,28 +84,15 @@ class BraTSDomainsDataModule(BaseDataModule):
         multiple_of: int = 4,
         percentiles: Sequence[float] = (0.5, 99.5),
         min_content: float = 0.1,
-        batch_size: int = 4,
-        batches_per_epoch: int | None = None,
-        seed: int = 0,
-        fractions: Sequence[float] = (0.6, 0.15, 0.25),
-        split_seed: int = 0,
-        train_patients: Sequence[str] | None = None,
-        val_patients: Sequence[str] | None = None,
-        test_patients: Sequence[str] | None = None,
-        fold: int | None = None,
-        num_folds: int | None = None,
-        split_file: str | None = None,
-        num_workers: int = 0,
-        pin_memory: bool | None = None,
         domain: str = "both",
-        predict_on: str = "test",
         max_patients: int | None = None,
+        batch_size: int = 4,
+        **shared: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size=batch_size, **shared)
         check_domain_options(
             a=a, b=b, slices=slices, crop_size=crop_size, multiple_of=multiple_of, min_content=min_content,
-            batch_size=batch_size, batches_per_epoch=batches_per_epoch, max_patients=max_patients, domain=domain,
-            predict_on=predict_on, percentiles=percentiles, image_size=image_size,
+            max_patients=max_patients, domain=domain, percentiles=percentiles, image_size=image_size,
         )  # fmt: skip
         self.root, self.folders, self.counterparts = Path(root), {"a": a, "b": b}, counterparts
         self.cache_dir = self.root / "prepared" if cache_dir is None else Path(cache_dir)
@@ -130,14 +105,7 @@ class BraTSDomainsDataModule(BaseDataModule):
             multiple_of=multiple_of,
         )
         self.slices, self.crop_size, self.min_content = slices, crop_size, min_content
-        self.batch_size, self.batches_per_epoch = batch_size, batches_per_epoch
-        self.seed, self.num_workers = seed, num_workers
-        self.domain, self.predict_on = domain, predict_on
-        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
-        self.split_options: dict[str, Any] = {
-            "fractions": fractions, "seed": split_seed, "train_patients": train_patients, "val_patients": val_patients,
-            "test_patients": test_patients, "fold": fold, "num_folds": num_folds, "split_file": split_file,
-        }  # fmt: skip
+        self.domain = domain
 
     # -- what there is ---------------------------------------------------------------------------------------
 
@@ -176,7 +144,7 @@ class BraTSDomainsDataModule(BaseDataModule):
 
     @cached_property
     def split(self) -> Split:
-        """Who trains, validates and tests: patients of both domains, dealt evenly within each."""
+        """Patients of train, val and test, by the same shares of each domain."""
         domains: dict[str, set[str]] = {}
         for subject in self.subjects:
             domains.setdefault(subject.patient, set()).add(subject.domain)
@@ -186,7 +154,7 @@ class BraTSDomainsDataModule(BaseDataModule):
         }
         return choose_split(list(domains), strata=strata, **self.split_options)
 
-    def subjects_of(self, part: str) -> list[PreparedSubject]:
+    def items_of(self, part: str) -> list[PreparedSubject]:
         """Subjects of `train`, `val`, `test` or `all`; for `predict` those of `predict_on` and `domain`."""
         own = self.predict_on if part == "predict" else part
         chosen = self.subjects
@@ -196,20 +164,29 @@ class BraTSDomainsDataModule(BaseDataModule):
         one = part == "predict" and self.domain != "both"
         return [subject for subject in chosen if not one or subject.domain == self.domain]
 
+    def ids_of(self, item: PreparedSubject) -> list[str]:
+        """Ids of a subject's slices in an evaluation batch."""
+        return [make_sample_id(item, number) for number in range(*item.box[0])]
+
     def list_centers(self, domain: str) -> list[Center]:
         """Training slices of a domain."""
-        own = [subject for subject in self.subjects_of("train") if subject.domain == domain]
+        own = [subject for subject in self.items_of("train") if subject.domain == domain]
         return [center for subject in own for center in list_centers(subject, min_content=self.min_content)]
 
     def intensities(self, domain: str) -> NDArray[np.float32]:
         """[N, M, 2], what -1 and 1 stand for in each training subject of a domain."""
-        own = [subject for subject in self.subjects_of("train") if subject.domain == domain]
+        own = [subject for subject in self.items_of("train") if subject.domain == domain]
         return np.stack([self.reader.measure_intensity(subject) for subject in own])
 
     @property
     def is_phantom(self) -> bool:
         """Whether the subjects are synthetic, as the sources' `dataset.json` says."""
         return self.store.is_phantom
+
+    @property
+    def predict_choice(self) -> str:
+        """The options that choose the predicted subjects, for messages."""
+        return f"data.predict_on={self.predict_on}, data.domain={self.domain}"
 
     def display_of(self, patient: str) -> Display:
         """How pictures of a patient are turned upright, as the files say."""
@@ -219,7 +196,7 @@ class BraTSDomainsDataModule(BaseDataModule):
         """The split with its hash, how it was made and what it holds, for `split.json`."""
         counts: dict[str, dict[str, int]] = {}
         for part in PARTS:
-            own = self.subjects_of(part)
+            own = self.items_of(part)
             counts[part] = {"patients": len(self.split.part(part))}
             for domain in DOMAINS:
                 kept = [subject for subject in own if subject.domain == domain]
@@ -249,38 +226,20 @@ class BraTSDomainsDataModule(BaseDataModule):
             sides = {domain: self.list_centers(domain) for domain in DOMAINS}
             check_training(sides, self.reader, whole=self.crop_size is None, where=self.root)
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Chance pairs in the order of `PairSampler`."""
-        dataset = PairDataset(
+    def training_data(self) -> PairDataset:
+        """Chance pairs of stacks."""
+        return PairDataset(
             self.list_centers("a"), self.list_centers("b"), self.reader,
             slices=self.slices, crop_size=self.crop_size, seed=self.seed,
         )  # fmt: skip
-        sampler = PairSampler(
-            len(dataset.a), len(dataset.b),
-            batch_size=self.batch_size, batches_per_epoch=self.batches_per_epoch, seed=self.seed,
-            **ranks_of(self.trainer),
-        )  # fmt: skip
-        sampler.set_epoch(self.first_epoch)
-        return DataLoader(
-            dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=collate_pairs, **self._workers()
-        )
 
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Validation subjects; every rank gets the same number of them."""
-        return self._evaluation(self.subjects_of("val"), pad=True)
+    def training_sampler(self, dataset: PairDataset, **options: Any) -> PairSampler:
+        """The order of training pairs."""
+        return PairSampler(len(dataset.a), len(dataset.b), **options)
 
-    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Test subjects, each exactly once; the first ones again for ranks that would have none."""
-        return self._evaluation(self.subjects_of("test"), pad=False)
-
-    def predict_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """The subjects of `predict_on` and `domain`, dealt as test subjects are."""
-        subjects = self.subjects_of("predict")
-        if not subjects:
-            raise ConfigError(
-                f"data.predict_on={self.predict_on}, data.domain={self.domain}: no such subject; try predict_on=all"
-            )
-        return self._evaluation(subjects if self.only is None else _with(self.only, subjects), pad=False)
+    def evaluation_data(self, items: Sequence[PreparedSubject]) -> SubjectDataset:
+        """Whole subjects."""
+        return SubjectDataset(items, self.reader, counterparts=self.store.counterparts)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a batch as Lightning does, but each slice of a subject once, though it is in several stacks."""
@@ -290,40 +249,10 @@ class BraTSDomainsDataModule(BaseDataModule):
         moved = super().transfer_batch_to_device(others, device, dataloader_idx)
         return {"image": move_stacks(batch["image"], device), **moved}
 
-    def sample_ids(self, part: str) -> list[str]:
-        """See `BaseDataModule.sample_ids`."""
-        return [name for subject in self.subjects_of(part) for name in _ids(subject)]
-
     def tissue_shares(self, part: str) -> dict[str, float]:
         """See `BaseDataModule.tissue_shares`."""
         return {
             name: count / max(subject.content)
-            for subject in self.subjects_of(part)
-            for name, count in zip(_ids(subject), subject.content, strict=True)
+            for subject in self.items_of(part)
+            for name, count in zip(self.ids_of(subject), subject.content, strict=True)
         }
-
-    def loader_of(self, ids: Collection[str], part: str) -> DataLoader[Any] | list[Any]:
-        """See `BaseDataModule.loader_of`."""
-        return self._evaluation(_with(ids, self.subjects_of(part)), pad=False)
-
-    def _evaluation(self, subjects: Sequence[PreparedSubject], *, pad: bool) -> DataLoader[Any] | list[Any]:
-        if not subjects:
-            return []
-        dataset = SubjectDataset(subjects, self.reader, counterparts=self.store.counterparts)
-        ranks = ranks_of(self.trainer)
-        # Lightning leaves a rank without batches out of the loop, and the others would wait for its scores forever.
-        sampler = PatientSampler(len(dataset), pad=pad or len(dataset) < ranks["num_replicas"], **ranks)
-        return DataLoader(dataset, batch_size=None, sampler=sampler, **self._workers())
-
-    def _workers(self) -> dict[str, Any]:
-        return worker_options(num_workers=self.num_workers, pin_memory=self.pin_memory)
-
-
-def _ids(subject: PreparedSubject) -> list[str]:
-    """Ids of a subject's slices in an evaluation batch."""
-    return [make_sample_id(subject, number) for number in range(*subject.box[0])]
-
-
-def _with(ids: Collection[str], subjects: Sequence[PreparedSubject]) -> list[PreparedSubject]:
-    """Subjects that have a slice of one of these ids."""
-    return [subject for subject in subjects if not set(ids).isdisjoint(_ids(subject))]

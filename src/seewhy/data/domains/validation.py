@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 
+from seewhy.data.base import check_counts
 from seewhy.data.domains.dataset import Center
 from seewhy.data.domains.stacks import StackReader
 from seewhy.data.domains.store import DOMAINS, DomainStore, PreparedSubject
-from seewhy.data.validation import check_numbers, check_predict_on
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.options import choice_problems
 
@@ -27,11 +27,8 @@ def check_domain_options(
     crop_size: int | None,
     multiple_of: int,
     min_content: float,
-    batch_size: int,
-    batches_per_epoch: int | None,
     max_patients: int | None,
     domain: str,
-    predict_on: str,
     percentiles: Sequence[float],
     image_size: int | Sequence[int] | None,
 ) -> None:
@@ -40,11 +37,7 @@ def check_domain_options(
     Raises:
         ConfigError: all options that are invalid or contradict each other.
     """
-    check_numbers(
-        batch_size=batch_size, batches_per_epoch=batches_per_epoch, crop_size=crop_size, multiple_of=multiple_of,
-        max_patients=max_patients,
-    )  # fmt: skip
-    check_predict_on(predict_on)
+    check_counts(crop_size=crop_size, multiple_of=multiple_of, max_patients=max_patients)
     problems = []
     if a is None and b is None:
         problems.append("data.a and data.b are both null; set the folder of at least one domain")

@@ -1,4 +1,4 @@
-"""Datasets of slices: one slice with its label to train on, one whole patient to evaluate."""
+"""Datasets of slices: single slices with labels for training, whole patients for evaluation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SliceReader:
 
     Args:
         channels: 1 or 3.
-        normalization: how intensities are brought to a common scale.
+        normalization: of the intensities.
         num_classes: number of classes with the background.
     """
 
@@ -54,7 +54,7 @@ class SliceReader:
         """Measure a patient once, from evenly spread slices.
 
         Args:
-            patient: whose statistics.
+            patient: its name.
             records: all slices of the patient, in order.
         """
         if patient not in self.statistics:
@@ -64,9 +64,9 @@ class SliceReader:
         return self.statistics[patient]
 
     def normalize(self, image: NDArray[np.float32], patient: str) -> tuple[NDArray[np.float32], IntensityStatistics]:
-        """Normalised image, and the statistics it was normalised with."""
-        own = self.normalization.over == "slice"
-        statistics = self._measure([image]) if own else self.statistics[patient]
+        """Normalise an image; returns it and the statistics that were used."""
+        by_slice = self.normalization.over == "slice"
+        statistics = self._measure([image]) if by_slice else self.statistics[patient]
         return self.normalization(image, statistics), statistics
 
     def label(self, record: SliceRecord) -> Tensor:
@@ -83,7 +83,7 @@ class TrainingDataset(Dataset[dict[str, Any]]):
     Args:
         records: the training slices.
         reader: with the statistics of all their patients.
-        augmentation: or None for none.
+        augmentation: None for no augmentation.
         crop_size: side of the square to cut out; None keeps the slice's size.
         seed: of the augmentation.
     """
@@ -107,9 +107,9 @@ class TrainingDataset(Dataset[dict[str, Any]]):
         return len(self.records)
 
     def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
-        """The slice of a draw, augmented as (seed, number of the draw) say, in whichever worker.
+        """The slice of a draw, augmented as a function of (seed, number of the draw), in any worker.
 
-        A plain index, as the sampler that Lightning puts in for `overfit_batches` gives, is its own number.
+        A plain index, as from the sampler that Lightning uses for `overfit_batches`, also is the number.
         """
         draw = draw if isinstance(draw, Draw) else Draw(draw, draw)
         record = self.records[draw.sample]
@@ -130,7 +130,7 @@ class TrainingDataset(Dataset[dict[str, Any]]):
 
 
 class PatientDataset(Dataset[Batch]):
-    """Whole patients: all slices in order and at their own size, with body and, where there is one, mask.
+    """Whole patients: all slices in order and at their original size, with body and, if there is one, mask.
 
     Args:
         patients: lists of slices, one list per patient.
@@ -172,10 +172,10 @@ class PatientDataset(Dataset[Batch]):
         """Class indices [H, W]; a slice of label 0 may come without a file."""
         if record.mask is None:
             return np.zeros(shape, np.uint8)
-        found = read_npy(record.mask)
-        mask = np.squeeze(found, axis=tuple(axis for axis in (0, -1) if found.ndim == 3 and found.shape[axis] == 1))
+        array = read_npy(record.mask)
+        mask = np.squeeze(array, axis=tuple(axis for axis in (0, -1) if array.ndim == 3 and array.shape[axis] == 1))
         if mask.shape != shape:
-            raise DataError(f"{record.mask} has shape {found.shape}, its image has {shape}; cut both from one volume")
+            raise DataError(f"{record.mask} has shape {array.shape}, its image has {shape}; cut both from one volume")
         return _classes(mask, record, self.reader.num_classes)
 
 
@@ -192,7 +192,7 @@ def _classes(mask: NDArray[Any], record: SliceRecord, num_classes: int) -> NDArr
 
 
 def _check_sizes(records: Sequence[SliceRecord], images: Sequence[NDArray[np.float32]]) -> None:
-    """All slices of a patient have the size of the first."""
+    """Refuse slices that do not have the size of the patient's first."""
     sizes = ["x".join(map(str, image.shape[1:])) for image in images]
     problems = [
         f"{record.path} is {size}, the patient's first slice {sizes[0]}"

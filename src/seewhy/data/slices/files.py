@@ -1,7 +1,4 @@
-"""The list of a slice folder: which file is which slice of which patient, with which label.
-
-How the files of slice data sets are named, and what a name tells.
-"""
+"""List a folder of slices: file names, patients, slice numbers, labels and the manifest."""
 
 from __future__ import annotations
 
@@ -32,11 +29,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Naming:
-    """How files of a data set are named.
+    """Naming pattern of the files of a data set.
 
     Attributes:
         pattern: regular expression for the whole file name with the groups `patient` and `label`, and
-            `slice` where the name has one.
+            `slice` if the name has it.
         example: a good name, for messages.
     """
 
@@ -47,19 +44,19 @@ class Naming:
         try:
             groups = re.compile(self.pattern).groupindex
         except re.error as error:
-            raise ConfigError(f"data.pattern={self.pattern!r} is no regular expression: {error}") from error
+            raise ConfigError(f"data.pattern={self.pattern!r} is not a regular expression: {error}") from error
         missing = [name for name in ("patient", "label") if name not in groups]
         if missing:
             raise ConfigError(
-                f"data.pattern={self.pattern!r} lacks the group(s) {', '.join(missing)}; "
+                f"data.pattern={self.pattern!r} needs the group(s) {', '.join(missing)}; "
                 "name them as in (?P<patient>.+)_(?P<slice>\\d+)_(?P<label>\\d+)\\.npy"
             )
 
 
 BRATS = Naming(r"BRATS_(?P<patient>.+)_(?P<slice>\d+)_(?P<label>\d+)\.npy", "BRATS_001_77_1.npy")
-"""`BRATS_<id>_<slice>_<label>.npy`; the id may itself hold underscores."""
+"""`BRATS_<id>_<slice>_<label>.npy`; the id may contain underscores."""
 LASC = Naming(r"(?P<patient>.+?)(?:_(?P<slice>\d+))?_(?P<label>\d+)\.npy", "patient7_012_1.npy")
-"""`<name>_<label>.npy`, where a number at the end of the name is the slice."""
+"""`<name>_<label>.npy`, where a number at the end of the name is the slice number."""
 
 
 UNKNOWN = float("nan")
@@ -67,14 +64,14 @@ UNKNOWN = float("nan")
 
 @dataclass(frozen=True)
 class SliceRecord:
-    """One slice: where it is and what is known of it without reading it.
+    """One slice, as known without reading it.
 
     Attributes:
         path: of the image.
         mask: of the annotation, or None.
-        patient: whose slice it is.
-        slice: its number in the volume, or -1.
-        label: 0, or the foreground class that the slice shows.
+        patient: the patient of the slice.
+        slice: its number in the volume, or -1 if unknown.
+        label: foreground class of the slice, or 0 for background only.
         source: the volume it was cut from, or an empty string.
         spacing: mm between rows, columns and slices; NaN where unknown.
     """
@@ -103,7 +100,7 @@ class SliceFolder:
         records: the slices.
         has_masks: whether there is a folder of annotations.
         info: contents of `dataset.json`, or an empty dict.
-        displays: how pictures are turned upright, by patient; None stands for all others.
+        displays: how pictures are turned upright, by patient; the key None is for all others.
     """
 
     root: Path
@@ -124,7 +121,7 @@ class SliceFolder:
         return [record for record in self.records if record.patient in chosen]
 
     def display_of(self, patient: str) -> Display:
-        """How pictures of a patient are turned upright, as `dataset.json` says; not at all where it says nothing."""
+        """How pictures of a patient are turned upright, from `dataset.json`; unchanged where it has no entry."""
         return self.displays.get(patient, self.displays.get(None, Display()))
 
     def first_patients(self, count: int) -> SliceFolder:
@@ -141,11 +138,11 @@ def list_slices(root: str | Path, naming: Naming, *, num_classes: int) -> SliceF
         num_classes: number of classes with the background; labels must be smaller.
 
     Returns:
-        The folder's records; where `manifest.csv` exists, patient, slice, source and spacing are taken from it.
+        The folder's records; if `manifest.csv` exists, patient, slice, source and spacing are taken from it.
 
     Raises:
         DataError: no folder, no slices, or files whose name, label, mask or row of the manifest is wrong;
-            all of them are told at once.
+            all of them are reported at once.
     """
     home, images = _find_images(Path(root))
     names = npy_names(images)
@@ -201,7 +198,7 @@ def npy_names(folder: Path) -> list[str]:
     """Names of the finished `.npy` files of a folder, sorted as the reference sorts them (by character).
 
     Args:
-        folder: where none is there, there are no files.
+        folder: if it does not exist, there are no files.
     """
     if not folder.is_dir():
         return []
@@ -242,12 +239,12 @@ def _record(path: Path, mask: Path | None, naming: Naming, row: dict[str, str], 
 def _bad_name(name: str, naming: Naming) -> str:
     last = name.removesuffix(".npy").rsplit("_", 1)[-1]
     if "_" in name and not last.isdigit():
-        return f"{name}: the label {last!r} after the last _ is no integer; expected a name like {naming.example}"
+        return f"{name}: the label {last!r} after the last _ is not an integer; expected a name like {naming.example}"
     return f"{name} does not match data.pattern={naming.pattern!r}; expected a name like {naming.example}"
 
 
 def _read_manifest(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Rows of the manifest by file name, and what is wrong with it; nothing of both when there is none."""
+    """Rows of the manifest by file name, and its problems; both empty if there is no manifest."""
     if not path.is_file():
         return {}, []
     with path.open(newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""From a slice's lesion area to its image-level label: the rules that the papers use."""
+"""Rules for the image-level label of a slice, given the area of its lesion."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
+from seewhy.options import check_choice
 
 __all__ = ["RULES", "LabelRule"]
 
@@ -16,16 +17,22 @@ AME_CAM_FRACTION = 0.01
 
 @dataclass(frozen=True)
 class LabelRule:
-    """When a slice counts as positive.
+    """Decides whether a slice is positive.
 
     - `any`: at least one lesion pixel (AFA's medical forks, WeakMedSAM).
-    - `area`: at least `min_area` lesion pixels, so that a slice is not called positive for a sliver.
-    - `fraction`: lesion in more than `min_fraction` of the slice's pixels; AME-CAM (Chen et al. 2023) takes .01.
+    - `area`: at least `min_area` lesion pixels, so that a thin rim does not make a slice positive.
+    - `fraction`: lesion in more than `min_fraction` of the slice's pixels; AME-CAM (Chen et al. 2023) uses 0.01.
 
     Attributes:
         name: one of `RULES`.
         min_area: lesion pixels, for `area`.
-        min_fraction: share of the slice's pixels in [0, 1), for `fraction`; .01 when not given.
+        min_fraction: share of the slice's pixels in [0, 1), for `fraction`; 0.01 if not given.
+
+    Example:
+        >>> LabelRule("area", min_area=5).label(area=4, pixels=100)
+        0
+        >>> LabelRule("fraction", min_fraction=0.03).label(area=4, pixels=100)
+        1
     """
 
     name: str = "any"
@@ -33,9 +40,8 @@ class LabelRule:
     min_fraction: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown rule and any number that the rule would not read."""
-        if self.name not in RULES:
-            raise ConfigError(f"label_rule={self.name!r} is unknown; {nearest(self.name, RULES)}")
+        """Refuse an unknown rule and any number that the rule does not read."""
+        check_choice(self.name, RULES, "label_rule")
         if self.name == "fraction" and self.min_fraction is None:
             object.__setattr__(self, "min_fraction", AME_CAM_FRACTION)
         if self.name != "area" and self.min_area is not None:
@@ -66,7 +72,7 @@ class LabelRule:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> LabelRule | None:
-        """The rule that a dataset.json states, or None where it states none that we know."""
+        """Rule of a dataset.json, or None if it has none that is valid."""
         if record.get("label_rule") not in RULES:
             return None
         try:

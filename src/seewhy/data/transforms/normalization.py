@@ -1,8 +1,9 @@
-"""From what a file holds to what a network sees: shape, finite values, body and normalisation."""
+"""Intensity normalisation: affine scales of channels, statistics of a body, and arrays of the expected shape."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,28 +11,87 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.errors import ConfigError, DataError
+from seewhy.options import check_choice
 from seewhy.otsu import otsu_cuts
 
-__all__ = ["IntensityNormalization", "IntensityStatistics", "body_mask", "channels_first", "finite", "measure"]
+__all__ = [
+    "IntensityNormalization",
+    "IntensityScale",
+    "IntensityStatistics",
+    "body_mask",
+    "channels_first",
+    "finite",
+    "make_scale",
+    "measure",
+    "scale_to_unit",
+]
 
 FloatArray = NDArray[np.float32]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-KINDS = ("robust", "zscore", "window", "imagenet")
-SCOPES = ("patient", "slice")
+LEAST = 1e-8
+"""Smallest deviation or range to divide by in a scale."""
 REACH = 5.0
-"""`robust` values are cut off so many deviations from the median."""
+"""`robust` values are clipped at this many deviations from the median."""
 OUTSIDE = -4.0
-"""`robust` value of all that is not tissue."""
+"""`robust` value outside the body."""
 SPIKE = 0.05
-"""Share of the pixels above which one exact value at the border is a background that was cut out."""
+"""Share of pixels above which one exact value at the border counts as a removed background."""
+
+
+@dataclass(frozen=True)
+class IntensityScale:
+    """Affine normalisation of one channel in float32: (clip(v, low, high) - shift) / divisor.
+
+    Example:
+        >>> IntensityScale(low=-100, high=300, shift=100, divisor=50)(np.array([-1000, 0, 200]))
+        array([-4., -2.,  2.], dtype=float32)
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    shift: float = 0.0
+    divisor: float = 1.0
+
+    def __call__(self, values: NDArray[Any]) -> FloatArray:
+        """Return normalised values."""
+        out = values.astype(np.float32)
+        self.apply(out)
+        return out
+
+    def apply(self, values: FloatArray) -> None:
+        """Normalise in place, in the order of operations of nnU-Net's classes."""
+        if math.isfinite(self.low) or math.isfinite(self.high):
+            np.clip(values, self.low, self.high, out=values)
+        if self.shift:
+            values -= np.float32(self.shift)
+        if self.divisor != 1:
+            values /= np.float32(self.divisor)
+
+
+def make_scale(scheme: str, numbers: Mapping[str, float]) -> IntensityScale:
+    """Build the scale of a normalisation scheme for volumes.
+
+    Args:
+        scheme: `ct` (clip to `lower` and `upper`, then z-score), `zscore`, `rescale` (`low` to 0 and `high` to 1),
+            `percentile` (the same after clipping), `scale` (divide by `by`) or `none`.
+        numbers: `lower`, `upper`, `mean`, `std`, `low`, `high` and `by`, as far as the scheme needs them.
+    """
+    if scheme in ("ct", "zscore"):
+        low, high = (numbers["lower"], numbers["upper"]) if scheme == "ct" else (-math.inf, math.inf)
+        return IntensityScale(low, high, numbers["mean"], max(numbers["std"], LEAST))
+    if scheme in ("rescale", "percentile"):
+        low, high = numbers["low"], numbers["high"]
+        limits = (low, high) if scheme == "percentile" else (-math.inf, math.inf)
+        return IntensityScale(*limits, shift=low, divisor=max(high - low, LEAST))
+    return IntensityScale(divisor=float(numbers["by"]) if scheme == "scale" else 1.0)
 
 
 @dataclass(frozen=True)
 class IntensityStatistics:
-    """A few numbers about the intensities of a patient or slice.
+    """Statistics of the intensities of a patient or slice.
 
     Attributes:
         background: typical value outside the body.
@@ -42,8 +102,8 @@ class IntensityStatistics:
         mad: median absolute deviation from it, times 1.4826, which is the deviation of a normal distribution.
         low: lower end of the window (percentile of the body).
         high: upper end of the window.
-        peak: largest value, to tell 8-bit images.
-        whole: whether all values are whole numbers of 0 or more.
+        peak: largest value, to recognise 8-bit images.
+        whole: whether all values are integers of 0 or more.
     """
 
     background: float
@@ -60,14 +120,23 @@ class IntensityStatistics:
 
 @dataclass(frozen=True)
 class IntensityNormalization:
-    """How intensities are brought to a common scale, the same in training and evaluation.
+    """Normalises the intensities of slices, in the same way in training and evaluation.
 
     Attributes:
-        kind: `robust` (median 0 and median absolute deviation 1 over the body, cut off at ±5, all else -4: a large
-            or bright lesion hardly moves it), `zscore` (mean 0 and deviation 1 over the body), `window` (percentiles of
-            the body to 0..1) or `imagenet` (0..255, then ImageNet's mean and deviation; needs three channels).
-        over: whether the numbers are those of the whole `patient` or of each `slice`.
+        kind: `robust` (median 0 and median absolute deviation 1 over the body, clipped at ±5, -4 outside: a large
+            or bright lesion hardly changes it), `zscore` (mean 0 and deviation 1 over the body), `window` (percentiles
+            of the body to 0..1) or `imagenet` (0..255, then ImageNet's mean and deviation; needs three channels).
+        over: whether statistics are those of the whole `patient` or of each `slice`.
         percentiles: ends of the window.
+
+    Raises:
+        ConfigError: values that do not exist or are out of range.
+
+    Example:
+        >>> image = np.array([[[0, 0, 0, 0], [0, 2, 4, 0], [0, 6, 8, 0], [0, 0, 0, 0]]], np.float32)
+        >>> statistics = measure([image], percentiles=(0, 100))  # of the body, the four pixels above 0
+        >>> IntensityNormalization("window", percentiles=(0, 100))(image, statistics).max().item()
+        1.0
     """
 
     kind: str = "zscore"
@@ -75,10 +144,8 @@ class IntensityNormalization:
     percentiles: tuple[float, float] = (0.5, 99.5)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ConfigError(f"data.normalize={self.kind!r} is unknown; {nearest(self.kind, KINDS)}")
-        if self.over not in SCOPES:
-            raise ConfigError(f"data.normalize_over={self.over!r} is unknown; {nearest(self.over, SCOPES)}")
+        check_choice(self.kind, ("robust", "zscore", "window", "imagenet"), "data.normalize")
+        check_choice(self.over, ("patient", "slice"), "data.normalize_over")
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
             raise ConfigError(f"data.percentiles={list(self.percentiles)} must rise and lie in 0..100")
@@ -95,8 +162,7 @@ class IntensityNormalization:
         if self.kind == "imagenet" and s.whole and s.peak <= 255:
             bytes_ = image  # 8-bit images are on the scale already
         else:
-            unit = (image - np.float32(s.low)) / np.float32(_positive(s.high - s.low))
-            unit = np.clip(unit, 0, 1, dtype=np.float32)
+            unit = scale_to_unit(image, s.low, _positive(s.high - s.low))
             if self.kind == "window":
                 return np.asarray(unit, np.float32)
             bytes_ = unit * np.float32(255)
@@ -104,9 +170,14 @@ class IntensityNormalization:
         return np.asarray((bytes_ - mean) / std, np.float32)
 
     def background(self, statistics: IntensityStatistics, channels: int) -> FloatArray:
-        """What the background looks like after normalisation, [C, 1, 1]: the value to pad with."""
+        """Value of the background after normalisation, [C, 1, 1], to pad with."""
         raw = np.full((channels, 1, 1), statistics.background, np.float32)
         return self(raw, statistics)
+
+
+def scale_to_unit(values: FloatArray, low: float, width: float) -> FloatArray:
+    """Scale `low` to 0 and `low + width` to 1, and clip the values outside."""
+    return np.asarray(np.clip((values - np.float32(low)) / np.float32(width), 0, 1), np.float32)
 
 
 def channels_first(array: NDArray[Any], *, channels: int, where: str) -> FloatArray:
@@ -129,7 +200,7 @@ def channels_first(array: NDArray[Any], *, channels: int, where: str) -> FloatAr
         image = np.moveaxis(array, 2, 0)
     else:
         raise DataError(f"{where} has shape {array.shape}; expected one slice as HxW, HxWx1, 1xHxW, HxWx3 or 3xHxW")
-    whole = image.dtype.kind in "bui"  # whole numbers are finite
+    whole = image.dtype.kind in "bui"  # integers are finite
     image = image.astype(np.float32)
     if not whole:
         image = finite(image, where)
@@ -144,7 +215,7 @@ def finite(image: FloatArray, where: str) -> FloatArray:
     """Replace NaN by the smallest finite value of an array, infinities by its smallest and largest.
 
     Args:
-        image: of any shape; it is given back as it is when all its values are finite.
+        image: of any shape; returned unchanged if all its values are finite.
         where: the file, for messages.
 
     Raises:
@@ -162,8 +233,8 @@ def finite(image: FloatArray, where: str) -> FloatArray:
 def measure(images: Sequence[FloatArray], *, percentiles: tuple[float, float] = (0.5, 99.5)) -> IntensityStatistics:
     """Measure the intensities of one patient's slices, or of one slice.
 
-    The background is told from the images alone: one exact value that fills the border (a skull-stripped
-    brain), or else all below Otsu's threshold between air and tissue.
+    The background is found from the images alone: one exact value that fills the border (a skull-stripped
+    brain), or else all values below Otsu's threshold between air and tissue.
 
     Args:
         images: arrays [C, H, W], of any sizes.
@@ -191,14 +262,14 @@ def measure(images: Sequence[FloatArray], *, percentiles: tuple[float, float] = 
 
 
 def body_mask(image: FloatArray, statistics: IntensityStatistics) -> NDArray[np.bool_]:
-    """Pixels of the body, from intensities alone: the largest connected part, with its holes filled.
+    """Find the pixels of the body from intensities alone: the largest connected part, with its holes filled.
 
     Args:
         image: raw slice [C, H, W].
         statistics: of its patient.
 
     Returns:
-        [H, W] bool; all False for a slice of background.
+        [H, W] bool; all False for a slice without body.
     """
     gray = image.mean(0)
     s = statistics
@@ -214,11 +285,11 @@ def body_mask(image: FloatArray, statistics: IntensityStatistics) -> NDArray[np.
 def _background(values: FloatArray, images: Sequence[FloatArray]) -> tuple[float, float]:
     """Typical value outside the body, and the threshold to the body (NaN for one exact value)."""
     border = np.concatenate([_border(image.mean(0)) for image in images])
-    found, counts = np.unique(border, return_counts=True)
+    levels, counts = np.unique(border, return_counts=True)
     most = counts.argmax()
     second = np.delete(counts, most).max(initial=0)
-    value = found[most]
-    # A cut-out background is a lone spike; noise in whole numbers has neighbours of nearly the same height.
+    value = levels[most]
+    # A removed background is a single spike; noise of integers has neighbours of nearly the same height.
     if counts[most] > 4 * second and np.mean(values == value) >= SPIKE:
         return float(value), float("nan")
     threshold = _air_threshold(values)
@@ -231,7 +302,7 @@ def _border(gray: FloatArray) -> FloatArray:
 
 
 def _air_threshold(values: FloatArray) -> float:
-    """Otsu's threshold (1979) after clipping bright structures, so that it parts air from tissue."""
+    """Otsu's threshold (1979) after clipping bright structures, so that it separates air from tissue."""
     bright = values[values >= values.mean()]
     clipped = np.minimum(values, np.median(bright))
     low, high = float(clipped.min()), float(clipped.max())

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seewhy.data.transforms.normalization import IntensityScale, make_scale
 from seewhy.data.volumes.survey import Survey, merge_brightness
 from seewhy.errors import ConfigError
 from seewhy.options import check_choice, check_options
 
-__all__ = ["SCHEMES", "IntensityScale", "adopted", "check_scheme", "normalize", "scales_of", "schemes_of"]
+__all__ = ["SCHEMES", "adopted", "check_scheme", "normalize", "scales_of", "schemes_of"]
 
 SCHEMES = {
     "ct": ("lower", "upper", "mean", "std"),
@@ -26,29 +25,8 @@ SCHEMES = {
 }
 """Names, and the numbers that each may be given."""
 PERCENTILES = (0.5, 99.5)
-LEAST = 1e-8
-"""Smallest deviation or range that is divided by."""
 
 FloatArray = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class IntensityScale:
-    """What becomes of a channel's intensities: (clip(v, low, high) - shift) / divisor."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    shift: float = 0.0
-    divisor: float = 1.0
-
-    def __call__(self, values: NDArray[Any]) -> FloatArray:
-        """Normalised values, float32."""
-        found = values.astype(np.float32)
-        if math.isfinite(self.low) or math.isfinite(self.high):
-            np.clip(found, self.low, self.high, out=found)
-        found -= np.float32(self.shift)
-        found /= np.float32(self.divisor)
-        return found
 
 
 def check_scheme(scheme: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -139,18 +117,10 @@ def scales_of(schemes: Sequence[Mapping[str, Any]], survey: Survey) -> list[Inte
     scales = []
     for scheme, own in zip(schemes, survey.whole, strict=True):
         name = scheme["scheme"]
-        if name == "ct":
-            scale = IntensityScale(scheme["lower"], scheme["upper"], scheme["mean"], max(scheme["std"], LEAST))
-        elif name == "zscore":
-            scale = IntensityScale(shift=own.mean, divisor=max(own.std, LEAST))
-        elif name == "rescale":
-            scale = IntensityScale(shift=own.low, divisor=max(own.high - own.low, LEAST))
-        elif name == "percentile":
-            low, high = (own.percentile(scheme[end]) for end in ("low", "high"))
-            scale = IntensityScale(low, high, low, max(high - low, LEAST))
-        else:
-            scale = IntensityScale(divisor=float(scheme.get("by", 1.0)))
-        scales.append(scale)
+        numbers: Mapping[str, Any] = {"mean": own.mean, "std": own.std, "low": own.low, "high": own.high}
+        if name == "percentile":
+            numbers = {end: own.percentile(scheme[end]) for end in ("low", "high")}
+        scales.append(make_scale(name, scheme if name in ("ct", "scale") else numbers))
     return scales
 
 

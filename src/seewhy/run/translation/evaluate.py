@@ -73,7 +73,7 @@ def training_quantiles(datamodule: BraTSDomainsDataModule) -> Quantiles:
         DataError: a domain without training subjects.
     """
     found: dict[str, list[Any]] = {domain: [] for domain in DOMAINS}
-    for subject in datamodule.subjects_of("train"):
+    for subject in datamodule.items_of("train"):
         low, high = datamodule.reader.measure_intensity(subject).T[:, :, None]
         normal = (subject.quantiles - low) * (2 / np.maximum(high - low, np.float32(1e-12))) - 1
         found[subject.domain].append(np.clip(normal, -1, 1))
@@ -86,7 +86,7 @@ def training_quantiles(datamodule: BraTSDomainsDataModule) -> Quantiles:
 
 def _check(datamodule: BraTSDomainsDataModule) -> None:
     """Refuse subjects of one domain, before any of them is translated."""
-    there = {subject.domain for subject in datamodule.subjects_of("predict")}
+    there = {subject.domain for subject in datamodule.items_of("predict")}
     if len(there) < 2:
         raise ConfigError(
             f"data.domain={datamodule.domain}, data.predict_on={datamodule.predict_on}: evaluate compares two "

@@ -115,14 +115,14 @@ def test_every_case_is_tested_once_whatever_the_ranks(eyes, ranks, monkeypatch):
     seen, validated = [], []
     for rank in range(ranks):
         monkeypatch.setattr(
-            "seewhy.data.cases.datamodule.ranks_of", lambda trainer, rank=rank: {"num_replicas": ranks, "rank": rank}
+            "seewhy.data.base.ranks_of", lambda trainer, rank=rank: {"num_replicas": ranks, "rank": rank}
         )
         data = module(eyes)
         seen += [name for batch in data.test_dataloader() for name in batch["id"]]
         validated.append([name for batch in data.val_dataloader() for name in batch["id"]])
-    assert sorted(seen) == sorted(case.id for case in data.cases_of("test"))
+    assert sorted(seen) == sorted(case.id for case in data.items_of("test"))
     assert len({len(names) for names in validated}) == 1, "loops with collectives need the same number on every rank"
-    assert {name for names in validated for name in names} == {case.id for case in data.cases_of("val")}
+    assert {name for names in validated for name in names} == {case.id for case in data.items_of("val")}
 
 
 def test_lightning_moves_batches_and_predicts_every_case(eyes):
@@ -141,7 +141,7 @@ def test_lightning_moves_batches_and_predicts_every_case(eyes):
 
 def test_patients_stay_whole_and_the_record_says_it_all(eyes):
     data = module(eyes, val_patients=None, test_patients=None)
-    parts = {part: {case.patient for case in data.cases_of(part)} for part in ("train", "val", "test")}
+    parts = {part: {case.patient for case in data.items_of(part)} for part in ("train", "val", "test")}
     assert parts["train"] | parts["val"] | parts["test"] == {f"P{number}" for number in range(1, 11)}
     assert sum(map(len, parts.values())) == 10
     record = data.split_record()
@@ -366,7 +366,7 @@ def test_undeclared_gaps_are_all_told_with_row_and_file(tmp_path):
         (root / f"P3_L_{key}.png").unlink()
     problems = problems_of(lambda: AMDDataModule(root=str(root)).cases)
     assert problems[:2] == [
-        f"labels.csv, row 3 (case P1_R): {root}/P1_R_ga.png does not exist; data.missing=allow takes cases without "
+        f"labels.csv, row 3 (case P1_R): {root}/P1_R_ga.png does not exist; data.missing=allow accepts cases without "
         "some inputs",
         f"labels.csv, row 4 (case P2_L): {root}/P2_L_mnv.png does not exist, but P2_L_mnv.tif does; set "
         "data.extension=.tif",
@@ -405,7 +405,7 @@ def test_nifti_planes_are_shown_turned_and_never_mixed(eyes, tmp_path):
     assert torch.equal(batch["image"]["ga"][0, 0], torch.from_numpy(plane / np.float32(255)))
     assert data.display_of("x").transpose
     mixed = AMDDataModule(**manifest(eyes, tmp_path, ["x;0;P1_L_mnv.png;;" + f"{tmp_path}/a.nii.gz;"]))
-    with pytest.raises(DataError, match="NIfTI files beside others"):
+    with pytest.raises(DataError, match="NIfTI files with others"):
         mixed.setup("predict")
 
 

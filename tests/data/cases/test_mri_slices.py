@@ -59,7 +59,7 @@ def test_a_named_axis_needs_a_file_that_says_how_it_lies(tmp_path):
     image = nib.Nifti1Image(head((4, 5, 6)), None)
     nib.save(image, tmp_path / "b.nii")
     for name in ("a.npy", "b.nii"):
-        with pytest.raises(DataError, match=rf"{name} does not say how its axes lie, so there is no coronal one"):
+        with pytest.raises(DataError, match=rf"{name} does not store its orientation, so its coronal axis is unknown"):
             placed(SliceStackReader(axis="coronal"), tmp_path / name)
         assert placed(SliceStackReader(axis=2), tmp_path / name).grid == (6, 4, 5)
 
@@ -154,7 +154,7 @@ def test_files_that_are_no_volumes_are_refused(tmp_path):
     for name, said in (
         ("flat.npy", "expected three axes"),
         ("series.nii.gz", "expected three axes"),
-        ("a.dcm", "is no volume"),
+        ("a.dcm", "is not a volume"),
         ("gone.nii.gz", "does not exist"),
     ):
         with pytest.raises(DataError, match=f"{name}.*{said}"):

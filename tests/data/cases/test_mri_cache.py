@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seewhy.data.cases.cache import DiskCache, MemoryCache, cache_from
+from seewhy.data.cases.mri_reader import DiskCache, MemoryCache, build_cache
 from seewhy.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ class Maker:
 
 @pytest.mark.parametrize("kind", [None, "memory", "disk"])
 def test_made_once_or_every_time(tmp_path, source, kind):
-    cache, make = cache_from(kind, str(tmp_path / "kept") if kind == "disk" else None, {}), Maker()
+    cache, make = build_cache(kind, str(tmp_path / "kept") if kind == "disk" else None, {}), Maker()
     found = [cache(source, make) for _ in range(3)]
     assert make.calls == (3 if kind is None else 1)
     assert found[2].tolist() == np.full((2, 3), make.calls).tolist()
@@ -65,6 +65,6 @@ def test_an_interrupted_array_is_not_found(tmp_path, source):
 
 def test_choices_are_checked():
     with pytest.raises(ConfigError, match=r"data\.cache='dsk' is unknown; nearest: 'disk'"):
-        cache_from("dsk", None, {})
+        build_cache("dsk", None, {})
     with pytest.raises(ConfigError, match=r"needs data\.cache_dir"):
-        cache_from("disk", None, {})
+        build_cache("disk", None, {})

@@ -16,7 +16,7 @@ from seewhy.io.nifti import write_nifti, write_nifti_like
 
 LABEL = "HC_vs_LTLE_vs_RTLE_string"
 LAS = np.array([[-3.0, 0, 0, 30], [0, 3.0, 0.2, -40], [0, 0, 3.0, -20], [0, 0, 0, 1]])
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "t1" / "t1_crop.nii.gz"
+REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "t1" / "t1_crop.nii.gz"
 
 
 def table(path, rows):
@@ -178,7 +178,7 @@ def test_names_come_from_files_columns_or_patterns(root):
     assert module(root, id_pattern=r"mwp1s(\d+)").cases[3].id == "03"
     assert module(root, id_column="file").cases[3].id == "mwp1s03_T1.nii.gz"
     assert "mwp1s00_T1.nii.gz does not match data.id_pattern='sub-" in problems(root, id_pattern=r"sub-(\d+)")
-    with pytest.raises(ConfigError, match=r"data\.id_pattern='\(' is no regular expression"):
+    with pytest.raises(ConfigError, match=r"data\.id_pattern='\(' is not a regular expression"):
         module(root, id_pattern="(")
 
 
@@ -247,12 +247,12 @@ def test_mirroring_needs_to_know_where_left_is(root):
         volume(root / f"n{k}.npy", seed=k)
     table(root / "npy.csv", rows)
     said = problems(root, table="npy.csv", axis=1, augmentation={"flip": 0.5})
-    assert "n0.npy does not say where left is" in said
+    assert "n0.npy does not record which side is left" in said
     data = module(root, table="npy.csv", axis=1)
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
     assert batch["spacing"].isnan().all()
-    assert "there is no coronal one" in problems(root, table="npy.csv")
+    assert "coronal axis is unknown" in problems(root, table="npy.csv")
 
 
 def test_a_second_table_is_another_part_and_shares_no_patient(root):

@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from seewhy.data.slices.brats import BraTSDataModule
+from seewhy.data.slices.datamodule import BraTSDataModule, LASCDataModule
 from seewhy.data.slices.files import Naming, list_slices
-from seewhy.data.slices.lasc import LASCDataModule
 from seewhy.errors import ConfigError, DataError
 
 BRATS, LASC = BraTSDataModule.naming, LASCDataModule.naming
@@ -59,7 +58,7 @@ def test_all_bad_names_at_once(tmp_path):
         list_slices(tmp_path, BRATS, num_classes=2)
     problems = " | ".join(caught.value.problems)
     assert len(caught.value.problems) == 3
-    assert "BRATS_1_2_x.npy: the label 'x' after the last _ is no integer" in problems
+    assert "BRATS_1_2_x.npy: the label 'x' after the last _ is not an integer" in problems
     assert "other.npy does not match data.pattern" in problems
     assert "BRATS_1_3_7.npy has label 7, but data.num_classes=2 allows 0 to 1" in problems
     assert "imageSlice" in str(caught.value)
@@ -124,12 +123,12 @@ def test_info(make_slice_set):
     (root / "dataset.json").write_text(json.dumps({"phantom": True}))
     assert list_slices(root, BRATS, num_classes=2).info == {"phantom": True}
     (root / "dataset.json").write_text("{")
-    with pytest.raises(DataError, match=r"dataset\.json is no JSON"):
+    with pytest.raises(DataError, match=r"dataset\.json is not valid JSON"):
         list_slices(root, BRATS, num_classes=2)
 
 
 def test_pattern_is_checked():
-    with pytest.raises(ConfigError, match="is no regular expression"):
+    with pytest.raises(ConfigError, match="is not a regular expression"):
         Naming("(", "x")
-    with pytest.raises(ConfigError, match=r"lacks the group\(s\) label"):
+    with pytest.raises(ConfigError, match=r"needs the group\(s\) label"):
         Naming(r"(?P<patient>.+)\.npy", "x")
