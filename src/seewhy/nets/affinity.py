@@ -1,4 +1,4 @@
-"""How alike two places are, read from attention: the affinity itself, its labels, and the random walk over it."""
+"""Affinity between positions: from attention, its labels, and the random walk along it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from seewhy.types import Affinity, Attention, MapBatch
 __all__ = ["IGNORE", "RandomWalk", "affinity_labels", "attention_affinity", "radius_window"]
 
 IGNORE = 255
-"""The label of pixels and pairs of which nothing is known."""
+"""Label of unknown pixels and pairs."""
 
 
 def attention_affinity(attention: Sequence[Attention], projection: nn.Conv2d) -> Tensor:
-    """Logits of the affinity between tokens (Ru 2022, eq. 5): learned sum over heads of attention + its transpose.
+    """Compute logits of the affinity between tokens: a learned sum over heads of attention + its transpose.
 
-    The projection is linear, so it is applied once and its result symmetrised: the same numbers for half the
-    memory of symmetrising every head first.
+    See Ru 2022, eq. 5. The projection is linear, so it is applied first and its result symmetrised: the same numbers
+    for half the memory of symmetrising every head.
 
     Args:
         attention: [B, heads, N, N] of each of the last blocks, before the softmax in the published method.
@@ -29,6 +29,14 @@ def attention_affinity(attention: Sequence[Attention], projection: nn.Conv2d) ->
 
     Returns:
         [B, N, N] float32, symmetric; the affinity is its sigmoid.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.nets.affinity import attention_affinity
+        >>> logits = attention_affinity([torch.rand(1, 2, 9, 9)], nn.Conv2d(2, 1, 1))
+        >>> logits.shape, torch.allclose(logits, logits.mT)
+        (torch.Size([1, 9, 9]), True)
     """
     heads = F.conv2d(torch.cat(list(attention), dim=1), projection.weight).squeeze(1).float()
     bias = 0.0 if projection.bias is None else projection.bias.float()
@@ -36,7 +44,7 @@ def attention_affinity(attention: Sequence[Attention], projection: nn.Conv2d) ->
 
 
 def radius_window(height: int, width: int, radius: int, *, device: torch.device | None = None) -> Tensor:
-    """Which pairs of tokens are at most `radius` rows and columns apart (Chebyshev distance).
+    """Return which pairs of tokens are at most `radius` rows and columns apart (Chebyshev distance).
 
     Returns:
         [N, N] bool with N = height · width, row-major.
@@ -48,18 +56,26 @@ def radius_window(height: int, width: int, radius: int, *, device: torch.device 
 
 
 def affinity_labels(labels: Tensor, *, size: tuple[int, int], radius: int) -> Tensor:
-    """What pairs of tokens should be: 1 alike, 0 unlike, 255 unknown.
+    """Make labels of pairs of tokens: 1 for the same class, 0 for different classes, 255 for unknown.
 
-    A pair is known where both pixel labels are known and the tokens lie within the radius; it is alike where the
-    labels are equal, background with background included.
+    A pair is known if both pixel labels are known and the tokens lie within the radius. Two background tokens have
+    the same class.
 
     Args:
-        labels: [B, H, W] integer pixel labels, 255 unknown; brought to the tokens' grid by nearest neighbour.
+        labels: [B, H, W] integer pixel labels, 255 unknown; resized to the grid of tokens by nearest neighbour.
         size: rows and columns of tokens.
-        radius: in tokens.
+        radius: largest distance in tokens.
 
     Returns:
         [B, N, N] int64 in {0, 1, 255}.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.affinity import affinity_labels
+        >>> affinity_labels(torch.tensor([[[0, 1, 255]]]), size=(1, 3), radius=1)
+        tensor([[[  1,   0, 255],
+                 [  0,   1, 255],
+                 [255, 255, 255]]])
     """
     small = F.interpolate(labels[:, None].float(), size=size, mode="nearest").flatten(1).long()
     known = small != IGNORE
@@ -69,33 +85,40 @@ def affinity_labels(labels: Tensor, *, size: tuple[int, int], radius: int) -> Te
 
 
 class RandomWalk:
-    """Spreads class evidence along affinities (Ru 2022, eq. 8; Ahn 2018): walks that may end only near by.
+    """Random walk that propagates class evidence along affinities to nearby tokens (Ru 2022, eq. 8; Ahn 2018).
 
     Args:
-        radius: largest step in tokens, rows and columns alike.
+        radius: largest step in tokens, in rows and columns.
         power: exponent that sharpens the affinity.
-        steps: number of steps; the published method takes one.
-        damping: added to each column's sum, so that a place without alike neighbours loses evidence.
+        steps: number of steps; the published method uses one.
+        damping: added to the sum of each column, so that a token without similar neighbours loses evidence.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.affinity import RandomWalk
+        >>> evidence = torch.tensor([[[[1.0, 0.0]]]])
+        >>> RandomWalk(radius=1, damping=0)(evidence, torch.ones(1, 2, 2))
+        tensor([[[[0.5000, 0.5000]]]])
     """
 
     def __init__(self, *, radius: int = 8, power: float = 2.0, steps: int = 1, damping: float = 0.1) -> None:
         if radius < 0 or steps < 0 or power <= 0 or damping < 0:
             raise ConfigError(
-                f"random walk radius={radius}, steps={steps} and damping={damping} must be ≥ 0 and power={power} > 0"
+                f"random walk: radius={radius}, steps={steps} and damping={damping} must be ≥ 0 and power={power} > 0"
             )
         self.radius, self.power, self.steps, self.damping = int(radius), float(power), int(steps), float(damping)
 
     def transition(self, affinity: Affinity, size: tuple[int, int]) -> Tensor:
-        """Weights [B, N, N] of the walk: column j holds where the evidence of token j comes from."""
+        """Compute the weights [B, N, N] of the walk: column j holds the sources of the evidence of token j."""
         window = radius_window(*size, self.radius, device=affinity.device)
         near = affinity.float().masked_fill(~window, 0.0) ** self.power
         return near / (near.sum(dim=1, keepdim=True) + self.damping)
 
     def __call__(self, evidence: MapBatch, affinity: Affinity) -> MapBatch:
-        """Walk.
+        """Propagate evidence.
 
         Args:
-            evidence: [B, K, h, w] on the tokens' grid.
+            evidence: [B, K, h, w] on the grid of tokens.
             affinity: [B, h·w, h·w] in [0, 1].
 
         Returns:

@@ -22,59 +22,74 @@ NORMALIZATIONS = ("sigmoid", "minmax")
 
 @dataclass
 class View:
-    """What a network makes of a batch seen at one scale."""
+    """Output of a network for a batch at one scale."""
 
     local: MapBatch
     """[B, K, h, w] local logits of the classifier, raw and signed."""
     attention: list[Attention] = field(default_factory=list)
-    """[B, heads, h·w, h·w] of each of the last blocks; empty where there is none or it was not asked for."""
+    """[B, heads, h·w, h·w] of each of the last blocks; empty if there is none or it was not requested."""
 
     def __getitem__(self, samples: slice | Tensor) -> View:
-        """The same of some samples only."""
+        """Select samples."""
         return View(self.local[samples], [layer[samples] for layer in self.attention])
 
     @staticmethod
     def join(views: Sequence[View]) -> View:
-        """Views of parts of a batch as one."""
+        """Join the views of parts of a batch."""
         if len(views) == 1:
             return views[0]
         layers = zip(*(view.attention for view in views), strict=True)
         return View(torch.cat([view.local for view in views]), [torch.cat(layer) for layer in layers])
 
     def detach(self) -> View:
-        """The same, cut off from the gradient."""
+        """Detach all tensors from the graph."""
         return View(self.local.detach(), [layer.detach() for layer in self.attention])
 
 
 Encode = Callable[[Tensor, bool], View]
-"""(image [B, C, H, W], attention wanted) → view."""
+"""(image [B, C, H, W], whether attention is requested) → view."""
 
 
 def min_max(maps: MapBatch, *, eps: float = 1e-5) -> MapBatch:
-    """Stretch each image and class to [0, 1): subtract the minimum, divide by what is then the maximum plus `eps`.
+    """Scale each image and class to [0, 1): subtract the minimum, divide by the new maximum plus `eps`.
 
-    This is the scale of the published method. It knows no absolute zero: a map of an image without the class is
-    stretched as far as any other, so it means something only where the class is known to be present.
+    This is the scale of the published method. It has no absolute zero: the map of an image without the class is scaled
+    like any other, so it is meaningful only if the class is known to be present.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.cam import min_max
+        >>> min_max(torch.tensor([[[[1.0, 3.0]]]])).round(decimals=3)
+        tensor([[[[0., 1.]]]])
     """
     shifted = maps - maps.amin(dim=(-2, -1), keepdim=True)
     return shifted / (shifted.amax(dim=(-2, -1), keepdim=True) + eps)
 
 
 class MultiScaleCAM:
-    """CAM of an image seen at several sizes, each together with its mirror images.
+    """CAM of an image at several scales, each together with its mirror images.
 
-    `normalize="sigmoid"` averages the local logits of all views and takes the sigmoid, one scale for all images,
-    on which a healthy slice stays dark. `normalize="minmax"` is the published rule (Ru 2022): the larger of view
-    and mirrored view, negative parts cut off, summed over scales, stretched per image by `min_max`.
+    `normalize="sigmoid"` averages the local logits of all views and takes the sigmoid: one scale for all images, on
+    which a healthy slice stays dark. `normalize="minmax"` is the published rule (Ru 2022): the maximum of view and
+    mirrored view, clipped at 0, summed over scales, scaled per image by `min_max`.
 
-    The result does not depend on the order of `scales`. No gradient is kept. A view and its mirror image share a
-    forward, and the local logits of the unchanged image are taken from the caller where it has them already.
+    The result does not depend on the order of `scales`. No gradient is kept. A view and its mirror image share one
+    forward, and the view of the unchanged image can be passed by the caller.
 
     Args:
-        scales: factors on height and width, all > 0, none twice.
-        flip: also see each scale's left-right mirror image.
-        flip_vertical: also see its up-down mirror image and, with `flip`, the image turned by both.
+        scales: factors on height and width, all > 0 and different.
+        flip: whether to add the left-right mirror image of each scale.
+        flip_vertical: whether to add the up-down mirror image and, with `flip`, the image mirrored both ways.
         normalize: `sigmoid` or `minmax`.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.nets.cam import MultiScaleCAM, View
+        >>> net = nn.Conv2d(1, 2, 3, stride=2, padding=1)
+        >>> maps, view = MultiScaleCAM(scales=(1.0, 0.5))(lambda image, _: View(net(image)), torch.rand(1, 1, 16, 16))
+        >>> maps.shape, view.local.shape
+        (torch.Size([1, 2, 16, 16]), torch.Size([1, 2, 8, 8]))
     """
 
     def __init__(
@@ -87,71 +102,66 @@ class MultiScaleCAM:
     ) -> None:
         self.scales = tuple(float(scale) for scale in scales)
         if not self.scales or min(self.scales) <= 0 or len(set(self.scales)) < len(self.scales):
-            raise ConfigError(f"CAM scales={list(scales)}: give one or more different factors > 0, e.g. [1, 0.5, 1.5]")
+            raise ConfigError(f"CAM scales={list(scales)}; expected different factors > 0, e.g. [1, 0.5, 1.5]")
         if normalize not in NORMALIZATIONS:
             raise ConfigError(f"CAM normalize={normalize!r} is unknown; {nearest(normalize, NORMALIZATIONS)}")
-        self.mirrors = [axes for axes, seen in _mirrors(flip, flip_vertical) if seen]
+        mirrors: dict[tuple[int, ...], bool] = {(-1,): flip, (-2,): flip_vertical, (-2, -1): flip and flip_vertical}
+        self.mirrors = [axes for axes, used in mirrors.items() if used]
         self.normalize = normalize
 
     @torch.no_grad()
     def __call__(
         self, encode: Encode, image: ImageBatch, *, first: View | None = None, attention: bool = False
     ) -> tuple[MapBatch, View]:
-        """Maps of a batch, and the largest view behind them.
+        """Compute the maps of a batch, and the view of its largest scale.
 
         Args:
-            encode: gives the view of a batch; called at most once per scale.
+            encode: returns the view of a batch; called at most once per scale.
             image: [B, C, H, W].
-            first: the view of `image` itself, if known; it is not computed again.
-            attention: ask for the attention of the largest scale.
+            first: the view of `image` itself, if it was computed before.
+            attention: whether to request the attention of the largest scale.
 
         Returns:
-            maps [B, K, H, W] float32 in [0, 1], and the unmirrored view of the largest scale.
+            Maps [B, K, H, W] float32 in [0, 1], and the view of the largest scale without mirroring.
         """
         totals: list[Tensor] = []
-        largest = first
+        largest: View
         for scale in self.scales:
             is_largest = scale == max(self.scales)
-            view, mirrored = self._views(
+            view, mirrored = self._compute_views(
                 encode, image, scale, first if scale == 1.0 else None, attention and is_largest
             )
-            largest = view if is_largest else largest
+            if is_largest:
+                largest = view
             totals.append(self._merge([_resize(view.local, image), *mirrored]))
-        assert largest is not None
         return self._finish(torch.stack(totals).sum(dim=0)), largest
 
-    def _views(
+    def _compute_views(
         self, encode: Encode, image: Tensor, scale: float, known: View | None, attention: bool
     ) -> tuple[View, list[Tensor]]:
-        """The view at one scale, and the local logits of its mirror images at image size, turned back."""
+        """Return the view at one scale, and the local logits of its mirror images, mirrored back, at image size."""
         size = tuple(max(1, round(side * scale)) for side in image.shape[-2:])
         scaled = image if scale == 1.0 else F.interpolate(image, size=size, mode="bilinear", align_corners=False)
-        images = [] if known is not None else [scaled]
-        images += [scaled.flip(axes) for axes in self.mirrors]
-        seen = encode(torch.cat(images), attention and known is None) if images else None
-        if known is not None:
-            view, local = known.detach(), [] if seen is None else list(seen.local.split(len(image)))
+        mirrored = [scaled.flip(axes) for axes in self.mirrors]
+        count = len(image)
+        if known is None:
+            views = encode(torch.cat([scaled, *mirrored]), attention)
+            view, local = views[:count], list(views.local[count:].split(count)) if mirrored else []
         else:
-            assert seen is not None
-            view, local = seen[: len(image)], list(seen.local[len(image) :].split(len(image))) if self.mirrors else []
-        turned = [_resize(one, image).flip(axes) for one, axes in zip(local, self.mirrors, strict=True)]
-        return view, turned
+            view = known.detach()
+            local = list(encode(torch.cat(mirrored), False).local.split(count)) if mirrored else []
+        return view, [_resize(one, image).flip(axes) for one, axes in zip(local, self.mirrors, strict=True)]
 
     def _merge(self, views: list[Tensor]) -> Tensor:
-        """One map per scale: the mean of all views, or the positive part of their maximum."""
+        """Merge the views of one scale: their mean, or the positive part of their maximum."""
         stacked = torch.stack(views)
         return stacked.mean(dim=0) if self.normalize == "sigmoid" else F.relu(stacked.amax(dim=0))
 
     def _finish(self, total: Tensor) -> Tensor:
-        """From the sum over scales to [0, 1]."""
+        """Scale the sum over scales to [0, 1]."""
         return torch.sigmoid(total / len(self.scales)) if self.normalize == "sigmoid" else min_max(total)
 
 
-def _mirrors(flip: bool, flip_vertical: bool) -> list[tuple[tuple[int, ...], bool]]:
-    """Axes that each mirror image turns, and whether it is seen."""
-    return [((-1,), flip), ((-2,), flip_vertical), ((-2, -1), flip and flip_vertical)]
-
-
 def _resize(local: Tensor, image: Tensor) -> Tensor:
-    """Local logits at the image's size, float32."""
+    """Resize local logits to the size of the image, float32."""
     return F.interpolate(local.float(), size=image.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""What stands on an encoder: the classification head whose local logits are the CAM, and SegFormer's decoder."""
+"""Heads on an encoder: a classification head whose local logits are the CAM, and SegFormer's decoder."""
 
 from __future__ import annotations
 
@@ -17,22 +17,28 @@ __all__ = ["ClassificationHead", "Pooling", "SegFormerHead"]
 
 
 class Pooling(nn.Module):
-    """From a map to one value per channel, either of the features or of the local logits.
+    """Pooling of a map to one value per channel, of the features or of the local logits.
 
-    `gmp` (maximum) and `gap` (mean) pool each *feature*, before the 1 x 1 convolution, as AFA does (Ru et al. 2022):
-    with `gmp` each feature's maximum may lie elsewhere; `gap` commutes with the convolution, so before and after
-    are the same. The others pool the *logits*, after the convolution, so that the image's logit is made of local
-    ones and a threshold means the same for a pixel as for an image:
+    `gmp` (maximum) and `gap` (mean) pool each *feature*, before the 1 x 1 convolution, as in AFA (Ru et al. 2022): with
+    `gmp` the maxima of different features may have different positions; `gap` commutes with the convolution. The other
+    names pool the *logits*, after the convolution, so that a threshold means the same for a pixel as for an image:
 
     - `max`: the largest local logit;
     - `lse`: (1/r) log mean exp(r x), r = `sharpness` (Pinheiro and Collobert 2015): `gap` for r → 0,
-      `max` for r → ∞, and a gradient to all pixels in between;
-    - `topk`: the mean of the largest `fraction` of the pixels, at least one.
+      `max` for r → ∞, with a gradient to all pixels in between;
+    - `topk`: the mean of the largest `fraction` of the pixels, at least one pixel.
 
     Args:
         name: one of the above.
         sharpness: r of `lse`, above 0.
-        fraction: of the pixels, for `topk`, in (0, 1].
+        fraction: share of the pixels, for `topk`, in (0, 1].
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.heads import Pooling
+        >>> logits = torch.tensor([[[[0.0, 4.0]]]])
+        >>> [round(float(Pooling(name)(logits)), 2) for name in ("gap", "lse", "max")]
+        [2.0, 3.83, 4.0]
     """
 
     NAMES = ("gmp", "gap", "max", "lse", "topk")
@@ -60,31 +66,38 @@ class Pooling(nn.Module):
         if self.name == "gap":
             return x.mean(dim=2)
         if self.name == "lse":
-            # In float32: exp(r x) leaves half precision already at r x = 11.
+            # In float32: exp(r x) overflows half precision already at r x = 11.
             exponents = self.sharpness * x.float()
             return (exponents.logsumexp(dim=2) - math.log(x.shape[2])) / self.sharpness
         count = max(1, round(self.fraction * x.shape[2]))
         return x.topk(count, dim=2).values.mean(dim=2)
 
     def extra_repr(self) -> str:
-        """Name and the option it reads."""
+        """Return the name and the option that it uses."""
         option = {"lse": f", sharpness={self.sharpness}", "topk": f", fraction={self.fraction}"}
         return self.name + option.get(self.name, "")
 
 
 class ClassificationHead(nn.Module):
-    """A 1 x 1 convolution and a pooling: image logits, and the local logits they are made of.
+    """A 1 x 1 convolution and a pooling: image logits, and the local logits that they are computed from.
 
-    The convolution's parameters are this module's own `weight` [num_outputs, in_channels, 1, 1] and `bias`, so
-    that a `classifier` of this class has the published checkpoint's key, `classifier.weight`.
+    The parameters of the convolution are `weight` [num_outputs, in_channels, 1, 1] and `bias` of this module, so that
+    a `classifier` of this class has the key of published checkpoints, `classifier.weight`.
 
     Args:
         in_channels: channels of the encoder's last map.
         num_outputs: foreground classes K.
-        pooling: a `Pooling`, or the name of one with its default options.
-        bias: whether the convolution has a bias; AFA's has none.
-        prior: probability that local logits start from, set through the bias (Lin et al. 2017, section 3.3);
-            None starts at 0.5. Needs `bias`.
+        pooling: a `Pooling`, or its name for default options.
+        bias: whether the convolution has a bias; in AFA it does not.
+        prior: initial probability of the local logits, set by the bias (Lin et al. 2017, section 3.3); None starts at
+            0.5. Requires `bias`.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.heads import ClassificationHead
+        >>> head, features = ClassificationHead(8, 2, "max"), torch.rand(1, 8, 4, 4)
+        >>> torch.equal(head(features), head.activation_map(features).amax(dim=(2, 3)))
+        True
     """
 
     bias: nn.Parameter | None
@@ -100,7 +113,7 @@ class ClassificationHead(nn.Module):
     ) -> None:
         super().__init__()
         if prior is not None and not (bias and 0 < prior < 1):
-            raise ConfigError(f"classification head: prior={prior} must be in (0, 1) and needs bias=True")
+            raise ConfigError(f"classification head: prior={prior}; expected a value in (0, 1), with bias=True")
         self.pooling = Pooling(pooling) if isinstance(pooling, str) else pooling
         self.weight = nn.Parameter(torch.empty(num_outputs, in_channels, 1, 1))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
@@ -111,17 +124,17 @@ class ClassificationHead(nn.Module):
             self.register_parameter("bias", None)
 
     def forward(self, features: Tensor) -> ScoreBatch:
-        """Image logits [B, K] from the encoder's last map [B, C, h, w]."""
+        """Compute image logits [B, K] from the encoder's last map [B, C, h, w]."""
         if self.pooling.of_features:
             return self.activation_map(self.pooling(features)[..., None, None]).flatten(1)
         return self.pooling(self.activation_map(features))
 
     def activation_map(self, features: Tensor) -> MapBatch:
-        """Local logits [B, K, h, w] of features [B, C, h, w]: the class activation map before any ReLU."""
+        """Compute local logits [B, K, h, w] of features [B, C, h, w]: the class activation map before any ReLU."""
         return F.conv2d(features, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        """Input and output channels."""
+        """Return input and output channels."""
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}, bias={self.bias is not None}"
 
 
@@ -129,10 +142,17 @@ class SegFormerHead(nn.Module):
     """SegFormer's all-MLP decoder (Xie et al. 2021, eq. 4): project each map, upsample, fuse, classify.
 
     Args:
-        channels: of the encoder's maps, fine to coarse.
-        num_classes: classes including the background.
+        channels: channels of the encoder's maps, fine to coarse.
+        num_classes: number of classes, including the background.
         dim: channels of each projected map.
-        dropout: probability of dropping a channel before the last layer while training.
+        dropout: probability of dropping a channel before the last layer in training.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.heads import SegFormerHead
+        >>> head = SegFormerHead([8, 16], num_classes=3, dim=4)
+        >>> head([torch.rand(1, 8, 16, 16), torch.rand(1, 16, 8, 8)]).shape
+        torch.Size([1, 3, 16, 16])
     """
 
     def __init__(self, channels: Sequence[int], num_classes: int, dim: int = 256, *, dropout: float = 0.1) -> None:
@@ -145,10 +165,10 @@ class SegFormerHead(nn.Module):
         self.linear_pred = nn.Conv2d(dim, num_classes, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Logits [B, num_classes, h, w] at the size of the finest map, from maps fine to coarse."""
+        """Compute logits [B, num_classes, h, w] at the size of the finest map, from maps fine to coarse."""
         # Projection and fusion are linear with nothing in between, so their matrices are multiplied first, and a
-        # 1 x 1 convolution commutes with bilinear upsampling, so each level is fused at its own size: the numbers
-        # of the paper's order (a test) for an eighth of its products.
+        # 1 x 1 convolution commutes with bilinear upsampling, so each level is fused at its own size. This gives the
+        # result of the paper's order (tests/nets/test_heads.py) with an eighth of its multiplications.
         parts = self.linear_fuse.conv.weight.flatten(1).chunk(self.levels, dim=1)[::-1]  # published order: coarse first
         by_size: dict[tuple[int, ...], Tensor] = {}
         for number, (x, part) in enumerate(zip(maps, parts, strict=True), start=1):
@@ -168,7 +188,7 @@ class SegFormerHead(nn.Module):
 
 
 class Projection(nn.Module):
-    """One linear layer on the channels of a map; holds weights under the published name."""
+    """Linear layer on the channels of a map; its weights have the published names."""
 
     def __init__(self, in_channels: int, dim: int) -> None:
         super().__init__()
@@ -176,7 +196,7 @@ class Projection(nn.Module):
 
 
 class Fusion(nn.Module):
-    """1 x 1 convolution and batch normalisation, under the published names (Lightning makes the latter SyncBN)."""
+    """1 x 1 convolution and batch normalisation with the published names (Lightning can convert it to SyncBN)."""
 
     def __init__(self, in_channels: int, dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Pixel-adaptive refinement: maps are pulled to the edges of the image by its own intensities, without parameters."""
+"""Pixel-adaptive refinement: align maps with the edges of the image by its intensities, without parameters."""
 
 from __future__ import annotations
 
@@ -18,23 +18,30 @@ DIRECTIONS = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) 
 
 
 class PixelAdaptiveRefinement:
-    """Repeated local averaging, weighted by likeness of intensity (Araslanov 2020, sec. 3.4; Ru 2022, eq. 9-11).
+    """Repeated local averaging, weighted by similar intensity (Araslanov 2020, sec. 3.4; Ru 2022, eq. 9-11).
 
-    A pixel's neighbours lie in eight directions at several distances (edges replicated). Neighbour n weighs
-    softmax_n(-mean over channels of (|ΔI| / σ_I / scale)²) + position_weight · softmax_n(-(d / σ_d / scale)²), where
-    σ are the standard deviations over the neighbours and d distances in pixels. The weights of a pixel add up to
-    1 + position_weight, so n iterations multiply a constant by (1 + position_weight)^n: compare channels, not
-    values. Gain and offset of the intensities do not matter, so normalised images serve as well as raw ones.
+    The neighbours of a pixel lie in eight directions at several distances (edges are replicated). Neighbour n has the
+    weight softmax_n(-mean over channels of (|ΔI| / σ_I / scale)²) + position_weight · softmax_n(-(d / σ_d / scale)²),
+    where σ are standard deviations over the neighbours and d are distances in pixels. The weights of a pixel sum to
+    1 + position_weight, so n iterations multiply a constant by (1 + position_weight)^n: compare channels, not values.
+    The result does not depend on gain and offset of the intensities, so images may be normalised or raw.
 
-    Weights are computed once for an image and applied to all channels together; neighbours are views into one
-    padded copy, so that memory beyond the weights does not grow with their number.
+    Weights are computed once per image and applied to all channels; neighbours are views of one padded copy, so that
+    memory beyond the weights does not grow with their number.
 
     Args:
-        dilations: distances of the neighbours, in pixels of the shrunken image.
-        iterations: number of averagings.
-        downscale: factor by which image and maps are shrunk first.
+        dilations: distances of the neighbours, in pixels of the downscaled image.
+        iterations: number of iterations.
+        downscale: factor by which image and maps are downscaled first.
         scale: width of both kernels, in standard deviations.
-        position_weight: weight of nearness against likeness.
+        position_weight: weight of the distance kernel relative to the intensity kernel.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.par import PixelAdaptiveRefinement
+        >>> refine = PixelAdaptiveRefinement(dilations=(1, 2), iterations=2)
+        >>> refine(torch.rand(1, 1, 16, 16), torch.rand(1, 3, 4, 4)).shape
+        torch.Size([1, 3, 8, 8])
     """
 
     def __init__(
@@ -48,7 +55,7 @@ class PixelAdaptiveRefinement:
     ) -> None:
         if not dilations or min(dilations) < 1 or iterations < 0 or downscale < 1 or scale <= 0:
             raise ConfigError(
-                f"refinement dilations={list(dilations)} and downscale={downscale} must be ≥ 1, "
+                f"refinement: dilations={list(dilations)} and downscale={downscale} must be ≥ 1, "
                 f"iterations={iterations} ≥ 0 and scale={scale} > 0"
             )
         self.offsets = [(d * row, d * column) for d in dilations for row, column in DIRECTIONS]
@@ -62,7 +69,7 @@ class PixelAdaptiveRefinement:
 
         Args:
             image: [B, C, H, W] intensities in any units.
-            maps: [B, K, h, w], brought to the shrunken image's size.
+            maps: [B, K, h, w], resized to the downscaled image.
 
         Returns:
             [B, K, H // downscale, W // downscale] float32.
@@ -83,25 +90,22 @@ class PixelAdaptiveRefinement:
         return refined
 
     def size(self, image: ImageBatch) -> tuple[int, int]:
-        """Height and width of the shrunken image, on which refinement works."""
+        """Return height and width of the downscaled image."""
         height, width = (max(1, side // self.downscale) for side in image.shape[-2:])
         return height, width
 
     def weights(self, image: ImageBatch) -> list[Tensor]:
-        """Weight of each neighbour of each pixel: one [B, 1, H, W] per offset, in the order of `offsets`."""
-        neighbours = torch.stack(list(self._neighbours(image)))
-        spread = neighbours.std(dim=0) + 1e-8
-        likeness = neighbours.sub_(image).div_(spread).div_(self.scale).square_().mean(dim=2, keepdim=True).neg_()
-        nearness = self._nearness().to(image.device)
-        weights = likeness.softmax(dim=0) + self.position_weight * nearness.view(-1, 1, 1, 1, 1)
+        """Compute the weights of the neighbours of each pixel, one [B, 1, H, W] per offset, in order of `offsets`."""
+        neighbours = torch.stack(self._list_neighbours(image))
+        deviation = neighbours.std(dim=0) + 1e-8
+        similarity = neighbours.sub_(image).div_(deviation).div_(self.scale).square_().mean(dim=2, keepdim=True).neg_()
+        distances = torch.tensor([math.hypot(*offset) for offset in self.offsets])
+        nearness = torch.softmax(-((distances / (distances.std() + 1e-8) / self.scale) ** 2), dim=0).to(image.device)
+        weights = similarity.softmax(dim=0) + self.position_weight * nearness.view(-1, 1, 1, 1, 1)
         return list(weights.unbind())
 
-    def _nearness(self) -> Tensor:
-        distances = torch.tensor([math.hypot(*offset) for offset in self.offsets])
-        return torch.softmax(-((distances / (distances.std() + 1e-8) / self.scale) ** 2), dim=0)
-
-    def _neighbours(self, maps: Tensor) -> list[Tensor]:
-        """For each offset the maps moved by it, as views of one padded copy."""
+    def _list_neighbours(self, maps: Tensor) -> list[Tensor]:
+        """Return the maps shifted by each offset, as views of one padded copy."""
         height, width = maps.shape[-2:]
         reach = self.reach
         padded = F.pad(maps, (reach, reach, reach, reach), mode="replicate")
@@ -111,8 +115,8 @@ class PixelAdaptiveRefinement:
         ]
 
     def _average(self, maps: Tensor, weights: list[Tensor]) -> Tensor:
-        """One weighted averaging over the neighbours."""
-        neighbours = self._neighbours(maps)
+        """Average over the neighbours with weights."""
+        neighbours = self._list_neighbours(maps)
         total = neighbours[0] * weights[0]
         for neighbour, weight in zip(neighbours[1:], weights[1:], strict=True):
             total.addcmul_(neighbour, weight)

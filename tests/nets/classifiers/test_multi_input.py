@@ -136,26 +136,26 @@ def test_the_layout_of_torchvision():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
         ({"inputs": ("a", "a")}, "different names"),
-        ({"inputs": ("a", "present")}, "not possible: present"),
-        ({"inputs": ("a", "x.y")}, "not possible: x.y"),
+        ({"inputs": ("a", "present")}, ": present"),
+        ({"inputs": ("a", "x.y")}, ": x.y"),
         ({"stem": "conv3"}, "conv1x1 or null"),
-        ({"input_dropout": 1.0}, "within 0 … 1"),
+        ({"input_dropout": 1.0}, "input_dropout=1.0"),
         ({"backbone": {"name": "efficientnet_b99"}}, "efficientnet_b"),
     ],
 )
-def test_wrong_options_are_told(options, told):
-    with pytest.raises(ConfigError, match=told):
+def test_wrong_options_are_named(options, words):
+    with pytest.raises(ConfigError, match=words):
         build(**options)
 
 
 def test_wrong_images_are_told():
     net, given = build(), images()
-    with pytest.raises(ConfigError, match="no image for drusen"):
+    with pytest.raises(ConfigError, match="drusen"):
         net({name: given[name] for name in INPUTS[:3]})
-    with pytest.raises(ConfigError, match=r"present has shape \(3, 2\); expected \(3, 4\)"):
+    with pytest.raises(ConfigError, match=r"present.* \(3, 2\).* \(3, 4\)"):
         net({**given, "present": torch.ones(3, 2, dtype=torch.bool)})
 
 

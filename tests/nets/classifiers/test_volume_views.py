@@ -168,16 +168,16 @@ def test_every_parameter_learns_and_nothing_depends_on_the_rest_of_the_batch(vie
         (lambda: build_view("slices", {**SMALL_2D, "library": "keras"}, outputs=2), "library='keras'"),
         (
             lambda: build_view("channels", {"name": "resnet18", "library": "torchvision"}, outputs=2, depth=3),
-            "no EfficientNet 'resnet18'",
+            "'resnet18'",
         ),
         (lambda: build_view("volume", {"name": "resnet11"}, outputs=2), "nearest: .*'resnet10'"),
         (lambda: build_view("volume", {"name": "resnet10", "wide": 2}, outputs=2), "MONAI does not build"),
         (lambda: build_view("slices", SMALL_2D, outputs=2, chunk=0), "chunk_size=0"),
-        (lambda: build_view("channels", SMALL_2D, outputs=2, depth=4)(volumes()), "5 slices, .* built for 4"),
+        (lambda: build_view("channels", SMALL_2D, outputs=2, depth=4)(volumes()), "5 slices.* 4"),
         (lambda: build_view("slices", SMALL_2D, outputs=2)(volumes()[:, 0]), "expected volumes"),
         (
             lambda: build_view("slices", {"name": "test_vit", "img_size": 32}, outputs=2)(volumes()),
-            "choose a convolutional network",
+            "convolutional network",
         ),
     ],
 )

@@ -117,7 +117,7 @@ def test_features_are_those_of_the_forward(stack):
 
 @pytest.mark.parametrize(
     ("shape", "words"),
-    [((1, 12, 30, 32), "multiples of 4"), ((1, 4, 32, 32), r"\(1, 4, 32, 32\); expected \[B, 12, H, W\]")],
+    [((1, 12, 30, 32), "multiples of 4"), ((1, 4, 32, 32), r"\(1, 4, 32, 32\).*\[B, 12, H, W\]")],
 )
 def test_stacks_that_do_not_fit(shape, words):
     with pytest.raises(ConfigError, match=words):
@@ -125,11 +125,11 @@ def test_stacks_that_do_not_fit(shape, words):
 
 
 def test_options_that_do_not_exist():
-    with pytest.raises(ConfigError, match=r"output='tan' is unknown; nearest: 'tanh'"):
+    with pytest.raises(ConfigError, match=r"output='tan'.*nearest: 'tanh'"):
         small(output="tan")
-    with pytest.raises(ConfigError, match=r"attention_blocks: \[3\] are no blocks; there are 0 to 2"):
+    with pytest.raises(ConfigError, match=r"attention_blocks=\[3\].*0 to 2"):
         SAGenerator25D(width=8, blocks=3, attention_blocks=(1, 3))
-    with pytest.raises(ConfigError, match="slices=2 must be odd"):
+    with pytest.raises(ConfigError, match=r"slices=2.*odd"):
         PlainGenerator25D(width=8, slices=2)
 
 
@@ -197,7 +197,7 @@ def test_scores_at_two_scales():
     net.eval()
     halved = nn.functional.avg_pool2d(image, 3, 2, 1)
     assert torch.equal(net(image)[1], net.discriminators[1](halved))
-    with pytest.raises(ConfigError, match=r"images of \(46, 64\); 2 scales need sides of at least 47"):
+    with pytest.raises(ConfigError, match=r"\(46, 64\).* 2 scales .*47"):
         net(torch.rand(1, 4, 46, 64))
     assert net(torch.rand(1, 4, 47, 47))[1].shape == (1, 1, 1, 1)
 

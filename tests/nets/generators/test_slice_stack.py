@@ -85,11 +85,11 @@ def test_gradients_pass():
 
 
 def test_channels_that_make_no_stack():
-    with pytest.raises(ConfigError, match="a stack of 10 channels; expected an odd multiple of the 4 modalities"):
+    with pytest.raises(ConfigError, match=r"10 channels.*odd multiple of the 4"):
         centre_slice(torch.zeros(1, 10, 2, 2), 4)
-    with pytest.raises(ConfigError, match="a stack of 8 channels; expected an odd multiple"):
+    with pytest.raises(ConfigError, match=r"8 channels.*odd multiple"):
         centre_slice(torch.zeros(1, 8, 2, 2), 4)
-    with pytest.raises(ConfigError, match="2 slices hold no window of 3"):
+    with pytest.raises(ConfigError, match=r"of 3 slices .* 2;"):
         cut_windows(torch.zeros(1, 8, 2, 2), modalities=4)
-    with pytest.raises(ConfigError, match="3 slices hold no window of 2"):
+    with pytest.raises(ConfigError, match=r"of 2 slices .* 3;"):
         cut_windows(torch.zeros(1, 12, 2, 2), modalities=4, slices=2)

@@ -1,1 +1,1 @@
-"""Classifiers."""
+"""Classifiers of several images or of volumes, with a feature map for each input."""

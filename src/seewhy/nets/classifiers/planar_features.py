@@ -1,7 +1,4 @@
-"""2D networks by name, cut before their pooling, so that the module's output is its last feature map.
-
-timm's own pretrained weights.
-"""
+"""2D networks of timm and torchvision by name, cut before their pooling, and timm's pretrained weights for them."""
 
 from __future__ import annotations
 
@@ -19,29 +16,29 @@ __all__ = ["PlanarFeatures", "load_timm_weights"]
 
 
 def load_timm_weights(backbones: Sequence[nn.Module]) -> None:
-    """Give networks the weights that timm publishes for them, downloaded where they are not cached.
+    """Load the weights that timm publishes for the networks; they are downloaded if they are not cached.
 
-    The first convolution is fitted to the image's channels as timm does: for one channel the weights are summed.
+    The first convolution is adapted to the channels of the image as in timm: for one channel the weights are summed.
 
     Args:
-        backbones: of one kind; each gets the same weights.
+        backbones: networks of one kind; each gets the same weights.
 
     Raises:
-        ConfigError: networks that are not timm's, or weights that timm does not have or cannot get.
+        ConfigError: networks of another library, or weights that timm does not have or cannot download.
     """
     for backbone in backbones:
-        if not isinstance(backbone, PlanarFeatures) or not hasattr(backbone.net, "pretrained_cfg"):
-            raise ConfigError("model.pretrained=true takes timm's weights, so the backbones must be timm's")
+        if not isinstance(backbone, PlanarFeatures) or backbone.library != "timm":
+            raise ConfigError("model.pretrained=true loads timm's weights; the backbones must be networks of timm")
         stem = next(layer for layer in backbone.net.modules() if isinstance(layer, nn.Conv2d))
         try:
-            # Hugging Face's cache makes every network after the first a local file.
+            # After the first network, the weights come from the cache of Hugging Face.
             source = timm.create_model(
                 backbone.name, pretrained=True, in_chans=stem.in_channels, num_classes=0, global_pool=""
             )
-        except Exception as error:  # whatever the client raises without network or weights
+        except Exception as error:  # the client raises many types without network or weights
             raise ConfigError(
-                f"model.pretrained=true: timm could not get weights of {backbone.name!r} ({error}); "
-                "give a file with weights=… instead"
+                f"model.pretrained=true: timm cannot load weights of {backbone.name!r} ({error}); "
+                "use a file with weights=…"
             ) from error
         backbone.net.load_state_dict(source.state_dict())
 
@@ -50,9 +47,9 @@ LIBRARIES = ("timm", "torchvision")
 
 
 class PlanarFeatures(nn.Module):
-    """The last feature map of a network of timm or torchvision; nothing is ever downloaded.
+    """Last feature map of a network of timm or torchvision, with random weights.
 
-    Parameters keep the library's own names under `net`, so files in its layout load as they are.
+    Parameters keep the names of the library under `net`, so files in its layout load unchanged.
 
     Args:
         name: a network of `timm.list_models()` whose last features are a map (convolutional networks, and windowed
@@ -64,54 +61,61 @@ class PlanarFeatures(nn.Module):
             (`stochastic_depth_prob` in torchvision).
 
     Attributes:
-        channels: of the feature map, as the library says.
+        channels: channels of the feature map.
 
     Raises:
-        ConfigError: no such network, or options it does not take.
+        ConfigError: an unknown network, or options that it does not take.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.classifiers.planar_features import PlanarFeatures
+        >>> net = PlanarFeatures("test_efficientnet", in_channels=1)
+        >>> net(torch.rand(1, 1, 64, 64)).shape[1] == net.channels
+        True
     """
 
     def __init__(self, name: str, *, in_channels: int, library: str = "timm", **options: Any) -> None:
         super().__init__()
         if library not in LIBRARIES:
             raise ConfigError(f"library={library!r} is unknown; {nearest(library, LIBRARIES)}")
-        self.name = name
-        build = _timm_net if library == "timm" else _torchvision_net
+        self.name, self.library = name, library
+        build = _build_timm if library == "timm" else _build_torchvision
         self.net, self.channels = build(name, in_channels, options)
         self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).upper().endswith("NHWC")
-        # torchvision's own forward pools; timm's is told not to.
+        # The forward of torchvision's networks pools; timm's networks are built without pooling.
         self._path = "" if library == "timm" else "features"
 
     @property
     def stages(self) -> nn.Module:
-        """The part of `net` that gives the map; its children run in order."""
+        """The submodule of `net` that returns the map; its children run in order."""
         return self.net.get_submodule(self._path)
 
     def forward(self, image: ImageBatch) -> Tensor:
-        """Features [B, channels, h, w] of images [B, C, H, W]."""
+        """Compute features [B, channels, h, w] of images [B, C, H, W]."""
         features = cast(Tensor, self.stages(image))
         if features.ndim != 4:
             raise ConfigError(
-                f"{self.name} gives features {tuple(features.shape)}, not a map [B, C, h, w]; "
+                f"{self.name} returns features {tuple(features.shape)}; expected a map [B, C, h, w]: "
                 "choose a convolutional network"
             )
         return features.permute(0, 3, 1, 2) if self.channels_last else features
 
 
-def _timm_net(name: str, in_channels: int, options: dict[str, Any]) -> tuple[Any, int]:
+def _build_timm(name: str, in_channels: int, options: dict[str, Any]) -> tuple[Any, int]:
     if not timm.is_model(name):
         raise ConfigError(f"timm has no network {name!r}; {nearest(name, timm.list_models())}")
     try:
         net = timm.create_model(name, pretrained=False, in_chans=in_channels, num_classes=0, global_pool="", **options)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ConfigError(f"timm does not build {name!r} with {options}: {error}") from error
-    # Networks with a layer between map and pooling (MobileNetV3) are wider there than `num_features` says.
+    # In networks with a layer between map and pooling (MobileNetV3), the map is wider than `num_features`.
     return net, int(getattr(net, "head_hidden_size", None) or net.num_features)
 
 
-def _torchvision_net(name: str, in_channels: int, options: dict[str, Any]) -> tuple[Any, int]:
-    known = [model for model in torchvision.models.list_models() if model.startswith("efficientnet")]
-    if name not in known:
-        raise ConfigError(f"torchvision has no EfficientNet {name!r}; {nearest(name, known)}")
+def _build_torchvision(name: str, in_channels: int, options: dict[str, Any]) -> tuple[Any, int]:
+    names = [model for model in torchvision.models.list_models() if model.startswith("efficientnet")]
+    if name not in names:
+        raise ConfigError(f"torchvision has no EfficientNet {name!r}; {nearest(name, names)}")
     try:
         net = torchvision.models.get_model(name, weights=None, **options)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""3D networks of MONAI by name, cut before their pooling, so that the module's output is its last feature map."""
+"""3D networks of MONAI by name, cut before their pooling."""
 
 from __future__ import annotations
 
@@ -18,41 +18,48 @@ EFFICIENTNETS = tuple(f"efficientnet_b{size}" for size in range(9))
 
 
 class SpatialFeatures(nn.Module):
-    """The last feature map of a 3D network of MONAI, with random weights.
+    """Last feature map of a 3D network of MONAI, with random weights.
 
-    Parameters keep MONAI's own names under `net`.
+    Parameters keep the names of MONAI under `net`.
 
     Args:
         name: `resnet10` … `resnet200`, `densenet121` … `densenet264`, `efficientnet_b0` … `efficientnet_b8`; or
-            `resnet` and `densenet` with every width and depth as an option.
+            `resnet` and `densenet` with widths and depths as options.
         in_channels: channels of the volume.
-        options: of MONAI's class, e.g. `no_max_pool`, `block_inplanes`, `growth_rate`, `norm`.
+        options: options of MONAI's class, e.g. `no_max_pool`, `block_inplanes`, `growth_rate`, `norm`.
 
     Attributes:
-        channels: of the feature map.
+        channels: channels of the feature map.
 
     Raises:
-        ConfigError: no such network, or options it does not take.
+        ConfigError: an unknown network, or options that it does not take.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.classifiers.spatial_features import SpatialFeatures
+        >>> net = SpatialFeatures("resnet", layers=[1, 1, 1, 1], block_inplanes=[4, 8, 16, 32])
+        >>> net.channels, net(torch.rand(1, 1, 16, 32, 32)).shape
+        (32, torch.Size([1, 32, 1, 2, 2]))
     """
 
     def __init__(self, name: str, *, in_channels: int = 1, **options: Any) -> None:
         super().__init__()
         self.name = name
-        build = _builder(name)
+        build = _find_builder(name)
         try:
             self.net, self.channels, self._map = build(name, in_channels, options)
         except (TypeError, ValueError, AssertionError, IndexError) as error:
             raise ConfigError(f"MONAI does not build {name!r} with {options}: {error}") from error
 
     def forward(self, volume: Tensor) -> Tensor:
-        """Features [B, channels, d, h, w] of volumes [B, C, D, H, W]."""
+        """Compute features [B, channels, d, h, w] of volumes [B, C, D, H, W]."""
         return self._map(self.net, volume)
 
 
 Built = tuple[Any, int, Callable[[Any, Tensor], Tensor]]
 
 
-def _builder(name: str) -> Callable[[str, int, dict[str, Any]], Built]:
+def _find_builder(name: str) -> Callable[[str, int, dict[str, Any]], Built]:
     for names, build in (
         (("resnet", *RESNETS), _resnet),
         (("densenet", *DENSENETS), _densenet),
@@ -60,8 +67,8 @@ def _builder(name: str) -> Callable[[str, int, dict[str, Any]], Built]:
     ):
         if name in names:
             return build
-    known = ["resnet", "densenet", *RESNETS, *DENSENETS, *EFFICIENTNETS]
-    raise ConfigError(f"no 3D network is called {name!r}; {nearest(name, known)}")
+    names = ["resnet", "densenet", *RESNETS, *DENSENETS, *EFFICIENTNETS]
+    raise ConfigError(f"unknown 3D network {name!r}; {nearest(name, names)}")
 
 
 def _resnet(name: str, in_channels: int, options: dict[str, Any]) -> Built:
@@ -76,7 +83,7 @@ def _resnet(name: str, in_channels: int, options: dict[str, Any]) -> Built:
 
 
 def _resnet_map(net: Any, volume: Tensor) -> Tensor:
-    """What MONAI's ResNet pools; its own forward flattens the map."""
+    """Compute the map that MONAI's ResNet pools; its own forward flattens the map."""
     x = net.act(net.bn1(net.conv1(volume)))
     if not net.no_max_pool:
         x = net.maxpool(x)
@@ -88,11 +95,7 @@ def _densenet(name: str, in_channels: int, options: dict[str, Any]) -> Built:
     net = factory(spatial_dims=3, in_channels=in_channels, out_channels=1, **options)
     width = int(net.class_layers.out.in_features)
     net.class_layers = nn.Sequential(net.class_layers.relu)
-    return net, width, _densenet_map
-
-
-def _densenet_map(net: Any, volume: Tensor) -> Tensor:
-    return net(volume)
+    return net, width, lambda net, volume: net(volume)
 
 
 def _efficientnet(name: str, in_channels: int, options: dict[str, Any]) -> Built:
@@ -104,7 +107,7 @@ def _efficientnet(name: str, in_channels: int, options: dict[str, Any]) -> Built
 
 
 def _efficientnet_map(net: Any, volume: Tensor) -> Tensor:
-    """What MONAI's EfficientNet pools; its own forward flattens the map."""
+    """Compute the map that MONAI's EfficientNet pools; its own forward flattens the map."""
     x = net._swish(net._bn0(net._conv_stem(net._conv_stem_padding(volume))))
     x = net._blocks(x)
     return net._swish(net._bn1(net._conv_head(net._conv_head_padding(x))))

@@ -1,1 +1,1 @@
-"""Encoders."""
+"""Encoders of 2D images behind one interface."""

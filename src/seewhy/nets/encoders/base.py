@@ -1,4 +1,4 @@
-"""What every encoder gives and says about itself, so that heads and methods need not know which one it is."""
+"""Interface of all encoders: their maps, attention, channels and strides."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Features:
     """The maps of one encoder pass.
 
     Attributes:
-        maps: fine to coarse, each [B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])]; the last one
-            is what a classification head reads.
-        attention: of the last n blocks in order, each [B, heads, N, N] float32, N the tokens of the last map in
-            row-major order, rows are queries; empty unless asked for.
+        maps: fine to coarse, each [B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])]; the last one is the
+            input of a classification head.
+        attention: attention of the last n blocks in order, each [B, heads, N, N] float32, N the tokens of the last map
+            in row-major order, rows are queries; empty unless requested.
     """
 
     maps: list[Tensor]
@@ -28,14 +28,13 @@ class Features:
 
 
 class Encoder(nn.Module):
-    """Base of all encoders: an image in, maps and, where there is attention, the attention between tokens out.
+    """Base class of encoders: from an image to maps and, if available, the attention between tokens.
 
     Attributes:
         in_channels: channels of the image.
         channels: channels of each map, fine to coarse.
         strides: pixels of the image per pixel of each map, fine to coarse.
-        attention_heads: total heads over the returned blocks; 0 where there is no attention between all tokens
-            of the last map.
+        attention_heads: total heads over the returned blocks; 0 without attention between all tokens of the last map.
     """
 
     in_channels: int
@@ -48,19 +47,25 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def attention_layers(self) -> list[nn.Module]:
-        """Submodules, first to last, with attention between all tokens of the last map; none in most encoders."""
+        """Return submodules with attention between all tokens of the last map, first to last; most have none."""
         return []
 
 
 def pad_to_multiple(image: ImageBatch, multiple: int, *, least: int = 1) -> ImageBatch:
     """Repeat the last row and column of `image` [B, C, H, W] until both sizes divide by `multiple`.
 
-    Edges are repeated because 0 is no neutral value of a normalised image (it is its mean, not its background).
+    Edges are repeated because 0 is the mean of a normalised image, not its background.
 
     Args:
         image: [B, C, H, W].
-        multiple: what both sizes are to divide by.
+        multiple: divisor of both sizes.
         least: smallest size allowed, itself a multiple.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.encoders.base import pad_to_multiple
+        >>> pad_to_multiple(torch.rand(1, 1, 30, 33), 16).shape
+        torch.Size([1, 1, 32, 48])
     """
     height, width = image.shape[-2:]
     bottom = max(least, height + -height % multiple) - height

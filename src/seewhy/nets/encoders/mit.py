@@ -1,7 +1,7 @@
-"""Mix Transformer (MiT), the hierarchical encoder of SegFormer, with its attention on request.
+"""Mix Transformer (MiT), the hierarchical encoder of SegFormer, with optional attention output.
 
 Written from Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers",
-NeurIPS 2021, section 3.1; names of parameters are those of the published weights, so that these load unchanged.
+NeurIPS 2021, section 3.1; parameters have the names of the published weights, which load unchanged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from seewhy.types import Attention, ImageBatch
 __all__ = ["MIT_VARIANTS", "MiT", "MiTVariant"]
 
 REDUCTIONS = (8, 4, 2, 1)
-"""How many times fewer keys than queries per axis and stage (R = 64, 16, 4, 1 of the paper, per axis)."""
+"""Reduction of the keys per axis and stage (R = 64, 16, 4, 1 in the paper)."""
 KERNELS = (7, 3, 3, 3)
 """Kernels of the overlapping patch embeddings."""
 
@@ -52,20 +52,26 @@ MIT_VARIANTS: dict[str, MiTVariant] = {
 class MiT(Encoder):
     """Four stages of overlapping patch embedding and transformer blocks.
 
-    Any image size is taken: an embedding of stride s turns h rows into ceil(h / s), so no padding is needed
-    beyond that of its convolution. As in the published network, rows and columns beyond the last full
-    reduction window give queries but no keys; a map smaller than one window is zero-padded to one.
+    Images may have any size: an embedding of stride s turns h rows into ceil(h / s). As in the published network, rows
+    and columns beyond the last full reduction window give queries but no keys; a map smaller than one window is
+    zero-padded to one window.
 
     Args:
-        variant: a name of `MIT_VARIANTS`.
+        variant: a name in `MIT_VARIANTS`.
         in_channels: channels of the image.
-        stage_strides: stride of each stage's embedding; (4, 2, 2, 1) keeps stage 4 at 1/16, as AFA (Ru
-            et al. 2022) does; (4, 2, 2, 2) is SegFormer's.
-        attention_blocks: how many of the last blocks return their attention, at most the blocks of stage 4,
-            whose keys are not reduced; 0 for none.
-        pre_softmax: return q·kᵀ as it is, neither scaled nor normalised (what AFA learns its affinity from);
-            else the softmax weights.
-        drop_path: rate of stochastic depth at the last block, growing linearly from 0 at the first.
+        stage_strides: stride of each stage's embedding; (4, 2, 2, 1) keeps stage 4 at 1/16, as in AFA (Ru et al. 2022);
+            (4, 2, 2, 2) is SegFormer's.
+        attention_blocks: number of last blocks that return their attention, at most the blocks of stage 4, whose keys
+            are not reduced; 0 for none.
+        pre_softmax: whether attention is q·kᵀ, neither scaled nor normalised (the input of AFA's affinity), instead of
+            the softmax weights.
+        drop_path: rate of stochastic depth at the last block, increasing linearly from 0 at the first.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.encoders.mit import MiT
+        >>> MiT("mit_nano", stage_strides=(4, 2, 2, 2))(torch.rand(1, 1, 64, 64)).maps[-1].shape
+        torch.Size([1, 128, 2, 2])
     """
 
     def __init__(
@@ -80,7 +86,7 @@ class MiT(Encoder):
     ) -> None:
         super().__init__()
         if variant not in MIT_VARIANTS:
-            raise ConfigError(f"MiT variant {variant!r} does not exist; {nearest(variant, MIT_VARIANTS)}")
+            raise ConfigError(f"unknown MiT variant {variant!r}; {nearest(variant, MIT_VARIANTS)}")
         shape = MIT_VARIANTS[variant]
         _check(variant, shape, stage_strides, attention_blocks)
         self.variant = variant
@@ -89,7 +95,8 @@ class MiT(Encoder):
         self.strides = [math.prod(stage_strides[: stage + 1]) for stage in range(4)]
         self.attention_blocks = attention_blocks
         self.attention_heads = attention_blocks * shape.heads[-1]
-        rates = iter(_ramp(drop_path, sum(shape.depths)))
+        count = sum(shape.depths)
+        rates = iter([drop_path * number / max(count - 1, 1) for number in range(count)])
         for stage in range(4):
             width, before = shape.widths[stage], (in_channels, *shape.widths)[stage]
             blocks = [
@@ -108,12 +115,11 @@ class MiT(Encoder):
         """Encode `image` [B, C, H, W]; `attention` also returns the attention of the last blocks."""
         features, x = Features(maps=[]), image
         for stage in range(1, 5):
-            blocks = self.get_submodule(f"block{stage}")
-            assert isinstance(blocks, nn.ModuleList)
-            silent = len(blocks) - (self.attention_blocks if attention and stage == 4 else 0)
+            blocks = list(self.get_submodule(f"block{stage}").children())
+            first = len(blocks) - (self.attention_blocks if attention and stage == 4 else 0)
             tokens, size = self.get_submodule(f"patch_embed{stage}")(x)
             for number, block in enumerate(blocks):
-                tokens, weights = block(tokens, size, attention=number >= silent)
+                tokens, weights = block(tokens, size, attention=number >= first)
                 if weights is not None:
                     features.attention.append(weights)
             x = _as_map(self.get_submodule(f"norm{stage}")(tokens), size)
@@ -121,12 +127,12 @@ class MiT(Encoder):
         return features
 
     def attention_layers(self) -> list[nn.Module]:
-        """See `Encoder`; those of stage 4, whose keys are not reduced."""
+        """See `Encoder.attention_layers`; the layers of stage 4, whose keys are not reduced."""
         return [block.get_submodule("attn") for block in self.get_submodule("block4").children()]
 
 
 class PatchEmbedding(nn.Module):
-    """A strided convolution whose windows overlap, then LayerNorm: [B, C, H, W] to tokens [B, N, width]."""
+    """A strided convolution with overlapping windows, then LayerNorm: [B, C, H, W] to tokens [B, N, width]."""
 
     def __init__(self, in_channels: int, width: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -134,7 +140,7 @@ class PatchEmbedding(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Return the tokens and the height and width they are laid out on."""
+        """Return the tokens, and height and width of their grid."""
         x = self.proj(x)
         return self.norm(x.flatten(2).transpose(1, 2)), (x.shape[2], x.shape[3])
 
@@ -151,7 +157,7 @@ class TransformerBlock(nn.Module):
         self.drop_path = StochasticDepth(drop_path, mode="row")
 
     def forward(self, x: Tensor, size: tuple[int, int], *, attention: bool = False) -> tuple[Tensor, Attention | None]:
-        """Return tokens [B, N, width] and, where asked, the attention [B, heads, N, N]."""
+        """Return tokens [B, N, width] and, if requested, the attention [B, heads, N, N]."""
         mixed, weights = self.attn(self.norm1(x), size, attention=attention)
         x = x + self.drop_path(mixed)
         return x + self.drop_path(self.mlp(self.norm2(x), size)), weights
@@ -173,18 +179,18 @@ class ReducedAttention(nn.Module):
             self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, size: tuple[int, int], *, attention: bool) -> tuple[Tensor, Attention | None]:
-        """Return mixed tokens [B, N, width] and, where asked, the attention [B, heads, N, M]."""
+        """Return mixed tokens [B, N, width] and, if requested, the attention [B, heads, N, M]."""
         q = self._split(self.q(x))
-        k, v = (self._split(part) for part in self.kv(self._reduced(x, size)).chunk(2, dim=-1))
+        k, v = (self._split(part) for part in self.kv(self._reduce(x, size)).chunk(2, dim=-1))
         if not attention:
             return self._merge(F.scaled_dot_product_attention(q, k, v)), None
-        # In float32 whatever the precision of the run: unscaled products overflow or round in half precision.
+        # Always in float32: unscaled products overflow or lose digits in half precision.
         with torch.autocast(x.device.type, enabled=False):
             logits = q.float() @ k.float().transpose(-2, -1)
             weights = (logits * q.shape[-1] ** -0.5).softmax(dim=-1)
         return self._merge(weights.to(v.dtype) @ v), logits if self.pre_softmax else weights
 
-    def _reduced(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+    def _reduce(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         if self.reduction == 1:
             return x
         missing = [max(0, self.reduction - length) for length in size]
@@ -199,7 +205,7 @@ class ReducedAttention(nn.Module):
 
 
 class MixFFN(nn.Module):
-    """Two linear layers with a 3 x 3 depthwise convolution between, which tells tokens where they are (eq. 3)."""
+    """Two linear layers with a 3 x 3 depthwise convolution in between, which encodes positions (eq. 3)."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -213,7 +219,7 @@ class MixFFN(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """A 3 x 3 depthwise convolution over tokens laid out as a map."""
+    """A 3 x 3 depthwise convolution over the map of the tokens."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -228,12 +234,8 @@ def _as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     return tokens.transpose(1, 2).unflatten(2, size)
 
 
-def _ramp(last: float, count: int) -> list[float]:
-    return [last * number / max(count - 1, 1) for number in range(count)]
-
-
 def _initialise(module: nn.Module) -> None:
-    """Truncated normal for linear layers, He for convolutions by fan-out; norms start as the identity."""
+    """Initialise linear layers by a truncated normal and convolutions by He's fan-out; norms keep the identity."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):

@@ -1,8 +1,8 @@
-"""Any network of timm as an encoder: its maps, and the attention of its last blocks where there is one."""
+"""Networks of timm as encoders: their maps, and the attention of their last blocks if available."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,35 +21,42 @@ __all__ = ["TimmEncoder", "record_attention"]
 VIT_FILES = ("timm.models.vision_transformer", "timm.models.deit")
 PVT_FILE = "timm.models.pvt_v2"
 VIT_MAPS = 4
-"""A plain transformer has one scale; this many of its blocks, evenly spaced, give the maps."""
+"""Number of evenly spaced blocks of a plain transformer, which has one scale, that return the maps."""
 PVT_LEAST = 32
-"""Pixels of one window of keys in PVT's first stage; a smaller image would have none."""
+"""Pixels of one window of keys in PVT's first stage, the smallest possible image."""
 
 
 class TimmEncoder(Encoder):
     """A timm network behind the encoder interface, with random weights.
 
-    Three families: plain transformers (`vit_*`, `deit_*`: the tokens of four blocks, laid out as maps, class and
-    register tokens dropped, at any image size), `pvt_v2_*` (four stages), and whatever else timm builds with
-    `features_only=True` (convolutional and windowed networks: no attention between all tokens, so
+    Three families: plain transformers (`vit_*`, `deit_*`: the tokens of four blocks as maps, without class and register
+    tokens, at any image size), `pvt_v2_*` (four stages), and all other networks that timm builds with
+    `features_only=True` (convolutional and windowed networks without attention between all tokens:
     `attention_heads` is 0 and `attention_blocks` has no effect).
 
-    An image whose size does not divide by the coarsest stride has its last row and column repeated until it
-    does; maps are cropped back to ceil(size / stride).
+    If the image size is not divisible by the coarsest stride, the last row and column are repeated; maps are cropped
+    back to ceil(size / stride).
 
     Args:
         name: a timm model name, as in `timm.list_models()`.
         in_channels: channels of the image.
-        attention_blocks: how many of the last blocks return their attention; 0 for none.
-        pre_softmax: return q·kᵀ as it is, neither scaled nor normalised; else the softmax weights. Dropped
-            tokens take their share along: rows of softmax weights of a transformer with a class token sum to
-            a little less than 1.
-        output_stride: coarsest stride; finer maps cost time and memory, and localise better. None is 16 for
-            `pvt_v2_*` (which AFA's method wants of a pyramid) and the network's own for the others.
+        attention_blocks: number of last blocks that return their attention; 0 for none.
+        pre_softmax: whether attention is q·kᵀ, neither scaled nor normalised, instead of the softmax weights. Rows of
+            softmax weights of a transformer with a class token sum to slightly less than 1, since it is dropped.
+        output_stride: coarsest stride; finer maps cost time and memory, and localise better. None is 16 for `pvt_v2_*`
+            (as AFA's method needs of a pyramid) and the stride of the network for the others.
         options: passed to `timm.create_model`, e.g. `drop_path_rate`, `out_indices`.
 
     Raises:
-        ConfigError: timm refuses the combination.
+        ConfigError: timm does not build the combination.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.encoders.timm_encoder import TimmEncoder
+        >>> encoder = TimmEncoder("test_vit", in_channels=1)
+        >>> features = encoder(torch.rand(1, 1, 64, 64), attention=True)
+        >>> features.maps[-1].shape[-2:], features.attention[-1].shape[-2:]
+        (torch.Size([4, 4]), torch.Size([16, 16]))
     """
 
     def __init__(
@@ -75,7 +82,7 @@ class TimmEncoder(Encoder):
             self._build_pvt(options, output_stride)
         else:
             self._build_features(options, output_stride)
-        layers = _attention_layers(self.net)
+        layers = _find_attention_layers(self.net)
         if layers and not 0 <= attention_blocks <= len(layers):
             raise ConfigError(
                 f"attention_blocks={attention_blocks}: {name} has {len(layers)} blocks with attention between all "
@@ -90,8 +97,8 @@ class TimmEncoder(Encoder):
         padded = pad_to_multiple(image, max(self.strides), least=self.least)
         prefix = int(getattr(self.net, "num_prefix_tokens", 0))
         layers = self._last_layers() if attention else []
-        with record_attention(layers, pre_softmax=self.pre_softmax, prefix=prefix) as taken:
-            maps = self._maps(padded)
+        with record_attention(layers, pre_softmax=self.pre_softmax, prefix=prefix) as attention_maps:
+            maps = self._compute_maps(padded)
         size = -(-height // self.strides[-1]), -(-width // self.strides[-1])
         grid = padded.shape[-2] // self.strides[-1], padded.shape[-1] // self.strides[-1]
         return Features(
@@ -99,14 +106,14 @@ class TimmEncoder(Encoder):
                 x[..., : -(-height // stride), : -(-width // stride)]
                 for x, stride in zip(maps, self.strides, strict=True)
             ],
-            attention=[_cropped_tokens(weights, grid, size) for weights in taken],
+            attention=[_crop_tokens(weights, grid, size) for weights in attention_maps],
         )
 
     def attention_layers(self) -> list[nn.Module]:
-        """See `Encoder`; all blocks of a plain transformer, those of the last stage of `pvt_v2_*`."""
-        return _attention_layers(self.net)
+        """See `Encoder.attention_layers`; all blocks of a plain transformer, the last stage of `pvt_v2_*`."""
+        return _find_attention_layers(self.net)
 
-    def _maps(self, image: ImageBatch) -> list[Tensor]:
+    def _compute_maps(self, image: ImageBatch) -> list[Tensor]:
         if isinstance(self.net, VisionTransformer):
             return self.net.forward_intermediates(image, indices=self.indices, norm=True, intermediates_only=True)
         if isinstance(self.net, PyramidVisionTransformerV2):
@@ -117,7 +124,7 @@ class TimmEncoder(Encoder):
         return list(maps)
 
     def _last_layers(self) -> list[Any]:
-        layers = _attention_layers(self.net)
+        layers = _find_attention_layers(self.net)
         return layers[len(layers) - self.attention_blocks :]
 
     def _create(self, options: dict[str, Any]) -> Any:
@@ -134,7 +141,7 @@ class TimmEncoder(Encoder):
             raise ConfigError(
                 f"output_stride={output_stride}: the maps of {self.name} have the stride of its patches, {patch}"
             )
-        # What stands behind the tokens would be parameters without gradients, which DDP refuses.
+        # Layers after the tokens would have parameters without gradients, which is an error in DDP.
         self.net.prune_intermediate_layers(len(self.net.blocks), prune_norm=False, prune_head=True)
         depth = len(self.net.blocks)
         count = min(VIT_MAPS, depth)
@@ -159,19 +166,19 @@ class TimmEncoder(Encoder):
         self.net = self._create({"features_only": True, **stride, **options})
         self.channels = list(self.net.feature_info.channels())
         self.strides = list(self.net.feature_info.reduction())
-        # Swin and its kin give [B, H, W, C] and say so.
+        # Swin and similar networks return [B, H, W, C].
         self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).upper().endswith("NHWC")
 
 
-def _attention_layers(net: nn.Module) -> list[Any]:
-    """Layers, first to last, with attention between all tokens of the network's last map."""
+def _find_attention_layers(net: nn.Module) -> list[Any]:
+    """Return layers with attention between all tokens of the network's last map, first to last."""
     layers: list[Any] = []
     if isinstance(net, VisionTransformer):
         layers = [getattr(block, "attn", None) for block in net.blocks]
         return layers if all(hasattr(layer, "q_norm") for layer in layers) else []
     if isinstance(net, PyramidVisionTransformerV2):
         layers = [block.attn for block in net.stages[-1].blocks]
-    # Reduced keys (linear attention) are no tokens of the map.
+    # Reduced keys (linear attention) are not tokens of the map.
     return layers if all(layer.sr is None for layer in layers) else []
 
 
@@ -179,66 +186,60 @@ def _attention_layers(net: nn.Module) -> list[Any]:
 def record_attention(layers: Sequence[Any], *, pre_softmax: bool, prefix: int = 0) -> Iterator[list[Attention]]:
     """Collect the attention of timm layers while they run.
 
-    Queries and keys are read on their way by hooks and multiplied here, so that the layers keep their fused
-    kernel and nothing of them is changed; the hooks are gone afterwards, also after an error.
+    Hooks read queries and keys and multiply them, so that the layers are unchanged and keep their fused kernel; the
+    hooks are removed afterwards, also after an error.
 
     Args:
         layers: attention layers of a `VisionTransformer` or `PyramidVisionTransformerV2`.
-        pre_softmax: collect q·kᵀ as it is; else the softmax weights.
-        prefix: leading tokens (class, registers) to drop.
+        pre_softmax: whether to collect q·kᵀ instead of the softmax weights.
+        prefix: number of leading tokens (class, registers) to drop.
 
     Yields:
-        A list that fills with [B, heads, N, N] float32 per layer, in the order they ran.
+        A list that is filled with [B, heads, N, N] float32 per layer, in the order in which they run.
     """
-    taken: list[Attention] = []
+    collected: list[Attention] = []
     handles = []
     try:
         for layer in layers:
             query, key = (layer.q_norm, layer.k_norm) if hasattr(layer, "q_norm") else (layer.q, layer.kv)
-            capture = _Capture(layer, taken, pre_softmax=pre_softmax, prefix=prefix)
+            capture = _Capture(layer, collected, pre_softmax=pre_softmax, prefix=prefix)
             handles.append(query.register_forward_hook(capture.query))
             handles.append(key.register_forward_hook(capture.key))
-        yield taken
+        yield collected
     finally:
         for handle in handles:
             handle.remove()
 
 
 class _Capture:
-    """Holds a layer's query until its key comes by (timm computes them in this order)."""
+    """Store the query of a layer until its key is computed (timm computes them in this order)."""
 
-    def __init__(self, layer: Any, taken: list[Attention], *, pre_softmax: bool, prefix: int) -> None:
+    def __init__(self, layer: Any, collected: list[Attention], *, pre_softmax: bool, prefix: int) -> None:
         self.layer = layer
-        self.taken = taken
-        self.finish: Callable[[Tensor], Tensor] = _identity if pre_softmax else self._softmax
+        self.collected = collected
+        self.pre_softmax = pre_softmax
         self.prefix = prefix
-        self.held: Tensor | None = None
+        self.queries: Tensor
 
     def query(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        self.held = self._by_head(output)
+        self.queries = self._split_heads(output)
 
     def key(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        assert self.held is not None
-        # PVT's `kv` gives keys in the first half of its channels and values in the second.
-        keys = self._by_head(output if output.dim() == 4 else output.chunk(2, dim=-1)[0])
+        # PVT's `kv` has keys in the first half of its channels and values in the second.
+        keys = self._split_heads(output if output.dim() == 4 else output.chunk(2, dim=-1)[0])
         with torch.autocast(output.device.type, enabled=False):
-            logits = self.held.float() @ keys.float().transpose(-2, -1)
-            self.taken.append(self.finish(logits)[..., self.prefix :, self.prefix :])
-        self.held = None
+            weights = self.queries.float() @ keys.float().transpose(-2, -1)
+            if not self.pre_softmax:
+                weights = (weights * float(self.layer.scale)).softmax(dim=-1)
+            self.collected.append(weights[..., self.prefix :, self.prefix :])
+        del self.queries
 
-    def _by_head(self, x: Tensor) -> Tensor:
+    def _split_heads(self, x: Tensor) -> Tensor:
         return x if x.dim() == 4 else x.unflatten(-1, (int(self.layer.num_heads), -1)).transpose(1, 2)
 
-    def _softmax(self, logits: Tensor) -> Tensor:
-        return (logits * float(self.layer.scale)).softmax(dim=-1)
 
-
-def _identity(x: Tensor) -> Tensor:
-    return x
-
-
-def _cropped_tokens(weights: Attention, grid: tuple[int, int], size: tuple[int, int]) -> Attention:
-    """Keep the queries and keys of the first `size` rows and columns of the `grid` tokens are laid out on."""
+def _crop_tokens(weights: Attention, grid: tuple[int, int], size: tuple[int, int]) -> Attention:
+    """Keep the queries and keys of the first `size` rows and columns of the grid of tokens."""
     if grid == size:
         return weights
     kept = weights.unflatten(3, grid)[..., : size[0], : size[1]].flatten(3)

@@ -1,7 +1,4 @@
-"""What generators share that make one slice of several modalities from it and its neighbours.
-
-The range of values that a network was trained on, where it is not that of our batches.
-"""
+"""Base class of 2.5D generators, which translate a slice of several modalities given its neighbours."""
 
 from __future__ import annotations
 
@@ -15,19 +12,19 @@ from seewhy.nets.generators.slice_stack import centre_slice
 __all__ = ["Generator25D", "Output", "ValueRange", "check_range", "from_net", "to_net"]
 
 ValueRange: TypeAlias = Literal["symmetric", "unit"]
-"""symmetric: [-1, 1], as in our batches; unit: [0, 1], as the published networks were trained."""
+"""symmetric: [-1, 1], as in seewhy's batches; unit: [0, 1], as in the training of the published networks."""
 RANGES = ("symmetric", "unit")
 
 
 def check_range(name: str, where: str) -> ValueRange:
-    """The name of a range, if there is such a one.
+    """Return the name of a value range if it is valid.
 
     Args:
-        name: of the range.
-        where: dotted name of the option, for the message.
+        name: name of the range.
+        where: dotted name of the option, for the error.
 
     Raises:
-        ConfigError: no such range.
+        ConfigError: an unknown range.
     """
     if name not in RANGES:
         raise ConfigError(f"{where}={name!r} is unknown; {nearest(name, RANGES)}")
@@ -35,29 +32,29 @@ def check_range(name: str, where: str) -> ValueRange:
 
 
 def to_net(values: Tensor, value_range: ValueRange) -> Tensor:
-    """Values in [-1, 1] as a network takes them; -1 is 0 in `unit`."""
+    """Convert values in [-1, 1] to the range of a network; -1 becomes 0 in `unit`."""
     return (values + 1) / 2 if value_range == "unit" else values
 
 
 def from_net(values: Tensor, value_range: ValueRange) -> Tensor:
-    """The inverse of `to_net`."""
+    """Convert values in the range of a network to [-1, 1], the inverse of `to_net`."""
     return values * 2 - 1 if value_range == "unit" else values
 
 
 Output: TypeAlias = Literal["tanh", "sigmoid", "residual"]
-"""What the last convolution's values become: tanh, in (-1, 1), as published; sigmoid, in (0, 1); or residual: the
-input's centre slice plus a tanh, which starts as the identity."""
+"""Output activation: tanh, in (-1, 1), as published; sigmoid, in (0, 1); or residual, the centre slice of the input
+plus a tanh, which starts as the identity."""
 OUTPUTS = ("tanh", "sigmoid", "residual")
 
 
 class Generator25D(nn.Module):
-    """Sizes and values that fit, and the last step.
+    """Checks of the input, conversion of value ranges, and the output activation.
 
-    Stacks and slices are in [-1, 1] for those who call it; what the layers themselves work on is `value_range`.
+    Stacks and slices are in [-1, 1] outside the network; `value_range` is the range that the layers work on.
 
     Attributes:
-        channels: of the stack that goes in: slices times modalities, see `seewhy.nets.generators.slice_stack`.
-        modalities: channels that come out.
+        channels: channels of the input stack: slices times modalities, see `seewhy.nets.generators.slice_stack`.
+        modalities: channels of the output.
     """
 
     def __init__(self, *, slices: int, modalities: int, output: Output, value_range: ValueRange) -> None:
@@ -65,13 +62,13 @@ class Generator25D(nn.Module):
         if output not in OUTPUTS:
             raise ConfigError(f"model.generator.output={output!r} is unknown; {nearest(output, OUTPUTS)}")
         if slices < 1 or slices % 2 == 0:
-            raise ConfigError(f"model.generator: slices={slices} must be odd, so that one is in the centre")
+            raise ConfigError(f"model.generator: slices={slices}; expected an odd number, so that one is in the centre")
         self.channels, self.modalities = slices * modalities, modalities
         self.output_kind = output
         self.value_range = check_range(value_range, "model.generator.value_range")
 
     def enter(self, stack: Tensor) -> Tensor:
-        """The stack as the first layer takes it.
+        """Check a stack and convert it to the range of the layers.
 
         Raises:
             ConfigError: see `check`.
@@ -80,26 +77,26 @@ class Generator25D(nn.Module):
         return to_net(stack, self.value_range)
 
     def check(self, stack: Tensor) -> None:
-        """Refuse a stack that does not fit.
+        """Check the shape of a stack.
 
         Raises:
-            ConfigError: not [B, channels, H, W], or H or W no multiple of 4.
+            ConfigError: a shape other than [B, channels, H, W], or H or W not divisible by 4.
         """
         if stack.ndim != 4 or stack.shape[1] != self.channels or stack.shape[2] % 4 or stack.shape[3] % 4:
             raise ConfigError(
-                f"{type(self).__name__} was given {tuple(stack.shape)}; expected [B, {self.channels}, H, W] with H and "
-                "W multiples of 4; crop or pad by data.image_size"
+                f"{type(self).__name__} got a stack {tuple(stack.shape)}; expected [B, {self.channels}, H, W] with H "
+                "and W multiples of 4: crop or pad with data.image_size"
             )
 
     def finish(self, values: Tensor, stack: Tensor) -> Tensor:
-        """The slice [B, modalities, H, W] of the last convolution's values, and of the stack that came in."""
+        """Compute the slice [B, modalities, H, W] from the values of the last convolution and the input stack."""
         if self.output_kind == "residual":
             return centre_slice(stack, self.modalities) + values.tanh()
-        made = values.sigmoid() if self.output_kind == "sigmoid" else values.tanh()
-        return from_net(made, self.value_range)
+        output = values.sigmoid() if self.output_kind == "sigmoid" else values.tanh()
+        return from_net(output, self.value_range)
 
     def start(self, last: nn.Conv2d) -> None:
-        """Let a residual generator begin as the identity."""
+        """Initialise the last convolution so that a residual generator starts as the identity."""
         if self.output_kind == "residual":
             nn.init.zeros_(last.weight)
             if last.bias is not None:

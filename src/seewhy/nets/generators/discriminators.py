@@ -1,7 +1,4 @@
-"""Discriminators that judge overlapping patches, at several scales.
-
-Spectral norm of a convolution's weights, with the gradient's formula written out.
-"""
+"""Patch discriminators at several scales, with spectral norm."""
 
 from __future__ import annotations
 
@@ -21,11 +18,11 @@ __all__ = ["MultiScaleDiscriminator", "PatchDiscriminator", "SpectralNorm", "spe
 
 EPS = 1e-12
 FIRST_ITERATIONS = 15
-"""Power iterations of fresh weights, as torch does."""
+"""Power iterations of new weights, as in torch."""
 
 
 def spectral_norm(conv: nn.Conv2d) -> nn.Conv2d:
-    """Divide a convolution's weights by their largest singular value from now on, see `SpectralNorm`.
+    """Divide the weights of a convolution by their largest singular value, see `SpectralNorm`.
 
     Names in state dicts are those of `torch.nn.utils.parametrizations.spectral_norm`.
     """
@@ -34,13 +31,14 @@ def spectral_norm(conv: nn.Conv2d) -> nn.Conv2d:
 
 
 class SpectralNorm(nn.Module):
-    """W / σ with σ = uᵀ W v, of which u and v follow W by one power iteration per use in training (Miyato 2018).
+    """W / σ with σ = uᵀ W v, where u and v follow W by one power iteration per use in training (Miyato 2018).
 
-    The same numbers as torch's. Its gradient, (G - ⟨G, W/σ⟩ u vᵀ) / σ (there, equation 12), needs one matrix like W
-    where automatic differentiation makes five.
+    The values are those of torch. The gradient is written out as (G - ⟨G, W/σ⟩ u vᵀ) / σ (there, equation 12): it needs
+    one matrix like W, while automatic differentiation creates five. It is part of the lead over a straightforward
+    implementation in benchmarks/cyclegan.py (docs/results.md).
 
     Args:
-        weight: [out, …], fresh.
+        weight: [out, …], new weights.
     """
 
     _u: Tensor
@@ -54,14 +52,14 @@ class SpectralNorm(nn.Module):
         self._iterate(matrix, FIRST_ITERATIONS)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Weights [out, …] whose largest singular value is 1."""
+        """Compute weights [out, …] whose largest singular value is 1."""
         if self.training:
             self._iterate(weight.detach().flatten(1), 1)
-        # Cloned, since a later use moves them on before this one's gradient is taken.
+        # Cloned, since the next use changes them before the gradient of this one is computed.
         return cast(Tensor, _Divided.apply(weight, self._u.clone(), self._v.clone()))
 
     def right_inverse(self, value: Tensor) -> Tensor:
-        """Weights that are set are those before the division."""
+        """Assigned weights are stored before the division."""
         return value
 
     @torch.no_grad()
@@ -83,26 +81,32 @@ class _Divided(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, None, None]:
         divided, sigma, u, v = ctx.saved_tensors
-        # A backward pass inside of autocast would take the outer product in half precision on a GPU.
+        # A backward inside autocast would compute the outer product in half precision on a GPU.
         with torch.autocast(pull.device.type, enabled=False):
             along = torch.dot(pull.flatten(), divided.flatten())
             return torch.addr(pull.flatten(1), u * -along, v).div_(sigma).view_as(pull), None, None
 
 
 SMALLEST = 24
-"""Side of the smallest image a `PatchDiscriminator` takes; of a smaller one, a map of one place would be normalised."""
+"""Smallest image side of a `PatchDiscriminator`; with a smaller image, a map of one position would be normalised."""
 
 
 class MultiScaleDiscriminator(nn.Module):
-    """One `PatchDiscriminator` for the image and one for each halved copy of it (Wang 2018, section 3.2).
+    """One `PatchDiscriminator` for the image and one for each copy at half the size (Wang 2018, section 3.2).
 
     Args:
-        channels: of the image.
+        channels: channels of the image.
         width: see `PatchDiscriminator`.
-        scales: how many, 2 as published.
+        scales: number of scales, 2 as published.
         attention: see `PatchDiscriminator`.
-        value_range: what the layers work on, see `ValueRange`; images are in [-1, 1] all the same.
+        value_range: range that the layers work on, see `ValueRange`; images are always in [-1, 1].
         logit_limit: see `PatchDiscriminator`.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.generators.discriminators import MultiScaleDiscriminator
+        >>> [tuple(scores.shape) for scores in MultiScaleDiscriminator(width=8)(torch.rand(1, 4, 64, 64))]
+        [(1, 1, 6, 6), (1, 1, 2, 2)]
     """
 
     def __init__(
@@ -117,7 +121,7 @@ class MultiScaleDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         if scales < 1:
-            raise ConfigError(f"model.discriminator.scales={scales} must be 1 or more")
+            raise ConfigError(f"model.discriminator.scales={scales}; expected at least 1")
         self.value_range = check_range(value_range, "model.discriminator.value_range")
         self.smallest = SMALLEST * 2 ** (scales - 1) - (scales > 1)  # a side of 47 is halved to 24
         self.discriminators = nn.ModuleList(
@@ -127,15 +131,15 @@ class MultiScaleDiscriminator(nn.Module):
         self.downsample = nn.AvgPool2d(3, stride=2, padding=1)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Scores [B, 1, h, w] of the patches of images [B, channels, H, W], one map per scale, the finest first.
+        """Compute scores [B, 1, h, w] of the patches of images [B, channels, H, W], one map per scale, finest first.
 
         Raises:
             ConfigError: images too small for the coarsest scale.
         """
         if min(image.shape[2:]) < self.smallest:
             raise ConfigError(
-                f"the discriminator was given images of {tuple(image.shape[2:])}; {len(self.discriminators)} scales "
-                f"need sides of at least {self.smallest}: enlarge data.image_size or take fewer scales"
+                f"the discriminator got images of {tuple(image.shape[2:])}; {len(self.discriminators)} scales "
+                f"need sides of at least {self.smallest}: increase data.image_size or use fewer scales"
             )
         scores, image = [], to_net(image, self.value_range)
         for number, discriminator in enumerate(self.discriminators):
@@ -147,15 +151,15 @@ class MultiScaleDiscriminator(nn.Module):
 class PatchDiscriminator(nn.Module):
     """A score for each patch of 70 x 70 pixels (PatchGAN, Isola 2017), with spectral norm (Miyato 2018).
 
-    With attention, and so as published, `model` has its convolutions at 0, 2, 5, 9 and 12 (biases at the first and
-    last) and self-attention at 8. Without, as the published baseline, they are `model.{0,1,2}.block.0`, `model.3`
-    and `model.6`, all with biases.
+    With attention, as published, `model` has its convolutions at 0, 2, 5, 9 and 12 (biases at the first and last) and
+    self-attention at 8. Without attention, as in the published baseline, the convolutions are
+    `model.{0,1,2}.block.0`, `model.3` and `model.6`, all with biases.
 
     Args:
-        channels: of the image.
-        width: channels after the first convolution; up to 8 times that.
-        attention: whether there is self-attention.
-        logit_limit: of self-attention, see `SelfAttention2d`; 50 as published.
+        channels: channels of the image.
+        width: channels after the first convolution, up to 8 times as many at the end.
+        attention: whether to use self-attention.
+        logit_limit: limit of self-attention, see `SelfAttention2d`; 50 as published.
     """
 
     def __init__(
@@ -168,22 +172,22 @@ class PatchDiscriminator(nn.Module):
         third = _normed(2 * width, 4 * width, 2, bias=bias)
         last = [*_normed(4 * width, 8 * width, 1, bias=bias), _conv(8 * width, 1, 1)]
         if attention:
-            seen = SelfAttention2d(4 * width, reduction=8, logit_limit=logit_limit)
-            self.model = nn.Sequential(*first, *second, *third, seen, *last)
+            middle = SelfAttention2d(4 * width, reduction=8, logit_limit=logit_limit)
+            self.model = nn.Sequential(*first, *second, *third, middle, *last)
         else:
             self.model = nn.Sequential(*(_Block(layers) for layers in (first, second, third)), *last)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Scores [B, 1, h, w] of images [B, channels, H, W]."""
+        """Compute scores [B, 1, h, w] of images [B, channels, H, W]."""
         return self.model(image)
 
 
 class SpectralConv2d(nn.Conv2d):
-    """A convolution whose weight is divided by its largest singular value, in full precision under autocast too."""
+    """Convolution with spectral norm, whose weight is computed in full precision also under autocast."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Conv2d
         """See `nn.Conv2d`."""
-        with torch.autocast(input.device.type, enabled=False):  # half precision would spoil the power iteration
+        with torch.autocast(input.device.type, enabled=False):  # the power iteration fails in half precision
             weight = self.weight
         return self._conv_forward(input, weight, self.bias)
 

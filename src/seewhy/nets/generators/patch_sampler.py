@@ -1,4 +1,4 @@
-"""Vectors of patches, for contrastive unpaired translation."""
+"""Sample feature vectors of patches, for contrastive unpaired translation."""
 
 from __future__ import annotations
 
@@ -14,17 +14,26 @@ __all__ = ["PatchSampler", "draw_places"]
 
 
 def draw_places(size: tuple[int, int], count: int, *, batch: int, foreground: Tensor | None, like: Tensor) -> Tensor:
-    """Draw places of a map at random, each at most once, from the foreground as long as there is any left.
+    """Draw random positions of a map without replacement, first from the foreground.
 
     Args:
         size: (h, w) of the map.
-        count: how many; all where there are fewer.
+        count: number of positions, at most those of the map.
         batch: B.
-        foreground: [B, 1, H, W] bool at any size, or None for everywhere. A place counts where any of its pixels does.
+        foreground: [B, 1, H, W] bool at any size, or None for the whole map. A position is foreground if any of its
+            pixels is.
         like: a tensor on the device of the map.
 
     Returns:
-        [B, P] int64, row-major numbers of places.
+        [B, P] int64, row-major indices of positions.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.generators.patch_sampler import draw_places
+        >>> foreground = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+        >>> foreground[..., 0, 2:] = True
+        >>> sorted(draw_places((4, 4), 2, batch=1, foreground=foreground, like=foreground)[0].tolist())
+        [2, 3]
     """
     order = torch.rand(batch, size[0] * size[1], device=like.device)
     if foreground is not None:
@@ -33,18 +42,27 @@ def draw_places(size: tuple[int, int], count: int, *, batch: int, foreground: Te
 
 
 class PatchSampler(nn.Module):
-    """Unit vectors of sampled places of several maps, each by a small network of its own (CUT, Park 2020, F of eq. 2).
+    """Unit vectors of sampled positions of several maps, with one small network per map (CUT, Park 2020, F of eq. 2).
 
     Args:
-        channels: of each map.
+        channels: channels of each map.
         dim: length of the vectors.
-        patches: places per map.
+        patches: positions per map.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.generators.patch_sampler import PatchSampler
+        >>> sampler = PatchSampler([4, 8], dim=16, patches=5)
+        >>> maps = [torch.rand(2, 4, 8, 8), torch.rand(2, 8, 4, 4)]
+        >>> vectors, places = sampler(maps)
+        >>> [tuple(v.shape) for v in vectors], torch.equal(sampler(maps, places)[0][0], vectors[0])
+        ([(2, 5, 16), (2, 5, 16)], True)
     """
 
     def __init__(self, channels: Sequence[int], *, dim: int = 256, patches: int = 256) -> None:
         super().__init__()
         if patches < 2:
-            raise ConfigError(f"model.nce.patches={patches} must be 2 or more: a patch is told from the others")
+            raise ConfigError(f"model.nce.patches={patches}; expected at least 2, since patches are compared")
         self.patches = patches
         self.projections = nn.ModuleList(
             nn.Sequential(nn.Linear(width, dim), nn.ReLU(inplace=True), nn.Linear(dim, dim)) for width in channels
@@ -57,15 +75,15 @@ class PatchSampler(nn.Module):
         *,
         foreground: Tensor | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Vectors of the same places, if these are given, or of places that are drawn.
+        """Compute the vectors of given positions, or of new random positions.
 
         Args:
             features: maps [B, C, h, w].
-            places: [B, P] of each map, as a call before returned them; None draws.
+            places: positions [B, P] of each map, as returned by an earlier call; None draws new ones.
             foreground: [B, 1, H, W] bool, where to draw; None is everywhere.
 
         Returns:
-            Vectors [B, P, dim] float32 of length 1 and places [B, P], of each map.
+            Vectors [B, P, dim] float32 of length 1 and positions [B, P], for each map.
         """
         if places is None:
             places = [
@@ -75,6 +93,6 @@ class PatchSampler(nn.Module):
         vectors = []
         for x, where, project in zip(features, places, self.projections, strict=True):
             index = where[:, :, None].expand(-1, -1, x.shape[1])
-            taken = x.flatten(2).mT.gather(1, index)
-            vectors.append(F.normalize(project(taken).float(), dim=2))
+            sampled = x.flatten(2).mT.gather(1, index)
+            vectors.append(F.normalize(project(sampled).float(), dim=2))
         return vectors, list(places)

@@ -1,4 +1,4 @@
-"""The generator without attention that SA-CycleGAN-2.5D is compared with."""
+"""Plain 2.5D generator without attention, the published baseline of SA-CycleGAN-2.5D."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ class PlainGenerator25D(Generator25D):
         blocks: see `SAGenerator25D`.
         output: see `Output`.
         value_range: see `SAGenerator25D`.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.generators.plain import PlainGenerator25D
+        >>> net = PlainGenerator25D(width=4, blocks=1, output="residual")
+        >>> stack = torch.rand(1, 12, 16, 16)
+        >>> torch.equal(net(stack), stack[:, 4:8])  # a residual generator starts as the identity
+        True
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The generator of SA-CycleGAN-2.5D: gates after each convolution, and attention between far places."""
+"""Generator of SA-CycleGAN-2.5D: CBAM gates after each convolution, and self-attention between distant positions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NCE_CHANNELS = (1, 2, 4, 4, 4)
 
 
 class SAGenerator25D(Generator25D):
-    """The published SA generator: CBAM after each convolution, self-attention between far places.
+    """The published SA generator: CBAM after each convolution, self-attention between distant positions.
 
     Parameters have the names of published checkpoints (88 tensors):
 
@@ -28,18 +28,25 @@ class SAGenerator25D(Generator25D):
     - `global_attention.*` (self-attention);
     - `decoder.{0,1}.0.weight`, `decoder.{0,1}.3.*` (CBAM), `skip_fuse.{0,1}.weight`, `output.1.{weight,bias}`.
 
-    As published, the decoder's first stage takes the encoder's *last* map, enlarged, and its second one the map
-    before; that at full size is not used again.
+    As published, the first stage of the decoder uses the *last* map of the encoder, enlarged, and the second stage the
+    map before it; the map at full size is not used again.
 
     Args:
         slices: neighbouring slices in a stack, odd.
         modalities: channels of a slice.
-        width: W, channels at full size; 2 W and 4 W below.
+        width: W, channels at full size; 2 W and 4 W at lower sizes.
         blocks: residual blocks at a quarter of the size.
-        attention_blocks: those with self-attention instead of CBAM, counted from 0.
+        attention_blocks: indices of blocks with self-attention instead of CBAM, from 0.
         output: see `Output`.
-        value_range: what the layers work on, see `ValueRange`; stacks and slices are in [-1, 1] all the same.
-        logit_limit: of self-attention, see `SelfAttention2d`; 50 as published.
+        value_range: range that the layers work on, see `ValueRange`; stacks and slices are always in [-1, 1].
+        logit_limit: limit of self-attention, see `SelfAttention2d`; 50 as published.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.generators.self_attention import SAGenerator25D
+        >>> net = SAGenerator25D(width=8, blocks=2, attention_blocks=[1])
+        >>> net(torch.rand(1, 12, 16, 16)).shape
+        torch.Size([1, 4, 16, 16])
     """
 
     def __init__(
@@ -56,9 +63,9 @@ class SAGenerator25D(Generator25D):
     ) -> None:
         super().__init__(slices=slices, modalities=modalities, output=output, value_range=value_range)
         if wrong := [number for number in attention_blocks if not 0 <= number < blocks]:
-            raise ConfigError(f"model.generator.attention_blocks: {wrong} are no blocks; there are 0 to {blocks - 1}")
+            raise ConfigError(f"model.generator.attention_blocks={wrong} do not exist; expected 0 to {blocks - 1}")
         self.encoder_initial = _Stem(self.channels, width)
-        self.encoder = nn.ModuleList(_down(width * scale) for scale in (1, 2))
+        self.encoder = nn.ModuleList(_make_down(width * scale) for scale in (1, 2))
         self.bottleneck = nn.ModuleList(
             _Residual(
                 4 * width,
@@ -69,14 +76,14 @@ class SAGenerator25D(Generator25D):
             for number in range(blocks)
         )
         self.global_attention = SelfAttention2d(4 * width, reduction=4, logit_limit=logit_limit)
-        self.decoder = nn.ModuleList(_up(width * scale) for scale in (4, 2))
+        self.decoder = nn.ModuleList(_make_up(width * scale) for scale in (4, 2))
         self.skip_fuse = nn.ModuleList(nn.Conv2d(width * scale, width * scale // 2, 1, bias=False) for scale in (4, 2))
         last = nn.Conv2d(width, modalities, 7)
         self.output = nn.Sequential(nn.ReflectionPad2d(3), last)
         self.start(last)
 
     def forward(self, stack: Tensor) -> Tensor:
-        """Translated centre slices [B, modalities, H, W] of stacks [B, slices * modalities, H, W]."""
+        """Translate the centre slices [B, modalities, H, W] of stacks [B, slices * modalities, H, W]."""
         maps = self._encode(self.enter(stack))
         x = maps[-1]
         for block in self.bottleneck:
@@ -84,14 +91,14 @@ class SAGenerator25D(Generator25D):
         x = self.global_attention(x)
         for up, fuse, skip in zip(self.decoder, self.skip_fuse, maps[:0:-1], strict=True):
             x = up(x)
-            # A 1 x 1 convolution commutes with the enlargement, so it comes first, where there is less of it to do.
+            # A 1 x 1 convolution commutes with the enlargement; before it, it is cheaper.
             x = x + F.interpolate(fuse(skip), size=x.shape[2:], mode="bilinear", align_corners=False)
         return self.finish(self.output(x), stack)
 
     def features(self, stack: Tensor) -> list[Tensor]:
-        """Maps that PatchNCE compares (Park 2020): of the stem, both downward stages, and of blocks 2 and 5.
+        """Compute the maps for PatchNCE (Park 2020): of the stem, both downward stages, and blocks 2 and 5.
 
-        Of fewer blocks, the last ones stand in. Channels are `NCE_CHANNELS` times the width.
+        With fewer blocks, the last ones are used. Channels are `NCE_CHANNELS` times the width.
         """
         maps = self._encode(self.enter(stack))
         inner, last = maps[-1:], len(self.bottleneck) - 1
@@ -100,7 +107,7 @@ class SAGenerator25D(Generator25D):
         return maps + [inner[min(number, last) + 1] for number in (2, 5)]
 
     def _encode(self, stack: Tensor) -> list[Tensor]:
-        """Maps at full size, half of it and a quarter."""
+        """Compute maps at full, half and quarter size."""
         maps = [self.encoder_initial(stack)]
         for down in self.encoder:
             maps.append(down(maps[-1]))
@@ -123,7 +130,7 @@ class _Stem(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Two convolutions; attention to what they add."""
+    """Two convolutions with attention on their residual."""
 
     def __init__(self, width: int, attention: nn.Module) -> None:
         super().__init__()
@@ -142,13 +149,13 @@ class _Residual(nn.Module):
         return x + self.attention(self.conv(x))
 
 
-def _down(width: int) -> nn.Sequential:
-    """Half the size, twice the channels."""
+def _make_down(width: int) -> nn.Sequential:
+    """Make a stage with half the size and twice the channels."""
     conv = nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False)
     return nn.Sequential(conv, InstanceNorm2d(2 * width), nn.ReLU(inplace=True), CBAM(2 * width))
 
 
-def _up(width: int) -> nn.Sequential:
-    """Twice the size, half the channels."""
+def _make_up(width: int) -> nn.Sequential:
+    """Make a stage with twice the size and half the channels."""
     conv = nn.ConvTranspose2d(width, width // 2, 3, 2, 1, 1, bias=False)
     return nn.Sequential(conv, InstanceNorm2d(width // 2), nn.ReLU(inplace=True), CBAM(width // 2))

@@ -1,4 +1,4 @@
-"""Neighbouring slices as channels (2.5D): the one order of channels, and the ways into it and out of it.
+"""Stacks of neighbouring slices as channels (2.5D): order of channels, stacking and cutting.
 
 A stack of S neighbouring slices of M modalities has S * M channels, slice by slice: channel s * M + m is modality m
 of slice s, slices ascending, modalities in the order of `seewhy.batch.MODALITIES`. With S = 3 and M = 4, channels 4
@@ -16,7 +16,7 @@ __all__ = ["centre_slice", "cut_windows", "repeat_slice", "stack_slices", "stack
 
 
 def stack_volume(volume: Tensor, *, slices: int = 3) -> Tensor:
-    """Each slice with its neighbours, as channels.
+    """Stack each slice with its neighbours as channels.
 
     Args:
         volume: [M, D, H, W].
@@ -24,12 +24,20 @@ def stack_volume(volume: Tensor, *, slices: int = 3) -> Tensor:
 
     Returns:
         [D, S * M, H, W].
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.generators.slice_stack import stack_volume
+        >>> stack_volume(torch.arange(3.0).reshape(1, 3, 1, 1)).flatten(1)
+        tensor([[0., 0., 1.],
+                [0., 1., 2.],
+                [1., 2., 2.]])
     """
     return cut_windows(volume.transpose(0, 1).flatten(0, 1)[None], modalities=len(volume), slices=slices, edges=True)
 
 
 def centre_slice(stack: Tensor, modalities: int) -> Tensor:
-    """The slice in the middle.
+    """Return the slice in the middle.
 
     Args:
         stack: [B, S * M, H, W], S odd.
@@ -37,38 +45,52 @@ def centre_slice(stack: Tensor, modalities: int) -> Tensor:
 
     Returns:
         [B, M, H, W], a view.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.generators.slice_stack import centre_slice
+        >>> centre_slice(torch.arange(6.0).reshape(1, 6, 1, 1), modalities=2).flatten()
+        tensor([2., 3.])
     """
-    first = _slices(stack, modalities) // 2 * modalities
+    first = _count_slices(stack, modalities) // 2 * modalities
     return stack[:, first : first + modalities]
 
 
 def cut_windows(stack: Tensor, *, modalities: int, slices: int = 3, edges: bool = False) -> Tensor:
-    """All stacks of fewer slices within a stack, so that a generator makes several neighbouring slices.
+    """Cut a stack into all stacks of fewer slices, so that a generator translates several neighbouring slices.
 
-    `stacked` of what is made of them is a stack again, for the generator of the other direction: from 5 slices come
-    3 windows of 3, of them 3 fakes, and of those the centre slice of a closed cycle.
+    `stack_slices` of the translated slices is a stack for the generator of the other direction: 5 slices give 3 windows
+    of 3 slices, these give 3 translated slices, and these the centre slice of a closed cycle.
 
     Args:
         stack: [B, N * M, H, W].
         modalities: M.
         slices: S ≤ N, odd.
-        edges: also the windows centred at the outer slices, of which these are repeated.
+        edges: whether to add the windows centred at the outer slices, where these are repeated.
 
     Returns:
         [B * K, S * M, H, W], windows of a sample one after another; K is N with `edges`, else N - S + 1.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.generators.slice_stack import cut_windows
+        >>> cut_windows(torch.arange(5.0).reshape(1, 5, 1, 1), modalities=1).flatten(1)
+        tensor([[0., 1., 2.],
+                [1., 2., 3.],
+                [2., 3., 4.]])
     """
-    count, half = _slices(stack, modalities, odd=False), slices // 2
+    count, half = _count_slices(stack, modalities, odd=False), slices // 2
     if slices % 2 == 0 or (not edges and count < slices):
-        raise ConfigError(f"{count} slices hold no window of {slices}; expected an odd number, at most {count}")
-    own = stack.unflatten(1, (count, modalities))
+        raise ConfigError(f"windows of {slices} slices in a stack of {count}; expected an odd number, at most {count}")
+    parts = stack.unflatten(1, (count, modalities))
     if edges and half:
-        own = torch.cat([own[:, :1]] * half + [own] + [own[:, -1:]] * half, dim=1)
-    # Cut by strides: numbers of slices would be sent to a GPU in every step.
-    return own.unfold(1, slices, 1).movedim(-1, 2).flatten(0, 1).flatten(1, 2).contiguous()
+        parts = torch.cat([parts[:, :1]] * half + [parts] + [parts[:, -1:]] * half, dim=1)
+    # Cut by strides: indices of slices would be copied to a GPU in every step.
+    return parts.unfold(1, slices, 1).movedim(-1, 2).flatten(0, 1).flatten(1, 2).contiguous()
 
 
 def stack_slices(images: Tensor, count: int) -> Tensor:
-    """Neighbouring slices that lie one after another in the batch, as channels.
+    """Stack neighbouring slices, which lie one after another in the batch, as channels.
 
     Args:
         images: [B * K, M, H, W], the slices of a sample one after another.
@@ -81,13 +103,13 @@ def stack_slices(images: Tensor, count: int) -> Tensor:
 
 
 def repeat_slice(image: Tensor, slices: int = 3, *, legacy_layout: bool = False) -> Tensor:
-    """One slice as if its neighbours were the same.
+    """Make a stack from one slice by repeating it.
 
     Args:
         image: [B, M, H, W].
         slices: S.
-        legacy_layout: modality by modality instead, channel m * S + s: the order in which the published training
-            handed fakes back, and which imported weights know from their cycles. It is not the order of real stacks.
+        legacy_layout: whether to order by modality, channel m * S + s, as the published training did for translated
+            slices in its cycles, so that imported weights expect it. It is not the order of real stacks.
 
     Returns:
         [B, S * M, H, W].
@@ -95,9 +117,9 @@ def repeat_slice(image: Tensor, slices: int = 3, *, legacy_layout: bool = False)
     return image.repeat_interleave(slices, dim=1) if legacy_layout else image.repeat(1, slices, 1, 1)
 
 
-def _slices(stack: Tensor, modalities: int, *, odd: bool = True) -> int:
+def _count_slices(stack: Tensor, modalities: int, *, odd: bool = True) -> int:
     count, rest = divmod(stack.shape[1], modalities)
     if rest or not count or (odd and count % 2 == 0):
-        wanted = "an odd multiple" if odd else "a multiple"
-        raise ConfigError(f"a stack of {stack.shape[1]} channels; expected {wanted} of the {modalities} modalities")
+        expected = "an odd multiple" if odd else "a multiple"
+        raise ConfigError(f"a stack of {stack.shape[1]} channels; expected {expected} of the {modalities} modalities")
     return count
