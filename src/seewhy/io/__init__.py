@@ -1,1 +1,5 @@
 """Read and write arrays, pictures, medical volumes and zarr stores; atomic writes."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

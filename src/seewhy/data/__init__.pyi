@@ -1,0 +1,35 @@
+"""Names of `seewhy.data`."""
+
+from .base import BaseDataModule as BaseDataModule
+from .cases.amd import AMDDataModule as AMDDataModule
+from .cases.case_list import Case as Case
+from .cases.datamodule import CaseDataModule as CaseDataModule
+from .cases.dataset import CaseDataset as CaseDataset
+from .cases.dataset import CaseReader as CaseReader
+from .cases.mri import MRIDataModule as MRIDataModule
+from .cases.mri_reader import MRIReader as MRIReader
+from .cases.mri_slices import SliceStackReader as SliceStackReader
+from .cases.planar_image import PlaneReader as PlaneReader
+from .domains.combat import SiteEffects as SiteEffects
+from .domains.datamodule import BraTSDomainsDataModule as BraTSDomainsDataModule
+from .domains.dataset import PairDataset as PairDataset
+from .domains.dataset import SubjectDataset as SubjectDataset
+from .domains.stacks import StackReader as StackReader
+from .slices.brats import BraTSDataModule as BraTSDataModule
+from .slices.datamodule import SliceDataModule as SliceDataModule
+from .slices.dataset import PatientDataset as PatientDataset
+from .slices.dataset import SliceReader as SliceReader
+from .slices.dataset import TrainingDataset as TrainingDataset
+from .slices.files import Naming as Naming
+from .slices.label_rule import LabelRule as LabelRule
+from .slices.lasc import LASCDataModule as LASCDataModule
+from .splits import Split as Split
+from .splits import shuffle_patients as shuffle_patients
+from .transforms.augmentation import Augmentation as Augmentation
+from .transforms.augmentation import VolumeAugmentation as VolumeAugmentation
+from .transforms.normalization import IntensityNormalization as IntensityNormalization
+from .transforms.patch_augmentation import PatchAugmentation as PatchAugmentation
+from .volumes.datamodule import VolumesDataModule as VolumesDataModule
+from .volumes.patches import EvaluationDataset as EvaluationDataset
+from .volumes.patches import PatchDataset as PatchDataset
+from .volumes.patches import VolumeReader as VolumeReader
