@@ -1,14 +1,11 @@
-"""Door to `seewhy.cli.explain`; works without an installation, also in the processes that DDP starts."""
+"""Explain predictions of a trained run; works without an installation, also in processes that DDP starts."""
 
-import os
 import sys
 from pathlib import Path
 
-SOURCE = str(Path(__file__).resolve().parent / "src")
-sys.path.insert(0, SOURCE)
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH", "")]))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
 if __name__ == "__main__":
-    from seewhy.cli.explain import main
+    from seewhy.cli.hydra_commands import run_script
 
-    main()
+    run_script("explain")

@@ -16,7 +16,7 @@ import torch
 from rich.progress import track
 from torch.nn import functional as F
 
-from seewhy.cli.conf import compose_train
+from seewhy.cli.compose import compose_train
 from seewhy.losses.weakly_supervised import BalancedCrossEntropy
 from seewhy.metrics.segmentation.patient_scores import PatientScores
 from seewhy.models.base import learning_rate_factor

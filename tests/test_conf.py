@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.cli.conf import TrainConfig, compose_train
+from seewhy.cli.compose import TrainConfig, compose_train
 from seewhy.explain import Explainer
-from seewhy.run.build import build, check_node
-from seewhy.run.configs import conf_dir
+from seewhy.run.build import build, find_node_problems
+from seewhy.run.folder import conf_dir
 
 CONF = conf_dir()
 EXPERIMENTS = sorted(
@@ -36,7 +36,7 @@ def nodes(node: DictConfig, name: str):
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_key_of_an_experiment_is_an_option_of_its_class(experiment):
     config = compose_train(f"experiment={experiment}", "++data.root=somewhere", "++paths.output_dir=here")
-    problems = [problem for name, node in nodes(config, "") for problem in check_node(node, name)]
+    problems = [problem for name, node in nodes(config, "") for problem in find_node_problems(node, name)]
     assert problems == []
 
 
@@ -52,7 +52,7 @@ EXPLAINERS = sorted((CONF / "explainer").glob("*.yaml"))
 @pytest.mark.parametrize("path", EXPLAINERS, ids=lambda path: path.stem)
 def test_every_explainer_names_real_options_and_is_called_like_its_file(path):
     node = OmegaConf.load(path)
-    assert check_node(node, path.stem) == []
+    assert find_node_problems(node, path.stem) == []
     explainer = build(node, path.stem)
     assert isinstance(explainer, Explainer)
     assert explainer.method == path.stem
@@ -66,7 +66,9 @@ def test_every_choice_composes_and_names_real_options(path):
     config = compose_train(f"experiment={experiment}", "data.root=here", "++paths.output_dir=here", override)
     node = config[group]
     assert list(nodes(node, group)), f"{path} builds nothing"
-    problems = [p for name, part in nodes(node, group) for p in check_node(part, name) if "must be given" not in p]
+    problems = [
+        p for name, part in nodes(node, group) for p in find_node_problems(part, name) if "must be given" not in p
+    ]
     assert problems == []
 
 

@@ -19,10 +19,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.cli.conf import compose_train, expand_overrides, store_schemas
+from seewhy.cli.compose import compose_saved as compose_experiment
+from seewhy.cli.compose import compose_train, expand_overrides, register_run, store_schemas
 from seewhy.cli.main import HYDRA, _parser
-from seewhy.cli.saved_run import compose_saved as compose_experiment
-from seewhy.cli.saved_run import register_run
 from seewhy.data.splits import split_from_file
 from seewhy.nets.affinity import RandomWalk
 from seewhy.nets.classifiers.planar_features import PlanarFeatures
@@ -33,8 +32,8 @@ from seewhy.nets.encoders.timm_encoder import TimmEncoder
 from seewhy.nets.par import PixelAdaptiveRefinement
 from seewhy.nets.regions import refine_regions
 from seewhy.run import explainers
-from seewhy.run.build import build_model, check_node
-from seewhy.run.configs import conf_dir
+from seewhy.run.build import build_model, find_node_problems
+from seewhy.run.folder import conf_dir
 from seewhy.run.run_loader import read_checkpoint
 from seewhy.run.train import train
 
@@ -151,7 +150,7 @@ def check_config(config: DictConfig) -> None:
     The model is built without memory for its weights: drawing those of a full-size network takes seconds.
     """
     targets = [(key, node) for key, node in targeted(config, "") if "spies." not in str(node._target_)]
-    assert [problem for key, node in targets for problem in check_node(node, key)] == []
+    assert [problem for key, node in targets for problem in find_node_problems(node, key)] == []
     with torch.device("meta"):
         build_model(config)
 
@@ -196,12 +195,12 @@ def test_every_command_is_possible(where, words, my, runs):
         run = next((word for word in rest if word.startswith("run=")), None)
         if run is None:  # an experiment's configuration in place of a run's, for other models and without a data set
             config = compose_experiment(program, None, *overrides_of(rest))
-            assert check_node(config.trainer, "trainer") == []
+            assert find_node_problems(config.trainer, "trainer") == []
         else:
             config = compose_saved(program, overrides_of(rest), runs[experiment_of(where, run)])
             check_config(config)
         if program == "explain":
-            explainers.build_explainers(explainers.explainer_nodes(config.explain))
+            explainers.build_explainers(explainers.load_explainer_nodes(config.explain))
     elif program == "seewhy":
         assert callable(_parser().parse_args(rest).run)
     elif program.startswith("benchmarks/"):

@@ -10,13 +10,13 @@ import pytest
 from blank_figures import blank_figures
 from omegaconf import OmegaConf
 
-from seewhy.cli.conf import compose_train
+from seewhy.cli.compose import compose_train
 from seewhy.losses.classification import LOSSES
 from seewhy.phantoms.mri import write_mri_phantom
 from seewhy.reporting.tables import COLUMNS
 from seewhy.run import explainers
 from seewhy.run.build import build_datamodule, build_model
-from seewhy.run.configs import conf_dir
+from seewhy.run.folder import conf_dir
 from seewhy.run.train import train
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -60,7 +60,7 @@ def test_the_page_of_explanations_names_every_method_and_no_other():
 
 def test_methods_without_a_sign_are_those_the_page_says():
     rows = rows_below("explaining.md", "### Methods at the input")
-    nodes = explainers.explainer_nodes(
+    nodes = explainers.load_explainer_nodes(
         OmegaConf.create({"methods": [row[0].strip("`") for row in rows], "options": {}, "memory_budget": None})
     )
     for name, explainer in explainers.build_explainers(nodes).items():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from seewhy.cli.conf import compose_train
+from seewhy.cli.compose import compose_train
 from seewhy.run.train import train
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))

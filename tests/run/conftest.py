@@ -61,7 +61,7 @@ def train_here(home):
     """
 
     def call(folder, *overrides, base=TINY):
-        from seewhy.cli.conf import compose_train
+        from seewhy.cli.compose import compose_train
         from seewhy.run.train import train
 
         words = [*base, f"paths.output_dir={folder}", f"paths.data_dir={home / 'data'}", *overrides]

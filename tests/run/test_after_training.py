@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from seewhy.cli.conf import compose_train
-from seewhy.cli.saved_run import compose_saved
+from seewhy.cli.compose import compose_saved, compose_train
 from seewhy.data.prepare import prepare_brats
 from seewhy.errors import CheckpointError, ConfigError, DataError
 from seewhy.phantoms.slices import write_tumour_phantom
 from seewhy.run.build import build_model
 from seewhy.run.explain import explain
-from seewhy.run.importing.reference import import_afa
+from seewhy.run.importing import import_checkpoint
 from seewhy.run.predict import predict
 
 QUIET = ("trainer.enable_progress_bar=false",)
@@ -147,7 +146,8 @@ def test_an_imported_checkpoint_predicts(tmp_path, record, prefix):
     torch.manual_seed(3)
     state = build_model(config).state_dict()
     torch.save({prefix + name: tensor for name, tensor in state.items()}, tmp_path / "best.pth")
-    said = import_afa(
+    said = import_checkpoint(
+        "afa",
         tmp_path / "best.pth",
         tmp_path / "run",
         compose_train("experiment=brats", "model=afa"),
@@ -163,7 +163,7 @@ def test_an_imported_checkpoint_predicts(tmp_path, record, prefix):
     predict_here(tmp_path / "run", tmp_path / "out", f"data.root={data}", "data.predict_on=all")
     assert len(record.table(tmp_path / "out" / "predictions" / "predictions.csv")) == 4
     with pytest.raises(ConfigError, match=r"already holds a run; .*--overwrite"):
-        import_afa(tmp_path / "best.pth", tmp_path / "run", config, pooling="gmp", root=None, overwrite=False)
+        import_checkpoint("afa", tmp_path / "best.pth", tmp_path / "run", config, pooling="gmp")
 
 
 def test_a_checkpoint_of_another_model_is_named(single, attentive, tmp_path):

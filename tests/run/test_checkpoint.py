@@ -36,7 +36,7 @@ def test_missing_damaged_and_bare_files_are_told_apart(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_checkpoint(tmp_path / "cut.ckpt")
     torch.save({"w": torch.zeros(1)}, tmp_path / "bare.pth")
-    with pytest.raises(CheckpointError, match="no Lightning checkpoint"):
+    with pytest.raises(CheckpointError, match=r"bare\.pth .*weights=…"):
         read_checkpoint(tmp_path / "bare.pth")
 
 

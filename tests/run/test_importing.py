@@ -9,11 +9,11 @@ import torchvision
 from omegaconf import OmegaConf
 from torch import nn
 
-from seewhy.cli.conf import compose_train
+from seewhy.cli.compose import compose_train
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.models.classification.amd import AMDGrading
 from seewhy.models.classification.mri import MRIClassification
-from seewhy.run.importing.reference import import_amd, import_mri
+from seewhy.run.importing import import_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_mri_run_sees_what_the_reference_saw(mri_file, tmp_path):
     file, net = mri_file
     parameters = file.with_name("parameters.json")
     options = {"classes": ["HC", "TLE"], "root": None, "overwrite": False}
-    told = import_mri(file, tmp_path, mri_config(), parameters=parameters, **options)
+    told = import_checkpoint("mri", file, tmp_path, mri_config(), parameters=parameters, **options)
     assert told.startswith("efficientnet_v2_s, 115 slices, one logit → ")
     settings = settings_of(tmp_path)
     data = settings["data"]
@@ -80,11 +80,12 @@ def test_mri_run_sees_what_the_reference_saw(mri_file, tmp_path):
     with torch.no_grad():
         assert torch.allclose(model(volume), net(volume[:, 0]), atol=1e-6)
     with pytest.raises(ConfigError, match="already holds a run"):
-        import_mri(file, tmp_path, mri_config(), parameters=None, **options)
+        import_checkpoint("mri", file, tmp_path, mri_config(), parameters=None, **options)
 
 
 def test_amd_run_has_the_networks_that_are_in_the_file(amd_file, tmp_path):
-    told = import_amd(
+    told = import_checkpoint(
+        "amd",
         amd_file,
         tmp_path,
         amd_config(),
@@ -110,6 +111,8 @@ def test_amd_run_has_the_networks_that_are_in_the_file(amd_file, tmp_path):
 
 @pytest.mark.parametrize("classes", [["HC"], ["HC", "left", "right"]])
 def test_names_must_be_as_many_as_classes(mri_file, tmp_path, classes):
-    with pytest.raises(CheckpointError, match="tells 2 classes apart"):
-        import_mri(mri_file[0], tmp_path, mri_config(), parameters=None, classes=classes, root=None, overwrite=False)
+    with pytest.raises(CheckpointError, match=f"has 2 classes, but {len(classes)} names.*--classes"):
+        import_checkpoint(
+            "mri", mri_file[0], tmp_path, mri_config(), parameters=None, classes=classes, root=None, overwrite=False
+        )
     assert not (tmp_path / "config.yaml").exists()

@@ -1,33 +1,20 @@
 """Published CycleGANs as run folders: the command, what the run computes, its units."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import domain_files
 import nibabel as nib
 import numpy as np
+import published_cyclegan as published
 import pytest
 import torch
 from omegaconf import OmegaConf
 
+from seewhy.cli.compose import compose_saved
 from seewhy.cli.main import main
-from seewhy.cli.saved_run import compose_saved
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.models.translation.cyclegan_25d import CycleGAN25D
 from seewhy.run.predict import predict
-
-TESTS = Path(__file__).resolve().parents[1]
-
-
-def beside(name, path):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-published = beside("published", TESTS / "interop" / "published_cyclegan.py")
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +101,11 @@ def test_what_the_file_held_is_on_record(state, tmp_path, capsys):
 
 
 def import_again(file, folder):
-    from seewhy.cli.conf import compose_train
-    from seewhy.run.importing.cyclegan import import_cyclegan
+    from seewhy.cli.compose import compose_train
+    from seewhy.run.importing import import_checkpoint
 
     config = compose_train("data=brats_domains", "model=cyclegan_25d")
-    import_cyclegan(file, folder, config, direction="A2B", root=None, overwrite=False)
+    import_checkpoint("cyclegan", file, folder, config, direction="A2B")
 
 
 @pytest.mark.parametrize(("options", "way", "domains"), [((), "a2b", "ab"), (("--direction", "B2A"), "b2a", "ba")])

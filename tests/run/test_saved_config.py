@@ -6,7 +6,7 @@ from copy import deepcopy
 import pytest
 import yaml
 
-from seewhy.cli.saved_run import compose_saved
+from seewhy.cli.compose import compose_saved
 from seewhy.errors import ConfigError
 from seewhy.run.saved_config import load_plain_yaml, read_saved_config
 

@@ -1,1 +1,1 @@
-"""The commands: argument parsing only; nothing heavy is imported before a command runs."""
+"""Commands: argument parsing only; heavy imports happen when a command runs."""

@@ -1,4 +1,4 @@
-"""`seewhy check DATASET…`: look data sets over before a run."""
+"""Command `seewhy check DATASET…`: verify data sets before a run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "run"]
 
 SHOWN = 5
-"""Files named per kind of problem; --json names all."""
+"""Files listed per kind of problem; --json lists all."""
 
 
 def add_parser(commands: Any) -> None:
     """Add `check`.
 
     Args:
-        commands: what `argparse.ArgumentParser.add_subparsers` gives.
+        commands: the result of `ArgumentParser.add_subparsers`.
     """
     parser = commands.add_parser(
         "check",
@@ -49,10 +49,10 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check every data set and print what was found.
+    """Check every data set and print the findings.
 
     Returns:
-        1 when any data set has an error, else 0.
+        1 if any data set has an error, else 0.
     """
     from rich.console import Console
 
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(root: str, args: argparse.Namespace) -> Report:
-    """The report of one folder, whichever kind of data set it is."""
+    """Check one folder of either kind of data set."""
     from pathlib import Path
 
     from seewhy.data.check import check_dataset
@@ -82,16 +82,16 @@ def _check(root: str, args: argparse.Namespace) -> Report:
         if args.slice_split is not None or args.pattern is not None:
             raise ConfigError(f"{root} holds two domains of subjects; --slice-split and --pattern are for slices")
         return check_domains(root, split=args.split, progress=progress)
-    naming = None if args.pattern is None else Naming(args.pattern, f"one that matches {args.pattern}")
+    naming = None if args.pattern is None else Naming(args.pattern, f"a name that matches {args.pattern}")
     return check_dataset(root, split=args.split, slice_split=args.slice_split, naming=naming, progress=progress)
 
 
 def _show(report: Report, console: Console) -> None:
-    """One table of findings, and a line of counts."""
+    """Print a line of counts, a table of findings and a verdict."""
     from rich.markup import escape
     from rich.table import Table
 
-    console.print(f"[bold]{escape(str(report.root))}[/bold]  {_counts(report)}", highlight=False)
+    console.print(f"[bold]{escape(str(report.root))}[/bold]  {_format_counts(report)}", highlight=False)
     for part, counts in report.counts.get("parts", {}).items():
         console.print(f"  {part}: " + ", ".join(f"{count} {name}" for name, count in counts.items()), highlight=False)
     groups: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
@@ -104,7 +104,7 @@ def _show(report: Report, console: Console) -> None:
         for (severity, kind, remedy), findings in groups.items():
             lines = [f"{finding.file}: {finding.message}" for finding in findings[:SHOWN]]
             if len(findings) > SHOWN:
-                lines.append(f"… and {len(findings) - SHOWN} more (--json names all)")
+                lines.append(f"… and {len(findings) - SHOWN} more (--json lists all)")
             colour = "red" if severity == "error" else "yellow"
             table.add_row(f"[{colour}]{severity}[/{colour}]", kind, escape("\n".join(lines)), escape(remedy))
         console.print(table)
@@ -113,7 +113,7 @@ def _show(report: Report, console: Console) -> None:
     console.print(f"{verdict}: {errors} error(s), {warnings} warning(s)", highlight=False)
 
 
-def _counts(report: Report) -> str:
+def _format_counts(report: Report) -> str:
     if not report.counts:
         return ""
     if "subjects" in report.counts:

@@ -1,4 +1,7 @@
-"""Hydra's and OmegaConf's errors about a command line, said in one line with the nearest valid names."""
+"""Describe errors of Hydra and OmegaConf about a command line in one line, with the nearest valid names.
+
+The errors carry most facts only in their texts; `tests/cli/test_hydra_errors.py` pins the texts that are read here.
+"""
 
 from __future__ import annotations
 
@@ -6,99 +9,91 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from seewhy.cli.compose import split_override
 from seewhy.errors import nearest
+from seewhy.run.folder import conf_dir
 
-__all__ = ["explain"]
+__all__ = ["describe_error"]
 
 
-def explain(error: Exception, config_name: str) -> str:
-    """One line for a composition error: what was not found, and the names closest to it."""
+def describe_error(error: Exception, config_name: str) -> str:
+    """Describe a composition error in one line: what does not exist, and the closest names.
+
+    Args:
+        error: raised by Hydra or OmegaConf while composing.
+        config_name: root configuration of the command.
+    """
     from hydra.errors import MissingConfigException
 
-    text = _chain(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return _missing_choice(error)
-    override = re.search(r"Could not override '([^']+)'", text) or re.search(
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return (
+            f"{group or 'config'}={choice!r} does not exist; {nearest(choice, error.options or _list_choices(group))}"
+        )
+    text = _join_messages(error)
+    key = re.search(r"Could not override '([^']+)'", text) or re.search(
         r"Could not (?:append|delete)[^']*'([^']+)'", text
     )
-    if override:
-        return _unknown_key(override.group(1), config_name)
-    key = re.search(r"Key '([^']+)' (?:not in|is not in)", text)
-    if key:
-        full = re.search(r"full_key: (\S+)", text)
-        return _unknown_key(full.group(1) if full else key.group(1), config_name)
+    if key is None and (key := re.search(r"Key '([^']+)' (?:is )?not in", text)):
+        key = re.search(r"full_key: (\S+)", text) or key
+    if key is not None:
+        return _describe_unknown_key(key.group(1), config_name)
     mandatory = re.search(r"Missing mandatory value: (\S+)", text)
     if mandatory:
-        name = mandatory.group(1)
-        return f"{name} must be given, e.g. {name}=…"
-    group = re.search(r"You must specify '([^']+)'", text)
-    if group:
-        return f"a choice for {group.group(1)!r} must be given, e.g. {group.group(1)}=…"
+        return f"{mandatory.group(1)} must be given, e.g. {mandatory.group(1)}=…"
+    group_choice = re.search(r"You must specify '([^']+)'", text)
+    if group_choice:
+        return f"a choice for {group_choice.group(1)!r} must be given, e.g. {group_choice.group(1)}=…"
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
-def _chain(error: BaseException) -> str:
-    """Messages of an error and of its causes."""
-    texts: list[str] = []
+def _join_messages(error: BaseException) -> str:
+    """Join the messages of an error and of its causes."""
+    texts: dict[str, None] = {}
     current: BaseException | None = error
     while current is not None:
-        if str(current) not in texts:
-            texts.append(str(current))
+        texts[str(current)] = None
         current = current.__cause__
     return "\n".join(texts)
 
 
-def _missing_choice(error: Any) -> str:
-    """A group choice or config file that does not exist."""
-    group, _, choice = str(error.missing_cfg_file).rpartition("/")
-    options = error.options or _choices(group)
-    label = group or "config"
-    return f"{label}={choice!r} does not exist; {nearest(choice, options)}"
-
-
-def _choices(group: str) -> list[str]:
-    """Names of the files of a config group, sub-folders included."""
-    from seewhy.run.configs import conf_dir
-
+def _list_choices(group: str) -> list[str]:
+    """List the files of a config group, sub-folders included."""
     root = conf_dir() / group
     return [str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml")]
 
 
-def _unknown_key(name: str, config_name: str) -> str:
-    """An option that no config declares."""
+def _describe_unknown_key(name: str, config_name: str) -> str:
+    """Name the options closest to one that no config declares: first those whose last part is the same."""
     name = name.split("@")[0].lstrip("+~")
-    keys = list(_declared_keys(config_name))
-    close = nearest(name, keys)
+    keys = list(_list_keys(config_name))
     leaf = name.rsplit(".", 1)[-1]
     same_leaf = [key for key in keys if key.rsplit(".", 1)[-1] == leaf]
-    if same_leaf:
-        close = "nearest: " + ", ".join(repr(key) for key in same_leaf[:3])
+    close = "nearest: " + ", ".join(repr(key) for key in same_leaf[:3]) if same_leaf else nearest(name, keys)
     return f"option {name!r} does not exist; {close}"
 
 
-def _declared_keys(config_name: str) -> Iterator[str]:
-    """Every dotted key of the configuration that the command line asks for, its own mistakes left out."""
+def _list_keys(config_name: str) -> Iterator[str]:
+    """List the dotted keys of the configuration that the command line chooses, without its wrong overrides."""
     import sys
 
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    from seewhy.run.configs import conf_dir
-
     GlobalHydra.instance().clear()
-    asked = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
-    groups = [word for word in asked if (conf_dir() / word.split("=")[0]).is_dir()]
+    overrides = [(word, split_override(word)) for word in sys.argv[1:]]
+    choices = [word for word, parts in overrides if parts is not None and (conf_dir() / parts[1]).is_dir()]
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         try:
-            config = compose(config_name, overrides=groups)
-        except Exception:  # the groups themselves may be what is wrong
+            config = compose(config_name, overrides=choices)
+        except Exception:  # the choices themselves may be wrong
             config = compose(config_name)
-    yield from _dotted(config, "")
+    yield from _list_dotted(config, "")
     yield from (path.name for path in conf_dir().iterdir() if path.is_dir())
 
 
-def _dotted(node: Any, prefix: str) -> Iterator[str]:
-    """Dotted names of all keys below a node, without resolving anything."""
+def _list_dotted(node: Any, prefix: str) -> Iterator[str]:
+    """List the dotted names of all keys below a node without resolving anything."""
     from omegaconf import DictConfig
 
     if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
@@ -106,5 +101,4 @@ def _dotted(node: Any, prefix: str) -> Iterator[str]:
     for key in node:
         name = f"{prefix}{key!s}"
         yield name
-        child = node._get_node(key)
-        yield from _dotted(child, f"{name}.")
+        yield from _list_dotted(node._get_node(key), f"{name}.")

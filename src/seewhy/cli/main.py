@@ -1,4 +1,4 @@
-"""`python -m seewhy COMMAND`: one door to every command; a command's module is imported when it is called."""
+"""Entry point `seewhy COMMAND` of all commands; the module of a command is imported only when it is called."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ __all__ = ["main"]
 HYDRA = {
     "train": "train, validate and test a model: seewhy train experiment=…",
     "predict": "predict with a trained run: seewhy predict run=…",
-    "evaluate": "judge a translating run beside floors and simple methods: seewhy evaluate run=…",
-    "cases": "choose cases of a translating run and draw them: seewhy cases run=…",
-    "explain": "draw and save the maps of a trained run: seewhy explain run=…",
+    "evaluate": "compare a translation run with floors and simple methods: seewhy evaluate run=…",
+    "cases": "select cases of a translation run and draw them: seewhy cases run=…",
+    "explain": "compute and draw the maps of a trained run: seewhy explain run=…",
 }
 COMMANDS = {"prepare": "prepare", "check": "check", "import": "importing", "pool": "pool", "blend": "volume_steps"}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Dispatch to a command; user errors are one line on stderr and exit status 1."""
+    """Dispatch to a command; errors that a user can fix are one line on stderr, with exit status 1."""
     words = sys.argv[1:] if arguments is None else arguments
     if words and words[0] in HYDRA:
-        sys.argv = [f"seewhy {words[0]}", *words[1:]]
-        importlib.import_module(f"seewhy.cli.{words[0]}").main()
+        from seewhy.cli.hydra_commands import run_hydra_command
+
+        sys.argv[1:] = words
+        run_hydra_command(words[0], prefix=words[:1])
         return
     from seewhy.errors import SeewhyError
 

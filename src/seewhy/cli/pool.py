@@ -1,4 +1,4 @@
-"""`python -m seewhy pool SWEEP`: one result over the folds of a cross-validation."""
+"""Command `seewhy pool SWEEP`: compute one result over the folds of a cross-validation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["add_parser"]
 
 
 def add_parser(commands: Any) -> None:
-    """Declare the command and its options."""
+    """Add the command and its options to `commands`, the result of `ArgumentParser.add_subparsers`."""
     parser = commands.add_parser("pool", help="score the out-of-fold predictions of a multirun over data.fold together")
     parser.add_argument("folder", type=Path, help="of the sweep; gets pooled.json and pooled.csv")
     parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap over patients (2000)")
@@ -18,7 +18,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _pool(options: argparse.Namespace) -> int:
-    from seewhy.run.sweeps.pooling import pool_folds, say_pooled
+    from seewhy.run.sweeps.pooling import pool_folds, print_pooled
 
-    say_pooled(pool_folds(options.folder, resamples=options.resamples), options.folder)
+    print_pooled(pool_folds(options.folder, resamples=options.resamples), options.folder)
     return 0

@@ -1,11 +1,9 @@
-"""`seewhy prepare brats|lasc|domains SRC DST`: volumes to what training reads.
-
-`seewhy prepare domains SRC DST`: subjects of two sites to memory-mapped arrays.
-"""
+"""Command `seewhy prepare brats|lasc|domains SRC DST`: convert volumes to the files that training reads."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +18,7 @@ def add_parser(commands: Any) -> None:
     """Add `prepare` with one sub-command per kind of source.
 
     Args:
-        commands: what `argparse.ArgumentParser.add_subparsers` gives.
+        commands: the result of `ArgumentParser.add_subparsers`.
     """
     parser = commands.add_parser(
         "prepare",
@@ -51,11 +49,11 @@ def add_parser(commands: Any) -> None:
     for kind in (brats, lasc):
         _add_common(kind)
         kind.set_defaults(run=run)
-    add_domains_parser(kinds)
+    _add_domains(kinds)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare and print what came out.
+    """Prepare slices of BraTS or LASC and print a summary.
 
     Returns:
         0; problems are raised as `SeewhyError`.
@@ -65,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     common: dict[str, Any] = {
         "window": args.window,
         "dtype": args.dtype,
-        "label_rule": _rule(args),
+        "label_rule": _choose_label_rule(args),
         "min_area": args.min_area,
         "min_fraction": args.min_fraction,
         "every": args.every,
@@ -89,9 +87,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    """Options that every kind of source has."""
+    """Add the options that BraTS and LASC share."""
     parser.add_argument("source", metavar="SRC", help="folder to read")
-    parser.add_argument("destination", metavar="DST", help="folder to make")
+    parser.add_argument("destination", metavar="DST", help="folder to create")
     parser.add_argument(
         "--window",
         default="minmax",
@@ -100,7 +98,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         default="float32",
-        help="what is stored: float32, float16, uint8 (window to 0..255), source (with --window none); "
+        help="stored type: float32, float16, uint8 (window to 0..255), source (with --window none); "
         "default %(default)s",
     )
     parser.add_argument(
@@ -117,8 +115,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
 
 
-def _rule(args: argparse.Namespace) -> str:
-    """The rule that was named, or the one that a given number belongs to."""
+def _choose_label_rule(args: argparse.Namespace) -> str:
+    """Return the rule of `--label-rule`, or the one whose number is given."""
     if args.label_rule is not None:
         return str(args.label_rule)
     if args.min_area is not None:
@@ -127,23 +125,21 @@ def _rule(args: argparse.Namespace) -> str:
 
 
 def _show(summary: Summary) -> None:
-    """Counts as a small table."""
+    """Print the counts as a table, and the volumes that were left out."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=f"{summary.destination}", title_justify="left", show_header=False)
-    table.add_column("what")
-    table.add_column("count", justify="right")
-    table.add_row("patients", str(summary.patients))
-    table.add_row("  written now", str(summary.written))
-    table.add_row("  there before", str(summary.kept))
-    table.add_row("slices", str(summary.slices))
-    table.add_row("  label 1", str(summary.positive))
-    table.add_row("  label 0", str(summary.slices - summary.positive))
+    rows = {
+        "patients": summary.patients,
+        "  written now": summary.written,
+        "  there before": summary.kept,
+        "slices": summary.slices,
+        "  label 1": summary.positive,
+        "  label 0": summary.slices - summary.positive,
+    }
     if summary.negative_with_lesion:
-        table.add_row("  label 0 with some lesion", str(summary.negative_with_lesion))
+        rows["  label 0 with some lesion"] = summary.negative_with_lesion
+    _print_counts(str(summary.destination), rows.items())
     console = Console()
-    console.print(table)
     if summary.automatic:
         names = ", ".join(summary.automatic[:10]) + (" …" if len(summary.automatic) > 10 else "")
         console.print(f"masks made by software, not by an expert: {names}", markup=False, highlight=False)
@@ -155,42 +151,48 @@ def _show(summary: Summary) -> None:
             console.print("  … the others are listed in dataset.json")
 
 
-def add_domains_parser(kinds: Any) -> None:
-    """Add the kind of source `domains`.
+def _print_counts(title: str, rows: Iterable[tuple[str, int]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
 
-    Args:
-        kinds: the sub-commands of `prepare`.
-    """
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    for name, count in rows:
+        table.add_row(name, str(count))
+    Console().print(table)
+
+
+def _add_domains(kinds: Any) -> None:
+    """Add the kind of source `domains`."""
     parser = kinds.add_parser(
         "domains",
         help="two folders of subjects with t1, t1ce, t2 and flair (BraTS names or MSD 4D), unpaired",
         description="Write each subject's slices, tissue and measured intensities as memory-mapped arrays, read "
-        "afterwards by data=brats_domains with data.root=DST. Training prepares them itself where this was not done.",
+        "afterwards by data=brats_domains with data.root=DST. Training does this itself if necessary.",
     )
     parser.add_argument("source", metavar="SRC", help="folder that holds the folders of both domains")
-    parser.add_argument("destination", metavar="DST", help="folder to make")
+    parser.add_argument("destination", metavar="DST", help="folder to create")
     parser.add_argument("--a", default="a", metavar="FOLDER", help="domain a, relative to SRC; default %(default)s")
     parser.add_argument("--b", default="b", metavar="FOLDER", help="domain b, relative to SRC; default %(default)s")
     parser.add_argument(
         "--counterparts",
         default="counterparts",
         metavar="FOLDER",
-        help="the same subjects as the other domain's scanner saw them, in a/ and b/ there, for evaluation only; used "
-        "where it exists; default %(default)s",
+        help="scans of the same subjects by the other domain's scanner, in a/ and b/ of this folder, for evaluation "
+        "only; used if it exists; default %(default)s",
     )
     parser.add_argument(
-        "--patient-pattern", metavar="REGEX", help="finds the patient in a subject's name; default: one subject each"
+        "--patient-pattern",
+        metavar="REGEX",
+        help="finds the patient in a subject's name; default: each subject is a patient",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
-    parser.set_defaults(run=run_domains)
+    parser.set_defaults(run=_run_domains)
 
 
-def run_domains(args: argparse.Namespace) -> int:
-    """Prepare and print what came out.
-
-    Returns:
-        0; problems are raised as `SeewhyError`.
-    """
+def _run_domains(args: argparse.Namespace) -> int:
+    """Prepare subjects of two domains and print a summary."""
     from seewhy.data.dataset_info import read_info
     from seewhy.data.domains.preparation import locate_domain_folders, prepare_domains
 
@@ -208,18 +210,14 @@ def run_domains(args: argparse.Namespace) -> int:
 
 
 def _show_domains(store: DomainStore) -> None:
-    """Counts as a small table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=str(store.root), title_justify="left", show_header=False)
-    table.add_column("what")
-    table.add_column("count", justify="right")
+    """Print the counts of both domains as a table."""
+    rows = []
     for domain in ("a", "b"):
-        own = store.list_domain(domain)
-        table.add_row(f"subjects of domain {domain}", str(len(own)))
-        table.add_row("  slices with tissue", str(sum(len(subject.content) for subject in own)))
-        table.add_row("  with an annotation", str(sum(bool(subject.record["segmentation"]) for subject in own)))
-    table.add_row("counterparts", str(len(store.counterparts)))
-    table.add_row("prepared now", str(store.written))
-    Console().print(table)
+        subjects = store.list_domain(domain)
+        rows += [
+            (f"subjects of domain {domain}", len(subjects)),
+            ("  slices with tissue", sum(len(subject.content) for subject in subjects)),
+            ("  with an annotation", sum(bool(subject.record["segmentation"]) for subject in subjects)),
+        ]
+    rows += [("counterparts", len(store.counterparts)), ("prepared now", store.written)]
+    _print_counts(str(store.root), rows)

@@ -1,1 +1,1 @@
-"""Other people's checkpoints."""
+"""Weights and models of other software."""

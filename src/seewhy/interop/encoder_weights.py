@@ -1,4 +1,4 @@
-"""Pretrained weights for an encoder, from files in the layouts people have."""
+"""Load pretrained weights into an encoder, from files in common layouts."""
 
 from __future__ import annotations
 
@@ -30,56 +30,60 @@ HUGGING_FACE_NAMES = (
     (r"^block\.(\d+)\.(\d+)\.mlp\.dwconv\.", r"block\1.\2.mlp.dwconv."),
     (r"^layer_norm\.(\d+)\.", r"norm\1."),
 )
-"""Hugging Face's names of SegFormer's parameters → the published ones; stages still counted from 0."""
+"""Hugging Face's names of SegFormer's parameters → the published names, with stages still counted from 0."""
 
 
 def load_encoder_weights(encoder: nn.Module, path: str | Path, *, by: str = "name") -> str:
-    """Load pretrained weights into `encoder`, strictly, and say in one line what was loaded.
+    """Load pretrained weights into `encoder`, strictly.
 
-    Files may hold, for a MiT: the published layout (`mit_b1.pth`), Hugging Face's (`segformer.encoder.*`), or a
-    whole AFA or SegFormer model, whose encoder is taken; for a timm encoder: timm's own state dict of the same
-    network; for any: the encoder's own state dict, or a checkpoint of ours that contains it. Classification
-    heads are dropped. A first convolution with another number of image channels is adapted such that an image
-    with equal channels gives what it gave before; for one channel these are the weights' sum.
+    Supported files for a MiT: the published layout (`mit_b1.pth`), Hugging Face's (`segformer.encoder.*`), or a whole
+    AFA or SegFormer model, whose encoder is used; for a timm encoder: timm's state dict of the same network; for both:
+    the state dict of the encoder, or a checkpoint of seewhy that contains it. Classification heads are dropped. If the
+    first convolution has another number of image channels, it is adapted so that an image with equal channels gives
+    the same result as before; for one channel its weights are the sum over channels.
 
     Args:
-        encoder: from `build_encoder`, or a backbone that holds its library's network under `net`; its weights are
-            replaced, or untouched after an error.
+        encoder: from `build_encoder`, or a backbone that holds its library's network under `net`. Its weights are
+            replaced; after an error they are unchanged.
         path: a `.pth`, `.bin` or `.safetensors` file; opened with `weights_only=True`.
-        by: `name`, or `position` for a file whose tensors have other names, but the order and the shapes of this
-            network's: nothing else then says that they belong there. Tensors after the last one are left out.
+        by: `name`, or `position` for a file whose tensors have other names but the order and the shapes of this
+            network; only order and shapes are checked then. Tensors after the last one are left out.
+
+    Returns:
+        Summary of the loaded tensors in one line.
 
     Raises:
         CheckpointError: no such file, unsafe to load, or made for another network.
-        ConfigError: `by` is neither.
+        ConfigError: unknown `by`.
     """
     if by not in MATCHED_BY:
         raise ConfigError(f"model.weights_by={by!r} is unknown; {nearest(by, MATCHED_BY)}")
     path = Path(path)
-    found = read_tensors(path)
-    if isinstance(encoder, MiT):
-        target: nn.Module = encoder
-        found, dropped, layout = _mit_tensors(found)
-    else:
-        # A timm encoder wraps the network under `net`; timm's files know nothing of that.
-        target = encoder.get_submodule("net") if hasattr(encoder, "net") else encoder
-        found, dropped = _plain_tensors(found, target.state_dict())
-        layout = "plain"
+    tensors = read_tensors(path)
+    # A timm encoder wraps the network under `net`; names in timm's files do not have this prefix.
+    wrapped = not isinstance(encoder, MiT) and hasattr(encoder, "net")
+    target = encoder.get_submodule("net") if wrapped else encoder
     expected = target.state_dict()
     if by == "position":
-        found, dropped, layout = *_by_position(read_tensors(path), expected), "order-matched"
-    found, stem = _adapt_stem(found, expected)
-    mismatch = Mismatch(found, expected)
+        tensors, dropped = _match_by_position(tensors, expected)
+        layout = "order-matched"
+    elif isinstance(encoder, MiT):
+        tensors, dropped, layout = _select_mit_tensors(tensors)
+    else:
+        tensors, dropped = _select_plain_tensors(tensors, expected)
+        layout = "plain"
+    tensors, stem = _adapt_stem(tensors, expected)
+    mismatch = Mismatch(tensors, expected)
     if mismatch:
-        raise CheckpointError(_wrong_network(path, encoder, found, mismatch))
-    target.load_state_dict(found, strict=False)
-    parts = [f"{len(found)} tensors of {path.name} ({layout} layout)", stem]
+        raise CheckpointError(_describe_mismatch(path, encoder, tensors, mismatch))
+    target.load_state_dict(tensors, strict=False)
+    parts = [f"{len(tensors)} tensors of {path.name} ({layout} layout)", stem]
     parts.append(f"left out {', '.join(dropped)}" if dropped else "")
     return "; ".join(part for part in parts if part)
 
 
 def infer_mit_variant(tensors: Mapping[str, Tensor]) -> str | None:
-    """Tell which of `MIT_VARIANTS` has these widths and depths; None where there is none such.
+    """Find the entry of `MIT_VARIANTS` with the widths and depths of these tensors; None if there is no such entry.
 
     Args:
         tensors: state dict of an encoder, published names without prefix.
@@ -94,7 +98,7 @@ def infer_mit_variant(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def rename_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the tensors of a Hugging Face SegFormer encoder their published names; keys and values become `kv`.
+    """Rename the tensors of a Hugging Face SegFormer encoder to their published names; keys and values become `kv`.
 
     Args:
         tensors: names without the prefix `segformer.encoder.`.
@@ -115,71 +119,73 @@ def rename_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _mit_tensors(found: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str], str]:
-    """The encoder's tensors under published names, the first parts of the names left out, and the layout."""
+def _select_mit_tensors(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str], str]:
+    """Select the encoder's tensors under published names; also first parts of the other names, and the layout."""
     for stem, layout in (("patch_embed1.proj.weight", "published"), ("patch_embeddings.0.proj.weight", "Hugging Face")):
-        whole = next((name for name in found if name == stem or name.endswith("." + stem)), None)
+        whole = next((name for name in tensors if name == stem or name.endswith("." + stem)), None)
         if whole is None:
             continue
         prefix = whole.removesuffix(stem)
-        inside = {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
+        inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         kept = {name: tensor for name, tensor in inside.items() if name.split(".")[0] != "head"}
         used = {prefix + name for name in kept}
-        dropped = _roots(name for name in found if name not in used)
+        dropped = _roots(name for name in tensors if name not in used)
         return (rename_hugging_face(kept) if layout == "Hugging Face" else kept), dropped, layout
-    return found, [], "unknown"
+    return tensors, [], "unknown"
 
 
-def _plain_tensors(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of a plain state dict, without parts that the encoder has nothing of (heads)."""
-    found = _inside(found, expected)
+def _select_plain_tensors(
+    tensors: dict[str, Tensor], expected: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Select the tensors of the encoder from a plain state dict; also first parts of the other names (heads)."""
+    tensors, roots = _select_encoder(tensors, expected), set(_roots(expected))
     # timm's `features_only` networks join the first two parts of some names: stages.0.x is stages_0.x there.
-    joined = {name: re.sub(r"\.", "_", name, count=1) for name in found}
+    joined = {name: re.sub(r"\.", "_", name, count=1) for name in tensors}
     renamed = {
-        joined[name] if joined[name].split(".")[0] in _roots(expected) else name: tensor
-        for name, tensor in found.items()
+        joined[name] if joined[name].split(".")[0] in roots else name: tensor for name, tensor in tensors.items()
     }
-    roots = set(_roots(expected))
     kept = {name: tensor for name, tensor in renamed.items() if name.split(".")[0] in roots}
     return kept, _roots(name for name in renamed if name not in kept)
 
 
-def _by_position(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """The file's tensors under the network's names in the same order, and the names that are left over."""
-    names = [name for name in found if not name.endswith("num_batches_tracked")]
+def _match_by_position(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Rename the file's tensors to the network's names in the same order; also the names that are left over."""
+    names = [name for name in tensors if not name.endswith("num_batches_tracked")]
     wanted = [name for name in expected if not name.endswith("num_batches_tracked")]
-    renamed = {name: found[own] for name, own in zip(wanted, names, strict=False)}
+    renamed = {name: tensors[theirs] for name, theirs in zip(wanted, names, strict=False)}
     return renamed, names[len(wanted) :]
 
 
-def _inside(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's tensors of a whole model of ours; or all, where names are the encoder's own already."""
-    if any(name in expected for name in found):
-        return found
+def _select_encoder(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Select the encoder's tensors from a whole model of seewhy, or all if the names are the encoder's already."""
+    if any(name in expected for name in tensors):
+        return tensors
     for prefix in ("encoder.net.", "encoder.", "net."):
-        inside = {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
+        inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         if inside:
             return inside
-    return found
+    return tensors
 
 
-def _adapt_stem(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """Fit the first convolution to the encoder's image channels; also a note of what was done."""
+def _adapt_stem(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Adapt the first convolution to the encoder's image channels; also a note for the summary."""
     name = next((name for name, tensor in expected.items() if tensor.dim() == 4), None)
-    if name is None or name not in found or found[name].dim() != 4:
-        return found, ""
-    weight, wanted = found[name], expected[name].shape
+    if name is None or name not in tensors or tensors[name].dim() != 4:
+        return tensors, ""
+    weight, wanted = tensors[name], expected[name].shape
     have, want = weight.shape[1], wanted[1]
     if have == want or (weight.shape[0], *weight.shape[2:]) != (wanted[0], *wanted[2:]):
-        return found, ""
+        return tensors, ""
     shared = (weight.sum(dim=1, keepdim=True) / want).expand(wanted).contiguous()
-    return {**found, name: shared}, f"first convolution fitted from {have} to {want} image channels"
+    return {**tensors, name: shared}, f"first convolution fitted from {have} to {want} image channels"
 
 
-def _wrong_network(path: Path, encoder: nn.Module, found: Mapping[str, Tensor], mismatch: Mismatch) -> str:
+def _describe_mismatch(path: Path, encoder: nn.Module, tensors: Mapping[str, Tensor], mismatch: Mismatch) -> str:
     seems, remedy = "", "give a file made for this encoder"
-    if any(name.startswith("patch_embed1.") for name in found):
-        variant = infer_mit_variant(found)
+    if any(name.startswith("patch_embed1.") for name in tensors):
+        variant = infer_mit_variant(tensors)
         seems = f" It seems to be {variant or 'a MiT of an unknown size'}."
         remedy = f"choose encoder.name={variant}, or {remedy}" if variant else remedy
     kind = getattr(encoder, "variant", None) or getattr(encoder, "name", None) or type(encoder).__name__
@@ -191,5 +197,5 @@ def _count_blocks(tensors: Mapping[str, Tensor], stage: int) -> int:
 
 
 def _roots(names: Iterable[str]) -> list[str]:
-    """First parts of dotted names, each once, in order."""
+    """List the first parts of dotted names, each once, in order."""
     return list(dict.fromkeys(name.split(".")[0] for name in names))

@@ -1,7 +1,4 @@
-"""Reading a file of named tensors without ever running what is in it.
-
-Classes that may stand in a checkpoint beside tensors, because making one of them cannot run anything.
-"""
+"""Read files of named tensors without running code that they contain."""
 
 from __future__ import annotations
 
@@ -23,22 +20,23 @@ from seewhy.errors import CheckpointError
 
 __all__ = [
     "Mismatch",
-    "harmless_classes",
-    "plain_data",
+    "extract_state_dict",
+    "list_refused_classes",
+    "list_safe_globals",
     "read_file",
     "read_tensors",
-    "refused_classes",
-    "state_dict_of",
+    "to_plain_data",
 ]
 
 DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
 
 
-def harmless_classes() -> list[Any]:
-    """What training scripts put beside weights: numpy's numbers and arrays, paths, dicts with attributes.
+def list_safe_globals() -> list[Any]:
+    """List the classes that may be unpickled with the weights, because creating their objects cannot run code.
 
-    Numbers of numpy come from `metrics["auc"] = roc_auc_score(…)`, paths and attribute dicts from Lightning's
-    hyperparameters. Numpy 1 and 2 call the same functions by different names, and so do Lightning's two packages.
+    They are numpy's numbers and arrays, e.g. from `metrics["auc"] = roc_auc_score(…)`, and the paths and attribute
+    dicts of Lightning's hyperparameters. Numpy 1 and 2 use different names for the same functions, and so do
+    Lightning's two packages.
 
     Returns:
         Entries for `torch.serialization.safe_globals`.
@@ -50,24 +48,33 @@ def harmless_classes() -> list[Any]:
     classes += [type(np.dtype(code)) for code in DTYPES]
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         classes += [(scalar, f"{module}.scalar"), (rebuild, f"{module}._reconstruct")]
-    # PyTorch fills no dicts but its own, so Lightning's come back plain.
+    # PyTorch fills only plain dicts, so Lightning's attribute dicts are read as such.
     for module in ("pytorch_lightning.utilities.parsing", "lightning.fabric.utilities.data"):
         classes.append((dict, f"{module}.AttributeDict"))
-    # A path of another system cannot be made on this one, but its pure form can.
+    # A path of another operating system cannot be created on this one, but a pure path can.
     for module in ("pathlib", "pathlib._local"):
         classes += [(pathlib.PurePosixPath, f"{module}.{kind}PosixPath") for kind in ("", "Pure")]
         classes += [(pathlib.PureWindowsPath, f"{module}.{kind}WindowsPath") for kind in ("", "Pure")]
     return classes
 
 
-def plain_data(value: Any) -> Any:
-    """What of a checkpoint's further content JSON can hold: numbers of numpy become plain ones, the rest its text."""
+def to_plain_data(value: Any) -> Any:
+    """Convert the contents of a checkpoint to data that JSON can hold.
+
+    Numbers of numpy become plain numbers, arrays their shapes, and other objects their texts.
+
+    Example:
+        >>> import numpy as np
+        >>> from seewhy.interop.tensors import to_plain_data
+        >>> to_plain_data({"auc": np.float64(0.75), "loss": float("nan"), "curve": np.zeros(3)})
+        {'auc': 0.75, 'loss': 'nan', 'curve': 'array of shape (3,)'}
+    """
     if isinstance(value, Mapping):
-        return {str(key): plain_data(child) for key, child in value.items()}
+        return {str(key): to_plain_data(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return [plain_data(child) for child in value]
+        return [to_plain_data(child) for child in value]
     if isinstance(value, argparse.Namespace):
-        return plain_data(vars(value))
+        return to_plain_data(vars(value))
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, torch.Tensor | np.ndarray):
@@ -77,41 +84,41 @@ def plain_data(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
-def refused_classes(path: Path) -> list[str]:
-    """Dotted names of everything in a PyTorch file that is neither tensor, plain data nor harmless.
+def list_refused_classes(path: Path) -> list[str]:
+    """List the dotted names of the classes for which a PyTorch file is refused.
 
-    Empty where they cannot be told (PyTorch's format before 1.6).
+    Empty for PyTorch's format before 1.6, which cannot be inspected.
     """
     if not zipfile.is_zipfile(path):
         return []
-    with torch.serialization.safe_globals(harmless_classes()):
+    with torch.serialization.safe_globals(list_safe_globals()):
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
 
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
-"""Keys under which training scripts put a state dict beside other things."""
+"""Keys under which training scripts store a state dict together with other contents."""
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Read the state dict of a `.pth`, `.pt`, `.bin`, `.ckpt` or `.safetensors` file to the CPU.
 
-    A state dict inside a dict (`state_dict`, `model`, …) is taken out, and the prefix `module.` that
-    DistributedDataParallel puts before every key is removed.
+    A state dict inside a dict (`state_dict`, `model`, …) is found, and the prefix `module.` that
+    DistributedDataParallel adds to every key is removed.
 
     Raises:
-        CheckpointError: no such file; not a file of tensors; or one that would need unpickling of objects, which
-            can run any code and is never done.
+        CheckpointError: no such file, not a file of tensors, or a file of objects: unpickling them could run any
+            code and is never done.
     """
-    return state_dict_of(read_file(path), path)
+    return extract_state_dict(read_file(path), path)
 
 
 def read_file(path: str | Path) -> Any:
-    """Read all of a file of tensors and plain data to the CPU, whatever its layout.
+    """Read the whole contents of a file of tensors and plain data to the CPU, in any layout.
 
-    Besides tensors and plain data only `harmless_classes` are made.
+    Other objects are created only of the classes in `list_safe_globals`.
 
     Raises:
-        CheckpointError: as `read_tensors`; classes that are refused are named.
+        CheckpointError: as `read_tensors`; the message names the refused classes.
     """
     path = Path(path)
     if not path.is_file():
@@ -119,15 +126,15 @@ def read_file(path: str | Path) -> Any:
     return _read_safetensors(path) if path.suffix == ".safetensors" or _is_safetensors(path) else _read_torch(path)
 
 
-def state_dict_of(content: Any, path: str | Path) -> dict[str, Tensor]:
-    """The tensors among what `read_file` found.
+def extract_state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
+    """Extract the state dict from the contents of a file.
 
     Args:
         content: a state dict, or a dict that holds one.
         path: of the file, for messages.
 
     Raises:
-        CheckpointError: no state dict, or one with other things than tensors.
+        CheckpointError: no state dict, or values that are not tensors.
     """
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -140,7 +147,7 @@ def state_dict_of(content: Any, path: str | Path) -> dict[str, Tensor]:
     others = [key for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise CheckpointError(
-            f"{path}: expected a state dict (names → tensors), but {_first(others)} are no tensors; "
+            f"{path}: expected a state dict (names → tensors), but {_first(others)} are not tensors; "
             "save it with torch.save(model.state_dict(), …)"
         )
     if all(key.startswith("module.") for key in content):
@@ -149,7 +156,7 @@ def state_dict_of(content: Any, path: str | Path) -> dict[str, Tensor]:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether a file of another name is in this format: the length of a JSON object, then the object."""
+    """Whether a file of another suffix begins like this format: the length of a JSON object, then the object."""
     with path.open("rb") as file:
         start = file.read(9)
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
@@ -157,14 +164,16 @@ def _is_safetensors(path: Path) -> bool:
 
 def _read_torch(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(harmless_classes()):
+        with torch.serialization.safe_globals(list_safe_globals()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        names = refused_classes(path)
-        found = f"it holds objects of {_first(names)}" if names else "it is damaged, of another format or holds objects"
+        names = list_refused_classes(path)
+        reason = (
+            f"it holds objects of {_first(names)}" if names else "it is damaged, of another format or holds objects"
+        )
         raise CheckpointError(
-            f"{path}: not loaded, because it is no plain file of tensors: {found}. Objects could run any code when "
-            "loaded. Where you trust the file, save its state dict alone: "
+            f"{path}: not loaded, because it is not a plain file of tensors: {reason}. Objects could run any code when "
+            "loaded. If you trust the file, save its state dict alone: "
             'torch.save(torch.load(FILE, weights_only=False)["state_dict"], NEW_FILE)'
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
@@ -182,23 +191,34 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 class Mismatch:
-    """How the tensors of a file differ from those a network has, by name and shape.
+    """Differences between the tensors of a file and those of a network, by name and shape; false if there are none.
 
-    `num_batches_tracked` may be missing: old files do not have it and nothing here reads it.
+    `num_batches_tracked` may be missing: old files do not have it and seewhy does not read it.
+
+    Args:
+        tensors: of the file.
+        expected: of the network.
 
     Attributes:
-        missing: names the network has and the file lacks.
-        unexpected: names the file has and the network lacks.
+        missing: names that only the network has.
+        unexpected: names that only the file has.
         reshaped: lines "name: [file's shape] in the file, [network's shape] here".
+
+    Example:
+        >>> import torch
+        >>> from seewhy.interop.tensors import Mismatch
+        >>> print(Mismatch({"bias": torch.zeros(2)}, {"bias": torch.zeros(3), "weight": torch.zeros(3)}))
+          1 not in the file: weight
+          1 of another shape: bias: [2] in the file, [3] here
     """
 
-    def __init__(self, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-        self.missing = [name for name in expected if name not in found and not name.endswith("num_batches_tracked")]
-        self.unexpected = [name for name in found if name not in expected]
+    def __init__(self, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+        self.missing = [name for name in expected if name not in tensors and not name.endswith("num_batches_tracked")]
+        self.unexpected = [name for name in tensors if name not in expected]
         self.reshaped = [
-            f"{name}: {list(found[name].shape)} in the file, {list(tensor.shape)} here"
+            f"{name}: {list(tensors[name].shape)} in the file, {list(tensor.shape)} here"
             for name, tensor in expected.items()
-            if name in found and found[name].shape != tensor.shape
+            if name in tensors and tensors[name].shape != tensor.shape
         ]
 
     def __bool__(self) -> bool:
@@ -212,7 +232,7 @@ class Mismatch:
         return len(self.missing) + len(self.unexpected) + len(self.reshaped)
 
     def describe(self, *, count: int | None = None) -> str:
-        """One line per kind of difference, naming the first `count` tensors of each, or all."""
+        """Describe each kind of difference in one line with its first `count` tensors, or all."""
         lines = []
         for text, names in (
             ("not in the file", self.missing),

@@ -1,1 +1,1 @@
-"""From a configuration to objects, a Trainer call and a run folder."""
+"""Build what a configuration describes, run it, and write a run folder."""

@@ -1,7 +1,4 @@
-"""From configuration nodes to objects, with every mistake in a node said at once.
-
-Messages of libraries that tell a user of ours nothing, kept out of the log and the terminal.
-"""
+"""Build objects from configuration nodes; all problems of a node are reported at once."""
 
 from __future__ import annotations
 
@@ -32,34 +29,34 @@ __all__ = [
 ]
 
 ADVERTS = ("litlogger", "litmodels")
-"""Products that Lightning recommends at every start."""
+"""Words in Lightning's advertisements, which it logs at every start."""
 
-PASSED_OVER = (
-    r".*It is recommended to use `self\.log\(.*sync_dist=True",  # scores are gathered over ranks before they are logged
+IGNORED_WARNINGS = (
+    r".*It is recommended to use `self\.log\(.*sync_dist=True",  # scores are gathered over ranks before logging
     r".*does not have many workers",  # data.num_workers is a choice; 0 is right for small slices
-    r".*is smaller than the logging interval",  # an epoch has as many steps as one asks for
+    r".*is smaller than the logging interval",  # the user chooses the steps of an epoch
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and torch
     r".*find_unused_parameters=True was specified",  # the phases of a training use different heads
 )
-"""Beginnings of warnings, as regular expressions."""
+"""Regular expressions of the beginnings of warnings that do not apply here."""
 
 
 def silence_known_warnings() -> None:
-    """Leave Lightning's lines to Hydra's one handler, and drop advice that does not apply here."""
+    """Let Hydra's handler alone print Lightning's messages, and ignore advice that does not apply here."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
-    spoken = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    if not any(isinstance(known, _NoAdverts) for known in spoken.filters):
-        spoken.addFilter(_NoAdverts())
-    for pattern in PASSED_OVER:
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    if not any(isinstance(item, _DropAdverts) for item in logger.filters):
+        logger.addFilter(_DropAdverts())
+    for pattern in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
 
 
-class _NoAdverts(logging.Filter):
-    """Lets everything pass but adverts."""
+class _DropAdverts(logging.Filter):
+    """Drops advertisements."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log a message."""
+        """Return whether to log a message."""
         message = record.getMessage()
         return not any(word in message for word in ADVERTS)
 
@@ -68,19 +65,28 @@ RESERVED = {"_target_", "_convert_", "_recursive_", "_partial_", "_args_"}
 
 
 def build(node: DictConfig | None, name: str, **extra: Any) -> Any:
-    """Instantiate one node as plain data in, object out.
+    """Instantiate the object of a configuration node; containers are passed to it as plain dicts and lists.
 
     Args:
         node: a configuration node with `_target_`.
-        name: its dotted name, for messages.
+        name: dotted name of the node, for messages.
         extra: further keyword arguments.
 
     Raises:
-        ConfigError: no node, no `_target_`, a class that does not exist, or keys the class does not take.
+        ConfigError: no node, no `_target_`, a class that does not exist, or unknown or missing options.
+
+    Example:
+        >>> from omegaconf import OmegaConf
+        >>> from seewhy.run.build import build
+        >>> build(OmegaConf.create({"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 1}), "head")
+        Linear(in_features=2, out_features=1, bias=True)
+        >>> build(OmegaConf.create({"_target_": "torch.nn.Linear", "in_feature": 2}), "head")
+        Traceback (most recent call last):
+        seewhy.errors.ConfigError: ...head.in_feature...nearest: 'in_features'...
     """
     if node is None:
         raise ConfigError(f"{name} is not chosen; choose an experiment, e.g. experiment=demo/brats")
-    problems = check_node(node, name)
+    problems = find_node_problems(node, name)
     if problems:
         raise ConfigError("; ".join(problems))
     try:
@@ -92,43 +98,38 @@ def build(node: DictConfig | None, name: str, **extra: Any) -> Any:
         if isinstance(cause, ModuleNotFoundError):
             message = f"{name}: {cause}; install it with pip"
             raise ConfigError(message) from error
-        if isinstance(cause, (TypeError, ValueError)) or _misconfigured(cause):
+        if isinstance(cause, (TypeError, ValueError)) or type(cause).__name__ == "MisconfigurationException":
             raise ConfigError(f"{name}: {cause}") from error
         raise
 
 
-def _misconfigured(cause: BaseException | None) -> bool:
-    """Whether Lightning says that an argument does not fit."""
-    return type(cause).__name__ == "MisconfigurationException"
-
-
-def check_node(node: DictConfig, name: str) -> list[str]:
-    """Problems of a node and of the nodes with `_target_` below it: wrong class, unknown or missing keys."""
+def find_node_problems(node: DictConfig, name: str) -> list[str]:
+    """List the problems of a node and of the nodes with `_target_` below it: wrong class, unknown or missing keys."""
     if not OmegaConf.is_dict(node) or "_target_" not in node:
-        return [f"{name} has no _target_: it says nothing that could be built"]
+        return [f"{name} has no _target_, so nothing can be built from it"]
     missing = [f"{name}.{key!s} must be given" for key in node if OmegaConf.is_missing(node, key)]
     target = str(node["_target_"])
     try:
         factory = get_object(target)
     except Exception as error:  # hydra re-raises whatever the module's import raises
         return [*missing, f"{name}._target_={target!r} cannot be imported ({error})"]
-    problems = missing + _unknown_arguments(factory, node, name)
+    problems = missing + _find_unknown_options(factory, node, name)
     for key in node:
         child = None if OmegaConf.is_missing(node, key) else node[key]
         if isinstance(child, DictConfig) and "_target_" in child:
-            problems += check_node(child, f"{name}.{key!s}")
+            problems += find_node_problems(child, f"{name}.{key!s}")
     return problems
 
 
-def _unknown_arguments(factory: Any, node: DictConfig, name: str) -> list[str]:
-    """Keys that the factory's signature does not have."""
+def _find_unknown_options(factory: Any, node: DictConfig, name: str) -> list[str]:
+    """List the problems of keys that the factory does not take."""
     valid = accepted_options(factory)
     keys = [str(key) for key in node if key not in RESERVED]
     return [] if valid is None else option_problems(keys, valid, name, of=factory.__name__)
 
 
 def set_threads(config: DictConfig) -> None:
-    """Use `threads` CPU threads within an operation, where the configuration says how many."""
+    """Set the number of CPU threads of tensor operations to `threads`, if it is set."""
     if config.threads is not None:
         import torch
 
@@ -138,37 +139,37 @@ def set_threads(config: DictConfig) -> None:
 
 
 def build_datamodule(config: DictConfig) -> BaseDataModule:
-    """The DataModule of `data`; a phantom named by `phantom` is written first, if it is not there."""
+    """Build the DataModule of `data`, after writing the phantom of `phantom` if it does not exist."""
     if config.get("phantom") is not None:
         build(config.phantom, "phantom")
     datamodule: BaseDataModule = build(config.data, "data")
     if not isinstance(datamodule, BaseDataModule):
-        raise ConfigError(f"data._target_={config.data._target_!r} is no seewhy.data.base.BaseDataModule")
+        raise ConfigError(f"data._target_={config.data._target_!r} is not a seewhy.data.base.BaseDataModule")
     return datamodule
 
 
 def build_model(config: DictConfig) -> LightningModule:
-    """The LightningModule of `model`."""
+    """Build the LightningModule of `model`."""
     model: LightningModule = build(config.model, "model")
     return model
 
 
 def build_callbacks(nodes: DictConfig | None) -> list[Callback]:
-    """Every entry of `callbacks`; an entry switched off with `null` is left out."""
+    """Build all entries of `callbacks`; entries set to `null` are left out."""
     return [build(node, f"callbacks.{key!s}") for key, node in (nodes or {}).items() if node is not None]
 
 
 def build_loggers(nodes: DictConfig | None) -> list[Logger]:
-    """Every entry of `logger`; an entry switched off with `null` is left out."""
+    """Build all entries of `logger`; entries set to `null` are left out."""
     return [build(node, f"logger.{key!s}") for key, node in (nodes or {}).items() if node is not None]
 
 
 def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
-    """The Trainer; what Lightning says goes to Hydra's log only, without advice that does not apply."""
+    """Build the Trainer, without Lightning's progress bars where `trainer.enable_progress_bar=false`."""
     silence_known_warnings()
     if config.get("trainer") is None:
         raise ConfigError("trainer is not chosen, e.g. trainer=default")
-    if not config.trainer.get("enable_progress_bar", True):  # Lightning would refuse the bars of `callbacks`
+    if not config.trainer.get("enable_progress_bar", True):  # Lightning would refuse progress bars of `callbacks`
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     trainer: Trainer = build(config.trainer, "trainer", callbacks=callbacks, logger=loggers or False)
     return trainer

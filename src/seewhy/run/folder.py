@@ -1,4 +1,4 @@
-"""The run folder: what a run leaves on disk, and reading it back."""
+"""Paths and records of a run folder, and the folder of the configuration files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seewhy import __version__
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.io.atomic import atomic_path
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "code_version", "conf_dir"]
 
 
 class RunFolder:
@@ -33,16 +33,16 @@ class RunFolder:
 
     @property
     def figures(self) -> Path:
-        """Folder of pictures drawn from results."""
+        """Folder of figures drawn from results."""
         return self.path / "figures"
 
     def refuse_overwrite(
         self, remedy: str = "add ckpt_path=last to continue it, or choose another hydra.run.dir"
     ) -> None:
-        """Stop before a finished or half-finished run is overwritten.
+        """Raise an error if the folder holds a finished or half-finished run.
 
         Args:
-            remedy: what the user can do.
+            remedy: what the user can do, for the message.
 
         Raises:
             ConfigError: the folder already holds checkpoints.
@@ -51,30 +51,42 @@ class RunFolder:
             raise ConfigError(f"{self.path} already holds a run; {remedy}")
 
     def checkpoint(self, *, final: bool = False) -> Path:
-        """The best checkpoint, or the last one.
+        """Path of the best checkpoint, or of the last one if `final`.
 
         Raises:
-            CheckpointError: the run has none.
+            CheckpointError: the file does not exist.
+
+        Example:
+            >>> from pathlib import Path
+            >>> from seewhy.run.folder import RunFolder
+            >>> run = RunFolder("lightning_logs/brats/2026-11-29_07-00-00")
+            >>> run.checkpoints.mkdir(parents=True)
+            >>> (run.checkpoints / "best.ckpt").touch()
+            >>> run.checkpoint().name
+            'best.ckpt'
+            >>> run.checkpoint(final=True)
+            Traceback (most recent call last):
+            seewhy.errors.CheckpointError: ...
         """
         path = self.checkpoints / ("last.ckpt" if final else "best.ckpt")
         if not path.is_file():
-            there = sorted(file.name for file in self.checkpoints.glob("*.ckpt"))
+            names = sorted(file.name for file in self.checkpoints.glob("*.ckpt"))
             raise CheckpointError(
-                f"{path} does not exist; in that folder: {', '.join(there) or 'nothing'}; "
+                f"{path} does not exist; the folder holds: {', '.join(names) or 'nothing'}; "
                 "give ckpt_path=… or let the run finish"
             )
         return path
 
     def write_config(self, config: DictConfig, **facts: Any) -> Path:
-        """Write the resolved configuration with the versions and hashes that belong to it.
+        """Write the resolved configuration with version, commit and hashes.
 
         Args:
-            config: the job's configuration.
-            facts: e.g. `split=<hash>`, `data=<hash>`.
+            config: of the job.
+            facts: further entries, e.g. `split=<hash>`, `data=<hash>`.
         """
         settings: Any = OmegaConf.to_container(config, resolve=True)
         data = settings.get("data") or {}
-        if data.get("root"):  # so that predict and explain find the data from any folder
+        if data.get("root"):  # absolute: predict and explain find the data from any folder
             data["root"] = str(Path(data["root"]).absolute())
         record = {"seewhy": {"version": __version__, "commit": code_version(), **facts}, "config": settings}
         path = self.path / "config.yaml"
@@ -91,7 +103,7 @@ class RunFolder:
 
 
 def code_version() -> str | None:
-    """The git commit of the code, with `+` when files are changed; None outside a checkout."""
+    """Return the git commit of the code, with `+` if tracked files are changed; None outside a checkout."""
     here = Path(__file__).resolve().parent
     try:
         commit = subprocess.run(
@@ -103,3 +115,10 @@ def code_version() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit + ("+" if changed else "")
+
+
+def conf_dir() -> Path:
+    """Return the folder of the configuration files: in the installed package, or in the repository of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    packaged = package / "conf"
+    return packaged if packaged.is_dir() else package.parents[1] / "conf"

@@ -1,4 +1,4 @@
-"""Predictions of a trained run."""
+"""Predict with a trained run."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from rich.console import Console
 
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.predictions import WritePredictions
-from seewhy.run.explain import say_explained
-from seewhy.run.explainers import build_explain_callback
+from seewhy.run.explainers import build_explain_callback, print_explained
 from seewhy.run.run_loader import load_run
 
 __all__ = ["predict"]
 
 
 def predict(config: DictConfig) -> None:
-    """Predict the samples of `data.predict_on`, or `volume.input` where there is one, and say what was written."""
+    """Predict the samples of `data.predict_on`, or the volume of `volume.input`, and print what was written."""
     if config.volume.input is not None or config.volume.output is not None:
         from seewhy.run.volumes.predict import predict_volume
 
@@ -26,7 +25,7 @@ def predict(config: DictConfig) -> None:
         if isinstance(callback, ExplainCallback):
             callback.checkpoint = run.checkpoint
     run.trainer.predict(run.model, run.datamodule, return_predictions=False)
-    say_explained(run.trainer)
+    print_explained(run.trainer)
     if not run.trainer.is_global_zero:
         return
     console = Console()

@@ -1,4 +1,4 @@
-"""What a finished run tells: results.json, patients.csv, figures, one page, and a table in the terminal."""
+"""Write the results of a finished run: results.json, patients.csv, figures, report and a table in the terminal."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["write_results"]
 
 DRAWN = ("dice", "cldice", "auprc")
-"""Measures of the figure of scores."""
+"""Measures in the figure of scores."""
 PICTURES = 8
-"""Maps shown on the report's page."""
+"""Maps shown in the report."""
 
 
 def write_results(
@@ -36,16 +36,16 @@ def write_results(
     objective: float | None = None,
     explained: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write everything that is made of a run's scores, and say where it is.
+    """Write files, figures and report of a run's scores, and print tables and paths.
 
     Args:
-        folder: the run's.
+        folder: of the run.
         metrics: all logged scalars of the last validation and of the test.
-        rows: scores of every tested patient and map, or of every tested case, which become `patients.csv`.
-        config: the job's configuration.
+        rows: scores of every tested patient and map, or of every tested case, for `patients.csv`.
+        config: of the job.
         phantom: whether the data are synthetic.
-        objective: what a sweep optimises.
-        explained: what `seewhy.callbacks.explain.ExplainCallback` found, for the report.
+        objective: metric that a sweep optimises.
+        explained: results of `seewhy.callbacks.explain.ExplainCallback`, for the report.
     """
     checkpoint = folder.checkpoints / "best.ckpt"
     folder.write_json(
@@ -64,7 +64,7 @@ def write_results(
         write_csv(folder.path / "patients.csv", rows, columns=columns)
     _draw(folder, metrics, rows, config, phantom=phantom)
     _report(folder, metrics, config, explained or {}, phantom=phantom)
-    _say(folder, metrics, explained or {}, phantom=phantom)
+    _print_results(folder, metrics, explained or {}, phantom=phantom)
 
 
 def _draw(
@@ -75,7 +75,7 @@ def _draw(
     *,
     phantom: bool,
 ) -> None:
-    """The figures of scores and of the course of training."""
+    """Draw the figures of scores and of training curves."""
     from seewhy.figures.results import scores_figure
     from seewhy.figures.style import write_figure
     from seewhy.figures.training import training_curves
@@ -84,9 +84,9 @@ def _draw(
     if table.is_file():
         with table.open(newline="") as file:
             history = list(csv.DictReader(file))
-        if _any_curve(history):
+        if _has_curves(history):
             write_figure(folder.figures / "training.png", training_curves(history, title=config.name))
-    if any(row.get(measure) is not None for row in rows for measure in DRAWN):  # none without a lesion in the test
+    if any(row.get(measure) is not None for row in rows for measure in DRAWN):  # none without a lesion in the test set
         figure = scores_figure(rows, metrics, prefix="test/", measures=DRAWN, title=config.name, phantom=phantom)
         write_figure(folder.figures / "scores.png", figure)
     if any("prediction" in row for row in rows):
@@ -96,8 +96,8 @@ def _draw(
         write_figure(folder.figures / "grading.png", figure)
 
 
-def _any_curve(history: Sequence[Mapping[str, str]]) -> bool:
-    """Whether anything was trained; a run that continues after its last step only tests."""
+def _has_curves(history: Sequence[Mapping[str, str]]) -> bool:
+    """Return whether there are training curves; a run that continues after its last step only tests."""
     return any(cell for row in history for name, cell in row.items() if name.startswith(("train/", "val/")))
 
 
@@ -109,7 +109,7 @@ def _report(
     *,
     phantom: bool,
 ) -> None:
-    """One self-contained page."""
+    """Write one self-contained page."""
     from seewhy.figures.report import Code, Picture, Section, Text, write_report
     from seewhy.figures.results import results_blocks
     from seewhy.figures.translation.results import translation_blocks
@@ -121,11 +121,11 @@ def _report(
     sections += _picture_section(folder, "grading.png", "Class by class, and how sure it is", Section, Picture)
     sections += _picture_section(folder, "translation.png", "One head, two scanners", Section, Picture)
     sections += _picture_section(folder, "cases.png", "Patients from best to worst", Section, Picture)
-    maps = sorted((folder.path / "attention_maps").glob("*.png"), key=_probability, reverse=True)
+    maps = sorted((folder.path / "attention_maps").glob("*.png"), key=_read_probability, reverse=True)
     if maps:
         chosen = maps[:: max(1, len(maps) // PICTURES)][:PICTURES]
-        told = "Samples from the most to the least confident; every map on one scale from 0 to 1."
-        sections.append(Section("Maps", [Text(told), *(Picture(path, path.stem) for path in chosen)]))
+        text = "Samples from the most to the least confident; every map on one scale from 0 to 1."
+        sections.append(Section("Maps", [Text(text), *(Picture(path, path.stem) for path in chosen)]))
     if explained.get("records"):
         from seewhy.reporting.report import section_of
 
@@ -134,7 +134,7 @@ def _report(
     sections.append(Section("Configuration", [Code(OmegaConf.to_yaml(config, resolve=True), "config.yaml")]))
     facts = {"written": datetime.now().isoformat(timespec="seconds"), "seed": str(config.seed)}
     facts |= {"code": code_version() or "not in a checkout"}
-    warnings = _doubts(folder.path / "doubts.csv")
+    warnings = _read_map_warnings(folder.path / "doubts.csv")
     if phantom:
         warnings.insert(0, "Phantom data: these patients are synthetic, and the scores say nothing about real ones.")
     write_report(
@@ -146,8 +146,8 @@ def _report(
     )
 
 
-def _doubts(path: Path) -> list[str]:
-    """What speaks against the maps, patient by patient."""
+def _read_map_warnings(path: Path) -> list[str]:
+    """Read the warnings about implausible maps, patient by patient."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -162,13 +162,15 @@ def _picture_section(folder: RunFolder, name: str, heading: str, section: Any, p
     return [section(heading, [picture(path)])] if path.is_file() else []
 
 
-def _probability(path: Path) -> float:
-    """The score at the end of a map's file name."""
+def _read_probability(path: Path) -> float:
+    """Return the score at the end of a map's file name."""
     return float(path.stem.rpartition("_")[2])
 
 
-def _say(folder: RunFolder, metrics: Mapping[str, float], explained: Mapping[str, Any], *, phantom: bool) -> None:
-    """The tables at the end, and the paths of what was written."""
+def _print_results(
+    folder: RunFolder, metrics: Mapping[str, float], explained: Mapping[str, Any], *, phantom: bool
+) -> None:
+    """Print the tables of scores and the paths of written files."""
     from seewhy.figures.results import results_table
     from seewhy.figures.translation.results import translation_table
     from seewhy.reporting.report import print_explanations

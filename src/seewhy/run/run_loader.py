@@ -1,7 +1,4 @@
-"""Reading checkpoints without unpickling, and putting their weights into a model built from a configuration.
-
-A trained run brought back: its data, its model with the weights of a checkpoint, a Trainer.
-"""
+"""Load a trained run: its data, its model with the weights of a checkpoint, and a Trainer."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a Lightning checkpoint with `weights_only=True`.
 
     Raises:
-        CheckpointError: the file is missing, damaged, holds objects other than plain data and tensors, or is no
+        CheckpointError: the file is missing, damaged, holds objects other than plain data and tensors, or is not a
             Lightning checkpoint.
     """
     path = Path(path)
@@ -45,26 +42,26 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({error})") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(
-            f"{path} is no Lightning checkpoint (no state_dict); bare weights are brought in with "
+            f"{path} is not a Lightning checkpoint (no state_dict); load bare weights with "
             "`python -m seewhy import` or weights=…"
         )
     return checkpoint
 
 
 def load_state(model: nn.Module, path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint's weights strictly into a model; returns the checkpoint.
+    """Load the weights of a checkpoint strictly into a model, and return the checkpoint.
 
     Raises:
-        CheckpointError: names or shapes differ: the first of each kind are named.
+        CheckpointError: names or shapes differ; the message has the first of each kind.
     """
     checkpoint = read_checkpoint(path)
-    state, own = checkpoint["state_dict"], model.state_dict()
-    missing = [name for name in own if name not in state]
-    extra = [name for name in state if name not in own]
+    state, expected = checkpoint["state_dict"], model.state_dict()
+    missing = [name for name in expected if name not in state]
+    extra = [name for name in state if name not in expected]
     shapes = [
-        f"{name} {tuple(state[name].shape)} here {tuple(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
+        f"{name} {tuple(state[name].shape)} here {tuple(expected[name].shape)}"
+        for name in expected
+        if name in state and state[name].shape != expected[name].shape
     ]
     problems = [
         f"{len(names)} {kind} (first: {names[0]})"
@@ -79,7 +76,7 @@ def load_state(model: nn.Module, path: str | Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What `predict` and `explain` work with."""
+    """A trained run as `predict`, `explain`, `evaluate` and `cases` use it."""
 
     folder: RunFolder
     checkpoint: Path
@@ -89,14 +86,14 @@ class SavedRun:
 
 
 def load_run(config: DictConfig, *callbacks: Callback) -> SavedRun:
-    """Build everything from a run's configuration (with overrides) and load its checkpoint strictly.
+    """Build data, model and Trainer from a run's configuration (with overrides) and load its checkpoint strictly.
 
     Args:
-        config: composed from `predict.yaml` or `explain.yaml`.
-        callbacks: further callbacks, before those of the configuration.
+        config: composed from `predict.yaml`, `explain.yaml`, `evaluate.yaml` or `cases.yaml`.
+        callbacks: further callbacks, called before those of the configuration.
 
     Raises:
-        SeewhyError: no such checkpoint, one of another model, or a wrong override.
+        SeewhyError: no such checkpoint, a checkpoint of another model, or a wrong override.
     """
     folder = RunFolder(config.run)
     checkpoint = Path(config.ckpt_path) if config.ckpt_path else folder.checkpoint(final=config.use_final)
@@ -104,9 +101,9 @@ def load_run(config: DictConfig, *callbacks: Callback) -> SavedRun:
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build_datamodule(config)
     model = build_model(config)
-    kept = load_state(model, checkpoint).get("hyper_parameters")
-    if isinstance(kept, Mapping):
-        datamodule.adopt(kept)
+    hyperparameters = load_state(model, checkpoint).get("hyper_parameters")
+    if isinstance(hyperparameters, Mapping):
+        datamodule.adopt(hyperparameters)
     loggers = build_loggers(config.logger)
     trainer = build_trainer(config, [*callbacks, *build_callbacks(config.callbacks)], loggers)
     return SavedRun(folder, checkpoint, datamodule, model, trainer)

@@ -1,9 +1,10 @@
-"""The story of a training run, from configuration to report."""
+"""Train, validate and test a model, and write its run folder."""
 
 from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,46 +15,45 @@ from omegaconf import DictConfig
 
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.data.base import BaseDataModule
-from seewhy.errors import CheckpointError
+from seewhy.errors import CheckpointError, ConfigError
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.explainers import build_explain_callback
 from seewhy.run.folder import RunFolder
 from seewhy.run.results import write_results
 from seewhy.run.run_loader import load_state
-from seewhy.run.sweeps.member import check_objective
 from seewhy.run.translation.score_table import write_samples
 from seewhy.tracking import drop_rows_from
 
-__all__ = ["train"]
+__all__ = ["check_objective", "train"]
 
 LOGGER = logging.getLogger(__name__)
 
 
 def train(config: DictConfig) -> float | None:
-    """Fit, test the best checkpoint, write maps, results and the report.
+    """Fit a model, test its best checkpoint, and write maps, results and the report.
 
     Returns:
-        The metric named by `objective`, for sweeps; None without one.
+        The metric of `objective`, for sweeps; None if it is null.
 
     Raises:
-        SeewhyError: something in the configuration or the data that a user can mend.
+        SeewhyError: a problem of the configuration or the data that the user can fix.
     """
     folder = RunFolder(config.paths.output_dir)
-    resume = _checkpoint_to_continue(config, folder)
+    resume = _find_checkpoint_to_resume(config, folder)
     set_threads(config)
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build_datamodule(config)
     model = build_model(config)
     if resume is not None:
-        _continue(model, datamodule, resume, folder)
+        _resume(model, datamodule, resume, folder)
     elif config.weights:
         _load_encoder(model, config.weights)
-    datamodule.setup("fit")  # reads the training data: what is wrong with them is said before anything is written
+    datamodule.setup("fit")  # reads the training data, so that their problems are reported before anything is written
     callbacks = [*build_callbacks(config.callbacks), *build_explain_callback(config)]
     trainer = build_trainer(config, callbacks, build_loggers(config.logger))
     try:
         if trainer.is_global_zero:
-            _record(folder, config, datamodule)
+            _write_records(folder, config, datamodule)
         trainer.fit(model, datamodule, ckpt_path=resume, weights_only=True)
         if trainer.state.status != "finished":
             raise KeyboardInterrupt
@@ -62,21 +62,21 @@ def train(config: DictConfig) -> float | None:
         _close(trainer)
 
 
-def _checkpoint_to_continue(config: DictConfig, folder: RunFolder) -> Path | None:
-    """The checkpoint to continue from; without one, a folder that holds a run is not touched."""
+def _find_checkpoint_to_resume(config: DictConfig, folder: RunFolder) -> Path | None:
+    """Find the checkpoint to continue from; without one, raise an error for a folder that holds a run."""
     if config.ckpt_path is None:
         folder.refuse_overwrite()
         return None
     return folder.checkpoint(final=True) if config.ckpt_path == "last" else Path(config.ckpt_path)
 
 
-def _continue(model: LightningModule, datamodule: BaseDataModule, path: Path, folder: RunFolder) -> None:
-    """Make sure that the checkpoint fits, and drop what was logged after it and will be logged again."""
+def _resume(model: LightningModule, datamodule: BaseDataModule, path: Path, folder: RunFolder) -> None:
+    """Check that the checkpoint fits, and drop logged rows after it, which will be logged again."""
     checkpoint = load_state(model, path)
     if "optimizer_states" not in checkpoint:
-        raise CheckpointError(f"{path} holds weights but no state of a training, so it cannot be continued")
+        raise CheckpointError(f"{path} holds weights but no training state, so it cannot be continued")
     datamodule.first_epoch = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
-    # What is logged counts batches that stepped; `global_step` counts the steps of every optimiser.
+    # Logged steps count batches; `global_step` counts the steps of all optimisers.
     step = int(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         drop_rows_from(folder.path / "metrics.csv", step)
@@ -84,7 +84,7 @@ def _continue(model: LightningModule, datamodule: BaseDataModule, path: Path, fo
 
 
 def _load_encoder(model: LightningModule, path: str) -> None:
-    """Put pretrained weights into the model's encoder, or into every backbone of one that has several."""
+    """Load pretrained weights into every encoder or backbone of the model."""
     from seewhy.interop.encoder_weights import load_encoder_weights
 
     owner: Any = model
@@ -92,12 +92,12 @@ def _load_encoder(model: LightningModule, path: str) -> None:
     if not parts:
         raise CheckpointError(f"weights={path}: {type(model).__name__} has no encoder to load it into")
     for part in parts:
-        told = load_encoder_weights(part, path, by=model.hparams.get("weights_by", "name"))
-    LOGGER.info("%s%s", told, f"; into each of {len(parts)} backbones" if len(parts) > 1 else "")
+        summary = load_encoder_weights(part, path, by=model.hparams.get("weights_by", "name"))
+    LOGGER.info("%s%s", summary, f"; into each of {len(parts)} backbones" if len(parts) > 1 else "")
 
 
-def _record(folder: RunFolder, config: DictConfig, datamodule: BaseDataModule) -> None:
-    """Write what the run is made of before it starts."""
+def _write_records(folder: RunFolder, config: DictConfig, datamodule: BaseDataModule) -> None:
+    """Write split and configuration before the run starts."""
     split = datamodule.split_record()
     folder.write_json("split.json", split)
     folder.write_config(config, split=split["hash"], data=datamodule.fingerprint())
@@ -123,7 +123,7 @@ def _finish(
     if trainer.is_global_zero:
         if samples:
             write_samples(folder.path / "evaluation", samples)
-        explained = next((one.results for one in trainer.callbacks if isinstance(one, ExplainCallback)), {})  # type: ignore[attr-defined]
+        explained = next((item.results for item in trainer.callbacks if isinstance(item, ExplainCallback)), {})  # type: ignore[attr-defined]
         write_results(
             folder, metrics, rows, config, objective=objective, phantom=datamodule.is_phantom, explained=explained
         )
@@ -131,8 +131,26 @@ def _finish(
     return objective
 
 
+def check_objective(metrics: Mapping[str, float], name: str | None) -> float | None:
+    """Return the metric that a sweep optimises; None without a name.
+
+    Raises:
+        ConfigError: no such metric was logged; the logged ones are listed.
+
+    Example:
+        >>> from seewhy.run.train import check_objective
+        >>> check_objective({"val/dice": 0.5}, "val/dice")
+        0.5
+    """
+    if name is None:
+        return None
+    if name not in metrics:
+        raise ConfigError(f"objective={name!r} was not measured; measured: {', '.join(sorted(metrics)) or 'none'}")
+    return float(metrics[name])
+
+
 def _patient_rows(model: LightningModule) -> list[dict[str, Any]]:
-    """Rows of the last test, for models that score patients; gathered from all processes, so all must ask."""
+    """Return the rows of the last test, for models that score patients; every process must call this."""
     scores, samples = getattr(model, "patient_scores", {}), getattr(model, "sample_scores", {})
     if "test" in scores:
         return scores["test"].rows()
@@ -140,15 +158,15 @@ def _patient_rows(model: LightningModule) -> list[dict[str, Any]]:
 
 
 def _sample_rows(model: LightningModule) -> list[dict[str, Any]]:
-    """Rows of every sample of the last test, for models that score samples; see `_patient_rows`."""
+    """Return the rows of all samples of the last test, for models that score samples; every process must call this."""
     scores = getattr(model, "sample_scores", {})
     return scores["test"].rows() if "test" in scores else []
 
 
 def _best_checkpoint(trainer: Trainer) -> str | None:
-    """The file of the best checkpoint; without validation patients a copy of the last one.
+    """Return the file of the best checkpoint; without validation patients a copy of the last one.
 
-    None only in `fast_dev_run`, where nothing is saved and the weights at hand are tested.
+    None in `fast_dev_run`, which saves nothing: the present weights are tested then.
     """
     savers = {saver.filename: saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)}
     best, last = savers.get("best"), savers.get("last")
@@ -158,14 +176,14 @@ def _best_checkpoint(trainer: Trainer) -> str | None:
         return None
     copy = Path(last.best_model_path).with_name("best.ckpt")
     if trainer.is_global_zero:
-        LOGGER.warning("no validation patients: the last checkpoint stands as the best")
+        LOGGER.warning("no validation patients: the last checkpoint is used as the best")
         shutil.copyfile(last.best_model_path, copy)
     trainer.strategy.barrier()
     return str(copy)
 
 
 def _close(trainer: Trainer) -> None:
-    """Close loggers, so that the next member of a sweep starts runs of its own."""
+    """Close loggers, so that the next member of a sweep starts new ones."""
     import sys
 
     for logger in trainer.loggers:

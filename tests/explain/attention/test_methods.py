@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 import seewhy.explain as explain
 from seewhy.errors import ConfigError
 from seewhy.run.build import build
-from seewhy.run.configs import conf_dir
+from seewhy.run.folder import conf_dir
 
 METHODS = ["Attention", "AttentionRollout", "AttentionRelevance"]
 

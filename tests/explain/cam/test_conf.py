@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from seewhy.explain.cam.base import ActivationMap
 from seewhy.run.build import build
-from seewhy.run.configs import conf_dir
+from seewhy.run.folder import conf_dir
 
 FAMILY = [
     "grad_cam",

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from seewhy.explain.gradient.base import GradientExplainer
 from seewhy.explain.gradient.noise_tunnel import NoiseTunnel
 from seewhy.run.build import build
-from seewhy.run.configs import conf_dir
+from seewhy.run.folder import conf_dir
 
 PLAIN = [
     "saliency",

@@ -13,7 +13,7 @@ from seewhy.explain.judging.randomization import Randomization, RandomizationTes
 from seewhy.explain.judging.scorecard import Scorecard
 from seewhy.explain.judging.settings import JudgingSettings
 from seewhy.run.build import build
-from seewhy.run.configs import conf_dir
+from seewhy.run.folder import conf_dir
 
 
 def outcome(explainer, module, images, **options):

@@ -10,7 +10,7 @@ from seewhy.figures.translation import evaluation as figure_module
 from seewhy.figures.translation.evaluation import evaluation_figure
 from seewhy.metrics.translation.similarity import DIRECTIONS
 from seewhy.run.translation.evaluation.distances import MEASURES
-from seewhy.run.translation.evaluation.table import evaluation_table, lesion_summary
+from seewhy.run.translation.evaluation.tables import build_evaluation_table, summarize_lesions
 
 CONTRASTS = {"p1": (1.0, 3.0), "p2": (5.0,), "p3": (math.nan,)}
 """Patient → contrast of the lesion in each of the scans."""
@@ -41,7 +41,7 @@ def evaluation():
         "distances": {way: {"matched_patients": size, "floor": {}, "methods": {}} for way, size in
                       (("a2b", 3), ("b2a", 1))},
         "probes": {"not_estimated": "too few", "chance": 0.5, "summary": []},
-        "lesions": {"modality": "flair", "summary": lesion_summary(lesions)},
+        "lesions": {"modality": "flair", "summary": summarize_lesions(lesions)},
         "rows": {"lesions": lesions},
     }  # fmt: skip
 
@@ -59,7 +59,7 @@ def lesion_panels(figure):
 def test_lesions_are_drawn_patient_by_patient_where_a_method_has_some(evaluation):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = lesion_panels(evaluation_figure(evaluation, evaluation_table(evaluation)))
+        found = lesion_panels(evaluation_figure(evaluation, build_evaluation_table(evaluation)))
     assert found["a2b"] == ([[2.0, 5.0]] * 2, [(3.5, 0), (3.5, 1)])
     assert found["b2a"] == ([[2.0, 5.0]], [(3.5, 0)])  # the model knows no way from b to a
 
@@ -70,7 +70,7 @@ def test_the_figure_knows_every_measure_and_direction():
 
 
 def test_it_says_between_how_many_patients_distances_are(evaluation):
-    figure = evaluation_figure(evaluation, evaluation_table(evaluation))
+    figure = evaluation_figure(evaluation, build_evaluation_table(evaluation))
     words = " ".join(" ".join(text.get_text() for text in figure.texts).split())
     assert "equal numbers of patients (a → b: 3, b → a: 1)" in words
-    assert [row["matched_patients"] for row in evaluation_table(evaluation)] == [3, 3, 3, 1, 1, 1]
+    assert [row["matched_patients"] for row in build_evaluation_table(evaluation)] == [3, 3, 3, 1, 1, 1]

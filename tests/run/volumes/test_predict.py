@@ -15,8 +15,8 @@ from monai.networks.nets import UNet
 from nnunet_folders import plans, write_folder
 from omegaconf import DictConfig, OmegaConf
 
+from seewhy.cli.compose import compose_saved
 from seewhy.cli.main import main
-from seewhy.cli.saved_run import compose_saved
 from seewhy.errors import CheckpointError, ConfigError, DataError
 from seewhy.io.zarr.opening import open_source
 from seewhy.models.volumes.segmentation import VolumeSegmentation

@@ -8,8 +8,7 @@ import pytest
 import torch
 import zarr
 
-from seewhy.cli.conf import compose_train
-from seewhy.cli.saved_run import compose_saved
+from seewhy.cli.compose import compose_saved, compose_train
 from seewhy.data.volumes.datamodule import VolumesDataModule
 from seewhy.errors import ConfigError
 from seewhy.io.zarr.opening import open_source

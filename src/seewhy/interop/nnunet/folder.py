@@ -11,10 +11,10 @@ from typing import Any
 from torch import nn
 
 from seewhy.errors import CheckpointError, ConfigError, nearest
-from seewhy.interop.network_weights import put_weights
+from seewhy.interop.network_weights import fill_network
 from seewhy.interop.nnunet.network import PlaneByPlane, Transposed, build_network, old_architecture
 from seewhy.interop.nnunet.plans import PLANS, NNUNetHeads, NNUNetPlans, read_plans
-from seewhy.interop.tensors import read_file, state_dict_of
+from seewhy.interop.tensors import extract_state_dict, read_file
 from seewhy.io.atomic import file_sha256
 
 __all__ = ["SCHEME", "NNUNetModel", "fetch_folder", "read_nnunet"]
@@ -134,7 +134,7 @@ def read_nnunet(
     for file, content in zip(files, contents, strict=True):
         network = build_network(architecture, channels=len(channels), heads=heads.count, where=str(root))
         weights = content.get("network_weights", content) if isinstance(content, Mapping) else content
-        put_weights(network, state_dict_of(weights, file), where=_origin(file, facts))
+        fill_network(network, extract_state_dict(weights, file), where=_origin(file, facts))
         networks.append(_to_zyx(network, plans, settings))
     flat = len(settings["patch_size"]) == 2
     return NNUNetModel(

@@ -1,1 +1,1 @@
-"""Reference."""
+"""Checkpoints of reference systems."""

@@ -1,4 +1,4 @@
-"""Checkpoints of SA-CycleGAN-2.5D and of its baseline without attention."""
+"""Read checkpoints of SA-CycleGAN-2.5D and of its baseline without attention."""
 
 from __future__ import annotations
 
@@ -26,25 +26,24 @@ SPECTRAL = {
     ".parametrizations.weight.0._u": ".weight_u",
     ".parametrizations.weight.0._v": ".weight_v",
 }
-"""End of a name in today's spectral norm → in that of the published checkpoints."""
+"""End of a name in PyTorch's present spectral norm → end of the name in the published checkpoints."""
 
 
 @dataclass(frozen=True)
 class CycleGANCheckpoint:
-    """What a checkpoint holds and what can be told from it.
+    """Networks of a checkpoint, and their options read from shapes.
 
-    Published networks were trained on intensities in [0, 1] (the file does not say), and their cycles on fakes in
+    Published networks were trained on intensities in [0, 1] (which is not in the file), and their cycles on fakes in
     the layout of `seewhy.nets.generators.slice_stack.repeat_slice(..., legacy_layout=True)`. States of optimisers
-    are not taken.
+    are not read.
 
     Attributes:
-        attention: whether the networks are those with attention (`SAGenerator25D`) or the baseline's
-            (`PlainGenerator25D`).
-        generators: `A2B`, `B2A` → state dict of such a generator; one of them where the file holds one.
-        discriminators: `A`, `B` → state dict of `MultiScaleDiscriminator`; empty where the file holds none.
-        generator_options: what the generators' class is called with.
-        discriminator_options: what `MultiScaleDiscriminator` is called with; empty where there is none.
-        record: epoch, history, configuration and whatever else stood beside, as plain data.
+        attention: True for networks with attention (`SAGenerator25D`), False for the baseline (`PlainGenerator25D`).
+        generators: `A2B`, `B2A` → state dict of such a generator; only one of them if the file holds one.
+        discriminators: `A`, `B` → state dict of `MultiScaleDiscriminator`; empty if the file holds none.
+        generator_options: keyword arguments of the generator.
+        discriminator_options: keyword arguments of `MultiScaleDiscriminator`; empty if the file holds none.
+        record: epoch, history, configuration and other contents of the file as plain data.
         left_out: names of further tensors, e.g. projections of PatchNCE, which only training needs.
         legacy_layout: see above.
     """
@@ -60,22 +59,22 @@ class CycleGANCheckpoint:
 
     @property
     def epoch(self) -> int | None:
-        """Epoch, or round of federated training, that it was saved after; None where the file does not say."""
-        found = self.record.get("epoch", self.record.get("round"))
-        return found if isinstance(found, int) else None
+        """Epoch, or round of federated training, after which it was saved; None if the file does not hold it."""
+        epoch = self.record.get("epoch", self.record.get("round"))
+        return epoch if isinstance(epoch, int) else None
 
 
 def read_cyclegan(path: str | Path, *, direction: Literal["A2B", "B2A"] = "A2B") -> CycleGANCheckpoint:
-    """Read a checkpoint strictly: every tensor of its networks there, none over, each of the right shape.
+    """Read a checkpoint strictly: no tensor of its networks may be missing, unexpected or of another shape.
 
-    Taken are files of whole models (`model_state_dict`, `global_model_state_dict`, `state_dict` or bare), of
-    networks apart (`generator_A2B_state_dict`, `G_A2B_state_dict`, `generator_AB`, `G_A2B`, …), of one unnamed
-    generator, and the `.npz` of its PatchNCE variant; with `module.` and `_orig_mod.` anywhere in names, and with
-    spectral norm in its old and its present form.
+    Supported layouts: whole models (`model_state_dict`, `global_model_state_dict`, `state_dict` or a bare state
+    dict), separate networks (`generator_A2B_state_dict`, `G_A2B_state_dict`, `generator_AB`, `G_A2B`, …), a single
+    unnamed generator, and the `.npz` of the PatchNCE variant; with `module.` and `_orig_mod.` anywhere in names, and
+    with spectral norm in its old and its present form.
 
     Args:
         path: `checkpoint_best.pth`, `checkpoint_0100.npz`, ….
-        direction: of a generator that stands alone and unnamed.
+        direction: of a single generator without a name.
 
     Raises:
         CheckpointError: no such file, unsafe to load, or not a checkpoint of these networks.
@@ -85,29 +84,32 @@ def read_cyclegan(path: str | Path, *, direction: Literal["A2B", "B2A"] = "A2B")
     if direction not in ("A2B", "B2A"):
         raise ConfigError(f"direction={direction!r} must be A2B or B2A")
     networks = read_networks(path, direction=direction)
-    tensors = {name: {_theirs(key): tensor for key, tensor in net.items()} for name, net in networks.tensors.items()}
+    tensors = {
+        name: {_rename_end(key, SPECTRAL): tensor for key, tensor in net.items()}
+        for name, net in networks.tensors.items()
+    }
     generator = next((tensors[name] for name in NETWORKS[:2] if tensors.get(name)), None)
     if generator is None:
         raise CheckpointError(f"{path}: holds no generator, only {', '.join(tensors)}")
     attention, options = _generator_options(generator, path)
-    judge = next((tensors[name] for name in NETWORKS[2:] if tensors.get(name)), {})
-    judge_options = _discriminator_options(judge, path)
-    expected = _expected(networks, attention, options, judge_options)
-    _compare(path, tensors, expected, attention)
-    ours = {name: {_ours(key): tensor for key, tensor in net.items()} for name, net in tensors.items()}
+    discriminator = next((tensors[name] for name in NETWORKS[2:] if tensors.get(name)), {})
+    discriminator_options = _discriminator_options(discriminator, path)
+    _compare(path, tensors, _build_expected(networks, attention, options, discriminator_options), attention)
+    present = {end: start for start, end in SPECTRAL.items()}
+    ours = {name: {_rename_end(key, present): tensor for key, tensor in net.items()} for name, net in tensors.items()}
     return CycleGANCheckpoint(
         attention=attention,
         generators={name.removeprefix("G_"): net for name, net in ours.items() if name.startswith("G_")},
         discriminators={name.removeprefix("D_"): net for name, net in ours.items() if name.startswith("D_")},
         generator_options=options,
-        discriminator_options=judge_options,
+        discriminator_options=discriminator_options,
         record=networks.record,
         left_out=networks.left_out,
     )
 
 
 def _generator_options(net: Mapping[str, Tensor], path: Path) -> tuple[bool, dict[str, Any]]:
-    """Which generator it is, and of what size, from the shapes of its first and last tensors."""
+    """Read from the first and last tensors whether a generator has attention, and its options."""
     attention = "encoder_initial.slice_conv.1.weight" in net
     first = net.get("encoder_initial.slice_conv.1.weight" if attention else "initial.0.weight")
     last = net.get("output.1.weight" if attention else "output.0.weight")
@@ -147,21 +149,22 @@ def _discriminator_options(net: Mapping[str, Tensor], path: Path) -> dict[str, A
     return {"channels": int(channels), "width": int(width), "scales": scales, "attention": attention, **limit}
 
 
-def _expected(
-    networks: Networks, attention: bool, options: Mapping[str, Any], judge_options: Mapping[str, Any]
+def _build_expected(
+    networks: Networks, attention: bool, options: Mapping[str, Any], discriminator_options: Mapping[str, Any]
 ) -> dict[str, dict[str, Tensor]]:
-    """State dicts of each network that must be there, in the reference's names, without memory for their values."""
-    if not judge_options:  # where they are missing from a whole model, they are those of the generators' kind
-        judge_options = {"channels": options["modalities"], "attention": attention}
+    """Build the state dicts that the file must hold, under the reference's names, on the meta device."""
+    if not discriminator_options:  # missing from a whole model: expect those that belong to the generators
+        discriminator_options = {"channels": options["modalities"], "attention": attention}
     try:
         with torch.device("meta"):
             generator = (SAGenerator25D if attention else PlainGenerator25D)(**options)
-            judge = MultiScaleDiscriminator(**judge_options)
+            discriminator = MultiScaleDiscriminator(**discriminator_options)
     except ConfigError as error:
-        raise CheckpointError(f"the sizes of its networks make none: {error}") from error
-    kinds: dict[str, nn.Module] = {"G": generator, "D": judge}
+        raise CheckpointError(f"networks of these sizes do not exist: {error}") from error
+    kinds: dict[str, nn.Module] = {"G": generator, "D": discriminator}
     names = NETWORKS if networks.complete else tuple(networks.tensors)
-    return {name: {_theirs(key): tensor for key, tensor in kinds[name[0]].state_dict().items()} for name in names}
+    states = {kind: net.state_dict() for kind, net in kinds.items()}
+    return {name: {_rename_end(key, SPECTRAL): tensor for key, tensor in states[name[0]].items()} for name in names}
 
 
 def _compare(
@@ -170,11 +173,11 @@ def _compare(
     expected: Mapping[str, Mapping[str, Tensor]],
     attention: bool,
 ) -> None:
-    found, wanted = (
+    actual, wanted = (
         {f"{name}.{key}": tensor for name, net in nets.items() for key, tensor in net.items()}
         for nets in (tensors, expected)
     )
-    mismatch = Mismatch(found, wanted)
+    mismatch = Mismatch(actual, wanted)
     if mismatch:
         kind = "SA-CycleGAN-2.5D" if attention else "the baseline of SA-CycleGAN-2.5D"
         raise CheckpointError(
@@ -183,17 +186,9 @@ def _compare(
         )
 
 
-def _theirs(name: str) -> str:
-    """The reference's name of a tensor of ours."""
-    for ours, theirs in SPECTRAL.items():
-        if name.endswith(ours):
-            return name.removesuffix(ours) + theirs
-    return name
-
-
-def _ours(name: str) -> str:
-    """Our name of a tensor of the reference."""
-    for ours, theirs in SPECTRAL.items():
-        if name.endswith(theirs):
-            return name.removesuffix(theirs) + ours
+def _rename_end(name: str, ends: Mapping[str, str]) -> str:
+    """Replace the end of a name; the first entry that fits counts."""
+    for end, replacement in ends.items():
+        if name.endswith(end):
+            return name.removesuffix(end) + replacement
     return name

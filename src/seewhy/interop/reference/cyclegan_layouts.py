@@ -1,4 +1,4 @@
-"""Where the networks lie in checkpoints of SA-CycleGAN-2.5D, in each layout that its scripts write or read."""
+"""Layouts of checkpoints of SA-CycleGAN-2.5D: find the networks in every layout that its scripts write or read."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import CheckpointError
-from seewhy.interop.tensors import plain_data, read_file
+from seewhy.interop.tensors import read_file, to_plain_data
 
 __all__ = ["NETWORKS", "Networks", "read_networks"]
 
 NETWORKS = ("G_A2B", "G_B2A", "D_A", "D_B")
 WHOLE = ("model_state_dict", "global_model_state_dict", "state_dict", "model")
-"""Keys under which all networks stand in one state dict, or one unnamed generator does."""
+"""Keys of one state dict of all networks, or of a single unnamed generator."""
 APART = {
     "G_A2B": ("generator_A2B_state_dict", "G_A2B_state_dict", "generator_A2B", "generator_AB", "G_A2B"),
     "G_B2A": ("generator_B2A_state_dict", "G_B2A_state_dict", "generator_B2A", "generator_BA", "G_B2A"),
     "D_A": ("discriminator_A_state_dict", "D_A_state_dict", "discriminator_A", "D_A"),
     "D_B": ("discriminator_B_state_dict", "D_B_state_dict", "discriminator_B", "D_B"),
 }
-"""Network → keys under which it stands by itself."""
+"""Network → keys of its separate state dict."""
 WRAPPERS = ("module", "_orig_mod")
-"""Steps that DataParallel and torch.compile put into names, at any place."""
+"""Parts that DataParallel and torch.compile insert into names, at any place."""
 RECORD = ("epoch", "round", "global_step", "best_val_ssim", "best_metric", "best_ssim", "config", "history")
 FIRST = ("encoder_initial.slice_conv.1.weight", "initial.0.weight")
-"""Names that tell a generator, of the network with attention and of the baseline."""
+"""First tensor of a generator with attention, and of the baseline's generator."""
 
 LFS = b"version https://git-lfs"
-"""How the small text begins that stands for a file in a clone made without Git LFS."""
+"""First bytes of the pointer files in a clone made without Git LFS."""
 
 
 @dataclass(frozen=True)
 class Networks:
-    """What lies in a checkpoint.
+    """Networks of a checkpoint under the reference's names.
 
     Attributes:
-        tensors: network (see `NETWORKS`) → its state dict as the reference names it, without wrappers.
+        tensors: network (see `NETWORKS`) → its state dict, without wrappers in names.
         complete: whether the layout holds all four networks, so that none may be missing.
-        record: what stands beside, as plain data.
-        left_out: keys of other tensors that were not taken, e.g. the projections of PatchNCE.
+        record: other contents as plain data.
+        left_out: keys of tensors that were not read, e.g. the projections of PatchNCE.
     """
 
     tensors: dict[str, dict[str, Tensor]]
@@ -56,11 +56,11 @@ class Networks:
 
 
 def read_networks(path: Path, *, direction: str) -> Networks:
-    """Find the networks in a `.pth` or `.npz` file; nothing in it is run.
+    """Find the networks in a `.pth` or `.npz` file; no code of the file is run.
 
     Args:
-        path: of the file; an `.npz` may have its `.json` beside it.
-        direction: `A2B` or `B2A`, of a generator that stands alone and unnamed.
+        path: of the file; an `.npz` may come with a `.json` of the same name.
+        direction: `A2B` or `B2A`, of a single generator without a name.
 
     Raises:
         CheckpointError: no such file, unsafe to load, or no networks of SA-CycleGAN-2.5D in it.
@@ -76,65 +76,65 @@ def read_networks(path: Path, *, direction: str) -> Networks:
         content, record, left_out = read_file(path), {}, ()
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected a dict of networks, found {type(content).__name__}")
-    record = record or {key: plain_data(content[key]) for key in RECORD if key in content}
+    record = record or {key: to_plain_data(content[key]) for key in RECORD if key in content}
     apart = {
         name: dict(next(content[key] for key in keys if isinstance(content.get(key), Mapping)))
         for name, keys in APART.items()
         if any(isinstance(content.get(key), Mapping) for key in keys)
     }
     if apart:
-        found = {name: _cleaned(state, path, name) for name, state in apart.items()}
-        return Networks(found, complete=False, record=record, left_out=left_out)
+        networks = {name: _strip_wrappers(state, path, name) for name, state in apart.items()}
+        return Networks(networks, complete=False, record=record, left_out=left_out)
     inside = next((content[key] for key in WHOLE if isinstance(content.get(key), Mapping)), content)
-    tensors = _cleaned(inside, path, "the state dict")
+    tensors = _strip_wrappers(inside, path, "the state dict")
     if any(name in tensors for name in FIRST):
         return Networks({f"G_{direction}": tensors}, complete=False, record=record, left_out=left_out)
-    return Networks(_sorted(tensors, path), complete=True, record=record, left_out=left_out)
+    return Networks(_split_networks(tensors, path), complete=True, record=record, left_out=left_out)
 
 
-def _sorted(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tensor]]:
-    """The tensors of each network, from one state dict of all."""
-    found: dict[str, dict[str, Tensor]] = {name: {} for name in NETWORKS}
+def _split_networks(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tensor]]:
+    """Split one state dict of all networks."""
+    networks: dict[str, dict[str, Tensor]] = {name: {} for name in NETWORKS}
     others = []
     for key, tensor in tensors.items():
         network, _, name = key.partition(".")
-        if network in found:
-            found[network][name] = tensor
+        if network in networks:
+            networks[network][name] = tensor
         else:
             others.append(key)
-    if others or not any(found.values()):
+    if others or not any(networks.values()):
         raise CheckpointError(
             f"{path}: not a checkpoint of SA-CycleGAN-2.5D: {len(others)} of its {len(tensors)} tensors belong to "
             f"none of {', '.join(NETWORKS)} (first: {others[0] if others else 'none'}); expected a file that its "
             "training wrote, e.g. checkpoint_best.pth, or one of generator_A2B_state_dict and generator_B2A_state_dict"
         )
-    return found
+    return networks
 
 
-def _cleaned(state: Mapping[Any, Any], path: Path, where: str) -> dict[str, Tensor]:
-    """A state dict without wrappers in its names.
+def _strip_wrappers(state: Mapping[Any, Any], path: Path, where: str) -> dict[str, Tensor]:
+    """Remove wrappers from the names of a state dict.
 
     Raises:
-        CheckpointError: other things than tensors, or two of one name.
+        CheckpointError: values that are not tensors, or two tensors of one name.
     """
     others = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
     if others or not state:
-        what = f"{', '.join(others[:3])} are no tensors" if others else "it is empty"
+        what = f"{', '.join(others[:3])} are not tensors" if others else "it is empty"
         raise CheckpointError(
             f"{path}: expected names → tensors in {where}, but {what}; give a file that SA-CycleGAN-2.5D's training "
             "or export wrote"
         )
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for key, tensor in state.items():
         name = ".".join(step for step in str(key).split(".") if step not in WRAPPERS)
-        if name in found:
+        if name in tensors:
             raise CheckpointError(f"{path}: {where} holds two tensors {name!r}, with and without module. or _orig_mod.")
-        found[name] = tensor
-    return found
+        tensors[name] = tensor
+    return tensors
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tuple[str, ...]]:
-    """Tensors under `model/`, what the file beside says, and the names of other arrays."""
+    """Read the tensors below `model/`, the record of the `.json` file, and the names of other arrays."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file")
     model: dict[str, Tensor] = {}
@@ -146,7 +146,7 @@ def _read_npz(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tuple[str,
                 if group != "model" or not name:
                     left_out.append(key)
                     continue
-                # What ends so is one number, kept as an array of one.
+                # Single numbers are stored as arrays of one value with this ending.
                 scalar = name.endswith("::scalar")
                 tensor = torch.from_numpy(np.ascontiguousarray(arrays[key]))
                 model[name.removesuffix("::scalar")] = (
@@ -154,7 +154,7 @@ def _read_npz(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tuple[str,
                 )
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: cannot be read as arrays of numbers: {error}") from error
-    return model, _sidecar(path.with_suffix(".json")), tuple(left_out)
+    return model, _read_sidecar(path.with_suffix(".json")), tuple(left_out)
 
 
 def _is_pointer(path: Path) -> bool:
@@ -164,11 +164,11 @@ def _is_pointer(path: Path) -> bool:
         return file.read(len(LFS)) == LFS
 
 
-def _sidecar(path: Path) -> dict[str, Any]:
+def _read_sidecar(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read as JSON: {error}; repair it or move it away") from error
-    return dict(plain_data(record)) if isinstance(record, dict) else {}
+    return dict(to_plain_data(record)) if isinstance(record, dict) else {}

@@ -1,1 +1,1 @@
-"""Sweeps."""
+"""Members of sweeps and results over them."""

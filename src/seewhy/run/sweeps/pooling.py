@@ -1,4 +1,4 @@
-"""One result over the folds of a cross-validation: every case scored once, by the model that never saw it."""
+"""Pool the folds of a cross-validation: every case is scored once, by the model that was not trained on it."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from seewhy.io.atomic import write_csv, write_json
 from seewhy.metrics.classification.cases import CaseScores
 from seewhy.run.saved_config import load_plain_yaml
 
-__all__ = ["FOLD", "Member", "pool_folds", "read_members", "say_pooled"]
+__all__ = ["FOLD", "Member", "find_problems", "pool_folds", "print_pooled", "read_members"]
 
 FOLD = "data.fold"
-"""The override that tells the members of one cross-validation apart."""
+"""The override by which the members of one cross-validation differ."""
 PROBABILITY = "probability_"
-"""Start of the columns of `patients.csv` that hold the classes' probabilities."""
+"""Prefix of the columns of `patients.csv` that hold the classes' probabilities."""
 SPREAD = ("accuracy", "balanced_accuracy", "auroc", "average_precision", "f1", "kappa", "mae", "ece", "brier")
-"""Measures of which each fold's own value is kept beside the pooled one."""
+"""Measures whose values per fold are kept with the pooled value."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One finished run of a sweep.
+    """A finished run of a sweep.
 
     Attributes:
-        name: of its folder.
-        fold: that it was tested on.
-        num_folds: that were dealt; None where the table of cases says the folds.
-        choices: its other overrides, sorted.
-        ordinal: whether its classes are ordered.
-        metrics: of its `results.json`.
-        rows: of its `patients.csv`.
-        phantom: whether its data are synthetic.
+        name: of the run's folder.
+        fold: number of the test fold.
+        num_folds: number of folds; None if the table of cases defines the folds.
+        choices: other overrides, sorted.
+        ordinal: whether the classes are ordered.
+        metrics: of `results.json`.
+        rows: of `patients.csv`.
+        phantom: whether the data are synthetic.
     """
 
     name: str
@@ -60,8 +60,8 @@ class Member:
 
 
 def read_members(folder: str | Path) -> list[Member]:
-    """The finished runs below `folder` that were tested on a fold of a classification, in order of choice and fold."""
-    found = []
+    """Read the finished classification runs below `folder` that have a test fold, in order of choice and fold."""
+    members = []
     for results in sorted(Path(folder).glob("*/results.json")):
         run = results.parent
         table, config = run / "patients.csv", run / "config.yaml"
@@ -74,27 +74,27 @@ def read_members(folder: str | Path) -> list[Member]:
         if data.get("fold") is None or not rows or not any(name.startswith(PROBABILITY) for name in rows[0]):
             continue
         record = json.loads(results.read_text())
-        found.append(
+        members.append(
             Member(
                 name=run.name,
                 fold=int(data["fold"]),
                 num_folds=data.get("num_folds"),
-                choices=_choices(run),
+                choices=_read_choices(run),
                 ordinal=bool(model.get("ordinal", False)),
                 metrics=record["metrics"],
                 rows=rows,
                 phantom=bool(record.get("phantom", False)),
             )
         )
-    return sorted(found, key=lambda member: (member.choices, member.fold))
+    return sorted(members, key=lambda member: (member.choices, member.fold))
 
 
 def pool_folds(folder: str | Path, *, resamples: int = 2000) -> list[dict[str, Any]]:
     """Score all out-of-fold predictions of a multirun over `data.fold` together.
 
-    Runs that differ in nothing but the fold are one cross-validation. The models of different folds have scales
-    of their own, so that pooled ranks (AUROC) need probabilities that mean the same: they are the calibrated ones
-    of `patients.csv`; `folds` keeps each fold's own value, its mean and its deviation beside them.
+    Runs that differ only in the fold form a cross-validation. Scores of different models have different scales, so
+    pooled ranks (AUROC) use the calibrated probabilities of `patients.csv`; `folds` has the values of each fold with
+    their mean and standard deviation.
 
     Args:
         folder: of the sweep, with one folder per member; gets `pooled.json` and `pooled.csv` (every case with its
@@ -102,26 +102,26 @@ def pool_folds(folder: str | Path, *, resamples: int = 2000) -> list[dict[str, A
         resamples: of the bootstrap over patients.
 
     Returns:
-        What `pooled.json` holds: one record per cross-validation.
+        Contents of `pooled.json`: one record per cross-validation.
 
     Raises:
-        DataError: no such runs, or runs that are no cross-validation: a case or fold tested twice, a patient in
-            two folds, other classes.
+        DataError: no such runs, or runs that do not form a cross-validation: a case or fold tested twice, a patient in
+            two folds, different classes.
     """
     folder = Path(folder)
     members = read_members(folder)
     if not members:
         raise DataError(
-            f"{folder} holds no finished runs that were tested on a fold of a classification; expected the folder of "
+            f"{folder} holds no finished classification runs with a test fold; expected the folder of "
             f"`train.py -m experiment=… data.num_folds=5 {FOLD}=0,1,2,3,4`"
         )
     groups: dict[tuple[tuple[str, str], ...], list[Member]] = {}
     for member in members:
         groups.setdefault(member.choices, []).append(member)
-    problems = [problem for group in groups.values() for problem in _problems(group)]
+    problems = [problem for group in groups.values() for problem in find_problems(group)]
     if problems:
         raise DataError(problems, where=str(folder))
-    records = [_pooled(group, resamples) for group in groups.values()]
+    records = [_pool_members(group, resamples) for group in groups.values()]
     write_json(folder / "pooled.json", records)
     rows = [
         {"member": member.name, "fold": member.fold, **row}
@@ -132,8 +132,8 @@ def pool_folds(folder: str | Path, *, resamples: int = 2000) -> list[dict[str, A
     return records
 
 
-def say_pooled(records: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Print the pooled scores with their intervals, beside the folds' own."""
+def print_pooled(records: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Print the pooled scores with their intervals and the spread of the folds."""
     alike = set.intersection(*(set(record["choices"].items()) for record in records))
     for record in records:
         chosen = " ".join(f"{key}={value}" for key, value in record["choices"].items() if (key, value) not in alike)
@@ -145,15 +145,15 @@ def say_pooled(records: Sequence[Mapping[str, Any]], folder: Path) -> None:
             table.add_column(heading)
         for name in SPREAD:
             if name in metrics:
-                table.add_row(name, *_cells(name, metrics, record["folds"].get(name, {})))
+                table.add_row(name, *_format_cells(name, metrics, record["folds"].get(name, {})))
         console = Console()
         console.print(table)
         if record["missing_folds"]:
             missing = ", ".join(str(fold) for fold in record["missing_folds"])
-            console.print(f"not a whole cross-validation: fold {missing} did not finish or was not asked for")
+            console.print(f"incomplete cross-validation: fold {missing} did not finish or was not started")
 
 
-def _cells(name: str, metrics: Mapping[str, float], folds: Mapping[str, Any]) -> list[str]:
+def _format_cells(name: str, metrics: Mapping[str, float], folds: Mapping[str, Any]) -> list[str]:
     low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
     chance = metrics.get(f"floor_permuted/{name}", metrics.get(f"floor_prior/{name}"))
     numbers = [metrics[name], chance, folds.get("mean"), folds.get("std")]
@@ -162,70 +162,82 @@ def _cells(name: str, metrics: Mapping[str, float], folds: Mapping[str, Any]) ->
     return cells
 
 
-def _choices(run: Path) -> tuple[tuple[str, str], ...]:
-    """Overrides of a member but for the fold and Hydra's own."""
+def _read_choices(run: Path) -> tuple[tuple[str, str], ...]:
+    """Read the overrides of a member without the fold and those of Hydra."""
     path = run / ".hydra" / "overrides.yaml"
     words: Any = load_plain_yaml(path) if path.is_file() else []
     pairs = [str(word).lstrip("+").split("=", 1) for word in words if "=" in str(word)]
     return tuple(sorted((key, value) for key, value in pairs if key != FOLD and not key.startswith("hydra.")))
 
 
-def _problems(group: Sequence[Member]) -> list[str]:
-    """Why some runs are not the folds of one cross-validation."""
-    found, first = [], group[0]
+def find_problems(group: Sequence[Member]) -> list[str]:
+    """List the reasons why runs do not form a cross-validation.
+
+    Example:
+        >>> from seewhy.run.sweeps.pooling import Member, find_problems
+        >>> row = {"id": "scan1", "patient": "p1", "probability_HC": "0.7", "probability_TLE": "0.3"}
+        >>> options = {"ordinal": False, "metrics": {}, "rows": [row], "phantom": True}
+        >>> members = [Member(str(fold), fold, None, (), **options) for fold in (0, 1)]
+        >>> find_problems(members[:1]), find_problems(members)
+        ([], ['case scan1 was tested in 0 and in 1'])
+    """
+    problems, first = [], group[0]
     cases: dict[str, Member] = {}
     patients: dict[str, Member] = {}
     folds: dict[int, Member] = {}
     for member in group:
         if member.classes != first.classes:
-            found.append(f"{member.name} has classes {member.classes}, {first.name} has {first.classes}")
+            problems.append(f"{member.name} has classes {member.classes}, {first.name} has {first.classes}")
         if member.fold in folds:
-            found.append(f"{member.name} and {folds[member.fold].name} were both tested on fold {member.fold}")
+            problems.append(f"{member.name} and {folds[member.fold].name} were both tested on fold {member.fold}")
             continue
         folds[member.fold] = member
         twice = [row["id"] for row in member.rows if row["id"] in cases]
-        found += [f"case {name} was tested in {cases[name].name} and in {member.name}" for name in twice]
+        problems += [f"case {name} was tested in {cases[name].name} and in {member.name}" for name in twice]
         shared = {row["patient"] for row in member.rows if row["patient"] in patients}
         if not twice:
-            found += [
+            problems += [
                 f"patient {name} was tested in {patients[name].name} and in {member.name}" for name in sorted(shared)
             ]
         cases |= {row["id"]: member for row in member.rows}
         patients |= {row["patient"]: member for row in member.rows}
-    return found
+    return problems
 
 
-def _pooled(group: Sequence[Member], resamples: int) -> dict[str, Any]:
-    """The record of one cross-validation."""
+def _pool_members(group: Sequence[Member], resamples: int) -> dict[str, Any]:
+    """Score the members of one cross-validation together."""
     first = group[0]
     scores = CaseScores(classes=first.classes, ordinal=first.ordinal, resamples=resamples)
     for member in group:
-        shares = torch.tensor([[float(row[PROBABILITY + name]) for name in member.classes] for row in member.rows])
+        probabilities = torch.tensor(
+            [[float(row[PROBABILITY + name]) for name in member.classes] for row in member.rows]
+        )
         batch: Any = {
             "id": [row["id"] for row in member.rows],
             "patient": [row["patient"] for row in member.rows],
             "label": torch.tensor([int(row["label"]) for row in member.rows]),
         }
-        # Scores whose softmax the probabilities are.
-        prediction: Any = {"logits": shares.clamp_min(torch.finfo(shares.dtype).tiny).log()}
+        # Their softmax gives the probabilities.
+        logits = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+        prediction: Any = {"logits": logits}
         scores.update(prediction, batch)
     metrics = {name: value for name, value in sorted(scores.compute().items()) if math.isfinite(value)}
-    known = {member.fold for member in group}
-    absent = sorted(set(range(first.num_folds)) - known) if first.num_folds is not None else []
+    tested = {member.fold for member in group}
+    missing = sorted(set(range(first.num_folds)) - tested) if first.num_folds is not None else []
     return {
         "choices": dict(first.choices),
         "members": [member.name for member in group],
-        "tested_folds": sorted(known),
-        "missing_folds": absent,
+        "tested_folds": sorted(tested),
+        "missing_folds": missing,
         "phantom": any(member.phantom for member in group),
         "metrics": metrics,
-        "folds": _spread([member.metrics for member in group]),
+        "folds": _summarize_folds([member.metrics for member in group]),
     }
 
 
-def _spread(results: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Each fold's own value of a measure, with their mean and sample standard deviation."""
-    found = {}
+def _summarize_folds(results: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Return measure → values of the folds, their mean and sample standard deviation."""
+    summary = {}
     for name in SPREAD:
         values = [result[f"test/{name}"] for result in results if f"test/{name}" in result]
         if not values:
@@ -233,5 +245,5 @@ def _spread(results: Sequence[Mapping[str, float]]) -> dict[str, Any]:
         mean = sum(values) / len(values)
         variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1) if len(values) > 1 else math.nan
         std = None if math.isnan(variance) else math.sqrt(variance)
-        found[name] = {"values": values, "mean": mean, "std": std}
-    return found
+        summary[name] = {"values": values, "mean": mean, "std": std}
+    return summary

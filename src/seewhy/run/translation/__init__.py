@@ -1,1 +1,1 @@
-"""Translation."""
+"""Evaluation and cases of translation runs."""

@@ -1,4 +1,4 @@
-"""Judge a finished translation run: beside the raw scans, simple methods, and real scans among themselves."""
+"""Evaluate a finished translation run against raw scans, simple methods, and a floor of real scans."""
 
 from __future__ import annotations
 
@@ -24,20 +24,31 @@ from seewhy.run.folder import code_version
 from seewhy.run.run_loader import SavedRun, load_run, read_checkpoint
 from seewhy.run.translation.evaluation.distances import measure_distances
 from seewhy.run.translation.evaluation.features import FeatureExtractor, build_features
-from seewhy.run.translation.evaluation.probing import probe_summary, run_probes, trainings
+from seewhy.run.translation.evaluation.probing import count_trainings, run_probes, summarize_probes
 from seewhy.run.translation.evaluation.recorder import MODEL, RAW, SubjectRecorder
-from seewhy.run.translation.evaluation.reference import cycle_consistency_results, evaluation_results
 from seewhy.run.translation.evaluation.settings import EvaluationSettings
-from seewhy.run.translation.evaluation.table import COLUMNS, evaluation_table, lesion_summary, similarity_summary
+from seewhy.run.translation.evaluation.tables import (
+    COLUMNS,
+    build_cycle_results,
+    build_evaluation_results,
+    build_evaluation_table,
+    summarize_lesions,
+    summarize_similarity,
+)
 from seewhy.run.translation.score_table import write_samples
 
-__all__ = ["evaluate", "training_quantiles"]
+__all__ = ["collect_training_quantiles", "evaluate"]
 
 
 def evaluate(config: DictConfig) -> None:
-    """Evaluate a run on the subjects of `data.predict_on`, and write everything to a folder of the run.
+    """Evaluate a run on the subjects of `data.predict_on`, and write the results to a folder of the run.
 
-    It is `<run>/evaluation` of test subjects, where `cases` looks for scores, and `<run>/evaluation_<part>` of others.
+    The folder is `<run>/evaluation` for test subjects, where `cases` reads the scores, and `<run>/evaluation_<part>`
+    for others.
+
+    Raises:
+        ConfigError: invalid options, or a run that does not translate between two domains.
+        DataError: a domain without training subjects.
     """
     settings = EvaluationSettings.of(config.evaluate)
     features = build_features(settings.features)
@@ -45,12 +56,12 @@ def evaluate(config: DictConfig) -> None:
     run = load_run(config, recorder)
     if not isinstance(run.datamodule, BraTSDomainsDataModule):
         raise ConfigError(
-            f"evaluate takes runs that translate between two domains, as of experiment=demo/cyclegan; the data of this "
-            f"one are {type(run.datamodule).__name__}"
+            f"evaluate takes runs that translate between two domains, as experiment=demo/cyclegan does; this run's "
+            f"data are {type(run.datamodule).__name__}"
         )
-    _check(run.datamodule)
+    _check_domains(run.datamodule)
     names = [RAW, *(name for name in settings.baselines if name != RAW)]
-    ready, missing = fit_baselines(names, training_quantiles(run.datamodule))
+    ready, missing = fit_baselines(names, collect_training_quantiles(run.datamodule))
     recorder.use(ready)
     run.trainer.predict(run.model, run.datamodule, return_predictions=False)
     records = recorder.records()
@@ -58,63 +69,63 @@ def evaluate(config: DictConfig) -> None:
     samples = recorder.scores[MODEL].rows()
     if not run.trainer.is_global_zero:
         return
-    evaluation = _evaluated(records, rows, features, settings)
+    evaluation = _measure(records, rows, features, settings)
     statuses = {name: "ok" if name in ready else missing[name] for name in names}
-    evaluation = {**_facts(run, config, records, features), "methods": {**statuses, MODEL: "ok"}, **evaluation}
+    evaluation = {**_collect_facts(run, config, records, features), "methods": {**statuses, MODEL: "ok"}, **evaluation}
     part = run.datamodule.predict_on
     folder = Path(settings.folder or run.folder.path) / ("evaluation" if part == "test" else f"evaluation_{part}")
     _write(folder, evaluation, samples, run)
 
 
-def training_quantiles(datamodule: BraTSDomainsDataModule) -> Quantiles:
-    """Domain → [N, M, Q] quantiles of the normalised tissue of every training subject; nobody else's are read.
+def collect_training_quantiles(datamodule: BraTSDomainsDataModule) -> Quantiles:
+    """Return domain → [N, M, Q] quantiles of the normalised tissue of the training subjects; no others are read.
 
     Raises:
         DataError: a domain without training subjects.
     """
-    found: dict[str, list[Any]] = {domain: [] for domain in DOMAINS}
+    quantiles: dict[str, list[Any]] = {domain: [] for domain in DOMAINS}
     for subject in datamodule.items_of("train"):
         low, high = datamodule.reader.measure_intensity(subject).T[:, :, None]
         normal = (subject.quantiles - low) * (2 / np.maximum(high - low, np.float32(1e-12))) - 1
-        found[subject.domain].append(np.clip(normal, -1, 1))
-    empty = [domain for domain, own in found.items() if not own]
+        quantiles[subject.domain].append(np.clip(normal, -1, 1))
+    empty = [domain for domain, values in quantiles.items() if not values]
     if empty:
         raise DataError(f"domain {empty[0]} has no training subjects, which the baselines are fitted on")
     expected = (len(MODALITIES), len(QUANTILES))
-    return {domain: np.asarray(own).reshape(-1, *expected) for domain, own in found.items()}
+    return {domain: np.asarray(values).reshape(-1, *expected) for domain, values in quantiles.items()}
 
 
-def _check(datamodule: BraTSDomainsDataModule) -> None:
-    """Refuse subjects of one domain, before any of them is translated."""
-    there = {subject.domain for subject in datamodule.items_of("predict")}
-    if len(there) < 2:
+def _check_domains(datamodule: BraTSDomainsDataModule) -> None:
+    """Raise an error for subjects of one domain only, before any of them is translated."""
+    domains = {subject.domain for subject in datamodule.items_of("predict")}
+    if len(domains) < 2:
         raise ConfigError(
             f"data.domain={datamodule.domain}, data.predict_on={datamodule.predict_on}: evaluate compares two "
-            f"domains, there are subjects of {' '.join(sorted(there)) or 'none'}; try data.domain=both or "
+            f"domains, but there are subjects of {' '.join(sorted(domains)) or 'none'}; try data.domain=both or "
             "data.predict_on=all"
         )
 
 
-def _evaluated(
+def _measure(
     records: Sequence[Row],
     patient_rows: Mapping[str, list[Row]],
     features: FeatureExtractor,
     settings: EvaluationSettings,
 ) -> dict[str, Any]:
-    """Similarity, distances, probes and lesions of all methods."""
+    """Measure similarity, distances, probes and lesions of all methods."""
     methods = sum(len(next(row for row in records if row["domain"] == domain)["features"]) for domain in DOMAINS)
     with slow_bar("distances", len(MODALITIES) * methods) as advance:
         distances = measure_distances(
             records, standardized=features.standardized, options=settings.distances, seed=settings.seed, advance=advance
         )
-    with slow_bar("site probes", trainings(records, settings.probe)) as advance:
+    with slow_bar("site probes", count_trainings(records, settings.probe)) as advance:
         probed, reason = run_probes(records, choice=settings.probe, seed=settings.seed, advance=advance)
     lesions = [row for record in records for row in record["lesions"]]
     return {
-        "similarity": {name: similarity_summary(rows) for name, rows in patient_rows.items()},
+        "similarity": {name: summarize_similarity(rows) for name, rows in patient_rows.items()},
         "distances": distances,
-        "probes": {"not_estimated": reason, "chance": 0.5, "summary": probe_summary(probed)},
-        "lesions": {"modality": settings.lesion.modality, "summary": lesion_summary(lesions)},
+        "probes": {"not_estimated": reason, "chance": 0.5, "summary": summarize_probes(probed)},
+        "lesions": {"modality": settings.lesion.modality, "summary": summarize_lesions(lesions)},
         "rows": {
             "subjects": [{"method": name, **row} for name, rows in patient_rows.items() for row in rows],
             "probes": probed,
@@ -123,16 +134,18 @@ def _evaluated(
     }
 
 
-def _facts(run: SavedRun, config: DictConfig, records: Sequence[Row], features: FeatureExtractor) -> dict[str, Any]:
-    """What belongs beside every figure."""
-    own = {domain: [row for row in records if row["domain"] == domain] for domain in DOMAINS}
-    slices = {domain: sum(row["slices"] for row in rows) for domain, rows in own.items()}
-    scarce = [domain for domain, count in slices.items() if count <= features.dimensions]
+def _collect_facts(
+    run: SavedRun, config: DictConfig, records: Sequence[Row], features: FeatureExtractor
+) -> dict[str, Any]:
+    """Collect the facts of the run and its data that `evaluation.json` begins with."""
+    rows = {domain: [row for row in records if row["domain"] == domain] for domain in DOMAINS}
+    slices = {domain: sum(row["slices"] for row in several) for domain, several in rows.items()}
+    few = [domain for domain, count in slices.items() if count <= features.dimensions]
     note = None
-    if scarce:
-        counts = ", ".join(f"{slices[domain]} of domain {domain}" for domain in scarce)
+    if few:
+        counts = ", ".join(f"{slices[domain]} of domain {domain}" for domain in few)
         note = (
-            f"fewer slices ({counts}) than the {features.dimensions} dimensions: covariances have no full rank, so "
+            f"fewer slices ({counts}) than the {features.dimensions} dimensions: covariances are singular, so "
             "Fréchet distances can be compared within this table only"
         )
     split: Any = run.datamodule.split_record()
@@ -148,8 +161,8 @@ def _facts(run: SavedRun, config: DictConfig, records: Sequence[Row], features: 
         "seeds": list(range(config.evaluate.seed, config.evaluate.seed + config.evaluate.probe.seeds)),
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
         "predict_on": config.data.predict_on,
-        "subjects": {domain: len(rows) for domain, rows in own.items()},
-        "patients": {domain: len({row["patient"] for row in rows}) for domain, rows in own.items()},
+        "subjects": {domain: len(several) for domain, several in rows.items()},
+        "patients": {domain: len({row["patient"] for row in several}) for domain, several in rows.items()},
         "slices": slices,
         "features": {
             "name": features.name, "dimensions": features.dimensions, "weights": features.weights,
@@ -163,14 +176,14 @@ def _write(folder: Path, evaluation: dict[str, Any], samples: Sequence[Row], run
     from seewhy.figures.translation.evaluation import evaluation_figure, print_evaluation
 
     write_samples(folder, samples)
-    table = evaluation_table(evaluation)
+    table = build_evaluation_table(evaluation)
     write_csv(folder / "table.csv", table, columns=COLUMNS)
     write_json(folder / "evaluation.json", _finite(evaluation))
     header = _header(evaluation, samples, run)
     features = evaluation["features"]["name"]
-    results = evaluation_results(header, samples, evaluation["distances"], features=features)
+    results = build_evaluation_results(header, samples, evaluation["distances"], features=features)
     write_json(folder / "evaluation_results.json", _finite(results))
-    write_json(folder / "cycle_consistency_results.json", _finite(cycle_consistency_results(header, samples)))
+    write_json(folder / "cycle_consistency_results.json", _finite(build_cycle_results(header, samples)))
     figure = evaluation_figure(evaluation, table)
     for suffix, dpi in (("png", 150), ("pdf", 300)):
         write_figure(folder / f"evaluation.{suffix}", figure, dpi=dpi)
@@ -178,7 +191,7 @@ def _write(folder: Path, evaluation: dict[str, Any], samples: Sequence[Row], run
 
 
 def _header(evaluation: Mapping[str, Any], samples: Sequence[Row], run: SavedRun) -> dict[str, Any]:
-    """What the reference's files begin with."""
+    """Build the first entries of the reference's files."""
     checkpoint = read_checkpoint(run.checkpoint)
     best = [state.get("best_model_score") for state in checkpoint.get("callbacks", {}).values()
             if isinstance(state, dict) and "best_model_score" in state]  # fmt: skip
@@ -193,7 +206,7 @@ def _header(evaluation: Mapping[str, Any], samples: Sequence[Row], run: SavedRun
 
 
 def _finite(record: Any) -> Any:
-    """JSON knows no infinity and no NaN: they are null there."""
+    """Replace infinity and NaN, which JSON does not have, by None."""
     if isinstance(record, Mapping):
         return {key: _finite(value) for key, value in record.items()}
     if isinstance(record, list | tuple):

@@ -25,7 +25,7 @@ from seewhy.io.zarr.store import local_folder
 from seewhy.models.volumes.region_scores import RegionScores, first_output
 from seewhy.models.volumes.segmentation import VolumeSegmentation
 from seewhy.run.build import set_threads
-from seewhy.run.explainers import build_explainers, explainer_nodes
+from seewhy.run.explainers import build_explainers, load_explainer_nodes
 from seewhy.run.folder import RunFolder
 from seewhy.run.volumes.input import check_input, is_phantom, open_input
 from seewhy.run.volumes.model import VolumeModel, load_volume_model
@@ -184,7 +184,7 @@ def explain_volume(config: DictConfig) -> None:
         raise ConfigError("explain.methods must be given, e.g. explain.methods=[grad_cam,saliency]")
     if node.judge not in JUDGING:
         raise ConfigError(f"explain.judge={node.judge!r} is unknown; {nearest(str(node.judge), JUDGING)}")
-    nodes = explainer_nodes(node)
+    nodes = load_explainer_nodes(node)
     explainers = build_explainers(nodes)
     set_threads(config)
     torch.manual_seed(config.seed)

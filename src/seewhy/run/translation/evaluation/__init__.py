@@ -1,1 +1,1 @@
-"""Parts of `seewhy evaluate`: what is kept of each subject, what is made of it, and how it is told."""
+"""Parts of `seewhy evaluate`: options, features, recorded subjects, distances, site probes and tables."""

@@ -1,4 +1,4 @@
-"""How far translated scans are from real ones of the target, beside the raw value and real scans among themselves."""
+"""Measure distances of translated scans to real scans of the target, with the raw value and a floor of real scans."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from seewhy.metrics.translation.feature_distances import KernelTable, frechet_di
 from seewhy.metrics.translation.similarity import DIRECTIONS
 from seewhy.models.translation.unpaired import other_domain
 from seewhy.run.translation.evaluation.recorder import RAW
-from seewhy.run.translation.evaluation.settings import Distances
+from seewhy.run.translation.evaluation.settings import DistanceOptions
 
-__all__ = ["MEASURES", "direction_distances", "measure_distances"]
+__all__ = ["MEASURES", "measure_direction", "measure_distances"]
 
 MEASURES = ("frechet", "kid", "mmd")
 Floats = NDArray[np.float64]
@@ -29,21 +29,21 @@ class FeatureSample(NamedTuple):
 
     Attributes:
         values: [N, M, D].
-        patients: [N] whose.
+        patients: [N] patient of each slice.
     """
 
     values: Floats
     patients: list[str]
 
     def names(self) -> list[str]:
-        """Patients, in the order of their first slice."""
+        """List the patients in the order of their first slice."""
         return list(dict.fromkeys(self.patients))
 
 
 class SubsetDraw(NamedTuple):
-    """Patients of one repeat, by their place: two groups of the target's that share nobody, and one of the source's.
+    """Positions of the patients of one repeat: two disjoint groups of the target, and one of the source.
 
-    All three are of equal numbers.
+    All three have the same size.
     """
 
     first: list[int]
@@ -52,25 +52,31 @@ class SubsetDraw(NamedTuple):
 
 
 @dataclass
-class Collected:
-    """Values of one measure, per modality."""
+class MeasureValues:
+    """Values of one measure, per modality.
+
+    Attributes:
+        whole: distance of all scans.
+        resampled: bootstrap distances, or None.
+        matched: distances between groups of equal size, by repeat.
+    """
 
     whole: list[float] = field(default_factory=list)
     resampled: list[Floats | None] = field(default_factory=list)
     matched: list[list[float]] = field(default_factory=list)
 
-    def told(self) -> dict[str, Any]:
-        """Means over modalities, and the interval of that mean; None where a number is not defined."""
+    def summarize(self) -> dict[str, Any]:
+        """Return means over modalities and the interval of that mean; None for undefined numbers."""
         repeats = np.asarray(self.matched).mean(axis=0)
-        known = repeats[~np.isnan(repeats)]
+        finite = repeats[~np.isnan(repeats)]
         drawn = [values for values in self.resampled if values is not None]
         ends = percentile_bounds(np.mean(drawn, axis=0)) if drawn else None
         return {
-            "value": _number(np.mean(self.whole)) if self.whole else None,
-            "modalities": {name: _number(value) for name, value in zip(MODALITIES, self.whole, strict=False)},
+            "value": _finite_or_none(np.mean(self.whole)) if self.whole else None,
+            "modalities": {name: _finite_or_none(value) for name, value in zip(MODALITIES, self.whole, strict=False)},
             "interval": None if ends is None else list(ends),
-            "matched": _number(known.mean()) if known.size else None,
-            "matched_sd": _number(known.std(ddof=1)) if known.size > 1 else None,
+            "matched": _finite_or_none(finite.mean()) if finite.size else None,
+            "matched_sd": _finite_or_none(finite.std(ddof=1)) if finite.size > 1 else None,
         }
 
 
@@ -78,11 +84,11 @@ def measure_distances(
     records: Sequence[Row],
     *,
     standardized: bool,
-    options: Distances,
+    options: DistanceOptions,
     seed: int,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Distances in both directions; see `direction_distances`.
+    """Measure distances in both directions; see `direction_distances`.
 
     Args:
         records: of all subjects.
@@ -91,35 +97,35 @@ def measure_distances(
         seed: of both.
         advance: called after each method and modality.
     """
-    found = {}
+    result = {}
     for domain, direction in DIRECTIONS.items():
-        own, other = ([row for row in records if row["domain"] == side] for side in (domain, other_domain(domain)))
-        methods = [name for name in own[0]["features"] if all(name in row["features"] for row in own)]
-        target = _sample(other, RAW)
-        sources = {name: _sample(own, name) for name in methods}
+        rows, others = ([row for row in records if row["domain"] == side] for side in (domain, other_domain(domain)))
+        methods = [name for name in rows[0]["features"] if all(name in row["features"] for row in rows)]
+        target = _build_sample(others, RAW)
+        sources = {name: _build_sample(rows, name) for name in methods}
         if standardized:
             mean, spread = target.values.mean(axis=0), target.values.std(axis=0)
             spread = np.where(spread > 1e-8, spread, 1)
             target = target._replace(values=(target.values - mean) / spread)
-            sources = {name: one._replace(values=(one.values - mean) / spread) for name, one in sources.items()}
-        found[direction] = direction_distances(sources, target, options=options, seed=seed, advance=advance)
-    return found
+            sources = {name: item._replace(values=(item.values - mean) / spread) for name, item in sources.items()}
+        result[direction] = measure_direction(sources, target, options=options, seed=seed, advance=advance)
+    return result
 
 
-def direction_distances(
+def measure_direction(
     sources: Mapping[str, FeatureSample],
     target: FeatureSample,
     *,
-    options: Distances,
+    options: DistanceOptions,
     seed: int,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Distances of every method's scans to the target's real ones, modality by modality, averaged over modalities.
+    """Measure the distances of every method's scans to the target's real scans per modality, averaged over modalities.
 
-    Distances depend on how many samples they are taken from, the Fréchet distance strongly. So each method is also
-    measured on equal numbers with the floor: as often as `options.repeats` says, two groups of the target's patients
-    are drawn that share nobody; the floor is the distance between them, and `matched` that between the second one and
-    as many patients of the source. A group is half of the target's patients, or all of the source's if these are fewer.
+    Distances depend on the number of samples, the Fréchet distance strongly. So each method is also compared with the
+    floor on equal numbers: `options.repeats` times two disjoint groups of the target's patients are drawn; the floor
+    is the distance between them, and `matched` that between the second group and as many patients of the source. A
+    group is half of the target's patients, or all of the source's if these are fewer.
 
     Args:
         sources: method → features of the same scans; `identity` gives the raw value and the Gaussian kernel's width.
@@ -131,41 +137,43 @@ def direction_distances(
     Returns:
         `matched_patients`, the size of a group; `floor` and `methods`, each with `frechet`, `kid` (squared, polynomial
         kernel) and `mmd` (squared, Gaussian kernel): `value` of all scans, its `modalities`, `matched` with
-        `matched_sd`, and, of kernel distances, the `interval` of 95 % that the mean over modalities has when patients
-        are drawn again.
+        `matched_sd`, and for kernel distances the bootstrap `interval` (95 %, over patients) of the mean over
+        modalities.
     """
     raw = sources[RAW]
-    draws = _draws(len(target.names()), len(raw.names()), repeats=options.repeats, seed=seed)
-    floor = {measure: Collected() for measure in MEASURES}
-    methods = {name: {measure: Collected() for measure in MEASURES} for name in sources}
-    for place in range(raw.values.shape[1]):
-        width = median_width(raw.values[:, place], target.values[:, place])
+    draws = _draw_groups(len(target.names()), len(raw.names()), repeats=options.repeats, seed=seed)
+    floor = {measure: MeasureValues() for measure in MEASURES}
+    methods = {name: {measure: MeasureValues() for measure in MEASURES} for name in sources}
+    for modality in range(raw.values.shape[1]):
+        width = median_width(raw.values[:, modality], target.values[:, modality])
         widths = {"kid": None, "mmd": width}
         for name, source in sources.items():
-            own, other = source.values[:, place], target.values[:, place]
+            pair = source.values[:, modality], target.values[:, modality]
             patients = (source.patients, target.patients)
-            tables = {key: kernel_table(own, other, subjects=patients, width=value) for key, value in widths.items()}
+            tables = {key: kernel_table(*pair, subjects=patients, width=value) for key, value in widths.items()}
             _add_kernels(methods[name], tables, draws, options, seed)
-            _add_frechet(methods[name]["frechet"], source, target, place, draws)
+            _add_frechet(methods[name]["frechet"], source, target, modality, draws)
             advance()
             if name == RAW:
                 for key, table in tables.items():
-                    floor[key].matched.append([_within(table, draw) for draw in draws])
+                    second = table.within_second
+                    within = KernelTable(second, second, second)
+                    floor[key].matched.append([within.distance(draw.first, draw.second) for draw in draws])
                 floor["frechet"].matched.append(
-                    [_frechet(target, draw.first, target, draw.second, place) for draw in draws]
+                    [_frechet(target, draw.first, target, draw.second, modality) for draw in draws]
                 )
     return {
         "matched_patients": len(draws[0].first),
-        "floor": {measure: one.told() for measure, one in floor.items()},
-        "methods": {name: {key: one.told() for key, one in own.items()} for name, own in methods.items()},
+        "floor": {measure: values.summarize() for measure, values in floor.items()},
+        "methods": {name: {key: v.summarize() for key, v in several.items()} for name, several in methods.items()},
     }
 
 
 def _add_kernels(
-    collected: Mapping[str, Collected],
+    collected: Mapping[str, MeasureValues],
     tables: Mapping[str, KernelTable],
     draws: Sequence[SubsetDraw],
-    options: Distances,
+    options: DistanceOptions,
     seed: int,
 ) -> None:
     for key, table in tables.items():
@@ -175,36 +183,32 @@ def _add_kernels(
 
 
 def _add_frechet(
-    collected: Collected, source: FeatureSample, target: FeatureSample, place: int, draws: Sequence[SubsetDraw]
+    collected: MeasureValues, source: FeatureSample, target: FeatureSample, modality: int, draws: Sequence[SubsetDraw]
 ) -> None:
     everyone = range(len(source.names())), range(len(target.names()))
-    collected.whole.append(_frechet(source, everyone[0], target, everyone[1], place))
-    collected.resampled.append(None)  # drawing subjects twice would change the bias more than what is measured
-    collected.matched.append([_frechet(source, draw.source, target, draw.second, place) for draw in draws])
+    collected.whole.append(_frechet(source, everyone[0], target, everyone[1], modality))
+    collected.resampled.append(None)  # resampling subjects would change the bias more than the measured effect
+    collected.matched.append([_frechet(source, draw.source, target, draw.second, modality) for draw in draws])
 
 
 def _frechet(
-    first: FeatureSample, one: Sequence[int], second: FeatureSample, other: Sequence[int], place: int
-) -> float:
-    chosen = [_slices(sample, patients)[:, place] for sample, patients in ((first, one), (second, other))]
+    source: FeatureSample, source_patients: Sequence[int],
+    target: FeatureSample, target_patients: Sequence[int], modality: int,
+) -> float:  # fmt: skip
+    pairs = ((source, source_patients), (target, target_patients))
+    chosen = [_select_patients(sample, patients)[:, modality] for sample, patients in pairs]
     return frechet_distance(*chosen) if min(map(len, chosen)) > 1 else float("nan")
 
 
-def _slices(sample: FeatureSample, patients: Sequence[int]) -> Floats:
+def _select_patients(sample: FeatureSample, patients: Sequence[int]) -> Floats:
     names = sample.names()
     wanted = {names[number] for number in patients}
     values: Floats = sample.values[[owner in wanted for owner in sample.patients]]
     return values
 
 
-def _within(table: KernelTable, draw: SubsetDraw) -> float:
-    """Distance between two groups of the second sample."""
-    own = table.within_second
-    return KernelTable(own, own, own).distance(draw.first, draw.second)
-
-
-def _draws(target: int, source: int, *, repeats: int, seed: int) -> list[SubsetDraw]:
-    """Random groups of equal numbers; who is in none of them is another one each time."""
+def _draw_groups(target: int, source: int, *, repeats: int, seed: int) -> list[SubsetDraw]:
+    """Draw random groups of equal size; the patients left out differ between repeats."""
     rng = np.random.default_rng(seed)
     size = min(target // 2, source)
     draws = []
@@ -215,10 +219,10 @@ def _draws(target: int, source: int, *, repeats: int, seed: int) -> list[SubsetD
     return draws
 
 
-def _sample(records: Sequence[Row], method: str) -> FeatureSample:
+def _build_sample(records: Sequence[Row], method: str) -> FeatureSample:
     values = np.concatenate([np.asarray(row["features"][method], np.float64) for row in records])
     return FeatureSample(values, [row["patient"] for row in records for _ in range(len(row["features"][method]))])
 
 
-def _number(value: Any) -> float | None:
+def _finite_or_none(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What is kept of each evaluated subject: similarities, features, small pictures and lesions, never whole volumes."""
+"""Record similarities, features, small pictures and lesions of each evaluated subject, but no whole volumes."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.translation.lesion import Lesion, LesionAppearance, measure_lesion
 from seewhy.metrics.translation.similarity import DIRECTIONS, TranslationScores, centre_slices, subject_name
 from seewhy.models.translation.unpaired import other_domain
-from seewhy.run.translation.evaluation.features import FeatureExtractor, chosen_slices, tissue_squares
+from seewhy.run.translation.evaluation.features import FeatureExtractor, choose_slices, crop_tissue
 from seewhy.run.translation.evaluation.settings import EvaluationSettings
 
 __all__ = ["MODEL", "RAW", "SubjectRecorder"]
 
 MODEL, RAW = "model", "identity"
-"""Names of the run's own translation and of none at all."""
+"""Methods: translation by the run's model, and no translation."""
 LEAST_CONTRAST = 0.1
-"""Contrast below which a relative change says nothing: a lesion that cannot be seen cannot fade."""
+"""Contrast below which a relative change is meaningless: an invisible lesion cannot fade."""
 
 
 class SubjectRecorder(Callback):
-    """Measures every predicted subject, translated by the model and by each baseline.
+    """Callback that measures every predicted subject, translated by the model and by each baseline.
 
     Args:
-        features: what distances are measured in.
+        features: in which distances are measured.
         settings: of `evaluate`.
     """
 
@@ -42,14 +42,15 @@ class SubjectRecorder(Callback):
         self._records: list[Row] = []
 
     def use(self, baselines: Mapping[str, Baseline]) -> None:
-        """Name the baselines, fitted, before any subject is measured; `identity` is one of them."""
+        """Set the fitted baselines, including `identity`, before any subject is measured."""
         self.baselines = baselines
         self.scores = {name: TranslationScores() for name in (*baselines, MODEL)}
 
     def records(self) -> list[Row]:
-        """One per subject, of all ranks: `domain`, `subject`, `patient`, `slices`, `features`, `squares`, `lesions`.
+        """Return one record per subject, gathered from all ranks.
 
-        `features` and `squares` are by method, [N, M, D] and [N, M, side, side] of the chosen slices.
+        Keys: `domain`, `subject`, `patient`, `slices`, `features`, `squares`, `lesions`. `features` [N, M, D] and
+        `squares` [N, M, side, side] are given by method, for the chosen slices.
         """
         return gather_rows(self._records, key=("domain", "subject"))
 
@@ -67,49 +68,50 @@ class SubjectRecorder(Callback):
 
     @torch.no_grad()
     def measure(self, prediction: Prediction, batch: Batch) -> None:
-        """Measure one subject; a prediction without `translated` is of a model that knows the other direction only."""
-        own: Tensor = centre_slices(batch["image"])  # type: ignore[arg-type]
+        """Measure one subject; a model of the other direction gives a prediction without `translated`."""
+        image: Tensor = centre_slices(batch["image"])  # type: ignore[arg-type]
         domain, body = batch["domain"][0], batch["body"]
         images: dict[str, Tensor] = {}
-        for name, found in self._translations(prediction, own, body, domain).items():
-            self.scores[name].update(found, batch)
-            images[name] = found["translated"]
-        chosen = chosen_slices(body, self.settings.slices)
-        kept = {name: image[chosen] for name, image in images.items()}
+        for name, translation in self._translate(prediction, image, body, domain).items():
+            self.scores[name].update(translation, batch)
+            images[name] = translation["translated"]
+        chosen = choose_slices(body, self.settings.slices)
+        kept = {name: values[chosen] for name, values in images.items()}
         self._records.append(
             {
                 "domain": domain,
                 "subject": subject_name(batch["id"][0], domain),
                 "patient": batch["patient"][0],
                 "slices": len(chosen),
-                "features": {name: self.features(image, body[chosen]) for name, image in kept.items()},
+                "features": {name: self.features(values, body[chosen]) for name, values in kept.items()},
                 "squares": {
-                    name: tissue_squares(image, body[chosen], self.settings.probe.size).cpu().numpy()
-                    for name, image in kept.items()
+                    name: crop_tissue(values, body[chosen], self.settings.probe.size).cpu().numpy()
+                    for name, values in kept.items()
                 },
-                "lesions": self._lesions(images, batch),
+                "lesions": self._measure_lesions(images, batch),
             }
         )
 
-    def _translations(self, prediction: Prediction, own: Tensor, body: Tensor, domain: str) -> dict[str, Prediction]:
-        found: dict[str, Prediction] = {}
-        array, inside = own.cpu().numpy(), body.cpu().numpy()
+    def _translate(self, prediction: Prediction, image: Tensor, body: Tensor, domain: str) -> dict[str, Prediction]:
+        """Translate a subject by all baselines, and add the model's prediction."""
+        translations: dict[str, Prediction] = {}
+        array, inside = image.cpu().numpy(), body.cpu().numpy()
         for name, baseline in self.baselines.items():
-            if name == RAW:  # its way back would be called perfect
-                found[name] = {"translated": own}
+            if name == RAW:  # no reconstruction: it would count as perfect
+                translations[name] = {"translated": image}
                 continue
             there = apply_baseline(baseline, array, inside, domain=domain)
             back = apply_baseline(baseline, there, inside, domain=other_domain(domain))
-            found[name] = {
-                "translated": torch.from_numpy(there).to(own.device),
-                "reconstructed": torch.from_numpy(back).to(own.device),
+            translations[name] = {
+                "translated": torch.from_numpy(there).to(image.device),
+                "reconstructed": torch.from_numpy(back).to(image.device),
             }
         if "translated" in prediction:
-            found[MODEL] = prediction
-        return found
+            translations[MODEL] = prediction
+        return translations
 
-    def _lesions(self, images: Mapping[str, Tensor], batch: Batch) -> list[Row]:
-        """A row per method and modality; none without an annotated lesion."""
+    def _measure_lesions(self, images: Mapping[str, Tensor], batch: Batch) -> list[Row]:
+        """Return a row per method and modality; no rows without an annotated lesion."""
         if "mask" not in batch:
             return []
         mask: Any = batch["mask"]
@@ -121,22 +123,22 @@ class SubjectRecorder(Callback):
             "subject": subject_name(batch["id"][0], domain), "patient": batch["patient"][0], "domain": domain,
             "direction": DIRECTIONS[domain], "voxels": int(lesion.inside.sum()),
         }  # fmt: skip
-        before = _looks(images[RAW], lesion)
-        truth = _looks(batch["counterpart"], lesion) if "counterpart" in batch else [None] * len(MODALITIES)
+        before = _look(images[RAW], lesion)
+        truth = _look(batch["counterpart"], lesion) if "counterpart" in batch else [None] * len(MODALITIES)
         rows = []
         for name, image in images.items():
-            for modality, source, after, other in zip(MODALITIES, before, _looks(image, lesion), truth, strict=True):
-                rows.append({**head, "method": name, "modality": modality, **_compared(source, after, other)})
+            for modality, source, after, other in zip(MODALITIES, before, _look(image, lesion), truth, strict=True):
+                rows.append({**head, "method": name, "modality": modality, **_compare(source, after, other)})
         return rows
 
 
-def _looks(image: Tensor, lesion: Lesion) -> list[LesionAppearance]:
-    """One per modality."""
+def _look(image: Tensor, lesion: Lesion) -> list[LesionAppearance]:
+    """Measure a lesion in each modality."""
     return [measure_lesion(plane, lesion) for plane in np.moveaxis(image.float().cpu().numpy(), 1, 0)]
 
 
-def _compared(source: LesionAppearance, after: LesionAppearance, other: LesionAppearance | None) -> Row:
-    """A lesion before and after, and as the other scanner saw it; None where there is no such number."""
+def _compare(source: LesionAppearance, after: LesionAppearance, other: LesionAppearance | None) -> Row:
+    """Compare a lesion before and after translation, and in the other scanner's scan; None for undefined numbers."""
     change = (after.contrast - source.contrast) / abs(source.contrast)
     return {
         "contrast_source": source.contrast,

@@ -1,4 +1,4 @@
-"""The options of `evaluate`, checked all at once."""
+"""Options of `evaluate`, checked all at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from seewhy.batch import MODALITIES
 from seewhy.errors import ConfigError, nearest
 from seewhy.options import parse_options
 
-__all__ = ["Distances", "EvaluationSettings", "FeatureChoice", "LesionChoice", "ProbeChoice"]
+__all__ = ["DistanceOptions", "EvaluationSettings", "FeatureOptions", "LesionOptions", "ProbeOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureChoice:
-    """Which features distances are measured in; see conf/evaluate/default.yaml."""
+class FeatureOptions:
+    """Features in which distances are measured; see conf/evaluate/default.yaml."""
 
     name: str = "statistics"
     weights: str | None = None
@@ -26,16 +26,16 @@ class FeatureChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distances:
-    """How often groups of patients are drawn, and subjects drawn again."""
+class DistanceOptions:
+    """Numbers of random groups of patients, and of bootstrap resamples."""
 
     repeats: int = 20
     resamples: int = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeChoice:
-    """How sites are told apart."""
+class ProbeOptions:
+    """Seeds, folds, picture size and training steps of the site probes."""
 
     seeds: int = 5
     folds: int = 5
@@ -44,8 +44,8 @@ class ProbeChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LesionChoice:
-    """How lesions are looked at."""
+class LesionOptions:
+    """Margin around lesions in pixels, and the modality that the table shows."""
 
     margin: int = 4
     modality: str = "flair"
@@ -53,39 +53,53 @@ class LesionChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """All of `evaluate`."""
+    """All options of `evaluate`.
+
+    Example:
+        >>> from omegaconf import OmegaConf
+        >>> from seewhy.run.translation.evaluation.settings import EvaluationSettings
+        >>> node = OmegaConf.create({"baselines": None, "slices": 8, "seed": 0, "folder": None, "probe": {"sede": 3}})
+        >>> EvaluationSettings.of(node)
+        Traceback (most recent call last):
+        seewhy.errors.ConfigError: ...evaluate.probe.sede...nearest: 'seeds'...
+    """
 
     baselines: tuple[str, ...]
     slices: int
     seed: int
     folder: str | None
-    features: FeatureChoice
-    distances: Distances
-    probe: ProbeChoice
-    lesion: LesionChoice
+    features: FeatureOptions
+    distances: DistanceOptions
+    probe: ProbeOptions
+    lesion: LesionOptions
 
     @classmethod
     def of(cls, node: DictConfig | None) -> EvaluationSettings:
         """Read the node `evaluate` of a configuration.
 
         Raises:
-            ConfigError: no such node, unknown options, values of other types, or numbers that measure nothing.
+            ConfigError: no such node, unknown options, values of wrong types, or numbers below their minimum.
         """
         if node is None:
             raise ConfigError("evaluate is not chosen; choose evaluate=default")
-        plain: Any = OmegaConf.to_container(node, resolve=True)
-        groups = {"features": FeatureChoice, "distances": Distances, "probe": ProbeChoice, "lesion": LesionChoice}
+        values: Any = OmegaConf.to_container(node, resolve=True)
+        groups: dict[str, type] = {
+            "features": FeatureOptions,
+            "distances": DistanceOptions,
+            "probe": ProbeOptions,
+            "lesion": LesionOptions,
+        }
         problems, built = [], {}
         for name, kind in groups.items():
-            chosen = plain.pop(name, None)
-            own, wrong = parse_options(kind, {} if chosen is None else chosen, where=f"evaluate.{name}")
+            group = values.pop(name, None)
+            options, wrong = parse_options(kind, {} if group is None else group, where=f"evaluate.{name}")
             problems += wrong
-            built[name] = kind(**own)
-        plain["baselines"] = plain.get("baselines") or ()  # null is none of them, as an empty list is
-        own, wrong = parse_options(cls, {**plain, **built}, where="evaluate")
+            built[name] = kind(**options)
+        values["baselines"] = values.get("baselines") or ()  # null means none, as an empty list does
+        options, wrong = parse_options(cls, {**values, **built}, where="evaluate")
         if problems or wrong:
             raise ConfigError("; ".join([*problems, *wrong]))
-        settings = cls(**{**own, "baselines": tuple(own["baselines"])})
+        settings = cls(**{**options, "baselines": tuple(options["baselines"])})
         settings._check()
         return settings
 
@@ -101,7 +115,7 @@ class EvaluationSettings:
             f"evaluate.{name}={value} must be {low} or more" for name, (value, low) in least.items() if value < low
         ]
         if self.lesion.modality not in MODALITIES:
-            known = nearest(self.lesion.modality, MODALITIES)
-            problems.append(f"evaluate.lesion.modality={self.lesion.modality!r} is none; {known}")
+            close = nearest(self.lesion.modality, MODALITIES)
+            problems.append(f"evaluate.lesion.modality={self.lesion.modality!r} is unknown; {close}")
         if problems:
             raise ConfigError("; ".join(problems))

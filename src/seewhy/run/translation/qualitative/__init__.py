@@ -1,1 +1,1 @@
-"""Cases of a translating run: chosen by their true scores, translated again, looked into and drawn."""
+"""Parts of `seewhy cases`: case list, selection, translation, arrays and figures."""

@@ -1,9 +1,8 @@
-"""Chosen cases translated again: only their slices and the neighbours that the way back needs."""
+"""Translate selected cases again: only their slices and the neighbours that the way back needs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,22 +20,22 @@ from seewhy.metrics.translation.similarity import centre_slices, slice_similarit
 from seewhy.models.translation.unpaired import other_domain
 from seewhy.run.run_loader import SavedRun
 
-__all__ = ["Translated", "check_model", "subjects_with", "translate_cases"]
+__all__ = ["TranslatedSlice", "check_model", "load_subjects", "translate_cases"]
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Translated:
-    """One slice with what became of it, as stored (not turned upright).
+class TranslatedSlice:
+    """A slice and its translations, as stored (not turned upright).
 
     Attributes:
         stack: [3M, H, W] in [-1, 1], the slice and its neighbours.
         translated: [M, H, W].
-        reconstructed: [M, H, W]; None where there is no way back.
-        counterpart: [M, H, W] as the other scanner saw it; None where that is not known.
+        reconstructed: [M, H, W]; None if no network translates back.
+        counterpart: [M, H, W] real scan of the other scanner; None if unknown.
         body: [H, W] bool.
-        spacing: [2] millimetres between rows and between columns; NaN where unknown.
+        spacing: [2] millimetres between rows and between columns; NaN if unknown.
         display: how it is turned upright.
         scores: (comparison, metric) → [M].
     """
@@ -52,20 +51,20 @@ class Translated:
 
 
 def check_model(run: SavedRun) -> None:
-    """Refuse a model that translates nothing.
+    """Check that the model of a run translates.
 
     Raises:
         ConfigError: it has no `translate`.
     """
     if not hasattr(run.model, "translate"):
         raise ConfigError(
-            f"run={run.folder.path}: {type(run.model).__name__} translates no scans, so it has no such cases; "
+            f"run={run.folder.path}: {type(run.model).__name__} does not translate scans, so it has no such cases; "
             "for maps of a classifier see explain.samples=best"
         )
 
 
-def translate_cases(run: SavedRun, ids: Sequence[str]) -> dict[str, Translated]:
-    """Sample → its translation, by the run's weights.
+def translate_cases(run: SavedRun, ids: Sequence[str]) -> dict[str, TranslatedSlice]:
+    """Translate samples with the weights of a run; returns sample → its translation.
 
     Args:
         run: with a model that translates.
@@ -74,43 +73,39 @@ def translate_cases(run: SavedRun, ids: Sequence[str]) -> dict[str, Translated]:
     Raises:
         DataError: a sample that the test subjects do not have.
     """
-    found: dict[str, Translated] = {}
-    for batch in subjects_with(run, ids, "translating cases"):
+    result: dict[str, TranslatedSlice] = {}
+    for batch in load_subjects(run, ids, "translating cases"):
         for position, name in enumerate(batch["id"]):
             if name in ids:
-                found[name] = _translated(run, batch, position)
-    missing = [name for name in ids if name not in found]
+                result[name] = _translate(run, batch, position)
+    missing = [name for name in ids if name not in result]
     if missing:
         raise DataError(
-            f"{len(missing)} cases (first: {missing[0]}) are no test samples of this run as it is configured now; "
-            "choose cases anew: cases.stages=[select,…]"
+            f"{len(missing)} cases (first: {missing[0]}) are not test samples of this run with its present "
+            "configuration; select cases again: cases.stages=[select,…]"
         )
-    return found
+    return result
 
 
-def subjects_with(run: SavedRun, ids: Sequence[str], task: str) -> Iterator[Batch]:
-    """Test subjects that have one of these samples, on the device of the run, with a bar on stderr."""
+def load_subjects(run: SavedRun, ids: Sequence[str], task: str) -> Iterator[Batch]:
+    """Yield the test subjects of samples on the run's device, in its precision and without gradients.
+
+    A progress bar is shown on stderr.
+    """
     device = run.trainer.strategy.root_device
     run.model.to(device)
     batches = run.datamodule.loader_of(ids, "test")
     names = {name.rpartition("_")[0] for name in ids}
-    with _evaluating(run):
+    run.model.eval()
+    with torch.no_grad(), run.trainer.precision_plugin.predict_step_context():
         for batch in track(batches, task, total=len(names), transient=True, console=Console(stderr=True)):
             yield run.trainer.strategy.batch_to_device(batch, device)
 
 
-@contextmanager
-def _evaluating(run: SavedRun) -> Iterator[None]:
-    """The precision of the run's own evaluation, and no gradients."""
-    run.model.eval()
-    with torch.no_grad(), run.trainer.precision_plugin.predict_step_context():
-        yield
-
-
-def _translated(run: SavedRun, batch: Batch, position: int) -> Translated:
+def _translate(run: SavedRun, batch: Batch, position: int) -> TranslatedSlice:
     model: Any = run.model
-    domain, image, body = batch["domain"][position], batch["image"], batch["body"]
-    assert isinstance(image, Tensor)
+    image: Any = batch["image"]
+    domain, body = batch["domain"][position], batch["body"]
     around = STACK_SLICES // 2
     first = max(position - around, 0)
     near = slice(first, position + around + 1)
@@ -121,19 +116,18 @@ def _translated(run: SavedRun, batch: Batch, position: int) -> Translated:
         back = model.reconstruct(made, domain=domain, body=body[near])[here]
     made = made[here]
     counterpart = batch["counterpart"][position][None] if "counterpart" in batch else None
-    own, inside = centre_slices(image[position][None]), body[position][None]
-    pairs = {"cycle": (back, own), "translation": (made, counterpart)}
+    pairs = {"cycle": (back, centre_slices(image[position][None])), "translation": (made, counterpart)}
     scores = {
         (comparison, metric): value[0].float().cpu().numpy()
-        for comparison, (one, other) in pairs.items()
-        if one is not None and other is not None
-        for metric, value in slice_similarity(one, other, inside).items()
+        for comparison, (output, target) in pairs.items()
+        if output is not None and target is not None
+        for metric, value in slice_similarity(output, target, body[position][None]).items()
     }
-    return Translated(
-        stack=_array(image[position]),
-        translated=_array(made[0]),
-        reconstructed=None if back is None else _array(back[0]),
-        counterpart=None if counterpart is None else _array(counterpart[0]),
+    return TranslatedSlice(
+        stack=_to_array(image[position]),
+        translated=_to_array(made[0]),
+        reconstructed=None if back is None else _to_array(back[0]),
+        counterpart=None if counterpart is None else _to_array(counterpart[0]),
         body=body[position].cpu().numpy(),
         spacing=np.asarray(batch["spacing"][position].cpu().numpy()),
         display=run.datamodule.display_of(batch["patient"][position]),
@@ -141,5 +135,5 @@ def _translated(run: SavedRun, batch: Batch, position: int) -> Translated:
     )
 
 
-def _array(values: Tensor) -> Array:
+def _to_array(values: Tensor) -> Array:
     return np.asarray(values.float().cpu().numpy())

@@ -1,0 +1,132 @@
+"""Commands that Hydra configures: train, predict, explain, evaluate and cases."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from seewhy.cli.compose import expand_overrides, register_run, split_override, store_schemas
+from seewhy.errors import SeewhyError
+from seewhy.run.folder import conf_dir
+
+__all__ = ["TASKS", "explain", "predict", "run_hydra_command", "run_script", "train"]
+
+TASKS = {
+    "train": ("seewhy.run.sweeps.members", "run_member"),
+    "predict": ("seewhy.run.predict", "predict"),
+    "explain": ("seewhy.run.explain", "explain"),
+    "evaluate": ("seewhy.run.translation.evaluate", "evaluate"),
+    "cases": ("seewhy.run.translation.cases", "cases"),
+}
+"""Command → module and name of the function that takes its configuration; imported only when it runs."""
+
+
+def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
+    """Compose the configuration of a command from `sys.argv` and run it.
+
+    Errors that a user can fix are printed as one line on stderr, with exit status 1. With `HYDRA_FULL_ERROR=1` set by
+    the user the traceback is shown instead.
+
+    Args:
+        name: one of `TASKS`; also the name of its root configuration.
+        prefix: words between the program and the overrides, e.g. `["train"]` in `seewhy train seed=1`. Hydra must not
+            see them, but the processes that Lightning starts repeat the whole command line.
+    """
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    # Makes Hydra raise exceptions instead of printing them; processes that we start inherit the user's own choice.
+    full = os.environ.setdefault("SEEWHY_TRACEBACK", os.environ.get("HYDRA_FULL_ERROR", "0")) == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    store_schemas()
+    task = _Task(name, prefix)
+    try:
+        words = sys.argv[1 + len(prefix) :]
+        sys.argv[1:] = expand_overrides(words if name == "train" else register_run(words))
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task.guarded())()
+        if task.error is not None:
+            raise task.error
+    except SeewhyError as error:
+        _exit(str(error), error, full)
+    except (HydraException, OmegaConfBaseException) as error:
+        from seewhy.cli.hydra_errors import describe_error
+
+        _exit(describe_error(error, name), error, full)
+    except ValueError as error:
+        # Hydra's own check that a choice of a group is a text or a list; errors of the task itself are not meant.
+        groups = [] if task.started else _groups_set_to_null(sys.argv[1:])
+        if not groups:
+            raise
+        words = [f"~{group}" for group in groups]
+        _exit(f"a group of options cannot be null; leave it out with {' '.join(words)}", error, full)
+
+
+train = partial(run_hydra_command, "train")
+predict = partial(run_hydra_command, "predict")
+explain = partial(run_hydra_command, "explain")
+
+
+def run_script(name: str) -> None:
+    """Run a command from `train.py`, `predict.py` or `explain.py` of a checkout.
+
+    The first entry of `sys.path` is the checkout's `src/`; the processes that Lightning starts find it by PYTHONPATH.
+    """
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [sys.path[0], os.environ.get("PYTHONPATH", "")]))
+    run_hydra_command(name)
+
+
+class _Task:
+    """Calls the function of a command.
+
+    Attributes:
+        started: whether composing has succeeded.
+        error: a user error of a single run. It is raised after Hydra has returned, because Hydra would print lines
+            of its own around it.
+    """
+
+    def __init__(self, name: str, prefix: Sequence[str]) -> None:
+        self.name, self.prefix = name, list(prefix)
+        self.started = False
+        self.error: SeewhyError | None = None
+
+    def guarded(self) -> Callable[[Any], Any]:
+        """The function that Hydra calls; a plain function, since Hydra looks at its module and name."""
+
+        def task(config: Any) -> Any:
+            from hydra.core.hydra_config import HydraConfig
+            from hydra.types import RunMode
+
+            self.started = True
+            overrides = sys.argv[1:]
+            sys.argv[1:] = [*self.prefix, *overrides]
+            module, function = TASKS[self.name]
+            try:
+                return getattr(importlib.import_module(module), function)(config)
+            except SeewhyError as error:
+                if HydraConfig.get().mode is RunMode.MULTIRUN:
+                    raise SeewhyError(f"sweep member {HydraConfig.get().runtime.output_dir}: {error}") from error
+                self.error = error
+                return None
+            finally:
+                sys.argv[1:] = overrides
+
+        return task
+
+
+def _groups_set_to_null(words: Sequence[str]) -> list[str]:
+    """Config groups that overrides set to null, e.g. `logger=null`; those of `--config-dir` included."""
+    overrides = [override for override in map(split_override, words) if override is not None]
+    return [key for _, key, value in overrides if value.strip() == "null" and "." not in key]
+
+
+def _exit(message: str, error: Exception, full: bool) -> None:
+    """Print one message and exit with status 1, or raise the error where the user asked for tracebacks."""
+    if full:
+        raise error
+    sys.stderr.write(f"error: {message}\n")
+    raise SystemExit(1) from None

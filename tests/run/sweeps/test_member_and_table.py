@@ -1,0 +1,48 @@
+"""What a sweep member asks for, and the table over members."""
+
+import json
+
+import pytest
+from omegaconf import OmegaConf
+
+from seewhy.errors import ConfigError
+from seewhy.run.sweeps.members import count_processes, sweep_rows
+from seewhy.run.train import check_objective
+
+
+@pytest.mark.parametrize(
+    ("trainer", "expected"),
+    [
+        ({}, 1),
+        ({"devices": 1}, 1),
+        ({"devices": 4}, 4),
+        ({"devices": "2"}, 2),
+        ({"devices": [0, 3]}, 2),
+        ({"devices": "0,1,2"}, 3),
+        ({"devices": 2, "num_nodes": 3}, 6),
+        ({"devices": "auto"}, -1),
+        ({"devices": "auto", "accelerator": "cpu"}, 1),
+        ({"devices": -1}, -1),
+    ],
+)
+def test_processes_a_trainer_asks_for(trainer, expected):
+    assert count_processes(OmegaConf.create(trainer)) == expected
+
+
+def test_rows_in_order_of_members(tmp_path):
+    for number in (10, 2):
+        folder = tmp_path / str(number)
+        (folder / ".hydra").mkdir(parents=True)
+        (folder / "results.json").write_text(json.dumps({"metrics": {"test/dice": number / 10}}))
+        (folder / ".hydra" / "overrides.yaml").write_text(f"- seed={number}\n- +x.y=a=b\n- hydra.mode=RUN\n")
+    assert sweep_rows(tmp_path) == [
+        {"member": "2", "seed": "2", "x.y": "a=b", "test/dice": 0.2},
+        {"member": "10", "seed": "10", "x.y": "a=b", "test/dice": 1.0},
+    ]
+
+
+def test_an_unknown_objective_names_what_was_measured():
+    assert check_objective({"a": 0.5}, None) is None
+    assert check_objective({"a": 0.5}, "a") == 0.5
+    with pytest.raises(ConfigError, match="objective='b' was not measured; measured: a"):
+        check_objective({"a": 0.5}, "b")
