@@ -45,7 +45,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from lightning.pytorch import Callback, Trainer  # noqa: E402
 
-from seewhy.models.translation.adversarial import frozen  # noqa: E402
+from seewhy.models.translation.adversarial import freeze_parameters  # noqa: E402
 from seewhy.models.translation.cyclegan_25d import CycleGAN25D  # noqa: E402
 from seewhy.models.translation.step import cut_out  # noqa: E402
 from seewhy.nets.generators.blocks import InstanceNorm2d, SelfAttention2d  # noqa: E402
@@ -141,7 +141,7 @@ def plain_loop(model: CycleGAN25D, data: list[dict[str, Any]], options: argparse
         batch = next(stream)
         with precision(options):
             sides = {domain: model.step.side(batch[domain]) for domain in "ab"}
-            with frozen(model.discriminators):
+            with freeze_parameters(model.discriminators):
                 model.discriminators.eval()
                 made = model.step.generator_losses(sides)
         made.total.backward()
@@ -169,7 +169,7 @@ def straightforward(model: CycleGAN25D, data: list[dict[str, Any]], options: arg
     def step() -> None:
         batch = next(stream)
         optimizers[0].zero_grad()
-        with frozen(discriminators):
+        with freeze_parameters(discriminators):
             with precision(options):
                 total, fakes = straightforward_losses(model, batch)
             total.backward()

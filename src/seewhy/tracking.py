@@ -1,10 +1,6 @@
-"""metrics.csv at the top of the run folder; a resumed run continues it instead of deleting it.
+"""Experiment trackers: pictures and tables for W&B, TensorBoard and MLflow, and `metrics.csv` that a resume continues.
 
-The one place that knows the loggers apart.
-
-One call that puts a picture into whichever loggers a run has.
-
-One call that puts a table with pictures into W&B, which alone of the trackers shows such tables.
+Only this module distinguishes the loggers.
 """
 
 from __future__ import annotations
@@ -25,18 +21,18 @@ __all__ = ["MetricsCSV", "drop_rows_from", "log_image", "log_table", "takes_imag
 
 
 def takes_images(loggers: Iterable[Logger]) -> bool:
-    """Whether any of the loggers shows pictures, so that none is drawn for nothing."""
+    """Whether any of the loggers shows pictures; without one, none need be drawn."""
     return any(isinstance(logger, (TensorBoardLogger, WandbLogger, MLFlowLogger)) for logger in loggers)
 
 
 def log_image(loggers: Iterable[Logger], name: str, image: NDArray[np.uint8], step: int) -> None:
-    """Send one picture to TensorBoard, W&B and MLflow; other loggers hold numbers only.
+    """Send one picture to TensorBoard, W&B and MLflow; other loggers store only numbers.
 
     Args:
         loggers: the Trainer's loggers.
         name: e.g. `val/panel`.
         image: [H, W, 3] uint8.
-        step: optimiser step it belongs to.
+        step: optimiser step of the picture.
     """
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
@@ -49,18 +45,18 @@ def log_image(loggers: Iterable[Logger], name: str, image: NDArray[np.uint8], st
 
 
 def takes_tables(loggers: Iterable[Logger]) -> bool:
-    """Whether any of the loggers shows tables, so that none is made for nothing."""
+    """Whether any of the loggers shows tables."""
     return any(isinstance(logger, WandbLogger) for logger in loggers)
 
 
 def log_table(loggers: Iterable[Logger], name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Send one table.
+    """Send one table to W&B; the other loggers show no tables with pictures.
 
     Args:
         loggers: the Trainer's loggers.
         name: e.g. `explanations`.
-        rows: one mapping per row, column → a number, text, None, or a picture [H, W, 3] uint8; the columns are
-            those of all rows together.
+        rows: one mapping per row, column → a number, text, None, or a picture [H, W, 3] uint8; the table has the
+            columns of all rows.
     """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     for logger in loggers:
@@ -75,7 +71,7 @@ def log_table(loggers: Iterable[Logger], name: str, rows: Sequence[Mapping[str, 
 
 
 class _AppendingWriter(_ExperimentWriter):
-    """Lightning's writer, which would delete the file of an earlier run in the same folder."""
+    """Lightning's writer, without deleting the file of an earlier run in the same folder."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
@@ -85,15 +81,15 @@ class _AppendingWriter(_ExperimentWriter):
                 self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
 
     def _check_log_dir_exists(self) -> None:
-        """Keep what is there."""
+        """Keep existing files."""
 
 
 class MetricsCSV(CSVLogger):
-    """Every logged scalar as a row of `<folder>/metrics.csv`.
+    """Writes logged scalars to `<folder>/metrics.csv`; a resumed run appends to it.
 
     Args:
         folder: the run folder.
-        flush_logs_every_n_steps: rows between two writes to disk.
+        flush_logs_every_n_steps: number of rows between two writes to disk.
     """
 
     def __init__(self, folder: str, *, flush_logs_every_n_steps: int = 50) -> None:
@@ -102,18 +98,26 @@ class MetricsCSV(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> _ExperimentWriter:
-        """The writer, made at first use."""
+        """The writer, created at first use."""
         if self._experiment is None:
             Path(self.log_dir).mkdir(parents=True, exist_ok=True)
             self._experiment = _AppendingWriter(self.log_dir)
         return self._experiment
 
     def log_hyperparams(self, params: Any = None) -> None:
-        """Nothing: `config.yaml` holds the whole configuration."""
+        """Do nothing: `config.yaml` has the whole configuration."""
 
 
 def drop_rows_from(path: Path, step: int) -> None:
-    """Remove the rows of `metrics.csv` at or past a step, which a resumed run will write again."""
+    r"""Remove the rows of `metrics.csv` from a step on, which a resumed run will write again.
+
+    Example:
+        >>> path = Path("metrics.csv")
+        >>> _ = path.write_text("step,loss\n1,0.5\n2,0.4\n")
+        >>> drop_rows_from(path, step=2)
+        >>> path.read_text().split()
+        ['step,loss', '1,0.5']
+    """
     if not path.is_file():
         return
     from seewhy.io.atomic import atomic_path

@@ -73,7 +73,7 @@ def test_csv_alone_draws_no_panel(train_here, tmp_path, monkeypatch):
     def drawn(*_args, **_kwargs):
         pytest.fail("a panel was drawn though no logger shows pictures")
 
-    monkeypatch.setattr("seewhy.callbacks.panels._strip", drawn)
+    monkeypatch.setattr("seewhy.callbacks.panels._draw_strip", drawn)
     train_here(tmp_path, "trainer.max_epochs=1")
     assert (tmp_path / "results.json").is_file()
 

@@ -1,1 +1,1 @@
-"""What happens when: maps after fit, predictions to disk, the results table."""
+"""Lightning callbacks: weight averages, maps, pictures, prediction files and explanations."""

@@ -1,4 +1,4 @@
-"""An average of the weights, which is what is validated, saved and tested."""
+"""Exponential moving average of the weights for validation, checkpoints and test."""
 
 from __future__ import annotations
 
@@ -11,31 +11,35 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
+from seewhy.models.protocols import HasMeasuredBuffers, HasUnaveragedParts
 
 __all__ = ["ExponentialMovingAverage"]
 
 
 SPECTRAL = ("._u", "._v")
-"""Ends of the names of spectral norms' vectors."""
+"""Endings of the buffer names of spectral norms."""
 
 
 class ExponentialMovingAverage(WeightAveraging):
     """Exponential moving average of weights and batch statistics, on Lightning's `WeightAveraging`.
 
-    Validation, `best.ckpt` and `last.ckpt` have the averaged weights as their `state_dict`; the live ones are kept
-    beside them, so that a training that is continued goes on where it was. Not averaged, nor kept twice, are the
-    vectors of spectral norms, which only belong to the weights that they were iterated with, and what a model
-    declares: `measured_buffers` (a calibrated temperature) and `unaveraged`, its parts that only training needs
-    (discriminators).
+    Validation, `best.ckpt` and `last.ckpt` have the averaged weights as their `state_dict`. The trained weights are
+    kept in the same checkpoint, so that a continued training starts from them. Not averaged are the vectors of
+    spectral norms, which fit only the weights that they were iterated with, and the tensors that a model declares:
+    `measured_buffers` (e.g. a calibrated temperature) and `unaveraged`, parts that only training needs (e.g.
+    discriminators).
 
-    One update follows each step of the optimisers, however many step together.
+    One update follows each step, also where several optimisers step together.
 
-    After n updates the decay is min(decay, (1 + n) / (10 + n)), so that an average of few weights is not one of
-    the random ones that the training began with (as TensorFlow's `ExponentialMovingAverage(num_updates=…)`).
+    After n updates the decay is min(decay, (1 + n) / (10 + n)), so that the random initial weights do not dominate
+    the first averages (as TensorFlow's `ExponentialMovingAverage(num_updates=…)`).
 
     Args:
         decay: share of the old average that is kept at each step, in [0, 1).
-        device: where the average is kept, e.g. `cpu` to spare the GPU; None is the model's.
+        device: device of the average, e.g. `cpu` to save GPU memory; None is the model's.
+
+    Raises:
+        ConfigError: a decay outside [0, 1).
     """
 
     def __init__(self, *, decay: float = 0.999, device: str | None = None) -> None:
@@ -44,37 +48,38 @@ class ExponentialMovingAverage(WeightAveraging):
         super().__init__(device=device, use_buffers=True, multi_avg_fn=_Average(decay))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Move the average to where the model is by now, and let what is not averaged be the model's own."""
+        """Move the average to the model's device, and let tensors that are not averaged share the model's memory."""
         average: Any = self._average_model
         average.to(self._device or pl_module.device)
-        live = dict(_tensors(pl_module))
-        for name, tensor in _tensors(average.module):
-            if _left_out(pl_module, name):
+        live = dict(_named_tensors(pl_module))
+        for name, tensor in _named_tensors(average.module):
+            if _is_left_out(pl_module, name):
                 tensor.data = live[name].data
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Bring back the average to train on; a test is of the averaged weights, as they stand in `state_dict`."""
+        """Restore the average when a training is continued; a test uses the averaged weights of `state_dict`."""
         if trainer.state.fn == "fit":
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let go of the average after training, so that no later validation swaps old weights in."""
+        """Delete the average after training, so that no later validation swaps old weights in."""
         super().teardown(trainer, pl_module, stage)
         if stage == "fit":
             self._average_model = None
 
 
-def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Parameters and buffers by name, in the order in which they are averaged."""
     yield from model.named_parameters()
     yield from model.named_buffers()
 
 
-def _left_out(model: nn.Module, name: str) -> bool:
+def _is_left_out(model: nn.Module, name: str) -> bool:
     """Whether a tensor is not averaged."""
-    parts = tuple(f"{part}." for part in getattr(model, "unaveraged", ()))
+    parts = tuple(f"{part}." for part in model.unaveraged) if isinstance(model, HasUnaveragedParts) else ()
+    measured = model.measured_buffers if isinstance(model, HasMeasuredBuffers) else ()
     spectral = ".parametrizations." in name and name.endswith(SPECTRAL)
-    return spectral or name in getattr(model, "measured_buffers", ()) or name.startswith(parts)
+    return spectral or name in measured or name.startswith(parts)
 
 
 class _Average:

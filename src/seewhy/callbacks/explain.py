@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,40 +15,40 @@ from seewhy.errors import ConfigError
 from seewhy.explain.base import Explainer
 from seewhy.io.atomic import file_sha256
 from seewhy.metrics.gather import gather_rows
-from seewhy.reporting.finish import finish
 from seewhy.reporting.judging import TUNING
 from seewhy.reporting.pictures import log_explanations
+from seewhy.reporting.report import write_session_results
+from seewhy.reporting.sample import find_datamodule
 from seewhy.reporting.selection import ExplanationSettings, SampleChoice, prediction_rows
 from seewhy.reporting.session import Session
 from seewhy.reporting.store import ExplanationStore
 
 __all__ = ["ExplainCallback"]
 
-LOGGER = logging.getLogger(__name__)
 PARTS = {"test": "test", "validate": "val", "predict": "predict"}
-"""Trainer's loops, and the part of the data they go through."""
+"""Loop of the Trainer → part of the data."""
 
 
 class ExplainCallback(Callback):
-    """Makes maps of chosen samples, scores, pictures and tables below `<folder>/explanations`.
+    """Explains chosen samples: maps, scores, pictures and tables in `<folder>/explanations`.
 
-    Samples that are chosen by their names are explained as their batches pass; those chosen by their predictions
-    after the loop, when all predictions are known. What was finished by an earlier, interrupted run of the same
-    weights and options is not computed again.
+    Samples chosen by their names are explained during the loop; samples chosen by their predictions after it, when
+    all predictions are known. Maps that an earlier, interrupted run finished with the same weights and options are
+    not computed again.
 
     Args:
         folder: the run folder.
         explainers: method name → explainer.
-        settings: what to explain and to write.
-        options: method name → options of its explainer as plain data, which records and restarts go by.
-        context: plain data of the model and the data, which restarts go by too.
+        settings: samples, targets and files.
+        options: method name → options of its explainer as plain data; they are recorded, and identify finished maps.
+        context: plain data of the model and the data, which identify finished maps too.
         after_fit: explain test samples; after a training these are predicted by the best checkpoint.
         after_predict: explain predicted samples.
-        every_n_epochs: explain validation samples after every so many epochs, in `epoch_<n>`; 0 is never.
+        every_n_epochs: epochs between two explanations of validation samples, in `epoch_<n>`; 0 is never.
 
     Attributes:
-        checkpoint: the file the weights come from, where the Trainer was not the one to load it.
-        results: the files and tables of the last session, on the first process.
+        checkpoint: file of the weights, where the Trainer has not loaded it.
+        results: files and tables of the last session, on the first process.
     """
 
     def __init__(
@@ -79,81 +78,81 @@ class ExplainCallback(Callback):
     # -- Lightning's hooks -----------------------------------------------------------------------------------
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin, if test samples are to be explained."""
+        """Start a session if test samples are explained."""
         if self.after_fit:
-            self._begin(trainer, pl_module, "test", self.folder)
+            self._start(trainer, pl_module, "test", self.folder)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin, if predicted samples are to be explained."""
+        """Start a session if predicted samples are explained."""
         if self.after_predict:
-            self._begin(trainer, pl_module, "predict", self.folder)
+            self._start(trainer, pl_module, "predict", self.folder)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin, if this epoch's validation samples are to be explained."""
+        """Start a session if this epoch's validation samples are explained."""
         due = self.every_n_epochs > 0 and (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if due and not trainer.sanity_checking:
             folder = self.folder / f"epoch_{trainer.current_epoch + 1}"
-            self._begin(trainer, pl_module, "validate", folder)
+            self._start(trainer, pl_module, "validate", folder)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Explain the chosen samples of a batch, or note its predictions."""
-        self._see(outputs, batch)
+        """Explain the chosen samples of a batch, or keep its predictions."""
+        self._process(outputs, batch)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Explain the chosen samples of a batch, or note its predictions."""
-        self._see(outputs, batch)
+        """Explain the chosen samples of a batch, or keep its predictions."""
+        self._process(outputs, batch)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Explain the chosen samples of a batch, or note its predictions."""
-        self._see(outputs, batch)
+        """Explain the chosen samples of a batch, or keep its predictions."""
+        self._process(outputs, batch)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Explain what was chosen by its predictions; draw and write everything."""
-        self._end(trainer, pl_module, "test")
+        """Explain samples chosen by their predictions, and write all results."""
+        self._finish(trainer, pl_module, "test")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Explain what was chosen by its predictions; draw and write everything."""
-        self._end(trainer, pl_module, "predict")
+        """Explain samples chosen by their predictions, and write all results."""
+        self._finish(trainer, pl_module, "predict")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Explain what was chosen by its predictions; draw and write everything."""
-        self._end(trainer, pl_module, "validate")
+        """Explain samples chosen by their predictions, and write all results."""
+        self._finish(trainer, pl_module, "validate")
 
-    # -- the same for all loops ------------------------------------------------------------------------------
+    # -- shared by all loops ---------------------------------------------------------------------------------
 
-    def _begin(self, trainer: Trainer, module: LightningModule, loop: str, folder: Path) -> None:
-        datamodule = _datamodule(trainer)
+    def _start(self, trainer: Trainer, module: LightningModule, loop: str, folder: Path) -> None:
+        datamodule = _require_datamodule(trainer)
         path = Path(str(trainer.ckpt_path)) if trainer.ckpt_path and loop != "validate" else self.checkpoint
         facts = {
             "checkpoint": str(path) if path else None,
-            "sha256": file_sha256(path) if path else _weights_digest(module),
+            "sha256": file_sha256(path) if path else _hash_weights(module),
             "phantom": datamodule.is_phantom,
         }
         choice = self.settings.choice()
-        known = datamodule.sample_ids(PARTS[loop])
+        ids = datamodule.sample_ids(PARTS[loop])
         self._session = Session(
             module,
             datamodule,
-            self.explainers,
-            self.options,
-            self.settings,
-            ExplanationStore(folder),
-            facts,
+            explainers=self.explainers,
+            settings=self.settings,
+            store=ExplanationStore(folder),
+            options=self.options,
+            facts=facts,
             context=self.context,
-            count=min(self.settings.max_samples or len(known), len(known)),
-            validation=lambda: self._validation(trainer, module, loop),
+            count=min(self.settings.max_samples or len(ids), len(ids)),
+            validation=lambda: _validation_batches(trainer, module, loop),
         )
         self._rows, self._chosen = [], None
         if not choice.needs_predictions:
-            self._chosen = set(choice.by_name(known))
+            self._chosen = set(choice.by_name(ids))
 
-    def _see(self, prediction: Prediction, batch: Batch) -> None:
+    def _process(self, prediction: Prediction, batch: Batch) -> None:
         if self._session is None:
             return
         if self._chosen is None:
@@ -161,52 +160,47 @@ class ExplainCallback(Callback):
         else:
             self._session.explain(batch, self._chosen)
 
-    def _end(self, trainer: Trainer, module: LightningModule, loop: str) -> None:
+    def _finish(self, trainer: Trainer, module: LightningModule, loop: str) -> None:
         session = self._session
         if session is None:
             return
         self._session = None
         if self._chosen is None:
-            rows = gather_rows(self._rows, key=("id",))
-            self._explain_again(trainer, module, session, loop, self.settings.choice().by_prediction(rows))
-        self.results = finish(trainer, session)
+            chosen = self.settings.choice().by_prediction(gather_rows(self._rows, key=("id",)))
+            for batch in _load_batches(trainer, module, chosen, PARTS[loop]):
+                session.explain(batch, set(chosen))
+        self.results = write_session_results(trainer, session)
         if self.results:
             name = "explanations" if loop != "validate" else "val/explanations"
             log_explanations(trainer, self.results["folder"], self.results["records"], name=name)
 
-    def _explain_again(
-        self, trainer: Trainer, module: LightningModule, session: Session, loop: str, chosen: list[str]
-    ) -> None:
-        """Go through the chosen samples alone, now that predictions told which they are."""
-        for batch in _batches(trainer, module, chosen, PARTS[loop]):
-            session.explain(batch, set(chosen))
 
-    def _validation(self, trainer: Trainer, module: LightningModule, loop: str) -> Iterator[Batch]:
-        """Some validation samples, unless they are among those that are explained."""
-        datamodule = _datamodule(trainer)
-        if loop == "validate" or (loop == "predict" and datamodule.predict_on in ("val", "all")):
-            return
-        names = SampleChoice("spread", count=TUNING).by_name(datamodule.sample_ids("val"))
-        yield from _batches(trainer, module, names, "val")
+def _validation_batches(trainer: Trainer, module: LightningModule, loop: str) -> Iterator[Batch]:
+    """Some validation samples to tune thresholds on; none where validation samples are explained."""
+    datamodule = _require_datamodule(trainer)
+    if loop == "validate" or (loop == "predict" and datamodule.predict_on in ("val", "all")):
+        return
+    names = SampleChoice("spread", count=TUNING).by_name(datamodule.sample_ids("val"))
+    yield from _load_batches(trainer, module, names, "val")
 
 
-def _batches(trainer: Trainer, module: LightningModule, ids: Collection[str], part: str) -> Iterator[Batch]:
-    """Batches with those samples, on the module's device."""
-    for batch in _datamodule(trainer).loader_of(ids, part):
+def _load_batches(trainer: Trainer, module: LightningModule, ids: Collection[str], part: str) -> Iterator[Batch]:
+    """Batches of these samples, on the module's device."""
+    for batch in _require_datamodule(trainer).loader_of(ids, part):
         with torch.inference_mode(False):
             moved = trainer.strategy.batch_to_device(batch, module.device)
         yield moved
 
 
-def _datamodule(trainer: Trainer) -> BaseDataModule:
-    datamodule = getattr(trainer, "datamodule", None)
-    if not isinstance(datamodule, BaseDataModule):
-        raise ConfigError("ExplainCallback needs a DataModule of seewhy.data.base.BaseDataModule in the Trainer's call")
+def _require_datamodule(trainer: Trainer) -> BaseDataModule:
+    datamodule = find_datamodule(trainer)
+    if datamodule is None:
+        raise ConfigError("ExplainCallback needs a seewhy.data.base.BaseDataModule as the Trainer's datamodule")
     return datamodule
 
 
-def _weights_digest(module: LightningModule) -> str:
-    """SHA-256 over the weights at hand, where they come from no file."""
+def _hash_weights(module: LightningModule) -> str:
+    """SHA-256 of the current weights, where they were not loaded from a file."""
     import hashlib
 
     digest = hashlib.sha256()

@@ -1,12 +1,12 @@
-"""Maps of tested or predicted samples, as pictures and as plain arrays with a JSON beside them."""
+"""Maps that a model predicts: pictures, plain arrays with a JSON, and a table of implausible maps."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,29 +14,32 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
 from seewhy.errors import ConfigError, nearest
-from seewhy.io.atomic import atomic_path, file_sha256
-from seewhy.reporting.shown_sample import shown
+from seewhy.io.atomic import atomic_path, file_sha256, write_csv
+from seewhy.metrics.gather import Row, gather_rows
+from seewhy.metrics.segmentation.plausibility import measure_plausibility
+from seewhy.models.protocols import GivesAttentionMaps
+from seewhy.reporting.sample import view_prediction
 
-__all__ = ["WriteMaps"]
+__all__ = ["ImplausibleMapsWriter", "WriteMaps"]
 
 
 class WriteMaps(Callback):
-    """Writes what the model looked at, from the very predictions that are scored.
+    """Writes the maps of tested or predicted samples, from the same predictions that are scored.
 
     Files, for each sample: `attention_maps/<id>_<score>.png` (image | maps, upright, on one fixed scale 0–1),
     `cam_npy/<id>.npy` (the first map, [K, H, W] float32), `cam_npy/<id>_<map>.npy` for the others, and
-    `cam_npy/<id>.json` with probability, label, checkpoint and scale. Nothing is stretched per image.
+    `cam_npy/<id>.json` with probability, label, checkpoint and scale. No image is scaled separately.
 
     Args:
         folder: the run folder.
-        maps: names of the maps of a prediction, the first also being the one in `<id>.npy`.
-        max_samples: samples to write over all processes, spread evenly over patients and slices; 0 is all.
-        npy: keep arrays and JSON too.
+        maps: names of the maps of a prediction; the first becomes `<id>.npy`.
+        max_samples: samples of all processes together, spread evenly over patients and slices; 0 is all.
+        npy: also write arrays and JSON.
         attention: also write `attention_npy/<id>.npz`, the raw attention of the encoder's last blocks.
 
     Attributes:
-        checkpoint: the file the weights come from, where the Trainer was not the one to load it.
-        written: samples written by this process.
+        checkpoint: file of the weights, where the Trainer has not loaded it.
+        written: number of samples written by this process.
     """
 
     def __init__(
@@ -58,16 +61,16 @@ class WriteMaps(Callback):
         self._facts: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what the model cannot give."""
-        if self.attention and not hasattr(pl_module, "attention_maps"):
+        """Check that the model has attention where it is asked for."""
+        if self.attention and not isinstance(pl_module, GivesAttentionMaps):
             raise ConfigError(f"{type(pl_module).__name__} has no attention; set the map writer's attention=false")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember which checkpoint the maps come from."""
+        """Record the checkpoint of the maps."""
         self._start(trainer)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember which checkpoint the maps come from."""
+        """Record the checkpoint of the maps."""
         self._start(trainer)
 
     def on_test_batch_end(
@@ -80,7 +83,7 @@ class WriteMaps(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the maps of one patient."""
-        self._write_patient(trainer, pl_module, outputs, batch, _count(trainer.num_test_batches))
+        self._write_patient(trainer, pl_module, outputs, batch, _count_batches(trainer.num_test_batches))
 
     def on_predict_batch_end(
         self,
@@ -92,7 +95,7 @@ class WriteMaps(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the maps of one patient."""
-        self._write_patient(trainer, pl_module, outputs, batch, _count(trainer.num_predict_batches))
+        self._write_patient(trainer, pl_module, outputs, batch, _count_batches(trainer.num_predict_batches))
 
     def _start(self, trainer: Trainer) -> None:
         self.written = 0
@@ -104,8 +107,10 @@ class WriteMaps(Callback):
     ) -> None:
         unknown = [name for name in self.maps if name not in prediction["maps"]]
         if unknown:
-            have = nearest(unknown[0], prediction["maps"])
-            raise ConfigError(f"the map writer's maps={self.maps}: this model gives no {unknown[0]!r}; {have}")
+            raise ConfigError(
+                f"the map writer's maps={self.maps}: this model makes no map {unknown[0]!r}; "
+                f"{nearest(unknown[0], prediction['maps'])}"
+            )
         count = len(prediction["id"])
         per_patient = math.ceil(self.max_samples / max(patients * trainer.world_size, 1)) if self.max_samples else count
         chosen = np.unique(np.linspace(0, count - 1, min(per_patient, count)).round().astype(int))
@@ -123,10 +128,10 @@ class WriteMaps(Callback):
         maps = {name: prediction["maps"][name][position].float().cpu().numpy() for name in self.maps}
         label = batch["label"][position].cpu().numpy() if "label" in batch else None
         picture = self.folder / "attention_maps" / f"{sample}_{float(probability.max()):.3f}.png"
-        said = "" if label is None else f"  label {'/'.join(f'{value:g}' for value in label)}"
-        title = f"{sample}  p {'/'.join(f'{value:.3f}' for value in probability)}{said}"
-        seen = shown(trainer, prediction, batch, position, maps=self.maps)
-        write_strip(picture, seen.image, seen.maps, mask=seen.mask, title=title)
+        suffix = "" if label is None else f"  label {'/'.join(f'{value:g}' for value in label)}"
+        title = f"{sample}  p {'/'.join(f'{value:.3f}' for value in probability)}{suffix}"
+        view = view_prediction(trainer, prediction, batch, position, maps=self.maps)
+        write_strip(picture, view.image, view.maps, mask=view.mask, title=title)
         if self.npy:
             facts = {
                 "id": sample,
@@ -152,8 +157,7 @@ class WriteMaps(Callback):
     def _write_attention(self, module: LightningModule, batch: Batch, position: int) -> None:
         image = batch["image"][position : position + 1]  # type: ignore[index]
         with torch.no_grad():
-            attention: Callable[[torch.Tensor], list[torch.Tensor]] = module.attention_maps  # type: ignore[assignment]
-            layers = attention(image.to(module.device))
+            layers = cast(GivesAttentionMaps, module).attention_maps(image.to(module.device))
         arrays: dict[str, Any] = {f"attn_layer_{i}": layer[0].float().cpu().numpy() for i, layer in enumerate(layers)}
         if not arrays:
             raise ConfigError("this encoder has no attention; set the map writer's attention=false")
@@ -162,6 +166,87 @@ class WriteMaps(Callback):
             np.savez_compressed(file, **arrays)
 
 
-def _count(batches: Any) -> int:
-    """Batches of all loaders of this process."""
+def _count_batches(batches: Any) -> int:
+    """Number of batches of all loaders of this process."""
     return int(sum(batches)) if isinstance(batches, (list, tuple)) else int(batches)
+
+
+LOGGER = logging.getLogger(__name__)
+
+
+class ImplausibleMapsWriter(Callback):
+    """Writes `doubts.csv`: signs, found without masks, that a patient's map follows something other than a lesion.
+
+    One row per tested or predicted patient and class: `peak`, `cover`, `overlap` (see
+    `seewhy.metrics.segmentation.plausibility`), and `doubts` as text, which is empty for a plausible map. The number
+    of implausible maps is logged, and the report lists them.
+
+    Args:
+        folder: the run folder.
+        map: name of the map that chooses the lesion.
+    """
+
+    def __init__(self, *, folder: str, map: str = "cam") -> None:  # noqa: A002
+        self.folder = Path(folder)
+        self.map = map
+        self.rows: list[Row] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start an empty table."""
+        self.rows = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start an empty table."""
+        self.rows = []
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Check the map of one patient."""
+        self._check_patient(outputs, batch)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Check the map of one patient."""
+        self._check_patient(outputs, batch)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the table of all ranks."""
+        self._write_table(trainer)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the table of all ranks."""
+        self._write_table(trainer)
+
+    def _check_patient(self, prediction: Any, batch: Any) -> None:
+        maps = prediction.get("maps", {}).get(self.map)
+        if maps is None or "body" not in batch or not bool(batch["body"].any()):
+            return
+        for k in range(maps.shape[1]):
+            signs = measure_plausibility(maps[:, k], batch["body"], prediction["probability"][:, k])
+            overlap = None if math.isnan(signs.overlap) else signs.overlap
+            row: Row = {"patient": prediction["patient"][0], "class": k + 1, "map": self.map, "peak": signs.peak}
+            row |= {"cover": signs.cover, "overlap": overlap, "doubts": "; ".join(signs.doubts())}
+            self.rows.append(row)
+
+    def _write_table(self, trainer: Trainer) -> None:
+        rows = gather_rows(self.rows, key=("patient", "class"))
+        if not rows or not trainer.is_global_zero:
+            return
+        path = write_csv(self.folder / "doubts.csv", rows, columns=list(rows[0]))
+        doubted = sum(bool(row["doubts"]) for row in rows)
+        if doubted:
+            LOGGER.warning("%d of %d maps look implausible; reasons: %s", doubted, len(rows), path)

@@ -1,69 +1,122 @@
-"""What `predict` leaves on disk: one table of all samples, volumes in the scanner's space, arrays."""
+"""Prediction files: a table of all samples, volumes in the scanner's space, and arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from pydoc import locate
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
-from seewhy.callbacks.translation.writer import TranslationWriter
 from seewhy.data.base import BaseDataModule
+from seewhy.errors import ConfigError, nearest
 from seewhy.io.atomic import atomic_path
 from seewhy.metrics.classification.cases import make_case_row
 from seewhy.metrics.gather import gather_rows
+from seewhy.models.protocols import NamesClasses, NamesPredictionWriter
+from seewhy.reporting.sample import find_datamodule
 
-__all__ = ["WritePredictions"]
+__all__ = ["PredictionOptions", "PredictionWriter", "SampleWriter", "WritePredictions", "WrittenFiles"]
 
-
+UNITS = ("target", "source", "normalized")
+DTYPES = ("float32", "source")
 WITH_GRID = (".nii", ".nii.gz", ".nrrd", ".nhdr")
-"""Endings of sources that have a place in the scanner's space; pictures have none."""
-VOLUMES = 5
-"""Axes of maps of whole volumes."""
+"""File endings of sources that have a position in the scanner's space; PNG and other pictures have none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionOptions:
+    """Files to write; see `WritePredictions`.
+
+    Raises:
+        ConfigError: unknown units or data type, or normalised units as whole numbers.
+    """
+
+    folder: Path
+    volumes: bool = True
+    npz: bool = False
+    units: str = "target"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Check the choices."""
+        for name, value, valid in (("units", self.units, UNITS), ("dtype", self.dtype, DTYPES)):
+            if value not in valid:
+                raise ConfigError(f"callbacks.predictions.{name}={value!r} is unknown; {nearest(value, valid)}")
+        if self.units == "normalized" and self.dtype == "source":
+            raise ConfigError("callbacks.predictions: units=normalized are fractions; they need dtype=float32")
+
+
+@dataclass(kw_only=True)
+class WrittenFiles:
+    """Result of writing predictions.
+
+    Attributes:
+        rows: of `predictions.csv`.
+        volumes: NIfTI files.
+        without_source: patients without NIfTI files, because their source volume is unknown or has moved.
+        skipped: patients that the model gives no prediction for.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    volumes: list[Path] = field(default_factory=list)
+    without_source: set[str] = field(default_factory=set)
+    skipped: set[str] = field(default_factory=set)
+
+    def add(self, other: WrittenFiles) -> None:
+        """Append the result of another batch."""
+        self.rows += other.rows
+        self.volumes += other.volumes
+        self.without_source |= other.without_source
+        self.skipped |= other.skipped
+
+
+class PredictionWriter(Protocol):
+    """Writes the predictions of one kind of model; made anew for each run of `trainer.predict`."""
+
+    skip_reason: ClassVar[str]
+    """Explanation of `WrittenFiles.skipped` for the user, after "<n> patients "."""
+
+    def __init__(self, options: PredictionOptions, datamodule: BaseDataModule | None) -> None: ...
+
+    def write(self, prediction: Prediction, batch: Batch, module: LightningModule) -> WrittenFiles:
+        """Write the files of one batch and return its rows."""
 
 
 class WritePredictions(Callback):
-    """Writes `predictions.csv`, and each patient's maps as NIfTI volumes and, by choice, as one npz.
+    """Writes `predictions.csv` and the files of each prediction.
 
-    `predictions.csv` has one row per sample: id, patient, index, source, probability (one column per class),
-    label where known; of classifiers of whole cases the columns of `seewhy.metrics.classification.cases`, and no
-    other file.
-    `<patient>_<map>.nii.gz` holds a map, and `<patient>_mask.nii.gz` the final mask, stacked
-    at the slices' places in the source volume with its affine; only where the source is known and still there.
-    Of segmented volumes there is one `<id>.zarr` each, see `seewhy.callbacks.volumes.segmentations`.
-    Of translated scans it has one row per subject, and their files are those of `TranslationWriter`.
+    The files depend on the model: a model with `prediction_writer` chooses the `PredictionWriter`, for the others it
+    is `SampleWriter`.
 
     Args:
-        folder: where the files go.
-        volumes: stack maps, or translated slices, back into NIfTI.
-        npz: write `<patient>.npz` with every map ([S, K, H, W]) and the slice numbers.
-        units: of translated volumes, see `TranslationWriter`.
-        dtype: of translated volumes, see `TranslationWriter`.
+        folder: folder of the files.
+        volumes: write NIfTI volumes on the grid of their source.
+        npz: also write the arrays of each patient as `<patient>.npz`.
+        units: intensities of written scans: `target` (of the scanner that they are translated to), `source` (of the
+            scan itself) or `normalized` (-1 to 1). Maps have no units.
+        dtype: type of written scans: `float32`, or `source` for the source's type of numbers.
     """
 
     def __init__(
         self, *, folder: str, volumes: bool = True, npz: bool = False, units: str = "target", dtype: str = "float32"
     ) -> None:
-        self.folder = Path(folder)
-        self.volumes = volumes
-        self.npz = npz
-        self.translations = TranslationWriter(folder=self.folder, units=units, dtype=dtype, npz=npz)
-        self.rows: list[dict[str, Any]] = []
-        self.stacked: list[Path] = []
-        self.without_source: set[str] = set()
-        self.untranslated: set[str] = set()
+        self.options = PredictionOptions(folder=Path(folder), volumes=volumes, npz=npz, units=units, dtype=dtype)
+        self.folder = self.options.folder
+        self.written = WrittenFiles()
+        self._writer: PredictionWriter | None = None
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin a fresh table."""
-        self.rows, self.stacked = [], []
-        self.without_source, self.untranslated = set(), set()
+        """Start an empty table and make the model's writer."""
+        self.written = WrittenFiles()
         self.folder.mkdir(parents=True, exist_ok=True)
-        datamodule = getattr(trainer, "datamodule", None)
-        # Of all, not only of those to be predicted: another call may predict the other domain into this folder.
-        self.translations.begin(datamodule.sample_ids("all") if isinstance(datamodule, BaseDataModule) else ())
+        name = pl_module.prediction_writer if isinstance(pl_module, NamesPredictionWriter) else None
+        writer = SampleWriter if name is None else cast(type[PredictionWriter], locate(name))
+        self._writer = writer(self.options, find_datamodule(trainer))
 
     def on_predict_batch_end(
         self,
@@ -74,38 +127,20 @@ class WritePredictions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Add one patient's rows and write its maps."""
-        if "domain" in outputs:
-            self._translated(outputs, batch, pl_module)
-            return
-        if "maps" not in outputs:
-            self.rows += _case_rows(outputs, pl_module)
-            return
-        if any(maps.ndim == VOLUMES for maps in outputs["maps"].values()):
-            from seewhy.callbacks.volumes.segmentations import write_segmentations
-
-            files = write_segmentations(self.folder, trainer, pl_module, outputs)
-            told = {key: outputs[key] for key in ("id", "patient", "source")} | {"segmentation": files}
-            self.rows += [dict(zip(told, row, strict=True)) for row in zip(*told.values(), strict=True)]
-            return
-        self.rows += _rows(outputs)
-        arrays = {name: maps.float().cpu().numpy() for name, maps in outputs["maps"].items()}
-        if self.volumes:
-            self._stack(outputs, arrays)
-        if self.npz:
-            path = self.folder / f"{outputs['patient'][0]}.npz"
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, index=np.asarray(outputs["index"]), **arrays)
+        """Write the files of a batch and keep its rows."""
+        if self._writer is None:
+            raise RuntimeError("WritePredictions.on_predict_start must run before on_predict_batch_end")
+        self.written.add(self._writer.write(outputs, batch, pl_module))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Every process writes its part; the first joins them into one table, sorted by id."""
+        """Write the rows of each process; the first process joins them into one table, sorted by id."""
         import pandas as pd
 
         part = self.folder / f"predictions.rank{trainer.global_rank}.csv"
-        pd.DataFrame(self.rows).to_csv(part, index=False)
-        self.stacked = [Path(name) for name in _gathered(map(str, self.stacked))]
-        self.without_source = set(_gathered(self.without_source))
-        self.untranslated = set(_gathered(self.untranslated))
+        pd.DataFrame(self.written.rows).to_csv(part, index=False)
+        self.written.volumes = [Path(name) for name in _gather_names(map(str, self.written.volumes))]
+        self.written.without_source = set(_gather_names(self.written.without_source))
+        self.written.skipped = set(_gather_names(self.written.skipped))
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             parts = [self.folder / f"predictions.rank{rank}.csv" for rank in range(trainer.world_size)]
@@ -116,50 +151,92 @@ class WritePredictions(Callback):
             for path in parts:
                 path.unlink()
 
-    def _translated(self, prediction: Prediction, batch: Batch, module: LightningModule) -> None:
-        if "translated" not in prediction:  # a model of one direction
-            self.untranslated.add(prediction["patient"][0])
-            return
-        row, written = self.translations.write(prediction, batch, module, volumes=self.volumes)
-        self.rows.append(row)
-        self.stacked += written
-        if self.volumes and not written:
-            self.without_source.add(row["patient"])
+    def summary(self) -> list[str]:
+        """Lines for the user about the written files; complete on the first process."""
+        written = self.written
+        lines = [f"predictions: {self.folder / 'predictions.csv'}"]
+        if written.volumes:
+            lines.append(f"volumes: {len(written.volumes)} NIfTI files in {self.folder}")
+        if written.skipped and self._writer is not None:
+            lines.append(f"{len(written.skipped)} patients {self._writer.skip_reason}")
+        if written.without_source:
+            names = ", ".join(sorted(written.without_source)[:3])
+            lines.append(
+                f"no volumes for {len(written.without_source)} patients ({names} …): the data set's manifest "
+                "names no source volume, or it has moved; callbacks.predictions.npz=true keeps their maps as arrays"
+            )
+        return lines
 
-    def _stack(self, prediction: Prediction, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+
+def _gather_names(names: Iterable[str]) -> list[str]:
+    """Names of all processes without duplicates; every process must call this."""
+    return [row["name"] for row in gather_rows([{"name": name} for name in names], key=("name",))]
+
+
+class SampleWriter:
+    """Writes predictions of slices and of whole cases.
+
+    Slices have one row each: id, patient, index, source, one column of probability per class, and the label where
+    known. Their maps become `<patient>_<map>.nii.gz`, and the final mask `<patient>_mask.nii.gz`, stacked at the
+    slices' positions in the source volume with its affine, where the source is known and exists. With `npz`,
+    `<patient>.npz` has every map ([S, K, H, W]) and the slice numbers.
+
+    Cases of a classifier, which have no maps, have the columns of `seewhy.metrics.classification.cases` and no files.
+
+    Args:
+        options: files to write.
+        datamodule: not used.
+    """
+
+    skip_reason: ClassVar[str] = "have no prediction"
+
+    def __init__(self, options: PredictionOptions, datamodule: BaseDataModule | None = None) -> None:
+        self.options = options
+
+    def write(self, prediction: Prediction, batch: Batch, module: LightningModule) -> WrittenFiles:
+        """Write the maps of one patient, or make rows of some cases."""
+        if "maps" not in prediction:
+            return WrittenFiles(rows=_case_rows(prediction, module))
+        written = WrittenFiles(rows=_slice_rows(prediction))
+        arrays = {name: maps.float().cpu().numpy() for name, maps in prediction["maps"].items()}
+        if self.options.volumes:
+            written.volumes = self._write_stacks(prediction, arrays)
+            if not written.volumes:
+                written.without_source.add(prediction["patient"][0])
+        if self.options.npz:
+            path = self.options.folder / f"{prediction['patient'][0]}.npz"
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, index=np.asarray(prediction["index"]), **arrays)  # type: ignore[arg-type]
+        return written
+
+    def _write_stacks(self, prediction: Prediction, arrays: dict[str, np.ndarray[Any, Any]]) -> list[Path]:
+        """NIfTI files of a patient's maps; none where the source volume is unknown or has moved."""
         from seewhy.io.slices import stack_to_nifti
 
         source = Path(prediction["source"][0])
-        patient = prediction["patient"][0]
         if not source.name.endswith(WITH_GRID) or not source.is_file() or min(prediction["index"]) < 0:
-            self.without_source.add(patient)
-            return
+            return []
         volumes = {name: array.max(1).astype(np.float32) for name, array in arrays.items()}
         if "refined" in arrays:
             refined = arrays["refined"]
             volumes["mask"] = ((refined > 0.5).any(1) * (refined.argmax(1) + 1)).astype(np.uint8)
+        paths = {name: self.options.folder / f"{prediction['patient'][0]}_{name}.nii.gz" for name in volumes}
         for name, volume in volumes.items():
-            path = self.folder / f"{patient}_{name}.nii.gz"
-            stack_to_nifti(dict(zip(prediction["index"], volume, strict=True)), source, path_out=path)
-            self.stacked.append(path)
+            stack_to_nifti(dict(zip(prediction["index"], volume, strict=True)), source, path_out=paths[name])
+        return list(paths.values())
 
 
-def _gathered(names: Iterable[str]) -> list[str]:
-    """Names of all processes, each once; every process must call this."""
-    return [row["name"] for row in gather_rows([{"name": name} for name in names], key=("name",))]
-
-
-def _rows(prediction: Prediction) -> list[dict[str, Any]]:
-    """One row per sample of a prediction."""
+def _slice_rows(prediction: Prediction) -> list[dict[str, Any]]:
+    """One row per slice."""
     probability = prediction["probability"].float().cpu().numpy()
     rows = []
-    for i, sample in enumerate(prediction["id"]):
+    for i in range(len(prediction["id"])):
         row: dict[str, Any] = {
-            "id": sample,
+            "id": prediction["id"][i],
             "patient": prediction["patient"][i],
             "index": prediction["index"][i],
+            "source": prediction["source"][i],
         }
-        row["source"] = prediction["source"][i]
         row |= {f"probability_{k + 1}": float(value) for k, value in enumerate(probability[i])}
         if "label" in prediction:
             row |= {f"label_{k + 1}": float(value) for k, value in enumerate(prediction["label"][i].cpu())}
@@ -168,8 +245,12 @@ def _rows(prediction: Prediction) -> list[dict[str, Any]]:
 
 
 def _case_rows(prediction: Prediction, module: LightningModule) -> list[dict[str, Any]]:
-    """One row per case of a classifier's prediction."""
-    classes, ordinal = cast("Sequence[str]", module.classes), bool(module.hparams.get("ordinal", False))
+    """One row per case of a classifier."""
+    if not isinstance(module, NamesClasses):
+        raise ConfigError(
+            f"{type(module).__name__} gives neither maps nor class names, so its predictions cannot be written; "
+            "give it `classes` or `prediction_writer`"
+        )
     label = prediction["label"].tolist() if "label" in prediction else [None] * len(prediction["id"])
     return [
         make_case_row(
@@ -179,8 +260,8 @@ def _case_rows(prediction: Prediction, module: LightningModule) -> list[dict[str
             label=label[i],
             probability=prediction["probability"][i].tolist(),
             logits=prediction["logits"][i].tolist(),
-            classes=classes,
-            ordinal=ordinal,
+            classes=module.classes,
+            ordinal=bool(module.hparams.get("ordinal", False)),
         )
         for i, name in enumerate(prediction["id"])
     ]

@@ -1,4 +1,4 @@
-"""Loss functions."""
+"""Loss functions, one file per kind of model."""
 
 import lazy_loader as lazy
 

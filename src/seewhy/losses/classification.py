@@ -1,14 +1,8 @@
-"""Losses of one class per case, where the order of the classes means nothing.
+"""Losses of case classification, by name: cross-entropy, focal, binary, and two for ordered grades.
 
-Weights against rare classes: none, given, or from the number of training cases.
-
-Losses of ordered classes: to be two grades off costs more than to be one off.
-
-Both keep one softmax score per class, so that predictions, calibration and explanations are those of any other
-classifier. (Losses that change what the scores mean, such as CORN, Shi 2023, whose K - 1 outputs are conditional
-probabilities of passing each grade, would leave an explainer without a score of the class.)
-
-The losses of case classification, by name.
+All keep one softmax score per class (or one logit for two classes), so that predictions, calibration and explanations
+are the same for every loss. (Losses that change the meaning of the scores, such as CORN, Shi 2023, whose K - 1 outputs
+are conditional probabilities of passing each grade, would leave an explainer without a score of the class.)
 """
 
 from __future__ import annotations
@@ -37,22 +31,26 @@ __all__ = [
 
 
 def balanced_weights(counts: Sequence[int]) -> list[float]:
-    """Weight N / (K · n_k) of each class: every class then weighs the same in all, and a case 1 on average.
+    """Weight N / (K · n_k) of each class: all classes then have the same total weight, and a case has 1 on average.
 
-    A class without cases counts as having one, so that its weight stays finite.
+    A class without cases is treated as if it had one, so that its weight stays finite.
+
+    Example:
+        >>> balanced_weights([30, 10])
+        [0.6666666666666666, 2.0]
     """
     return [sum(counts) / (len(counts) * max(count, 1)) for count in counts]
 
 
 class ClassWeights(nn.Module):
-    """One factor per class, kept with the checkpoint.
+    """Base class of losses with one factor per class, which is stored in the checkpoint.
 
     Args:
-        num_classes: how many.
+        num_classes: number of classes.
         weights: None for ones, a list of factors, or `balanced`: ones until `balance` is called.
 
     Raises:
-        ConfigError: another word, another number of factors, or one that is negative.
+        ConfigError: an unknown word, a wrong number of factors, or a negative factor.
     """
 
     weight: Tensor
@@ -73,10 +71,10 @@ class ClassWeights(nn.Module):
         self.register_buffer("weight", torch.tensor(values))
 
     def balance(self, counts: Sequence[int]) -> list[int]:
-        """Weigh classes by the number of their training cases; returns the classes that have none.
+        """Weight classes by the number of their training cases; returns the classes without cases.
 
         Raises:
-            ConfigError: not one count per class.
+            ConfigError: the number of counts is not the number of classes.
         """
         if len(counts) != len(self.weight):
             raise ConfigError(f"the data set has {len(counts)} classes, the model {len(self.weight)}")
@@ -96,13 +94,19 @@ class CrossEntropy(ClassWeights):
         num_classes: K.
         class_weights: null, a factor per class, or `balanced` (see `ClassWeights`).
         smoothing: share of the target that is spread over all classes.
+
+    Example:
+        >>> import torch
+        >>> loss = CrossEntropy(num_classes=3)
+        >>> round(float(loss(torch.zeros(2, 3), torch.tensor([0, 2]))), 4)  # log 3
+        1.0986
     """
 
     def __init__(
         self, *, num_classes: int, class_weights: str | Sequence[float] | None = None, smoothing: float = 0.0
     ) -> None:
         super().__init__(num_classes, class_weights)
-        self.smoothing = _share("smoothing", smoothing)
+        self.smoothing = _check_share("smoothing", smoothing)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Scalar loss of scores [B, K] against class indices [B] int64, in float32."""
@@ -111,7 +115,7 @@ class CrossEntropy(ClassWeights):
 
 
 class FocalLoss(ClassWeights):
-    """Cross-entropy in which cases count the less the better they are told: -(1 - p)^γ log p (Lin 2017, eq. 4).
+    """Cross-entropy that gives well-classified cases less weight: -(1 - p)^γ log p (Lin 2017, eq. 4).
 
     Args:
         num_classes: K.
@@ -130,7 +134,7 @@ class FocalLoss(ClassWeights):
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Scalar loss of scores [B, K] against class indices [B] int64, in float32."""
         log_p = logits.float().log_softmax(dim=1).gather(1, label[:, None])[:, 0]
-        # log p is 0 for p = 1, where a power below 1 would have no finite slope; -expm1 is exact near it.
+        # For p = 1, log p is 0, where a power below 1 would have no finite slope; -expm1 is exact near it.
         other = (-torch.expm1(log_p)).clamp(min=torch.finfo(torch.float32).tiny)
         return self.mean(-(other**self.gamma) * log_p, label)
 
@@ -149,11 +153,11 @@ class BinaryLoss(ClassWeights):
     ) -> None:
         if num_classes != 2:
             raise ConfigError(
-                f"model.loss.name=binary tells 2 classes apart with one logit, and there are {num_classes}; "
+                f"model.loss.name=binary separates 2 classes with one logit, but there are {num_classes} classes; "
                 "choose cross_entropy"
             )
         super().__init__(num_classes, class_weights)
-        self.smoothing = _share("smoothing", smoothing)
+        self.smoothing = _check_share("smoothing", smoothing)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Scalar loss of logits [B, 1] against classes [B] int64 in {0, 1}, in float32."""
@@ -162,7 +166,7 @@ class BinaryLoss(ClassWeights):
         return self.mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), label)
 
 
-def _share(name: str, value: float) -> float:
+def _check_share(name: str, value: float) -> float:
     if not 0.0 <= value < 1.0:
         raise ConfigError(f"model.loss.{name}={value} must be within 0 … 1")
     return float(value)
@@ -171,13 +175,20 @@ def _share(name: str, value: float) -> float:
 class EarthMoverLoss(ClassWeights):
     """Squared earth mover's distance between predicted and true distribution over grades (Hou 2016).
 
-    The sum over grades of (CDF of the prediction - CDF of the truth)². By itself it has small gradients where the
-    prediction is far off and certain, so some cross-entropy may be added (XEMD² there).
+    It is the sum over grades of (CDF of the prediction - CDF of the truth)². Alone it has small gradients where the
+    prediction is far off and certain, so cross-entropy can be added (XEMD² in the paper).
 
     Args:
         num_classes: K.
         class_weights: null, a factor per class, or `balanced` (see `ClassWeights`).
-        cross_entropy: factor on the cross-entropy that is added; 0 adds none.
+        cross_entropy: factor of the added cross-entropy; 0 adds none.
+
+    Example:
+        >>> import torch
+        >>> loss = EarthMoverLoss(num_classes=3)
+        >>> sure_of_2 = torch.tensor([[0.0, 0.0, 100.0]])
+        >>> [float(loss(sure_of_2, torch.tensor([grade]))) for grade in (0, 1, 2)]
+        [2.0, 1.0, 0.0]
     """
 
     def __init__(
@@ -206,7 +217,7 @@ class SoftOrdinalLoss(ClassWeights):
     Args:
         num_classes: K.
         class_weights: null, a factor per class, or `balanced` (see `ClassWeights`).
-        width: grades over which a target falls off; towards 0 it is plain cross-entropy.
+        width: grades over which a target falls off; near 0 it is plain cross-entropy.
     """
 
     def __init__(

@@ -1,11 +1,4 @@
-"""All that an unpaired translation in one direction is measured by, with its weights.
-
-How far an image is from what it should be, in the foreground.
-
-What a generator and a discriminator want of the discriminator's scores.
-
-The contrastive loss of patches.
-"""
+"""Losses of unpaired translation: adversarial, reconstruction, PatchNCE, and their weighted sum."""
 
 from __future__ import annotations
 
@@ -31,11 +24,17 @@ __all__ = [
 
 
 def foreground_mean(values: Tensor, foreground: Tensor | None) -> Tensor:
-    """Mean over the foreground of all samples and channels, in float32; 0 where there is none.
+    """Mean over the foreground of all samples and channels, in float32; 0 without foreground.
 
     Args:
         values: [B, C, H, W].
         foreground: [B, 1, H, W] bool; None is everywhere.
+
+    Example:
+        >>> import torch
+        >>> values = torch.arange(4.0).reshape(1, 1, 2, 2)
+        >>> float(foreground_mean(values, values > 1))
+        2.5
     """
     values = values.float()
     if foreground is None:
@@ -54,21 +53,27 @@ def structural_dissimilarity(
 ) -> Tensor:
     """Scalar mean of 1 - SSIM (Wang 2004, eq. 13; Gaussian windows of 11 x 11, σ 1.5) at the foreground's pixels.
 
-    SSIM compares means as ratios, so values are counted from the darkest possible one.
+    SSIM compares ratios of means, so the darkest possible value is subtracted first.
 
     Args:
         image: [B, C, H, W], sides of at least 6.
-        target: the same.
-        foreground: see `foreground_mean`; windows around its pixels reach beyond it.
+        target: like `image`.
+        foreground: see `foreground_mean`; windows around its pixels extend beyond it.
         value_range: darkest and brightest value.
+
+    Example:
+        >>> import torch
+        >>> image = torch.linspace(-1, 1, 256).reshape(1, 1, 16, 16)
+        >>> round(float(structural_dissimilarity(image, image)), 5)
+        0.0
     """
     low, high = value_range
     # Variances are small differences of large numbers, for which half precision is too coarse.
     with torch.autocast(image.device.type, enabled=False):
-        found = structural_similarity_index_measure(
+        result = structural_similarity_index_measure(
             image.float() - low, target.float() - low, data_range=high - low, reduction="none", return_full_image=True
         )
-    return foreground_mean(1 - found[1], foreground)
+    return foreground_mean(1 - result[1], foreground)
 
 
 def gradient_difference(image: Tensor, target: Tensor, foreground: Tensor | None = None) -> Tensor:
@@ -76,19 +81,19 @@ def gradient_difference(image: Tensor, target: Tensor, foreground: Tensor | None
 
     Args:
         image: [B, C, H, W].
-        target: the same.
+        target: like `image`.
         foreground: see `foreground_mean`.
     """
     padded = F.pad(image.float() - target.float(), (1, 1, 1, 1), mode="replicate")  # the filter is linear
-    # Without a tensor of its numbers, which would be sent to a GPU in every step.
+    # Written without a kernel tensor, which would be copied to a GPU in every step.
     down, across = (padded.diff(dim=axis) for axis in (2, 3))
-    down, across = down[:, :, :-1] + down[:, :, 1:], across[..., :-1] + across[..., 1:]  # over two pixels
-    slopes = (_smoothed(down, 3).abs() + _smoothed(across, 2).abs()) / 16
+    down, across = down[:, :, :-1] + down[:, :, 1:], across[..., :-1] + across[..., 1:]  # differences over two pixels
+    slopes = (_smooth(down, 3).abs() + _smooth(across, 2).abs()) / 16
     return foreground_mean(slopes, foreground)
 
 
-def _smoothed(values: Tensor, axis: int) -> Tensor:
-    """Each line with its neighbours, by 1, 2, 1."""
+def _smooth(values: Tensor, axis: int) -> Tensor:
+    """Weighted sum of each line and its neighbours, with weights 1, 2, 1."""
     lines = values.unfold(axis, 3, 1)
     return lines[..., 0] + 2 * lines[..., 1] + lines[..., 2]
 
@@ -97,14 +102,21 @@ NAMES = ("lsgan", "hinge")
 
 
 class AdversarialLoss(nn.Module):
-    """Losses of score maps at one or more scales, whose mean is taken, in float32.
+    """Losses of a discriminator's score maps, averaged over scales, in float32.
 
-    `lsgan` (Mao 2017, eq. 9): squared distance of real scores from 1 and fake ones from 0; the generator's of its
-    fakes' from 1. `hinge` (Lim and Ye 2017; Miyato 2018, eq. 16 and 17): real scores should be above 1 and fake ones
-    below -1; the generator wants them high.
+    `lsgan` (Mao 2017, eq. 9): squared distance of real scores from 1 and of fake scores from 0; for the generator, of
+    its fakes' scores from 1. `hinge` (Lim and Ye 2017; Miyato 2018, eq. 16 and 17): real scores should be above 1 and
+    fake scores below -1; the generator maximises the fakes' scores.
 
     Args:
         name: `lsgan` or `hinge`.
+
+    Example:
+        >>> import torch
+        >>> loss = AdversarialLoss("lsgan")
+        >>> real, fake = [torch.ones(1, 1, 4, 4)], [torch.zeros(1, 1, 4, 4)]
+        >>> float(loss.discriminator(real, fake)), float(loss.generator(fake))
+        (0.0, 1.0)
     """
 
     def __init__(self, name: str = "lsgan") -> None:
@@ -117,18 +129,18 @@ class AdversarialLoss(nn.Module):
         """Scalar loss of the generator.
 
         Args:
-            fake: scores [B, 1, h, w] of its images, one map per scale, with graph.
+            fake: scores [B, 1, h, w] of its images, one map per scale, with gradient.
         """
         if self.name == "lsgan":
             return _mean([(scores.float() - 1).square().mean() for scores in fake])
         return _mean([-scores.float().mean() for scores in fake])
 
     def discriminator(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-        """Scalar loss of the discriminator: that of real images plus that of fakes.
+        """Scalar loss of the discriminator, the sum of the losses of real images and fakes.
 
         Args:
             real: scores [B, 1, h, w] of real images, one map per scale.
-            fake: the same of generated ones, made without a graph to the generator.
+            fake: scores of generated images, which have no gradient to the generator.
         """
         if self.name == "lsgan":
             losses = [
@@ -143,7 +155,7 @@ class AdversarialLoss(nn.Module):
         return _mean(losses)
 
     def extra_repr(self) -> str:
-        """Which."""
+        """The name of the loss."""
         return self.name
 
 
@@ -152,10 +164,10 @@ def _mean(losses: Sequence[Tensor]) -> Tensor:
 
 
 class PatchNCELoss(nn.Module):
-    """A patch of a fake should be most like the patch it was made of (PatchNCE, Park 2020, eq. 3 and 4).
+    """Contrastive loss that matches a patch of a fake with the same patch of its source (Park 2020, eq. 3 and 4).
 
-    Cross-entropy of telling that patch from the others of the same image, by cosine similarity over a temperature;
-    mean over patches, images and maps.
+    It is the cross-entropy of finding that patch among the others of the same image, by cosine similarity over a
+    temperature; mean over patches, images and maps.
 
     Args:
         temperature: τ, above 0.
@@ -171,15 +183,15 @@ class PatchNCELoss(nn.Module):
         """Scalar loss, in float32.
 
         Args:
-            queries: unit vectors [B, P, dim] of the fake's patches, of each map.
-            keys: those of the same places of its source; they give no gradient.
+            queries: unit vectors [B, P, dim] of the fake's patches, one tensor per feature map.
+            keys: unit vectors at the same positions of the source; they get no gradient.
         """
         losses = []
         for query, key in zip(queries, keys, strict=True):
             with torch.autocast(query.device.type, enabled=False):
                 logits = query.float() @ key.detach().float().mT / self.temperature
-            right = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
-            losses.append(F.cross_entropy(logits.flatten(0, 1), right.flatten()))
+            target = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
+            losses.append(F.cross_entropy(logits.flatten(0, 1), target.flatten()))
         return torch.stack(losses).mean()
 
 
@@ -187,26 +199,33 @@ TERMS = ("adversarial", "cycle", "identity", "ssim", "gradient", "nce")
 
 
 class TranslationLoss(nn.Module):
-    """The weighted terms of a generator's loss, each computed only where it has a weight.
+    """Weighted terms of a generator's loss; terms without a weight are not computed.
 
-    Written for the direction A → B:
+    For the direction A → B:
 
     - `adversarial`: see `AdversarialLoss`;
     - `cycle`: mean |A - G_BA(G_AB(A))| (Zhu 2017, eq. 2);
-    - `identity`: mean |A - G_BA(A)| (there, section 5.2);
-    - `ssim` and `gradient`: 1 - SSIM and difference of slopes of the same reconstruction;
+    - `identity`: mean |A - G_BA(A)| (Zhu 2017, section 5.2);
+    - `ssim` and `gradient`: 1 - SSIM and difference of slopes of the cycle's reconstruction;
     - `nce`: see `PatchNCELoss`.
 
-    All but the first and the last count the foreground only.
+    All except `adversarial` and `nce` are means over the foreground.
 
     Args:
-        weights: term → factor ≥ 0; one that is not named has none.
+        weights: term → factor ≥ 0; other terms are left out.
         adversarial: `lsgan` or `hinge`.
-        temperature: of `nce`.
+        temperature: temperature of `nce`.
         value_range: darkest and brightest value of images, for `ssim`.
 
     Raises:
         ConfigError: an unknown term, a negative factor, or no term at all.
+
+    Example:
+        >>> import torch
+        >>> loss = TranslationLoss(weights={"cycle": 10.0})
+        >>> terms = loss(real=torch.zeros(1, 4, 8, 8), reconstruction=torch.full((1, 4, 8, 8), 0.5))
+        >>> float(terms["cycle"]), float(loss.total(terms))
+        (0.5, 5.0)
     """
 
     def __init__(
@@ -219,7 +238,7 @@ class TranslationLoss(nn.Module):
     ) -> None:
         super().__init__()
         problems = [
-            f"model.losses.weights.{name} is no term; {nearest(name, TERMS)}" for name in weights if name not in TERMS
+            f"unknown term model.losses.weights.{name}; {nearest(name, TERMS)}" for name in weights if name not in TERMS
         ]
         problems += [
             f"model.losses.weights.{name}={value} must be 0 or more" for name, value in weights.items() if value < 0
@@ -237,13 +256,13 @@ class TranslationLoss(nn.Module):
         self.nce = PatchNCELoss(temperature=temperature)
 
     def needs(self, *names: str) -> bool:
-        """Whether any of these terms has a weight, and so what it is made of must be computed.
+        """Whether any of these terms has a weight, so that its inputs must be computed.
 
         Raises:
-            ConfigError: a name that is no term.
+            ConfigError: an unknown term.
         """
         if unknown := [name for name in names if name not in TERMS]:
-            raise ConfigError("; ".join(f"{name!r} is no term; {nearest(name, TERMS)}" for name in unknown))
+            raise ConfigError("; ".join(f"unknown term {name!r}; {nearest(name, TERMS)}" for name in unknown))
         return any(name in self.weights for name in names)
 
     def forward(
@@ -256,18 +275,18 @@ class TranslationLoss(nn.Module):
         patches: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None,
         foreground: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The terms that have a weight, without it, as scalars in float32.
+        """The unweighted terms that have a weight, as scalars in float32.
 
         Args:
             real: [B, M, H, W], centre slices.
-            scores: the discriminator's of the fakes, see `AdversarialLoss.generator`.
-            reconstruction: [B, M, H, W], what the other generator makes of the fakes.
-            identity: [B, M, H, W], what the other generator makes of `real`'s stack.
+            scores: the discriminator's scores of the fakes; see `AdversarialLoss.generator`.
+            reconstruction: [B, M, H, W], output of the other generator for the fakes.
+            identity: [B, M, H, W], output of the other generator for `real`'s stack.
             patches: queries and keys, see `PatchNCELoss.forward`.
             foreground: [B, 1, H, W] bool; None is everywhere.
 
         Raises:
-            ConfigError: something is not given that a term with a weight is made of.
+            ConfigError: an input of a term with a weight is missing.
         """
         given = {
             "adversarial": scores,
@@ -279,7 +298,7 @@ class TranslationLoss(nn.Module):
         }
         if absent := [name for name in self.weights if given[name] is None]:
             raise ConfigError(
-                f"this model computes nothing that {', '.join(absent)} could be measured on; set "
+                f"this model has no inputs for the loss terms {', '.join(absent)}; set "
                 + " and ".join(f"model.losses.weights.{name}=0" for name in absent)
             )
         terms: dict[str, Tensor] = {}
@@ -298,7 +317,7 @@ class TranslationLoss(nn.Module):
         return terms
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """Weighted sum of what `forward` gave, a scalar."""
+        """Weighted sum of the terms of `forward`, a scalar."""
         return torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
 
     def extra_repr(self) -> str:

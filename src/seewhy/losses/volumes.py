@@ -1,4 +1,4 @@
-"""Dice and cross-entropy of volumes, with labels that say nothing left out, and over several outputs of a network."""
+"""Losses of volume segmentation: Dice and cross-entropy with ignored labels, and deep supervision."""
 
 from __future__ import annotations
 
@@ -9,22 +9,30 @@ from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["DeepSupervision", "DiceCrossEntropy", "region_masks"]
+__all__ = ["DeepSupervision", "DiceCrossEntropy", "masked_mean", "region_masks"]
 
 
 class DiceCrossEntropy(nn.Module):
     """Soft Dice loss (Milletari 2016) plus cross-entropy, by default over the foreground as nnU-Net has it.
 
-    Without a label to ignore it is MONAI's `DiceCELoss`. Of classes, which exclude each other, it takes the softmax;
-    of regions, which may overlap, the sigmoid of each channel, and binary cross-entropy.
+    Without a label to ignore it equals MONAI's `DiceCELoss`. Classes, which exclude each other, use softmax; regions,
+    which may overlap, use the sigmoid of each channel and binary cross-entropy.
 
     Args:
-        regions: [[labels of a region], …]; None stands for classes.
-        ignore_label: label of voxels that count in neither part.
+        regions: [[labels of a region], …]; None is for classes.
+        ignore_label: label of voxels that are left out of both parts.
         dice_weight: factor on the Dice loss.
         cross_entropy_weight: factor on the cross-entropy.
         include_background: count class 0 in the Dice loss; it always counts in the cross-entropy.
         batch_dice: one Dice over all voxels of a batch, instead of one per sample.
+
+    Example:
+        >>> import torch
+        >>> mask = torch.zeros(1, 4, 4, 4, dtype=torch.long)
+        >>> mask[:, 1:3, 1:3, 1:3] = 1
+        >>> logits = 100.0 * torch.nn.functional.one_hot(mask, 2).movedim(-1, 1).float()
+        >>> round(float(DiceCrossEntropy()(logits, mask)), 4)
+        0.0
     """
 
     def __init__(
@@ -51,27 +59,29 @@ class DiceCrossEntropy(nn.Module):
             mask: [B, *spatial] integer labels.
         """
         logits, labels = logits.float(), mask.long()
-        known = None if self.ignore_label is None else (labels != self.ignore_label)[:, None]
+        valid = None if self.ignore_label is None else (labels != self.ignore_label)[:, None]
         if self.regions is None:
-            target = F.one_hot(_without(labels, self.ignore_label), logits.shape[1]).movedim(-1, 1).to(logits)
+            # The ignored label becomes 0 here; its voxels are masked below.
+            classes = labels if valid is None else torch.where(valid[:, 0], labels, 0)
+            target = F.one_hot(classes, logits.shape[1]).movedim(-1, 1).to(logits)
             probability = logits.softmax(dim=1)
-            pixelwise = F.cross_entropy(logits, _without(labels, self.ignore_label), reduction="none")[:, None]
+            pixelwise = F.cross_entropy(logits, classes, reduction="none")[:, None]
         else:
             target = region_masks(labels, self.regions).to(logits)
             probability = logits.sigmoid()
             pixelwise = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        if known is not None:
-            probability, target = probability * known, target * known
-        entropy = pixelwise.mean() if known is None else _masked_mean(pixelwise, known.expand_as(pixelwise))
+        if valid is not None:
+            probability, target = probability * valid, target * valid
+        entropy = pixelwise.mean() if valid is None else masked_mean(pixelwise, valid.expand_as(pixelwise))
         dice: Tensor = self.dice(probability, target)
         return self.dice_weight * dice + self.cross_entropy_weight * entropy
 
 
 class DeepSupervision(nn.Module):
-    """A loss at several resolutions: each output weighs half of the one before it (Isensee 2021), all together 1.
+    """A loss at several resolutions: each output has half the weight of the finer one (Isensee 2021), in total 1.
 
     Args:
-        loss: takes logits and labels.
+        loss: loss of logits and labels.
     """
 
     def __init__(self, loss: nn.Module) -> None:
@@ -82,33 +92,35 @@ class DeepSupervision(nn.Module):
         """Scalar loss.
 
         Args:
-            outputs: [B, K, *spatial] each, the finest first; the labels are brought to the size of each by taking
-                the nearest.
+            outputs: [B, K, *spatial] each, the finest first; the labels are resized to each by nearest neighbour.
             mask: [B, *spatial] integer labels.
         """
-        weights = [0.5**place for place in range(len(outputs))]
+        weights = [0.5**level for level in range(len(outputs))]
         losses = [
-            weight / sum(weights) * self.loss(output, _at_size(mask, output.shape[2:]))
+            weight / sum(weights) * self.loss(output, _resize_labels(mask, output.shape[2:]))
             for weight, output in zip(weights, outputs, strict=True)
         ]
         return torch.stack(losses).sum()
 
 
 def region_masks(labels: Tensor, regions: Sequence[Sequence[int]]) -> Tensor:
-    """Where any label of a region is, [B, R, *spatial] bool, of labels [B, *spatial]."""
-    return torch.stack([torch.isin(labels, torch.tensor(list(own), device=labels.device)) for own in regions], dim=1)
+    """Masks [B, R, *spatial] bool of the regions in labels [B, *spatial].
+
+    Example:
+        >>> import torch
+        >>> region_masks(torch.tensor([[0, 1, 2]]), [[1, 2], [2]]).int().tolist()
+        [[[0, 1, 1], [0, 0, 1]]]
+    """
+    tensors = [torch.tensor(list(region), device=labels.device) for region in regions]
+    return torch.stack([torch.isin(labels, region) for region in tensors], dim=1)
 
 
-def _without(labels: Tensor, ignore: int | None) -> Tensor:
-    """Labels with 0 in place of the one to ignore, which is masked elsewhere."""
-    return labels if ignore is None else torch.where(labels == ignore, 0, labels)
-
-
-def _masked_mean(values: Tensor, where: Tensor) -> Tensor:
+def masked_mean(values: Tensor, where: Tensor) -> Tensor:
+    """Mean of the values where a mask of the same shape is true; 0 for an empty mask."""
     return torch.where(where, values, 0.0).sum() / where.sum().clamp_min(1)
 
 
-def _at_size(mask: Tensor, size: Sequence[int]) -> Tensor:
+def _resize_labels(mask: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(mask.shape[1:]) == tuple(size):
         return mask
     return F.interpolate(mask[:, None].float(), size=tuple(size), mode="nearest-exact")[:, 0].to(mask.dtype)

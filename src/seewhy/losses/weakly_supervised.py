@@ -1,9 +1,4 @@
-"""The loss of a segmentation head against incomplete pixel labels.
-
-The loss of image-level class scores.
-
-The loss of affinities against labels of token pairs.
-"""
+"""Losses of weakly-supervised segmentation: image-level classes, incomplete pixel labels, and affinities."""
 
 from __future__ import annotations
 
@@ -14,18 +9,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seewhy.errors import ConfigError
+from seewhy.losses.volumes import masked_mean
 
 __all__ = ["AffinityLoss", "BalancedCrossEntropy", "MultiLabelLoss", "affinity_loss", "balanced_cross_entropy"]
 
 
 class MultiLabelLoss(nn.Module):
-    """Binary cross-entropy of each class against its absence, averaged over classes and samples.
+    """Binary cross-entropy of the presence of each class, averaged over classes and samples.
 
     Without `positive_weight` this is the multi-label soft-margin loss of the published method.
 
     Args:
         positive_weight: one factor per class on the loss of its positive samples, against imbalance.
         smoothing: targets become smoothing / 2 and 1 - smoothing / 2.
+
+    Example:
+        >>> import torch
+        >>> loss = MultiLabelLoss(positive_weight=[3.0])
+        >>> round(float(loss(torch.zeros(2, 1), torch.tensor([[1.0], [0.0]]))), 4)  # (3 log 2 + log 2) / 2
+        1.3863
     """
 
     def __init__(self, *, positive_weight: Sequence[float] | None = None, smoothing: float = 0.0) -> None:
@@ -51,7 +53,12 @@ def affinity_loss(affinity: Tensor, target: Tensor) -> Tensor:
         target: [B, N, N] int, 1 alike, 0 unlike, anything else ignored.
 
     Returns:
-        Scalar in [0, 1]; each part's count is raised by 1, so a part without pairs is 0 and not NaN.
+        Scalar in [0, 1]; each part's count is increased by 1, so that a part without pairs is 0 and not NaN.
+
+    Example:
+        >>> import torch
+        >>> float(affinity_loss(torch.tensor([[[1.0, 0.5]]]), torch.tensor([[[1, 0]]])))
+        0.125
     """
     alike, unlike = target == 1, target == 0
     missed = torch.where(alike, 1.0 - affinity, 0.0).sum() / (alike.sum() + 1)
@@ -68,16 +75,23 @@ class AffinityLoss(nn.Module):
 
 
 def balanced_cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Cross-entropy with background and foreground pixels weighing half each, however many there are.
+    """Cross-entropy in which background and foreground pixels have half of the weight each, whatever their number.
 
     Args:
-        logits: [B, 1 + K, h, w]; brought to the target's size where it differs.
+        logits: [B, 1 + K, h, w]; resized to the target where sizes differ.
         target: [B, H, W] int64, 0 background, 1…K foreground, `ignore_index` unknown.
         ignore_index: the label of unknown pixels.
 
     Returns:
         Scalar float32 ≥ 0. A part without pixels contributes exactly 0 to value and gradient, so the loss stays
         finite for a batch without foreground, without background, or without any label.
+
+    Example:
+        >>> import torch
+        >>> target = torch.zeros(1, 8, 8, dtype=torch.long)
+        >>> target[0, 0, 0], target[0, 4:] = 1, 255
+        >>> round(float(balanced_cross_entropy(torch.zeros(1, 2, 8, 8), target)), 4)  # log 2
+        0.6931
     """
     logits = logits.float()
     if logits.shape[-2:] != target.shape[-2:]:
@@ -85,11 +99,7 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int 
     loss = F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="none")
     background = target == 0
     foreground = ~background & (target != ignore_index)
-    return 0.5 * _masked_mean(loss, background) + 0.5 * _masked_mean(loss, foreground)
-
-
-def _masked_mean(values: Tensor, where: Tensor) -> Tensor:
-    return torch.where(where, values, 0.0).sum() / where.sum().clamp_min(1)
+    return 0.5 * masked_mean(loss, background) + 0.5 * masked_mean(loss, foreground)
 
 
 class BalancedCrossEntropy(nn.Module):

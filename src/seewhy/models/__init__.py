@@ -1,4 +1,4 @@
-"""LightningModules: one file per model."""
+"""LightningModules, one folder per kind of task, and the protocols that they implement."""
 
 import lazy_loader as lazy
 

@@ -1,4 +1,4 @@
-"""The slots every model fills: nets, losses, metrics; the optimiser and its schedule described by plain data."""
+"""Base class of models, with slots for networks, losses and metrics, and optimisers built from plain data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from torch import nn
 
 from seewhy.errors import ConfigError, nearest
 
@@ -40,10 +41,14 @@ def learning_rate_factor(
     `constant`, or down to `floor` at `total`: `poly` ((1 - step / total)^power, counted from step 0 as SegFormer's
     recipe does), `cosine`, or `linear`, which stays at 1 until `decay_from`, in steps (int) or a share of all (float),
     as CycleGAN's recipe does (Zhu 2017, section 4: 0.5).
+
+    Example:
+        >>> [learning_rate_factor(step, name="linear", total=10, decay_from=0.5) for step in (0, 5, 8)]
+        [1.0, 1.0, 0.4]
     """
     if name not in SCHEDULES:
         raise ConfigError(f"model.scheduler.name={name!r} is unknown; {nearest(name, SCHEDULES)}")
-    warmup, decay_from = (round(one * total) if isinstance(one, float) else one for one in (warmup, decay_from))
+    warmup, decay_from = (round(part * total) if isinstance(part, float) else part for part in (warmup, decay_from))
     if step < warmup:
         return warmup_ratio + (1.0 - warmup_ratio) * step / warmup
     done = min(step / max(total, 1), 1.0)
@@ -58,22 +63,29 @@ def learning_rate_factor(
 
 
 def _progress(step: int, first: float, last: int) -> float:
-    """How far from one step to another, in [0, 1]."""
+    """Position of `step` between two steps, in [0, 1]."""
     return min(max(step - first, 0) / max(last - first, 1), 1.0)
 
 
 def build_optimizer(
     options: Mapping[str, Any], groups: Sequence[dict[str, Any]], *, where: str = "model.optimizer"
 ) -> torch.optim.Optimizer:
-    """An optimiser from plain data.
+    """Build an optimiser from plain data.
 
     Args:
-        options: `name`, `lr` and whatever else the optimiser takes.
+        options: `name`, `lr` and further options of the optimiser.
         groups: see `BaseModule.parameter_groups`; `lr_scale` is a factor on `lr`.
         where: dotted name of the options, for messages.
 
     Raises:
-        ConfigError: an optimiser that does not exist.
+        ConfigError: unknown optimiser.
+
+    Example:
+        >>> import torch
+        >>> weights = torch.nn.Linear(2, 1).parameters()
+        >>> optimizer = build_optimizer({"name": "adamw", "lr": 0.01}, [{"params": list(weights), "lr_scale": 0.5}])
+        >>> type(optimizer).__name__, optimizer.param_groups[0]["lr"]
+        ('AdamW', 0.005)
     """
     settings = dict(options)
     name, lr = str(settings.pop("name")), float(settings.pop("lr"))
@@ -111,12 +123,16 @@ class BaseModule(LightningModule):
     def configure_metrics(self) -> None:
         """Build the metrics."""
 
+    def backbones(self) -> Sequence[nn.Module]:
+        """Networks that the command's `weights` are loaded into; by default the submodule `encoder`, if any."""
+        return [module for name, module in self.named_children() if name == "encoder"]
+
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups of `{"params": [...], "lr_scale": float}`; the default is one group of all that learns."""
+        """Groups of `{"params": [...], "lr_scale": float}`; by default one group of all trainable parameters."""
         return [{"params": [p for p in self.parameters() if p.requires_grad], "lr_scale": 1.0}]
 
     def total_steps(self) -> int:
-        """Optimiser steps this fit will take."""
+        """Number of optimiser steps of this fit."""
         return int(self.trainer.estimated_stepping_batches)
 
     def configure_optimizers(self) -> Any:
@@ -127,7 +143,7 @@ class BaseModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Tie dropout and any other draw of this step to (seed, step, rank), so that a resumed run repeats it."""
+        """Seed dropout and other draws of this step by (seed, step, rank), so that a resumed run repeats them."""
         seed = int(self.hparams.get("seed", 0))
         torch.manual_seed((seed * 1_000_003 + self.global_step) * 1_024 + self.global_rank)
 

@@ -1,1 +1,1 @@
-"""The explanations of a run: which samples, which targets, what is kept of them and how it is drawn."""
+"""Explanations of many samples: selection, session, store, judging, pictures, tables and report."""

@@ -1,4 +1,4 @@
-"""Scores of maps as they are made: a scorecard per method, floors that know nothing, thresholds from validation."""
+"""Scores of maps during a session: a scorecard per method, floors, and thresholds from validation samples."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from seewhy.explain.judging.scorecard import Scorecard, Verdict
 from seewhy.explain.judging.settings import JudgingSettings, Scope
 from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
+from seewhy.reporting.sample import select_inputs
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.reporting.store import Place
 
@@ -27,8 +28,9 @@ Masks = Tensor | Mapping[str, Tensor] | None
 TUNING = 16
 """Validation samples that thresholds are tuned on."""
 FAITHFUL = ("control_intensity",)
-"""Floors that are also judged by deletion and insertion. Each costs as many forwards as a method; noise as smooth as a
-map is a level of these scores already, and of the others brightness says most: it tells tissue from background."""
+"""Floors that are also judged by deletion and insertion, each at the cost of a method. These scores already compare
+with noise as smooth as a map; of the other floors, brightness is the most informative, since it separates tissue from
+background."""
 
 
 class Judges:
@@ -36,11 +38,9 @@ class Judges:
 
     Args:
         explainers: method → explainer.
-        settings: `judge` and `seed` of it.
-        samples: number of samples of the run, which decides what `auto` means.
-        validation: gives batches of validation samples with masks, other ones than those that are explained; empty
-            where there are none.
-        inputs_of: takes what the module takes out of a batch.
+        settings: its `judge` and `seed` are used.
+        samples: number of samples of the run, which decides the scope of `auto`.
+        validation: gives batches of validation samples with masks, none of which is explained; may be empty.
     """
 
     def __init__(
@@ -50,12 +50,11 @@ class Judges:
         *,
         samples: int,
         validation: Callable[[], Iterable[Batch]],
-        inputs_of: Callable[[Batch], Inputs],
     ) -> None:
         self.explainers = explainers
         self.settings = JudgingSettings(scope=settings.judge, seed=settings.seed)  # type: ignore[arg-type]
-        self.samples, self.validation, self.inputs_of = samples, validation, inputs_of
-        self.floors = {one.method: one for one in make_controls(seed=settings.seed)}
+        self.samples, self.validation = samples, validation
+        self.floors = {floor.method: floor for floor in make_controls(seed=settings.seed)}
         self._cards: dict[Place, Scorecard] = {}
         self._thresholds: dict[str, Threshold | None] = {}
 
@@ -65,7 +64,7 @@ class Judges:
         return self.settings.scope != "none"
 
     def judge(self, place: Place, module: nn.Module, inputs: Inputs, maps: Maps, masks: Masks) -> list[Row]:
-        """Scores of a batch of maps, a row per sample; empty rows where nothing is judged."""
+        """Score a batch of maps, a row per sample; rows are empty with `judge=none`."""
         if not self.active:
             return [{} for _ in maps.target]
         if place not in self._cards:
@@ -75,9 +74,9 @@ class Judges:
         return self._cards[place].judge(module, inputs, maps, masks)
 
     def judge_floors(self, module: nn.Module, inputs: Inputs, target: Target, masks: Masks) -> dict[str, list[Row]]:
-        """Method → rows of the floors: all of them where there are masks, else those that faithfulness has."""
+        """Score the floors, method → rows: all floors where there are masks, else those with deletion and insertion."""
         costly = self.settings.scope_of(self.samples) == "all"
-        found = {}
+        result = {}
         for name, floor in self.floors.items():
             faithful = costly and name in FAITHFUL
             if not self.active or (masks is None and not faithful):
@@ -86,15 +85,15 @@ class Judges:
             settings = JudgingSettings(scope=scope, cases=0, stability=False, seed=self.settings.seed)
             threshold = self._threshold(floor, module) if masks is not None else None
             card = Scorecard(floor, settings=settings, threshold=threshold)
-            found[name] = card.judge(module, inputs, floor(module, inputs, target), masks)
-        return found
+            result[name] = card.judge(module, inputs, floor(module, inputs, target), masks)
+        return result
 
     def verdict(self, place: Place) -> Verdict | None:
-        """What all samples of this process say of a method; None where none were judged."""
+        """The verdict on a method from all samples of this process; None without any."""
         return self._cards[place].verdict() if place in self._cards else None
 
     def _threshold(self, explainer: Explainer, module: nn.Module) -> Threshold | None:
-        """Where a map is cut, tuned on validation samples; None where there are none with masks."""
+        """The threshold of a method's maps, tuned on validation samples; None without masks."""
         if explainer.method not in self._thresholds:
             self._thresholds[explainer.method] = self._tune(explainer, module)
         return self._thresholds[explainer.method]
@@ -105,9 +104,9 @@ class Judges:
             for batch in self.validation():
                 if "mask" not in batch:
                     return None
-                maps = explainer(module, self.inputs_of(batch))
+                maps = explainer(module, select_inputs(batch))
                 values, masks = join_maps(maps.evidence()), join_masks(maps, batch["mask"])
                 pairs += zip(values.cpu(), masks.cpu(), strict=True)
             return tune_threshold(pairs) if pairs else None
-        except (DataError, ExplanationError):  # no lesion among them, or a method that refuses some of them
+        except (DataError, ExplanationError):  # no lesion in the samples, or the method refuses some of them
             return None

@@ -1,7 +1,4 @@
-"""Pictures of finished explanations, all of one method on one colour scale.
-
-Explanations for the trackers: panels of pictures, and a table of maps with their scores.
-"""
+"""Pictures of finished explanations on one colour scale per method, also for the experiment trackers."""
 
 from __future__ import annotations
 
@@ -18,14 +15,18 @@ from seewhy.io.geometry import Display
 from seewhy.reporting.store import ExplanationStore, Place
 from seewhy.tracking import log_image, log_table, takes_images, takes_tables
 
-__all__ = ["draw_method", "log_explanations", "title_of"]
+__all__ = ["draw_method", "find_main_picture", "format_title", "log_explanations"]
 
 Record = Mapping[str, Any]
 Array = NDArray[Any]
 ROWS = 20
-"""Samples in the summary of planar ones."""
+"""Planar samples in the summary."""
 SPREAD = 7
-"""Slices that are drawn of a volume when none are named."""
+"""Slices drawn of a volume without `key_slices`."""
+PANELS = 4
+"""Samples of each method whose pictures are sent to the trackers."""
+TABLE_ROWS = 200
+"""Rows of the trackers' table."""
 
 
 def draw_method(
@@ -34,10 +35,10 @@ def draw_method(
     """Draw every sample of one method and target, and a summary of planar samples.
 
     Args:
-        store: where arrays are and pictures go.
+        store: has the arrays; pictures are written to its folder.
         place: method and target.
         records: of the samples, in the order of the summary.
-        key_slices: numbers in the scan of the slices that are drawn of volumes; None takes some spread over each.
+        key_slices: numbers in the scan of the slices that are drawn of volumes; None spreads 7 over each volume.
         phantom: whether the data are synthetic.
 
     Returns:
@@ -61,26 +62,26 @@ def draw_method(
             planar.append(record)
         written[record["id"]] = [file.relative_to(store.folder).as_posix() for file in files]
     if planar:
-        shown = [_sample(store, place, record) for record in planar[:ROWS]]
+        shown = [_upright_sample(store, place, record) for record in planar[:ROWS]]
         shown += [PlanarSample(id=record["id"], images={}, maps={}) for record in planar[ROWS:]]  # only counted
         path = store.folder / place.path / "summary_visualization.png"
         write_planar_summary(path, shown, method=place.method, limit=ROWS, **look)  # type: ignore[arg-type]
     return written
 
 
-def title_of(record: Record) -> str:
+def format_title(record: Record) -> str:
     """Prediction, truth and target in one line."""
     from seewhy.figures.explanations.heatmaps import headline
 
     return headline(
         prediction=record["predicted_name"],
         probability=record["confidence"],
-        truth=_truth(record),
+        truth=_format_truth(record),
         target=record["target_name"],
     )
 
 
-def _truth(record: Record) -> str | None:
+def _format_truth(record: Record) -> str | None:
     label, names = record["label"], record["classes"]
     if label is None:
         return None
@@ -122,8 +123,8 @@ def _draw_volume(
             place.method,
             image,
             heat[0] if flat else heat,
-            slices=_slices(numbers, key_slices),
-            title=title_of(record),
+            slices=_choose_slices(numbers, key_slices),
+            title=format_title(record),
             display=Display(**record["display"]),
             spacing=tuple(record["spacing"]) if len(record["spacing"] or ()) == 3 else None,
             warnings=record["warnings"],
@@ -133,13 +134,13 @@ def _draw_volume(
     return files
 
 
-def _slices(numbers: Sequence[int], wanted: Sequence[int] | None) -> list[tuple[int, int]]:
+def _choose_slices(numbers: Sequence[int], wanted: Sequence[int] | None) -> list[tuple[int, int]]:
     """(position, number in the scan) of the slices to draw."""
     if wanted is not None:
         return [(int(np.argmin(np.abs(np.asarray(numbers) - number))), number) for number in wanted]
-    places = np.linspace(0, len(numbers) - 1, min(SPREAD + 2, len(numbers))).round().astype(int)
-    inner = places[1:-1] if len(places) > 2 else places  # the outermost slices rarely show anything
-    return [(int(place), numbers[place]) for place in dict.fromkeys(inner)]
+    positions = np.linspace(0, len(numbers) - 1, min(SPREAD + 2, len(numbers))).round().astype(int)
+    inner = positions[1:-1] if len(positions) > 2 else positions  # the outermost slices rarely show anything
+    return [(int(position), numbers[position]) for position in dict.fromkeys(inner)]
 
 
 def _draw_planar(
@@ -147,7 +148,7 @@ def _draw_planar(
 ) -> list[Path]:
     from seewhy.figures.explanations.heatmaps import write_planar
 
-    sample = _sample(store, place, record, maps=maps)
+    sample = _upright_sample(store, place, record, maps=maps)
     return write_planar(
         store.folder / place.path,
         record["id"],
@@ -162,7 +163,9 @@ def _draw_planar(
     )
 
 
-def _sample(store: ExplanationStore, place: Place, record: Record, *, maps: Mapping[str, Array] | None = None) -> Any:
+def _upright_sample(
+    store: ExplanationStore, place: Place, record: Record, *, maps: Mapping[str, Array] | None = None
+) -> Any:
     """A planar sample turned upright."""
     from seewhy.figures.explanations.heatmaps import PlanarSample
     from seewhy.figures.style import turn_upright
@@ -174,56 +177,53 @@ def _sample(store: ExplanationStore, place: Place, record: Record, *, maps: Mapp
         id=record["id"],
         images={name: None if image is None else turn_upright(image, display) for name, image in images.items()},
         maps={name: turn_upright(heat, display) for name, heat in heats.items()},
-        title=title_of(record),
+        title=format_title(record),
         shares=record["shares"] if len(heats) > 1 else {},
         warnings=record["warnings"],
         masks={name: turn_upright(mask, display) for name, mask in masks.items()},
     )
 
 
-PANELS = 4
-"""Samples of each method whose pictures go to the trackers."""
-ROWS_panels = 200
-"""Rows of the table."""
-
-
 def log_explanations(trainer: Trainer, folder: Path, records: Sequence[Record], *, name: str) -> None:
-    """Send what was drawn to the loggers that show pictures and tables; others hold numbers only.
+    """Send pictures and a table of maps to the loggers that show them.
 
     Args:
-        trainer: has the loggers and knows the step.
-        folder: of the explanations.
+        trainer: has the loggers and the step.
+        folder: folder of the explanations.
         records: with their `pictures`.
-        name: first part of the panels' names, e.g. `explanations`.
+        name: prefix of the panels' names, e.g. `explanations`.
     """
     if takes_images(trainer.loggers):
         for method in dict.fromkeys(record["method"] for record in records):
-            own = [record for record in records if record["method"] == method]
-            for place, record in enumerate(own[:PANELS]):
-                picture = _picture(folder, record)
-                log_image(trainer.loggers, f"{name}/{method}/{place}", picture, trainer.global_step)
+            shown = [record for record in records if record["method"] == method][:PANELS]
+            for number, record in enumerate(shown):
+                picture = _read_main_picture(folder, record)
+                log_image(trainer.loggers, f"{name}/{method}/{number}", picture, trainer.global_step)
     if takes_tables(trainer.loggers):
-        log_table(trainer.loggers, name, [_row(folder, record) for record in records[:ROWS_panels]])
+        log_table(trainer.loggers, name, [_table_row(folder, record) for record in records[:TABLE_ROWS]])
 
 
-def _row(folder: Path, record: Record) -> dict[str, Any]:
+def _table_row(folder: Path, record: Record) -> dict[str, Any]:
     scores = {key: value for key, value in record.get("judged", {}).items() if isinstance(value, (int, float))}
     return {
         "id": record["id"],
         "method": record["method"],
-        "image and map": _picture(folder, record),
+        "image and map": _read_main_picture(folder, record),
         "prediction": record["predicted_name"],
         "probability": record["confidence"],
         "truth": None if record["label"] is None else str(record["label"]),
         "explained": record["target_name"],
-        "said": title_of(record),
+        "said": format_title(record),
         "warnings": "; ".join(record["warnings"]),
         **scores,
     }
 
 
-def _picture(folder: Path, record: Record) -> np.ndarray[Any, Any]:
-    """The picture that shows most of a sample: its visualization, or the summary of its slices."""
-    named = [name for name in record["pictures"] if name.endswith(("_visualization.png", "_summary.png"))]
-    with Image.open(folder / named[0]) as picture:
+def find_main_picture(record: Record) -> str:
+    """The picture with everything about a sample, relative to the folder: its visualization or its slices' summary."""
+    return next(name for name in record["pictures"] if name.endswith(("_visualization.png", "_summary.png")))
+
+
+def _read_main_picture(folder: Path, record: Record) -> np.ndarray[Any, Any]:
+    with Image.open(folder / find_main_picture(record)) as picture:
         return np.asarray(picture.convert("RGB"))

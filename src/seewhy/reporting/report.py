@@ -1,148 +1,251 @@
-"""What is said of a session's explanations in the terminal: tables with floors, shares of inputs, and paths.
-
-Explanations on a page: the section of the run's report, and a page of their own.
-"""
+"""Results of a session of explanations: verdicts, pictures, tables, a page, terminal output and trackers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from lightning.pytorch import Trainer
 from rich.console import Console
 
+from seewhy.explain.maps import LIMIT
 from seewhy.figures.report import Section
+from seewhy.metrics.gather import gather_rows
+from seewhy.progress import track_slowly
+from seewhy.reporting.pictures import draw_method, find_main_picture
+from seewhy.reporting.session import Session
+from seewhy.reporting.store import Place
+from seewhy.reporting.tables import format_method, write_manifest, write_ranking, write_statistics, write_summaries
 
-__all__ = ["explanation_page", "print_explanations", "section_of"]
+__all__ = ["print_explanations", "report_section", "write_explanation_page", "write_session_results"]
 
+Record = dict[str, Any]
 PICTURES = 12
 """Samples on the page."""
-
-
-def section_of(found: Mapping[str, Any]) -> Section:
-    """The section of what `seewhy.reporting.finish` found.
-
-    Args:
-        found: its result, with at least one record.
-    """
-    from seewhy.figures.explanations.tables import explanation_section
-
-    folder: Path = found["folder"]
-    figures = dict(found["figures"])
-    if (folder / "ranking.png").is_file() and found["ranking"]:
-        figures = {"Methods beside each other": folder / "ranking.png", **figures}
-    patients = len({record["patient"] for record in found["records"]})
-    return explanation_section(
-        rows=found["ranking"],
-        failures=found["failures"],
-        figures=figures,
-        pictures=_pictures(found),
-        limit=PICTURES,
-        note=f"{patients} patients, 95 % bootstrap intervals by patient" if found["ranking"] else "",
-        phantom=bool(found["records"][0]["phantom"]),
-    )
-
-
-def explanation_page(found: Mapping[str, Any]) -> Path:
-    """Write `report.html` beside the explanations."""
-    from seewhy.figures.report import write_report
-
-    first = found["records"][0]
-    warnings = [f"No map, for the method refused: {line}" for line in found["refused"]]
-    if first["phantom"]:
-        warnings.insert(0, "Phantom data: these patients are synthetic, and the scores say nothing about real ones.")
-    path: Path = found["folder"] / "report.html"
-    facts = {"checkpoint": str(first["checkpoint"]), "sha256": str(first["sha256"])[:16]}
-    write_report(path, title="Explanations", sections=[section_of(found)], facts=facts, warnings=warnings)
-    return path
-
-
-def _pictures(found: Mapping[str, Any]) -> dict[str, Path]:
-    """Caption → picture, the methods in turn, so that the first few show all of them."""
-    by_method: dict[str, list[tuple[str, Path]]] = {}
-    for record in found["records"]:
-        named = [name for name in record["pictures"] if name.endswith(("_visualization.png", "_summary.png"))]
-        caption = f"{record['id']}, {record['method']}, explained: {record['target_name']}"
-        by_method.setdefault(record["method"], []).append((caption, found["folder"] / named[0]))
-    longest = max(map(len, by_method.values()))
-    return dict(own[place] for place in range(longest) for own in by_method.values() if place < len(own))
-
-
 FILES = ("report.html", "ranking.png", "ranking.csv", "scores.csv", "attribution_statistics.csv", "explanations.json")
 
 
-def print_explanations(found: Mapping[str, Any], console: Console) -> None:
-    """Print what `seewhy.reporting.finish` found.
+def write_session_results(trainer: Trainer, session: Session) -> dict[str, Any]:
+    """Write everything that is made from all samples together; every process must call this.
+
+    Returns:
+        On the first process: `samples`, `refused`, `folder`, `records`, `ranking`, `failures`, `verdicts` and
+        `figures`; empty on the others.
+    """
+    rows = gather_rows([{"id": name} for name in dict.fromkeys(session.samples)], key=("id",))
+    refused = gather_rows([{"line": line} for line in session.refused], key=("line",))
+    places = _gather_places(session)
+    trainer.strategy.barrier()  # every process has written its samples
+    results: dict[str, Any] = {}
+    if trainer.is_global_zero and rows:
+        results = _write_results(session, places, [row["id"] for row in rows], [row["line"] for row in refused])
+    trainer.strategy.barrier()
+    return results
+
+
+def _gather_places(session: Session) -> list[Place]:
+    """Methods and targets of all processes; a process without samples does not know them."""
+    rows = gather_rows([{"method": p.method, "target": p.target} for p in session.places], key=("method", "target"))
+    order = {place: number for number, place in enumerate(session.places)}
+    methods = list(session.explainers)
+    places = [Place(row["method"], row["target"]) for row in rows]
+    return sorted(places, key=lambda place: (methods.index(place.method), order.get(place, 0)))
+
+
+def _write_results(
+    session: Session, places: Sequence[Place], samples: Sequence[str], refused: list[str]
+) -> dict[str, Any]:
+    store, folder, phantom = session.store, session.store.folder, bool(session.facts["phantom"])
+    title, key_slices = session.module.__class__.__name__, session.settings.key_slices
+    failures, records = {}, []
+    for place in track_slowly(places, "drawing explanations"):
+        finished = [record for record in (store.record(place, sample) for sample in samples) if record is not None]
+        if finished:
+            failed, failures[place.title] = _store_verdict(session, place)
+            finished = [_add_warnings(record, place, failed) for record in finished]
+            drawn = draw_method(store, place, finished, key_slices=key_slices, phantom=phantom)
+            records += [{**record, "pictures": drawn[record["id"]]} for record in finished]
+    if not records:
+        return {"folder": folder, "samples": 0, "refused": refused, "records": []}
+    write_statistics(folder / "attribution_statistics.csv", records)
+    floors = [row for sample in samples for row in store.floors(sample)]
+    ranking = write_ranking(folder, records, floors, title=title, phantom=phantom)
+    figures = write_summaries(folder, records, key_slices=key_slices, title=title, phantom=phantom)
+    verdicts = {place.title: store.verdict(place, session.keys[place.method]) for place in places}
+    facts = {**session.facts, "seed": session.settings.seed, "options": session.options}
+    write_manifest(folder / "explanations.json", records, {**facts, "verdicts": verdicts, "refused": refused})
+    results = {
+        "folder": folder,
+        "samples": len(samples),
+        "refused": refused,
+        "records": records,
+        "ranking": ranking,
+        "failures": failures,
+        "verdicts": verdicts,
+        "figures": figures,
+    }
+    write_explanation_page(results)
+    return results
+
+
+def _store_verdict(session: Session, place: Place) -> tuple[list[str], list[str]]:
+    """Failures of a method over all samples, which mark every picture, and all doubts about it.
+
+    The verdict is stored for a later session that has nothing left to compute.
+    """
+    key = session.keys[place.method]
+    verdict = session.judges.verdict(place)
+    if verdict is not None and verdict.samples:
+        facts: dict[str, Any] = {
+            "passes": verdict.passes,
+            "failures": list(verdict.failures),
+            "doubts": list(verdict.doubts),
+            "samples": verdict.samples,
+            "incomplete": verdict.incomplete,
+            "seconds": {name: round(value, 3) for name, value in verdict.seconds.items()},
+        }
+        if verdict.randomization is not None:
+            names = ("excess", "low", "high")
+            numbers = zip(names, verdict.randomization.excess, strict=True)
+            facts["randomization"] = {name: float(value) if value == value else None for name, value in numbers}
+        session.store.write_verdict(place, key, facts)
+    stored = session.store.verdict(place, key)
+    return ([], []) if stored is None else (stored["failures"], stored["doubts"])
+
+
+def _add_warnings(record: Record, place: Place, failed: Sequence[str]) -> Record:
+    """A record with the warnings about its map."""
+    warnings = [*failed]
+    if record["completeness"] is not None and record["completeness"] > LIMIT:
+        warnings.append(f"completeness error {record['completeness']:.0%}")
+    return {**record, "warnings": warnings, "folder": place.target}
+
+
+# -- the page -------------------------------------------------------------------------------------------------
+
+
+def report_section(results: Mapping[str, Any]) -> Section:
+    """The section of a report about explanations.
 
     Args:
-        found: its result on the first process.
-        console: where to.
+        results: of `write_session_results`, with at least one record.
+    """
+    from seewhy.figures.explanations.tables import explanation_section
+
+    folder: Path = results["folder"]
+    figures = dict(results["figures"])
+    if (folder / "ranking.png").is_file() and results["ranking"]:
+        figures = {"Comparison of the methods": folder / "ranking.png", **figures}
+    patients = len({record["patient"] for record in results["records"]})
+    return explanation_section(
+        rows=results["ranking"],
+        failures=results["failures"],
+        figures=figures,
+        pictures=_choose_pictures(results),
+        limit=PICTURES,
+        note=f"{patients} patients, 95 % bootstrap intervals by patient" if results["ranking"] else "",
+        phantom=bool(results["records"][0]["phantom"]),
+    )
+
+
+def write_explanation_page(results: Mapping[str, Any]) -> Path:
+    """Write `report.html` into the folder of the explanations."""
+    from seewhy.figures.report import write_report
+
+    first = results["records"][0]
+    warnings = [f"No map, because the method refused: {line}" for line in results["refused"]]
+    if first["phantom"]:
+        warnings.insert(0, "Phantom data: these patients are synthetic, and the scores say nothing about real ones.")
+    path: Path = results["folder"] / "report.html"
+    facts = {"checkpoint": str(first["checkpoint"]), "sha256": str(first["sha256"])[:16]}
+    write_report(path, title="Explanations", sections=[report_section(results)], facts=facts, warnings=warnings)
+    return path
+
+
+def _choose_pictures(results: Mapping[str, Any]) -> dict[str, Path]:
+    """Caption → picture, alternating between methods, so that the first few show all of them."""
+    by_method: dict[str, list[tuple[str, Path]]] = {}
+    for record in results["records"]:
+        caption = f"{record['id']}, {record['method']}, explained: {record['target_name']}"
+        picture = results["folder"] / find_main_picture(record)
+        by_method.setdefault(record["method"], []).append((caption, picture))
+    longest = max(map(len, by_method.values()))
+    return dict(items[i] for i in range(longest) for items in by_method.values() if i < len(items))
+
+
+# -- the terminal ---------------------------------------------------------------------------------------------
+
+
+def print_explanations(results: Mapping[str, Any], console: Console) -> None:
+    """Print tables with floors, shares of inputs and paths.
+
+    Args:
+        results: of `write_session_results` on the first process.
+        console: the terminal.
     """
     from seewhy.figures.explanations.tables import explanation_tables, share_table
 
-    folder: Path = found["folder"]
-    records = found["records"]
+    folder: Path = results["folder"]
+    records = results["records"]
     if records:
         phantom = bool(records[0]["phantom"])
         patients = len({record["patient"] for record in records})
-        note = f"{found['samples']} samples of {patients} patients; 95 % bootstrap intervals by patient"
-        for table in explanation_tables(found["ranking"], checks=_checks(found), note=note, phantom=phantom):
+        note = f"{results['samples']} samples of {patients} patients; 95 % bootstrap intervals by patient"
+        for table in explanation_tables(
+            results["ranking"], checks=_collect_checks(results), note=note, phantom=phantom
+        ):
             console.print(table)
             console.print()
         if len(records[0]["shares"]) > 1:
-            console.print(share_table(_shares(records), _effects(records), phantom=phantom))
+            console.print(share_table(_mean_shares(records), _mean_effects(records), phantom=phantom))
             console.print()
-    for method, reasons in found.get("failures", {}).items():
+    for method, reasons in results.get("failures", {}).items():
         for reason in reasons:
             console.print(f"[bold red]{method}[/]: {reason}", highlight=False)
-    for line in found["refused"]:
+    for line in results["refused"]:
         console.print(f"no map: {line}", highlight=False, markup=False)
-    console.print(f"explanations of {found['samples']} samples: [bold]{folder}[/]", highlight=False, soft_wrap=True)
+    console.print(f"explanations of {results['samples']} samples: [bold]{folder}[/]", highlight=False, soft_wrap=True)
     written = [name for name in FILES if (folder / name).is_file()]
     if written:
         console.print(f"  {', '.join(written)}", highlight=False, soft_wrap=True)
 
 
-def _checks(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Method → the verdict of its randomisation test, and its median completeness error."""
+def _collect_checks(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Method → verdict of its randomisation test, and its median completeness error."""
     from seewhy.figures.explanations.tables import Checks
 
     errors: dict[str, list[float]] = {}
-    for record in found["records"]:
+    for record in results["records"]:
         if record["completeness"] is not None:
-            errors.setdefault(_name(record), []).append(record["completeness"])
-    names = dict.fromkeys(map(_name, found["records"]))
-    verdicts = found["verdicts"]
+            errors.setdefault(format_method(record), []).append(record["completeness"])
+    names = dict.fromkeys(map(format_method, results["records"]))
     return {
         name: Checks(
-            passes=(verdicts.get(name) or {}).get("passes"),
+            passes=(results["verdicts"].get(name) or {}).get("passes"),
             completeness=median(errors[name]) if name in errors else None,
         )
         for name in names
     }
 
 
-def _shares(records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def _mean_shares(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     """Method → input → mean share over samples."""
-    kept: dict[str, dict[str, list[float]]] = {}
+    values: dict[str, dict[str, list[float]]] = {}
     for record in records:
         for name, share in record["shares"].items():
-            kept.setdefault(_name(record), {}).setdefault(name, []).append(share)
-    return {method: {name: mean(values) for name, values in own.items()} for method, own in kept.items()}
+            values.setdefault(format_method(record), {}).setdefault(name, []).append(share)
+    return {method: {name: mean(own) for name, own in shares.items()} for method, shares in values.items()}
 
 
-def _effects(records: list[dict[str, Any]]) -> dict[str, float]:
+def _mean_effects(records: Sequence[Record]) -> dict[str, float]:
     """Input → mean fall of the target's probability without it, which is the same for all methods of a target."""
-    kept: dict[str, list[float]] = {}
-    first = _name(records[0])
+    values: dict[str, list[float]] = {}
+    first = format_method(records[0])
     for record in records:
         for name in record["shares"]:
             effect = record["judged"].get(f"effect_{name}")
-            if effect is not None and _name(record) == first:
-                kept.setdefault(name, []).append(effect)
-    return {name: mean(values) for name, values in kept.items()}
-
-
-def _name(record: Mapping[str, Any]) -> str:
-    return f"{record['method']}/{record['folder']}" if record["folder"] else str(record["method"])
+            if effect is not None and format_method(record) == first:
+                values.setdefault(name, []).append(effect)
+    return {name: mean(own) for name, own in values.items()}

@@ -1,9 +1,4 @@
-"""Which samples are explained.
-
-Which class of each sample is explained.
-
-What can be chosen about explanations; the defaults are those of `conf/explain/default.yaml`.
-"""
+"""Selection of the samples and classes to explain, and the options of explanations."""
 
 from __future__ import annotations
 
@@ -40,15 +35,19 @@ class SampleChoice:
     Args:
         samples: `spread` evenly over the data set, `random`, `first`; `best`, `worst`, `median` by the predicted
             probability of the true class; `uncertain` by the entropy of the prediction; or a list of ids.
-        count: how many; 0 is all.
-        seed: of `random`.
+        count: number of samples; 0 is all.
+        seed: seed of `random`.
 
     Attributes:
-        needs_predictions: whether the choice can only be made after a prediction.
+        needs_predictions: whether samples can be chosen only after a prediction.
+
+    Example:
+        >>> SampleChoice("spread", count=3).by_name(["a", "b", "c", "d", "e"])
+        ['a', 'c', 'e']
     """
 
     def __init__(self, samples: str | Sequence[str], *, count: int, seed: int = 0) -> None:
-        self.ids = None if isinstance(samples, str) else [str(one) for one in samples]
+        self.ids = None if isinstance(samples, str) else [str(name) for name in samples]
         self.rule = samples if isinstance(samples, str) else "ids"
         if self.ids is None and self.rule not in (*BY_NAME, *BY_PREDICTION):
             raise ConfigError(
@@ -61,40 +60,40 @@ class SampleChoice:
         self.needs_predictions = self.rule in BY_PREDICTION and count > 0
 
     def by_name(self, known: Sequence[str]) -> list[str]:
-        """Choose without a prediction.
+        """Choose samples by their ids alone.
 
         Args:
             known: ids of all samples, in the order of the data set.
 
         Raises:
-            ConfigError: ids that no sample has; the nearest are named.
+            ConfigError: unknown ids; the nearest ids are named.
         """
         if self.ids is not None:
-            unknown = [one for one in self.ids if one not in set(known)]
+            unknown = [name for name in self.ids if name not in set(known)]
             if unknown:
-                told = "; ".join(f"{one!r} ({nearest(one, known)})" for one in unknown)
-                raise ConfigError(f"explain.samples: no such sample in this part of the data: {told}")
+                names = "; ".join(f"{name!r} ({nearest(name, known)})" for name in unknown)
+                raise ConfigError(f"explain.samples: no such sample in this part of the data: {names}")
             return list(dict.fromkeys(self.ids))
         count = self.count or len(known)
         if count >= len(known):
             return list(known)
         if self.rule == "random":
             picked = np.random.default_rng(self.seed).choice(len(known), size=count, replace=False)
-            return [known[place] for place in sorted(picked)]
-        places = range(count) if self.rule == "first" else np.linspace(0, len(known) - 1, count).round().astype(int)
-        return [known[place] for place in places]
+            return [known[position] for position in sorted(picked)]
+        positions = range(count) if self.rule == "first" else np.linspace(0, len(known) - 1, count).round().astype(int)
+        return [known[position] for position in positions]
 
     def by_prediction(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Choose by what `prediction_rows` says.
+        """Choose samples by the rows of `prediction_rows`.
 
         Raises:
-            ConfigError: no labels to tell good from bad by.
+            ConfigError: the rule needs labels, and there are none.
         """
         measure = "entropy" if self.rule == "uncertain" else "true_probability"
-        known = [row for row in rows if row[measure] is not None]
-        if not known:
+        scored = [row for row in rows if row[measure] is not None]
+        if not scored:
             raise ConfigError(f"explain.samples={self.rule} needs labels, and these samples have none")
-        ordered = sorted(known, key=lambda row: (row[measure], row["id"]))
+        ordered = sorted(scored, key=lambda row: (row[measure], row["id"]))
         count = min(self.count, len(ordered))
         if self.rule == "median":
             first = (len(ordered) - count) // 2
@@ -105,11 +104,11 @@ class SampleChoice:
 
 
 def prediction_rows(prediction: Prediction) -> list[dict[str, Any]]:
-    """What a choice needs to know of each sample: id, entropy, and the probability of the true class or None.
+    """Rows to choose samples by: id, entropy, and the probability of the true class or None.
 
     Args:
         prediction: `probability` [B, K] over classes with `label` [B]; or per class, with `label` [B, K], where
-            the true-class probability is that of the sample's least likely true answer.
+            the probability of the truth is the lowest over the classes.
     """
     if "probability" not in prediction:
         raise ConfigError(
@@ -120,13 +119,13 @@ def prediction_rows(prediction: Prediction) -> list[dict[str, Any]]:
     label = prediction["label"].cpu().numpy() if "label" in prediction else None
     rows = []
     for position, name in enumerate(prediction["id"]):
-        own = probability[position]
+        sample = probability[position]
         truth = None
         if label is not None and label.ndim == 1:
-            truth = float(own[label[position]]) if label[position] >= 0 else None
+            truth = float(sample[label[position]]) if label[position] >= 0 else None
         elif label is not None:
-            truth = float(np.where(label[position] > 0.5, own, 1 - own).min())
-        answers = own if label is None or label.ndim == 1 else np.concatenate([own, 1 - own])
+            truth = float(np.where(label[position] > 0.5, sample, 1 - sample).min())
+        answers = sample if label is None or label.ndim == 1 else np.concatenate([sample, 1 - sample])
         entropy = -sum(float(p) * math.log(p) for p in answers if p > 0)
         rows.append({"id": name, "true_probability": truth, "entropy": entropy})
     return rows
@@ -136,37 +135,42 @@ TargetSetting: TypeAlias = "int | str | Sequence[int | str] | None"
 
 
 class TargetChoice:
-    """From a setting to the targets of a batch.
+    """Turns the option `explain.target` into the targets of a batch.
 
     Args:
         setting: None or `predicted`; `label`, the true class (the predicted one where it is unknown); `all` classes;
             a class index or name; or a list of indices and names.
-        about: what the module says of itself.
-        classes: number of classes there are.
+        about: names of the module's classes.
+        classes: number of classes.
 
     Raises:
-        ConfigError: no such class.
+        ConfigError: unknown class.
+
+    Example:
+        >>> choice = TargetChoice(["early", 0], Explainable(classes=("normal", "early")), classes=2)
+        >>> choice.wanted, choice.folders
+        ([1, 0], ['target_early', 'target_normal'])
     """
 
     def __init__(self, setting: TargetSetting, about: Explainable, *, classes: int) -> None:
         self.about, self.classes = about, classes
         wanted = [setting] if setting is None or isinstance(setting, (int, str)) else list(setting)
         self.wanted: list[int | str] = []
-        for one in wanted:
-            if one == "all":
+        for item in wanted:
+            if item == "all":
                 self.wanted += range(classes)
-            elif one in (None, "predicted", "label"):
-                self.wanted.append(one or "predicted")
+            elif item in (None, "predicted", "label"):
+                self.wanted.append(item or "predicted")
             else:
-                self.wanted.append(self._index(one))
+                self.wanted.append(self._find_class(item))
 
     @property
     def folders(self) -> list[str]:
-        """A folder's name per target, empty where there is only one target."""
-        return [f"target_{self.name(one)}" for one in self.wanted] if len(self.wanted) > 1 else [""]
+        """One folder name per target; an empty name for a single target."""
+        return [f"target_{self.name(item)}" for item in self.wanted] if len(self.wanted) > 1 else [""]
 
     def name(self, target: int | str) -> str:
-        """A class by name where it has one."""
+        """Name of a class, or its index as text."""
         known = isinstance(target, int) and target < len(self.about.classes)
         return self.about.classes[int(target)] if known else str(target)
 
@@ -175,11 +179,11 @@ class TargetChoice:
 
         Args:
             label: [B] class index with -1 where unknown, or [B, K] multi-hot, or None.
-            predict: gives the predicted class [B]; called only where a label is asked for and unknown.
+            predict: gives the predicted class [B]; called only for unknown labels.
         """
-        return [self._target(one, label, predict) for one in self.wanted]
+        return [self._resolve_target(item, label, predict) for item in self.wanted]
 
-    def _target(self, wanted: int | str, label: Tensor | None, predict: Callable[[], Tensor]) -> Target:
+    def _resolve_target(self, wanted: int | str, label: Tensor | None, predict: Callable[[], Tensor]) -> Target:
         if isinstance(wanted, int):
             return wanted
         if wanted == "predicted" or label is None:
@@ -188,7 +192,7 @@ class TargetChoice:
             label = (label[:, 0] > 0.5).long() if label.shape[1] == 1 else label.argmax(dim=1)
         return label if bool((label >= 0).all()) else torch.where(label >= 0, label, predict().to(label))
 
-    def _index(self, wanted: object) -> int:
+    def _find_class(self, wanted: object) -> int:
         names = list(self.about.classes)
         if isinstance(wanted, str) and wanted in names:
             return names.index(wanted)
@@ -197,10 +201,10 @@ class TargetChoice:
             index = int(wanted)  # type: ignore[call-overload]
             if 0 <= index < self.classes:
                 return index
-            told = f" ({', '.join(names)})" if names else ""
-            raise ConfigError(f"explain.target={wanted} is no class; expected 0 to {self.classes - 1}{told}")
+            listed = f" ({', '.join(names)})" if names else ""
+            raise ConfigError(f"unknown class explain.target={wanted}; expected 0 to {self.classes - 1}{listed}")
         valid = [*names, "predicted", "label", "all"]
-        raise ConfigError(f"explain.target={wanted!r} is no class; {nearest(str(wanted), valid)}")
+        raise ConfigError(f"unknown class explain.target={wanted!r}; {nearest(str(wanted), valid)}")
 
 
 JUDGING = ("auto", "all", "cheap", "none")
@@ -208,19 +212,19 @@ JUDGING = ("auto", "all", "cheap", "none")
 
 @dataclass(frozen=True, kw_only=True)
 class ExplanationSettings:
-    """Which samples are explained and what is written of them.
+    """Options of explanations; the defaults are those of `conf/explain/default.yaml`.
 
     Attributes:
         target: see `seewhy.reporting.selection.TargetChoice`.
         samples: see `seewhy.reporting.selection.SampleChoice`.
-        max_samples: how many samples; 0 is all.
-        batch_size: samples that are explained at once.
+        max_samples: number of samples; 0 is all.
+        batch_size: samples explained at once.
         key_slices: numbers, in the scan, of the slices that are drawn of a volume; None draws 7 spread over it.
-        judge: which scores maps get: `cheap` (completeness, randomisation, shares), `all`, `none`, or `auto`: all
+        judge: scores of maps: `cheap` (completeness, randomisation, shares), `all`, `none`, or `auto`: all
             for up to 64 samples, else the cheap ones.
-        nifti: write maps of volumes on the grid of their source too.
-        atlas: label volume on the grid of the sources, for shares by region; None gives none.
-        seed: of a random choice and of the judging's draws.
+        nifti: also write maps of volumes on the grid of their source.
+        atlas: label volume on the grid of the sources, for shares by region; may be None.
+        seed: seed of a random choice and of the scores.
     """
 
     target: TargetSetting = None
@@ -234,7 +238,7 @@ class ExplanationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
+        """Check the options."""
         if self.judge not in JUDGING:
             raise ConfigError(f"explain.judge={self.judge!r} is unknown; {nearest(self.judge, JUDGING)}")
         if self.batch_size < 1:
@@ -245,5 +249,5 @@ class ExplanationSettings:
             )
 
     def choice(self) -> SampleChoice:
-        """How samples are picked."""
+        """The choice of samples."""
         return SampleChoice(self.samples, count=self.max_samples, seed=self.seed)

@@ -1,4 +1,4 @@
-"""Explaining batch after batch: maps, their records, and what remains to be done at the end."""
+"""Explanation of samples, batch after batch: maps, their scores and records, and the samples that were refused."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from seewhy.batch import Batch
+from seewhy.data.base import BaseDataModule
 from seewhy.errors import ExplanationError
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Explainable, Target
 from seewhy.explain.maps import Maps
+from seewhy.models.protocols import CalibratesScores, DescribesItself, PreparesExplanation
 from seewhy.reporting.judging import Judges
-from seewhy.reporting.sample_view import SampleView, inputs_of, parts_of, view_of
+from seewhy.reporting.sample import SampleView, compute_part_shares, select_inputs, select_rows, view_sample
 from seewhy.reporting.selection import ExplanationSettings, TargetChoice
 from seewhy.reporting.store import ExplanationStore, Place, fingerprint
 
@@ -25,60 +27,64 @@ __all__ = ["Session"]
 
 
 class Session:
-    """One pass over samples with one module.
+    """One pass over samples with one model.
 
     Args:
-        module: its `explainable()` says what can be explained. If it has `explained(batch)`, that gives for each batch
-            the module to explain in its place, and the batch as that takes it.
-        datamodule: knows how pictures are turned, if it is one of ours.
+        module: the model. One that `seewhy.models.protocols.DescribesItself` names its inputs, layers and classes; one
+            that `PreparesExplanation` chooses for each batch the module that is explained in its place.
+        datamodule: gives the turn of pictures; None does not turn them.
         explainers: method name → explainer.
-        options: method name → its options as plain data, which belong to what a map is.
-        settings: what to explain and to write.
-        store: where it goes.
-        facts: of the run, which every record holds: checkpoint, its hash, …
-        context: plain data of the model and the data, on which maps depend too.
+        settings: samples, targets and files.
+        store: folder of the results.
+        options: method name → options of its explainer as plain data, which identify a map.
+        facts: of the run, kept in every record: checkpoint, its hash, …
+        context: plain data of the model and the data that maps depend on.
         count: number of samples of the run.
-        validation: gives batches to tune thresholds on, see `Judges`.
+        validation: gives batches to tune thresholds on; see `Judges`.
 
     Attributes:
-        places: method and target of everything that is made, known after the first batch.
+        places: method and target of everything that is made; known after the first batch.
         samples: ids of this process's samples, in order.
-        refused: one line per sample and method that gave no map that can be trusted.
+        refused: one line per sample and method without a map that can be trusted.
     """
 
     def __init__(
         self,
         module: LightningModule,
-        datamodule: object,
+        datamodule: BaseDataModule | None = None,
+        *,
         explainers: Mapping[str, Explainer],
-        options: Mapping[str, Any],
         settings: ExplanationSettings,
         store: ExplanationStore,
+        options: Mapping[str, Any],
         facts: Mapping[str, Any],
-        *,
         context: object = None,
         count: int = 1,
         validation: Callable[[], Iterable[Batch]] = tuple,
     ) -> None:
         self.module, self.datamodule, self.settings, self.store = module, datamodule, settings, store
         self.explainers, self.options, self.facts = dict(explainers), dict(options), dict(facts)
-        self.about, self.explained = about_of(module), cast(nn.Module, module)
-        self.targets: TargetChoice | None = None
+        self.about, self.explained = _describe_module(module), cast(nn.Module, module)
+        self.judges = Judges(self.explainers, settings, samples=count, validation=validation)
         self.places: list[Place] = []
         self.samples: list[str] = []
-        self.judges = Judges(
-            self.explainers, settings, samples=count, validation=validation,
-            inputs_of=lambda batch: inputs_of(batch, slice(None)),
-        )  # fmt: skip
         self.refused: list[str] = []
-        # Everything that decides what a map is; another checkpoint or option makes another key.
-        decides = {key: getattr(settings, key) for key in ("target", "batch_size", "judge", "atlas", "seed")}
-        decides |= {"sha256": facts.get("sha256"), "context": context}
-        self.key = fingerprint(decides)
-        self.keys = {name: fingerprint({**decides, "options": self.options.get(name)}) for name in self.explainers}
+        self._targets: TargetChoice | None = None
+        # Everything that a map depends on; another checkpoint or option makes another key.
+        parts = {key: getattr(settings, key) for key in ("target", "batch_size", "judge", "atlas", "seed")}
+        parts |= {"sha256": facts.get("sha256"), "context": context}
+        self.key = fingerprint(parts)
+        self.keys = {name: fingerprint({**parts, "options": self.options.get(name)}) for name in self.explainers}
+
+    @property
+    def targets(self) -> TargetChoice:
+        """The targets of every sample; known after the first batch."""
+        if self._targets is None:
+            raise RuntimeError("Session.targets is known only after the first batch")
+        return self._targets
 
     def explain(self, batch: Batch, chosen: Collection[str]) -> None:
-        """Explain those samples of a batch that are chosen and not finished yet.
+        """Explain the chosen samples of a batch that are not finished yet.
 
         Args:
             batch: on the module's device.
@@ -87,102 +93,106 @@ class Session:
         rows = [row for row, name in enumerate(batch["id"]) if name in chosen]
         if not rows:
             return
-        part = rows_of(batch, rows)
-        if hasattr(self.module, "explained"):
+        part = select_rows(batch, rows)
+        if isinstance(self.module, PreparesExplanation):
             try:
-                self.explained, part = self.module.explained(part)  # type: ignore[operator]
+                self.explained, part = self.module.prepare_explanation(part)
             except ExplanationError as error:
                 self.refused.append(f"{part['patient'][0]}: {error}")
                 return
-            self.about = about_of(self.explained)
-        if self.targets is None:
-            self._settle(part)
+            self.about = _describe_module(self.explained)
+        if self._targets is None:
+            # The number of classes is that of the scores of the first samples.
+            self._targets = TargetChoice(
+                self.settings.target, self.about, classes=max(2, self._compute_scores(part).shape[1])
+            )
+            self.places = [Place(method, folder) for method in self.explainers for folder in self.targets.folders]
         for start in range(0, len(rows), self.settings.batch_size):
-            self._chunk(rows_of(part, list(range(start, min(start + self.settings.batch_size, len(rows))))))
+            stop = min(start + self.settings.batch_size, len(rows))
+            self._explain_chunk(select_rows(part, list(range(start, stop))))
 
-    def _settle(self, batch: Batch) -> None:
-        """Find out how many classes there are, and with that what the targets are."""
-        scores = self._scores(batch)
-        self.targets = TargetChoice(self.settings.target, self.about, classes=max(2, scores.shape[1]))
-        self.places = [Place(method, folder) for method in self.explainers for folder in self.targets.folders]
-
-    def _scores(self, batch: Batch) -> Tensor:
+    def _compute_scores(self, batch: Batch) -> Tensor:
         with torch.no_grad():
-            scores: Tensor = self.explained(inputs_of(batch, slice(None)))
+            scores: Tensor = self.explained(select_inputs(batch))
         return scores if scores.ndim == 2 else scores[:, None]
 
-    def _predicted(self, batch: Batch) -> Tensor:
-        scores = self._scores(batch)
+    def _predict_classes(self, batch: Batch) -> Tensor:
+        scores = self._compute_scores(batch)
         return (scores[:, 0] > 0).long() if scores.shape[1] == 1 else scores.argmax(dim=1)
 
-    def _chunk(self, batch: Batch) -> None:
-        """Explain a few samples by every method; a chunk is always computed whole, so that results repeat."""
-        assert self.targets is not None
-        views = [view_of(batch, row, self.about, self.datamodule) for row in range(len(batch["id"]))]
+    def _explain_chunk(self, batch: Batch) -> None:
+        """Explain a few samples by every method; a chunk is always computed whole, so that results are repeatable."""
+        views = [view_sample(batch, row, self.about, self.datamodule) for row in range(len(batch["id"]))]
         for view in views:
-            self._check_slices(view)
+            for number in (self.settings.key_slices or ()) if view.is_volume else ():
+                view.slice_position(number)  # raises for a slice that the model does not see
             self.store.write_view(view)
             self.samples.append(view.id)
-        targets = self.targets.of(batch.get("label"), lambda: self._predicted(batch))
+        targets = self.targets.of(batch.get("label"), lambda: self._predict_classes(batch))
         for method in self.explainers:
             places = [Place(method, folder) for folder in self.targets.folders]
-            if not all(self._done(place, view) for place in places for view in views):
-                for part, rows, seconds in self._maps(method, batch, targets):
+            if not all(self._is_finished(place, view) for place in places for view in views):
+                for part, rows, seconds in self._compute_maps(method, batch, targets):
                     for place, maps in zip(places, part, strict=True):
-                        self._keep(place, maps, rows_of(batch, rows), [views[row] for row in rows], seconds)
+                        self._store_maps(place, maps, select_rows(batch, rows), [views[row] for row in rows], seconds)
         if self.judges.active and not all(self.store.has_floors(view.id, self.key) for view in views):
-            self._floors(batch, targets[0], views)
+            self._store_floors(batch, targets[0], views)
 
-    def _done(self, place: Place, view: SampleView) -> bool:
+    def _is_finished(self, place: Place, view: SampleView) -> bool:
         """Whether nothing remains to be computed: the first samples are needed until there is a verdict."""
         tested = len(set(self.samples)) > self.judges.settings.cases or not self.judges.active
         key = self.keys[place.method]
         return self.store.finished(place, view.id, key) and (tested or self.store.verdict(place, key) is not None)
 
-    def _maps(self, method: str, batch: Batch, targets: list[Target]) -> Iterator[tuple[list[Maps], list[int], float]]:
-        """Maps for each target, the rows they are of, and seconds per map.
+    def _compute_maps(
+        self, method: str, batch: Batch, targets: list[Target]
+    ) -> Iterator[tuple[list[Maps], list[int], float]]:
+        """Maps for each target, their rows in the batch, and seconds per map.
 
-        Where a method refuses, samples are tried one by one.
+        Where a method refuses the batch, its samples are tried separately.
         """
         count = len(batch["id"])
         try:
-            start = self._clock()
-            found = self.explainers[method].for_targets(self.explained, inputs_of(batch, slice(None)), targets)
-            yield found, list(range(count)), (self._clock() - start) / (count * len(targets))
+            start = self._read_clock()
+            maps = self.explainers[method].for_targets(self.explained, select_inputs(batch), targets)
+            yield maps, list(range(count)), (self._read_clock() - start) / (count * len(targets))
         except ExplanationError as error:
             if count == 1:
                 self.refused.append(f"{method}, {batch['id'][0]}: {error}")
                 return
             for row in range(count):
-                for part, _, seconds in self._maps(method, rows_of(batch, [row]), _rows_of_targets(targets, [row])):
-                    yield part, [row], seconds
+                part = [target[[row]] if isinstance(target, Tensor) else target for target in targets]
+                for maps, _, seconds in self._compute_maps(method, select_rows(batch, [row]), part):
+                    yield maps, [row], seconds
 
-    def _clock(self) -> float:
-        """Wall time, when what was asked of the device is done."""
+    def _read_clock(self) -> float:
+        """Wall time in seconds, after the device has finished its work."""
         if self.module.device.type == "cuda":
             torch.cuda.synchronize(self.module.device)
         return time.perf_counter()
 
-    def _keep(self, place: Place, maps: Maps, batch: Batch, views: list[SampleView], seconds: float) -> None:
+    def _store_maps(self, place: Place, maps: Maps, batch: Batch, views: list[SampleView], seconds: float) -> None:
         """Judge and write the maps of some samples."""
-        judged = self.judges.judge(place, self.explained, inputs_of(batch, slice(None)), maps, batch.get("mask"))
+        judged = self.judges.judge(place, self.explained, select_inputs(batch), maps, batch.get("mask"))
         maps = maps.cpu()
         for row, view in enumerate(views):
-            own = maps[row]
-            facts = {**self.facts, "key": self.keys[place.method], **self._said(own), **_told(view), "seconds": seconds}
-            facts |= {"judged": _plain(judged[row]), "parts": parts_of(own, view, self.settings.atlas)}
-            self.store.write(place, view, own, facts, nifti=self.settings.nifti)
+            sample = maps[row]
+            facts = {**self.facts, "key": self.keys[place.method], **self._describe_prediction(sample)}
+            facts |= {**_describe_view(view), "seconds": seconds, "judged": _to_json(judged[row])}
+            facts["parts"] = compute_part_shares(sample, view, self.settings.atlas)
+            self.store.write(place, view, sample, facts, nifti=self.settings.nifti)
 
-    def _floors(self, batch: Batch, target: Target, views: list[SampleView]) -> None:
-        found = self.judges.judge_floors(self.explained, inputs_of(batch, slice(None)), target, batch.get("mask"))
+    def _store_floors(self, batch: Batch, target: Target, views: list[SampleView]) -> None:
+        """Judge and write the floors of some samples."""
+        floors = self.judges.judge_floors(self.explained, select_inputs(batch), target, batch.get("mask"))
         for row, view in enumerate(views):
-            rows = [{**_plain(rows[row]), "id": view.id, "patient": view.patient} for rows in found.values()]
+            rows = [{**_to_json(scores[row]), "id": view.id, "patient": view.patient} for scores in floors.values()]
             self.store.write_floors(view.id, self.key, rows)
 
-    def _said(self, maps: Maps) -> dict[str, Any]:
-        """Prediction and target in words, with the probabilities that the model's own predictions have."""
-        assert self.targets is not None
-        scores = maps.scores[0] / float(getattr(self.module, "temperature", 1.0))  # of calibrated classifiers
+    def _describe_prediction(self, maps: Maps) -> dict[str, Any]:
+        """Names of prediction and target, with the probabilities of the model's own predictions."""
+        temperature = self.module.score_temperature() if isinstance(self.module, CalibratesScores) else 1.0
+        scores = maps.scores[0] / temperature
         predicted = int(scores[0] > 0) if len(scores) == 1 else int(scores.argmax())
         if len(scores) == 1:
             each = torch.stack([-scores[0], scores[0]]).sigmoid()
@@ -197,14 +207,9 @@ class Session:
             "classes": list(self.about.classes),
         }
 
-    def _check_slices(self, view: SampleView) -> None:
-        if view.is_volume:
-            for number in self.settings.key_slices or ():
-                view.slice_position(number)
 
-
-def _told(view: SampleView) -> dict[str, Any]:
-    """What pictures need to know of a sample."""
+def _describe_view(view: SampleView) -> dict[str, Any]:
+    """Facts that the pictures of a sample need."""
     depth = next((len(image) for image in view.images.values() if image is not None and image.ndim == 3), 0)
     return {
         "display": view.display.record(),
@@ -213,32 +218,12 @@ def _told(view: SampleView) -> dict[str, Any]:
     }
 
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as JSON takes it."""
+def _describe_module(module: nn.Module) -> Explainable:
+    return module.explainable() if isinstance(module, DescribesItself) else Explainable()
+
+
+def _to_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with None in place of NaN and infinity."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
     }
-
-
-def about_of(module: nn.Module) -> Explainable:
-    """What a module says of itself."""
-    told = getattr(module, "explainable", None)
-    return told() if told is not None else Explainable()
-
-
-def _rows_of_targets(targets: list[Target], rows: list[int]) -> list[Target]:
-    """The targets of some samples."""
-    return [one[rows] if isinstance(one, Tensor) else one for one in targets]
-
-
-def rows_of(batch: Batch, rows: list[int]) -> Batch:
-    """Some samples of a batch, whatever kind its entries are."""
-    part: dict[str, Any] = {}
-    for key, value in batch.items():
-        if isinstance(value, Tensor):
-            part[key] = value[rows]
-        elif isinstance(value, Mapping):
-            part[key] = {name: one[rows] for name, one in value.items()}
-        else:
-            part[key] = [value[row] for row in rows]  # type: ignore[index]
-    return part  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""What is kept of explanations on disk: arrays, records, and what pictures are drawn from."""
+"""Store of explanations on disk: arrays, records, and cached data for pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from seewhy.explain.maps import Maps
 from seewhy.io.atomic import atomic_path, write_json
 from seewhy.io.nifti import NIFTI_SUFFIXES, write_nifti_like
-from seewhy.reporting.sample_view import SampleView
+from seewhy.reporting.sample import SampleView
 
 __all__ = ["ExplanationStore", "Place", "fingerprint"]
 
@@ -25,11 +25,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Place:
-    """Where the explanations of one method and target go.
+    """Folder of the explanations of one method and target.
 
     Attributes:
         method: name of the explainer.
-        target: folder of the target, empty where there is only one.
+        target: folder of the target, empty for a single target.
     """
 
     method: str
@@ -37,7 +37,7 @@ class Place:
 
     @property
     def path(self) -> Path:
-        """Below the folder of all explanations."""
+        """Path relative to the folder of all explanations."""
         return Path(self.method) / self.target
 
     @property
@@ -47,10 +47,10 @@ class Place:
 
 
 class ExplanationStore:
-    """A folder of explanations; a sample is finished when its record is there, which is written last.
+    """A folder of explanations; a sample is finished when its record, which is written last, exists.
 
     Args:
-        folder: of all explanations, e.g. `<run>/explanations`.
+        folder: folder of all explanations, e.g. `<run>/explanations`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,27 +60,29 @@ class ExplanationStore:
 
     def finished(self, place: Place, sample: str, key: str) -> bool:
         """Whether this sample was explained by the same weights, method and options."""
-        record = self._read(self._record_path(place, sample))
-        return record is not None and record["key"] == key and self._cached(place, sample).is_file()
+        record = self._read_json(self._record_path(place, sample))
+        return record is not None and record["key"] == key and self._cache_path(place, sample).is_file()
 
     def write(self, place: Place, view: SampleView, maps: Maps, facts: Mapping[str, Any], *, nifti: bool) -> None:
-        """Keep the maps of one sample.
+        """Write the maps of one sample.
 
         Args:
             place: method and target.
             view: the sample.
-            maps: a batch of one.
-            facts: `key` and whatever else the record says besides the maps' own facts.
+            maps: a batch of one sample.
+            facts: `key` and further entries of the record.
             nifti: also write the map on the grid of the source, where the source is a NIfTI volume.
         """
-        raw = {name: one[0].cpu().numpy() for name, one in maps.maps.items()}
-        # Signed maps are drawn as they are; where sign is not the point, what is read off them.
+        raw = {name: values[0].cpu().numpy() for name, values in maps.maps.items()}
+        # Signed maps are drawn with their sign where the method gives it a meaning, else their evidence is drawn.
         signed = maps.strength is None and maps.reading == "positive" and maps.signed
-        shown = raw if signed else {name: one[0].float().cpu().numpy() for name, one in maps.evidence().items()}
+        shown = raw if signed else {name: values[0].float().cpu().numpy() for name, values in maps.evidence().items()}
         files = [self._write_array(place, view, name, array, alone=len(raw) == 1) for name, array in raw.items()]
         if nifti:
-            files += self._write_volumes(place, view, raw)
-        self._cache(place, view, shown)
+            files += self._write_nifti(place, view, raw)
+        with atomic_path(self._cache_path(place, view.id)) as temporary, temporary.open("wb") as file:
+            np.savez(file, **{name: array.astype(np.float32) for name, array in shown.items()})  # type: ignore[arg-type]
+        completeness = None if maps.completeness is None else float(maps.completeness[0])
         record = {
             "id": view.id,
             "patient": view.patient,
@@ -94,11 +96,11 @@ class ExplanationStore:
             "baseline": maps.baseline,
             "seed": maps.seed,
             "signed": signed,
-            "completeness": _finite(None if maps.completeness is None else float(maps.completeness[0])),
+            "completeness": completeness if completeness is not None and math.isfinite(completeness) else None,
             "notes": list(maps.notes),
-            "shares": {name: float(one[0]) for name, one in maps.shares().items()},
+            "shares": {name: float(share[0]) for name, share in maps.shares().items()},
             "placement": None if view.placement is None else view.placement.record(),
-            "statistics": {name: _statistics(array) for name, array in raw.items()},
+            "statistics": {name: _compute_statistics(array) for name, array in raw.items()},
             "files": files,
             **facts,
         }
@@ -106,11 +108,11 @@ class ExplanationStore:
 
     def record(self, place: Place, sample: str) -> dict[str, Any] | None:
         """The record of one sample, or None."""
-        return self._read(self._record_path(place, sample))
+        return self._read_json(self._record_path(place, sample))
 
     def arrays(self, place: Place, sample: str) -> dict[str, Array]:
-        """Input → what is drawn of it."""
-        with np.load(self._cached(place, sample), allow_pickle=False) as stored:
+        """Input → map as it is drawn."""
+        with np.load(self._cache_path(place, sample), allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
 
     def raw(self, record: Mapping[str, Any]) -> dict[str, Array]:
@@ -122,26 +124,26 @@ class ExplanationStore:
     # -- judgements ------------------------------------------------------------------------------------------
 
     def write_verdict(self, place: Place, key: str, verdict: Mapping[str, Any]) -> None:
-        """Keep what all samples say of a method."""
+        """Write the verdict of all samples on a method."""
         write_json(self._verdict_path(place), {"key": key, **verdict})
 
     def verdict(self, place: Place, key: str) -> dict[str, Any] | None:
         """The verdict on a method by the same weights and options, or None."""
-        record = self._read(self._verdict_path(place))
+        record = self._read_json(self._verdict_path(place))
         return record if record is not None and record["key"] == key else None
 
     def write_floors(self, sample: str, key: str, rows: list[dict[str, Any]]) -> None:
-        """Keep the scores of the floors on a sample."""
+        """Write the scores of the floors on a sample."""
         write_json(self.folder / "records" / "floors" / f"{sample}.json", {"key": key, "rows": rows})
 
     def has_floors(self, sample: str, key: str) -> bool:
         """Whether the floors were scored on a sample by the same weights and options."""
-        record = self._read(self.folder / "records" / "floors" / f"{sample}.json")
+        record = self._read_json(self.folder / "records" / "floors" / f"{sample}.json")
         return record is not None and record["key"] == key
 
     def floors(self, sample: str) -> list[dict[str, Any]]:
-        """Scores of the floors on a sample, a row each."""
-        record = self._read(self.folder / "records" / "floors" / f"{sample}.json")
+        """Scores of the floors on a sample, one row per floor."""
+        record = self._read_json(self.folder / "records" / "floors" / f"{sample}.json")
         return [] if record is None else record["rows"]
 
     def _verdict_path(self, place: Place) -> Path:
@@ -150,17 +152,17 @@ class ExplanationStore:
     # -- images ----------------------------------------------------------------------------------------------
 
     def write_view(self, view: SampleView) -> None:
-        """Keep the images and masks of a sample as pictures need them, 8 bit."""
+        """Write the images and masks of a sample for pictures, as 8 bit."""
         path = self.folder / "cache" / f"{view.id}.npz"
         arrays: dict[str, Array] = {}
         for name, image in view.images.items():
-            arrays[f"image {name}"] = np.zeros(0, np.uint8) if image is None else _grey(image)
+            arrays[f"image {name}"] = np.zeros(0, np.uint8) if image is None else _to_grey(image)
         arrays |= {f"mask {name}": mask for name, mask in view.masks.items()}
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     def view(self, sample: str) -> tuple[dict[str, Array | None], dict[str, Array]]:
-        """Images (None where the sample lacks the input) and masks, by input."""
+        """Images (None for a missing input) and masks, by input."""
         with np.load(self.folder / "cache" / f"{sample}.npz", allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         images = {key[6:]: array if array.size else None for key, array in arrays.items() if key.startswith("image ")}
@@ -169,7 +171,7 @@ class ExplanationStore:
     # -- files -----------------------------------------------------------------------------------------------
 
     def subject_folder(self, place: Place, sample: str, *, volume: bool) -> Path:
-        """Volumes have a folder each; planar samples share the method's."""
+        """Folder of a sample: one per volume; planar samples share the folder of the method."""
         return self.folder / place.path / sample if volume else self.folder / place.path
 
     def _write_array(self, place: Place, view: SampleView, name: str, array: Array, *, alone: bool) -> str:
@@ -182,8 +184,8 @@ class ExplanationStore:
             np.save(file, array.astype(np.float32), allow_pickle=False)
         return path.relative_to(self.folder).as_posix()
 
-    def _write_volumes(self, place: Place, view: SampleView, raw: Mapping[str, Array]) -> list[str]:
-        """Maps of a volume on the voxels of its source."""
+    def _write_nifti(self, place: Place, view: SampleView, raw: Mapping[str, Array]) -> list[str]:
+        """Write maps of a volume on the grid of its source."""
         placement = view.placement
         if placement is None or not view.is_volume:
             return []
@@ -191,25 +193,20 @@ class ExplanationStore:
             return []
         written = []
         for name, array in raw.items():
-            extra = "" if len(raw) == 1 else f"_{name}"
-            path = self.subject_folder(place, view.id, volume=True) / f"{view.id}_{place.method}{extra}.nii.gz"
+            suffix = "" if len(raw) == 1 else f"_{name}"
+            path = self.subject_folder(place, view.id, volume=True) / f"{view.id}_{place.method}{suffix}.nii.gz"
             write_nifti_like(path, placement.restore(array.astype(np.float32)), like=placement.source)
             written.append(path.relative_to(self.folder).as_posix())
         return written
 
-    def _cache(self, place: Place, view: SampleView, shown: Mapping[str, Array]) -> None:
-        path = self._cached(place, view.id)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **{name: array.astype(np.float32) for name, array in shown.items()})  # type: ignore[arg-type]
-
-    def _cached(self, place: Place, sample: str) -> Path:
+    def _cache_path(self, place: Place, sample: str) -> Path:
         return self.folder / "cache" / place.path / f"{sample}.npz"
 
     def _record_path(self, place: Place, sample: str) -> Path:
         return self.folder / "records" / place.path / f"{sample}.json"
 
     @staticmethod
-    def _read(path: Path) -> dict[str, Any] | None:
+    def _read_json(path: Path) -> dict[str, Any] | None:
         if not path.is_file():
             return None
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -217,12 +214,12 @@ class ExplanationStore:
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
-    """A short hash over everything that decides what a map is."""
+    """A short hash of everything that a map depends on."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _statistics(array: Array) -> dict[str, Any]:
-    """The columns of the reference's table."""
+def _compute_statistics(array: Array) -> dict[str, Any]:
+    """Statistics of a map under the names of the reference system's table."""
     values = array.astype(np.float64)
     return {
         "shape": "x".join(map(str, array.shape)),
@@ -236,14 +233,10 @@ def _statistics(array: Array) -> dict[str, Any]:
     }
 
 
-def _grey(image: Array) -> NDArray[np.uint8]:
-    """8 bit between the percentiles .5 and 99.5 of the sample."""
+def _to_grey(image: Array) -> NDArray[np.uint8]:
+    """8 bit image, scaled between the percentiles 0.5 and 99.5 of the sample."""
     low, high = np.percentile(image, (0.5, 99.5))
     if not high > low:
         low, high = float(image.min()), float(image.max())
     scaled = (image - low) / max(float(high - low), 1e-12)
     return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

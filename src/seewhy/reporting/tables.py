@@ -1,42 +1,61 @@
-"""Figures and tables over all samples: statistics, shares of inputs, slices and regions.
-
-What is said of all explanations together: statistics, and the list of every file.
-"""
+"""Tables and figures over all samples: statistics, shares of inputs, slices and regions, and a ranking of methods."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from seewhy.io.atomic import write_csv, write_json
+from seewhy.metrics.map_ranking import HIGHER, MethodRank, rank_methods
 
-__all__ = ["statistics_rows", "write_manifest", "write_statistics", "write_summaries"]
+__all__ = [
+    "format_method",
+    "ranking_rows",
+    "statistics_rows",
+    "write_manifest",
+    "write_ranking",
+    "write_statistics",
+    "write_summaries",
+]
 
 Record = Mapping[str, Any]
+Row = dict[str, Any]
 
 COLUMNS = (
     "method", "shape", "mean", "std", "min", "max", "abs_mean", "positive_ratio", "negative_ratio", "subject_id",
     "true_label", "prediction", "sample_idx", "input", "patient", "target", "target_probability", "share",
 )  # fmt: skip
-"""The reference's columns, then ours. `prediction` is the probability of the predicted class, as it was there."""
+"""The reference's columns, then seewhy's. `prediction` is the probability of the predicted class, as in the
+reference."""
+SHARE_COLUMNS = ("id", "patient", "method", "target", "input", "kind", "name", "share", "area")
 INTERNAL = ("statistics", "display", "slice_numbers", "key", "classes", "parts", "folder")
-"""Entries of a record that the list of files does without."""
+"""Entries of a record that are left out of `explanations.json`."""
 
 
-def statistics_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
+def format_method(record: Record) -> str:
+    """Method and folder of the target, e.g. `grad_cam` or `grad_cam/target_2`."""
+    return f"{record['method']}/{record['folder']}" if record["folder"] else str(record["method"])
+
+
+# -- one row per map ------------------------------------------------------------------------------------------
+
+
+def statistics_rows(records: Sequence[Record]) -> list[Row]:
     """One row per sample, method, target and input."""
-    order = {name: place for place, name in enumerate(dict.fromkeys(record["id"] for record in records))}
+    order = {name: number for number, name in enumerate(dict.fromkeys(record["id"] for record in records))}
     rows = []
     for record in records:
+        label = record["label"]
         for name, numbers in record["statistics"].items():
             rows.append(
                 {
                     "method": record["method"],
                     **numbers,
                     "subject_id": record["id"],
-                    "true_label": _label(record["label"]),
+                    "true_label": "/".join(f"{value:g}" for value in label) if isinstance(label, list) else label,
                     "prediction": record["confidence"],
                     "sample_idx": order[record["id"]],
                     "input": name,
@@ -55,24 +74,19 @@ def write_statistics(path: Path, records: Sequence[Record]) -> Path:
 
 
 def write_manifest(path: Path, records: Sequence[Record], facts: Mapping[str, Any]) -> Path:
-    """Write `explanations.json`: what was explained how, and every file of it.
+    """Write `explanations.json`: samples, methods and options, and the path of every file.
 
     Args:
         path: the file.
         records: of all samples, methods and targets.
         facts: of the run.
     """
-    kept = [{key: value for key, value in record.items() if key not in INTERNAL} for record in records]
-    shared = set(facts)
-    rows = [{key: value for key, value in record.items() if key not in shared} for record in kept]
+    hidden = {*INTERNAL, *facts}
+    rows = [{key: value for key, value in record.items() if key not in hidden} for record in records]
     return write_json(path, {"format": 1, **facts, "explanations": rows})
 
 
-def _label(label: object) -> object:
-    return "/".join(f"{value:g}" for value in label) if isinstance(label, list) else label
-
-
-COLUMNS_summaries = ("id", "patient", "method", "target", "input", "kind", "name", "share", "area")
+# -- shares of inputs, slices and regions ---------------------------------------------------------------------
 
 
 def write_summaries(
@@ -81,10 +95,10 @@ def write_summaries(
     """Write `attribution_summary.png`, `shares.csv`, and per method `input_shares.png` or `slice_profile.png`.
 
     Args:
-        folder: of the explanations.
+        folder: folder of the explanations.
         records: of all samples and methods.
         key_slices: numbers of the slices that have pictures.
-        title: of the figures.
+        title: title of the figures.
         phantom: whether the data are synthetic.
 
     Returns:
@@ -96,71 +110,71 @@ def write_summaries(
     look: dict[str, Any] = {"title": title, "phantom": phantom}
     rows = share_rows(records)
     if rows:
-        write_csv(folder / "shares.csv", rows, columns=COLUMNS_summaries)
+        write_csv(folder / "shares.csv", rows, columns=SHARE_COLUMNS)
     path = folder / "attribution_summary.png"
     figures = {"All maps": write_figure(path, attribution_summary(statistics_rows(records), **look))}
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record["method"], record["folder"]].append(record)
-    for (method, target), own in groups.items():
+    for (method, target), group in groups.items():
         place = folder / method / target
-        if len(own[0]["shares"]) > 1:
-            figures[f"{method}: shares of the inputs"] = _inputs(place, method, own, look)
-        profile = _profile(place, method, own, key_slices, look)
+        if len(group[0]["shares"]) > 1:
+            figures[f"{method}: shares of the inputs"] = _draw_input_shares(place, method, group, look)
+        profile = _draw_slice_profile(place, method, group, key_slices, look)
         if profile is not None:
             figures[f"{method}: shares of the slices"] = profile
     return figures
 
 
-def share_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
+def share_rows(records: Sequence[Record]) -> list[Row]:
     """One row per sample, method and input, slice or region."""
     rows = []
     for record in records:
-        known = {key: record[key] for key in ("id", "patient", "method")} | {"target": record["target_name"]}
+        sample = {key: record[key] for key in ("id", "patient", "method")} | {"target": record["target_name"]}
         named = record["shares"].items() if len(record["shares"]) > 1 else ()
-        rows += [{**known, "input": n, "kind": "input", "name": n, "share": s, "area": None} for n, s in named]
+        rows += [{**sample, "input": n, "kind": "input", "name": n, "share": s, "area": None} for n, s in named]
         parts = record["parts"]
         for name, shares in parts.get("slices", {}).items():
+            area = 1 / len(shares) if shares else None
             for number, share in zip(record["slice_numbers"], shares, strict=True):
-                area = 1 / len(shares)
-                rows.append({**known, "input": name, "kind": "slice", "name": number, "share": share, "area": area})
+                rows.append({**sample, "input": name, "kind": "slice", "name": number, "share": share, "area": area})
         for name, regions in parts.get("regions", {}).items():
             for label, share in regions.items():
                 area = parts["region_areas"][label]
-                rows.append({**known, "input": name, "kind": "region", "name": label, "share": share, "area": area})
+                rows.append({**sample, "input": name, "kind": "region", "name": label, "share": share, "area": area})
     return rows
 
 
-def _class_of(record: Record) -> str:
+def _name_class(record: Record) -> str:
+    """Name of the true class, or of the predicted class where the true class is unknown."""
     label = record["label"]
     if isinstance(label, int):
         return str(record["classes"][label]) if label < len(record["classes"]) else str(label)
-    return f"predicted {record['predicted_name']}" if label is None else "/".join(f"{one:g}" for one in label)
+    return f"predicted {record['predicted_name']}" if label is None else "/".join(f"{value:g}" for value in label)
 
 
-def _inputs(place: Path, method: str, records: Sequence[Record], look: Mapping[str, Any]) -> Path:
+def _draw_input_shares(place: Path, method: str, records: Sequence[Record], look: Mapping[str, Any]) -> Path:
     from seewhy.figures.explanations.shares import branch_shares
     from seewhy.figures.style import write_figure
 
-    names = list(records[0]["shares"])
     shares: dict[str, dict[str, list[float]]] = {}
     effects: dict[str, dict[str, list[float]]] = {}
-    for record in sorted(records, key=lambda one: (str(type(one["label"])), str(one["label"]))):
-        group = _class_of(record)
-        for name in names:
+    for record in sorted(records, key=lambda record: (str(type(record["label"])), str(record["label"]))):
+        group = _name_class(record)
+        for name in records[0]["shares"]:
             shares.setdefault(group, {}).setdefault(name, []).append(record["shares"][name])
             effect = record["judged"].get(f"effect_{name}")
             if effect is not None:
                 effects.setdefault(group, {}).setdefault(name, []).append(effect)
-    whole = effects if set(effects) == set(shares) else None
-    figure = branch_shares(shares, method=method, effects=whole, **look)
+    complete = effects if set(effects) == set(shares) else None
+    figure = branch_shares(shares, method=method, effects=complete, **look)
     return write_figure(place / "input_shares.png", figure)
 
 
-def _profile(
+def _draw_slice_profile(
     place: Path, method: str, records: Sequence[Record], key_slices: Sequence[int] | None, look: Mapping[str, Any]
 ) -> Path | None:
-    """The profile along the slices, where all samples have the same ones and a map for each."""
+    """The profile along the slices; None where samples have different slices or one map for all slices."""
     from seewhy.figures.explanations.shares import slice_profile
     from seewhy.figures.style import write_figure
 
@@ -170,12 +184,140 @@ def _profile(
     if len(numbers) < 2 or not alike or one_for_all:
         return None
     profiles: dict[str, list[list[float]]] = {}
-    for record in sorted(records, key=lambda one: str(one["label"])):
+    for record in sorted(records, key=lambda record: str(record["label"])):
         shares = next(iter(record["parts"]["slices"].values()))
         if sum(shares) > 0:
-            profiles.setdefault(_class_of(record), []).append(shares)
+            profiles.setdefault(_name_class(record), []).append(shares)
     if not profiles:
         return None
     keys = [number for number in key_slices or () if number in numbers]
     figure = slice_profile(profiles, numbers=numbers, method=method, key_slices=keys, **look)
     return write_figure(place / "slice_profile.png", figure)
+
+
+# -- ranking --------------------------------------------------------------------------------------------------
+
+NAMES = {
+    "pointing": "pointing game",
+    "energy": "energy inside the mask",
+    "auprc": "AUPRC",
+    "iou": "IoU at the validation's threshold",
+    "deletion_gap": "deletion, gap to random order",
+    "insertion_gap": "insertion, gap to random order",
+    "deletion_gap_blurred": "deletion, gap to blurred noise",
+    "insertion_gap_blurred": "insertion, gap to blurred noise",
+    "stability_noise": "stability under noise",
+    "effect_agreement": "agreement with left-out inputs",
+}
+CHANCE = ("pointing", "energy", "auprc")
+"""Scores whose chance level is the mask's share of the area; re-initialised networks are scored by them too."""
+SECONDS = "seconds per map"
+
+
+def write_ranking(
+    folder: Path, records: Sequence[Record], floors: Sequence[Record], *, title: str, phantom: bool
+) -> list[Row]:
+    """Write `scores.csv` (a row per sample and method), `ranking.csv` and `ranking.png`.
+
+    Args:
+        folder: folder of the explanations.
+        records: with `judged` scores; each target of a method counts as a method.
+        floors: scores of the floors, a row per sample and floor.
+        title: title of the plot.
+        phantom: whether the data are synthetic.
+
+    Returns:
+        One row per method and score, as `seewhy.figures.explanations.ranking` draws them; empty without scores.
+    """
+    rows = [
+        {**record["judged"], "id": record["id"], "patient": record["patient"], "method": format_method(record)}
+        for record in records
+        if record["judged"]
+    ] + [dict(row) for row in floors]
+    if not rows:
+        return []
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    write_csv(folder / "scores.csv", [{name: row.get(name) for name in columns} for row in rows], columns=columns)
+    methods, untrained = rank_methods(rows), _rank_untrained(rows)
+    flat = [{**method.row(), **_untrained_columns(untrained.get(method.method))} for method in methods]
+    columns = list(dict.fromkeys(name for row in flat for name in row))
+    write_csv(folder / "ranking.csv", [{name: row.get(name) for name in columns} for row in flat], columns=columns)
+    shown = ranking_rows(methods, rows, untrained) + _time_rows(records)
+    if shown:
+        from seewhy.figures.explanations.ranking import ranking_figure
+        from seewhy.figures.style import write_figure
+
+        patients = len({row["patient"] for row in rows})
+        note = f"{patients} patients, 95 % bootstrap intervals by patient"
+        write_figure(folder / "ranking.png", ranking_figure(shown, title=title, note=note, phantom=phantom))
+    return shown
+
+
+def ranking_rows(
+    methods: Sequence[MethodRank], rows: Sequence[Record], untrained: Mapping[str, MethodRank]
+) -> list[Row]:
+    """One row per method and score: value, interval, chance level, and the score of re-initialised networks.
+
+    Args:
+        methods: of `rank_methods`.
+        rows: the scores that `methods` come from.
+        untrained: method → scores of its maps of re-initialised networks.
+    """
+    shares = [row["mask_share"] for row in rows if row.get("mask_share") is not None]
+    chance = sum(shares) / len(shares) if shares else None
+    result = []
+    for method in methods:
+        for name, value in method.scores.items():
+            if value != value:
+                continue
+            interval, other = method.intervals.get(name), untrained.get(method.method)
+            random = other.intervals.get(name) if other else None
+            zero = 0.0 if name.endswith(("_gap", "_blurred")) or name == "effect_agreement" else None
+            result.append(
+                {
+                    "method": method.method,
+                    "score": NAMES[name],
+                    "value": value,
+                    "low": interval.low if interval else None,
+                    "high": interval.high if interval else None,
+                    "floor": chance if name in CHANCE else zero,
+                    "untrained": other.scores.get(name) if other else None,
+                    "untrained_low": random.low if random else None,
+                    "untrained_high": random.high if random else None,
+                    "higher_is_better": HIGHER[name],
+                }
+            )
+    return result
+
+
+def _rank_untrained(rows: Sequence[Record]) -> dict[str, MethodRank]:
+    """Method → scores of its maps of re-initialised networks, over the samples of the randomisation test."""
+    random = [
+        {**{key: row[key] for key in ("id", "patient", "method")}, **{n: row[f"{n}_random"] for n in CHANCE}}
+        for row in rows
+        if row.get("pointing_random") is not None
+    ]
+    return {ranked.method: ranked for ranked in rank_methods(random)} if random else {}
+
+
+def _untrained_columns(untrained: MethodRank | None) -> dict[str, float | None]:
+    """Columns of `ranking.csv` for a method's maps of re-initialised networks."""
+    columns: dict[str, float | None] = {}
+    for name, value in untrained.scores.items() if untrained else ():
+        interval = untrained.intervals.get(name) if untrained else None
+        columns[f"{name}_random"] = value
+        columns[f"{name}_random_low"] = interval.low if interval else None
+        columns[f"{name}_random_high"] = interval.high if interval else None
+    return columns
+
+
+def _time_rows(records: Sequence[Record]) -> list[Row]:
+    """Median seconds per map; the median hardly changes with a slow first batch or a pause of the machine."""
+    times: dict[str, list[float]] = {}
+    for record in records:
+        if record["judged"] and record.get("seconds") is not None:
+            times.setdefault(format_method(record), []).append(record["seconds"])
+    return [
+        {"method": name, "score": SECONDS, "value": median(seconds), "higher_is_better": False}
+        for name, seconds in times.items()
+    ]

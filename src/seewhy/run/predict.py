@@ -31,17 +31,5 @@ def predict(config: DictConfig) -> None:
     console = Console()
     for writer in run.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(writer, WritePredictions):
-            console.print(f"predictions: {writer.folder / 'predictions.csv'}")
-            if writer.stacked:
-                console.print(f"volumes: {len(writer.stacked)} NIfTI files in {writer.folder}")
-            if writer.untranslated:
-                console.print(
-                    f"{len(writer.untranslated)} patients are of the domain that this model does not translate; "
-                    "leave them out with data.domain=a or data.domain=b"
-                )
-            if writer.without_source:
-                names = ", ".join(sorted(writer.without_source)[:3])
-                console.print(
-                    f"no volumes for {len(writer.without_source)} patients ({names} …): the data set's manifest "
-                    "names no source volume, or it has moved; callbacks.predictions.npz=true keeps their maps as arrays"
-                )
+            for line in writer.summary():
+                console.print(line)

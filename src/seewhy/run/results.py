@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from seewhy.io.atomic import file_sha256, write_csv
+from seewhy.models.protocols import ReportsResults
 from seewhy.run.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def write_results(
     config: DictConfig,
     *,
     phantom: bool,
+    model: object = None,
     objective: float | None = None,
     explained: Mapping[str, Any] | None = None,
 ) -> None:
@@ -44,6 +46,7 @@ def write_results(
         rows: scores of every tested patient and map, or of every tested case, for `patients.csv`.
         config: of the job.
         phantom: whether the data are synthetic.
+        model: the model; one that `ReportsResults` adds its tables and pictures.
         objective: metric that a sweep optimises.
         explained: results of `seewhy.callbacks.explain.ExplainCallback`, for the report.
     """
@@ -63,8 +66,8 @@ def write_results(
         columns = list(dict.fromkeys(key for row in rows for key in row))
         write_csv(folder.path / "patients.csv", rows, columns=columns)
     _draw(folder, metrics, rows, config, phantom=phantom)
-    _report(folder, metrics, config, explained or {}, phantom=phantom)
-    _print_results(folder, metrics, explained or {}, phantom=phantom)
+    _report(folder, metrics, config, explained or {}, model=model, phantom=phantom)
+    _print_results(folder, metrics, explained or {}, model=model, phantom=phantom)
 
 
 def _draw(
@@ -107,19 +110,24 @@ def _report(
     config: DictConfig,
     explained: Mapping[str, Any],
     *,
+    model: object,
     phantom: bool,
 ) -> None:
     """Write one self-contained page."""
     from seewhy.figures.report import Code, Picture, Section, Text, write_report
     from seewhy.figures.results import results_blocks
-    from seewhy.figures.translation.results import translation_blocks
     from seewhy.run.folder import code_version
 
-    blocks = [*results_blocks(metrics, phantom=phantom), *translation_blocks(metrics, phantom=phantom)]
+    blocks = results_blocks(metrics, phantom=phantom)
+    pictures: Mapping[str, str] = {}
+    if isinstance(model, ReportsResults):
+        blocks = [*blocks, *model.result_blocks(metrics, phantom=phantom)]
+        pictures = model.result_pictures
     sections = [Section("Results", blocks)]
     sections += _picture_section(folder, "scores.png", "Against floors that know nothing", Section, Picture)
     sections += _picture_section(folder, "grading.png", "Class by class, and how sure it is", Section, Picture)
-    sections += _picture_section(folder, "translation.png", "One head, two scanners", Section, Picture)
+    for name, heading in pictures.items():
+        sections += _picture_section(folder, name, heading, Section, Picture)
     sections += _picture_section(folder, "cases.png", "Patients from best to worst", Section, Picture)
     maps = sorted((folder.path / "attention_maps").glob("*.png"), key=_read_probability, reverse=True)
     if maps:
@@ -127,9 +135,9 @@ def _report(
         text = "Samples from the most to the least confident; every map on one scale from 0 to 1."
         sections.append(Section("Maps", [Text(text), *(Picture(path, path.stem) for path in chosen)]))
     if explained.get("records"):
-        from seewhy.reporting.report import section_of
+        from seewhy.reporting.report import report_section
 
-        sections.append(section_of(explained))
+        sections.append(report_section(explained))
     sections += _picture_section(folder, "training.png", "Training", Section, Picture)
     sections.append(Section("Configuration", [Code(OmegaConf.to_yaml(config, resolve=True), "config.yaml")]))
     facts = {"written": datetime.now().isoformat(timespec="seconds"), "seed": str(config.seed)}
@@ -168,11 +176,15 @@ def _read_probability(path: Path) -> float:
 
 
 def _print_results(
-    folder: RunFolder, metrics: Mapping[str, float], explained: Mapping[str, Any], *, phantom: bool
+    folder: RunFolder,
+    metrics: Mapping[str, float],
+    explained: Mapping[str, Any],
+    *,
+    model: object,
+    phantom: bool,
 ) -> None:
     """Print the tables of scores and the paths of written files."""
     from seewhy.figures.results import results_table
-    from seewhy.figures.translation.results import translation_table
     from seewhy.reporting.report import print_explanations
 
     console = Console()
@@ -181,8 +193,7 @@ def _print_results(
             table = results_table(metrics, phantom=phantom, classification=classification)
             if table.row_count:
                 console.print(table)
-        table = translation_table(metrics, phantom=phantom)
-        if table.row_count:
+        for table in model.result_tables(metrics, phantom=phantom) if isinstance(model, ReportsResults) else ():
             console.print(table)
     if explained:
         print_explanations(explained, console)

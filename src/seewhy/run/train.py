@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError, ConfigError
+from seewhy.models.protocols import HasBackbones, ScoresPatients, ScoresSamples
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.explainers import build_explain_callback
 from seewhy.run.folder import RunFolder
@@ -87,8 +88,7 @@ def _load_encoder(model: LightningModule, path: str) -> None:
     """Load pretrained weights into every encoder or backbone of the model."""
     from seewhy.interop.encoder_weights import load_encoder_weights
 
-    owner: Any = model
-    parts = list(owner.backbones()) if hasattr(model, "backbones") else [owner.encoder] * hasattr(model, "encoder")
+    parts = list(model.backbones()) if isinstance(model, HasBackbones) else []
     if not parts:
         raise CheckpointError(f"weights={path}: {type(model).__name__} has no encoder to load it into")
     for part in parts:
@@ -125,8 +125,9 @@ def _finish(
             write_samples(folder.path / "evaluation", samples)
         explained = next((item.results for item in trainer.callbacks if isinstance(item, ExplainCallback)), {})  # type: ignore[attr-defined]
         write_results(
-            folder, metrics, rows, config, objective=objective, phantom=datamodule.is_phantom, explained=explained
-        )
+            folder, metrics, rows, config, model=model, objective=objective, phantom=datamodule.is_phantom,
+            explained=explained,
+        )  # fmt: skip
     trainer.strategy.barrier()
     return objective
 
@@ -151,16 +152,14 @@ def check_objective(metrics: Mapping[str, float], name: str | None) -> float | N
 
 def _patient_rows(model: LightningModule) -> list[dict[str, Any]]:
     """Return the rows of the last test, for models that score patients; every process must call this."""
-    scores, samples = getattr(model, "patient_scores", {}), getattr(model, "sample_scores", {})
-    if "test" in scores:
-        return scores["test"].rows()
-    return samples["test"].patient_rows() if "test" in samples else []
+    if isinstance(model, ScoresPatients) and "test" in model.patient_scores:
+        return model.patient_scores["test"].rows()
+    return model.sample_scores["test"].patient_rows() if isinstance(model, ScoresSamples) else []
 
 
 def _sample_rows(model: LightningModule) -> list[dict[str, Any]]:
     """Return the rows of all samples of the last test, for models that score samples; every process must call this."""
-    scores = getattr(model, "sample_scores", {})
-    return scores["test"].rows() if "test" in scores else []
+    return model.sample_scores["test"].rows() if isinstance(model, ScoresSamples) else []
 
 
 def _best_checkpoint(trainer: Trainer) -> str | None:

@@ -5,7 +5,6 @@ import pickle
 import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +12,8 @@ import pytest
 import torch
 
 from seewhy.batch import MODALITIES
-from seewhy.callbacks.predictions import WritePredictions
+from seewhy.callbacks.predictions import PredictionOptions
+from seewhy.callbacks.translation.writer import TranslationWriter
 from seewhy.data.domains.datamodule import BraTSDomainsDataModule
 from seewhy.data.domains.preparation import locate_domain_folders, prepare_domains
 from seewhy.errors import ConfigError, DataError
@@ -263,9 +263,7 @@ def test_names_of_predictions_do_not_depend_on_which_domain_is_predicted(domains
     write(domains / "b", "A_0", volumes())
     for domain in ("a", "b", "both"):
         module = make(domains, domain=domain, predict_on="all")
-        callback = WritePredictions(folder=str(tmp_path / domain))
-        callback.on_predict_start(SimpleNamespace(datamodule=module), None)
-        assert callback.translations._shared == {"A-0"}
+        assert TranslationWriter(PredictionOptions(folder=tmp_path / domain), module).shared == {"A-0"}
 
 
 def test_batches_of_evaluation_can_be_page_locked(domains):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seewhy.errors import CheckpointError, ConfigError
-from seewhy.models.translation.replay import ReplayBuffer
+from seewhy.models.translation.adversarial import ReplayBuffer
 
 
 def numbered(first, count):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from seewhy.errors import ConfigError
-from seewhy.models.classification.freezing import depth_of_parameters
+from seewhy.models.classification.base import depth_of_parameters
 from seewhy.nets.classifiers.multi_input import MultiInputClassifier
 from seewhy.nets.classifiers.planar_features import PlanarFeatures
 

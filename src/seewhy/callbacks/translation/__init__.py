@@ -1,1 +1,1 @@
-"""Translation."""
+"""Callbacks of translations between scanners."""

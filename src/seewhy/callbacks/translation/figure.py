@@ -1,4 +1,4 @@
-"""Pictures of translations: to the loggers during training, and as a file after the test."""
+"""Pictures of translations for the loggers during training, and as a file after the test."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from seewhy.batch import MODALITIES, Batch, Prediction
-from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
 from seewhy.metrics.translation.similarity import DIRECTIONS, centre_slices, slice_similarity, subject_name
+from seewhy.reporting.sample import find_datamodule, is_phantom
 from seewhy.tracking import log_image, takes_images
 
 if TYPE_CHECKING:
@@ -23,15 +23,15 @@ __all__ = ["TranslationFigure"]
 
 
 class TranslationFigure(Callback):
-    """Shows the fullest slice of the first subjects of each domain, which are neither the best nor the worst ones.
+    """Draws the slice with the most tissue of the first subjects of each domain, chosen without regard to their scores.
 
     After a test it is written to `translation.png`; after a validation it goes to TensorBoard, W&B or MLflow. Under
-    DDP the first process shows subjects of its own.
+    DDP the first process shows the first of its subjects.
 
     Args:
-        folder: where `translation.png` goes.
-        subjects: of each domain.
-        every_n_epochs: epochs between two pictures to the loggers; 0 is never.
+        folder: folder of `translation.png`.
+        subjects: number of subjects of each domain.
+        every_n_epochs: epochs between two pictures for the loggers; 0 is never.
 
     Raises:
         ConfigError: fewer than one subject, or a negative number of epochs.
@@ -54,7 +54,7 @@ class TranslationFigure(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Take a slice of one of the first subjects, where a picture is due."""
+        """Add a slice of one of the first subjects, in epochs with a picture."""
         due = self.every_n_epochs and trainer.current_epoch % self.every_n_epochs == 0
         if due and not trainer.sanity_checking and takes_images(trainer.loggers):
             self._take(trainer, outputs, batch)
@@ -62,7 +62,10 @@ class TranslationFigure(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send the picture."""
         if self.cases:
-            log_image(trainer.loggers, "val/translation", _pixels(self._figure(trainer)), trainer.global_step)
+            figure = self._draw(trainer)
+            figure.canvas.draw()
+            pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # [H, W, 3] uint8
+            log_image(trainer.loggers, "val/translation", pixels, trainer.global_step)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with no subject."""
@@ -72,7 +75,7 @@ class TranslationFigure(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Take a slice of one of the first subjects."""
+        """Add a slice of one of the first subjects."""
         self._take(trainer, outputs, batch)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,68 +83,56 @@ class TranslationFigure(Callback):
         if self.cases:
             from seewhy.figures.style import write_figure
 
-            write_figure(self.folder / "translation.png", self._figure(trainer))
+            write_figure(self.folder / "translation.png", self._draw(trainer))
 
     def _take(self, trainer: Trainer, outputs: Any, batch: Batch) -> None:
         if not trainer.is_global_zero or not isinstance(outputs, dict) or "translated" not in outputs:
             return
-        own = self.cases.setdefault(batch["domain"][0], [])
-        if len(own) < self.subjects:
-            own.append(_case(trainer, outputs, batch))  # type: ignore[arg-type]
+        cases = self.cases.setdefault(batch["domain"][0], [])
+        if len(cases) < self.subjects:
+            cases.append(_make_case(trainer, outputs, batch))  # type: ignore[arg-type]
 
-    def _figure(self, trainer: Trainer) -> Any:
+    def _draw(self, trainer: Trainer) -> Any:
         from seewhy.figures.translation.results import translation_panel
 
-        datamodule = getattr(trainer, "datamodule", None)
-        phantom = isinstance(datamodule, BaseDataModule) and datamodule.is_phantom
-        ordered = [own[place] for place in range(self.subjects) for own in self._sides() if place < len(own)]
-        return translation_panel(
-            ordered, modalities=MODALITIES, title="fullest slice of the first subjects", phantom=phantom
-        )
-
-    def _sides(self) -> list[list[TranslationCase]]:
-        return [self.cases[domain] for domain in DIRECTIONS if domain in self.cases]
+        domains = [self.cases[domain] for domain in DIRECTIONS if domain in self.cases]
+        ordered = [cases[i] for i in range(self.subjects) for cases in domains if i < len(cases)]
+        title = "fullest slice of the first subjects"
+        return translation_panel(ordered, modalities=MODALITIES, title=title, phantom=is_phantom(trainer))
 
 
-def _case(trainer: Trainer, prediction: Prediction, batch: Batch) -> TranslationCase:
+def _make_case(trainer: Trainer, prediction: Prediction, batch: Batch) -> TranslationCase:
     """The slice with the most tissue."""
     from seewhy.figures.style import turn_upright
     from seewhy.figures.translation.case import TranslationCase
 
-    datamodule = getattr(trainer, "datamodule", None)
-    known = isinstance(datamodule, BaseDataModule)
-    display = datamodule.display_of(batch["patient"][0]) if known else Display()  # type: ignore[union-attr]
-    place = int(batch["body"].sum(dim=(1, 2)).argmax())
-    body, own = batch["body"], centre_slices(batch["image"])  # type: ignore[arg-type]
+    datamodule = find_datamodule(trainer)
+    display = Display() if datamodule is None else datamodule.display_of(batch["patient"][0])
+    position = int(batch["body"].sum(dim=(1, 2)).argmax())
+    body, source = batch["body"], centre_slices(batch["image"])  # type: ignore[arg-type]
     translated, back, truth = prediction["translated"], prediction.get("reconstructed"), batch.get("counterpart")
 
-    def seen(values: Tensor) -> np.ndarray[Any, Any]:
-        planes = values[place].float().cpu().numpy()
+    def show(values: Tensor) -> np.ndarray[Any, Any]:
+        planes = values[position].float().cpu().numpy()
         return np.stack([turn_upright(plane, display) for plane in planes])
 
-    pairs = {"identity": (own, truth), "translation": (translated, truth), "cycle": (back, own)}
+    pairs = {"identity": (source, truth), "translation": (translated, truth), "cycle": (back, source)}
     scores = {
-        name: slice_similarity(one[[place]], other[[place]], body[[place]])["ssim"][0].tolist()
-        for name, (one, other) in pairs.items()
-        if one is not None and other is not None
+        name: slice_similarity(first[[position]], second[[position]], body[[position]])["ssim"][0].tolist()
+        for name, (first, second) in pairs.items()
+        if first is not None and second is not None
     }
-    spacing = batch["spacing"][place].tolist() if "spacing" in batch else [1.0, 1.0]
+    spacing = batch["spacing"][position].tolist() if "spacing" in batch else [1.0, 1.0]
     domain = batch["domain"][0]
     return TranslationCase(
         subject=subject_name(batch["id"][0], domain),
-        number=int(batch["index"][place]),
+        number=int(batch["index"][position]),
         direction=DIRECTIONS[domain],
-        input=seen(own),
-        translated=seen(translated),
-        reconstructed=None if back is None else seen(back),
-        truth=None if truth is None else seen(truth),
-        body=turn_upright(body[place].cpu().numpy(), display),
+        input=show(source),
+        translated=show(translated),
+        reconstructed=None if back is None else show(back),
+        truth=None if truth is None else show(truth),
+        body=turn_upright(body[position].cpu().numpy(), display),
         scores=scores,
         spacing=(spacing[1], spacing[0]) if display.transpose else (spacing[0], spacing[1]),
     )
-
-
-def _pixels(figure: Any) -> np.ndarray[Any, Any]:
-    """[H, W, 3] uint8 of a figure."""
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()

@@ -1,1 +1,1 @@
-"""Volumes."""
+"""Callbacks of volume segmentation and of streamed predictions."""

@@ -1,1 +1,1 @@
-"""Classification."""
+"""Classification of whole cases."""

@@ -1,26 +1,186 @@
-"""Grading of age-related macular degeneration from en-face images of one eye."""
+"""Grading of age-related macular degeneration from en-face images of one eye, with an explanation in one call."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, nearest
+from seewhy.explain import explainer_modules
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Explainable, Target
-from seewhy.models.classification.answer import Answer, Image, as_batch, explainer_named, summarised, write_answer
+from seewhy.explain.maps import Maps
+from seewhy.figures.colours import run_scale
+from seewhy.figures.explanations.heatmaps import headline, write_planar
 from seewhy.models.classification.base import Classification
 from seewhy.nets.classifiers.multi_input import MultiInputClassifier
 from seewhy.options import call_with_options
 
-__all__ = ["AMDGrading"]
+__all__ = ["AMDGrading", "Answer", "find_explainer", "stack_images", "summarize_maps", "write_answer"]
+
+Image = Any
+"""A tensor or array [H, W], [C, H, W] or [B, C, H, W], or None for a missing image."""
+
+
+class Answer(TypedDict):
+    """Prediction and heat maps of one case, or of a batch of B cases."""
+
+    predicted_class: Any
+    """Class index, or [B] of them."""
+    confidence: Any
+    """Calibrated probability of the predicted class, or [B]."""
+    probabilities: NDArray[np.float32]
+    """[classes] or [B, classes], calibrated."""
+    heatmaps: dict[str, NDArray[np.float32]]
+    """Input → [H, W] or [B, H, W], non-negative, raw: on one scale for all inputs."""
+    target: Any
+    """The explained class, or [B]."""
+    maps: Maps
+    """Everything the explainer returned, with signed maps."""
+    files: list[Path]
+    """Written pictures."""
+
+
+def stack_images(images: Mapping[str, Image], *, channels: int, device: torch.device) -> dict[str, Tensor]:
+    """Stack images of one size into a batch, with `present` [B, inputs] bool; a missing image becomes zeros.
+
+    Args:
+        images: input → image, in the order of the model's inputs.
+        channels: C of each image.
+        device: device of the model.
+
+    Raises:
+        ConfigError: no image at all, or images of different shapes.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> batch = stack_images({"mnv": np.ones((8, 8)), "ga": None}, channels=1, device=torch.device("cpu"))
+        >>> {name: list(value.shape) for name, value in batch.items()}, batch["present"].tolist()
+        ({'mnv': [1, 1, 8, 8], 'ga': [1, 1, 8, 8], 'present': [1, 2]}, [[True, False]])
+    """
+    given = {name: _to_four_axes(name, image, channels) for name, image in images.items() if image is not None}
+    if not given:
+        raise ConfigError(f"no image was given; expected at least one of {', '.join(images)}")
+    shapes = {name: tuple(image.shape) for name, image in given.items()}
+    if len(set(shapes.values())) > 1:
+        raise ConfigError(f"images of different shapes: {shapes}; registered images of one case have one size")
+    first = next(iter(given.values()))
+    batch = {name: given.get(name, torch.zeros_like(first)).to(device) for name in images}
+    present = torch.tensor([[name in given for name in images]], device=device).expand(len(first), -1)
+    return {**batch, "present": present}
+
+
+def find_explainer(method: str | Explainer) -> Explainer:
+    """The explainer of a name with its default options; an `Explainer` is returned unchanged.
+
+    Raises:
+        ConfigError: unknown method.
+    """
+    if isinstance(method, Explainer):
+        return method
+    files = explainer_modules()
+    members = vars(import_module(files[method])).values() if method in files else ()
+    for value in members:
+        if isinstance(value, type) and issubclass(value, Explainer) and getattr(value, "method", None) == method:
+            return value()
+    raise ConfigError(f"method={method!r} is unknown; {nearest(method, files)}; or give an explainer with its options")
+
+
+def summarize_maps(maps: Maps, probability: Tensor) -> Answer:
+    """Convert maps and probabilities to an `Answer` without pictures.
+
+    Args:
+        maps: of a batch.
+        probability: [B, classes], calibrated.
+    """
+    shares = probability.detach().float().cpu().numpy()
+    predicted = shares.argmax(axis=1)
+    heat = {name: values.detach().float().cpu().numpy() for name, values in maps.evidence().items()}
+    target = maps.target.cpu().numpy()
+    if len(predicted) > 1:
+        confidence = shares.max(axis=1)
+        return Answer(
+            predicted_class=predicted, confidence=confidence, probabilities=shares,
+            heatmaps=heat, target=target, maps=maps, files=[],
+        )  # fmt: skip
+    return Answer(
+        predicted_class=int(predicted[0]), confidence=float(shares.max()), probabilities=shares[0],
+        heatmaps={name: values[0] for name, values in heat.items()}, target=int(target[0]), maps=maps, files=[],
+    )  # fmt: skip
+
+
+def write_answer(
+    answer: Answer,
+    images: Mapping[str, Tensor],
+    folder: str | Path,
+    sample_ids: Sequence[str],
+    *,
+    classes: Sequence[str],
+    unit: str = "attribution",
+) -> list[Path]:
+    """Write each case's pictures as `seewhy.figures.explanations.heatmaps.write_planar` does, all on one scale.
+
+    Args:
+        answer: of a batch of cases.
+        images: the batch of `stack_images`.
+        folder: folder of the pictures.
+        sample_ids: one per case, safe as file names.
+        classes: names of the classes.
+        unit: unit of the maps.
+    """
+    maps = answer["maps"].cpu()
+    probabilities = np.atleast_2d(answer["probabilities"])
+    heat = {name: values.float().numpy() for name, values in maps.evidence().items()}
+    shares = maps.shares()
+    scale, _ = run_scale(heat.values(), signed=False)
+    files = []
+    for i, sample in enumerate(sample_ids):
+        present = dict(zip(heat, images["present"][i].tolist(), strict=True))
+        shown = {name: images[name][i].detach().float().cpu().numpy().mean(axis=0) for name in heat}
+        predicted, target = int(probabilities[i].argmax()), int(maps.target[i])
+        title = headline(
+            prediction=f"{predicted} {classes[predicted]}",
+            probability=float(probabilities[i, predicted]),
+            target=f"{target} {classes[target]}",
+        )
+        files += write_planar(
+            folder,
+            sample,
+            {name: image if present[name] else None for name, image in shown.items()},
+            {name: values[i] for name, values in heat.items()},
+            method=maps.method,
+            scale=scale,
+            title=title,
+            shares={name: float(share[i]) for name, share in shares.items()},
+            unit=f"{unit}; one scale for all maps of this call",
+        )
+    return files
+
+
+def _to_four_axes(name: str, image: Image, channels: int) -> Tensor:
+    """An image as [B, C, H, W] float32."""
+    tensor = torch.as_tensor(np.ascontiguousarray(image) if isinstance(image, np.ndarray) else image).float()
+    if tensor.ndim == 2:
+        tensor = tensor[None]
+    if tensor.ndim == 3:
+        tensor = tensor[None]
+    if tensor.ndim != 4 or tensor.shape[1] != channels:
+        raise ConfigError(
+            f"image {name!r} has shape {list(np.shape(image))}; expected [H, W], [{channels}, H, W] or "
+            f"[B, {channels}, H, W]"
+        )
+    return tensor
 
 
 class AMDGrading(Classification):
-    """A grade from several registered images, each seen by a backbone of its own, joined by one head.
+    """Grades an eye from several registered images, with one backbone per image and one head for all.
 
     `forward(image)` takes a dict of inputs, each [B, 1, H, W], and `present` [B, inputs] bool where some are
     missing; it gives raw class scores [B, K].
@@ -32,22 +192,31 @@ class AMDGrading(Classification):
         classes: names of the grades, in order.
         in_channels: channels of each image.
         backbone: `name` and options of `seewhy.nets.classifiers.planar_features.PlanarFeatures`.
-        pretrained: start from timm's published weights of the backbone, which are downloaded; a file is given by
-            the command's `weights` instead.
-        weights_by: how the command's `weights` file is matched: by `name`, or by `position`, for files whose
-            tensors have other names but the same order and shapes.
+        pretrained: start from timm's published weights of the backbone, which are downloaded; for a file use the
+            command's `weights` instead.
+        weights_by: match the tensors of the command's `weights` file by `name`, or by `position` for files with
+            other names but the same order and shapes.
         shared: one backbone for all inputs.
         stem: `conv1x1` or None, see `seewhy.nets.classifiers.multi_input.MultiInputClassifier`.
         head: `hidden` and `dropout` of the head, see there.
-        input_dropout: probability with which training leaves out an input.
-        ordinal: see `Classification`, as all that follow.
+        input_dropout: probability that training leaves out an input.
+        ordinal: see `Classification`.
         loss: see `Classification`.
         calibrate: see `Classification`.
         freeze: see `Classification`.
         freeze_backbone_epochs: see `Classification`.
         layer_decay: see `Classification`.
         head_lr: see `Classification`.
-        seed: of every draw in training and of bootstraps.
+        seed: seed of every draw in training and of bootstraps.
+
+    Example:
+        >>> import torch
+        >>> model = AMDGrading(
+        ...     optimizer={"name": "adamw", "lr": 1e-3}, scheduler={"name": "constant"}, inputs=["mnv", "ga"],
+        ...     classes=["early", "late"], backbone={"name": "test_efficientnet"}, head={"hidden": 8},
+        ... ).eval()
+        >>> model({"mnv": torch.zeros(3, 1, 64, 64), "ga": torch.zeros(3, 1, 64, 64)}).shape
+        torch.Size([3, 2])
     """
 
     def __init__(
@@ -122,27 +291,40 @@ class AMDGrading(Classification):
         method: str | Explainer = "grad_cam",
         **images: Image,
     ) -> Answer:
-        """Grade an eye and say why, e.g. `model.explain(mnv=…, fluid=…, ga=…, drusen=…, save_dir="here")`.
+        """Grade an eye and explain the grade with heat maps.
 
         Args:
-            target: class to explain, one for all cases or one each; None is the predicted one.
+            target: class to explain, one for all cases or one per case; None is the predicted class.
             save_dir: folder for `<id>_gradcam_visualization.png` (other methods: `<id>_<method>_…`) and
                 `<id>_heatmaps/<id>_<input>.png`; None writes nothing.
-            sample_id: name of the files; several cases get `_0`, `_1`, … behind it.
+            sample_id: name of the files; several cases get the suffixes `_0`, `_1`, …
             method: name of a method in `seewhy.explain`, or an explainer.
-            images: one for each input, normalised as the data set gives it: an array or tensor [H, W],
-                [C, H, W] or [B, C, H, W]; an input that is None or left out counts as missing.
+            images: one for each input, normalised as in the data set: an array or tensor [H, W], [C, H, W] or
+                [B, C, H, W]; an input that is None or left out is missing.
 
         Raises:
-            ConfigError: an image that is no input, shapes that do not fit, no such method or target.
+            ConfigError: unknown input, method or target, or images of different shapes.
+
+        Example:
+            >>> import numpy as np
+            >>> _ = torch.manual_seed(0)
+            >>> model = AMDGrading(
+            ...     optimizer={"name": "adamw", "lr": 1e-3}, scheduler={"name": "constant"}, inputs=["mnv", "ga"],
+            ...     backbone={"name": "test_efficientnet"}, head={"hidden": 8},
+            ... ).eval()
+            >>> answer = model.explain(mnv=np.eye(64, dtype=np.float32), target=3)
+            >>> answer["target"], answer["heatmaps"]["mnv"].shape, float(round(answer["probabilities"].sum(), 5))
+            (3, (64, 64), 1.0)
         """
         unknown = [name for name in images if name not in self.net.inputs]
         if unknown:
-            raise ConfigError("; ".join(f"{name!r} is no input; {nearest(name, self.net.inputs)}" for name in unknown))
+            raise ConfigError(
+                "; ".join(f"unknown input {name!r}; {nearest(name, self.net.inputs)}" for name in unknown)
+            )
         ordered = {name: images.get(name) for name in self.net.inputs}
-        batch = as_batch(ordered, channels=self.hparams["in_channels"], device=self.device)
-        maps = explainer_named(method)(self, batch, target)
-        answer = summarised(maps, self.probability(maps.scores.to(self.device)))
+        batch = stack_images(ordered, channels=self.hparams["in_channels"], device=self.device)
+        maps = find_explainer(method)(self, batch, target)
+        answer = summarize_maps(maps, self.probability(maps.scores.to(self.device)))
         if save_dir is not None:
             count = len(maps.target)
             names = [sample_id] if count == 1 else [f"{sample_id}_{i}" for i in range(count)]

@@ -16,14 +16,14 @@ __all__ = ["MRIClassification"]
 
 
 class MRIClassification(Classification):
-    """One class for each volume, seen in one of three ways.
+    """One class per volume, with one of three views of it.
 
     `forward(image)` takes volumes [B, 1, D, H, W], D being the slices along the axis that the data set chose, and
-    gives raw class scores [B, K]. `view` says what a network is shown:
+    gives raw class scores [B, K]. `view` chooses the input of the network:
 
-    - `channels`: all slices at once as the channels of one image (2D network). Cheapest, and pretrained weights
-      can be used; but it has one feature map for all slices, so that CAMs cannot tell slices apart.
-    - `slices`: each slice by itself (2D network), pooled by gated attention; `slice_weights` says which counted.
+    - `channels`: all slices as the channels of one image (2D network). It is the cheapest view and can start from
+      pretrained weights, but has one feature map for all slices, so CAMs cannot distinguish slices.
+    - `slices`: each slice separately (2D network), pooled by gated attention; see `slice_weights`.
     - `volume`: the whole volume (3D network), whose feature map has a depth.
 
     Args:
@@ -35,24 +35,33 @@ class MRIClassification(Classification):
         view: `channels`, `slices` or `volume`.
         slices: first slice and the one after the last, as the data set cuts them.
         depth: slices of a volume where the data set resizes to a number; `channels` needs one of the two.
-        pretrained: start from timm's published weights of the backbone, which are downloaded; a file is given by
-            the command's `weights` instead.
-        weights_by: how the command's `weights` file is matched: by `name`, or by `position`, for files whose
-            tensors have other names but the same order and shapes.
+        pretrained: start from timm's published weights of the backbone, which are downloaded; for a file use the
+            command's `weights` instead.
+        weights_by: match the tensors of the command's `weights` file by `name`, or by `position` for files with
+            other names but the same order and shapes.
         dropout: before the last layer.
         attention_dim: width of the attention over slices (`slices`).
         chunk_size: slices at a time in evaluation (`slices`); bounds memory, changes no score.
-        ordinal: see `Classification`, as all that follow.
+        ordinal: see `Classification`.
         loss: see `Classification`.
         calibrate: see `Classification`.
         freeze: see `Classification`.
         freeze_backbone_epochs: see `Classification`.
         layer_decay: see `Classification`.
         head_lr: see `Classification`.
-        seed: of every draw in training and of bootstraps.
+        seed: seed of every draw in training and of bootstraps.
 
     Raises:
-        ConfigError: no such view or network, or options it does not take.
+        ConfigError: unknown view, network or option.
+
+    Example:
+        >>> import torch
+        >>> model = MRIClassification(
+        ...     optimizer={"name": "adamw", "lr": 1e-3}, scheduler={"name": "constant"}, view="volume",
+        ...     backbone={"name": "densenet", "init_features": 4, "growth_rate": 4, "block_config": [1]},
+        ... ).eval()
+        >>> model(torch.zeros(2, 1, 16, 16, 16)).shape
+        torch.Size([2, 2])
     """
 
     def __init__(
@@ -85,7 +94,7 @@ class MRIClassification(Classification):
         self.configure()
 
     def configure_nets(self) -> None:
-        """Build the network behind the chosen view."""
+        """Build the network of the chosen view."""
         h = self.hparams
         self.net = build_view(
             h["view"],
@@ -98,7 +107,7 @@ class MRIClassification(Classification):
         )
 
     def _depth(self) -> int | None:
-        """Slices of a volume, as far as the options say."""
+        """Number of slices of a volume; None where the options do not fix it."""
         slices, depth = self.hparams["slices"], self.hparams["depth"]
         return int(slices[1]) - int(slices[0]) if depth is None and slices is not None else depth
 
@@ -112,7 +121,7 @@ class MRIClassification(Classification):
         return scores
 
     def slice_weights(self, image: Tensor) -> Tensor:
-        """What each slice of volumes [B, 1, D, H, W] weighs in the score: [B, D] float32, rows sum to 1.
+        """Weight of each slice of volumes [B, 1, D, H, W] in the score: [B, D] float32, rows sum to 1.
 
         Raises:
             ConfigError: the model has no attention over slices.

@@ -1,1 +1,1 @@
-"""Translation."""
+"""Unpaired translation between two scanners."""

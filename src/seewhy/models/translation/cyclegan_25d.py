@@ -1,4 +1,4 @@
-"""Unpaired translation between two scanners, slices with their neighbours: CycleGAN-2.5D, and CUT one way."""
+"""CycleGAN-2.5D and CUT: unpaired translation between two scanners of slices with their neighbours."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from seewhy.batch import MODALITIES, STACK_SLICES, Batch
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.losses.translation import TranslationLoss
-from seewhy.models.translation.adversarial import frozen
-from seewhy.models.translation.explanation import explained_translation
+from seewhy.models.protocols import StacksSlices
+from seewhy.models.translation.adversarial import ReplayHistories, freeze_parameters
+from seewhy.models.translation.explanation import to_modality_scores
 from seewhy.models.translation.networks import build_discriminators, build_generators, build_samplers, check_choices
-from seewhy.models.translation.replay import Replays
 from seewhy.models.translation.step import OUTSIDE, TranslationStep, cut_out
 from seewhy.models.translation.unpaired import UnpairedTranslation, direction_of, other_domain
 from seewhy.nets.generators.slice_stack import repeat_slice, stack_volume
@@ -27,36 +27,45 @@ __all__ = ["CycleGAN25D"]
 class CycleGAN25D(UnpairedTranslation):
     """A generator for each direction and a discriminator for each domain, on stacks of three slices.
 
-    Generators make the centre slice of a stack as the other domain's scanner would show it. Fakes are cut out by the
-    tissue before anything judges or takes them on, so background stays background.
+    Generators translate the centre slice of a stack to the other domain's scanner. Fakes are masked by the tissue
+    before any other network sees them, so background stays background.
 
     Args:
-        optimizer: of generators, see `seewhy.models.base.BaseModule`.
-        scheduler: of both optimisers, see there; counted in steps of one of them.
+        optimizer: options of the generators' optimiser; see `seewhy.models.base.BaseModule`.
+        scheduler: options of both schedules, counted in steps of one optimiser.
         generator: `name` (`sa` or `plain`) and options of `SAGenerator25D` or `PlainGenerator25D`.
         discriminator: options of `MultiScaleDiscriminator`.
         losses: options of `TranslationLoss`.
         nce: `dim` and `patches` of `PatchSampler`; `identity`: PatchNCE also of images that should stay as they are.
-        directions: `both`; or `a2b` or `b2a` alone, with which only CUT's losses exist (Park 2020).
-        cycle: `neighbours` translates three slices of a stack of five and takes them back as a stack; `repeat` takes
-            one slice back as if its neighbours were the same.
-        legacy_layout: channels of repeated slices modality by modality, as imported weights know them.
-        replay: fakes that each domain's history holds, see `ReplayBuffer`.
-        discriminator_optimizer: see `AdversarialModule`, as `accumulate` and `clip`.
+        directions: `both`, or only `a2b` or `b2a`, which have CUT's losses alone (Park 2020).
+        cycle: `neighbours` translates three slices of a stack of five and translates them back as a stack; `repeat`
+            translates one slice back with copies of itself as neighbours.
+        legacy_layout: order the channels of repeated slices by modality, as imported weights expect.
+        replay: number of fakes in each domain's history; see `ReplayBuffer`.
+        discriminator_optimizer: see `AdversarialModule`.
         accumulate: batches per step.
         clip: largest norm of all gradients of an optimiser.
-        slice_batch: slices at a time in evaluation.
+        slice_batch: slices per forward in evaluation.
         channels_last: memory format of images and weights, the fastest one for GPUs with mixed precision.
-        val_cycle: weight of the cycles' error in `val/loss`, see `UnpairedTranslation`.
-        seed: of draws in training.
+        val_cycle: weight of the cycles' error in `val/loss`; see `UnpairedTranslation`.
+        seed: seed of draws in training.
 
     Attributes:
         generators: `a2b`, `b2a`, or one of them.
-        discriminators: `a`, `b`: what judges the images that are made for this domain.
-        unaveraged: names of parts that averages of weights leave alone: only training needs them.
+        discriminators: `a`, `b`, by the domain of the images that they judge.
+        unaveraged: parts that only training needs, which averages of weights leave out.
+
+    Example:
+        >>> import torch
+        >>> model = CycleGAN25D(
+        ...     optimizer={"name": "adam", "lr": 2e-4}, scheduler={"name": "constant"},
+        ...     generator={"name": "plain", "width": 4, "blocks": 1, "output": "residual"},
+        ... ).eval()
+        >>> model.translate(torch.zeros(2, 12, 16, 16), domain="a").shape  # 3 slices of 4 modalities
+        torch.Size([2, 4, 16, 16])
     """
 
-    unaveraged = ("discriminators", "samplers")
+    unaveraged: tuple[str, ...] = ("discriminators", "samplers")
 
     def __init__(
         self,
@@ -90,7 +99,7 @@ class CycleGAN25D(UnpairedTranslation):
     # -- slots -----------------------------------------------------------------------------------------------
 
     def configure_nets(self) -> None:
-        """Build the networks, and what takes them through a training step."""
+        """Build the networks, the training step and the histories of fakes."""
         h = self.hparams
         self.loss = call_with_options(TranslationLoss, h["losses"], "model.losses")
         check_choices(h, self.loss)
@@ -110,16 +119,16 @@ class CycleGAN25D(UnpairedTranslation):
             nce_identity=bool(h["nce"].get("identity", False)),
             channels_last=h["channels_last"],
         )
-        self.replays = Replays(self.discriminators, capacity=h["replay"], seed=h["seed"])
+        self.replays = ReplayHistories(self.discriminators, capacity=h["replay"], seed=h["seed"])
         if h["channels_last"]:
             self.to(memory_format=torch.channels_last)
 
     def generator_parameters(self) -> list[nn.Parameter]:
-        """Those of generators, and of what PatchNCE compares patches by."""
+        """Parameters of the generators, and of PatchNCE's patch samplers."""
         return [*self.generators.parameters(), *self.samplers.parameters()]
 
     def discriminator_parameters(self) -> list[nn.Parameter]:
-        """Those of discriminators."""
+        """Parameters of the discriminators."""
         return list(self.discriminators.parameters())
 
     # -- use -------------------------------------------------------------------------------------------------
@@ -133,18 +142,18 @@ class CycleGAN25D(UnpairedTranslation):
         return direction_of(domain) in self.generators
 
     def translate(self, stack: Tensor, *, domain: str, body: Tensor | None = None) -> Tensor:
-        """Centre slices as the other domain's scanner would show them.
+        """Translate centre slices to the other domain's scanner.
 
         Args:
             stack: [B, 3 * M, H, W] in [-1, 1].
-            domain: `a` or `b`, the one that the stacks are of.
-            body: [B, H, W] bool, the tissue of centre slices; outside it the result is -1. None: everywhere.
+            domain: `a` or `b`, the domain of the stacks.
+            body: [B, H, W] bool, the tissue of centre slices; outside it the result is -1. None is everywhere.
 
         Returns:
             [B, M, H, W] float32 in [-1, 1].
 
         Raises:
-            ConfigError: no such domain, or a model that translates only the other one.
+            ConfigError: unknown domain, or one that the model does not translate.
         """
         direction = direction_of(domain)
         if direction not in self.generators:
@@ -152,17 +161,17 @@ class CycleGAN25D(UnpairedTranslation):
         inside = torch.ones_like(stack[:, 0], dtype=torch.bool) if body is None else body
         size = int(self.hparams["slice_batch"])
         parts = [
-            self.step.generate(direction, own, where[:, None])
-            for own, where in zip(stack.split(size), inside.split(size), strict=True)
+            self.step.generate(direction, part, where[:, None])
+            for part, where in zip(stack.split(size), inside.split(size), strict=True)
         ]
         return cut_out(torch.cat(parts).clamp(-1.0, 1.0), inside[:, None])
 
     def reconstruct(self, translated: Tensor, *, domain: str, body: Tensor | None = None) -> Tensor:
-        """Take a translated subject back.
+        """Translate a translated subject back.
 
         Args:
             translated: [S, M, H, W], all its slices in order.
-            domain: the one that it was of before it was translated.
+            domain: domain of the subject before its translation.
             body: see `translate`.
 
         Returns:
@@ -171,13 +180,13 @@ class CycleGAN25D(UnpairedTranslation):
         if self.hparams["legacy_layout"]:
             stack = repeat_slice(translated, STACK_SLICES, legacy_layout=True)
         else:
-            # As in training, what lies beyond the tissue is empty, not the outermost slice once more.
+            # As in training, slices beyond the tissue are empty, not copies of the outermost slice.
             padded = F.pad(translated.transpose(0, 1), (0, 0, 0, 0, 1, 1), value=OUTSIDE)
             stack = stack_volume(padded, slices=STACK_SLICES)[1:-1]
         return self.translate(stack, domain=other_domain(domain), body=body)
 
-    def explained(self, batch: Batch) -> tuple[nn.Module, Batch]:
-        """The generator of a subject's direction as explainers take it, see `ModalityScores`.
+    def prepare_explanation(self, batch: Batch) -> tuple[nn.Module, Batch]:
+        """The generator of a subject's direction with a score per modality; see `ModalityScores`.
 
         Raises:
             ExplanationError: nothing translates this domain.
@@ -185,22 +194,23 @@ class CycleGAN25D(UnpairedTranslation):
         domain = batch["domain"][0]
         if not self.translates(domain):
             raise ExplanationError(f"model.directions={self.hparams['directions']}: nothing translates domain {domain}")
-        return explained_translation(self.generators[direction_of(domain)], batch)
+        return to_modality_scores(self.generators[direction_of(domain)], batch)
 
     # -- training --------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Make sure that training stacks hold what the cycle needs."""
+        """Check that training stacks have enough slices for the cycle."""
         super().setup(stage)
-        found = getattr(getattr(self.trainer, "datamodule", None), "slices", None)
-        if stage == "fit" and found is not None and found < self.step.stack_slices:
+        datamodule = getattr(self.trainer, "datamodule", None)  # Lightning sets it only where one was given
+        slices = datamodule.slices if isinstance(datamodule, StacksSlices) else None
+        if stage == "fit" and slices is not None and slices < self.step.stack_slices:
             raise ConfigError(
-                f"data.slices={found}: model.cycle={self.hparams['cycle']} needs stacks of {self.step.stack_slices}; "
+                f"data.slices={slices}: model.cycle={self.hparams['cycle']} needs stacks of {self.step.stack_slices}; "
                 f"set data.slices={self.step.stack_slices}"
             )
 
     def on_fit_start(self) -> None:
-        """Measure what -1 and 1 stand for, and give each process draws of its own."""
+        """Measure the typical intensities, and start separate draws on each process."""
         super().on_fit_start()
         self.replays.begin(self.global_rank)
 
@@ -208,9 +218,9 @@ class CycleGAN25D(UnpairedTranslation):
         """Gradients of a batch, and a step of both optimisers where its window ends."""
         window = self.window(batch_idx)
         sides = {domain: self.step.side(batch[domain]) for domain in "ab"}  # type: ignore[literal-required]
-        with self.gathering(window):
-            with frozen(self.discriminators):
-                # Spectral norms move on once per step, so that all passes of a window see the same discriminators.
+        with self.synchronize_last(window):
+            with freeze_parameters(self.discriminators):
+                # Spectral norms are updated once per step, so that all passes of a window use the same discriminators.
                 self.discriminators.train(window.first)
                 made = self.step.generator_losses(sides)
                 self.manual_backward(made.total / window.length)
@@ -224,14 +234,16 @@ class CycleGAN25D(UnpairedTranslation):
     def _log_losses(
         self, terms: Mapping[str, Mapping[str, Tensor]], judged: Mapping[str, Tensor], batch_size: int
     ) -> None:
-        found = {f"train/{way}/{name}": value.detach() for way, own in terms.items() for name, value in own.items()}
-        found |= {f"train/{domain}/discriminator": value.detach() for domain, value in judged.items()}
-        self.log_dict(found, batch_size=batch_size)
+        logged = {
+            f"train/{way}/{name}": value.detach() for way, losses in terms.items() for name, value in losses.items()
+        }
+        logged |= {f"train/{domain}/discriminator": value.detach() for domain, value in judged.items()}
+        self.log_dict(logged, batch_size=batch_size)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep every process's history of fakes."""
-        checkpoint["replays"] = self.replays.gathered_state()
+        """Save every process's history of fakes."""
+        checkpoint["replays"] = self.replays.gather_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Have the histories of fakes ready for a training that is continued."""
+        """Load the histories of fakes for a continued training."""
         self.replays.resume_from(checkpoint.get("replays"))

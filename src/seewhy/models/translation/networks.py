@@ -1,4 +1,4 @@
-"""The networks of an unpaired translation, from plain options, and what options fit together."""
+"""Builders for the networks of an unpaired translation, and checks of combined options."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ GENERATORS: dict[str, type[SAGenerator25D] | type[PlainGenerator25D]] = {
     "plain": PlainGenerator25D,
 }
 DIRECTIONS = {"both": ("a2b", "b2a"), "a2b": ("a2b",), "b2a": ("b2a",)}
-"""Choice → names of its generators; the first letter is the domain they take, the last the one they make."""
+"""Choice → names of its generators; the first letter is the input domain, the last the output domain."""
 CYCLES = ("neighbours", "repeat")
 NCE = ("dim", "patches", "identity")
 
 
 def build_generators(directions: str, options: Mapping[str, Any]) -> nn.ModuleDict:
-    """A generator for each direction: `name` is `sa` or `plain`, everything else goes to its class."""
+    """Build a generator for each direction: `name` is `sa` or `plain`, the other options are those of its class."""
     settings = dict(options)
     name = str(settings.pop("name", "sa"))
     if name not in GENERATORS:
@@ -44,7 +44,7 @@ def build_generators(directions: str, options: Mapping[str, Any]) -> nn.ModuleDi
 
 
 def build_discriminators(directions: str, options: Mapping[str, Any] | None) -> nn.ModuleDict:
-    """A discriminator for each domain that a generator makes."""
+    """Build a discriminator for each output domain."""
     return nn.ModuleDict(
         {
             direction[-1]: call_with_options(
@@ -56,7 +56,7 @@ def build_discriminators(directions: str, options: Mapping[str, Any] | None) -> 
 
 
 def build_samplers(directions: str, options: Mapping[str, Any], width: int) -> nn.ModuleDict:
-    """What PatchNCE compares patches by, for each generator."""
+    """Build a patch sampler of PatchNCE for each generator."""
     channels = [width * scale for scale in NCE_CHANNELS]
     settings = {name: value for name, value in options.items() if name != "identity"}
     return nn.ModuleDict(
@@ -68,14 +68,14 @@ def build_samplers(directions: str, options: Mapping[str, Any], width: int) -> n
 
 
 def check_choices(options: Mapping[str, Any], loss: TranslationLoss) -> None:
-    """Refuse what does not go together, all at once.
+    """Check choices and their combinations, and report all problems at once.
 
     Args:
         options: the model's hyperparameters.
-        loss: built of them.
+        loss: the loss built from them.
 
     Raises:
-        ConfigError: an unknown choice, or terms that this model has nothing to compute from.
+        ConfigError: an unknown choice, or loss terms that this model cannot compute.
     """
     directions, cycle = options["directions"], options["cycle"]
     problems = []
@@ -88,7 +88,7 @@ def check_choices(options: Mapping[str, Any], loss: TranslationLoss) -> None:
                 f"{', '.join(closed)}; set " + " and ".join(f"model.losses.weights.{name}=0" for name in closed)
             )
         if options["legacy_layout"]:
-            problems.append(f"model.directions={directions} has no cycle that model.legacy_layout could be of")
+            problems.append(f"model.directions={directions} has no cycle, so model.legacy_layout has no effect")
     problems += choice_problems(cycle, CYCLES, "model.cycle")
     if options["legacy_layout"] and cycle == "neighbours":
         problems.append("model.legacy_layout=true is the layout of repeated slices; set model.cycle=repeat with it")

@@ -1,4 +1,4 @@
-"""What an unpaired translation computes in one training step: passes through the networks, shared where they can be."""
+"""Training step of an unpaired translation: forward passes and losses of generators and discriminators."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from seewhy.batch import Domain
 from seewhy.losses.translation import TranslationLoss
 from seewhy.nets.generators.slice_stack import centre_slice, cut_windows, repeat_slice, stack_slices
 
-__all__ = ["OUTSIDE", "Made", "Side", "TranslationStep", "cut_out"]
+__all__ = ["OUTSIDE", "DomainStacks", "GeneratorResult", "TranslationStep", "cut_out"]
 
 OUTSIDE = -1.0
-"""Value of all that is not tissue."""
+"""Value of the background."""
 
 
 def cut_out(image: Tensor, body: Tensor) -> Tensor:
-    """Leave the background what it is.
+    """Set everything outside the tissue to the background.
 
     Args:
         image: [B, M, H, W].
@@ -32,15 +32,15 @@ def cut_out(image: Tensor, body: Tensor) -> Tensor:
     return torch.where(body, image.float(), OUTSIDE)
 
 
-class Side(NamedTuple):
-    """Training stacks of a domain, as the networks take them.
+class DomainStacks(NamedTuple):
+    """Training stacks of a domain, in the layout of the networks.
 
     Attributes:
-        windows: [B * K, S * M, H, W], what is translated: the stack, or those of K neighbouring slices.
+        windows: [B * K, S * M, H, W], the translated stacks: those of K neighbouring slices.
         inside: [B * K, 1, H, W] bool, the tissue of their centre slices.
-        stack: [B, S * M, H, W], that of the centre slice.
+        stack: [B, S * M, H, W], stack of the centre slice.
         real: [B, M, H, W], the centre slice.
-        body: [B, 1, H, W] bool, its tissue.
+        body: [B, 1, H, W] bool, tissue of the centre slice.
     """
 
     windows: Tensor
@@ -50,13 +50,13 @@ class Side(NamedTuple):
     body: Tensor
 
 
-class Made(NamedTuple):
-    """What generators made in a step.
+class GeneratorResult(NamedTuple):
+    """Losses and fakes of the generators in a step.
 
     Attributes:
         terms: direction → term → scalar without its weight.
-        total: weighted sum of all, a scalar.
-        fakes: domain → [B, M, H, W] of what was translated into it, without a graph.
+        total: weighted sum of all terms, a scalar.
+        fakes: domain → [B, M, H, W], slices translated into the domain, without a graph.
     """
 
     terms: dict[str, dict[str, Tensor]]
@@ -66,21 +66,21 @@ class Made(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationStep:
-    """The losses of both kinds of networks.
+    """Computes the losses of generators and discriminators.
 
-    Networks normalise each image by itself, so images that go through the same network go in one batch: what is to
-    be translated with what should stay as it is, and real images with fakes.
+    Networks normalise each image separately, so images of the same network share one forward pass: images to
+    translate with images that should stay unchanged, and real images with fakes.
 
     Attributes:
         generators: `a2b`, `b2a`, or one of them.
-        discriminators: `b`, `a`, as generators make them.
+        discriminators: `b`, `a`, in the order of the generators.
         samplers: for PatchNCE, one per generator; empty without it.
-        loss: of generators.
+        loss: loss of the generators.
         slices: S of a generator's stack.
         modalities: M.
-        cycle: how fakes go back: as stacks of translated `neighbours`, or one slice by `repeat`.
-        legacy_layout: channels of a repeated slice modality by modality.
-        nce_identity: PatchNCE also of what should stay as it is (Park 2020, eq. 5: the second term).
+        cycle: input of the way back: stacks of translated `neighbours`, or one slice by `repeat`.
+        legacy_layout: order the channels of a repeated slice by modality.
+        nce_identity: PatchNCE also of images that should stay unchanged (Park 2020, eq. 5: the second term).
         channels_last: memory format of images.
     """
 
@@ -97,11 +97,11 @@ class TranslationStep:
 
     @property
     def stack_slices(self) -> int:
-        """Least slices of a training stack."""
+        """Smallest number of slices of a training stack."""
         return 2 * self.slices - 1 if self.cycle == "neighbours" and len(self.generators) > 1 else self.slices
 
-    def side(self, domain: Domain) -> Side:
-        """Cut a domain's stacks, of `stack_slices` or more, for the networks."""
+    def side(self, domain: Domain) -> DomainStacks:
+        """Cut a domain's stacks of `stack_slices` or more slices for the networks."""
         image, body = domain["image"], domain["body"]
         middle, around = body.shape[1] // 2, (self.stack_slices - self.slices) // 2
         first, last = middle - self.slices // 2 - around, middle + self.slices // 2 + around + 1
@@ -109,25 +109,25 @@ class TranslationStep:
         inside = body[:, middle - around : middle + around + 1].flatten(0, 1)[:, None]
         cut = cut_windows(image, modalities=self.modalities, slices=self.slices) if around else image
         stack = cut[around :: 2 * around + 1]
-        return Side(cut, inside, stack, centre_slice(stack, self.modalities), body[:, middle, None])
+        return DomainStacks(cut, inside, stack, centre_slice(stack, self.modalities), body[:, middle, None])
 
     def generate(self, direction: str, stack: Tensor, body: Tensor) -> Tensor:
-        """Translated slices [B, M, H, W] of stacks [B, S * M, H, W], where there is tissue [B, 1, H, W]."""
-        return cut_out(self.generators[direction](self._laid_out(stack)), body)
+        """Translate stacks [B, S * M, H, W] to slices [B, M, H, W], masked by the tissue [B, 1, H, W]."""
+        return cut_out(self.generators[direction](self._set_memory_format(stack)), body)
 
     def judge(self, domain: str, image: Tensor) -> list[Tensor]:
         """Scores of images [B, M, H, W] as images of a domain, one map per scale."""
-        scores: list[Tensor] = self.discriminators[domain](self._laid_out(image))
+        scores: list[Tensor] = self.discriminators[domain](self._set_memory_format(image))
         return scores
 
-    def back(self, made: Tensor) -> Tensor:
-        """Stacks [B, S * M, H, W] for the way back, of what was made of windows [B * K, M, H, W]."""
+    def stack_back(self, made: Tensor) -> Tensor:
+        """Stacks [B, S * M, H, W] for the way back from translated windows [B * K, M, H, W]."""
         if self.stack_slices > self.slices:
             return stack_slices(made, self.slices)
         return repeat_slice(made, self.slices, legacy_layout=self.legacy_layout)
 
-    def generator_losses(self, sides: Mapping[str, Side]) -> Made:
-        """Everything that generators are measured by; discriminators only let gradients pass."""
+    def generator_losses(self, sides: Mapping[str, DomainStacks]) -> GeneratorResult:
+        """Losses of the generators; discriminators only pass gradients on."""
         made: dict[str, Tensor] = {}
         kept: dict[str, Tensor] = {}
         for direction in self.generators:
@@ -136,10 +136,10 @@ class TranslationStep:
         for direction in self.generators:
             fake = self._centre(made[direction])
             fakes[direction[-1]] = fake.detach()
-            terms[direction] = self.loss(**self._measured(direction, sides, made[direction], kept, fake))
-        return Made(terms, torch.stack([self.loss.total(own) for own in terms.values()]).sum(), fakes)
+            terms[direction] = self.loss(**self._loss_inputs(direction, sides, made[direction], kept, fake))
+        return GeneratorResult(terms, torch.stack([self.loss.total(losses) for losses in terms.values()]).sum(), fakes)
 
-    def discriminator_losses(self, sides: Mapping[str, Side], fakes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def discriminator_losses(self, sides: Mapping[str, DomainStacks], fakes: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Domain → scalar loss of its discriminator.
 
         Args:
@@ -150,11 +150,11 @@ class TranslationStep:
         for domain, fake in fakes.items():
             real = sides[domain].real
             maps = [scores.split([len(real), len(fake)]) for scores in self.judge(domain, torch.cat([real, fake]))]
-            losses[domain] = self.loss.adversarial.discriminator([one for one, _ in maps], [one for _, one in maps])
+            losses[domain] = self.loss.adversarial.discriminator([real for real, _ in maps], [fake for _, fake in maps])
         return losses
 
-    def _translate(self, direction: str, sides: Mapping[str, Side]) -> tuple[Tensor, Tensor]:
-        """What is translated, [B * K, M, H, W], and what should have stayed as it is, [B, M, H, W] or none."""
+    def _translate(self, direction: str, sides: Mapping[str, DomainStacks]) -> tuple[Tensor, Tensor]:
+        """Translated windows [B * K, M, H, W], and outputs that should equal their input, [B, M, H, W] or empty."""
         source, target = sides[direction[0]], sides[direction[-1]]
         stacks, inside = [source.windows], [source.inside]
         if self.loss.needs("identity") or (self.nce_identity and self.loss.needs("nce")):
@@ -163,52 +163,52 @@ class TranslationStep:
         out = self.generate(direction, torch.cat(stacks), torch.cat(inside))
         return out[: len(source.windows)], out[len(source.windows) :]
 
-    def _measured(
-        self, direction: str, sides: Mapping[str, Side], made: Tensor, kept: Mapping[str, Tensor], fake: Tensor
+    def _loss_inputs(
+        self, direction: str, sides: Mapping[str, DomainStacks], made: Tensor, kept: Mapping[str, Tensor], fake: Tensor
     ) -> dict[str, Any]:
-        """What the loss of a direction is made of; see `TranslationLoss.forward`."""
+        """Arguments of `TranslationLoss.forward` for a direction."""
         source, target = direction[0], direction[-1]
         other = f"{target}2{source}"
-        measured: dict[str, Any] = {"real": sides[source].real, "foreground": sides[source].body}
+        inputs: dict[str, Any] = {"real": sides[source].real, "foreground": sides[source].body}
         if self.loss.needs("adversarial"):
-            measured["scores"] = self.judge(target, fake)
+            inputs["scores"] = self.judge(target, fake)
         if self.loss.needs("nce"):
-            measured["patches"] = self._patches(direction, sides, made, kept[direction])
+            inputs["patches"] = self._patches(direction, sides, made, kept[direction])
         if other in self.generators:
             if self.loss.needs("cycle", "ssim", "gradient"):
-                measured["reconstruction"] = self.generate(other, self.back(made), sides[source].body)
+                inputs["reconstruction"] = self.generate(other, self.stack_back(made), sides[source].body)
             if self.loss.needs("identity"):
-                measured["identity"] = kept[other]
-        elif self.loss.needs("identity"):  # a single generator should leave what is of its target domain
-            measured |= {"real": sides[target].real, "foreground": sides[target].body, "identity": kept[direction]}
-        return measured
+                inputs["identity"] = kept[other]
+        elif self.loss.needs("identity"):  # a single generator should not change images of its target domain
+            inputs |= {"real": sides[target].real, "foreground": sides[target].body, "identity": kept[direction]}
+        return inputs
 
     def _patches(
-        self, direction: str, sides: Mapping[str, Side], made: Tensor, kept: Tensor
+        self, direction: str, sides: Mapping[str, DomainStacks], made: Tensor, kept: Tensor
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Queries and keys of PatchNCE: of the translation, and of what should stay as it is."""
+        """Queries and keys of PatchNCE: of the translation, and of images that should stay unchanged."""
         source, target = sides[direction[0]], sides[direction[-1]]
-        queries, keys = self._compared(direction, source.stack, self.back(made), source.body)
+        queries, keys = self._sample_patches(direction, source.stack, self.stack_back(made), source.body)
         if self.nce_identity:
             same = repeat_slice(kept, self.slices)
-            more = self._compared(direction, target.stack, same, target.body)
+            more = self._sample_patches(direction, target.stack, same, target.body)
             queries, keys = queries + more[0], keys + more[1]
         return queries, keys
 
-    def _compared(
+    def _sample_patches(
         self, direction: str, before: Tensor, after: Tensor, body: Tensor
     ) -> tuple[list[Tensor], list[Tensor]]:
         net: Any = self.generators[direction]
         sampler = self.samplers[direction]
         with torch.no_grad():  # keys give no gradient
-            keys, places = sampler(net.features(self._laid_out(before)), foreground=body)
-        queries, _ = sampler(net.features(self._laid_out(after)), places)
+            keys, places = sampler(net.features(self._set_memory_format(before)), foreground=body)
+        queries, _ = sampler(net.features(self._set_memory_format(after)), places)
         return queries, keys
 
     def _centre(self, made: Tensor) -> Tensor:
-        """Centre slices of what was made of windows."""
+        """Centre slices of translated windows."""
         count = self.stack_slices - self.slices + 1
         return made[count // 2 :: count]
 
-    def _laid_out(self, images: Tensor) -> Tensor:
+    def _set_memory_format(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images

@@ -1,9 +1,10 @@
-"""What models share that translate scans between two domains: predictions, scores, the choice of a checkpoint."""
+"""Base class of models that translate scans between two domains: predictions, scores and checkpoint choice."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -13,19 +14,29 @@ from seewhy.batch import MODALITIES, Batch, Prediction
 from seewhy.errors import ConfigError
 from seewhy.metrics.translation.similarity import DIRECTIONS, TranslationScores, centre_slices, subject_name
 from seewhy.metrics.translation.sliced_wasserstein import TranslationDistance
+from seewhy.models.protocols import MeasuresIntensities
 from seewhy.models.translation.adversarial import AdversarialModule
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from seewhy.figures.report import Block
 
 __all__ = ["UnpairedTranslation", "direction_of", "other_domain"]
 
 CARRIED = ("id", "patient", "index", "source", "domain")
-"""Keys of a batch that its prediction keeps."""
+"""Keys of a batch that are copied to its prediction."""
 
 
 def direction_of(domain: str) -> str:
-    """The direction that a domain's scans are translated in.
+    """The direction in which a domain's scans are translated.
 
     Raises:
-        ConfigError: no such domain.
+        ConfigError: unknown domain.
+
+    Example:
+        >>> direction_of("a"), other_domain("a")
+        ('a2b', 'b')
     """
     if domain not in DIRECTIONS:
         raise ConfigError(f"domain={domain!r} is unknown; valid: 'a', 'b'")
@@ -38,24 +49,26 @@ def other_domain(domain: str) -> str:
 
 
 class UnpairedTranslation(AdversarialModule):
-    """Whole subjects, slice by slice: translated, taken back, and scored.
+    """Translates whole subjects slice by slice, translates them back, and scores them.
 
     `val/loss`, which chooses the checkpoint, is the mean over directions of `TranslationDistance` plus `val_cycle`
-    times the mean absolute error of cycles over the tissue, on a scale of 0 to 1. Cycle errors and similarity to the
-    input alone would choose a network that changes nothing; with this one it has 1. A direction that the validation
-    subjects do not show counts as 1.
+    times the mean absolute error of cycles over the tissue, on a scale of 0 to 1. Cycle errors or similarity to the
+    input alone would choose a network that changes nothing, whose distance is 1 here. A direction without validation
+    subjects counts as 1.
 
-    Expected hyperparameters, besides those of `AdversarialModule`:
+    Expected hyperparameters, in addition to those of `AdversarialModule`:
         val_cycle: see above.
 
     Attributes:
         sample_scores: stage → scores of every slice, which the commands write to `evaluation/`.
-        measured_buffers: buffers that are measured, not learned; averages of weights leave them alone.
+        measured_buffers: buffers that are measured, not learned; averages of weights do not change them.
     """
 
     intensity_a: Tensor
     intensity_b: Tensor
     measured_buffers: tuple[str, ...] = ("intensity_a", "intensity_b")
+    prediction_writer: ClassVar[str] = "seewhy.callbacks.translation.writer.TranslationWriter"
+    result_pictures: ClassVar[Mapping[str, str]] = {"translation.png": "One head, two scanners"}
 
     @abstractmethod
     def translates(self, domain: str) -> bool:
@@ -63,43 +76,58 @@ class UnpairedTranslation(AdversarialModule):
 
     @abstractmethod
     def translate(self, stack: Tensor, *, domain: str, body: Tensor | None = None) -> Tensor:
-        """Centre slices [B, M, H, W] of stacks [B, S * M, H, W] of a domain, as the other one's scanner shows them."""
+        """Translate stacks [B, S * M, H, W] of a domain to centre slices [B, M, H, W] of the other domain."""
 
     @abstractmethod
     def reconstruct(self, translated: Tensor, *, domain: str, body: Tensor | None = None) -> Tensor:
-        """All slices [S, M, H, W] of a translated subject as the scanner of its own domain shows them."""
+        """Translate all slices [S, M, H, W] of a translated subject back to its first domain."""
 
     def configure_metrics(self) -> None:
-        """Scores per stage, the distance of domains, and what -1 and 1 stand for in each."""
+        """Build the scores per stage, the distance of domains, and buffers for the intensities of -1 and 1."""
         self.sample_scores = {"val": TranslationScores(), "test": TranslationScores()}
         self.distance = TranslationDistance()
         for domain in DIRECTIONS:
             self.register_buffer(f"intensity_{domain}", torch.full((len(MODALITIES), 2), torch.nan))
 
     def typical_intensity(self, domain: str) -> Tensor:
-        """[M, 2], what -1 and 1 stand for in a typical training subject of a domain; NaN where none was seen."""
+        """Intensities [M, 2] of -1 and 1 in a typical training subject of a domain; NaN before training."""
         direction_of(domain)
         return self.get_buffer(f"intensity_{domain}")
 
+    def result_tables(self, metrics: Mapping[str, float], *, phantom: bool) -> list[Table]:
+        """The table of the test's scores for the terminal; see `seewhy.models.protocols.ReportsResults`."""
+        from seewhy.figures.translation.results import translation_table
+
+        table = translation_table(metrics, phantom=phantom)
+        return [table] if table.row_count else []
+
+    def result_blocks(self, metrics: Mapping[str, float], *, phantom: bool) -> list[Block]:
+        """The same table for the report."""
+        from seewhy.figures.translation.results import translation_blocks
+
+        return translation_blocks(metrics, phantom=phantom)
+
     def on_fit_start(self) -> None:
-        """Measure what -1 and 1 stand for: the median of all training subjects."""
-        datamodule: Any = getattr(self.trainer, "datamodule", None)
-        for domain in DIRECTIONS if hasattr(datamodule, "intensities") else ():
+        """Measure the typical intensities of -1 and 1: the median over all training subjects."""
+        datamodule = getattr(self.trainer, "datamodule", None)  # Lightning sets it only where one was given
+        if not isinstance(datamodule, MeasuresIntensities):
+            return
+        for domain in DIRECTIONS:
             values = torch.as_tensor(datamodule.intensities(domain), dtype=torch.float32)
             self.typical_intensity(domain).copy_(values.median(dim=0).values)
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Prediction:
-        """All slices of one subject: translated, and taken back where there is a way back."""
+        """Translate all slices of one subject, and translate them back where the model can."""
         domain, body = batch["domain"][0], batch["body"]
-        found: dict[str, Any] = {key: value for key, value in batch.items() if key in CARRIED}
+        result: dict[str, Any] = {key: value for key, value in batch.items() if key in CARRIED}
         if self.translates(domain):
-            found["translated"] = self.translate(cast(Tensor, batch["image"]), domain=domain, body=body)
+            result["translated"] = self.translate(cast(Tensor, batch["image"]), domain=domain, body=body)
             if self.translates(other_domain(domain)):
-                found["reconstructed"] = self.reconstruct(found["translated"], domain=domain, body=body)
-        return cast(Prediction, found)
+                result["reconstructed"] = self.reconstruct(result["translated"], domain=domain, body=body)
+        return cast(Prediction, result)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the scores of the last validation."""
+        """Reset the scores of the last validation."""
         self.sample_scores["val"].reset()
         self.distance.reset()
 
@@ -117,22 +145,22 @@ class UnpairedTranslation(AdversarialModule):
         return prediction
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of all subjects, and what chooses the checkpoint."""
+        """Log the scores of all subjects, and `val/loss`, which chooses the checkpoint."""
         if self.trainer.sanity_checking:
             return
         scores, shares = self.sample_scores["val"].compute(), self.distance.compute()
-        known = [name for domain, name in DIRECTIONS.items() if self.translates(domain)]
-        if unknown := [name for name in known if name not in shares]:
-            rank_zero_warn(f"no validation subjects of both domains: the distance of {', '.join(unknown)} counts as 1")
+        directions = [name for domain, name in DIRECTIONS.items() if self.translates(domain)]
+        if missing := [name for name in directions if name not in shares]:
+            rank_zero_warn(f"no validation subjects of both domains: the distance of {', '.join(missing)} counts as 1")
         cycles = [value for name, value in scores.items() if name.endswith("/cycle/mae")]
-        loss = sum(shares.get(name, 1.0) for name in known) / len(known)
+        loss = sum(shares.get(name, 1.0) for name in directions) / len(directions)
         loss += float(self.hparams["val_cycle"]) * sum(cycles) / max(len(cycles), 1)
-        # Of the others, which say the same or no quality, the test has all.
+        # The other scores, which are redundant or measure no quality, are logged only in the test.
         curves = {name: value for name, value in scores.items() if "/change/" not in name and not name.endswith("/mse")}
         self._log_all("val", {"loss": loss, **{f"{name}/distance": share for name, share in shares.items()}, **curves})
 
     def on_test_epoch_start(self) -> None:
-        """Forget the scores of the last test."""
+        """Reset the scores of the last test."""
         self.sample_scores["test"].reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
@@ -149,6 +177,6 @@ class UnpairedTranslation(AdversarialModule):
             self.sample_scores[stage].update(prediction, batch)
         return prediction
 
-    def _log_all(self, stage: str, found: dict[str, float]) -> None:
-        """Every rank computes the same from all ranks' subjects, so there is nothing to reduce."""
-        self.log_dict({f"{stage}/{name}": value for name, value in found.items()}, rank_zero_only=False)
+    def _log_all(self, stage: str, scores: dict[str, float]) -> None:
+        """Log the scores; every rank computes them from the subjects of all ranks, so nothing is reduced."""
+        self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, rank_zero_only=False)

@@ -1,1 +1,1 @@
-"""Volumes."""
+"""Segmentation of volumes."""

@@ -1,9 +1,9 @@
-"""Supervised segmentation of volumes: learned on patches, validated and tested on whole volumes."""
+"""Supervised segmentation of volumes, trained on patches and evaluated on whole volumes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.losses.volumes import DeepSupervision, DiceCrossEntropy, region_masks
 from seewhy.metrics.segmentation.volume_scores import VolumeScores
 from seewhy.models.base import BaseModule
+from seewhy.models.protocols import DescribesVolumes
 from seewhy.models.volumes.networks import VolumeNetwork, build_volume_network
 from seewhy.options import call_with_options
 from seewhy.volumes.output_format import OutputFormat
@@ -25,14 +26,14 @@ THRESHOLD = 0.5
 
 
 class VolumeSegmentation(BaseModule):
-    """A network of MONAI that tells classes, or regions that may overlap, of every voxel.
+    """Predicts a class, or overlapping regions, for every voxel with a network of MONAI.
 
-    `forward(image)` gives logits [B, K, Z, Y, X] of patches. Whole volumes go through the engine of `seewhy.volumes`
-    that predicts volumes of any size too, so that what is scored is what is predicted. Classes exclude each other
-    (softmax; K counts the background); regions are sets of labels, each with a sigmoid of its own.
+    `forward(image)` gives logits [B, K, Z, Y, X] of patches. Whole volumes are evaluated with the engine of
+    `seewhy.volumes` that also predicts volumes of any size, so scores are those of predictions. Classes exclude each
+    other (softmax; K includes the background); regions are sets of labels with a sigmoid each.
 
-    All that a prediction needs is in the hyperparameters: `normalization` and `spacing` are those of the training
-    data, taken from the DataModule when a fit begins.
+    The hyperparameters have everything that a prediction needs: `normalization` and `spacing` of the training data
+    are taken from the DataModule when a fit begins.
 
     Args:
         network: `name` and options of `seewhy.models.volumes.networks.build_volume_network`.
@@ -41,21 +42,32 @@ class VolumeSegmentation(BaseModule):
         classes: names of the labels 0, 1, 2 …; the first is the background.
         patch: voxels of a patch along Z, Y and X.
         in_channels: channels of an image.
-        regions: name → labels, e.g. nnU-Net's; None learns the classes. Where regions are stored as labels, later
-            ones overwrite earlier ones, each as its last label.
+        regions: name → labels, e.g. nnU-Net's; None learns the classes. In stored labels, later regions overwrite
+            earlier ones, and each has the number of its last label.
         ignore_label: label of voxels that count in neither loss nor scores.
         loss: options of `seewhy.losses.volumes.DiceCrossEntropy`.
         overlap: of neighbouring windows in whole volumes, as a share of the patch.
         window: weights of a window's voxels: gaussian, nnunet, hann or constant.
-        window_batch: windows at a time.
+        window_batch: windows per forward.
         mirror_axes: axes (0 is Z) along which windows are mirrored and averaged in the test.
         normalization: of each channel, as `seewhy.volumes.normalization` takes it.
         spacing: mm along Z, Y and X that it was trained at.
-        seed: of every draw in training, and of bootstraps.
+        seed: seed of every draw in training and of bootstraps.
+
+    Example:
+        >>> import torch
+        >>> model = VolumeSegmentation(
+        ...     network={"name": "unet", "channels": [4, 8], "strides": [2]}, classes=["background", "atrium"],
+        ...     patch=[8, 8, 8], optimizer={"name": "adamw", "lr": 1e-3}, scheduler={"name": "constant"},
+        ... ).eval()
+        >>> model(torch.zeros(1, 1, 8, 8, 8)).shape
+        torch.Size([1, 2, 8, 8, 8])
 
     Attributes:
         patient_scores: stage → scores of volumes, which the commands write to `patients.csv`.
     """
+
+    prediction_writer: ClassVar[str] = "seewhy.callbacks.volumes.segmentations.SegmentationWriter"
 
     def __init__(
         self,
@@ -81,11 +93,11 @@ class VolumeSegmentation(BaseModule):
         self.save_hyperparameters()
         self.configure()
 
-    # -- what it predicts -------------------------------------------------------------------------------------
+    # -- classes ----------------------------------------------------------------------------------------------
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of what is told apart from the background: classes without the first, or regions."""
+        """Names of the foreground classes, or of the regions."""
         regions = self.hparams["regions"]
         return tuple(self.hparams["classes"][1:]) if regions is None else tuple(regions)
 
@@ -97,7 +109,7 @@ class VolumeSegmentation(BaseModule):
 
     @property
     def heads(self) -> dict[str, Any]:
-        """What the channels of the logits mean, as options of `seewhy.volumes.output_format.OutputFormat`."""
+        """Meaning of the logits' channels, as options of `seewhy.volumes.output_format.OutputFormat`."""
         if self.regions is None:
             return {"mode": "multiclass", "channels": len(self.hparams["classes"])}
         return {
@@ -107,7 +119,7 @@ class VolumeSegmentation(BaseModule):
     # -- slots ------------------------------------------------------------------------------------------------
 
     def configure_nets(self) -> None:
-        """The network, and whether it takes the patch."""
+        """Build the network, and check that it takes the patch."""
         _check(self.hparams)
         self.parts: VolumeNetwork = build_volume_network(
             self.hparams["network"], in_channels=self.hparams["in_channels"], out_channels=self.heads["channels"]
@@ -116,7 +128,7 @@ class VolumeSegmentation(BaseModule):
         _check_patch(self.hparams, self.parts.steps)
 
     def configure_losses(self) -> None:
-        """Dice and cross-entropy, over all outputs of the network."""
+        """Build Dice and cross-entropy over all outputs of the network."""
         ignore = self.hparams["ignore_label"]
         loss = call_with_options(
             DiceCrossEntropy, self.hparams["loss"], "model.loss", regions=self.regions, ignore_label=ignore
@@ -124,7 +136,7 @@ class VolumeSegmentation(BaseModule):
         self.loss = DeepSupervision(loss)
 
     def configure_metrics(self) -> None:
-        """Scores per stage; structure, floors and intervals, which take longer, in the test only."""
+        """Build the scores per stage; structure, floors and intervals, which take longer, only in the test."""
         seed = self.hparams["seed"]
         self.patient_scores = {
             "val": VolumeScores(classes=self.classes, structure=False, with_floors=False, resamples=0, seed=seed),
@@ -138,16 +150,16 @@ class VolumeSegmentation(BaseModule):
         return self._outputs(image)[0]
 
     def on_fit_start(self) -> None:
-        """Keep what the training data are like, so that a checkpoint predicts alone."""
+        """Copy normalisation and spacing of the training data, so that a checkpoint can predict alone."""
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        channels, own = getattr(datamodule, "channels", None), self.hparams["in_channels"]
-        if channels not in (None, own):
+        if not isinstance(datamodule, DescribesVolumes):
+            return
+        expected, channels = self.hparams["in_channels"], datamodule.channels
+        if channels not in (None, expected):
             raise ConfigError(
-                f"model.in_channels={own}, but the volumes have {channels} channels; set it to {channels}"
+                f"model.in_channels={expected}, but the volumes have {channels} channels; set it to {channels}"
             )
-        for name in ("normalization", "spacing"):
-            if hasattr(datamodule, name):
-                self.hparams[name] = getattr(datamodule, name)
+        self.hparams["normalization"], self.hparams["spacing"] = datamodule.normalization, datamodule.spacing
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch of patches."""
@@ -158,7 +170,7 @@ class VolumeSegmentation(BaseModule):
     # -- whole volumes ----------------------------------------------------------------------------------------
 
     def probabilities(self, image: Tensor, *, mirror_axes: Sequence[int] = ()) -> Tensor:
-        """Of every voxel of a volume, window by window.
+        """Probabilities of every voxel of a volume, window by window.
 
         Args:
             image: [C, Z, Y, X], normalised.
@@ -169,20 +181,20 @@ class VolumeSegmentation(BaseModule):
         """
         hp = self.hparams
         training = self.network.training
-        # Autocast is the Trainer's: this runs inside its step.
+        # Autocast is the Trainer's, since this runs inside its step.
         predictor = PatchPredictor(
             [self.network], mirror_axes=mirror_axes, batch_size=hp["window_batch"], device=self.device
         )
-        found = predict_array(
+        values = predict_array(
             image.float().cpu().numpy(), predictor, patch=hp["patch"],
             output_format=OutputFormat(**self.heads, stored="float32"),
             overlap=hp["overlap"], window=hp["window"], batch_size=hp["window_batch"], device=self.device,
         )  # fmt: skip
         self.network.train(training)
-        return torch.from_numpy(found[1:] if self.regions is None else found)
+        return torch.from_numpy(values[1:] if self.regions is None else values)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the scores of the last validation."""
+        """Reset the scores of the last validation."""
         self.patient_scores["val"].reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Prediction:
@@ -195,7 +207,7 @@ class VolumeSegmentation(BaseModule):
             self._log_scores("val")
 
     def on_test_epoch_start(self) -> None:
-        """Forget the scores of the last test."""
+        """Reset the scores of the last test."""
         self.patient_scores["test"].reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
@@ -219,77 +231,79 @@ class VolumeSegmentation(BaseModule):
         return list(output)
 
     def _predict(self, batch: Batch, mirror_axes: Sequence[int]) -> Prediction:
-        volumes = [self.probabilities(one, mirror_axes=mirror_axes) for one in cast(Tensor, batch["image"])]
-        told = {key: value for key, value in batch.items() if key in ("id", "patient", "source", "index")}
-        return cast(Prediction, {**told, "maps": {"segmentation": torch.stack(volumes)}})
+        volumes = [self.probabilities(image, mirror_axes=mirror_axes) for image in cast(Tensor, batch["image"])]
+        carried = {key: value for key, value in batch.items() if key in ("id", "patient", "source", "index")}
+        return cast(Prediction, {**carried, "maps": {"segmentation": torch.stack(volumes)}})
 
     def _evaluate(self, batch: Batch, stage: str) -> Prediction:
         prediction = self._predict(batch, self.hparams["mirror_axes"] if stage == "test" else ())
-        for place, name in enumerate(batch["id"]):
-            spacing = batch["spacing"][place].tolist() if "spacing" in batch else []
-            labels = cast(Tensor, batch["mask"])[place].cpu()
+        for i, name in enumerate(batch["id"]):
+            spacing = batch["spacing"][i].tolist() if "spacing" in batch else []
+            labels = cast(Tensor, batch["mask"])[i].cpu()
             ignore = self.hparams["ignore_label"]
             self.patient_scores[stage].update(
-                self.decided(prediction["maps"]["segmentation"][place]),
-                self.truth(labels),
-                image=cast(Tensor, batch["image"])[place],
+                self.probability_masks(prediction["maps"]["segmentation"][i]),
+                self.label_masks(labels),
+                image=cast(Tensor, batch["image"])[i],
                 name=name,
-                patient=batch["patient"][place],
+                patient=batch["patient"][i],
                 spacing=spacing if spacing and all(step == step for step in spacing) else None,
                 known=None if ignore is None else labels != ignore,
             )
         return prediction
 
-    def decided(self, probability: Tensor) -> Tensor:
+    def probability_masks(self, probability: Tensor) -> Tensor:
         """Masks [K, Z, Y, X] bool of probabilities: the most likely class, or every region above one half."""
         if self.regions is not None:
             return probability > THRESHOLD
         highest, best = probability.max(dim=0)
-        found = highest > 1 - probability.sum(dim=0)
-        return torch.stack([found & (best == place) for place in range(len(probability))])
+        foreground = highest > 1 - probability.sum(dim=0)
+        return torch.stack([foreground & (best == k) for k in range(len(probability))])
 
-    def truth(self, labels: Tensor) -> Tensor:
-        """Masks [K, Z, Y, X] bool of labels [Z, Y, X], as `decided` gives those of a prediction."""
+    def label_masks(self, labels: Tensor) -> Tensor:
+        """Masks [K, Z, Y, X] bool of labels [Z, Y, X], in the order of `probability_masks`."""
         parts = self.regions or [[number + 1] for number in range(len(self.classes))]
         return region_masks(labels[None].long(), parts)[0]
 
     def _log_scores(self, stage: str) -> None:
-        """Every rank computes the same scores of all ranks' volumes, so there is nothing to reduce."""
+        """Log the scores; every rank computes them from the volumes of all ranks, so nothing is reduced."""
         scores = self.patient_scores[stage].compute()
         self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, rank_zero_only=False)
 
 
 def _check_patch(options: Mapping[str, Any], steps: Sequence[int]) -> None:
-    """Refuse a patch that the network cannot halve, or whose coarsest grid is one voxel, which has no deviation.
+    """Check that the network can halve the patch, and that its coarsest grid has more than one voxel.
+
+    A single voxel has no standard deviation, which instance normalisation needs.
 
     Raises:
-        ConfigError: with the nearest patch that it takes.
+        ConfigError: with the nearest valid patch.
     """
     patch = list(options["patch"])
-    one = patch == list(steps)
-    if one or any(size % step for size, step in zip(patch, steps, strict=True)):
+    single = patch == list(steps)
+    if single or any(size % step for size, step in zip(patch, steps, strict=True)):
         near = [
-            max(step, round(size / step) * step) * (2 if one else 1) for size, step in zip(patch, steps, strict=True)
+            max(step, round(size / step) * step) * (2 if single else 1) for size, step in zip(patch, steps, strict=True)
         ]
         raise ConfigError(
             f"model.patch={patch}: {options['network']['name']} as it is takes multiples of {list(steps)}"
-            + (", two along some axis" if one else "")
+            + (", two along some axis" if single else "")
             + f"; nearest: data.patch={near}"
         )
 
 
 def _check(options: Mapping[str, Any]) -> None:
-    """Refuse regions that are no sets of labels, and axes that do not exist.
+    """Check classes, regions, patch and axes.
 
     Raises:
-        ConfigError: all of them.
+        ConfigError: with all problems.
     """
     problems, labels = [], len(options["classes"])
     if labels < 2:
         problems.append(f"model.classes={list(options['classes'])} must name the background and one class at least")
-    for name, own in (options["regions"] or {}).items():
-        if not own or any(not 1 <= label < labels for label in own):
-            problems.append(f"model.regions.{name}={list(own)} must list labels from 1 to {labels - 1}")
+    for name, region in (options["regions"] or {}).items():
+        if not region or any(not 1 <= label < labels for label in region):
+            problems.append(f"model.regions.{name}={list(region)} must list labels from 1 to {labels - 1}")
     if len(options["patch"]) != 3:
         problems.append(f"model.patch={list(options['patch'])} must be three numbers")
     wrong = [axis for axis in options["mirror_axes"] if axis not in (0, 1, 2)]

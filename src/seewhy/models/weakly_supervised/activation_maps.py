@@ -1,4 +1,4 @@
-"""The networks of a weakly-supervised segmenter, and the maps and pixel labels they give."""
+"""Networks of a weakly-supervised segmentation, with their activation maps and pixel labels."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ __all__ = ["ActivationMapModule", "check_map"]
 
 
 PIECE = 4 * 288 * 288
-"""Pixels of the views that a CPU takes at once: more of them leave its caches, and take a fifth longer each."""
+"""Pixels of the views that a CPU processes at once; larger batches exceed its caches and take a fifth longer."""
 CARRIED = ("id", "patient", "index", "source", "label")
-"""Keys of a batch that its prediction keeps."""
+"""Keys of a batch that are copied to its prediction."""
 
 
 class ActivationMapModule(BaseModule):
-    """An encoder with a classification head, and where wanted a segmentation head and an affinity.
+    """An encoder with a classification head, and optionally a segmentation head and affinities.
 
-    Maps of a prediction, each [S, K, H, W] in [0, 1], as far as the settings make them: `cam`, over several
+    Maps of a prediction, each [S, K, H, W] in [0, 1], depending on the settings: `cam`, over several
     scales; `affinity`, the CAM after random walk and pixel-adaptive refinement; `segmentation`, the head's
-    softmax; and `refined`, the final answer: the patient's regions chosen by one of the others
+    softmax; and `refined`, the final map: the patient's regions chosen by one of the others
     (`seewhy.nets.regions`). Annotated classes never enter a prediction; the predicted probabilities may (`gate`).
 
-    Views other than the training forward are seen in evaluation mode, so that they neither draw dropout nor move
-    batch statistics, and only for images with a class: of an image without one, every pixel is background.
+    Views other than the training forward run in evaluation mode, so that they neither draw dropout nor change batch
+    statistics, and only for images with a class: in an image without a class, every pixel is background.
 
     The hyperparameters are those of `WeaklySupervisedSegmentation`.
     """
 
     def configure_nets(self) -> None:
-        """Encoder, heads, and what makes maps and labels of them."""
+        """Build the encoder, the heads, and the modules that make maps and labels."""
         h = self.hparams
         self.weights = call_with_options(_loss_weights, h["loss_weights"], "model.loss_weights")
         self.encoder = build_encoder(**{"in_channels": h["in_channels"], **h["encoder"]})
-        self.last_map = nn.Identity()  # a place to look at the last features, which come from the encoder in a list
+        self.last_map = nn.Identity()  # lets hooks read the last features, which the encoder returns in a list
         if h["freeze_norm"]:
             for name, parameter in self.encoder.named_parameters():
                 parameter.requires_grad_("norm" not in name)
@@ -76,7 +76,7 @@ class ActivationMapModule(BaseModule):
         heads = self.encoder.attention_heads
         if not heads:
             raise ConfigError(
-                f"model.encoder.name={self.hparams['encoder']['name']!r} gives no attention to read affinities from; "
+                f"model.encoder.name={self.hparams['encoder']['name']!r} gives no attention for affinities; "
                 "set model.affinity=null, or choose an encoder with attention, e.g. mit_b1"
             )
         projection = nn.Conv2d(heads, 1, 1)
@@ -105,7 +105,7 @@ class ActivationMapModule(BaseModule):
         return logits
 
     def explainable(self) -> Explainable:
-        """The features that the classifier reads, and the encoder's attention between all of their tokens."""
+        """The input features of the classifier, and the encoder's attention between all of their tokens."""
         names = {part: name for name, part in self.named_modules()}
         return Explainable(
             layers={"image": "last_map"},
@@ -124,14 +124,14 @@ class ActivationMapModule(BaseModule):
     def pixel_labels(
         self, image: ImageBatch, present: Tensor, view: View, *, doubted: Tensor, routes: Sequence[str]
     ) -> dict[str, Tensor]:
-        """Labels for training, made only for images that show a class and are not doubted.
+        """Labels for training, only for images that show a class and are not doubted.
 
         Args:
             image: [B, C, H, W].
             present: [B, K] bool, the annotated classes.
-            view: what the training forward saw.
-            doubted: [B] bool; these images get no label at all.
-            routes: of `seewhy.nets.pseudo_labels.PseudoLabels`.
+            view: the view of the training forward.
+            doubted: [B] bool; these images get no labels.
+            routes: see `seewhy.nets.pseudo_labels.PseudoLabels`.
 
         Returns:
             route → [B, H, W] int64: 0 background, 1…K foreground, 255 unknown.
@@ -144,13 +144,13 @@ class ActivationMapModule(BaseModule):
             chosen = image[rows]
             cam, largest = self._multi_scale(chosen, first=view[rows], attention="walk" in routes)
             walks = self._walks(largest) if "walk" in routes else None
-            for route, found in self.labels(chosen, cam, present[rows], walks=walks, routes=routes).items():
-                made[route][rows] = found
+            for route, values in self.labels(chosen, cam, present[rows], walks=walks, routes=routes).items():
+                made[route][rows] = values
         return made
 
     @torch.no_grad()
     def predict_maps(self, image: ImageBatch, names: Sequence[str]) -> tuple[ScoreBatch, dict[str, MapBatch]]:
-        """Logits [B, K] and the maps of one scale-space pass, of all of `names` but `refined`."""
+        """Logits [B, K] and the maps of one multi-scale pass, all of `names` except `refined`."""
         walking = "affinity" in names
         features = self.encoder(image, attention=walking)
         logits = self.classifier(features.maps[-1]).float()
@@ -171,7 +171,7 @@ class ActivationMapModule(BaseModule):
         return logits, maps
 
     def predict(self, batch: Batch, names: Sequence[str]) -> tuple[Prediction, Tensor]:
-        """Prediction of one patient with the maps of these names, and its logits [S, K].
+        """Predict one patient with the maps of these names; also returns its logits [S, K].
 
         The slices go through the networks `chunk_size` at a time; `refined` sees the whole patient.
         """
@@ -184,12 +184,12 @@ class ActivationMapModule(BaseModule):
             body = batch["body"] if "body" in batch else torch.ones_like(image[:, 0], dtype=torch.bool)
             maps["refined"] = self.refine(image, maps[evidence], body)
         prediction = Prediction(probability=logits.sigmoid(), maps={name: maps[name] for name in names})
-        known = {key: value for key, value in batch.items() if key in CARRIED}
-        return cast(Prediction, {**known, **prediction}), logits
+        carried = {key: value for key, value in batch.items() if key in CARRIED}
+        return cast(Prediction, {**carried, **prediction}), logits
 
     @torch.no_grad()
     def refine(self, image: ImageBatch, evidence: MapBatch, body: Tensor) -> MapBatch:
-        """The regions of one patient that the evidence chooses, [S, K, H, W] in [0, 1]."""
+        """Regions of one patient chosen by the evidence, [S, K, H, W] in [0, 1]."""
         intensity = image[:, self.hparams["region_channel"]].float()
         maps = [
             call_with_options(
@@ -201,13 +201,13 @@ class ActivationMapModule(BaseModule):
 
     def _multi_scale(self, image: Tensor, *, first: View, attention: bool) -> tuple[Tensor, View]:
         def encode(views: Tensor, with_attention: bool) -> View:
-            seen = []
-            for piece in _pieces(views):
+            parts = []
+            for piece in _split_views(views):
                 features = self.encoder(piece, attention=with_attention)
-                seen.append(View(self.classifier.activation_map(features.maps[-1]), features.attention))
-            return View.join(seen)
+                parts.append(View(self.classifier.activation_map(features.maps[-1]), features.attention))
+            return View.join(parts)
 
-        with _evaluating(self.encoder):
+        with _evaluation_mode(self.encoder):
             return self.cam(encode, image, first=first, attention=attention)
 
     def _walks(self, view: View) -> Walks:
@@ -216,16 +216,16 @@ class ActivationMapModule(BaseModule):
         return Walks(attention_affinity(view.attention, self.attn_proj).sigmoid(), (height, width))
 
 
-def _pieces(views: Tensor) -> Sequence[Tensor]:
-    """All views at once, or on a CPU as many as it is fastest with."""
+def _split_views(views: Tensor) -> Sequence[Tensor]:
+    """All views at once, or on a CPU in pieces of the fastest size."""
     if views.device.type != "cpu":
         return [views]
     return views.split(max(1, PIECE // (views.shape[-2] * views.shape[-1])))
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; afterwards each part is in the mode it was in."""
+def _evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Context of evaluation mode; afterwards each part has its earlier mode again."""
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
@@ -243,6 +243,6 @@ def _loss_weights(*, classification: float = 1.0, segmentation: float = 0.1, aff
 
 
 def check_map(where: str, choice: str, valid: Sequence[str]) -> None:
-    """Raise a `ConfigError` for the name of a map that is not made."""
+    """Raise a `ConfigError` for a map that the model does not make."""
     if choice not in valid:
         raise ConfigError(f"{where}: this model makes no map {choice!r}; {nearest(choice, valid)}")

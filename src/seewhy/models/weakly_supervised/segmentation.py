@@ -1,8 +1,9 @@
-"""Weakly-supervised segmentation: pixels learned from nothing but the classes that an image shows."""
+"""Weakly-supervised segmentation: pixels learned from image-level classes alone, in three phases."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import IntEnum
 from typing import Any, cast
 
 import torch
@@ -15,14 +16,79 @@ from seewhy.losses.weakly_supervised import AffinityLoss, BalancedCrossEntropy, 
 from seewhy.metrics.classification.slice_labels import SliceLabelScores
 from seewhy.metrics.segmentation.patient_scores import PatientScores
 from seewhy.models.weakly_supervised.activation_maps import ActivationMapModule, check_map
-from seewhy.models.weakly_supervised.training_phases import Phase, Phases
 from seewhy.nets.affinity import IGNORE, affinity_labels, attention_affinity
 from seewhy.nets.cam import View
 from seewhy.nets.encoders.base import Features
 from seewhy.nets.pseudo_labels import label_shares
 from seewhy.options import call_with_options
 
-__all__ = ["WeaklySupervisedSegmentation"]
+__all__ = ["Phase", "Phases", "WeaklySupervisedSegmentation"]
+
+
+class Phase(IntEnum):
+    """Phase of a training; each includes the ones before."""
+
+    CLASSIFICATION = 0
+    CAM_LABELS = 1
+    WALK_LABELS = 2
+
+    def __str__(self) -> str:
+        return ("classification only", "pixel labels from CAM", "pixel labels from CAM and random walk")[self]
+
+
+class Phases:
+    """First steps of the phases of a training, in optimiser steps counted from 0.
+
+    They are an int, a number of steps, or a float in [0, 1], a share of all steps of the fit (so `1` is one step and
+    `1.0` the end); None is never.
+
+    Args:
+        cam_iters: step from which pixel losses count, with labels from the CAM.
+        walk_iters: step from which their labels come from the random walk.
+
+    Example:
+        >>> phases = Phases(cam_iters=0.1, walk_iters=30)
+        >>> phases.settle(lambda: 100)
+        >>> [int(phases.at(step)) for step in (9, 10, 30)]
+        [0, 1, 2]
+    """
+
+    def __init__(self, *, cam_iters: int | float | None, walk_iters: int | float | None) -> None:
+        self.borders = {"cam_iters": cam_iters, "walk_iters": walk_iters}
+        for name, border in self.borders.items():
+            if border is not None and (border < 0 or (isinstance(border, float) and border > 1)):
+                raise ConfigError(
+                    f"model.{name}={border!r} is neither a number of steps (an int ≥ 0) nor a share of all steps "
+                    "(a float in 0 … 1)"
+                )
+        self._steps: tuple[float, float] | None = None
+
+    def settle(self, total: Callable[[], int]) -> None:
+        """Turn shares into steps.
+
+        Args:
+            total: gives the number of steps of the fit; called only for shares.
+
+        Raises:
+            ConfigError: `walk_iters` lies before `cam_iters`.
+        """
+        cam, walk = (
+            float("inf") if border is None else round(border * total()) if isinstance(border, float) else border
+            for border in self.borders.values()
+        )
+        if walk < cam:
+            raise ConfigError(
+                f"model.walk_iters={self.borders['walk_iters']!r} (step {walk:g}) lies before "
+                f"model.cam_iters={self.borders['cam_iters']!r} (step {cam:g})"
+            )
+        self._steps = (cam, walk)
+
+    def at(self, step: int) -> Phase:
+        """The phase of a step; call `settle` first."""
+        if self._steps is None:
+            raise RuntimeError("Phases.settle must be called before Phases.at")
+        return Phase(sum(step >= border for border in self._steps))
+
 
 LABEL_SOURCES = ("cam", "walk")
 
@@ -30,10 +96,9 @@ LABEL_SOURCES = ("cam", "walk")
 class WeaklySupervisedSegmentation(ActivationMapModule):
     """Classifier whose activation maps teach its own affinities and a segmentation head (after AFA, Ru 2022).
 
-    A training goes through three phases (`seewhy.models.weakly_supervised.training_phases`): classification only;
-    then also the
-    segmentation head and, where the encoder has attention, affinities, with labels made of the CAM; then with the
-    segmentation labels made of the CAM after a random walk along the affinities. Masks are never read in training.
+    A training has three phases (see `Phase`): classification only; then also the segmentation head and, where the
+    encoder has attention, affinities, with labels from the CAM; then segmentation labels from the CAM after a random
+    walk along the affinities. Masks are never read in training.
 
     `forward(image)` gives logits [B, K]; the maps of a prediction are those of `ActivationMapModule`.
 
@@ -48,25 +113,33 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         decoder: options of `seewhy.nets.heads.SegFormerHead`.
         cam: options of `seewhy.nets.cam.MultiScaleCAM`.
         labels: background scores `low`, `high`, `background` of `seewhy.nets.pseudo_labels.PseudoLabels`.
-        min_probability: an image whose class the classifier finds less likely than this gives no pixel labels.
+        min_probability: an image whose class has a lower predicted probability gives no pixel labels.
         refinement: options of `seewhy.nets.par.PixelAdaptiveRefinement`; None leaves it out.
         affinity: options of `seewhy.nets.affinity.RandomWalk`; None learns no affinities and takes no walk.
-        affinity_labels: what affinities learn from in the last phase: `cam`, or `walk` (their own output).
+        affinity_labels: labels of affinities in the last phase: `cam`, or `walk` (their own output).
         affinity_detach: keep the affinity loss out of the encoder.
         seg_detach: keep the segmentation loss out of the encoder.
-        cam_iters: begin of the second phase: steps (int) or share of all steps (float).
-        walk_iters: begin of the third phase, likewise; None is never.
+        cam_iters: start of the second phase: steps (int) or share of all steps (float).
+        walk_iters: start of the third phase, likewise; None is never.
         loss_weights: of `classification`, `segmentation` and `affinity`; 0 leaves a part out altogether.
         loss: options of `seewhy.losses.weakly_supervised.MultiLabelLoss`.
-        head_lr: factor on the learning rate of all but the encoder.
+        head_lr: factor on the learning rate of everything except the encoder.
         freeze_norm: keep the encoder's normalisation as initialised.
         gate: classes whose predicted probability is not above this have empty maps; None gates nothing.
         evidence: the map that chooses regions.
         regions: options of `seewhy.nets.regions.refine_regions`; None gives no `refined` map.
         region_channel: channel whose intensities tell regions apart.
-        validation_maps: maps that are made in validation too.
+        validation_maps: maps that are also made in validation.
         chunk_size: slices per forward in evaluation.
-        seed: of every draw in training.
+        seed: seed of every draw in training.
+
+    Example:
+        >>> import torch
+        >>> model = WeaklySupervisedSegmentation(
+        ...     encoder={"name": "cnn"}, optimizer={"name": "adamw", "lr": 1e-3}, scheduler={"name": "constant"}
+        ... ).eval()
+        >>> model(torch.zeros(2, 1, 64, 64)).shape
+        torch.Size([2, 1])
     """
 
     def __init__(
@@ -107,7 +180,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         self.configure()
 
     def configure_losses(self) -> None:
-        """The three losses and when they count."""
+        """Build the three losses and the phases."""
         h = self.hparams
         self.classification_loss = call_with_options(MultiLabelLoss, h["loss"], "model.loss")
         self.segmentation_loss = BalancedCrossEntropy(ignore_index=IGNORE)
@@ -120,7 +193,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         self.phases = Phases(cam_iters=h["cam_iters"], walk_iters=h["walk_iters"] if self.has_affinity else None)
 
     def configure_metrics(self) -> None:
-        """Scores per stage: of the classes over all samples, of the maps per patient where there are masks."""
+        """Build the scores per stage: of the classes over all samples, of the maps per patient with masks."""
         for name in self.hparams["validation_maps"]:
             check_map("model.validation_maps", name, self.map_names)
         self.classification_scores = {stage: SliceLabelScores() for stage in ("val", "test")}
@@ -130,19 +203,19 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The encoder, and everything else at `head_lr` times its learning rate; frozen parameters in neither."""
+        """The encoder, and everything else at `head_lr` times its learning rate; frozen parameters are in neither."""
         encoder = [p for p in self.encoder.parameters() if p.requires_grad]
-        own = {id(p) for p in encoder}
-        heads = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
+        ids = {id(p) for p in encoder}
+        heads = [p for p in self.parameters() if p.requires_grad and id(p) not in ids]
         return [{"params": encoder, "lr_scale": 1.0}, {"params": heads, "lr_scale": self.hparams["head_lr"]}]
 
     def on_train_start(self) -> None:
-        """Settle the phases and say them."""
+        """Turn the phases' shares into steps."""
         self.phases.settle(self.total_steps)
         self._announced: Phase | None = None
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed the step's draws, and say when a phase begins."""
+        """Seed the draws of this step, and report the start of a phase."""
         super().on_train_batch_start(batch, batch_idx)
         phase = self.phases.at(self.global_step)
         if phase != self._announced:
@@ -159,17 +232,17 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         losses = {"classification": self.classification_loss(logits, label)}
         shares: dict[str, Tensor] = {}
         if pixels:
-            routes = self._routes(phase)
+            routes = self._choose_routes(phase)
             labels = self._training_labels(image, label, logits, features, routes)
             losses |= self._pixel_losses(features, labels, routes)
             shares = label_shares(labels)
-        total = sum((self.weights[name] * loss for name, loss in losses.items()), self._silent(phase))
+        total = sum((self.weights[name] * loss for name, loss in losses.items()), self._zero_gradients(phase))
         logged = {"loss": total, **{f"{name}_loss": value for name, value in losses.items()}, **shares}
         self.log_dict({f"train/{name}": value.detach() for name, value in logged.items()})
         return total
 
-    def _routes(self, phase: Phase) -> dict[str, str]:
-        """Which labels each head learns from; affinities learn from their own output by explicit choice only."""
+    def _choose_routes(self, phase: Phase) -> dict[str, str]:
+        """Source of each head's labels; affinities learn from their own output only by explicit choice."""
         walking = phase == Phase.WALK_LABELS
         return {
             "segmentation": "walk" if walking else "cam",
@@ -179,7 +252,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
     def _training_labels(
         self, image: Tensor, label: Tensor, logits: Tensor, features: Features, routes: dict[str, str]
     ) -> dict[str, Tensor]:
-        """Pixel labels by route, without those of images in which the classifier does not see their class."""
+        """Pixel labels by route; images whose class the classifier does not see get none."""
         present = label > 0.5
         doubted = present & (logits.detach().sigmoid() < self.hparams["min_probability"])
         view = View(self.classifier.activation_map(features.maps[-1]), features.attention).detach()
@@ -200,15 +273,15 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
             losses["affinity"] = self.affinity_loss(attention_affinity(attention, self.attn_proj), target)
         return losses
 
-    def _silent(self, phase: Phase) -> Tensor:
-        """Zero, which under DDP names the heads that this phase leaves alone: DDP asks for every gradient."""
+    def _zero_gradients(self, phase: Phase) -> Tensor:
+        """A loss of 0, which under DDP depends on the unused heads, because DDP expects every gradient."""
         zero = torch.zeros((), device=self.device)
         if phase == Phase.CLASSIFICATION and self.trainer.world_size > 1:
             zero = zero + sum(0.0 * parameter.sum() for parameter in self._pixel_parameters())
         return zero
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Drop those zero gradients: Adam would take them for gradients and overshoot at the first real one."""
+        """Drop these zero gradients: Adam would average them and overshoot at the first real one."""
         if self.phases.at(self.global_step) == Phase.CLASSIFICATION:
             for parameter in self._pixel_parameters():
                 parameter.grad = None
@@ -219,7 +292,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
                 yield from self.get_submodule(name).parameters()
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the scores of the last validation."""
+        """Reset the scores of the last validation."""
         self._reset("val")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Prediction:
@@ -232,7 +305,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
             self._log_scores("val")
 
     def on_test_epoch_start(self) -> None:
-        """Forget the scores of the last test."""
+        """Reset the scores of the last test."""
         self._reset("test")
 
     def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
@@ -248,7 +321,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         return self.predict(batch, self.map_names)[0]
 
     def _evaluate(self, batch: Batch, stage: str, names: Sequence[str]) -> Prediction:
-        """What validation and test share: predict, log the loss, keep the scores."""
+        """Shared step of validation and test: predict, log the loss, keep the scores."""
         prediction, logits = self.predict(batch, names)
         loss = self.classification_loss(logits, batch["label"])
         self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(logits))
@@ -261,6 +334,6 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         self.patient_scores[stage].reset()
 
     def _log_scores(self, stage: str) -> None:
-        """Every rank computes the same scores of all ranks' patients, so there is nothing to reduce."""
+        """Log the scores; every rank computes them from the patients of all ranks, so nothing is reduced."""
         scores = self.classification_scores[stage].compute() | self.patient_scores[stage].compute()
         self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, rank_zero_only=False)

@@ -22,7 +22,7 @@ from seewhy.io.atomic import write_json
 from seewhy.io.zarr.sink import create_sink
 from seewhy.io.zarr.source import Box, VolumeSource
 from seewhy.io.zarr.store import local_folder
-from seewhy.models.volumes.region_scores import RegionScores, first_output
+from seewhy.models.volumes.networks import RegionScores, first_output
 from seewhy.models.volumes.segmentation import VolumeSegmentation
 from seewhy.run.build import set_threads
 from seewhy.run.explainers import build_explainers, load_explainer_nodes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +14,7 @@ from torch import nn
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.io.atomic import file_sha256
 from seewhy.io.zarr.layout import positive_triple
+from seewhy.models.protocols import SegmentsVolumes
 from seewhy.run.build import build
 from seewhy.run.folder import RunFolder
 from seewhy.run.run_loader import load_state, read_checkpoint
@@ -80,17 +81,6 @@ class VolumeModel:
                 f"volume.inference.tta={list(axes)}: the model may be mirrored along {list(allowed)} only"
             )
         return axes
-
-
-@runtime_checkable
-class SegmentsVolumes(Protocol):
-    """Model whose checkpoint can predict volumes.
-
-    Attributes:
-        heads: `mode`, `channels` and, for regions, `class_order` of an `OutputFormat`.
-    """
-
-    heads: Mapping[str, Any]
 
 
 def load_volume_model(config: DictConfig) -> VolumeModel:

@@ -13,8 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
-from seewhy.callbacks.volumes.engine_hook import VolumeWriter
-from seewhy.callbacks.volumes.progress import VolumeProgress
+from seewhy.callbacks.volumes.engine import VolumeProgress, VolumeWriter
 from seewhy.errors import ConfigError, nearest
 from seewhy.io.zarr.sink import VolumeSink
 from seewhy.io.zarr.source import VolumeSource

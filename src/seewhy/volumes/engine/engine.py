@@ -87,7 +87,7 @@ class VolumeEngine:
 
     Iterating yields batches ``{"image": [B, C, *patch] float32, "starts": first voxel of each patch, "work": …}``.
     Pass each batch with its logits to `accept`, in the same order, and call `close` at the end; `run` does all of
-    this. With Lightning, the engine is the dataloader and `seewhy.callbacks.volumes.engine_hook.VolumeWriter` calls
+    this. With Lightning, the engine is the dataloader and `seewhy.callbacks.volumes.engine.VolumeWriter` calls
     `accept`.
 
     One thread reads and normalizes ahead of the network, another writes behind it. Each waits when the other side is

@@ -19,7 +19,7 @@ from seewhy.figures.translation.attention import attention_overlay
 from seewhy.figures.translation.case import AttentionView, TranslationCase
 from seewhy.figures.translation.slices import comparison, cycle_consistency, multimodality
 from seewhy.io.atomic import atomic_path
-from seewhy.models.translation.explanation import attention_of, has_attention
+from seewhy.models.translation.explanation import has_attention, record_attention
 from seewhy.run.run_loader import SavedRun
 from seewhy.run.translation.qualitative.arrays import read_display, to_translation_cases
 from seewhy.run.translation.qualitative.case_list import SIDES
@@ -52,7 +52,7 @@ def write_attention(run: SavedRun, path: Path, arrays: Mapping[str, Array]) -> P
 
     `case_indices` (and `case_indices_b`) are those of `inference_<category>.npz`. The arrays
     `case<n>_<direction>_<module>_weights` and `…_output` belong to case n of that direction, counted from 0 in the
-    order of the indices, see `seewhy.models.translation.explanation.attention_of`.
+    order of the indices, see `seewhy.models.translation.explanation.record_attention`.
 
     Args:
         run: with the generators.
@@ -70,7 +70,7 @@ def write_attention(run: SavedRun, path: Path, arrays: Mapping[str, Array]) -> P
         for number, stack in enumerate(stacks):
             rows, columns = sizes[number]
             image = torch.from_numpy(np.ascontiguousarray(stack[:, :rows, :columns])).to(device)
-            attention = attention_of(generators[direction], image)
+            attention = record_attention(generators[direction], image)
             result |= {f"case{number}_{direction}_{name}": values for name, values in attention.items()}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **result)  # type: ignore[arg-type]

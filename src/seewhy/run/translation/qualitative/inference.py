@@ -17,6 +17,7 @@ from seewhy.batch import STACK_SLICES, Batch
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
 from seewhy.metrics.translation.similarity import centre_slices, slice_similarity
+from seewhy.models.protocols import TranslatesScans
 from seewhy.models.translation.unpaired import other_domain
 from seewhy.run.run_loader import SavedRun
 
@@ -54,9 +55,9 @@ def check_model(run: SavedRun) -> None:
     """Check that the model of a run translates.
 
     Raises:
-        ConfigError: it has no `translate`.
+        ConfigError: it is not a `seewhy.models.protocols.TranslatesScans`.
     """
-    if not hasattr(run.model, "translate"):
+    if not isinstance(run.model, TranslatesScans):
         raise ConfigError(
             f"run={run.folder.path}: {type(run.model).__name__} does not translate scans, so it has no such cases; "
             "for maps of a classifier see explain.samples=best"

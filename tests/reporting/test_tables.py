@@ -11,9 +11,9 @@ from torch import nn
 
 from seewhy.explain import GradCAM
 from seewhy.reporting.judging import Judges
-from seewhy.reporting.ranking import write_ranking
 from seewhy.reporting.report import print_explanations
 from seewhy.reporting.selection import ExplanationSettings
+from seewhy.reporting.tables import write_ranking
 
 RANDOM = ("pointing", "energy", "auprc")
 
@@ -115,7 +115,6 @@ def floors():
             ExplanationSettings(judge=judge),
             samples=samples,
             validation=tuple,
-            inputs_of=lambda batch: batch["image"],
         )
         images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
         return judges.judge_floors(Tiny(), images, 0, masks)

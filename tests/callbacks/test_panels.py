@@ -5,11 +5,11 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from seewhy.callbacks.panel_figure import PanelFigure, choose_rows, forget_pixels
+from seewhy.callbacks.panels import PanelFigure, choose_rows, drop_pictures
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
-from seewhy.reporting.shown_sample import shown
+from seewhy.reporting.sample import view_prediction
 
 TURNED = Display(transpose=True, flip_columns=True)
 
@@ -148,7 +148,7 @@ def test_the_ends_are_exact_in_any_order_of_patients(order, count):
     for score in scores:
         case = patient_case(int(score))
         rows.append({"patient": str(score), "measure": "Dice of refined", "score": float(score), "case": case})
-        forget_pixels(rows, count)
+        drop_pictures(rows, count)
     chosen = [row["score"] for row in choose_rows(rows, count)]
     best, worst = (count + 2) // 3, (count + 1) // 3
     assert chosen[:best] == [199.0 - i for i in range(best)]
@@ -167,7 +167,7 @@ def test_pictures_stay_as_stored_without_a_data_module():
     batch = patient(1, hit=5)
     prediction = {**batch, "maps": {"refined": batch["refined"]}}
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
-    sample = shown(trainer, prediction, batch, 2)
+    sample = view_prediction(trainer, prediction, batch, 2)
     np.testing.assert_array_equal(sample.image, batch["image"][2, 0].numpy())
 
 

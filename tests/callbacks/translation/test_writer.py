@@ -165,8 +165,8 @@ def test_channels_of_one_file_stay_channels_of_one_file(tmp_path):
         (images.parent / "dataset.json").write_text(json.dumps(record))
     rows, writer = predicted(tmp_path / "set", tmp_path / "out", units="source", dtype="source", data={"domain": "b"})
     assert [row["files"] for row in rows] == ["B-1/B_1.nii.gz"]
-    assert len(writer.stacked) == 1
-    result = nib.load(writer.stacked[0])
+    assert len(writer.written.volumes) == 1
+    result = nib.load(writer.written.volumes[0])
     assert result.shape == (*SHAPE, 4)
     for channel, name in enumerate(order):
         values = volumes[name]
@@ -181,7 +181,8 @@ def test_a_model_of_one_direction_leaves_the_other_domain_out(tmp_path):
     model = identity(directions="a2b", losses={"weights": {"adversarial": 1.0}})
     rows, writer = predicted(tmp_path / "set", tmp_path / "out", model, units="source")
     assert [row["id"] for row in rows] == ["S1"]
-    assert writer.untranslated == {"S2"}
+    assert writer.written.skipped == {"S2"}
+    assert any("data.domain=a" in line for line in writer.summary())
 
 
 @pytest.mark.parametrize(
@@ -207,5 +208,6 @@ def test_every_source_that_has_moved_is_named(tmp_path):
     writer = WritePredictions(folder=str(tmp_path / "out"), units="source")
     trainer = Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, callbacks=[writer])
     trainer.predict(identity(), datamodule, return_predictions=False)
-    assert writer.without_source == {"S1"}
-    assert writer.stacked == []
+    assert writer.written.without_source == {"S1"}
+    assert writer.written.volumes == []
+    assert any("S1" in line and "npz=true" in line for line in writer.summary())

@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from seewhy.callbacks.volumes.engine_hook import VolumeWriter
+from seewhy.callbacks.volumes.engine import VolumeWriter
 from seewhy.io.zarr.mapped import ArraySource
 from seewhy.volumes.engine.engine import VolumeEngine
 from seewhy.volumes.engine.ledger import Ledger

@@ -253,7 +253,7 @@ def test_several_eyes_at_once(tmp_path, toy_cases):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"fluids": torch.zeros(8, 8)}, "'fluids' is no input; nearest: 'fluid'"),
+        ({"fluids": torch.zeros(8, 8)}, "'fluids'; nearest: 'fluid'"),
         ({}, "no image was given"),
         ({"mnv": torch.zeros(8, 8), "ga": torch.zeros(9, 9)}, "different shapes"),
         ({"mnv": torch.zeros(3, 8, 8)}, r"'mnv' has shape \[3, 8, 8\]; expected \[H, W\]"),

@@ -2,7 +2,7 @@ import pytest
 
 from seewhy.errors import ConfigError
 from seewhy.models.base import learning_rate_factor
-from seewhy.models.weakly_supervised.training_phases import Phase, Phases
+from seewhy.models.weakly_supervised.segmentation import Phase, Phases
 from seewhy.nets.cam import MultiScaleCAM
 from seewhy.options import call_with_options
 

@@ -183,11 +183,11 @@ def test_adversarial_kind_and_range_are_used():
 def test_mistakes_are_named_all_at_once():
     with pytest.raises(ConfigError) as caught:
         TranslationLoss(weights={"cycel": 10, "ssim": -1}, value_range=(1, 0))
-    for words in ("weights.cycel is no term; nearest: 'cycle'", "weights.ssim=-1 must be 0 or more", r"[1, 0]"):
+    for words in ("weights.cycel; nearest: 'cycle'", "weights.ssim=-1 must be 0 or more", r"[1, 0]"):
         assert words in str(caught.value)
     with pytest.raises(ConfigError, match="all 0: there is nothing to learn"):
         TranslationLoss(weights={"cycle": 0})
-    with pytest.raises(ConfigError, match="'tumour' is no term"):
+    with pytest.raises(ConfigError, match="'tumour'"):
         TranslationLoss(weights={"cycle": 1}).needs("tumour")
 
 

@@ -12,7 +12,7 @@ from seewhy.explain.attention.self_attention import SelfAttention
 from seewhy.explain.cam.grad_cam import GradCAM
 from seewhy.explain.gradient.saliency import Saliency
 from seewhy.models.translation.cyclegan_25d import CycleGAN25D
-from seewhy.models.translation.explanation import LEAST, ModalityScores, attention_of, has_attention
+from seewhy.models.translation.explanation import LEAST, ModalityScores, has_attention, record_attention
 from seewhy.nets.generators.blocks import CBAM, FLOOR
 from seewhy.nets.generators.plain import PlainGenerator25D
 from seewhy.nets.generators.self_attention import SAGenerator25D
@@ -102,7 +102,7 @@ def test_a_gate_times_its_input_is_what_comes_out():
         net(image)
     for hook in hooks:
         hook.remove()
-    found = attention_of(net, image[0])
+    found = record_attention(net, image[0])
     assert len(seen) == 7
     for name, (before, after) in seen.items():
         channel = torch.from_numpy(found[f"{name}.channel_attn_weights"])
@@ -127,7 +127,7 @@ def test_pooled_attention_is_the_mean_of_rows_that_sum_to_one(limit):
         net(image)
     for hook in hooks:
         hook.remove()
-    found = attention_of(net, image[0])
+    found = record_attention(net, image[0])
     for name, part in parts.items():
         with torch.no_grad():
             query, key = (one(inputs[name]).flatten(2)[0] for one in (part.query, part.key))
@@ -143,7 +143,7 @@ def test_attention_comes_in_the_order_in_which_it_runs_and_leaves_the_network_al
     net, image = network(), stack(count=1)
     with torch.no_grad():
         before = net(image)
-    names = list(attention_of(net, image[0]))
+    names = list(record_attention(net, image[0]))
     with torch.no_grad():
         assert torch.equal(net(image), before)
     assert not any(part._forward_hooks for part in net.modules())
@@ -162,10 +162,10 @@ def model(**options):
 def test_the_model_gives_the_generator_of_the_subjects_direction():
     gan = model()
     batch = {"image": stack(), "body": stack()[:, 4] > -1, "domain": ["b", "b"], "mask": torch.ones(2, SIDE, SIDE)}
-    module, taken = gan.explained(batch)
+    module, taken = gan.prepare_explanation(batch)
     assert module.generator is gan.generators["b2a"]
     assert set(taken["image"]) == {"image", "body"}
     assert "mask" not in taken
     one_sided = model(directions="a2b", losses={"weights": {"adversarial": 1.0}})
     with pytest.raises(ExplanationError, match="nothing translates domain b"):
-        one_sided.explained(batch)
+        one_sided.prepare_explanation(batch)

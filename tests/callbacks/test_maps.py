@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import torch
 
-from seewhy.callbacks.implausible_maps import ImplausibleMapsWriter
+from seewhy.callbacks.maps import ImplausibleMapsWriter
 
 
 def patient(name, values):

@@ -119,12 +119,16 @@ def test_whole_volumes_are_near_monais_sliding_windows_and_training_goes_on():
 
 def test_masks_are_the_most_likely_class_or_every_likely_region():
     probability = torch.tensor([[0.2, 0.6, 0.3, 0.45], [0.3, 0.3, 0.4, 0.45]])[:, None, None]
-    assert torch.equal(model().decided(probability)[:, 0, 0].int(), torch.tensor([[0, 1, 0, 1], [0, 0, 1, 0]]).int())
+    assert torch.equal(
+        model().probability_masks(probability)[:, 0, 0].int(), torch.tensor([[0, 1, 0, 1], [0, 0, 1, 0]]).int()
+    )
     regions = model(regions={"whole": [1, 2], "core": [2]})
-    assert torch.equal(regions.decided(probability)[:, 0, 0].int(), torch.tensor([[0, 1, 0, 0], [0, 0, 0, 0]]).int())
+    assert torch.equal(
+        regions.probability_masks(probability)[:, 0, 0].int(), torch.tensor([[0, 1, 0, 0], [0, 0, 0, 0]]).int()
+    )
     labels = torch.tensor([[[0, 1, 2]]])
-    assert regions.truth(labels)[:, 0, 0].tolist() == [[False, True, True], [False, False, True]]
-    assert model().truth(labels)[:, 0, 0].tolist() == [[False, True, False], [False, False, True]]
+    assert regions.label_masks(labels)[:, 0, 0].tolist() == [[False, True, True], [False, False, True]]
+    assert model().label_masks(labels)[:, 0, 0].tolist() == [[False, True, False], [False, False, True]]
     assert regions.heads == {"mode": "regions", "channels": 2, "class_order": [2, 2]}
 
 
@@ -134,7 +138,10 @@ def test_an_evaluation_scores_what_it_predicts(ignore):
     own.network = Pointwise()
     image = torch.randn(1, 1, 18, 18, 18) * 3
     mask = (
-        own.decided(own.probabilities(image[0])).to(torch.uint8).mul(torch.tensor([1, 2])[:, None, None, None]).sum(0)
+        own.probability_masks(own.probabilities(image[0]))
+        .to(torch.uint8)
+        .mul(torch.tensor([1, 2])[:, None, None, None])
+        .sum(0)
     )
     if ignore is not None:
         mask[:4] = ignore

@@ -6,7 +6,7 @@ from seewhy.errors import ConfigError
 from seewhy.explain.cam.grad_cam import GradCAM
 from seewhy.explain.gradient.integrated_gradients import IntegratedGradients
 from seewhy.explain.gradient.saliency import Saliency
-from seewhy.models.volumes.region_scores import RegionScores
+from seewhy.models.volumes.networks import RegionScores
 
 
 class Small(nn.Module):

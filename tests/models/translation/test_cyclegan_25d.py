@@ -95,14 +95,14 @@ def test_the_way_back_gets_stacks_laid_out_as_real_ones(cycle):
     assert float(losses.total) == 0.0
     model = tiny(cycle="repeat", legacy_layout=True)
     fake = torch.rand(1, M, SIDE, SIDE)
-    assert torch.equal(model.step.back(fake), repeat_slice(fake, 3, legacy_layout=True))
+    assert torch.equal(model.step.stack_back(fake), repeat_slice(fake, 3, legacy_layout=True))
 
 
 def test_neighbours_are_translated_from_their_own_stacks():
     model, batch = tiny(losses={"weights": {"cycle": 1.0}}), pairs(2)
     sides = {domain: model.step.side(own) for domain, own in batch.items()}
     made, _ = model.step._translate("a2b", sides)
-    stack = model.step.back(made)
+    stack = model.step.stack_back(made)
     for place in range(3):
         own = batch["a"]["image"][:, place * M : (place + 3) * M]
         expected = model.generators["a2b"](own)
@@ -220,7 +220,7 @@ def test_one_direction_has_one_generator():
         ({"generator": {"value_range": "unti"}}, "model.generator.value_range='unti' is unknown; nearest: 'unit'"),
         ({"discriminator": {"scales": 0}}, "model.discriminator.scales=0 must be 1 or more"),
         ({"discriminator": {"channels": 4}}, "unknown option `model.discriminator.channels`"),
-        ({"losses": {"weights": {"cycles": 1.0}}}, "model.losses.weights.cycles is no term; nearest: 'cycle'"),
+        ({"losses": {"weights": {"cycles": 1.0}}}, "model.losses.weights.cycles; nearest: 'cycle'"),
         ({"losses": {"weights": {"nce": 1.0}}, "generator": {"name": "plain"}}, "only model.generator.name=sa gives"),
         ({"nce": {"dims": 3}}, "model.nce.dims`; nearest: 'dim'"),
         ({"replay": -1}, "model.replay=-1 must be 0 or more"),

@@ -8,7 +8,7 @@ from tiny_cyclegan import Batches, halves, pairs, tiny, trainer_for
 
 from seewhy.errors import ConfigError
 from seewhy.models.base import learning_rate_factor
-from seewhy.models.translation.adversarial import frozen
+from seewhy.models.translation.adversarial import freeze_parameters
 
 SGD = {"name": "sgd", "lr": 0.1}
 
@@ -153,7 +153,7 @@ def test_frozen_parts_let_gradients_pass():
     net = torch.nn.Linear(2, 2)
     net.bias.requires_grad_(False)
     x = torch.ones(1, 2, requires_grad=True)
-    with frozen(net):
+    with freeze_parameters(net):
         net(x).sum().backward()
     assert x.grad is not None
     assert net.weight.grad is None
