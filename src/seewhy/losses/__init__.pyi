@@ -17,6 +17,7 @@ from .translation import gradient_difference as gradient_difference
 from .translation import structural_dissimilarity as structural_dissimilarity
 from .volumes import DeepSupervision as DeepSupervision
 from .volumes import DiceCrossEntropy as DiceCrossEntropy
+from .volumes import masked_mean as masked_mean
 from .volumes import region_masks as region_masks
 from .weakly_supervised import AffinityLoss as AffinityLoss
 from .weakly_supervised import BalancedCrossEntropy as BalancedCrossEntropy

@@ -105,16 +105,16 @@ def test_empty_images_do_not_move_batch_statistics():
 def test_inputs_are_dropped_in_training_only_and_never_all():
     net = build(input_dropout=0.7)
     given = images(batch=400, size=8)
-    assert net._present(given).all()
+    assert net._get_present(given).all()
     net.train()
     torch.manual_seed(0)
-    left = net._present(given)
+    left = net._get_present(given)
     assert left.any(dim=1).all()
     # Where all four would go (0.7^4 of the cases), all four stay.
     assert left.float().mean() == pytest.approx(0.3 + 0.7**4, abs=0.05)
     absent = torch.ones(400, 4, dtype=torch.bool)
     absent[:, 1] = False
-    assert not net._present({**given, "present": absent})[:, 1].any()
+    assert not net._get_present({**given, "present": absent})[:, 1].any()
 
 
 def test_the_stem_is_one_convolution_for_all_inputs():
