@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from seewhy.figures.labels import join_title
 from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
 
 __all__ = ["classes_of", "grading_figure", "reliability_curve"]
@@ -69,8 +70,7 @@ def grading_figure(
     np.add.at(matrix, (label, prediction), 1)
     _draw_confusion(left, matrix, names)
     _draw_reliability(right, confidence, prediction == label, ece)
-    head = " · ".join(part for part in (title, "phantom data" if phantom else "") if part)
-    figure.suptitle(head, fontsize=11, color=INK, x=0.01, ha="left")
+    figure.suptitle(join_title(title, phantom=phantom), fontsize=11, color=INK, x=0.01, ha="left")
     return figure
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = [
     "CASES",
@@ -14,9 +15,11 @@ __all__ = [
     "Score",
     "describe_data",
     "is_floor",
+    "join_title",
     "label_of",
     "lower_is_better",
     "method_label",
+    "parse_number",
     "present_measures",
     "scores_by_method",
 ]
@@ -55,6 +58,25 @@ def method_label(name: str) -> str:
         ('Grad-CAM++', 'my method')
     """
     return LABELS.get(name) or name.replace("_", " ")
+
+
+def join_title(*parts: str, phantom: bool = False) -> str:
+    """Join the non-empty parts of a title, and state that the data are phantoms if they are.
+
+    Example:
+        >>> join_title("case 7", "", "Grad-CAM", phantom=True)
+        'case 7 · Grad-CAM · phantom data'
+    """
+    return " · ".join(part for part in (*parts, "phantom data" * phantom) if part)
+
+
+def parse_number(cell: Any) -> float | None:
+    """Finite number in a cell of a CSV file or table; None for text, empty cells, NaN and infinity."""
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
 
 
 METHODS = {

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from seewhy.figures.labels import label_of
+from seewhy.figures.labels import join_title, label_of
 from seewhy.figures.overlay import grey, overlay
 from seewhy.figures.style import INK, TRUTH, blank_figure
 
@@ -116,7 +116,7 @@ def _crop(case: PanelCase) -> PanelCase:
 
 
 def _head(figure: Figure, title: str, *, phantom: bool) -> None:
-    text = " · ".join(part for part in (title, "phantom data" if phantom else "") if part)
+    text = join_title(title, phantom=phantom)
     if text:
         figure.suptitle(text, fontsize=11, color=INK, x=0.01, ha="left")
 

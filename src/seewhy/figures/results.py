@@ -20,6 +20,7 @@ from seewhy.figures.labels import (
     Score,
     describe_data,
     is_floor,
+    join_title,
     label_of,
     lower_is_better,
     present_measures,
@@ -157,8 +158,7 @@ def scores_figure(
             axes.set_yticks(range(len(names)), [label_of(name) for name in names], fontsize=9)
             for tick, name in zip(axes.get_yticklabels(), names, strict=True):
                 tick.set_color(GREY if is_floor(name) else INK)
-    head = " · ".join(part for part in (title, "phantom data" if phantom else "") if part)
-    figure.suptitle(head, fontsize=11, color=INK, x=0.01, ha="left")
+    figure.suptitle(join_title(title, phantom=phantom), fontsize=11, color=INK, x=0.01, ha="left")
     figure.supxlabel(describe_data(results, prefix=prefix, phantom=phantom), fontsize=8, color=GREY, x=0.01, ha="left")
     return figure
 

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seewhy.figures.labels import CERTAINTY, CLASSIFICATION, label_of
+from seewhy.figures.labels import CERTAINTY, CLASSIFICATION, label_of, parse_number
 from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
 
 __all__ = ["training_curves"]
@@ -66,9 +66,9 @@ def training_curves(
 def _curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
     for row in rows:
-        step = _number(row.get("step"))
+        step = parse_number(row.get("step"))
         for name, cell in row.items():
-            value = _number(cell)
+            value = parse_number(cell)
             if step is not None and value is not None and _is_curve(str(name)):
                 curves.setdefault(str(name), []).append((step, value))
     # Lightning can log both `name_step` and `name_epoch`; the mean of the epoch is less noisy.
@@ -135,11 +135,3 @@ def _draw(axes: Axes, name: str, curves: Mapping[str, Curve], marks: Mapping[str
     axes.set_xlabel("step", fontsize=8, color=INK)
     if len(curves) > 1:
         axes.legend(fontsize=7, frameon=False, loc="best")
-
-
-def _number(cell: Any) -> float | None:
-    try:
-        value = float(cell)
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None

@@ -8,7 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Interval", "bootstrap_difference", "bootstrap_interval", "percentile_bounds", "resampled_weights"]
+__all__ = [
+    "Interval",
+    "bootstrap_difference",
+    "bootstrap_interval",
+    "named_interval",
+    "percentile_bounds",
+    "resampled_weights",
+]
 
 LEAST = 3
 """Fewest values for an interval: resampling two patients gives only three different means."""
@@ -53,6 +60,23 @@ def bootstrap_interval(
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(data[draws].mean(axis=1), [tail, 1.0 - tail])
     return Interval(float(data.mean()), float(low), float(high))
+
+
+def named_interval(name: str, values: Sequence[float], *, resamples: int, seed: int) -> dict[str, float]:
+    """Results of one score: its mean as `<name>`, and its interval as `<name>_low` and `<name>_high`.
+
+    Args:
+        name: name of the score.
+        values: one number per patient; the result is empty without any.
+        resamples: see `bootstrap_interval`.
+        seed: see `bootstrap_interval`.
+    """
+    if not values:
+        return {}
+    interval = bootstrap_interval(values, resamples=resamples, seed=seed)
+    if interval is None:
+        return {name: float(np.mean(values))}
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def bootstrap_difference(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.figures.colours import DIVERGING
-from seewhy.figures.labels import method_label
+from seewhy.figures.labels import join_title, method_label
 from seewhy.figures.overlay import draw_annotation, enlarge, grey, overlay, resize_to_width
 from seewhy.figures.sheet import Bar, Cell, empty_picture, sheet, write_sheet
 
@@ -110,7 +110,7 @@ def write_planar(
     _check(sample)
     bar = Bar(scale=scale, colormap=DIVERGING if signed else "inferno", unit=unit)
     named = method if method != "grad_cam" else "gradcam"
-    heading = " · ".join(part for part in (sample_id, method_label(method), title, "phantom data" * phantom) if part)
+    heading = join_title(sample_id, method_label(method), title, phantom=phantom)
     above = [_image_cell(sample, name, SIDE) for name in images]
     below = [_map_cell(sample, name, SIDE, bar) for name in images]
     foot = _foot(sample, phantom=phantom)
@@ -163,9 +163,7 @@ def write_planar_summary(
         "\n".join([sample.id, *sample.title.split(" · "), *(f"⚠ {text}" for text in sample.warnings)])
         for sample in shown
     ]
-    heading = " · ".join(
-        part for part in (method_label(method), f"{len(samples)} samples", "phantom data" * phantom) if part
-    )
+    heading = join_title(method_label(method), f"{len(samples)} samples", phantom=phantom)
     rest = len(samples) - len(shown)
     foot = "one colour scale for all rows" + (f" · {rest} more samples in separate files" if rest else "")
     foot += " · cyan: annotation" * any(sample.masks for sample in shown)

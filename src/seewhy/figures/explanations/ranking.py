@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seewhy.figures.labels import method_label
+from seewhy.figures.labels import join_title, method_label, parse_number
 from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure, log_axis, style_axes
 
 __all__ = ["MethodRow", "Ranking", "ranking_figure", "read_ranking"]
@@ -109,12 +109,13 @@ def ranking_figure(
     for axes in grid[:, 0]:
         axes.set_yticks(range(len(methods)), [method_label(name) for name in methods], fontsize=8.5)
     grid[0, 0].set_ylim(len(methods) - 0.4, -0.6)
-    head = " · ".join(part for part in (title, "phantom data" * phantom) if part)
     notes = ["order: mean rank over the scores", "dotted: floor", "hollow: not clearly better than its floor"]
     if any(entry.untrained is not None for entry in ranking.entries):
         notes.append(f"{CROSS}: the same method, re-initialised networks")
     notes.append(note)
-    return add_captions(figure, head=head, foot=" · ".join(part for part in notes if part))
+    return add_captions(
+        figure, head=join_title(title, phantom=phantom), foot=" · ".join(part for part in notes if part)
+    )
 
 
 def read_ranking(rows: Iterable[Mapping[str, Any]]) -> Ranking:
@@ -128,21 +129,13 @@ def read_ranking(rows: Iterable[Mapping[str, Any]]) -> Ranking:
 
 
 def _read_row(row: Mapping[str, Any]) -> MethodRow | None:
-    value = _number(row.get("value"))
+    value = parse_number(row.get("value"))
     if value is None or not row.get("method") or not row.get("score"):
         return None
-    low, high, floor = (_number(row.get(name)) for name in ("low", "high", "floor"))
-    untrained = [_number(row.get(name)) for name in ("untrained", "untrained_low", "untrained_high")]
+    low, high, floor = (parse_number(row.get(name)) for name in ("low", "high", "floor"))
+    untrained = [parse_number(row.get(name)) for name in ("untrained", "untrained_low", "untrained_high")]
     higher = str(row.get("higher_is_better", True)).strip().lower() not in ("false", "0", "no")
     return MethodRow(str(row["method"]), str(row["score"]), value, low, high, floor, higher, *untrained)
-
-
-def _number(cell: Any) -> float | None:
-    try:
-        value = float(cell)
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _rank_methods(entries: Sequence[MethodRow]) -> list[str]:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from seewhy.figures.labels import method_label
+from seewhy.figures.labels import join_title, method_label
 from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure, style_axes
 
 __all__ = ["branch_shares", "slice_profile"]
@@ -135,5 +135,4 @@ def _draw_groups(
 
 
 def _head(figure: Figure, title: str, method: str, note: str, *, phantom: bool) -> None:
-    parts = [title, method_label(method), "phantom data" * phantom]
-    add_captions(figure, head=" · ".join(part for part in parts if part), foot=note)
+    add_captions(figure, head=join_title(title, method_label(method), phantom=phantom), foot=note)

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seewhy.figures.labels import method_label
+from seewhy.figures.labels import join_title, method_label, parse_number
 from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure, log_axis, style_axes
 
 __all__ = ["attribution_summary"]
@@ -55,16 +55,15 @@ def attribution_summary(rows: Iterable[Mapping[str, Any]], *, title: str = "", p
     _draw_confidence(grid[0, 1], maps, methods)
     _draw_signs(grid[1, 0], maps, methods)
     _draw_labels(grid[1, 1], maps, methods, labels)
-    parts = [title, _maps(len(maps)), "phantom data" * phantom]
-    return add_captions(figure, head=" · ".join(part for part in parts if part))
+    return add_captions(figure, head=join_title(title, _maps(len(maps)), phantom=phantom))
 
 
 def _read_maps(rows: Iterable[Mapping[str, Any]]) -> list[_MapRecord]:
     records = []
     for row in rows:
-        strength = _number(row.get("abs_mean"))
+        strength = parse_number(row.get("abs_mean"))
         if row.get("method") and strength is not None:
-            positive, negative = (_number(row.get(f"{sign}_ratio")) for sign in ("positive", "negative"))
+            positive, negative = (parse_number(row.get(f"{sign}_ratio")) for sign in ("positive", "negative"))
             label = str(row["true_label"]) if row.get("true_label") not in (None, "") else ""
             records.append(
                 _MapRecord(str(row["method"]), strength, positive or 0.0, negative or 0.0, _confidence(row), label)
@@ -85,18 +84,10 @@ def _read_maps(rows: Iterable[Mapping[str, Any]]) -> list[_MapRecord]:
 def _confidence(row: Mapping[str, Any]) -> float | None:
     """Probability of the explained class; a whole number in `prediction` is a class, not a confidence."""
     for name in ("probability", "prediction"):
-        value = _number(row.get(name))
+        value = parse_number(row.get(name))
         if value is not None and 0.0 <= value <= 1.0 and (name == "probability" or value not in (0.0, 1.0)):
             return value
     return None
-
-
-def _number(cell: Any) -> float | None:
-    try:
-        value = float(cell)
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _draw_strength(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[str]) -> None:
@@ -202,7 +193,7 @@ def _maps(count: int) -> str:
 
 def _natural(label: str) -> tuple[float, str]:
     """Sort key: numbers by value, then words."""
-    number = _number(label)
+    number = parse_number(label)
     return (math.inf if number is None else number, label)
 
 

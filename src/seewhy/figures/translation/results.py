@@ -11,7 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 from rich import box
 from rich.table import Table as RichTable
 
-from seewhy.figures.labels import NONE
+from seewhy.figures.labels import NONE, join_title
 from seewhy.figures.overlay import grey
 from seewhy.figures.report import Block, ReportTable
 from seewhy.figures.style import INK, add_captions, blank_figure
@@ -149,9 +149,8 @@ def translation_panel(
     for line, block in zip(lines, blocks, strict=True):
         for part, case in zip(line.subfigures(1, len(blocks[0]), squeeze=False)[0], block, strict=False):
             _draw_block(part, case, shown, modalities)
-    head = " · ".join(text for text in (title, "phantom data" if phantom else "") if text)
     foot = "SSIM over the tissue: input and translation against the truth, reconstruction against the input"
-    return add_captions(figure, head=head, foot=foot)
+    return add_captions(figure, head=join_title(title, phantom=phantom), foot=foot)
 
 
 def _draw_block(part: SubFigure, case: TranslationCase, shown: Sequence[str], modalities: Sequence[str]) -> None:

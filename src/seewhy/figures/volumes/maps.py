@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.figures.colours import DIVERGING, RGB, apply_colormap
-from seewhy.figures.labels import method_label
+from seewhy.figures.labels import join_title, method_label
 from seewhy.figures.overlay import draw_annotation, grey, overlay, resize_to_width
 from seewhy.figures.sheet import Bar, Cell, sheet, write_sheet
 from seewhy.figures.style import turn_upright
@@ -77,7 +77,7 @@ def write_slices(
     _check(subject, volume, whole, mask, slices)
     bar = Bar(scale=scale, colormap=DIVERGING if signed else "inferno", unit=unit)
     views = _Views(volume, whole, mask, display=display, spacing=spacing, bar=bar)
-    heading = " · ".join(part for part in (subject, method_label(method), title, "phantom data" * phantom) if part)
+    heading = join_title(subject, method_label(method), title, phantom=phantom)
     foot = _foot(flat=flat, mask=mask is not None, phantom=phantom)
     shares = None if flat else _shares(whole)
     marked, written = bool(warnings), []

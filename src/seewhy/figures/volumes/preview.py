@@ -17,6 +17,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from seewhy.figures.colours import DIVERGING, colour_table
+from seewhy.figures.labels import join_title
 from seewhy.figures.overlay import grey, overlay
 from seewhy.figures.style import GREY, INK, TRUTH, add_captions, blank_figure
 from seewhy.figures.volumes.planes import Planes
@@ -139,8 +140,7 @@ def volume_rows(
     _draw_legend(figure, views, kind, classes, truth_name)
     for axes in drawn if warnings else ():
         _draw_striped_frame(axes)
-    head = " · ".join(part for part in (title, "phantom data" if phantom else "") if part)
-    head = "\n".join([head, *(f"⚠ {warning}" for warning in warnings)])
+    head = "\n".join([join_title(title, phantom=phantom), *(f"⚠ {warning}" for warning in warnings)])
     foot = "; ".join(part for part in (note, "PHANTOM data, not patients" if phantom else "") if part)
     return add_captions(figure, head=head, foot=foot)
 

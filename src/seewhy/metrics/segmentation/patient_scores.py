@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seewhy.batch import Batch, Prediction
 from seewhy.errors import DataError
-from seewhy.metrics.bootstrap import bootstrap_interval
+from seewhy.metrics.bootstrap import named_interval
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.floors import Guess, slice_floors
 from seewhy.metrics.segmentation.overlap import average_precision, dice, hausdorff95_slices, iou
@@ -125,7 +125,7 @@ class PatientScores:
             map_rows = [row for row in rows if row["map"] == name]
             for measure in MEASURES:
                 values = [row[measure] for row in map_rows if row[measure] is not None]
-                scores.update(self._summarise(f"{name}/{measure}", values))
+                scores |= named_interval(f"{name}/{measure}", values, resamples=self.resamples, seed=self.seed)
         patients = {row["patient"]: row for row in rows}
         return {
             **scores,
@@ -133,14 +133,6 @@ class PatientScores:
             "patients": float(len(patients)),
             "patients_with_lesion": float(sum(row["positive_slices"] > 0 for row in patients.values())),
         }
-
-    def _summarise(self, name: str, values: list[float]) -> dict[str, float]:
-        if not values:
-            return {}
-        interval = bootstrap_interval(values, resamples=self.resamples, seed=self.seed)
-        if interval is None:
-            return {name: float(np.mean(values))}
-        return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
     def _apply_threshold(self, values: Tensor) -> list[Guess]:
         """Mask and score of every class of a map [S, K, H, W]."""

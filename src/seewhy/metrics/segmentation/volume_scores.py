@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from torch import Tensor
 
-from seewhy.metrics.bootstrap import bootstrap_interval
+from seewhy.metrics.bootstrap import named_interval
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.floors import volume_floors
 from seewhy.metrics.segmentation.overlap import cldice, dice, hausdorff95_volume, iou
@@ -128,12 +128,7 @@ class VolumeScores:
             if row.get(measure) is not None:
                 by_patient.setdefault(row["patient"], []).append(row[measure])
         values = [float(np.mean(scores)) for scores in by_patient.values()]
-        if not values:
-            return {}
-        interval = bootstrap_interval(values, resamples=self.resamples, seed=self.seed)
-        if interval is None:
-            return {name: float(np.mean(values))}
-        return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        return named_interval(name, values, resamples=self.resamples, seed=self.seed)
 
 
 def _means(rows: Iterable[Row]) -> dict[str, float | None]:
