@@ -54,7 +54,7 @@ def method_label(name: str) -> str:
     """Printed name of an explanation method; for methods without a label, the name with spaces.
 
     Example:
-        >>> method_label("grad_cam_pp"), method_label("my_method")
+        >>> method_label("grad_cam_plus_plus"), method_label("my_method")
         ('Grad-CAM++', 'my method')
     """
     return LABELS.get(name) or name.replace("_", " ")
