@@ -54,8 +54,8 @@ def test_losses_stay_on_their_device_in_single_precision(half):
         for loss in (found.total, *judged.values()):
             assert (loss.device.type, loss.dtype) == ("cuda", torch.float32)
         # Histories that went through a checkpoint are on the CPU; new fakes are not.
-        made.replays.resume_from(made.replays.gathered_state())
+        made.replays.resume_from(made.replays.gather_state())
         made.replays.begin(0)
         made.replays.exchange(found.fakes)
-        for state in made.replays.gathered_state()[0].values():
+        for state in made.replays.gather_state()[0].values():
             assert state["images"].device.type == "cpu"

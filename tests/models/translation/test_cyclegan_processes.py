@@ -32,7 +32,7 @@ class Keep(Callback):
 
     def on_train_end(self, trainer, pl_module):
         logged = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-        kept = {"weights": pl_module.state_dict(), "replays": pl_module.replays.gathered_state(), "logged": logged}
+        kept = {"weights": pl_module.state_dict(), "replays": pl_module.replays.gather_state(), "logged": logged}
         torch.save(kept, self.folder / f"rank{trainer.global_rank}.pt")
 
 
