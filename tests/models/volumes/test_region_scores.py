@@ -79,6 +79,6 @@ def test_regions_that_cannot_be_scored_are_refused(case):
     with pytest.raises(ConfigError, match="logits of"):
         scores(image[..., :-1])
     bare = RegionScores(scores.network, voxels=scores.voxels, classes=["none", "a", "b"])
-    with pytest.raises(ConfigError, match="layers=.network.head"):
+    with pytest.raises(ConfigError, match=r"network\.head"):
         GradCAM()(bare, image, 1)
     assert GradCAM(layers="network.features")(bare, image, 1).maps["image"].shape == (2, 5, 6, 7)
