@@ -161,7 +161,7 @@ def _read_map_warnings(path: Path) -> list[str]:
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["doubts"]]
     return [
-        f"Patient {row['patient']}: {row['doubts']} ({row['map']}; told without masks, see doubts.csv)" for row in rows
+        f"Patient {row['patient']}: {row['doubts']} ({row['map']}; found without masks, see doubts.csv)" for row in rows
     ]
 
 

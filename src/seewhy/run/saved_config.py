@@ -26,7 +26,7 @@ KINDS = {
     "trainer": ("lightning.pytorch.Trainer",),
     "explain": ("seewhy.explain.base.Explainer", "seewhy.callbacks.maps.WriteMaps"),
 }
-"""Where a target stands in the configuration → the base classes of which it must be one."""
+"""Place of a target in the configuration → its permitted base classes."""
 
 PARTS = ("torch.nn.Module", "torchmetrics.Metric", "lightning.pytorch.strategies.Strategy")
 """The base classes of targets deeper inside the configuration, e.g. a network, a loss or the strategy of a trainer."""
@@ -38,7 +38,7 @@ PACKAGES = (
 """The packages in which such classes are looked up; nothing else is imported because a file names it."""
 
 MAX_BYTES = 4 << 20
-"""A configuration is a few kilobytes; a larger file is not one of ours."""
+"""A configuration is a few kilobytes; a larger file is something else."""
 
 
 def read_saved_config(folder: str | Path, *, trust: bool = False) -> dict[str, Any]:

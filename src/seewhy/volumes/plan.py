@@ -154,11 +154,11 @@ def make_plan(
     counts = [math.ceil((axis.stop - axis.start) / size) for axis, size in zip(region, costs.shard, strict=True)]
     best: tuple[tuple[float, float], list[Tile], list[list[int]]] | None = None
     for pieces_y, pieces_x in itertools.product(*(_pieces(count) for count in counts[1:])):
-        columns = _cut(costs, region, (1, pieces_y, pieces_x))
+        columns = _cut_region(costs, region, (1, pieces_y, pieces_x))
         if max(_memory(costs, core).total for core in columns) > memory_budget:
             continue
         for pieces_z in _depths(counts[0], len(columns), parts):
-            tiles = [Tile(costs.grid, core) for core in _cut(costs, region, (pieces_z, pieces_y, pieces_x))]
+            tiles = [Tile(costs.grid, core) for core in _cut_region(costs, region, (pieces_z, pieces_y, pieces_x))]
             total = sum(tile.count for tile in tiles)
             if best is not None and occupancy is None and (total / parts, total) >= best[0]:
                 continue
@@ -167,7 +167,7 @@ def make_plan(
             if best is None or (busiest, total) < best[0]:
                 best = (busiest, total), tiles, owners
     if best is None:
-        smallest = max(_memory(costs, core).total for core in _cut(costs, region, (1, *counts[1:])))
+        smallest = max(_memory(costs, core).total for core in _cut_region(costs, region, (1, *counts[1:])))
         raise ConfigError(
             f"memory_budget of {memory_budget / 1e6:.0f} MB: a tile of one shard {list(costs.shard)} needs "
             f"{smallest / 1e6:.0f} MB; raise it, or choose smaller shards, patches or batches"
@@ -189,7 +189,7 @@ def _region(costs: Costs, roi: Box | None) -> Box:
     return clip(box_of(starts, stops), shape)
 
 
-def _cut(costs: Costs, region: Box, pieces: Sequence[int]) -> list[Box]:
+def _cut_region(costs: Costs, region: Box, pieces: Sequence[int]) -> list[Box]:
     """Divide a region into `pieces` tiles per axis of whole shards, as even as possible, in the order z, y, x."""
     spans = []
     for axis, size, count in zip(region, costs.shard, pieces, strict=True):

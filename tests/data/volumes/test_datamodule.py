@@ -11,7 +11,7 @@ from seewhy.data.transforms.augmentation import PatchAugmentation, build_augment
 from seewhy.data.volumes.boxes import check_gaps, cut_volume, parse_boxes
 from seewhy.data.volumes.cases import VolumeCase
 from seewhy.data.volumes.datamodule import VolumesDataModule
-from seewhy.data.volumes.normalization import check_scheme, scales_of, schemes_of
+from seewhy.data.volumes.normalization import check_scheme, compute_scales, list_schemes
 from seewhy.data.volumes.patches import PatchLocator
 from seewhy.data.volumes.survey import Brightness, Survey, SurveyCache, merge_brightness, survey_case
 from seewhy.errors import ConfigError, DataError
@@ -273,9 +273,9 @@ def test_brightness_of_parts_joins_exactly():
 def test_a_prediction_normalises_as_the_training_did(scheme, written):
     one = module(written).cases[0]
     found = survey_case(one)
-    schemes = schemes_of(scheme, [found])
+    schemes = list_schemes(scheme, [found])
     image, _ = one.open()
-    ours = scales_of(schemes, found)[0](image.read(one.box)[0])
+    ours = compute_scales(schemes, found)[0](image.read(one.box)[0])
     theirs = ChannelNormalization(schemes, channels=1)
     theirs.bind(measure(image, percentiles=theirs.percentiles))
     out = np.empty((1, *one.shape), np.float32)

@@ -174,7 +174,7 @@ class BraTSDomainsDataModule(BaseDataModule):
         return [center for subject in own for center in list_centers(subject, min_content=self.min_content)]
 
     def intensities(self, domain: str) -> NDArray[np.float32]:
-        """[N, M, 2], what -1 and 1 stand for in each training subject of a domain."""
+        """Intensities [N, M, 2] that become -1 and 1 in each training subject of a domain."""
         own = [subject for subject in self.items_of("train") if subject.domain == domain]
         return np.stack([self.reader.measure_intensity(subject) for subject in own])
 

@@ -18,7 +18,7 @@ from seewhy.data.splits import PARTS, Split
 from seewhy.data.transforms.augmentation import PatchAugmentation, build_augmentation
 from seewhy.data.volumes.boxes import cut_cases, parse_gap, split_volumes
 from seewhy.data.volumes.cases import VolumeCase, find_cases
-from seewhy.data.volumes.normalization import adopted, check_scheme, scales_of, schemes_of
+from seewhy.data.volumes.normalization import adopt_normalization, check_scheme, compute_scales, list_schemes
 from seewhy.data.volumes.patches import (
     EvaluationDataset,
     PatchDataset,
@@ -50,7 +50,7 @@ class VolumesDataModule(BaseDataModule):
         level: of a pyramid; None is the finest.
         ignore_label: label of voxels that say nothing; they count in neither loss nor scores.
         patient_pattern: regular expression that finds the patient in a volume's name; None: one volume each.
-        normalization: a scheme of `seewhy.data.volumes.normalization.schemes_of`, or a mapping with its numbers.
+        normalization: a scheme of `seewhy.data.volumes.normalization.list_schemes`, or a mapping with its numbers.
         augmentation: options of `seewhy.data.transforms.augmentation.PatchAugmentation`; None switches it off.
         foreground: share of training patches that are centred on a class, the classes in turn.
         boxes: parts of volumes, as `[{part: train, box: [z0, z1, y0, y1, x0, x1], volume: name}, …]`.
@@ -146,8 +146,8 @@ class VolumesDataModule(BaseDataModule):
     def normalization(self) -> list[dict[str, Any]]:
         """Of each channel, as plain data: the trained model's, or measured in training cases only."""
         if self._trained is not None:
-            return adopted(self.asked_normalization, self._trained, channels=self.channels)
-        return schemes_of(self.asked_normalization, [self.survey_of(case) for case in self.items_of("train")])
+            return adopt_normalization(self.asked_normalization, self._trained, channels=self.channels)
+        return list_schemes(self.asked_normalization, [self.survey_of(case) for case in self.items_of("train")])
 
     @property
     def spacing(self) -> list[float] | None:
@@ -226,4 +226,4 @@ class VolumesDataModule(BaseDataModule):
         return EvaluationDataset(items, self._reader(items))
 
     def _reader(self, cases: Sequence[VolumeCase]) -> VolumeReader:
-        return VolumeReader({case.id: scales_of(self.normalization, self.survey_of(case)) for case in cases})
+        return VolumeReader({case.id: compute_scales(self.normalization, self.survey_of(case)) for case in cases})

@@ -1,4 +1,4 @@
-"""Bringing intensities of volumes onto one scale: what is said of it as plain data, and what it means for a volume."""
+"""Normalise the intensities of volumes: schemes as plain data, and their numbers for each volume."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seewhy.data.volumes.survey import Survey, merge_brightness
 from seewhy.errors import ConfigError
 from seewhy.options import check_choice, check_options
 
-__all__ = ["SCHEMES", "adopted", "check_scheme", "normalize", "scales_of", "schemes_of"]
+__all__ = ["SCHEMES", "adopt_normalization", "check_scheme", "compute_scales", "list_schemes", "normalize"]
 
 SCHEMES = {
     "ct": ("lower", "upper", "mean", "std"),
@@ -23,20 +23,20 @@ SCHEMES = {
     "scale": ("by",),
     "none": (),
 }
-"""Names, and the numbers that each may be given."""
+"""Name of a scheme → the numbers that it takes."""
 PERCENTILES = (0.5, 99.5)
 
 FloatArray = NDArray[np.float32]
 
 
 def check_scheme(scheme: str | Mapping[str, Any]) -> dict[str, Any]:
-    """What `data.normalization` asks for, as a mapping.
+    """Check `data.normalization` and return it as a mapping.
 
     Args:
         scheme: a name; or a mapping with `scheme` and its numbers.
 
     Raises:
-        ConfigError: no such scheme, or numbers that it does not take.
+        ConfigError: unknown scheme, or numbers that it does not take.
     """
     asked = dict(scheme) if isinstance(scheme, Mapping) else {"scheme": scheme}
     name = str(asked.get("scheme", ""))
@@ -49,17 +49,17 @@ def check_scheme(scheme: str | Mapping[str, Any]) -> dict[str, Any]:
     return asked
 
 
-def schemes_of(scheme: str | Mapping[str, Any], surveys: Sequence[Survey]) -> list[dict[str, Any]]:
-    """The normalisation of each channel as plain data, as `seewhy.volumes.normalization` takes it too.
+def list_schemes(scheme: str | Mapping[str, Any], surveys: Sequence[Survey]) -> list[dict[str, Any]]:
+    """Return the normalisation of each channel as plain data, in the form that `seewhy.volumes.normalization` reads.
 
     - `ct` (nnU-Net, Isensee 2021): clip to percentiles 0.5 and 99.5 of the training foreground, subtract its mean,
       divide by its deviation: the same numbers for every volume.
     - `zscore`: mean and deviation of each volume. `rescale`: its lowest value becomes 0 and its highest 1.
-    - `percentile`: its percentiles 0.5 and 99.5 become 0 and 1, and what lies outside is cut.
+    - `percentile`: its percentiles 0.5 and 99.5 become 0 and 1; values outside are clipped.
     - `scale`: divided by a number. `none`: as stored.
 
     Args:
-        scheme: see `check_scheme`; what it gives is not measured.
+        scheme: see `check_scheme`; numbers that it gives are used instead of measured ones.
         surveys: of the training cases, boxes only.
     """
     asked = check_scheme(scheme)
@@ -68,28 +68,28 @@ def schemes_of(scheme: str | Mapping[str, Any], surveys: Sequence[Survey]) -> li
         asked |= dict(zip(("low", "high"), PERCENTILES, strict=True))
     if asked["scheme"] != "ct" or len(asked) > 1:
         return [dict(asked) for _ in range(channels)]
-    found = []
+    schemes = []
     for channel in range(channels):
-        own = merge_brightness([survey.foreground[channel] for survey in surveys])
-        if not own.count:
+        brightness = merge_brightness([survey.foreground[channel] for survey in surveys])
+        if not brightness.count:
             raise ConfigError(
                 "data.normalization=ct is measured in labelled training voxels, and there are none; give its numbers: "
                 "{scheme: ct, lower: …, upper: …, mean: …, std: …}"
             )
-        lower, upper = (own.percentile(share) for share in PERCENTILES)
-        found.append({"scheme": "ct", "lower": lower, "upper": upper, "mean": own.mean, "std": own.std})
-    return found
+        lower, upper = (brightness.percentile(share) for share in PERCENTILES)
+        schemes.append({"scheme": "ct", "lower": lower, "upper": upper, "mean": brightness.mean, "std": brightness.std})
+    return schemes
 
 
-def adopted(
+def adopt_normalization(
     asked: str | Mapping[str, Any], trained: Sequence[Mapping[str, Any]], *, channels: int
 ) -> list[dict[str, Any]]:
-    """The normalisation of each channel that a model was trained with; only numbers that are asked for go before.
+    """Return the normalisation that a model was trained with, per channel; numbers given by the user replace its own.
 
     Args:
         asked: see `check_scheme`.
-        trained: of each channel, from the model's checkpoint.
-        channels: of the volumes.
+        trained: normalisation of each channel, from the model's checkpoint.
+        channels: number of channels of the volumes.
 
     Raises:
         ConfigError: another scheme is asked for than the model was trained with, or the volumes have other channels.
@@ -107,12 +107,12 @@ def adopted(
     return [{**scheme, **given} for scheme in trained]
 
 
-def scales_of(schemes: Sequence[Mapping[str, Any]], survey: Survey) -> list[IntensityScale]:
-    """What the normalisation means for each channel of one case.
+def compute_scales(schemes: Sequence[Mapping[str, Any]], survey: Survey) -> list[IntensityScale]:
+    """Compute the scale of each channel of one case.
 
     Args:
-        schemes: from `schemes_of`.
-        survey: of the case, whose own statistics `zscore`, `rescale` and `percentile` use.
+        schemes: from `list_schemes`.
+        survey: statistics of the case, which `zscore`, `rescale` and `percentile` use.
     """
     scales = []
     for scheme, own in zip(schemes, survey.whole, strict=True):
@@ -125,5 +125,5 @@ def scales_of(schemes: Sequence[Mapping[str, Any]], survey: Survey) -> list[Inte
 
 
 def normalize(values: NDArray[Any], scales: Sequence[IntensityScale]) -> FloatArray:
-    """Channels [C, z, y, x] on their scales, float32."""
+    """Normalise channels [C, z, y, x], each with its scale; float32."""
     return np.stack([scale(channel) for scale, channel in zip(scales, values, strict=True)])

@@ -140,7 +140,7 @@ def _measure_statistics(subject: ExplainedModel, parts: list[nn.Module]) -> None
     moments: dict[nn.Module, tuple[int, Tensor, Tensor]] = {}
 
     # By hooks in evaluation mode instead of training mode, so that processes exchange no samples (SyncBatchNorm) and a
-    # single value per channel is no error.
+    # single value per channel does not raise an error.
     def measure(part: nn.Module, args: tuple[Tensor, ...]) -> None:
         x = args[0].detach()
         axes = [axis for axis in range(x.ndim) if axis != 1]

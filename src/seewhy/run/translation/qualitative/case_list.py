@@ -39,8 +39,8 @@ RISING = {"ssim": 1, "psnr": 1, "mae": -1, "mse": -1}
 SIDES = {"a2b": "", "b2a": "_b"}
 """Direction → suffix of its keys in a category; the reference has only those without a suffix."""
 PAIRING = (
-    "cases of domain b are chosen like those of domain a and stand beside them rank by rank; they are of other people "
-    "and do not correspond"
+    "cases of domain b are chosen like those of domain a and are shown next to them rank by rank; they are of other "
+    "people and do not correspond"
 )
 """Remark in `case_ids.json`."""
 
