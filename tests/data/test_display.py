@@ -113,10 +113,10 @@ def test_an_unknown_orientation_is_left_as_stored(make_slice_set):
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        ({"display": {"transposed": True}}, "display holds transposed=True; expected true or false for transpose, "),
+        ({"display": {"transposed": True}}, "display has transposed=True; expected true or false for transpose, "),
         ({"display": "turn_upright"}, "display is 'turn_upright'; expected true or false"),
         ({"display_exceptions": ["1"]}, r"display_exceptions is \['1'\]; expected patients"),
-        ({"display_exceptions": {"1": {"flip_rows": "yes"}}}, "display holds flip_rows='yes'"),
+        ({"display_exceptions": {"1": {"flip_rows": "yes"}}}, "display has flip_rows='yes'"),
     ],
 )
 def test_mistakes_are_found_when_the_files_are_listed_and_not_after_the_training(make_slice_set, record, said):

@@ -103,7 +103,7 @@ def test_raw_attention_is_kept_where_there_is_any(attentive, single, tmp_path):
     assert list((tmp_path / "cam_npy").glob("*_affinity.npy"))
     with pytest.raises(ConfigError, match="attention=false"):
         explain_here(single, tmp_path, "explain.own_maps.attention=true")
-    with pytest.raises(ConfigError, match="gives no 'affinit'; nearest: 'affinity'"):
+    with pytest.raises(ConfigError, match="'affinit'; nearest: 'affinity'"):
         explain_here(attentive, tmp_path, "explain.own_maps.maps=[affinit]")
 
 

@@ -181,7 +181,7 @@ def scores_by_method(results: Mapping[str, float], *, prefix: str = "") -> dict[
     """Group flat results by method and measure; methods in the order in which they are shown, floors last.
 
     Args:
-        results: flat names to values, as `PatientScores.compute` and `ClassificationScores.compute` give
+        results: flat names to values, as `PatientScores.compute` and `SliceLabelScores.compute` give
         them:
             `<method>/<measure>`, with `_low` and `_high` for an interval; `auroc`, `f1` and `accuracy`
             without a method belong to the classifier. Everything else (losses, counts) is ignored.
