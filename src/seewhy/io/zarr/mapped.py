@@ -67,7 +67,7 @@ class ArraySource(VolumeSource):
         digest = hashlib.sha256()
         for plane in self._array.reshape(-1, *self._array.shape[2:]):
             digest.update(np.ascontiguousarray(plane).data)
-        return {**self._describe(), "sha256": digest.hexdigest()}
+        return {**self._collect_identity(), "sha256": digest.hexdigest()}
 
     def _read(self, box: Box) -> NDArray[Any]:
         return read_channels(self._array, self, box)
@@ -90,7 +90,7 @@ class MappedSource(VolumeSource):
 
     def identity(self) -> dict[str, Any]:
         """Shape, type, size and time of the file; for a copy its SHA-256, because its time changes with every run."""
-        return {**self._describe(), **file_identity(self._file, copied=self._copied)}
+        return {**self._collect_identity(), **file_identity(self._file, copied=self._copied)}
 
     def _map(self) -> NDArray[Any]:
         """[C, Z, Y, X] as stored."""

@@ -88,7 +88,7 @@ class VolumeSource(ABC):
     def _read(self, box: Box) -> NDArray[Any]:
         """Read a box that lies inside."""
 
-    def _describe(self) -> dict[str, Any]:
+    def _collect_identity(self) -> dict[str, Any]:
         """The part of `identity` that all formats share."""
         return {
             "kind": self.kind,

@@ -85,10 +85,10 @@ class TiffSource(VolumeSource):
     def identity(self) -> dict[str, Any]:
         """Shape, type, size and time of the file, or of all files of a folder; for a copy its SHA-256."""
         if self._files is None:
-            return {**self._describe(), **file_identity(self._file, copied=self._copied)}
+            return {**self._collect_identity(), **file_identity(self._file, copied=self._copied)}
         facts = [file_identity(file) for file in self._files]
         newest = max(fact["mtime_ns"] for fact in facts)
-        return {**self._describe(), "size": sum(fact["size"] for fact in facts), "mtime_ns": newest}
+        return {**self._collect_identity(), "size": sum(fact["size"] for fact in facts), "mtime_ns": newest}
 
     def _read(self, box: Box) -> NDArray[Any]:
         z, y, x = box

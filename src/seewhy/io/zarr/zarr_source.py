@@ -80,7 +80,7 @@ class ZarrSource(VolumeSource):
         """
         array = self._open()
         metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
-        record = {**self._describe(), "metadata": hashlib.sha256(metadata.encode()).hexdigest()}
+        record = {**self._collect_identity(), "metadata": hashlib.sha256(metadata.encode()).hexdigest()}
         if not is_remote(self.path):
             folder = Path(self.path.removeprefix("file://")) / self._inside
             for name in METADATA:
