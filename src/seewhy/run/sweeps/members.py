@@ -71,7 +71,7 @@ def _run_process() -> float | None:
     """
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    command = [sys.executable, "-m", "seewhy.cli.hydra_commands", *hydra.overrides.task]
+    command = [sys.executable, "-m", "seewhy", "train", *hydra.overrides.task]
     command += ["hydra.mode=RUN", f"hydra.run.dir='{folder}'"]
     for source in hydra.runtime.config_sources:
         if source.provider == "command-line":
