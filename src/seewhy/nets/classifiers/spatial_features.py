@@ -67,8 +67,8 @@ def _find_builder(name: str) -> Callable[[str, int, dict[str, Any]], Built]:
     ):
         if name in names:
             return build
-    names = ["resnet", "densenet", *RESNETS, *DENSENETS, *EFFICIENTNETS]
-    raise ConfigError(f"unknown 3D network {name!r}; {nearest(name, names)}")
+    valid = ["resnet", "densenet", *RESNETS, *DENSENETS, *EFFICIENTNETS]
+    raise ConfigError(f"unknown 3D network {name!r}; {nearest(name, valid)}")
 
 
 def _resnet(name: str, in_channels: int, options: dict[str, Any]) -> Built:
