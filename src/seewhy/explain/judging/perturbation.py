@@ -116,21 +116,25 @@ def smooth(images: Tensor, sigma: Tensor | float) -> Tensor:
         >>> smooth(image, 1.0).round(decimals=2)
         tensor([[0.0600, 0.2400, 0.4000, 0.2400, 0.0600]])
     """
-    result = images.float()
-    axes = images.ndim - 1
-    widths = torch.as_tensor(sigma, dtype=torch.float32, device=images.device).expand(len(images), axes)
-    for axis in range(1, images.ndim):
-        size = images.shape[axis]
+    widths = torch.as_tensor(sigma, dtype=torch.float32, device=images.device).expand(len(images), images.ndim - 1)
+    if not len(images):
+        return images.float()
+    # One image at a time: the last bits of a batched Fourier transform depend on the batch on some processors.
+    return torch.stack([_smooth_image(image, width) for image, width in zip(images.float(), widths, strict=True)])
+
+
+def _smooth_image(image: Tensor, widths: Tensor) -> Tensor:
+    """Smooth one image [*s] by a standard deviation per axis."""
+    for axis, size in enumerate(image.shape):
         if size == 1:
             continue
         # With the even continuation of period 2n, the circular convolution has mirrored edges. One axis at a time
         # saves memory, and the cost does not depend on the width.
-        wave = torch.fft.rfftfreq(2 * size, device=images.device)
-        gain = torch.exp(-2 * (math.pi * wave * widths[:, axis - 1, None]) ** 2)
-        gain = gain.reshape(len(images), *[1] * (axis - 1), -1, *[1] * (axes - axis))
-        spectrum = torch.fft.rfft(torch.cat([result, result.flip(axis)], dim=axis), dim=axis)
-        result = torch.fft.irfft(spectrum * gain, n=2 * size, dim=axis).narrow(axis, 0, size)
-    return result
+        wave = torch.fft.rfftfreq(2 * size, device=image.device)
+        gain = torch.exp(-2 * (math.pi * wave * widths[axis]) ** 2).reshape(-1, *[1] * (image.ndim - 1 - axis))
+        spectrum = torch.fft.rfft(torch.cat([image, image.flip(axis)], dim=axis), dim=axis)
+        image = torch.fft.irfft(spectrum * gain, n=2 * size, dim=axis).narrow(axis, 0, size)
+    return image
 
 
 def estimate_smoothness(maps: Tensor) -> Tensor:
