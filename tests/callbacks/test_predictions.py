@@ -1,9 +1,12 @@
 import csv
 
+import nibabel as nib
+import numpy as np
+import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from seewhy.callbacks.predictions import WritePredictions
+from seewhy.callbacks.predictions import PredictionOptions, SampleWriter, WritePredictions
 
 
 class Classifier(LightningModule):
@@ -43,3 +46,19 @@ def test_cases_without_labels_are_predicted(tmp_path):
     rows = written(tmp_path, [batch_of(["a"], [[0.0, 1.0]])])
     assert rows[0]["prediction_name"] == "TLE"
     assert not {"label", "correct", "performance_type"} & set(rows[0])
+
+
+@pytest.mark.parametrize("patient", ["../../escaped", "/abs/escaped", "a/b", "x" * 300, "a\\b", ".."])
+def test_files_of_any_patient_stay_in_the_folder(tmp_path, patient):
+    source = tmp_path / "scan.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 2), np.float32), np.eye(4)), source)
+    folder = tmp_path / "out" / "predictions"
+    prediction = {
+        "id": ["s"], "patient": [patient], "source": [str(source)], "index": [0],
+        "probability": torch.ones(1, 1), "maps": {"cam": torch.ones(1, 1, 4, 4)},
+    }  # fmt: skip
+    SampleWriter(PredictionOptions(folder=folder, npz=True)).write(prediction, {}, Classifier())
+    assert {path.suffix for path in folder.iterdir()} == {".npz", ".gz"}
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(
+        ["scan.nii.gz", "out", "predictions", *(path.name for path in folder.iterdir())]
+    )

@@ -15,6 +15,7 @@ from seewhy.batch import Batch, Prediction
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, nearest
 from seewhy.io.atomic import atomic_path
+from seewhy.io.names import safe_name
 from seewhy.metrics.classification.cases import make_case_row
 from seewhy.metrics.gather import gather_rows
 from seewhy.models.protocols import NamesClasses, NamesPredictionWriter
@@ -204,7 +205,7 @@ class SampleWriter:
             if not written.volumes:
                 written.without_source.add(prediction["patient"][0])
         if self.options.npz:
-            path = self.options.folder / f"{prediction['patient'][0]}.npz"
+            path = self.options.folder / f"{safe_name(prediction['patient'][0])}.npz"
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 np.savez_compressed(file, index=np.asarray(prediction["index"]), **arrays)  # type: ignore[arg-type]
         return written
@@ -220,7 +221,8 @@ class SampleWriter:
         if "refined" in arrays:
             refined = arrays["refined"]
             volumes["mask"] = ((refined > 0.5).any(1) * (refined.argmax(1) + 1)).astype(np.uint8)
-        paths = {name: self.options.folder / f"{prediction['patient'][0]}_{name}.nii.gz" for name in volumes}
+        patient = safe_name(prediction["patient"][0])
+        paths = {name: self.options.folder / f"{patient}_{name}.nii.gz" for name in volumes}
         for name, volume in volumes.items():
             stack_to_nifti(dict(zip(prediction["index"], volume, strict=True)), source, path_out=paths[name])
         return list(paths.values())

@@ -112,7 +112,7 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: S
 
 def _temporary_beside(final: Path) -> Path:
     """A path in the same folder (a rename must not cross file systems) with the same suffix."""
-    return final.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{final.name[-200:]}")
+    return final.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{final.name[-50:]}")
 
 
 def file_sha256(path: str | Path) -> str:

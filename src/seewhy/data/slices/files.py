@@ -14,6 +14,7 @@ from seewhy.data.dataset_info import read_displays, read_info
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import TEMPORARY_PREFIX
 from seewhy.io.geometry import Display
+from seewhy.io.names import find_name_clashes, safe_name
 from seewhy.io.slices import IMAGES, MASKS, natural_key
 
 __all__ = [
@@ -86,8 +87,8 @@ class SliceRecord:
 
     @property
     def id(self) -> str:
-        """The file's name without its ending; unique in its data set."""
-        return self.path.stem
+        """The file's name without its ending; unique in its data set, and safe as a file name."""
+        return safe_name(self.path.stem)
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,8 @@ def list_slices(root: str | Path, naming: Naming, *, num_classes: int) -> SliceF
         records.append(record)
         if masks and record.label and mask is None:
             problems.append(f"{name} shows class {record.label} but {masks} has no file of that name")
+    problems += find_name_clashes((record.path.stem for record in records), "slices")
+    problems += find_name_clashes((record.patient for record in records), "patients")
     problems += [f"{name} is in manifest.csv but not in the folder" for name in sorted(rows.keys() - set(names))]
     if problems:
         raise DataError(problems, where=str(images))
