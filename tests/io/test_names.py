@@ -15,7 +15,9 @@ def test_every_name_becomes_one_part_of_a_path_in_its_folder(tmp_path, name):
     path.write_bytes(b"")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert path.resolve().parent == tmp_path.resolve()
-    assert safe and safe.strip(" .") == safe and len(safe.encode()) <= MAX_BYTES
+    assert safe
+    assert safe.strip(" .") == safe
+    assert len(safe.encode()) <= MAX_BYTES
     assert safe.split(".")[0].lower() not in ("con", "nul", "com1", "com¹")
     assert safe_name(safe) == safe
 
@@ -27,10 +29,12 @@ def test_safe_names_stay(name):
 
 def test_long_names_that_begin_alike_stay_different():
     first, second = safe_name("x" * 300 + "1"), safe_name("x" * 300 + "2")
-    assert first != second and first[:100] == second[:100] == "x" * 100
+    assert first != second
+    assert first[:100] == second[:100] == "x" * 100
 
 
 def test_names_that_would_share_a_file_are_reported_together():
     (problem,) = find_name_clashes(["a/b", "c", "a:b", "A?b", "a/b"], "patients")
-    assert all(repr(name) in problem for name in ("a/b", "a:b", "A?b")) and "'c'" not in problem
+    assert all(repr(name) in problem for name in ("a/b", "a:b", "A?b"))
+    assert "'c'" not in problem
     assert find_name_clashes(["a/b", "a/b", "c"], "patients") == []

@@ -149,7 +149,8 @@ def test_results_stay_in_the_run_folder_unless_the_command_names_another(tmp_pat
         write_run(run, with_target(tuple(option.split(".")), folder))
         with pytest.raises(ConfigError) as error:
             compose_saved("explain", run)
-        assert option in str(error.value) and repr(folder) in str(error.value)
+        assert option in str(error.value)
+        assert repr(folder) in str(error.value)
         for chosen in (str(tmp_path / "mine"), "null"):
             config = compose_saved("explain", run, f"{option}={chosen}")
             assert str(OmegaConf.select(config, option)) == chosen.replace("null", "None")

@@ -140,4 +140,5 @@ def test_patients_that_would_share_a_file_are_refused(tmp_path):
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
     with pytest.raises(DataError) as caught:
         list_slices(tmp_path, BRATS, num_classes=2)
-    assert "'site/1'" in str(caught.value) and "'site:1'" in str(caught.value)
+    assert "'site/1'" in str(caught.value)
+    assert "'site:1'" in str(caught.value)
