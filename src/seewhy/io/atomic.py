@@ -15,6 +15,8 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
+from seewhy.io.cells import protect_cell
+
 __all__ = [
     "TEMPORARY_PREFIX",
     "atomic_folder",
@@ -98,6 +100,9 @@ def write_json(path: str | Path, record: Any) -> Path:
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str]) -> Path:
     """Write one CSV file with a header atomically.
 
+    Text that a spreadsheet would run as a formula is marked, see `seewhy.io.cells`; `seewhy.io.documents.read_csv`
+    removes the marks.
+
     Args:
         path: the file.
         rows: mappings with exactly the given columns.
@@ -105,8 +110,8 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: S
     """
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer.writerow({name: protect_cell(name) for name in columns})
+        writer.writerows({name: protect_cell(value) for name, value in row.items()} for row in rows)
     return Path(path)
 
 
