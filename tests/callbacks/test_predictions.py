@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from seewhy.callbacks.predictions import PredictionOptions, SampleWriter, WritePredictions
+from seewhy.io.documents import read_csv
 
 
 class Classifier(LightningModule):
@@ -62,3 +63,11 @@ def test_files_of_any_patient_stay_in_the_folder(tmp_path, patient):
     assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(
         ["scan.nii.gz", "out", "predictions", *(path.name for path in folder.iterdir())]
     )
+
+
+def test_names_in_the_table_are_those_of_the_data(tmp_path):
+    names = ["NA", "None", "=1+1", "007", "a,b"]
+    rows = written(tmp_path, [batch_of(names, [[0.1, 0.9]] * 5)])
+    assert [row["id"] for row in rows] == ["007", "'=1+1", "NA", "None", "a,b"]
+    assert [row["id"] for row in read_csv(tmp_path / "predictions.csv").rows] == sorted(names)
+    assert {row["confidence"] for row in rows} == {repr(float(torch.tensor([0.1, 0.9]).softmax(0)[1]))}

@@ -109,9 +109,13 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: S
         columns: order of the columns.
     """
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writerow({name: protect_cell(name) for name in columns})
-        writer.writerows({name: protect_cell(value) for name, value in row.items()} for row in rows)
+        plain = csv.DictWriter(file, columns, lineterminator="\n")
+        # Before Python 3.13 a carriage return alone is not quoted, and would end the row for its reader.
+        quoted = csv.DictWriter(file, columns, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in ({name: name for name in columns}, *rows):
+            cells = {name: protect_cell(value) for name, value in row.items()}
+            writer = quoted if any("\r" in str(cell) for cell in cells.values()) else plain
+            writer.writerow(cells)
     return Path(path)
 
 
