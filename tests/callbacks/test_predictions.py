@@ -1,9 +1,13 @@
 import csv
 
+import nibabel as nib
+import numpy as np
+import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from seewhy.callbacks.predictions import WritePredictions
+from seewhy.callbacks.predictions import PredictionOptions, SampleWriter, WritePredictions
+from seewhy.io.documents import read_csv
 
 
 class Classifier(LightningModule):
@@ -43,3 +47,27 @@ def test_cases_without_labels_are_predicted(tmp_path):
     rows = written(tmp_path, [batch_of(["a"], [[0.0, 1.0]])])
     assert rows[0]["prediction_name"] == "TLE"
     assert not {"label", "correct", "performance_type"} & set(rows[0])
+
+
+@pytest.mark.parametrize("patient", ["../../escaped", "/abs/escaped", "a/b", "x" * 300, "a\\b", ".."])
+def test_files_of_any_patient_stay_in_the_folder(tmp_path, patient):
+    source = tmp_path / "scan.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 2), np.float32), np.eye(4)), source)
+    folder = tmp_path / "out" / "predictions"
+    prediction = {
+        "id": ["s"], "patient": [patient], "source": [str(source)], "index": [0],
+        "probability": torch.ones(1, 1), "maps": {"cam": torch.ones(1, 1, 4, 4)},
+    }  # fmt: skip
+    SampleWriter(PredictionOptions(folder=folder, npz=True)).write(prediction, {}, Classifier())
+    assert {path.suffix for path in folder.iterdir()} == {".npz", ".gz"}
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(
+        ["scan.nii.gz", "out", "predictions", *(path.name for path in folder.iterdir())]
+    )
+
+
+def test_names_in_the_table_are_those_of_the_data(tmp_path):
+    names = ["NA", "None", "=1+1", "007", "a,b"]
+    rows = written(tmp_path, [batch_of(names, [[0.1, 0.9]] * 5)])
+    assert [row["id"] for row in rows] == ["007", "'=1+1", "NA", "None", "a,b"]
+    assert [row["id"] for row in read_csv(tmp_path / "predictions.csv").rows] == sorted(names)
+    assert {row["confidence"] for row in rows} == {repr(float(torch.tensor([0.1, 0.9]).softmax(0)[1]))}

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from seewhy.errors import CheckpointError
+from seewhy.interop.tensors import read_tensors
 from seewhy.run.run_loader import load_state, read_checkpoint
 
 
@@ -50,3 +51,46 @@ def test_weights_fit_or_the_first_of_each_difference_is_named(tmp_path):
     other = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 1), nn.Linear(1, 1))
     with pytest.raises(CheckpointError, match=r"another model than Sequential: 2 missing \(first: 2.weight\), .*shape"):
         load_state(other, path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        5,
+        [torch.zeros(1)],
+        {"state_dict": 5},
+        {"state_dict": [torch.zeros(1)]},
+        {"state_dict": {0: torch.zeros(1)}},
+        {"state_dict": {"w": 5}},
+        {"state_dict": {"w": {"x": torch.zeros(1)}}},
+        {"state_dict": {}},
+        {"state_dict": {"weight": torch.zeros(3, 2), "bias": torch.zeros(3, dtype=torch.complex64)}},
+    ],
+)
+def test_other_layouts_are_refused(tmp_path, content):
+    torch.save(content, tmp_path / "other.ckpt")
+    try:
+        load_state(nn.Linear(2, 3), tmp_path / "other.ckpt")
+    except CheckpointError as error:
+        assert "other.ckpt" in str(error)  # noqa: PT017
+    else:
+        assert isinstance(content, dict)
+        assert content["state_dict"]["bias"].is_complex()  # PyTorch copies the real part
+
+
+@pytest.mark.parametrize("name", ["a.ckpt", "a.pth", "a.safetensors"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04", b"\x80\x02}q\x00.", b"\x08" + bytes(7) + b"{broken}", b"x" * 64]
+)
+def test_garbled_files_are_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    for read in (read_checkpoint, read_tensors):
+        with pytest.raises(CheckpointError, match=name):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize("read", [read_checkpoint, read_tensors])
+def test_a_pipe_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match="pipe"):
+        read(tmp_path / "a.ckpt")

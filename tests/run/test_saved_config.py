@@ -5,6 +5,7 @@ from copy import deepcopy
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from seewhy.cli.compose import compose_saved
 from seewhy.errors import ConfigError
@@ -138,6 +139,28 @@ def test_user_can_trust_a_run(tmp_path):
     with pytest.raises(ConfigError, match="trust=true"):
         compose_saved("predict", run)
     assert compose_saved("predict", run, "trust=true").model._target_ == "mine.Model"
+
+
+@pytest.mark.parametrize("option", ["explain.folder", "explain.own_maps.folder"])
+def test_results_stay_in_the_run_folder_unless_the_command_names_another(tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    for folder in (str(tmp_path), "..", "run/../out", str(run) + "2"):
+        write_run(run, with_target(tuple(option.split(".")), folder))
+        with pytest.raises(ConfigError) as error:
+            compose_saved("explain", run)
+        assert option in str(error.value)
+        assert repr(folder) in str(error.value)
+        for chosen in (str(tmp_path / "mine"), "null"):
+            config = compose_saved("explain", run, f"{option}={chosen}")
+            assert str(OmegaConf.select(config, option)) == chosen.replace("null", "None")
+    write_run(run, with_target(tuple(option.split(".")), str(run / "explained")))
+    assert OmegaConf.select(compose_saved("explain", run), option) == str(run / "explained")
+
+
+def test_trainer_of_a_saved_run_writes_into_its_folder(tmp_path):
+    run = write_run(tmp_path / "run", with_target(("trainer", "default_root_dir"), "/elsewhere"))
+    assert read_saved_config(run)["trainer"]["default_root_dir"] == str(run)
 
 
 def test_modules_next_to_the_run_are_not_imported(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from seewhy.batch import Batch, Prediction
 from seewhy.errors import ConfigError, nearest
 from seewhy.io.atomic import atomic_path, file_sha256, write_csv
+from seewhy.io.names import safe_name
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.plausibility import measure_plausibility
 from seewhy.models.protocols import GivesAttentionMaps
@@ -127,7 +128,7 @@ class WriteMaps(Callback):
         probability = prediction["probability"][position].float().cpu().numpy()
         maps = {name: prediction["maps"][name][position].float().cpu().numpy() for name in self.maps}
         label = batch["label"][position].cpu().numpy() if "label" in batch else None
-        picture = self.folder / "attention_maps" / f"{sample}_{float(probability.max()):.3f}.png"
+        picture = self.folder / "attention_maps" / f"{safe_name(sample)}_{float(probability.max()):.3f}.png"
         suffix = "" if label is None else f"  label {'/'.join(f'{value:g}' for value in label)}"
         title = f"{sample}  p {'/'.join(f'{value:.3f}' for value in probability)}{suffix}"
         view = view_prediction(trainer, prediction, batch, position, maps=self.maps)
@@ -146,12 +147,12 @@ class WriteMaps(Callback):
             self._write_arrays(sample, maps, facts)
 
     def _write_arrays(self, sample: str, maps: dict[str, np.ndarray[Any, Any]], facts: dict[str, Any]) -> None:
-        folder = self.folder / "cam_npy"
-        names = {name: f"{sample}.npy" if i == 0 else f"{sample}_{name}.npy" for i, name in enumerate(maps)}
+        folder, stem = self.folder / "cam_npy", safe_name(sample)
+        names = {name: f"{stem}.npy" if i == 0 else f"{stem}_{name}.npy" for i, name in enumerate(maps)}
         for name, array in maps.items():
             with atomic_path(folder / names[name]) as temporary, temporary.open("wb") as file:
                 np.save(file, array.astype(np.float32), allow_pickle=False)
-        with atomic_path(folder / f"{sample}.json") as temporary:
+        with atomic_path(folder / f"{stem}.json") as temporary:
             temporary.write_text(json.dumps({**facts, "arrays": names}, indent=1) + "\n")
 
     def _write_attention(self, module: LightningModule, batch: Batch, position: int) -> None:
@@ -161,7 +162,7 @@ class WriteMaps(Callback):
         arrays: dict[str, Any] = {f"attn_layer_{i}": layer[0].float().cpu().numpy() for i, layer in enumerate(layers)}
         if not arrays:
             raise ConfigError("this encoder has no attention; set the map writer's attention=false")
-        path = self.folder / "attention_npy" / f"{batch['id'][position]}.npz"
+        path = self.folder / "attention_npy" / f"{safe_name(batch['id'][position])}.npz"
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)
 

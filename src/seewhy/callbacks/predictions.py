@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pydoc import locate
@@ -14,7 +14,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from seewhy.batch import Batch, Prediction
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, nearest
-from seewhy.io.atomic import atomic_path
+from seewhy.io.atomic import atomic_path, write_csv
+from seewhy.io.documents import read_csv
+from seewhy.io.names import safe_name
 from seewhy.metrics.classification.cases import make_case_row
 from seewhy.metrics.gather import gather_rows
 from seewhy.models.protocols import NamesClasses, NamesPredictionWriter
@@ -134,20 +136,16 @@ class WritePredictions(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the rows of each process; the first process joins them into one table, sorted by id."""
-        import pandas as pd
-
-        part = self.folder / f"predictions.rank{trainer.global_rank}.csv"
-        pd.DataFrame(self.written.rows).to_csv(part, index=False)
+        _write_rows(self.folder / f"predictions.rank{trainer.global_rank}.csv", self.written.rows)
         self.written.volumes = [Path(name) for name in _gather_names(map(str, self.written.volumes))]
         self.written.without_source = set(_gather_names(self.written.without_source))
         self.written.skipped = set(_gather_names(self.written.skipped))
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             parts = [self.folder / f"predictions.rank{rank}.csv" for rank in range(trainer.world_size)]
-            frames = [pd.read_csv(path, dtype={"id": str, "patient": str}) for path in parts if path.stat().st_size > 1]
-            table = pd.concat(frames).drop_duplicates("id").sort_values("id") if frames else pd.DataFrame()
-            with atomic_path(self.folder / "predictions.csv") as temporary:
-                table.to_csv(temporary, index=False)
+            # Some ranks predict samples again that another rank has; the first row of each counts.
+            rows = {row["id"]: row for path in reversed(parts) for row in reversed(read_csv(path).rows)}
+            _write_rows(self.folder / "predictions.csv", [rows[name] for name in sorted(rows)])
             for path in parts:
                 path.unlink()
 
@@ -166,6 +164,12 @@ class WritePredictions(Callback):
                 "names no source volume, or it has moved; callbacks.predictions.npz=true keeps their maps as arrays"
             )
         return lines
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table with the columns of all rows; cells that a row does not have are empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    write_csv(path, [{name: row.get(name) for name in columns} for row in rows], columns=columns)
 
 
 def _gather_names(names: Iterable[str]) -> list[str]:
@@ -204,7 +208,7 @@ class SampleWriter:
             if not written.volumes:
                 written.without_source.add(prediction["patient"][0])
         if self.options.npz:
-            path = self.options.folder / f"{prediction['patient'][0]}.npz"
+            path = self.options.folder / f"{safe_name(prediction['patient'][0])}.npz"
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 np.savez_compressed(file, index=np.asarray(prediction["index"]), **arrays)  # type: ignore[arg-type]
         return written
@@ -220,7 +224,8 @@ class SampleWriter:
         if "refined" in arrays:
             refined = arrays["refined"]
             volumes["mask"] = ((refined > 0.5).any(1) * (refined.argmax(1) + 1)).astype(np.uint8)
-        paths = {name: self.options.folder / f"{prediction['patient'][0]}_{name}.nii.gz" for name in volumes}
+        patient = safe_name(prediction["patient"][0])
+        paths = {name: self.options.folder / f"{patient}_{name}.nii.gz" for name in volumes}
         for name, volume in volumes.items():
             stack_to_nifti(dict(zip(prediction["index"], volume, strict=True)), source, path_out=paths[name])
         return list(paths.values())

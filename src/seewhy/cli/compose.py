@@ -195,11 +195,12 @@ def register_run(arguments: Iterable[str]) -> list[str]:
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
-    words, choices = [], {"run": "", "from_experiment": "", "trust": ""}
+    words, given, choices = [], set(), {"run": "", "from_experiment": "", "trust": ""}
     for word in arguments:
         sign, key, value = split_override(word) or ("~", "", "")
         if sign != "~" and key == "experiment":
             key, word = "from_experiment", f"{sign}from_experiment={value}"
+        given |= {key} if sign != "~" else set()
         if sign != "~" and key in choices:
             choices[key] = value.strip()
         words.append(word)
@@ -207,7 +208,7 @@ def register_run(arguments: Iterable[str]) -> list[str]:
         run = Path(choices["run"].strip("'\""))
         if not (run / "config.yaml").is_file():
             raise ConfigError(f"run={run} holds no config.yaml; {_list_runs(run)}")
-        config = OmegaConf.create(read_saved_config(run, trust=choices["trust"] == "true"))
+        config = OmegaConf.create(read_saved_config(run, trust=choices["trust"] == "true", given=given))
     elif choices["from_experiment"]:
         config = _compose_experiment(choices["from_experiment"])
     elif any(word == "-h" or word.startswith("--") for word in words):

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.io.cells import unprotect_cell
+from seewhy.io.sizes import check_regular_file
 
 __all__ = ["ClassLabels", "Row", "missing_columns", "parse_integer", "read_table"]
 
@@ -85,6 +87,8 @@ def read_table(path: str | Path, *, part: str | None = None) -> list[Row]:
 
 def _read_lines(path: Path) -> list[list[str]]:
     """Cells of every line, blank lines too, so that row numbers are those of a spreadsheet."""
+    if path.exists() and not path.is_dir():
+        check_regular_file(path)
     try:
         # utf-8-sig drops the byte order mark that spreadsheets write, which would spoil the first column's name.
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -92,7 +96,7 @@ def _read_lines(path: Path) -> list[list[str]]:
             file.seek(0)
             # The delimiter that cuts the header into most pieces; `csv.Sniffer` guesses letters for one column.
             mark = max(DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
-            return list(csv.reader(file, delimiter=mark, strict=True))
+            return [list(map(unprotect_cell, line)) for line in csv.reader(file, delimiter=mark, strict=True)]
     except (FileNotFoundError, IsADirectoryError) as error:
         problem = "is a folder" if path.is_dir() else "does not exist"
         raise DataError(f"{path} {problem}; set data.table to the CSV file of the cases") from error

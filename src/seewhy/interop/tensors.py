@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from seewhy.errors import CheckpointError
+from seewhy.errors import CheckpointError, DataError
+from seewhy.io.sizes import check_regular_file
 
 __all__ = [
     "Mismatch",
@@ -29,6 +31,13 @@ __all__ = [
 ]
 
 DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
+
+
+READ_ERRORS = (
+    *(RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError),
+    *(AssertionError, OverflowError, MemoryError, ImportError, SafetensorError),
+)
+"""Errors of PyTorch's and safetensors' readers for damaged files."""
 
 
 def list_safe_globals() -> list[Any]:
@@ -121,8 +130,11 @@ def read_file(path: str | Path) -> Any:
         CheckpointError: as `read_tensors`; the message names the refused classes.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weights file; give the path of a .pth, .bin or .safetensors file")
+    try:
+        check_regular_file(path)
+    except DataError as error:
+        message = f"{path}: no such weights file; give the path of a .pth, .bin or .safetensors file"
+        raise CheckpointError(f"{error}; give a file of weights" if path.exists() else message) from error
     return _read_safetensors(path) if path.suffix == ".safetensors" or _is_safetensors(path) else _read_torch(path)
 
 
@@ -176,17 +188,16 @@ def _read_torch(path: Path) -> Any:
             "loaded. If you trust the file, save its state dict alone: "
             'torch.save(torch.load(FILE, weights_only=False)["state_dict"], NEW_FILE)'
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except READ_ERRORS as error:
         raise CheckpointError(f"{path}: cannot be read as a PyTorch file: {_one_line(error)}") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except READ_ERRORS as error:
         raise CheckpointError(f"{path}: cannot be read as a safetensors file: {_one_line(error)}") from error
 
 

@@ -15,6 +15,8 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
+from seewhy.io.cells import protect_cell
+
 __all__ = [
     "TEMPORARY_PREFIX",
     "atomic_folder",
@@ -98,21 +100,28 @@ def write_json(path: str | Path, record: Any) -> Path:
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str]) -> Path:
     """Write one CSV file with a header atomically.
 
+    Text that a spreadsheet would run as a formula is marked, see `seewhy.io.cells`; `seewhy.io.documents.read_csv`
+    removes the marks.
+
     Args:
         path: the file.
         rows: mappings with exactly the given columns.
         columns: order of the columns.
     """
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        plain = csv.DictWriter(file, columns, lineterminator="\n")
+        # Before Python 3.13 a carriage return alone is not quoted, and would end the row for its reader.
+        quoted = csv.DictWriter(file, columns, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in ({name: name for name in columns}, *rows):
+            cells = {name: protect_cell(value) for name, value in row.items()}
+            writer = quoted if any("\r" in str(cell) for cell in cells.values()) else plain
+            writer.writerow(cells)
     return Path(path)
 
 
 def _temporary_beside(final: Path) -> Path:
     """A path in the same folder (a rename must not cross file systems) with the same suffix."""
-    return final.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{final.name[-200:]}")
+    return final.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{final.name[-50:]}")
 
 
 def file_sha256(path: str | Path) -> str:

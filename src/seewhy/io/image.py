@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from PIL import Image, UnidentifiedImageError
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
 from seewhy.io.read_errors import reading
+from seewhy.io.sizes import check_announced
 
 __all__ = ["IMAGE_SUFFIXES", "ImagePages", "image_shape", "read_image", "write_image"]
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
+DAMAGE = (SyntaxError, TypeError, KeyError, IndexError, struct.error, OverflowError)
+"""Errors of Pillow for damaged files."""
 
 
 def read_image(path: str | Path, *, page: int | None = None) -> NDArray[Any]:
@@ -131,11 +135,21 @@ def write_image(path: str | Path, array: NDArray[Any]) -> Path:
 def _open(path: Path) -> Iterator[Image.Image]:
     """Open a picture and read its header; errors until it is closed name the file."""
     with _reading(path), Image.open(path) as picture:
+        if picture.format == "PNG":
+            width, height = picture.size
+            check_announced(path, width * height // 8, stored=path.stat().st_size, packed=True)
         yield picture
 
 
-def _reading(path: Path) -> AbstractContextManager[None]:
-    return reading(path, kind="PNG or TIFF", foreign=UnidentifiedImageError, damage=(SyntaxError,))
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        with reading(path, kind="PNG or TIFF", foreign=UnidentifiedImageError, damage=DAMAGE):
+            yield
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"{path} is too large for a picture ({error}); split it into smaller pictures, or store it as zarr"
+        ) from error
 
 
 def _page(picture: Image.Image, path: Path, page: int) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
 from seewhy.io.geometry import Geometry
 from seewhy.io.read_errors import reading
+from seewhy.io.sizes import check_announced, check_memory, check_regular_file
 
-__all__ = ["NIFTI_SUFFIXES", "NiftiFile", "read_nifti", "write_nifti", "write_nifti_like"]
+__all__ = ["NIFTI_SUFFIXES", "NiftiFile", "nifti_bytes", "read_nifti", "write_nifti", "write_nifti_like"]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
@@ -46,8 +48,8 @@ class NiftiFile:
             shape = shape[:-1]
         if len(shape) not in (3, 4):
             raise DataError(f"{self.path} has shape {shape}; expected three axes, or four with channels last")
-        if 0 in shape:
-            raise DataError(f"{self.path} has shape {shape}; expected at least one value")
+        if min(shape) < 1:
+            raise DataError(f"{self.path} has shape {shape}; expected one value or more along each axis")
         self.shape = shape
         self.header = self._image.header.copy()
         coded = any(int(self.header[code]) > 0 for code in ("sform_code", "qform_code"))
@@ -56,6 +58,8 @@ class NiftiFile:
         if self.dtype.kind not in "biuf":
             held = f"colours ({', '.join(self.dtype.names)})" if self.dtype.names else f"values of type {self.dtype}"
             raise DataError(f"{self.path} holds {held}; expected one real number per voxel")
+        stored, packed = check_regular_file(self.path).st_size, self.path.name.endswith(".gz")
+        check_announced(self.path, nifti_bytes(self._image), stored=stored, packed=packed)
 
     @property
     def channels(self) -> int:
@@ -108,8 +112,16 @@ class NiftiFile:
         stored = self._image.ndim
         key = (*key, *[slice(None)] * (len(self.shape) - len(key)))[: len(self.shape)]
         key = (*key, *[0] * (stored - len(self.shape)))
+        voxels = math.prod(size for size, part in zip(self._image.shape, key, strict=True) if isinstance(part, slice))
+        check_memory(self.path, voxels * self.dtype.itemsize)
         with reading(self.path, kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
             return np.asarray(self._image.dataobj[key])
+
+
+def nifti_bytes(image: Any) -> int:
+    """Bytes that the header of an image of nibabel announces, unpacked: what precedes the values, and the values."""
+    proxy = image.dataobj
+    return int(proxy.offset) + math.prod(int(size) for size in proxy.shape) * int(proxy.dtype.itemsize)
 
 
 def read_nifti(path: str | Path, *, channel: int | None = None) -> tuple[NDArray[Any], Geometry]:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
+from seewhy.io.sizes import check_announced, check_memory, check_regular_file
 
-__all__ = ["npy_shape", "read_npy", "write_npy"]
+__all__ = ["npy_shape", "read_npy", "read_npz", "write_npy"]
 
 ZIP_MAGIC = b"PK\x03\x04"
 NPY_MAGIC = b"\x93NUMPY"
+DAMAGE = (
+    *(OSError, EOFError, ValueError, SyntaxError, TypeError, KeyError, NotImplementedError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, RecursionError, tokenize.TokenError),
+)
+"""Errors of numpy and zipfile for damaged files."""
 
 
 def read_npy(path: str | Path, *, mmap: bool = False) -> NDArray[Any]:
@@ -29,25 +38,83 @@ def read_npy(path: str | Path, *, mmap: bool = False) -> NDArray[Any]:
         The array with the shape and type of the file (bool, integer or float).
 
     Raises:
-        DataError: the file is missing, empty, truncated, pickled or not an array of numbers.
+        DataError: the file is missing, empty, truncated, pickled, not an array of numbers, or does not fit into memory.
 
     Example:
         >>> _ = write_npy("slice.npy", np.arange(6, dtype=np.float32).reshape(2, 3))
         >>> read_npy("slice.npy").mean()
         np.float32(2.5)
     """
+    facts = check_regular_file(path)
     try:
+        with Path(path).open("rb") as file:
+            if zipfile.is_zipfile(file):
+                raise DataError(f"{path} is a .npz archive; expected a single array; save it with numpy.save")
+            file.seek(0)
+            size = _announced_bytes(file)
+            check_announced(path, file.tell() + size, stored=facts.st_size)
+        if not mmap:
+            check_memory(path, size)
         array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-    except (OSError, EOFError, ValueError, SyntaxError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise DataError(_diagnose(Path(path), error)) from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise DataError(f"{path} is a .npz archive; expected a single array; save it with numpy.save")
     if array.dtype.kind not in "buif":
         raise DataError(f"{path} holds values of type {array.dtype}; expected bool, integer or float")
     if array.size == 0:
         raise DataError(f"{path} has no values (shape {array.shape}); write it again or delete it")
     return array
+
+
+def read_npz(path: str | Path) -> dict[str, NDArray[Any]]:
+    """Read all arrays of a `.npz` archive.
+
+    Args:
+        path: the archive.
+
+    Returns:
+        Name → array, in the archive's order.
+
+    Raises:
+        DataError: the file is missing, not an archive, damaged, has pickled arrays, or does not fit into memory.
+
+    Example:
+        >>> np.savez("arrays.npz", a=np.arange(3))
+        >>> read_npz("arrays.npz")
+        {'a': array([0, 1, 2])}
+    """
+    facts = check_regular_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+            total = sum(entry.file_size for entry in members)
+            check_announced(path, total, stored=facts.st_size, packed=True)
+            check_memory(path, total)
+            for entry in members:
+                with archive.open(entry) as file:
+                    size = _announced_bytes(file)
+                    check_announced(f"{path}, {entry.filename}", file.tell() + size, stored=entry.file_size)
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except DAMAGE as error:
+        raise DataError(f"{path} cannot be read as a .npz archive ({error}); write it again or delete it") from error
+
+
+def _announced_bytes(file: IO[bytes]) -> int:
+    """Bytes of the values that the header of an array announces; the file is left where they begin.
+
+    Raises:
+        ValueError: not a header, or one of Python objects, a structure or a negative size.
+    """
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"format version {version}, which only arrays of structures need")
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("Python objects, stored as a pickle")
+    if any(size < 0 for size in shape):
+        raise ValueError(f"its header has the shape {shape}")
+    return math.prod(shape) * dtype.itemsize
 
 
 def npy_shape(path: str | Path) -> tuple[int, ...]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import nrrd
 import numpy as np
@@ -13,9 +17,12 @@ from numpy.typing import NDArray
 from seewhy.errors import DataError
 from seewhy.io.geometry import Geometry
 from seewhy.io.read_errors import reading
+from seewhy.io.sizes import check_announced, check_memory, check_regular_file
 
 __all__ = ["nrrd_geometry", "read_nrrd"]
 
+DAMAGE = (KeyError, TypeError, AttributeError, StopIteration, IndexError, OverflowError)
+"""Errors of pynrrd for damaged headers."""
 # Signs that convert a NRRD space to RAS+; NRRD names a space by the directions in which its axes point.
 TO_RAS = {
     "right-anterior-superior": (1, 1, 1),
@@ -37,7 +44,8 @@ def read_nrrd(path: str | Path) -> tuple[NDArray[Any], Geometry]:
         Values [X, Y, Z], fastest axis first as in NIfTI, and the grid.
 
     Raises:
-        DataError: the file is missing, damaged, not NRRD, or does not have three axes.
+        DataError: the file is missing, damaged, not NRRD, does not have three axes, does not fit into memory, or
+            names a data file in another folder.
 
     Example:
         >>> nrrd.write("mr.nrrd", np.zeros((2, 3, 4), np.int16), {"spacings": [1.0, 1.0, 3.0]})
@@ -46,9 +54,11 @@ def read_nrrd(path: str | Path) -> tuple[NDArray[Any], Geometry]:
         ((2, 3, 4), (1.0, 1.0, 3.0))
     """
     path = Path(path)
-    with reading(path, kind="NRRD", foreign=nrrd.NRRDError, damage=(KeyError,)):
-        values, header = nrrd.read(str(path), index_order="F")
-    return np.asarray(values), _geometry(path, header)
+    with reading(path, kind="NRRD", foreign=nrrd.NRRDError, damage=DAMAGE), path.open("rb") as file:
+        header = nrrd.read_header(file)
+        geometry = _geometry(path, header)
+        values = _read_values(path, header, file)
+    return np.asarray(values), geometry
 
 
 def nrrd_geometry(path: str | Path) -> Geometry:
@@ -58,16 +68,59 @@ def nrrd_geometry(path: str | Path) -> Geometry:
         DataError: see `read_nrrd`.
     """
     path = Path(path)
-    with reading(path, kind="NRRD", foreign=nrrd.NRRDError, damage=(KeyError,)):
-        header = nrrd.read_header(str(path))
-    return _geometry(path, header)
+    with reading(path, kind="NRRD", foreign=nrrd.NRRDError, damage=DAMAGE), path.open("rb") as file:
+        return _geometry(path, nrrd.read_header(file))
+
+
+def _read_values(path: Path, header: dict[str, Any], file: IO[bytes]) -> NDArray[Any]:
+    """Values of the file or of its data file, after a check of the announced size."""
+    name = header.pop("data file", header.pop("datafile", None))
+    if name is not None:
+        data = _data_file(path, str(name))
+        with data.open("rb") as other:
+            return _read_values(data, header, other)
+    stored = check_regular_file(path).st_size - file.tell()
+    dtype = nrrd.reader._determine_datatype(header)  # pynrrd has no public way to the type of a header
+    count = math.prod(int(size) for size in header["sizes"])
+    skipped = int(header.get("byte skip", header.get("byteskip", 0)))
+    packed = {"gzip": gzip.open, "gz": gzip.open, "bzip2": bz2.open, "bz2": bz2.open}.get(str(header["encoding"]))
+    announced = count * dtype.itemsize
+    if packed is None:
+        text = header["encoding"] != "raw"
+        check_announced(path, 2 * count - 1 if text else announced, stored=stored)
+        check_memory(path, announced)
+        return np.asarray(nrrd.read_data(header, file, str(path), index_order="F"))
+    check_announced(path, announced, stored=stored, packed=packed is gzip.open)
+    check_memory(path, announced)
+    for _ in range(int(header.get("line skip", header.get("lineskip", 0)))):
+        file.readline()
+    with packed(file, "rb") as unpacked:
+        unpacked.read(max(skipped, 0))
+        values = unpacked.read(announced)
+        if unpacked.read(1):
+            raise nrrd.NRRDError(f"more values than the {announced} bytes that its header announces")
+    return np.asarray(
+        nrrd.read_data({**header, "encoding": "raw", "byte skip": 0}, io.BytesIO(values), index_order="F")
+    )
+
+
+def _data_file(path: Path, name: str) -> Path:
+    """The data file of a detached header, which has to lie next to it: a header must not open other files.
+
+    Raises:
+        DataError: another folder, a list or a pattern of files, or no such file.
+    """
+    if name != Path(name).name or name in ("", ".", "..") or name.split()[0] == "LIST" or "\\" in name:
+        raise DataError(f"{path} names the data file {name!r}; expected the name of one file in the same folder")
+    check_regular_file(path.parent / name)
+    return path.parent / name
 
 
 def _geometry(path: Path, header: Mapping[str, Any]) -> Geometry:
     """Grid of a header: `space directions`, or `spacings` if the header states no space."""
     sizes = tuple(int(size) for size in header["sizes"])
-    if len(sizes) != 3:
-        raise DataError(f"{path} has {len(sizes)} axes of sizes {sizes}; expected three axes")
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise DataError(f"{path} has {len(sizes)} axes of sizes {sizes}; expected three axes of one voxel or more")
     affine = np.eye(4)
     directions = header.get("space directions")
     oriented = directions is not None and "space" in header

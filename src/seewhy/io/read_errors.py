@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from seewhy.errors import DataError
+from seewhy.io.sizes import check_regular_file
 
 __all__ = ["reading"]
 
@@ -25,8 +26,10 @@ def reading(
         damage: errors of the library for a damaged file, in addition to those of the system, of zlib and of values.
 
     Raises:
-        DataError: the file, or a file that it refers to, is missing, has another format, or is damaged.
+        DataError: the file, or a file that it refers to, is missing, is no regular file, has another format, is
+            damaged, or does not fit into memory.
     """
+    check_regular_file(path)
     damaged: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, zlib.error, *damage)
     try:
         yield
@@ -37,3 +40,5 @@ def reading(
         raise DataError(f"{path} is not a readable {kind} file ({error}); convert it or copy it again") from error
     except damaged as error:
         raise DataError(f"{path} is truncated or damaged ({error}); copy or download it again") from error
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit into memory ({error})") from error

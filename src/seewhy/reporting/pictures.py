@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy.io.geometry import Display
+from seewhy.io.names import safe_name
 from seewhy.reporting.store import ExplanationStore, Place
 from seewhy.tracking import log_image, log_table, takes_images, takes_tables
 
@@ -114,7 +115,7 @@ def _draw_volume(
         image = images[name]
         if image is None:
             continue
-        subject = record["id"] if len(maps) == 1 else f"{record['id']}_{name}"
+        subject = safe_name(record["id"]) + ("" if len(maps) == 1 else f"_{name}")
         flat = any("all slices" in note for note in record["notes"])
         numbers: list[int] = record["slice_numbers"]
         files += write_slices(
@@ -151,7 +152,7 @@ def _draw_planar(
     sample = _upright_sample(store, place, record, maps=maps)
     return write_planar(
         store.folder / place.path,
-        record["id"],
+        safe_name(record["id"]),
         sample.images,
         sample.maps,
         method=place.method,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from seewhy.explain.maps import Maps
 from seewhy.io.atomic import atomic_path, write_json
+from seewhy.io.names import safe_name
 from seewhy.io.nifti import NIFTI_SUFFIXES, write_nifti_like
 from seewhy.reporting.sample import SampleView
 
@@ -134,16 +135,16 @@ class ExplanationStore:
 
     def write_floors(self, sample: str, key: str, rows: list[dict[str, Any]]) -> None:
         """Write the scores of the floors on a sample."""
-        write_json(self.folder / "records" / "floors" / f"{sample}.json", {"key": key, "rows": rows})
+        write_json(self.folder / "records" / "floors" / f"{safe_name(sample)}.json", {"key": key, "rows": rows})
 
     def has_floors(self, sample: str, key: str) -> bool:
         """Whether the floors were scored on a sample by the same weights and options."""
-        record = self._read_json(self.folder / "records" / "floors" / f"{sample}.json")
+        record = self._read_json(self.folder / "records" / "floors" / f"{safe_name(sample)}.json")
         return record is not None and record["key"] == key
 
     def floors(self, sample: str) -> list[dict[str, Any]]:
         """Scores of the floors on a sample, one row per floor."""
-        record = self._read_json(self.folder / "records" / "floors" / f"{sample}.json")
+        record = self._read_json(self.folder / "records" / "floors" / f"{safe_name(sample)}.json")
         return [] if record is None else record["rows"]
 
     def _verdict_path(self, place: Place) -> Path:
@@ -153,7 +154,7 @@ class ExplanationStore:
 
     def write_view(self, view: SampleView) -> None:
         """Write the images and masks of a sample for pictures, as 8 bit."""
-        path = self.folder / "cache" / f"{view.id}.npz"
+        path = self.folder / "cache" / f"{safe_name(view.id)}.npz"
         arrays: dict[str, Array] = {}
         for name, image in view.images.items():
             arrays[f"image {name}"] = np.zeros(0, np.uint8) if image is None else _to_grey(image)
@@ -163,7 +164,7 @@ class ExplanationStore:
 
     def view(self, sample: str) -> tuple[dict[str, Array | None], dict[str, Array]]:
         """Images (None for a missing input) and masks, by input."""
-        with np.load(self.folder / "cache" / f"{sample}.npz", allow_pickle=False) as stored:
+        with np.load(self.folder / "cache" / f"{safe_name(sample)}.npz", allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         images = {key[6:]: array if array.size else None for key, array in arrays.items() if key.startswith("image ")}
         return images, {key[5:]: array for key, array in arrays.items() if key.startswith("mask ")}
@@ -172,14 +173,14 @@ class ExplanationStore:
 
     def subject_folder(self, place: Place, sample: str, *, volume: bool) -> Path:
         """Folder of a sample: one per volume; planar samples share the folder of the method."""
-        return self.folder / place.path / sample if volume else self.folder / place.path
+        return self.folder / place.path / safe_name(sample) if volume else self.folder / place.path
 
     def _write_array(self, place: Place, view: SampleView, name: str, array: Array, *, alone: bool) -> str:
-        folder = self.subject_folder(place, view.id, volume=view.is_volume)
+        folder, stem = self.subject_folder(place, view.id, volume=view.is_volume), safe_name(view.id)
         if view.is_volume:
-            path = folder / f"{view.id}_{place.method}_{'' if alone else name + '_'}attributions.npy"
+            path = folder / f"{stem}_{place.method}_{'' if alone else name + '_'}attributions.npy"
         else:
-            path = folder / f"{view.id}_heatmaps" / f"{view.id}_{name}_attributions.npy"
+            path = folder / f"{stem}_heatmaps" / f"{stem}_{name}_attributions.npy"
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, array.astype(np.float32), allow_pickle=False)
         return path.relative_to(self.folder).as_posix()
@@ -194,16 +195,17 @@ class ExplanationStore:
         written = []
         for name, array in raw.items():
             suffix = "" if len(raw) == 1 else f"_{name}"
-            path = self.subject_folder(place, view.id, volume=True) / f"{view.id}_{place.method}{suffix}.nii.gz"
+            folder = self.subject_folder(place, view.id, volume=True)
+            path = folder / f"{safe_name(view.id)}_{place.method}{suffix}.nii.gz"
             write_nifti_like(path, placement.restore(array.astype(np.float32)), like=placement.source)
             written.append(path.relative_to(self.folder).as_posix())
         return written
 
     def _cache_path(self, place: Place, sample: str) -> Path:
-        return self.folder / "cache" / place.path / f"{sample}.npz"
+        return self.folder / "cache" / place.path / f"{safe_name(sample)}.npz"
 
     def _record_path(self, place: Place, sample: str) -> Path:
-        return self.folder / "records" / place.path / f"{sample}.json"
+        return self.folder / "records" / place.path / f"{safe_name(sample)}.json"
 
     @staticmethod
     def _read_json(path: Path) -> dict[str, Any] | None:

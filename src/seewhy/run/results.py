@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from seewhy.io.atomic import file_sha256, write_csv
+from seewhy.io.documents import read_csv
 from seewhy.models.protocols import ReportsResults
 from seewhy.run.folder import RunFolder
 
@@ -85,8 +85,7 @@ def _draw(
 
     table = folder.path / "metrics.csv"
     if table.is_file():
-        with table.open(newline="") as file:
-            history = list(csv.DictReader(file))
+        history = read_csv(table).rows
         if _has_curves(history):
             write_figure(folder.figures / "training.png", training_curves(history, title=config.name))
     if any(row.get(measure) is not None for row in rows for measure in DRAWN):  # none without a lesion in the test set
@@ -158,8 +157,7 @@ def _read_map_warnings(path: Path) -> list[str]:
     """Read the warnings about implausible maps, patient by patient."""
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["doubts"]]
+    rows = [row for row in read_csv(path).rows if row.get("doubts")]
     return [
         f"Patient {row['patient']}: {row['doubts']} ({row['map']}; found without masks, see doubts.csv)" for row in rows
     ]

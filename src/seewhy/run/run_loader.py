@@ -6,15 +6,17 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from seewhy.data.base import BaseDataModule
-from seewhy.errors import CheckpointError
+from seewhy.errors import CheckpointError, DataError
+from seewhy.interop.tensors import READ_ERRORS
+from seewhy.io.sizes import check_regular_file
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.folder import RunFolder
 
@@ -29,23 +31,31 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             Lightning checkpoint.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"checkpoint {path} does not exist")
     try:
+        check_regular_file(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(
             f"{path} holds more than plain data and tensors, so loading it could run code; refused ({first})"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} cannot be read as a checkpoint ({error})") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    except READ_ERRORS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({reason})") from error
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise CheckpointError(
-            f"{path} is not a Lightning checkpoint (no state_dict); load bare weights with "
+            f"{path} is not a Lightning checkpoint (no state_dict of names and tensors); load bare weights with "
             "`python -m seewhy import` or weights=…"
         )
-    return checkpoint
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise CheckpointError(f"{path}: {len(others)} entries of its state_dict are no tensors (first: {others[0]})")
+    return cast("dict[str, Any]", checkpoint)
 
 
 def load_state(model: nn.Module, path: str | Path) -> dict[str, Any]:
@@ -70,7 +80,10 @@ def load_state(model: nn.Module, path: str | Path) -> dict[str, Any]:
     ]
     if problems:
         raise CheckpointError(f"{path} is of another model than {type(model).__name__}: " + ", ".join(problems))
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:  # e.g. complex or quantized values
+        raise CheckpointError(f"{path} does not fit {type(model).__name__} ({' '.join(str(error).split())})") from error
     return checkpoint
 
 

@@ -7,7 +7,7 @@ and metrics seewhy uses. Everything else needs `trust=true`, said by the user fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,22 +37,26 @@ PACKAGES = (
 )  # fmt: skip
 """The packages in which such classes are looked up; nothing else is imported because a file names it."""
 
+FOLDERS = ("explain.folder", "explain.own_maps.folder")
+"""Options that name a folder to write into; a saved run may only name its own."""
+
 MAX_BYTES = 4 << 20
 """A configuration is a few kilobytes; a larger file is something else."""
 
 
-def read_saved_config(folder: str | Path, *, trust: bool = False) -> dict[str, Any]:
+def read_saved_config(folder: str | Path, *, trust: bool = False, given: Collection[str] = ()) -> dict[str, Any]:
     """Read the part of `<folder>/config.yaml` that later commands build on.
 
     Interpolations such as `${oc.env:HOME}` are plain text here: a run's configuration was saved resolved.
 
     Args:
         folder: the run folder.
-        trust: build whatever the file names. Only for folders whose origin is known.
+        trust: build and write whatever the file names. Only for folders whose origin is known.
+        given: keys of the command line's overrides, which replace those of the file.
 
     Raises:
-        ConfigError: the file cannot be read as plain YAML, is not the record of a run, or names a class that a saved
-            run may not name.
+        ConfigError: the file cannot be read as plain YAML, is not the record of a run, or names a class or a folder
+            for results that a saved run may not name.
     """
     path = Path(folder) / "config.yaml"
     record = load_plain_yaml(path)
@@ -62,6 +66,9 @@ def read_saved_config(folder: str | Path, *, trust: bool = False) -> dict[str, A
     kept = {key: _as_text(config[key]) for key in ROOT_KEYS if key in config}
     if not trust:
         check_targets(kept, path)
+        _check_folders(kept, path, given)
+    if isinstance(kept.get("trainer"), dict) and "default_root_dir" in kept["trainer"]:
+        kept["trainer"]["default_root_dir"] = str(path.parent)
     return kept
 
 
@@ -113,6 +120,20 @@ def check_targets(config: dict[str, Any], path: str | Path) -> None:
             f"{path} names what a saved run may not name: {'; '.join(problems)}. "
             "If you know where the folder comes from and what this does, add trust=true to allow it for this call"
         )
+
+
+def _check_folders(config: dict[str, Any], path: Path, given: Collection[str]) -> None:
+    """Raise an error for folders of results outside the run folder, which the command line does not name."""
+    home = path.parent.resolve()
+    for option in FOLDERS:
+        value: Any = config
+        for key in option.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None and option not in given and home not in (Path(str(value)) / "_").resolve().parents:
+            raise ConfigError(
+                f"{path} writes results to {option}={value!r}, which is not in the run folder; if you want them there, "
+                f"add this option to the command, or {option}=null for the run folder"
+            )
 
 
 def _as_text(value: Any) -> Any:

@@ -88,6 +88,10 @@ MOST_TILES = 4096
 """Divisions into more tiles than this and sixteen per part are not considered."""
 
 
+MOST_VOXELS = 1 << 44
+"""Largest region; at a million voxels per second it takes half a year."""
+
+
 class Plan:
     """The tiles of a run and their owners.
 
@@ -151,6 +155,11 @@ def make_plan(
         ConfigError: a tile of one shard does not fit into the budget, or the region lies outside the volume.
     """
     region = _region(costs, roi)
+    if voxels(region) > MOST_VOXELS:
+        raise ConfigError(
+            f"the region has {voxels(region):.1e} voxels, more than can be predicted ({MOST_VOXELS:.1e}); "
+            "choose a smaller one with volume.roi, or a coarser level with volume.level"
+        )
     counts = [math.ceil((axis.stop - axis.start) / size) for axis, size in zip(region, costs.shard, strict=True)]
     best: tuple[tuple[float, float], list[Tile], list[list[int]]] | None = None
     for pieces_y, pieces_x in itertools.product(*(_pieces(count) for count in counts[1:])):

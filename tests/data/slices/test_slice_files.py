@@ -132,3 +132,13 @@ def test_pattern_is_checked():
         Naming("(", "x")
     with pytest.raises(ConfigError, match=r"needs the group\(s\) label"):
         Naming(r"(?P<patient>.+)\.npy", "x")
+
+
+def test_patients_that_would_share_a_file_are_refused(tmp_path):
+    touch(tmp_path / "imageSlice", "BRATS_1_1_0.npy", "BRATS_2_1_0.npy")
+    rows = ["file,patient", "BRATS_1_1_0.npy,site/1", "BRATS_2_1_0.npy,site:1"]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    with pytest.raises(DataError) as caught:
+        list_slices(tmp_path, BRATS, num_classes=2)
+    assert "'site/1'" in str(caught.value)
+    assert "'site:1'" in str(caught.value)

@@ -268,7 +268,7 @@ def test_folders_that_are_none(tmp_path: Path):
     with pytest.raises(CheckpointError, match="several subfolders"):
         read_nnunet(tmp_path / "up")
     (tmp_path / "empty" / "plans.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"plans\.json cannot be read as JSON"):
+    with pytest.raises(CheckpointError, match=r"plans\.json is not valid JSON"):
         read_nnunet(tmp_path / "empty")
 
 

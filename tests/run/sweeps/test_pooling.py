@@ -134,3 +134,53 @@ def test_command_prints_the_table(sweep, capsys):
     shown = capsys.readouterr().out
     assert "60 cases, 30 patients" in shown
     assert "fold 3 did not finish" in shown
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("probability_TLE", "-5"),
+        ("probability_TLE", "7"),
+        ("probability_TLE", "nan"),
+        ("probability_TLE", "inf"),
+        ("probability_TLE", ""),
+        ("probability_TLE", "high"),
+        ("probability_TLE", "0.9"),  # 1.4 in sum
+        ("label", "2"),
+        ("label", "-1"),
+        ("label", "x"),
+        ("label", ""),
+        ("id", ""),
+        ("id", "B_1"),  # as the other row
+        ("patient", ""),
+    ],
+)
+def test_impossible_rows_are_refused(tmp_path, column, text):
+    write_member(tmp_path, "0", 0, [[0.0, 0.0], [1.0, 0.0]], [1, 0], ["A", "B"])
+    path = tmp_path / "0" / "patients.csv"
+    header, first, second = [line.split(",") for line in path.read_text().splitlines()]
+    first[header.index(column)] = text
+    path.write_text("\n".join(map(",".join, (header, first, second))))
+    with pytest.raises(DataError, match=r"patients\.csv, row [23]"):
+        pool_folds(tmp_path)
+    assert not (tmp_path / "pooled.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(("patients.csv", content) for content in (b"\xff\xfe", b'id,"a\n"b"c', b"id,id\n1,2\n", b"id\n1,2,3\n")),
+        *(("results.json", content) for content in (b"", b"{", b"[]", b'{"metrics": 5}', b'{"metrics": {"a": "b"}}')),
+        *(("config.yaml", content) for content in (b"", b"\t", b"config: 5", b"config: {data: 5}", b"\xff", b"!!x y")),
+        ("config.yaml", b"config: {data: {fold: abc}, model: {}}"),
+        ("config.yaml", b"config: {data: {fold: -1}, model: {}}"),
+        ("config.yaml", b"config: {data: {fold: 0, num_folds: 1000000000000}, model: {}}"),
+        (".hydra/overrides.yaml", b"5: 5"),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(tmp_path, name, content):
+    write_member(tmp_path, "0", 0, [[0.0, 0.0], [1.0, 0.0]], [1, 0], ["A", "B"])
+    (tmp_path / "0" / name).write_bytes(content)
+    with pytest.raises(DataError, match=name.rpartition("/")[2]):
+        pool_folds(tmp_path)
+    assert not (tmp_path / "pooled.json").exists()

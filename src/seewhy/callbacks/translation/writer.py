@@ -17,6 +17,7 @@ from seewhy.data.base import BaseDataModule
 from seewhy.data.prepare.brats import is_msd, read_msd_channels
 from seewhy.errors import ConfigError
 from seewhy.io.atomic import atomic_path
+from seewhy.io.names import safe_name
 from seewhy.io.nifti import NiftiFile, write_nifti
 from seewhy.io.placement import Placement
 from seewhy.metrics.translation.similarity import DIRECTIONS, subject_name
@@ -76,7 +77,7 @@ class TranslationWriter:
             return WrittenFiles(skipped={prediction["patient"][0]})
         domain, sample = batch["domain"][0], batch["id"][0]
         subject = subject_name(sample, domain)
-        name = f"{domain}_{subject}" if subject in self.shared else subject
+        name = safe_name(f"{domain}_{subject}" if subject in self.shared else subject)
         folder, files = self.options.folder, batch["files"][0]
         translated = prediction["translated"].float().cpu().numpy()
         body = batch["body"].cpu().numpy()

@@ -17,6 +17,7 @@ from seewhy.callbacks.predictions import PredictionOptions, WrittenFiles
 from seewhy.data.base import BaseDataModule
 from seewhy.data.volumes.datamodule import VolumesDataModule
 from seewhy.errors import ConfigError
+from seewhy.io.names import safe_name
 from seewhy.io.zarr.sink import create_sink
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.volume_scores import PREDICTION
@@ -93,8 +94,9 @@ def write_segmentations(
         case, source = cases[name], cases[name].open()[0]
         steps, first = source.spacing or (1.0, 1.0, 1.0), source.translation or (0.0, 0.0, 0.0)
         corner = [low + part.start * step for low, part, step in zip(first, case.box, steps, strict=True)]
+        path = folder / f"{safe_name(name)}.zarr"
         sink = create_sink(
-            folder / f"{name}.zarr",
+            path,
             shape=labels.shape,
             dtype=labels.dtype,
             chunk=(CHUNK,) * 3,
@@ -110,7 +112,7 @@ def write_segmentations(
         z, y, x = (slice(0, size) for size in labels.shape)
         sink.write((z, y, x), labels)
         sink.finish()
-        written.append(folder / f"{name}.zarr")
+        written.append(path)
     return written
 
 

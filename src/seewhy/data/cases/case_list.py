@@ -12,6 +12,7 @@ from typing import Any
 from seewhy.data.splits import PARTS, Split, assign_by_fractions, choose_split, split_by_given_folds
 from seewhy.data.table import ClassLabels, Row, parse_integer
 from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.io.names import safe_name
 
 __all__ = ["Case", "Columns", "Files", "list_cases", "rarest_class", "split_cases"]
 
@@ -157,7 +158,7 @@ def _make_case(row: Row, files: Files, columns: Columns, labels: ClassLabels) ->
         part = row[columns.part].lower()
         if part not in PARTS:
             problems.append(f"{columns.part!r} is {row[columns.part]!r}; {nearest(part, PARTS)}")
-    name = re.sub(r"[^\w.\-]+", "_", files.name).lstrip(".") or "_"
+    name = safe_name(re.sub(r"[^\w.\-]+", "_", files.name))
     return Case(name, patient, label, files.files, row.number, fold, part, files.masks, row.table), problems
 
 

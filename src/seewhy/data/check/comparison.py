@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,6 +9,8 @@ from pathlib import Path
 
 from seewhy.data.check.report import Finding, error, warning
 from seewhy.data.check.scan import ScannedSlice
+from seewhy.errors import DataError
+from seewhy.io.documents import CsvTable, read_csv
 
 __all__ = [
     "check_classes",
@@ -160,11 +161,8 @@ def check_masks(
 def read_manifest_patients(path: Path) -> dict[str, str]:
     """Read file name → patient from the manifest; empty if it names no patients or is unreadable."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return {
-                row["file"]: row["patient"] for row in csv.DictReader(file) if row.get("file") and row.get("patient")
-            }
-    except (OSError, UnicodeDecodeError, csv.Error):
+        return {row["file"]: row["patient"] for row in read_csv(path).rows if row.get("file") and row.get("patient")}
+    except DataError:
         return {}
 
 
@@ -176,29 +174,26 @@ def check_manifest(path: Path, slices: Mapping[str, ScannedSlice], present: set[
         slices: file name → scanned slice.
         present: names of all files, including unreadable ones.
     """
-    if not path.is_file():
+    if not path.exists():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(_compare_rows(csv.DictReader(file), slices, present))
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        return list(_compare_rows(read_csv(path), slices, present))
+    except DataError as problem:
         return [error("manifest", path.name, f"cannot be read: {problem}", REMEDY)]
 
 
-def _compare_rows(
-    reader: csv.DictReader[str], slices: Mapping[str, ScannedSlice], present: set[str]
-) -> Iterator[Finding]:
-    if "file" not in (reader.fieldnames or []):
-        columns = ", ".join(reader.fieldnames or ["none"])
+def _compare_rows(table: CsvTable, slices: Mapping[str, ScannedSlice], present: set[str]) -> Iterator[Finding]:
+    if "file" not in table.columns:
+        columns = ", ".join(table.columns or ["none"])
         yield error("manifest", "manifest.csv", f"has no column 'file'; its columns are {columns}", REMEDY)
         return
     seen: dict[str, int] = {}
     sources: set[str] = set()
-    for row in reader:
-        name, where = row["file"], f"manifest.csv, line {reader.line_num}"
+    for number, row in zip(table.numbers, table.rows, strict=True):
+        name, where = row["file"], f"manifest.csv, line {number}"
         if name in seen:
             yield error("manifest", where, f"{name} is listed twice, also in line {seen[name]}", REMEDY)
-        seen.setdefault(name, reader.line_num)
+        seen.setdefault(name, number)
         if name not in present:
             yield error("manifest", where, f"{name} is not in the folder", REMEDY)
         elif name in slices:

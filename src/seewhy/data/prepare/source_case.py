@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.io.geometry import Display, Geometry, display_of_plane
+from seewhy.io.names import safe_name
 
 __all__ = ["SlicePlane", "SourceCase", "cut_planes", "find_clashes", "list_files_below", "make_safe_id"]
 
@@ -71,7 +72,7 @@ def make_safe_id(name: str) -> str:
         >>> make_safe_id("Brats18_2013_21_1")
         'Brats18-2013-21-1'
     """
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "unnamed"
+    return safe_name(re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")).replace("_", "-")
 
 
 def find_clashes(names: Iterable[tuple[str, Path]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -13,7 +13,9 @@ from typing import Any
 from seewhy.data.dataset_info import read_displays, read_info
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import TEMPORARY_PREFIX
+from seewhy.io.documents import read_csv
 from seewhy.io.geometry import Display
+from seewhy.io.names import find_name_clashes, safe_name
 from seewhy.io.slices import IMAGES, MASKS, natural_key
 
 __all__ = [
@@ -86,8 +88,8 @@ class SliceRecord:
 
     @property
     def id(self) -> str:
-        """The file's name without its ending; unique in its data set."""
-        return self.path.stem
+        """The file's name without its ending; unique in its data set, and safe as a file name."""
+        return safe_name(self.path.stem)
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,8 @@ def list_slices(root: str | Path, naming: Naming, *, num_classes: int) -> SliceF
         records.append(record)
         if masks and record.label and mask is None:
             problems.append(f"{name} shows class {record.label} but {masks} has no file of that name")
+    problems += find_name_clashes((record.path.stem for record in records), "slices")
+    problems += find_name_clashes((record.patient for record in records), "patients")
     problems += [f"{name} is in manifest.csv but not in the folder" for name in sorted(rows.keys() - set(names))]
     if problems:
         raise DataError(problems, where=str(images))
@@ -226,6 +230,8 @@ def _record(path: Path, mask: Path | None, naming: Naming, row: dict[str, str], 
         label = int(parts["label"])
         number = int(row.get("slice") or parts.get("slice") or -1)
         spacing = tuple(float(row.get(f"spacing_{axis}") or UNKNOWN) for axis in ("row", "col", "slice"))
+        if not all(math.isnan(size) or 0 < size < math.inf for size in spacing):
+            raise ValueError(f"spacing {spacing}; expected millimetres above 0")
     except ValueError as error:
         raise DataError(f"{name}: {error} (in its name or in its row of manifest.csv)") from error
     if not 0 <= label < num_classes:
@@ -245,16 +251,18 @@ def _bad_name(name: str, naming: Naming) -> str:
 
 def _read_manifest(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Rows of the manifest by file name, and its problems; both empty if there is no manifest."""
-    if not path.is_file():
+    if not path.exists():
         return {}, []
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if "file" not in (reader.fieldnames or []):
-            return {}, [f"{path} has no column 'file'; its columns are {', '.join(reader.fieldnames or ['none'])}"]
-        rows: dict[str, dict[str, str]] = {}
-        problems = []
-        for line, row in enumerate(reader, start=2):
-            if row["file"] in rows:
-                problems.append(f"{path}, line {line}: {row['file']} is listed twice")
-            rows[row["file"]] = row
+    try:
+        table = read_csv(path)
+    except DataError as error:
+        return {}, error.problems
+    if "file" not in table.columns:
+        return {}, [f"{path} has no column 'file'; its columns are {', '.join(table.columns or ['none'])}"]
+    rows: dict[str, dict[str, str]] = {}
+    problems = []
+    for line, row in zip(table.numbers, table.rows, strict=True):
+        if row["file"] in rows:
+            problems.append(f"{path}, line {line}: {row['file']} is listed twice")
+        rows[row["file"]] = row
     return rows, problems

@@ -72,7 +72,8 @@ def cut_cases(
         ]
     check_gaps(parts, gap)
     return [
-        replace(whole[box.volume], id=_make_box_id(box.volume, box.ends), ends=box.ends, part=box.part) for box in parts
+        replace(whole[box.volume], id=_make_box_id(whole[box.volume].id, box.ends), ends=box.ends, part=box.part)
+        for box in parts
     ]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seewhy.errors import ConfigError, DataError, SeewhyError
+from seewhy.io.names import find_name_clashes, safe_name
 from seewhy.io.slices import natural_key
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.source import Box, VolumeSource, millimetres
@@ -105,7 +106,7 @@ def find_cases(
             f"data.patient_pattern={patient_pattern!r} is not a valid regular expression ({error})"
         ) from error
     pairs = _resolve_stores(Path(root), volumes) if volumes else _pair_stores(Path(root), images, labels)
-    cases, problems = [], []
+    cases, problems = [], find_name_clashes(pairs, "volumes")
     for name, (image, label) in pairs.items():
         try:
             cases.append(_open_case(name, image, label, level, patient_pattern))
@@ -134,7 +135,7 @@ def _open_case(name: str, image: str, label: str | None, level: str | None, patt
             raise DataError(f"labels are stored as {mask.dtype}; expected whole numbers")
     z, y, x = shape
     return VolumeCase(
-        id=name, patient=_find_patient(name, pattern), volume=name, image=image, label=label, level=level,
+        id=safe_name(name), patient=_find_patient(name, pattern), volume=name, image=image, label=label, level=level,
         channels=channels, ends=(0, z, 0, y, 0, x), spacing=millimetres(source),
     )  # fmt: skip
 

@@ -142,7 +142,7 @@ def read_nnunet(
         patch=_voxels(plans, settings),
         spacing=plans.spacing(settings),
         normalization=plans.normalization(settings),
-        mirror_axes=_mirrors(facts.get("inference_allowed_mirroring_axes") or (), plans, flat),
+        mirror_axes=_mirrors(facts.get("inference_allowed_mirroring_axes"), plans, flat, where=str(files[0])),
         heads=heads,
         channels=channels,
         transpose=plans.transpose,
@@ -220,8 +220,14 @@ def _voxels(plans: NNUNetPlans, settings: Mapping[str, Any]) -> tuple[int, int, 
     return plans.untransposed([PLANES, *patch] if len(patch) == 2 else patch)
 
 
-def _mirrors(axes: Sequence[int], plans: NNUNetPlans, flat: bool) -> tuple[int, ...]:
+def _mirrors(axes: Any, plans: NNUNetPlans, flat: bool, *, where: str) -> tuple[int, ...]:
     """Convert axes of the network to axes of Z, Y and X; a 2D network counts axes within a plane."""
+    axes = () if axes is None else axes
+    valid = range(2 if flat else 3)
+    if not isinstance(axes, list | tuple) or not all(isinstance(axis, int) and axis in valid for axis in axes):
+        raise CheckpointError(
+            f"{where}: inference_allowed_mirroring_axes is {axes!r}; expected a list of axes from 0 to {valid[-1]}"
+        )
     return tuple(sorted(plans.transpose[int(axis) + (1 if flat else 0)] for axis in axes))
 
 

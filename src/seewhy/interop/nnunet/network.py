@@ -24,6 +24,13 @@ BLOCKS = ("BasicBlockD", "BottleneckD")
 """Classes of `dynamic_network_architectures.building_blocks.residual` that plans may name."""
 
 
+BUILD_ERRORS = (
+    *(TypeError, ValueError, AssertionError, IndexError, KeyError, AttributeError, RuntimeError),
+    *(ZeroDivisionError, OverflowError, MemoryError),
+)
+"""Errors of the networks for options of wrong types or sizes."""
+
+
 def build_network(architecture: Mapping[str, Any], *, channels: int, heads: int, where: str) -> nn.Module:
     """Build the network of one configuration, without weights.
 
@@ -65,7 +72,7 @@ def build_network(architecture: Mapping[str, Any], *, channels: int, heads: int,
     options["deep_supervision"] = False
     try:
         network: nn.Module = kind(input_channels=channels, num_classes=heads, **options)
-    except (TypeError, ValueError, AssertionError, IndexError) as error:
+    except BUILD_ERRORS as error:
         raise CheckpointError(f"{where}: {name} cannot be built from its plans ({error})") from error
     return network
 

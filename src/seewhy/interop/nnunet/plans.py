@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.errors import CheckpointError, ConfigError, nearest
+from seewhy.interop.nnunet.schema import Dataset, Plans
+from seewhy.io.documents import read_json
 
 __all__ = ["NNUNetHeads", "NNUNetPlans", "read_plans"]
 
@@ -105,10 +106,25 @@ class NNUNetPlans:
         missing = [key for key in NEEDED if key not in resolved]
         if missing:
             raise CheckpointError(f"{self.folder}: plans of {name} have no {', '.join(missing)}")
+        self._check_lengths(resolved, name)
         preprocessor = resolved.get("preprocessor_name", PREPROCESSORS[0])
         if preprocessor not in PREPROCESSORS:
             raise CheckpointError(f"{self.folder}: its preprocessing {preprocessor!r} is not supported")
         return resolved
+
+    def _check_lengths(self, configuration: Mapping[str, Any], name: str) -> None:
+        """Raise an error for lists whose lengths do not fit together."""
+        patch, spacing, schemes = (configuration[key] for key in NEEDED)
+        if len(patch) != len(spacing):
+            raise CheckpointError(
+                f"{self.folder}: plans of {name} have the patch_size {patch} and the spacing {spacing}; expected one "
+                "number per axis in both"
+            )
+        if len(schemes) != len(self.channels):
+            raise CheckpointError(
+                f"{self.folder}: plans of {name} have {len(schemes)} normalization_schemes, dataset.json "
+                f"{len(self.channels)} channels; expected one scheme per channel"
+            )
 
     def normalization(self, configuration: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Normalization per channel for `seewhy.volumes.normalization`.
@@ -180,27 +196,22 @@ class NNUNetPlans:
         missing = [key for key in keys.values() if key not in properties]
         if missing:
             raise CheckpointError(f"{self.folder}: plans have no {', '.join(missing)} of channel {channel}")
-        return {"scheme": "ct"} | {name: float(properties[key]) for name, key in keys.items()}
+        values = {name: float(properties[key]) for name, key in keys.items()}
+        if not all(map(math.isfinite, values.values())) or values["std"] <= 0:
+            raise CheckpointError(f"{self.folder}: intensities of channel {channel} are {values}; expected std above 0")
+        return {"scheme": "ct"} | values
 
 
 def read_plans(folder: Path) -> NNUNetPlans:
     """Read plans.json and dataset.json of a model folder.
 
     Raises:
-        CheckpointError: a file is missing or not JSON.
+        CheckpointError: a file is missing, not JSON, or has entries of other types; all of them at once.
     """
-    plans = next((folder / name for name in PLANS if (folder / name).is_file()), folder / PLANS[0])
-    return NNUNetPlans(_read_json(plans), _read_json(folder / "dataset.json"), folder)
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        message = f"{path} does not exist; an nnU-Net model folder has plans.json and dataset.json"
-        raise CheckpointError(message) from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} contains {type(content).__name__}; expected a JSON object")
-    return content
+    plans = next((folder / name for name in PLANS if (folder / name).exists()), folder / PLANS[0])
+    contents = []
+    for path, kind in ((plans, Plans), (folder / "dataset.json", Dataset)):
+        if not path.exists():
+            raise CheckpointError(f"{path} does not exist; an nnU-Net model folder has plans.json and dataset.json")
+        contents.append(read_json(path, kind, raises=CheckpointError))
+    return NNUNetPlans(contents[0], contents[1], folder)

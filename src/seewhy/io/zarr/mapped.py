@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import file_sha256, temporary_folder
-from seewhy.io.nifti import NiftiFile
+from seewhy.io.nifti import NiftiFile, nifti_bytes
 from seewhy.io.npy import read_npy
 from seewhy.io.read_errors import reading
+from seewhy.io.sizes import format_bytes
 from seewhy.io.zarr.source import Box, VolumeSource, check_channels, native_dtype
 
 __all__ = ["ArraySource", "MappedSource", "NiftiSource", "NpySource", "file_identity"]
@@ -168,6 +169,8 @@ def file_identity(path: str | Path, *, copied: bool = False) -> dict[str, Any]:
     return {"size": facts.st_size, "mtime_ns": facts.st_mtime_ns}
 
 
+PADDING = 1 << 16
+"""Bytes that may follow the values of a `.nii.gz`; some writers fill up blocks."""
 UNPACKED: dict[tuple[str, int, int], str] = {}
 """Path, size and time of a `.nii.gz` → its unpacked copy."""
 
@@ -248,7 +251,18 @@ def _decompress(path: str) -> str:
     key = (os.path.abspath(path), facts["size"], facts["mtime_ns"])
     if key not in UNPACKED or not Path(UNPACKED[key]).exists():
         target = temporary_folder() / Path(path).name.removesuffix(".gz")
+        announced = nifti_bytes(nib.load(path))
+        free = shutil.disk_usage(target.parent).free
+        if announced > free:
+            raise DataError(
+                f"{path} unpacks to {format_bytes(announced)}; {target.parent} has {format_bytes(free)} free; "
+                "set TMPDIR to a larger disk"
+            )
         with gzip.open(path, "rb") as packed, target.open("wb") as plain:
-            shutil.copyfileobj(packed, plain, 1 << 20)
+            left = announced
+            while piece := packed.read(min(1 << 20, left)):
+                left -= plain.write(piece)
+            if len(packed.read(PADDING + 1)) > PADDING:
+                raise DataError(f"{path} unpacks to more than the {format_bytes(announced)} that its header announces")
         UNPACKED[key] = str(target)
     return UNPACKED[key]

@@ -9,6 +9,7 @@ from typing import Any
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import temporary_folder
+from seewhy.io.sizes import check_regular_file
 from seewhy.io.zarr.source import VolumeSource
 from seewhy.io.zarr.store import guard_remote, is_remote
 
@@ -64,8 +65,8 @@ def open_source(
         raise ConfigError(f"{address} has no levels; remove level={level!r}")
     origin = address if is_remote(address) else None
     local = local_copy(address, options) if origin else address.removeprefix("file://")
-    if not Path(local).exists():
-        raise DataError(f"{address} does not exist")
+    if not Path(local).is_dir():
+        check_regular_file(local)
     if name.endswith((".npy", *NIFTI_SUFFIXES)):
         from seewhy.io.zarr.mapped import NiftiSource, NpySource
 

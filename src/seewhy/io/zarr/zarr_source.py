@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.io.zarr.checks import check_grid, check_metadata_files
 from seewhy.io.zarr.ome import Level, Multiscale, length_in_mm, read_multiscale
 from seewhy.io.zarr.source import Box, VolumeSource, check_channels, native_dtype
 from seewhy.io.zarr.store import is_remote, open_store
@@ -59,13 +61,11 @@ class ZarrSource(VolumeSource):
         self._process = -1
         self._inside, multiscale, names = self._locate(level)
         array = self._open()
-        self._axes = _positions(path, array.shape, names)
+        self._axes = _positions(path, array.shape, names, certain=multiscale is not None)
         place = self._axes["c"]
         self.channels = check_channels(path, 1 if place is None else array.shape[place], channels)
         z, y, x = (self._axes[axis] for axis in "zyx")
         self.shape = (len(self.channels), array.shape[z], array.shape[y], array.shape[x])
-        if 0 in self.shape:
-            raise DataError(f"{path} has shape {array.shape}; expected at least one voxel")
         self.chunks = (array.chunks[z], array.chunks[y], array.chunks[x])
         self.dtype = native_dtype(array.dtype, path)
         self.fill_value = 0 if array.fill_value is None else array.fill_value.item()
@@ -196,6 +196,11 @@ class ZarrSource(VolumeSource):
         self.spacing = (z, y, x)
         z, y, x = (level.translation[place] * more for place, more in zip(where, ratio, strict=True))
         self.translation = (z, y, x)
+        if not all(0 < size < math.inf for size in self.spacing) or not all(map(math.isfinite, self.translation)):
+            raise DataError(
+                f"{self.path}: its OME metadata give voxels of size {self.spacing} at {self.translation} (z, y, x); "
+                "expected sizes above 0 and finite positions"
+            )
 
     def _store(self, path: str) -> Any:
         return open_store(path, read_only=True, counters=self.counters, options=self._options)
@@ -208,6 +213,7 @@ class ZarrSource(VolumeSource):
             node = _node(self._store(self.path), self.path, self._inside)
             if not isinstance(node, zarr.Array):
                 raise DataError(f"{self.path}/{self._inside} is a group; expected an array")
+            check_grid(node, self.path)
             self._array, self._process, self._occupancy = node, os.getpid(), None
         return self._array
 
@@ -231,8 +237,12 @@ def _node(store: Any, path: str, inside: str = "") -> Any:
     """The array or group at a path."""
     import zarr
 
+    if not is_remote(path):
+        check_metadata_files(Path(path.removeprefix("file://")) / inside)
     try:
-        return zarr.open(store=store, path=inside, mode="r")
+        node = zarr.open(store=store, path=inside, mode="r")
+        dict(node.attrs)  # zarr does not check that attributes are a mapping
+        return node
     except FileNotFoundError as error:
         where = f"{path}/{inside}" if inside else path
         raise DataError(f"{where} holds no zarr array or group; expected zarr.json, .zarray or .zgroup") from error
@@ -248,14 +258,26 @@ def _choose_level(names: Sequence[str], level: int | str) -> str | None:
     return names[position] if position < len(names) else None
 
 
-def _positions(path: str, shape: Sequence[int], names: Sequence[str | None] | None) -> dict[str, Any]:
+def _positions(
+    path: str, shape: Sequence[int], names: Sequence[str | None] | None, *, certain: bool = False
+) -> dict[str, Any]:
     """Positions of the axes c, z, y and x of an array; `c` may be None.
+
+    Args:
+        path: for messages.
+        shape: of the array.
+        names: of its axes, or None.
+        certain: whether they describe this array, so that z, y and x must be among them.
 
     Raises:
         DataError: no axis z, another number of axes, or another axis that is longer than 1.
     """
     count = len(shape)
+    if names is not None and (not isinstance(names, list | tuple) or len(names) != count):
+        raise DataError(f"{path} has shape {tuple(shape)}, but its metadata name the axes {names!r}")
     known = [str(name).lower() for name in names] if names is not None else []
+    if certain and (not {"z", "y", "x"} <= set(known) or len(set(known)) < count):
+        raise DataError(f"{path} has axes {known}; expected z, y and x, each once")
     if not {"z", "y", "x"} <= set(known):
         if names is not None and {"y", "x"} <= set(known):
             raise DataError(f"{path} has axes {known}; expected z, y and x")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +11,11 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from typing_extensions import NotRequired, TypedDict
 
-from seewhy.errors import DataError
+from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import write_csv, write_json
+from seewhy.io.documents import CsvTable, read_csv, read_json
 from seewhy.metrics.classification.cases import CaseScores
 from seewhy.run.saved_config import load_plain_yaml
 
@@ -27,6 +27,18 @@ PROBABILITY = "probability_"
 """Prefix of the columns of `patients.csv` that hold the classes' probabilities."""
 SPREAD = ("accuracy", "balanced_accuracy", "auroc", "average_precision", "f1", "kappa", "mae", "ece", "brier")
 """Measures whose values per fold are kept with the pooled value."""
+
+
+MOST_FOLDS = 10_000
+ROUNDING = 1e-3
+"""Most that probabilities of a case may differ from 1 in sum."""
+
+
+class Results(TypedDict):
+    """The entries of `results.json` that are read."""
+
+    metrics: dict[str, float]
+    phantom: NotRequired[bool]
 
 
 @dataclass(frozen=True)
@@ -60,33 +72,87 @@ class Member:
 
 
 def read_members(folder: str | Path) -> list[Member]:
-    """Read the finished classification runs below `folder` that have a test fold, in order of choice and fold."""
-    members = []
+    """Read the finished classification runs below `folder` that have a test fold, in order of choice and fold.
+
+    Raises:
+        DataError: files of runs that are damaged, and rows with impossible probabilities or labels; all of them.
+    """
+    members, problems = [], []
     for results in sorted(Path(folder).glob("*/results.json")):
         run = results.parent
-        table, config = run / "patients.csv", run / "config.yaml"
-        if not table.is_file() or not config.is_file():
+        if not (run / "patients.csv").exists() or not (run / "config.yaml").exists():
             continue
-        settings: Any = load_plain_yaml(config)
-        data, model = settings["config"]["data"], settings["config"]["model"]
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        if data.get("fold") is None or not rows or not any(name.startswith(PROBABILITY) for name in rows[0]):
+        try:
+            member = _read_member(run)
+        except (DataError, ConfigError) as error:
+            problems += error.problems if isinstance(error, DataError) else [str(error)]
             continue
-        record = json.loads(results.read_text())
-        members.append(
-            Member(
-                name=run.name,
-                fold=int(data["fold"]),
-                num_folds=data.get("num_folds"),
-                choices=_read_choices(run),
-                ordinal=bool(model.get("ordinal", False)),
-                metrics=record["metrics"],
-                rows=rows,
-                phantom=bool(record.get("phantom", False)),
-            )
-        )
+        members += [] if member is None else [member]
+    if problems:
+        raise DataError(problems, where=str(folder))
     return sorted(members, key=lambda member: (member.choices, member.fold))
+
+
+def _read_member(run: Path) -> Member | None:
+    """Read one run; None if it has no test fold or does not classify."""
+    settings: Any = load_plain_yaml(run / "config.yaml")
+    config = settings.get("config") if isinstance(settings, dict) else None
+    sections = [config.get(name) if isinstance(config, dict) else None for name in ("data", "model")]
+    if not all(isinstance(section, dict) for section in sections):
+        raise DataError(f"{run / 'config.yaml'} is not the record of a run; delete the folder, or run it again")
+    data, model = sections
+    table = read_csv(run / "patients.csv")
+    if data.get("fold") is None or not table.rows or not any(name.startswith(PROBABILITY) for name in table.columns):
+        return None
+    problems = [
+        f"{run / 'config.yaml'}: data.{name}={value!r} must be a whole number"
+        for name, value in (("fold", data["fold"]), ("num_folds", data.get("num_folds")))
+        if not (value is None or (isinstance(value, int) and 0 <= value <= MOST_FOLDS)) or isinstance(value, bool)
+    ]
+    problems += _find_impossible_rows(run / "patients.csv", table)
+    if problems:
+        raise DataError(problems)
+    record = read_json(run / "results.json", Results)
+    return Member(
+        name=run.name,
+        fold=data["fold"],
+        num_folds=data.get("num_folds"),
+        choices=_read_choices(run),
+        ordinal=bool(model.get("ordinal", False)),
+        metrics=record["metrics"],
+        rows=table.rows,
+        phantom=bool(record.get("phantom", False)),
+    )
+
+
+def _find_impossible_rows(path: Path, table: CsvTable) -> list[str]:
+    """List rows whose probabilities are not a distribution or whose label is no class, and names that are missing."""
+    missing = [name for name in ("id", "patient", "label") if name not in table.columns]
+    if missing:
+        return [f"{path} has no column {', '.join(missing)}"]
+    classes = [name for name in table.columns if name.startswith(PROBABILITY)]
+    first: dict[str, int] = {}
+    problems = []
+    for number, row in zip(table.numbers, table.rows, strict=True):
+        where = f"{path}, row {number} ({row['id'] or 'no id'})"
+        shares = [_parse_number(row[name]) for name in classes]
+        if not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > ROUNDING:
+            listed = ", ".join(row[name] or "nothing" for name in classes)
+            problems.append(f"{where}: probabilities {listed}; expected numbers from 0 to 1 that sum to 1")
+        if not row["label"].isdecimal() or int(row["label"]) >= len(classes):
+            problems.append(f"{where}: label {row['label']!r}; expected 0 to {len(classes) - 1}")
+        if not row["id"] or not row["patient"]:
+            problems.append(f"{where}: the id or the patient is empty")
+        elif first.setdefault(row["id"], number) != number:
+            problems.append(f"{where}: also in row {first[row['id']]}")
+    return problems
+
+
+def _parse_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def pool_folds(folder: str | Path, *, resamples: int = 2000) -> list[dict[str, Any]]:
@@ -165,7 +231,9 @@ def _format_cells(name: str, metrics: Mapping[str, float], folds: Mapping[str, A
 def _read_choices(run: Path) -> tuple[tuple[str, str], ...]:
     """Read the overrides of a member without the fold and those of Hydra."""
     path = run / ".hydra" / "overrides.yaml"
-    words: Any = load_plain_yaml(path) if path.is_file() else []
+    words: Any = load_plain_yaml(path) if path.exists() else []
+    if not isinstance(words, list):
+        raise DataError(f"{path} is not a list of overrides; delete the folder, or run it again")
     pairs = [str(word).lstrip("+").split("=", 1) for word in words if "=" in str(word)]
     return tuple(sorted((key, value) for key, value in pairs if key != FOLD and not key.startswith("hydra.")))
 
