@@ -164,7 +164,7 @@ def test_a_refusal_is_in_words_and_leaves_nothing_behind_either(images):
 
     def fail(*_):
         calls.append(1)
-        if len(calls) == 4:  # scores, the budget, the look for ReLUs, then Captum
+        if len(calls) == 6:  # the check of rows (2), scores, the budget, the look for ReLUs, then Captum
             raise RuntimeError("in the middle")
 
     handle = net.first.register_forward_hook(fail)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from seewhy.explain.explained_model import ExplainedModel, Inputs, Target
+from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.maps import Maps, Reading
+from seewhy.explain.targets import Target
 
 __all__ = ["Attribution", "Explainer", "TargetwiseExplainer"]
 
@@ -64,10 +66,12 @@ class Explainer(ABC):
         Args:
             module: any module that returns class scores [B, K]; a single column is the score of class 1.
             inputs: a batch [B, C, H, W] or [B, C, D, H, W], or several batches by name or position.
-            target: class index, or one index per sample; None explains the predicted class.
+            target: class index or name, or one per sample; None explains the predicted class.
 
         Raises:
-            ConfigError: a class or layer that does not exist, or inputs that do not fit the module.
+            ConfigError: a class or layer that does not exist, inputs that do not fit the module, or an output that
+                is not the samples' class scores.
+            ExplanationError: scores that are not finite, or that depend on the other samples of the batch.
         """
         return self.for_targets(module, inputs, [target])[0]
 
@@ -75,6 +79,8 @@ class Explainer(ABC):
         """Explain a batch for several targets; work that the targets share is done once."""
         subject = ExplainedModel(module, inputs)
         with keep_unchanged(subject.module):
+            with suppress(torch.OutOfMemoryError):  # which the method's own memory budget reports
+                subject.check_rows()
             scores, chosen, attributions = self.explain(subject, targets)
         return [
             Maps(
@@ -89,7 +95,7 @@ class Explainer(ABC):
                 baseline=self.baseline,
                 completeness=attribution.completeness,
                 seed=self.seed,
-                notes=attribution.notes,
+                notes=(*attribution.notes, *subject.describe_column(scores)),
             )
             for target, attribution in zip(chosen, attributions, strict=True)
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
 from inspect import signature
@@ -11,14 +12,16 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import ConfigError
+from seewhy.errors import ConfigError, ExplanationError
+from seewhy.explain.module_output import find_scores
+from seewhy.explain.targets import Target, resolve_targets
 
-__all__ = ["Explainable", "ExplainableModule", "ExplainedModel", "Inputs", "Target"]
+__all__ = ["Explainable", "ExplainableModule", "ExplainedModel", "Inputs"]
 
 Inputs: TypeAlias = "Tensor | Mapping[str, Tensor] | Sequence[Tensor]"
 """One image batch [B, C, *spatial]; or several, by name or by position."""
-Target: TypeAlias = "int | Tensor | Sequence[int] | None"
-"""Class index of all samples or of each sample; None is the predicted class."""
+MIXED = 1e-4
+"""Change of a sample's scores with its neighbours in the batch, relative to the largest score, if samples mix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +78,16 @@ class ExplainedModel:
     """
 
     def __init__(self, module: nn.Module, inputs: Inputs) -> None:
+        if not isinstance(module, nn.Module):
+            raise ConfigError(f"got {type(module).__name__}, expected an nn.Module; explain the one it was made from")
         self.module: nn.Module = getattr(module, "_orig_mod", module)  # torch.compile wraps the module
         about = self.module.explainable() if isinstance(self.module, ExplainableModule) else None
         self._takes_dict = about is not None and not isinstance(inputs, Tensor)
         self._takes_keywords = isinstance(inputs, Mapping)
         given = _name_inputs(inputs, about.inputs if about else ())
+        other = [f"{name} {type(one).__name__}" for name, one in given.items() if not isinstance(one, Tensor)]
+        if other:
+            raise ConfigError(f"{type(self.module).__name__} got {', '.join(other)}; expected tensors")
         if about is None:
             given = _sort_as_called(self.module, given)
         self.about = about or Explainable(inputs=tuple(name for name, one in given.items() if one.ndim in (4, 5)))
@@ -116,35 +124,80 @@ class ExplainedModel:
         """
         constants = self.constants if rows is None else {name: value[rows] for name, value in self.constants.items()}
         everything = {name: inputs[name] if name in inputs else constants[name] for name in self._order}
-        if self._takes_dict:
-            output = self.module(everything)
-        elif self._takes_keywords:
-            output = self.module(**everything)
-        else:
-            output = self.module(*everything.values())
-        return _get_scores(output, self.module)
+        try:
+            if self._takes_dict:
+                output = self.module(everything)
+            elif self._takes_keywords:
+                output = self.module(**everything)
+            else:
+                output = self.module(*everything.values())
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError, ValueError, LookupError, AssertionError) as error:
+            raise ConfigError(f"{self._describe_call(everything)} fails: {_get_last_line(error)}") from error
+        return find_scores(output, len(next(iter(inputs.values()))), type(self.module).__name__)
+
+    @torch.no_grad()
+    def check_rows(self) -> None:
+        """Check that rows of scores are samples: the others do not change the first sample's scores.
+
+        A module with `explainable()` is trusted.
+
+        Raises:
+            ExplanationError: the scores of a sample depend on the rest of the batch.
+        """
+        if self.batch == 1 or isinstance(self.module, ExplainableModule):
+            return
+        every = torch.arange(self.batch, device=next(iter(self.inputs.values())).device)
+        with suppress(ConfigError):  # two rows are enough, unless the module is made for a batch of this size
+            if self._keeps_first_row(every[:2]):
+                return
+        if not self._keeps_first_row(every):
+            raise ExplanationError(
+                f"{type(self.module).__name__} mixes samples: next to others, one has other scores, e.g. because they "
+                "are pooled over the batch; explain one sample at a time, or wrap the module so that rows are samples"
+            )
+
+    def _keeps_first_row(self, rows: Tensor) -> bool:
+        """Test whether the first sample's scores stay the same if its image takes the place of the others."""
+        first, second = (
+            self.scores({name: image[images] for name, image in self.inputs.items()}, rows=rows)
+            for images in (rows, torch.zeros_like(rows))
+        )
+        difference = (first[0] - second[0]).abs().max()
+        return bool(difference <= MIXED * first.abs().max()) or not bool(difference.isfinite())
+
+    def check_not_scripted(self, parts: Mapping[str, nn.Module]) -> None:
+        """Raise an error if submodules are scripted or traced: their calls cannot be observed.
+
+        Args:
+            parts: dotted name → submodule.
+        """
+        scripted = next((name for name, part in parts.items() if isinstance(part, torch.jit.ScriptModule)), None)
+        if scripted is not None:
+            raise ConfigError(
+                f"{scripted or type(self.module).__name__} is scripted, so nothing inside it can be read; explain the "
+                "nn.Module that it was made from, or use saliency, integrated_gradients or occlusion"
+            )
 
     def targets(self, target: Target, scores: Tensor) -> Tensor:
         """Resolve a target to the class index of each sample, [B] int64.
 
         Args:
-            target: class index, one index per sample, or None for the predicted class.
+            target: class index or name, one per sample or one for all, or None for the predicted class.
             scores: [B, K] of the unchanged inputs.
 
         Raises:
-            ConfigError: an index out of range, or a wrong number of indices.
+            ConfigError: a class that does not exist, or a wrong number of classes.
+            ExplanationError: scores that are not finite.
         """
-        classes = max(scores.shape[1], 2)  # a single column has the classes 0 and 1
-        if target is None:
-            return (scores[:, 0] > 0).long() if scores.shape[1] == 1 else scores.argmax(dim=1)
-        chosen = torch.as_tensor(target, device=scores.device)
-        if chosen.is_floating_point() or chosen.ndim > 1 or (chosen.ndim == 1 and len(chosen) != len(scores)):
-            raise ConfigError(f"target={target!r}: expected one class index, or one for each of {len(scores)} samples")
-        wrong = sorted({int(one) for one in chosen.flatten() if not 0 <= int(one) < classes})
-        if wrong:
-            names = f" ({', '.join(self.about.classes)})" if self.about.classes else ""
-            raise ConfigError(f"target {wrong} is not a class; expected 0 to {classes - 1}{names}")
-        return chosen.long().expand(len(scores)).clone()
+        return resolve_targets(target, scores, self.about.classes)
+
+    def describe_column(self, scores: Tensor) -> tuple[str, ...]:
+        """Return a note for the reader on a single column of scores of a module that does not name its classes."""
+        if scores.shape[1] > 1 or isinstance(self.module, ExplainableModule):
+            return ()
+        return ("one column of scores, taken as the logit of class 1; target=1 explains the value of a regression",)
 
     def target_scores(self, scores: Tensor, target: Tensor) -> Tensor:
         """Return the score of each row's target, [n]; a single column is the score of class 1, its negative of 0."""
@@ -170,17 +223,39 @@ class ExplainedModel:
         wrong = [name for name in self.about.inputs if given[name].ndim not in (4, 5)]
         if wrong or not self.about.inputs:
             raise ConfigError(f"{kind} got {shapes}; expected images [B, C, H, W] or volumes [B, C, D, H, W]")
-        if len({len(tensor) for tensor in given.values()}) > 1:
-            raise ConfigError(f"{kind} got {shapes}; expected equal batch sizes")
+        if len({len(tensor) for tensor in given.values()}) > 1 or not all(map(len, given.values())):
+            raise ConfigError(f"{kind} got {shapes}; expected equal batch sizes, at least 1")
+        whole = [name for name in self.about.inputs if not given[name].is_floating_point()]
+        if whole:
+            listed = ", ".join(f"{name} {_name_dtype(given[name].dtype)}" for name in whole)
+            raise ConfigError(f"{kind} got {listed}; expected floating-point images, e.g. image.float() / 255")
+
+    def _describe_call(self, given: Mapping[str, Tensor]) -> str:
+        """Describe the module with its own dtype and the shapes and dtypes that it got."""
+        dtypes = {value.dtype for value in self.module.parameters() if value.is_floating_point()}
+        own = f" ({', '.join(sorted(map(_name_dtype, dtypes)))})" if dtypes else ""
+        listed = ", ".join(f"{name} {tuple(one.shape)} {_name_dtype(one.dtype)}" for name, one in given.items())
+        return f"{type(self.module).__name__}{own} with {listed}"
+
+
+def _name_dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _get_last_line(error: Exception) -> str:
+    """Return the last line of an error's message, which scripted modules put after their own traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _name_inputs(inputs: Inputs, names: Sequence[str]) -> dict[str, Tensor]:
     """Name inputs as the module does, or `image`, or `input_0`, `input_1` and so on."""
     if isinstance(inputs, Mapping):
         return dict(inputs)
-    listed = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    single = not isinstance(inputs, tuple | list)
+    listed = [inputs] if single else list(inputs)
     if not names:
-        names = ["image"] if isinstance(inputs, Tensor) else [f"input_{number}" for number in range(len(listed))]
+        names = ["image"] if single else [f"input_{number}" for number in range(len(listed))]
     if len(names) != len(listed):
         raise ConfigError(f"{len(listed)} inputs for {', '.join(names)}; expected one for each, or a dict")
     return dict(zip(names, listed, strict=True))
@@ -188,17 +263,8 @@ def _name_inputs(inputs: Inputs, names: Sequence[str]) -> dict[str, Tensor]:
 
 def _sort_as_called(module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
     """Sort named inputs as in the signature of `forward`, which is assumed to be the order of processing."""
-    order = list(signature(module.forward).parameters)
+    try:
+        order = list(signature(module.forward).parameters)
+    except ValueError:  # scripted modules have none
+        return given
     return dict(sorted(given.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(given)))
-
-
-def _get_scores(output: object, module: nn.Module) -> Tensor:
-    """Return the class scores in a module's output: a tensor, the attribute `logits`, or the first of a tuple."""
-    output = getattr(output, "logits", output)
-    first = output[0] if isinstance(output, (tuple, list)) and output else output
-    if isinstance(first, Tensor) and first.ndim == 1:
-        first = first[:, None]
-    if not isinstance(first, Tensor) or first.ndim != 2:
-        returned = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
-        raise ConfigError(f"{type(module).__name__} returned {returned}; expected class scores [B, K]")
-    return first

@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
+from seewhy.errors import ConfigError
+
 __all__ = ["keep_unchanged"]
 
 
@@ -22,6 +24,9 @@ def keep_unchanged(module: nn.Module) -> Iterator[None]:
 
     Args:
         module: the module; parts of it, or functions that it calls, may be compiled.
+
+    Raises:
+        ConfigError: a module in training mode whose mode cannot be changed, as `torch.export` makes.
 
     Example:
         >>> from torch import nn
@@ -38,7 +43,8 @@ def keep_unchanged(module: nn.Module) -> Iterator[None]:
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     devices = {parameter.device.type for parameter in module.parameters()} | {"cpu"}
     try:
-        module.eval()
+        if training:
+            _switch_to_evaluation(module)
         for parameter in trainable:
             parameter.requires_grad_(False)
         with ExitStack() as stack:
@@ -54,3 +60,13 @@ def keep_unchanged(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
         for part in training:
             part.training = True
+
+
+def _switch_to_evaluation(module: nn.Module) -> None:
+    try:
+        module.eval()
+    except NotImplementedError as error:
+        raise ConfigError(
+            f"{type(module).__name__} is exported, so its mode cannot be changed; explain the nn.Module that it was "
+            "exported from"
+        ) from error

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from seewhy.batch import Batch
 from seewhy.errors import DataError, ExplanationError
 from seewhy.explain.base import Explainer
-from seewhy.explain.explained_model import Inputs, Target
+from seewhy.explain.explained_model import Inputs
 from seewhy.explain.judging.controls import make_controls
 from seewhy.explain.judging.localization import Threshold, join_masks, tune_threshold
 from seewhy.explain.judging.scorecard import Scorecard, Verdict
 from seewhy.explain.judging.settings import JudgingSettings, Scope
 from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
+from seewhy.explain.targets import Target
 from seewhy.reporting.sample import select_inputs
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.reporting.store import Place

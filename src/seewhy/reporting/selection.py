@@ -13,7 +13,8 @@ from torch import Tensor
 
 from seewhy.batch import Prediction
 from seewhy.errors import ConfigError, nearest
-from seewhy.explain.explained_model import Explainable, Target
+from seewhy.explain.explained_model import Explainable
+from seewhy.explain.targets import Target, find_class
 
 __all__ = [
     "BY_NAME",
@@ -162,7 +163,8 @@ class TargetChoice:
             elif item in (None, "predicted", "label"):
                 self.wanted.append(item or "predicted")
             else:
-                self.wanted.append(self._find_class(item))
+                others = ("predicted", "label", "all")
+                self.wanted.append(find_class(item, about.classes, classes, "explain.target", others=others))
 
     @property
     def folders(self) -> list[str]:
@@ -191,20 +193,6 @@ class TargetChoice:
         if label.ndim == 2:
             label = (label[:, 0] > 0.5).long() if label.shape[1] == 1 else label.argmax(dim=1)
         return label if bool((label >= 0).all()) else torch.where(label >= 0, label, predict().to(label))
-
-    def _find_class(self, wanted: object) -> int:
-        names = list(self.about.classes)
-        if isinstance(wanted, str) and wanted in names:
-            return names.index(wanted)
-        digits = isinstance(wanted, str) and wanted.isdigit()
-        if isinstance(wanted, int) or digits:
-            index = int(wanted)  # type: ignore[call-overload]
-            if 0 <= index < self.classes:
-                return index
-            listed = f" ({', '.join(names)})" if names else ""
-            raise ConfigError(f"unknown class explain.target={wanted}; expected 0 to {self.classes - 1}{listed}")
-        valid = [*names, "predicted", "label", "all"]
-        raise ConfigError(f"unknown class explain.target={wanted!r}; {nearest(str(wanted), valid)}")
 
 
 JUDGING = ("auto", "all", "cheap", "none")

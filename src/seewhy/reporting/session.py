@@ -15,8 +15,9 @@ from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ExplanationError
 from seewhy.explain.base import Explainer
-from seewhy.explain.explained_model import Explainable, Target
+from seewhy.explain.explained_model import Explainable, ExplainedModel
 from seewhy.explain.maps import Maps
+from seewhy.explain.targets import Target
 from seewhy.models.protocols import CalibratesScores, DescribesItself, PreparesExplanation
 from seewhy.reporting.judging import Judges
 from seewhy.reporting.sample import SampleView, compute_part_shares, select_inputs, select_rows, view_sample
@@ -112,9 +113,9 @@ class Session:
             self._explain_chunk(select_rows(part, list(range(start, stop))))
 
     def _compute_scores(self, batch: Batch) -> Tensor:
+        subject = ExplainedModel(self.explained, select_inputs(batch))
         with torch.no_grad():
-            scores: Tensor = self.explained(select_inputs(batch))
-        return scores if scores.ndim == 2 else scores[:, None]
+            return subject.scores(subject.inputs)
 
     def _predict_classes(self, batch: Batch) -> Tensor:
         scores = self._compute_scores(batch)

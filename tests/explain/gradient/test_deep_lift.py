@@ -215,7 +215,7 @@ class Hidden(torch.autograd.Function):
         (lambda x: x.where(x > 0, 0.1 * x) * 3, "without a rule: where"),
         (nn.BatchNorm2d(6, track_running_stats=False).double(), "mixes samples"),
         (lambda x: x[:, :5].transpose(0, 1).square().transpose(0, 1), "'square'.*first axis"),
-        (lambda x: x.sigmoid() * torch.nan, "by nan%"),
+        (lambda x: x.sigmoid() * torch.nan, "not finite.*nan"),
     ],
     ids=["own_function", "where", "batch_statistics", "other_axis", "nan"],
 )

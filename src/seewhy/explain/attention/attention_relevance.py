@@ -16,7 +16,8 @@ from seewhy.explain.base import Attribution, Explainer
 from seewhy.explain.capture.activations import Capture
 from seewhy.explain.capture.attention import AttentionBlock, capture_attention
 from seewhy.explain.capture.function_tracer import Modules
-from seewhy.explain.explained_model import ExplainedModel, Target
+from seewhy.explain.explained_model import ExplainedModel
+from seewhy.explain.targets import Target
 
 __all__ = ["AttentionRelevance"]
 

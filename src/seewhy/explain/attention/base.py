@@ -11,8 +11,9 @@ from torch import Tensor
 
 from seewhy.explain.base import Attribution, Explainer
 from seewhy.explain.capture.function_tracer import Modules
-from seewhy.explain.explained_model import ExplainedModel, Target
+from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.grid import arrange_by_sample, enlarge
+from seewhy.explain.targets import Target
 
 __all__ = ["CoarseMap", "ForwardMap", "make_attribution", "shorten_names"]
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from seewhy.explain.base import Attribution, Explainer
 from seewhy.explain.capture.activations import Capture, capture
 from seewhy.explain.capture.layers import Layers, resolve_layers
-from seewhy.explain.explained_model import ExplainedModel, Target
+from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.grid import arrange_by_sample, enlarge, join_slices, to_grid
+from seewhy.explain.targets import Target
 
 __all__ = ["ActivationMap", "Reshape", "weighted_sum"]
 

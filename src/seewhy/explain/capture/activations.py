@@ -75,6 +75,7 @@ def capture(subject: ExplainedModel, layers: Mapping[str, tuple[str, nn.Module]]
         >>> result.activations["image"].shape, result.scores.shape
         (torch.Size([2, 4, 3, 3]), torch.Size([2, 3]))
     """
+    subject.check_not_scripted(dict(layers.values()))
     owners: dict[nn.Module, list[str]] = {}
     for name, (_, layer) in layers.items():
         owners.setdefault(layer, []).append(name)

@@ -156,6 +156,7 @@ class FunctionTracer(TorchFunctionMode):
         self.subject = subject
         self.handlers = handlers
         self.parts = named_parts(subject.module)
+        subject.check_not_scripted(self.parts)
         self.roots = _resolve_roots(subject, self.parts, modules, default)
         self.names: list[str] = []
         self._label = {part: name for name, part in reversed(self.parts.items())}

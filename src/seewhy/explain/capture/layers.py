@@ -83,25 +83,31 @@ def _find(module: nn.Module, parts: Mapping[str, nn.Module], layer: Layer) -> tu
 
 
 def _propose_layer(subject: ExplainedModel) -> str:
-    """Propose the last layer of a forward that returns a map; empty if no layer does."""
-    candidates: list[str] = []
+    """Propose the last layer of a forward that returns a map which the scores depend on; empty if no layer does."""
+    outputs: list[tuple[str, Tensor]] = []
     image = next(iter(subject.inputs.values()))
     hooks = []
     for name, part in named_parts(subject.module).items():
-        if name and not list(part.children()):
+        if name and not list(part.children()) and not isinstance(part, torch.jit.ScriptModule):
 
-            def note(_: nn.Module, __: object, output: object, name: str = name) -> None:
-                if isinstance(output, Tensor) and _is_map(output, image):
-                    candidates.append(name)
+            def note(_: nn.Module, __: object, output: object, name: str = name) -> object:
+                if not isinstance(output, Tensor) or not output.requires_grad or not _is_map(output, image):
+                    return output
+                outputs.append((name, output))
+                return output.clone()  # the next layer may work in place
 
             hooks.append(part.register_forward_hook(note))
     try:
-        with torch.no_grad():
-            subject.scores(subject.inputs)
+        with torch.enable_grad():
+            scores = subject.scores({name: one.clone().requires_grad_() * 1 for name, one in subject.inputs.items()})
     finally:
         for hook in hooks:
             hook.remove()
-    return f", e.g. layers={candidates[-1]!r}" if candidates else ""
+    if not outputs or not scores.requires_grad:
+        return ""
+    gradients = torch.autograd.grad(scores.sum(), [output for _, output in outputs], allow_unused=True)
+    used = [name for (name, _), slope in zip(outputs, gradients, strict=True) if slope is not None and slope.any()]
+    return f", e.g. layers={used[-1]!r}" if used else ""
 
 
 def _is_map(output: Tensor, image: Tensor) -> bool:

@@ -18,6 +18,7 @@ from seewhy.errors import ConfigError, ExplanationError
 from seewhy.explain.base import Attribution
 from seewhy.explain.baseline import Baseline, check_baseline, describe_baseline, make_baseline
 from seewhy.explain.capture.function_tracer import Call
+from seewhy.explain.capture.layers import named_parts
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer, Images, sum_channels
 from seewhy.explain.gradient.deep_lift_rules import LINEAR, Value, rule_of
@@ -116,6 +117,7 @@ class DeepLift(GradientExplainer):
         Raises:
             ExplanationError: a completeness error above the tolerance, or a network that mixes samples.
         """
+        subject.check_not_scripted(named_parts(subject.module))
         all_rows = torch.arange(subject.batch, device=scores.device)
         chunk = self.budget.rows(
             subject,

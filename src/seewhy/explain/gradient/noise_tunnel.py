@@ -11,8 +11,9 @@ from torch import Tensor
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Attribution, Explainer
 from seewhy.explain.budget import MemoryBudget
-from seewhy.explain.explained_model import ExplainedModel, Target
+from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import check_noise, draw_step_noise
+from seewhy.explain.targets import Target
 
 __all__ = ["NoiseTunnel"]
 

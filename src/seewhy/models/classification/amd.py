@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain import explainer_modules
 from seewhy.explain.base import Explainer
-from seewhy.explain.explained_model import Explainable, Target
+from seewhy.explain.explained_model import Explainable
 from seewhy.explain.maps import Maps
+from seewhy.explain.targets import Target
 from seewhy.figures.colours import run_scale
 from seewhy.figures.explanations.heatmaps import headline, write_planar
 from seewhy.models.classification.base import Classification

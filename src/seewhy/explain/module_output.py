@@ -1,0 +1,95 @@
+"""Find the class scores in what a module returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seewhy.errors import ConfigError
+
+__all__ = ["find_scores"]
+
+SCORE_NAMES = ("logits", "scores", "out", "output", "predictions", "prediction", "preds", "pred")
+"""Names under which modules return their scores next to other values; the first that exists is used."""
+REMEDY = "wrap the module so that it returns its class scores [B, K] alone, or names them `logits`"
+
+
+def find_scores(output: object, samples: int, module: str) -> Tensor:
+    """Find the class scores [B, K] in a module's output.
+
+    The scores are the output itself, the value named in `SCORE_NAMES`, or the only floating-point tensor [B] or [B, K]
+    of a tuple or dict. A tensor [B] is one column; for one sample, a tensor [K] is its row.
+
+    Args:
+        output: a tensor, tuple, list, dict, or an object with an attribute `logits`.
+        samples: B, the number of samples that the module got.
+        module: name of the module's class, for messages.
+
+    Raises:
+        ConfigError: no scores, several tensors that may be the scores, or rows that are not the samples.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.explain.module_output import find_scores
+        >>> find_scores({"logits": torch.zeros(2, 3), "features": torch.zeros(2, 8)}, 2, "Net").shape
+        torch.Size([2, 3])
+        >>> find_scores((torch.zeros(2, 8), torch.zeros(2, 3)), 2, "Net")
+        Traceback (most recent call last):
+        seewhy.errors.ConfigError: Net returned 0: (2, 8), 1: (2, 3), each of which may be the class scores; ...
+    """
+    values = _name_values(output)
+    if values is None:
+        return _to_columns(output, samples, module)
+    named = [name for name in SCORE_NAMES if name in values]
+    fitting = named[:1] or [name for name, value in values.items() if _may_be_scores(value, samples)]
+    if len(fitting) == 1:
+        return _to_columns(values[fitting[0]], samples, module)
+    listed = ", ".join(f"{name}: {_describe(value)}" for name, value in values.items()) or "nothing"
+    if fitting:
+        raise ConfigError(f"{module} returned {listed}, each of which may be the class scores; {REMEDY}")
+    raise ConfigError(f"{module} returned {listed}; expected class scores [{samples}, K]; {REMEDY}")
+
+
+def _name_values(output: object) -> dict[str, Any] | None:
+    """Return the values of an output by name or position; None if it is a single value."""
+    if isinstance(output, Mapping):
+        return {str(name): value for name, value in output.items()}
+    logits = None if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if logits is not None:
+        return {"logits": logits}
+    if isinstance(output, tuple | list):
+        fields = getattr(output, "_fields", range(len(output)))  # of a named tuple
+        return {str(name): value for name, value in zip(fields, output, strict=True)}
+    return None
+
+
+def _may_be_scores(value: object, samples: int) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.is_floating_point()
+        and value.ndim in (1, 2)
+        and (len(value) == samples or (samples == 1 and value.ndim == 1 and len(value) > 0))
+    )
+
+
+def _to_columns(value: object, samples: int, module: str) -> Tensor:
+    if isinstance(value, Tensor) and _may_be_scores(value, samples) and value.numel():
+        if value.ndim == 2:
+            return value
+        return value[None] if samples == 1 else value[:, None]
+    if isinstance(value, Tensor) and value.ndim == 0 and samples == 1 and value.is_floating_point():
+        return value.reshape(1, 1)
+    raise ConfigError(
+        f"{module} returned {_describe(value)} for {samples} sample{'s' * (samples != 1)}; expected class scores "
+        f"[{samples}, K], floating-point, one row for each sample; {REMEDY}"
+    )
+
+
+def _describe(value: object) -> str:
+    """Describe a value by its shape, or by its type."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{tuple(value.shape)}{'' if value.dtype == torch.float32 else f' {value.dtype}'.replace('torch.', '')}"
