@@ -15,6 +15,7 @@ from torch import nn
 
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError
+from seewhy.interop.tensors import check_finite_weights
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.folder import RunFolder
 
@@ -52,7 +53,7 @@ def load_state(model: nn.Module, path: str | Path) -> dict[str, Any]:
     """Load the weights of a checkpoint strictly into a model, and return the checkpoint.
 
     Raises:
-        CheckpointError: names or shapes differ; the message has the first of each kind.
+        CheckpointError: names or shapes differ, with the first of each kind; or weights are not finite.
     """
     checkpoint = read_checkpoint(path)
     state, expected = checkpoint["state_dict"], model.state_dict()
@@ -70,6 +71,7 @@ def load_state(model: nn.Module, path: str | Path) -> dict[str, Any]:
     ]
     if problems:
         raise CheckpointError(f"{path} is of another model than {type(model).__name__}: " + ", ".join(problems))
+    check_finite_weights(model, state, path)
     model.load_state_dict(state)
     return checkpoint
 
