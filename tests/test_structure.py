@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 
 FLOORS = [
-    {"types", "errors", "progress", "__init__"},
+    {"types", "errors", "progress", "termination", "__init__"},
     {"options", "otsu"},
     {"io"},
     {"batch"},

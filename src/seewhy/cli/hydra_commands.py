@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 from seewhy.cli.compose import expand_overrides, register_run, split_override, store_schemas
 from seewhy.errors import SeewhyError
 from seewhy.run.folder import conf_dir
+from seewhy.termination import Terminated, end_on_sigterm
 
 __all__ = ["TASKS", "explain", "predict", "run_hydra_command", "run_script", "train"]
 
@@ -23,6 +25,10 @@ TASKS = {
     "cases": ("seewhy.run.translation.cases", "cases"),
 }
 """Command → module and name of the function that takes its configuration; imported only when it runs."""
+
+
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+"""Errors of a disk that is full or may not be written to."""
 
 
 def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
@@ -48,15 +54,24 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
     try:
         words = sys.argv[1 + len(prefix) :]
         sys.argv[1:] = expand_overrides(words if name == "train" else register_run(words))
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task.guarded())()
+        with end_on_sigterm():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task.guarded())()
         if task.error is not None:
             raise task.error
+    except Terminated as end:
+        if _rank() == 0:
+            sys.stderr.write(f"ended by SIGTERM; {end.advice}\n")
+        raise
     except SeewhyError as error:
         _exit(str(error), error, full)
     except (HydraException, OmegaConfBaseException) as error:
         from seewhy.cli.hydra_errors import describe_error
 
         _exit(describe_error(error, name), error, full)
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        _exit(f"{error.filename or 'a file'} cannot be written: {error.strerror}", error, full)
     except ValueError as error:
         # Hydra's own check that a choice of a group is a text or a list; errors of the task itself are not meant.
         groups = [] if task.started else _groups_set_to_null(sys.argv[1:])
@@ -124,9 +139,15 @@ def _groups_set_to_null(words: Sequence[str]) -> list[str]:
     return [key for _, key, value in overrides if value.strip() == "null" and "." not in key]
 
 
+def _rank() -> int:
+    """Return the number of this process among those of one run, by the variables of its launcher."""
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 0)
+
+
 def _exit(message: str, error: Exception, full: bool) -> None:
     """Print one message and exit with status 1, or raise the error where the user asked for tracebacks."""
     if full:
         raise error
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {f'process {_rank()}: ' if _rank() else ''}{message}\n")
     raise SystemExit(1) from None

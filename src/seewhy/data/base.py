@@ -85,6 +85,7 @@ class BaseDataModule(LightningDataModule):
         self.batch_size, self.batches_per_epoch, self.seed = batch_size, batches_per_epoch, seed
         self.num_workers, self.predict_on = num_workers, predict_on
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self._identity: dict[str, str] | None = None
         self.split_options: dict[str, Any] = {
             "fractions": fractions, "seed": split_seed, "train_patients": train_patients, "val_patients": val_patients,
             "test_patients": test_patients, "fold": fold, "num_folds": num_folds, "split_file": split_file,
@@ -159,6 +160,12 @@ class BaseDataModule(LightningDataModule):
     def adopt(self, hyperparameters: Mapping[str, Any]) -> None:
         """Take properties of the data from a trained model's checkpoint, instead of measuring them in these data."""
         return
+
+    def state_dict(self) -> dict[str, Any]:
+        """Hashes of the split and the data set, which Lightning keeps in every checkpoint."""
+        if self._identity is None:
+            self._identity = {"split": self.split.hash, "data": self.fingerprint()}
+        return dict(self._identity)
 
     # -- loaders --------------------------------------------------------------------------------------------------
 

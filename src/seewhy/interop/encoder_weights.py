@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import CheckpointError, ConfigError, nearest
-from seewhy.interop.tensors import Mismatch, read_tensors
+from seewhy.interop.tensors import Mismatch, check_finite_weights, read_tensors
 from seewhy.nets.encoders.mit import MIT_VARIANTS, MiT
 
 __all__ = ["infer_mit_variant", "load_encoder_weights", "rename_hugging_face"]
@@ -76,6 +76,7 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path, *, by: str = "nam
     mismatch = Mismatch(tensors, expected)
     if mismatch:
         raise CheckpointError(_describe_mismatch(path, encoder, tensors, mismatch))
+    check_finite_weights(target, tensors, path)
     target.load_state_dict(tensors, strict=False)
     parts = [f"{len(tensors)} tensors of {path.name} ({layout} layout)", stem]
     parts.append(f"left out {', '.join(dropped)}" if dropped else "")

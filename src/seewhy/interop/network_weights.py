@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from seewhy.errors import CheckpointError
-from seewhy.interop.tensors import Mismatch, read_tensors
+from seewhy.interop.tensors import Mismatch, check_finite_weights, read_tensors
 
 __all__ = ["fill_network", "load_network"]
 
@@ -39,7 +39,7 @@ def fill_network(network: nn.Module, tensors: Mapping[str, Tensor], *, where: st
         where: origin of the tensors, for messages.
 
     Raises:
-        CheckpointError: names or shapes differ.
+        CheckpointError: names or shapes differ, or weights are not finite.
     """
     expected = network.state_dict()
     state = _strip_prefixes(dict(tensors), expected)
@@ -49,6 +49,7 @@ def fill_network(network: nn.Module, tensors: Mapping[str, Tensor], *, where: st
     if mismatch:
         text = "; ".join(line.strip() for line in mismatch.describe(count=2).splitlines())
         raise CheckpointError(f"{where}: weights of another network than this {type(network).__name__}: {text}")
+    check_finite_weights(network, state, where)
     network.load_state_dict(state, strict=False)
 
 

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from seewhy.errors import CheckpointError, DataError
 from seewhy.io.sizes import check_regular_file
 
 __all__ = [
     "Mismatch",
+    "check_finite_weights",
     "extract_state_dict",
     "list_refused_classes",
     "list_safe_globals",
@@ -199,6 +200,33 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except READ_ERRORS as error:
         raise CheckpointError(f"{path}: cannot be read as a safetensors file: {_one_line(error)}") from error
+
+
+def check_finite_weights(network: nn.Module, tensors: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse weights or batch statistics that are NaN or infinite; other buffers, e.g. of masks, may be infinite.
+
+    Args:
+        network: that the tensors are for.
+        tensors: names of the network → tensors.
+        path: origin of the tensors, for messages.
+
+    Raises:
+        CheckpointError: the number of such tensors and the name of the first.
+
+    Example:
+        >>> net = nn.Linear(1, 1)
+        >>> check_finite_weights(net, {"bias": torch.tensor([float("nan")])}, "a.ckpt")
+        Traceback (most recent call last):
+        seewhy.errors.CheckpointError: a.ckpt: 1 of 1 weights are not finite (first: bias), ...
+    """
+    learned = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    names = [name for name in tensors if name in learned or name.endswith(("running_mean", "running_var"))]
+    wrong = [name for name in names if not bool(torch.isfinite(tensors[name]).all())]
+    if wrong:
+        raise CheckpointError(
+            f"{path}: {len(wrong)} of {len(names)} weights are not finite (first: {wrong[0]}), so every score would be "
+            "NaN; use another checkpoint, or train again with a lower model.optimizer.lr"
+        )
 
 
 class Mismatch:

@@ -9,13 +9,16 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
+from seewhy.callbacks.checkpoints import find_mode
+from seewhy.callbacks.guards import EndOnSigterm, StopIfNotFinite
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, SeewhyError
 from seewhy.options import accepted_options, option_problems
+from seewhy.run.checkpoint_io import replace_checkpoint_io
 
 __all__ = [
     "build",
@@ -156,7 +159,11 @@ def build_model(config: DictConfig) -> LightningModule:
 
 def build_callbacks(nodes: DictConfig | None) -> list[Callback]:
     """Build all entries of `callbacks`; entries set to `null` are left out."""
-    return [build(node, f"callbacks.{key!s}") for key, node in (nodes or {}).items() if node is not None]
+    callbacks = {str(key): build(node, f"callbacks.{key!s}") for key, node in (nodes or {}).items() if node is not None}
+    for key, callback in callbacks.items():
+        if isinstance(callback, (ModelCheckpoint, EarlyStopping)) and callback.monitor is not None:
+            find_mode(callback.monitor, callback.mode, option=f"callbacks.{key}")  # Lightning's own default is `min`
+    return list(callbacks.values())
 
 
 def build_loggers(nodes: DictConfig | None) -> list[Logger]:
@@ -164,12 +171,26 @@ def build_loggers(nodes: DictConfig | None) -> list[Logger]:
     return [build(node, f"logger.{key!s}") for key, node in (nodes or {}).items() if node is not None]
 
 
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+"""Precisions of a Trainer that keep the weights, the images and their labels as they are."""
+
+
 def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
-    """Build the Trainer, without Lightning's progress bars where `trainer.enable_progress_bar=false`."""
+    """Build the Trainer with seewhy's guards, and without callbacks whose progress bar or logger is switched off."""
     silence_known_warnings()
     if config.get("trainer") is None:
         raise ConfigError("trainer is not chosen, e.g. trainer=default")
     if not config.trainer.get("enable_progress_bar", True):  # Lightning would refuse progress bars of `callbacks`
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
-    trainer: Trainer = build(config.trainer, "trainer", callbacks=callbacks, logger=loggers or False)
+    if not loggers:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+    trainer: Trainer = build(
+        config.trainer, "trainer", callbacks=[StopIfNotFinite(), *callbacks, EndOnSigterm()], logger=loggers or False
+    )
+    if trainer.precision not in PRECISIONS:
+        raise ConfigError(
+            f"trainer.precision={config.trainer.precision} is not supported, as it would also convert images and "
+            f"labels; valid: {', '.join(PRECISIONS)}"
+        )
+    replace_checkpoint_io(trainer)
     return trainer

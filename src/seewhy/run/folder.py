@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +20,16 @@ from seewhy.io.atomic import atomic_path
 __all__ = ["RunFolder", "code_version", "conf_dir"]
 
 
+RECORDS = ("config.yaml", "split.json", "metrics.csv", "results.json", "patients.csv", "tensorboard")
+"""Records of a run that a later run in the same folder writes again."""
+
+
 class RunFolder:
     """Paths and records of one run.
 
     Layout: `config.yaml`, `split.json`, `checkpoints/{best,last}.ckpt`, `metrics.csv`, `results.json`,
-    `patients.csv`, `predictions/`, `attention_maps/`, `cam_npy/`, `figures/`, `report.html`.
+    `patients.csv`, `predictions/`, `attention_maps/`, `cam_npy/`, `figures/`, `report.html`; `earlier/<n>` has the
+    records of before a run was continued or started again.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -49,6 +58,47 @@ class RunFolder:
         """
         if self.checkpoints.is_dir() and any(self.checkpoints.glob("*.ckpt")):
             raise ConfigError(f"{self.path} already holds a run; {remedy}")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other trainings out of the folder within the block; the operating system ends it with the process.
+
+        Raises:
+            ConfigError: another training writes into the folder now.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process: forked workers do not keep it
+            except BlockingIOError:
+                raise ConfigError(
+                    f"another training writes into {self.path} now; wait for it, or choose another hydra.run.dir"
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+            yield
+
+    def keep_records(self, *, move: bool) -> Path | None:
+        """Keep the records of what ran before in `earlier/<n>`.
+
+        Args:
+            move: leave none of them in place, for a run that starts anew; else copy them.
+
+        Returns:
+            The folder of the records; None if there are none.
+        """
+        found = [self.path / name for name in RECORDS if (self.path / name).exists()]
+        if not found:
+            return None
+        number = 1 + sum(1 for _ in (self.path / "earlier").glob("*"))
+        kept = self.path / "earlier" / str(number)
+        kept.mkdir(parents=True)
+        for path in found:
+            if move:
+                path.rename(kept / path.name)
+            elif path.is_file():
+                shutil.copy2(path, kept / path.name)
+        return kept
 
     def checkpoint(self, *, final: bool = False) -> Path:
         """Path of the best checkpoint, or of the last one if `final`.

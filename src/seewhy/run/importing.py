@@ -17,6 +17,7 @@ from seewhy.batch import MODALITIES, STACK_SLICES
 from seewhy.errors import CheckpointError
 from seewhy.interop.reference.checkpoints import read_parameters, read_reference
 from seewhy.interop.reference.cyclegan import CycleGANCheckpoint, read_cyclegan
+from seewhy.interop.tensors import check_finite_weights
 from seewhy.io.atomic import atomic_path, file_sha256
 from seewhy.run.build import build_datamodule, build_model
 from seewhy.run.folder import RunFolder
@@ -127,6 +128,7 @@ def _write_checkpoints(
     # have checked that no weight is missing.
     buffers = {name for name, _ in model.named_buffers()}
     initial = {name: value for name, value in model.state_dict().items() if name in buffers or name.startswith(fresh)}
+    check_finite_weights(model, state, file)
     try:
         model.load_state_dict({**initial, **state})
     except RuntimeError as error:

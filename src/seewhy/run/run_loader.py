@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError, DataError
-from seewhy.interop.tensors import READ_ERRORS
+from seewhy.interop.tensors import READ_ERRORS, check_finite_weights
 from seewhy.io.sizes import check_regular_file
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.folder import RunFolder
@@ -62,7 +62,7 @@ def load_state(model: nn.Module, path: str | Path) -> dict[str, Any]:
     """Load the weights of a checkpoint strictly into a model, and return the checkpoint.
 
     Raises:
-        CheckpointError: names or shapes differ; the message has the first of each kind.
+        CheckpointError: names or shapes differ, with the first of each kind; or weights are not finite.
     """
     checkpoint = read_checkpoint(path)
     state, expected = checkpoint["state_dict"], model.state_dict()
@@ -80,6 +80,7 @@ def load_state(model: nn.Module, path: str | Path) -> dict[str, Any]:
     ]
     if problems:
         raise CheckpointError(f"{path} is of another model than {type(model).__name__}: " + ", ".join(problems))
+    check_finite_weights(model, state, path)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:  # e.g. complex or quantized values

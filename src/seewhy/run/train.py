@@ -5,24 +5,30 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
+from seewhy.callbacks.checkpoints import BestCheckpoint
 from seewhy.callbacks.explain import ExplainCallback
+from seewhy.callbacks.guards import BeforeTraining
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError, ConfigError
+from seewhy.io.atomic import atomic_path
 from seewhy.models.protocols import HasBackbones, ScoresPatients, ScoresSamples
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
+from seewhy.run.continuing import Continuation, begin_continuation, find_checkpoint
 from seewhy.run.explainers import build_explain_callback
 from seewhy.run.folder import RunFolder
 from seewhy.run.results import write_results
-from seewhy.run.run_loader import load_state
 from seewhy.run.translation.score_table import write_samples
+from seewhy.termination import Terminated
 from seewhy.tracking import drop_rows_from
 
 __all__ = ["check_objective", "train"]
@@ -38,50 +44,54 @@ def train(config: DictConfig) -> float | None:
 
     Raises:
         SeewhyError: a problem of the configuration or the data that the user can fix.
+        Terminated: SIGTERM has ended the training.
     """
     folder = RunFolder(config.paths.output_dir)
-    resume = _find_checkpoint_to_resume(config, folder)
+    main = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    with folder.lock() if main else nullcontext():
+        try:
+            return _train(config, folder)
+        except (Terminated, SIGTERMException):
+            saved = (folder.checkpoints / "last.ckpt").is_file()
+            raise Terminated(
+                f"continue with ckpt_path=last hydra.run.dir={folder.path}" if saved
+                else "no epoch was finished; run the same command again"
+            ) from None  # fmt: skip
+
+
+def _train(config: DictConfig, folder: RunFolder) -> float | None:
+    """Train in a folder that no other process writes into."""
+    resume = find_checkpoint(config, folder)
     set_threads(config)
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build_datamodule(config)
     model = build_model(config)
-    if resume is not None:
-        _resume(model, datamodule, resume, folder)
-    elif config.weights:
+    callbacks = [*build_callbacks(config.callbacks), *build_explain_callback(config)]
+    if resume is None and config.weights:
         _load_encoder(model, config.weights)
     datamodule.setup("fit")  # reads the training data, so that their problems are reported before anything is written
-    callbacks = [*build_callbacks(config.callbacks), *build_explain_callback(config)]
-    trainer = build_trainer(config, callbacks, build_loggers(config.logger))
-    try:
+    continued = None if resume is None else begin_continuation(resume, model, datamodule, callbacks)
+    if continued is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        _report_kept(folder.keep_records(move=True))  # of a run that ended before its first checkpoint
+
+    def begin(trainer: Trainer, module: LightningModule) -> None:
+        if continued is not None:
+            continued.check_optimizers(trainer, module)
         if trainer.is_global_zero:
-            _write_records(folder, config, datamodule)
+            _write_records(folder, config, datamodule, continued)
+
+    callbacks = [BeforeTraining(begin), *callbacks]
+    trainer = build_trainer(config, callbacks, build_loggers(config.logger))
+    status = "failed"
+    try:
         trainer.fit(model, datamodule, ckpt_path=resume, weights_only=True)
         if trainer.state.status != "finished":
             raise KeyboardInterrupt
-        return _finish(trainer, model, datamodule, config, folder)
+        objective = _finish(trainer, model, datamodule, config, folder)
+        status = "success"
+        return objective
     finally:
-        _close(trainer)
-
-
-def _find_checkpoint_to_resume(config: DictConfig, folder: RunFolder) -> Path | None:
-    """Find the checkpoint to continue from; without one, raise an error for a folder that holds a run."""
-    if config.ckpt_path is None:
-        folder.refuse_overwrite()
-        return None
-    return folder.checkpoint(final=True) if config.ckpt_path == "last" else Path(config.ckpt_path)
-
-
-def _resume(model: LightningModule, datamodule: BaseDataModule, path: Path, folder: RunFolder) -> None:
-    """Check that the checkpoint fits, and drop logged rows after it, which will be logged again."""
-    checkpoint = load_state(model, path)
-    if "optimizer_states" not in checkpoint:
-        raise CheckpointError(f"{path} holds weights but no training state, so it cannot be continued")
-    datamodule.first_epoch = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
-    # Logged steps count batches; `global_step` counts the steps of all optimisers.
-    step = int(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])
-    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        drop_rows_from(folder.path / "metrics.csv", step)
-    LOGGER.info("continuing from %s, step %d", path, step)
+        _close(trainer, status)
 
 
 def _load_encoder(model: LightningModule, path: str) -> None:
@@ -96,11 +106,22 @@ def _load_encoder(model: LightningModule, path: str) -> None:
     LOGGER.info("%s%s", summary, f"; into each of {len(parts)} backbones" if len(parts) > 1 else "")
 
 
-def _write_records(folder: RunFolder, config: DictConfig, datamodule: BaseDataModule) -> None:
-    """Write split and configuration before the run starts."""
+def _write_records(
+    folder: RunFolder, config: DictConfig, datamodule: BaseDataModule, continued: Continuation | None
+) -> None:
+    """Write split and configuration before the first step; those of before are kept."""
+    if continued is not None:
+        _report_kept(folder.keep_records(move=False))
+        drop_rows_from(folder.path / "metrics.csv", continued.step)  # they will be logged again
+        LOGGER.info("continuing from %s, step %d", continued.path, continued.step)
     split = datamodule.split_record()
     folder.write_json("split.json", split)
     folder.write_config(config, split=split["hash"], data=datamodule.fingerprint())
+
+
+def _report_kept(kept: Path | None) -> None:
+    if kept is not None:
+        LOGGER.info("records of before are kept in %s", kept)
 
 
 def _finish(
@@ -113,7 +134,7 @@ def _finish(
     """Test the best checkpoint and write results; every process takes part, the first one writes."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if config.test:
-        best = _best_checkpoint(trainer)
+        best = _find_best(trainer, folder)
         trainer.test(model, datamodule, ckpt_path=best, weights_only=True, verbose=False)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     metrics = {name: value for name, value in metrics.items() if not name.endswith(("_step", "_epoch"))}
@@ -162,31 +183,49 @@ def _sample_rows(model: LightningModule) -> list[dict[str, Any]]:
     return model.sample_scores["test"].rows() if isinstance(model, ScoresSamples) else []
 
 
-def _best_checkpoint(trainer: Trainer) -> str | None:
-    """Return the file of the best checkpoint; without validation patients a copy of the last one.
+def _find_best(trainer: Trainer, folder: RunFolder) -> str | None:
+    """Return `best.ckpt`: the best checkpoint by the score that its callback monitors, or the last one without any.
 
     None in `fast_dev_run`, which saves nothing: the present weights are tested then.
     """
-    savers = {saver.filename: saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)}
-    best, last = savers.get("best"), savers.get("last")
-    if best is not None and best.best_model_path:
-        return best.best_model_path
-    if last is None or not last.best_model_path:
+    savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
+    savers = [saver for saver in savers if saver.best_model_path]
+    judged = [saver for saver in savers if saver.monitor is not None]
+    judged.sort(key=lambda saver: not isinstance(saver, BestCheckpoint))  # before those that a user added
+    last = [saver for saver in savers if saver.monitor is None]
+    last.sort(key=lambda saver: Path(saver.best_model_path).stem != "last")
+    if trainer.fast_dev_run or not (judged or last):
         return None
-    copy = Path(last.best_model_path).with_name("best.ckpt")
+    best = folder.checkpoints / "best.ckpt"
+    source = Path((judged or last)[0].best_model_path)
     if trainer.is_global_zero:
-        LOGGER.warning("no validation patients: the last checkpoint is used as the best")
-        shutil.copyfile(last.best_model_path, copy)
+        if not judged:
+            LOGGER.warning("%s: the last checkpoint is used as the best", _explain_no_validation(trainer))
+        if source.resolve() != best.resolve():
+            with atomic_path(best) as temporary:
+                shutil.copyfile(source, temporary)
     trainer.strategy.barrier()
-    return str(copy)
+    return str(best)
 
 
-def _close(trainer: Trainer) -> None:
-    """Close loggers, so that the next member of a sweep starts new ones."""
+def _explain_no_validation(trainer: Trainer) -> str:
+    """Name the reason why no epoch was validated."""
+    every, epochs = trainer.check_val_every_n_epoch, trainer.current_epoch
+    if not any(isinstance(saver, ModelCheckpoint) and saver.monitor for saver in trainer.checkpoint_callbacks):
+        return "no callback saves the best checkpoint (callbacks.best)"
+    if trainer.limit_val_batches == 0:
+        return "trainer.limit_val_batches=0 leaves no validation"
+    if every is not None and every > epochs:
+        return f"no epoch was validated (trainer.check_val_every_n_epoch={every} in {epochs} epochs)"
+    return "no validation patients"
+
+
+def _close(trainer: Trainer, status: str) -> None:
+    """Close loggers with `success` or `failed`, so that the next member of a sweep starts new ones."""
     import sys
 
     for logger in trainer.loggers:
-        logger.finalize("success")
+        logger.finalize(status)
     wandb: Any = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        wandb.finish()
+        wandb.finish(exit_code=int(status != "success"))
