@@ -16,8 +16,9 @@ from seewhy.data.slices.files import Naming
 from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import DataError
 from seewhy.io.npy import read_npy
+from seewhy.io.slices import find_plane_shape
 
-__all__ = ["ScannedSlice", "find_plane_shape", "scan_slice"]
+__all__ = ["ScannedSlice", "scan_slice"]
 
 SLIVER = 0.01
 """Largest share of lesion pixels in a slice labelled 0 that may be intended: papers label such slices negative."""
@@ -86,17 +87,6 @@ def scan_slice(
         highest=highest,
     )
     return scanned, findings
-
-
-def find_plane_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """Find (rows, columns) of an array of one slice, else None: H x W, H x W x 1 or 3, 1 or 3 x H x W."""
-    if len(shape) == 2:
-        return shape[0], shape[1]
-    if len(shape) == 3 and shape[2] in (1, 3):
-        return shape[0], shape[1]
-    if len(shape) == 3 and shape[0] in (1, 3):
-        return shape[1], shape[2]
-    return None
 
 
 def _report_bad_name(path: Path, naming: Naming) -> Finding:
