@@ -32,7 +32,7 @@ def read_whole_labels(values: NDArray[Any], where: object) -> NDArray[Any]:
     if values.dtype.kind in "bui":
         return values
     rounded = np.rint(values)
-    wrong = ~(np.abs(values - rounded) <= ROUNDING)
+    wrong = ~np.isclose(values, rounded, rtol=0, atol=ROUNDING) | ~np.isfinite(values)
     if wrong.any():
         shown = ", ".join(f"{value:g}" for value in np.unique(values[wrong])[:3])
         raise DataError(

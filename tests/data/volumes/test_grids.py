@@ -3,6 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 import zarr
 
 from seewhy.data.volumes.datamodule import VolumesDataModule
@@ -59,6 +60,22 @@ def test_rounding_of_affines_is_no_other_grid(tmp_path):
     for number in range(4):
         write_case(tmp_path, f"c{number}", labels=np.eye(4) + 1e-5)
     module(tmp_path).setup("fit")
+
+
+def test_labels_are_whole_numbers_whatever_their_type(tmp_path):
+    for number, dtype in enumerate((np.uint8, np.int16, np.float32, np.float64)):
+        write_case(tmp_path, f"c{number}", dtype=dtype)
+    data = module(tmp_path)
+    data.setup("fit")
+    assert [data.survey_of(case).counts for case in data.cases] == [{0: 1293, 1: 27}] * 4
+    assert {batch["mask"].dtype for batch in data.test_dataloader()} == {torch.uint8}
+    half = np.zeros(SHAPE, np.float32)
+    half[1:3] = 0.5
+    nib.save(nib.Nifti1Image(half, SAME), tmp_path / "labels" / "c2.nii.gz")
+    (problem,) = problems_of(tmp_path)
+    assert "labels/c2.nii.gz" in problem
+    assert "264 values" in problem
+    assert "0.5" in problem
 
 
 @pytest.mark.parametrize(

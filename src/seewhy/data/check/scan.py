@@ -15,6 +15,7 @@ from seewhy.data.check.report import Finding, error, warning
 from seewhy.data.slices.files import Naming
 from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import DataError
+from seewhy.io.labels import read_whole_labels
 from seewhy.io.npy import read_npy
 from seewhy.io.slices import find_plane_shape
 
@@ -131,11 +132,12 @@ def _read_mask(path: Path, shape: tuple[int, int] | None) -> tuple[NDArray[Any] 
     if mask_shape is None or (shape is not None and mask_shape != shape):
         message = f"shape {mask.shape}, expected " + (f"that of its slice, {shape}" if shape else "that of a slice")
         return None, [error("mask-shape", name, message, "cut mask and slice from the same grid")]
-    if mask.dtype.kind == "f" and (not np.isfinite(mask).all() or (mask != np.rint(mask)).any()):
-        remedy = "store class indices (0 background) as uint8"
-        return None, [error("mask-values", name, "contains values that are not whole numbers", remedy)]
+    remedy = "store class indices (0 background) as uint8"
+    try:
+        mask = read_whole_labels(mask, "the mask")
+    except DataError as problem:
+        return None, [error("mask-values", name, problem.problems[0], remedy)]
     if mask.min() < 0:
-        remedy = "store class indices (0 background) as uint8"
         return None, [error("mask-values", name, f"contains the value {mask.min():g}, below 0", remedy)]
     return mask, []
 

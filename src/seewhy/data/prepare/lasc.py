@@ -23,6 +23,7 @@ from seewhy.data.prepare.source_case import (
 from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import DataError
 from seewhy.io.image import IMAGE_SUFFIXES, read_image
+from seewhy.io.labels import read_whole_labels
 from seewhy.io.nrrd import read_nrrd
 
 __all__ = ["prepare_lasc"]
@@ -141,6 +142,10 @@ def _load_volume(image: Path, mask: Path) -> list[SlicePlane]:
         problems.append(f"{mask.name} does not lie on {image.name}: {difference}; resample it first")
     if not np.isfinite(volume).all():
         problems.append(f"{image.name} contains NaN or infinite voxels; repair it or leave this case out")
+    try:
+        labels = read_whole_labels(labels, mask.name)
+    except DataError as error:
+        raise DataError([*problems, *error.problems]) from error
     values = np.unique(labels).tolist()
     if len([value for value in values if value != 0]) > 1:
         problems.append(f"{mask.name} contains the values {values[:6]}; expected 0 and one value for the cavity")

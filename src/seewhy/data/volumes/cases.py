@@ -132,8 +132,6 @@ def _open_case(name: str, image: str, label: str | None, level: str | None, patt
             )
         if apart := describe_offset(source, mask, coarse=level not in (None, "0")):
             raise DataError(f"the labels do not lie on the image: {apart}; resample them to the image's grid")
-        if mask.dtype.kind not in "bui":
-            raise DataError(f"labels are stored as {mask.dtype}; expected whole numbers")
     z, y, x = shape
     return VolumeCase(
         id=name, patient=_find_patient(name, pattern), volume=name, image=image, label=label, level=level,
