@@ -71,3 +71,12 @@ def test_names_in_the_table_are_those_of_the_data(tmp_path):
     assert [row["id"] for row in rows] == ["007", "'=1+1", "NA", "None", "a,b"]
     assert [row["id"] for row in read_csv(tmp_path / "predictions.csv").rows] == sorted(names)
     assert {row["confidence"] for row in rows} == {repr(float(torch.tensor([0.1, 0.9]).softmax(0)[1]))}
+
+
+def test_names_that_pandas_takes_for_missing_and_digits_survive(tmp_path, monkeypatch):
+    monkeypatch.setattr(Classifier, "classes", ("None", "01"))
+    names = ["007", "NA", "nan", "null", "1e5"]
+    rows = written(tmp_path, [batch_of(names, [[1 / 3, 0.1]] * 4 + [[0.0, 1.0]], [0, 0, 0, 1, 1])])
+    assert [row["patient"] for row in rows] == sorted(names)
+    assert {row["label_name"] for row in rows} == {"None", "01"}
+    assert float(rows[0]["probability_01"]) == float(torch.tensor([1 / 3, 0.1]).softmax(0)[1])

@@ -39,6 +39,12 @@ def add_parser(commands: Any) -> None:
         "--tumour", default="whole", help="region that counts as lesion: whole, core or enhancing; default %(default)s"
     )
     brats.add_argument(
+        "--label-scheme",
+        default="auto",
+        help="meaning of the label values: brats2012 (to 2021), brats2023, brats2024 or peds2024; default: detected "
+        "from names and values, and printed",
+    )
+    brats.add_argument(
         "--all-slices", action="store_true", help="keep slices with hardly any brain (< 1 %% of the pixels) too"
     )
     lasc = kinds.add_parser(
@@ -76,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
             args.destination,
             modality=args.modality,
             tumour=args.tumour,
+            label_scheme=args.label_scheme,
             brain_only=not args.all_slices,
             **common,
         )
@@ -140,6 +147,8 @@ def _show(summary: Summary) -> None:
         rows["  label 0 with some lesion"] = summary.negative_with_lesion
     _print_counts(str(summary.destination), rows.items())
     console = Console()
+    if summary.labels:
+        console.print(f"labels: {summary.labels}", markup=False, highlight=False)
     if summary.automatic:
         names = ", ".join(summary.automatic[:10]) + (" …" if len(summary.automatic) > 10 else "")
         console.print(f"masks made by software, not by an expert: {names}", markup=False, highlight=False)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seewhy.data.patients import report_spellings
 from seewhy.errors import ConfigError, nearest
 from seewhy.options import check_choice
 
@@ -45,7 +46,7 @@ class Split:
         made: how the split was made, as plain data.
 
     Raises:
-        ConfigError: a patient is listed twice, or no patient is left for training.
+        ConfigError: a patient is listed twice or written in two ways, or no patient is left for training.
 
     Example:
         >>> split = Split(("p1", "p2"), ("p3",), ())
@@ -69,6 +70,7 @@ class Split:
                     where = part if seen[patient] == part else f"{seen[patient]} and {part}"
                     problems.append(f"patient {patient!r} is listed twice (in {where})")
                 seen[patient] = part
+        problems += report_spellings(seen)
         if not self.train:
             problems.append("no patient is left for training")
         if problems:

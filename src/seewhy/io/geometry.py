@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from seewhy.errors import DataError
 
-__all__ = ["Display", "Geometry", "display_of_plane"]
+__all__ = ["Display", "Geometry", "display_of_plane", "format_mm"]
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ class Geometry:
         first, second, third = nib.orientations.aff2axcodes(self.affine)
         return str(first), str(second), str(third)
 
-    def difference(self, other: Geometry, *, tolerance: float = 1e-2) -> str | None:
+    def difference(self, other: Geometry, *, tolerance: float | None = None) -> str | None:
         """Describe how another grid differs from this one; None if they match.
 
         Args:
             other: grid to compare with.
-            tolerance: allowed distance of the volume's corners in millimetres; different tools round the same affine
-                differently.
+            tolerance: allowed distance of the volume's corners in millimetres, because different tools round the same
+                affine differently; None takes 0.01 mm, or 5 % of the smallest voxel side if that is less.
         """
         if self.shape != other.shape:
             return f"shape {other.shape}, expected {self.shape}"
@@ -67,9 +68,24 @@ class Geometry:
             [[i, j, k, 1] for i in (0, self.shape[0]) for j in (0, self.shape[1]) for k in (0, self.shape[2])]
         )
         distance = np.linalg.norm((corners @ (self.affine - other.affine).T)[:, :3], axis=1).max()
-        if distance > tolerance:
-            return f"another affine (corners differ by up to {distance:.3g} mm)"
-        return None
+        if distance <= (min(1e-2, 0.05 * min(self.spacing)) if tolerance is None else tolerance):
+            return None
+        facts = []
+        if not np.allclose(self.spacing, other.spacing, rtol=1e-3, atol=0):
+            facts.append(f"voxels of {format_mm(other.spacing)}, expected {format_mm(self.spacing)}; ")
+        if self.axis_codes != other.axis_codes:
+            facts.append(f"stored as {''.join(other.axis_codes)}, expected {''.join(self.axis_codes)}; ")
+        return f"another affine ({''.join(facts)}corners differ by up to {distance:.3g} mm)"
+
+
+def format_mm(spacing: Sequence[float]) -> str:
+    """Format a voxel size; NaN is any size.
+
+    Example:
+        >>> format_mm((0.5, 0.5, float("nan")))
+        '0.5 × 0.5 × any mm'
+    """
+    return " × ".join("any" if math.isnan(size) else f"{size:.3g}" for size in spacing) + " mm"  # noqa: RUF001
 
 
 @dataclass(frozen=True, kw_only=True)

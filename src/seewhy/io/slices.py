@@ -15,7 +15,7 @@ from seewhy.io.geometry import Geometry
 from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile, write_nifti
 from seewhy.io.nrrd import nrrd_geometry
 
-__all__ = ["IMAGES", "MANIFEST_COLUMNS", "MASKS", "natural_key", "stack_slices", "stack_to_nifti"]
+__all__ = ["IMAGES", "MANIFEST_COLUMNS", "MASKS", "find_plane_shape", "natural_key", "stack_slices", "stack_to_nifti"]
 
 IMAGES, MASKS = "imageSlice", "maskSlice"
 """Folders of a slice data set; an image and its mask have the same file name."""
@@ -35,6 +35,17 @@ def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
         ['slice_2.npy', 'slice_10.npy']
     """
     return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text) if part)
+
+
+def find_plane_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Find (rows, columns) of an array of one slice, else None: H x W, H x W x 1 or 3, 1 or 3 x H x W."""
+    if len(shape) == 2:
+        return shape[0], shape[1]
+    if len(shape) == 3 and shape[2] in (1, 3):
+        return shape[0], shape[1]
+    if len(shape) == 3 and shape[0] in (1, 3):
+        return shape[1], shape[2]
+    return None
 
 
 def stack_to_nifti(

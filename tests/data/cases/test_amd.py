@@ -306,6 +306,17 @@ def test_resized_images_and_masks_come_with_the_way_back(tmp_path):
     assert "mask" not in next(iter(AMDDataModule(root=str(root), predict_on="all", masks=None).predict_dataloader()))
 
 
+def test_annotations_of_another_shape_than_their_image_are_refused_before_training(tmp_path):
+    root = write_eyes(tmp_path / "eyes")
+    (root / "masks").mkdir()
+    for name, size in {"P6_L": (24, 20), "P7_L": (48, 40), "P8_R": (20, 24)}.items():
+        Image.fromarray(np.zeros(size, np.uint8)).save(root / "masks" / f"{name}_ga_mask.png")
+    stated = problems_of(lambda: module(root).setup("fit"))
+    assert ["48x40, its image 24x20" in stated[0], "20x24, its image 24x20" in stated[1]] == [True, True]
+    (turned,) = problems_of(lambda: module(root, image_size=16).setup("fit"))
+    assert "P8_R_ga_mask.png is 20x24" in turned
+
+
 # -- files -----------------------------------------------------------------------------------------------------
 
 

@@ -71,6 +71,14 @@ A_B,1,e.png,Z,1
         assert all(word in problem for word in words), problem
 
 
+def test_a_patient_written_in_two_ways_is_named_with_rows(tmp_path):
+    text = "id,label,file,patient\na,0,a.png,007\nb,1,b.png,8\nc,0,c.png,7\n"
+    with pytest.raises(DataError) as caught:
+        listed(tmp_path, text, Columns("id", "label"))
+    (problem,) = caught.value.problems
+    assert "'007' in cases.csv row 2, '7' in cases.csv row 4" in problem
+
+
 def test_parts_of_a_column(tmp_path):
     columns = Columns("id", "label", part="set")
     text = "id,label,file,set\na,0,a,train\nb,1,b,Val\nc,1,c,test\nd,1,d,train\n"

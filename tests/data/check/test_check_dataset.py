@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from seewhy.data.check import check_dataset
-from seewhy.data.check.scan import find_plane_shape
 from seewhy.data.slices.files import Naming
 from seewhy.errors import ConfigError
+from seewhy.io.slices import find_plane_shape
 
 COLUMNS = ["file", "patient", "slice", "label", "area"]
 

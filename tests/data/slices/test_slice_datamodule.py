@@ -218,6 +218,8 @@ def test_mask_of_another_size_and_kind(slice_set):
     np.save(slice_set / "maskSlice" / "BRATS_008_2_1.npy", np.ones((20, 20)))
     with pytest.raises(DataError, match=r"maskSlice/BRATS_008_2_1\.npy has shape"):
         next(iter(module(slice_set).test_dataloader()))
+    with pytest.raises(DataError, match=r"maskSlice/BRATS_008_2_1\.npy has \(20, 20\) .* its slice \(32, 32\)"):
+        module(slice_set).setup("fit")
 
 
 def test_three_classes(make_slice_set):

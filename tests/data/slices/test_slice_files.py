@@ -97,8 +97,13 @@ def test_manifest_tells_patient_source_and_spacing(make_slice_set):
         "spacing_row": 0.5, "spacing_col": 0.6, "spacing_slice": "",
     }  # fmt: skip
     write_manifest(root, [row])
+    with pytest.raises(DataError, match=r"BRATS_1_1_\d\.npy has no patient in manifest\.csv.* '1' .*'Anna'"):
+        list_slices(root, BRATS, num_classes=2)
+    others = [{"file": path.name, "patient": "Anna"} for path in (root / "imageSlice").iterdir()]
+    write_manifest(root, [row, *(other for other in others if other["file"] != row["file"])])
     folder = list_slices(root, BRATS, num_classes=2)
     record = next(record for record in folder.records if record.path.name == row["file"])
+    assert folder.patients == ["Anna"]
     assert (record.patient, record.slice, record.source) == ("Anna", 40, "/a/b.nii.gz")
     assert record.spacing[:2] == (0.5, 0.6)
     assert math.isnan(record.spacing[2])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from seewhy.batch import MODALITIES, Batch, Prediction
 from seewhy.callbacks.predictions import PredictionOptions, WrittenFiles
 from seewhy.data.base import BaseDataModule
-from seewhy.data.prepare.brats import is_msd, read_msd_channels
+from seewhy.data.prepare.msd_files import MSDTask, is_msd
 from seewhy.errors import ConfigError
 from seewhy.io.atomic import atomic_path
 from seewhy.io.names import safe_name
@@ -178,7 +178,7 @@ def _channel_numbers(files: Mapping[str, str]) -> dict[str, int | None]:
     task = Path(first).parent.parent
     if not is_msd(task):
         raise ConfigError(f"{first} holds several modalities, but no dataset.json above it names their channels")
-    return {**read_msd_channels(task, list(files))}
+    return {name: MSDTask(task).find_channel(name) for name in files}
 
 
 def _cast_clipped(values: Array, dtype: np.dtype[Any]) -> Array:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seewhy.data.patients import find_spellings
 from seewhy.data.splits import PARTS, Split, assign_by_fractions, choose_split, split_by_given_folds
 from seewhy.data.table import ClassLabels, Row, parse_integer
 from seewhy.errors import ConfigError, DataError, nearest
@@ -132,7 +133,7 @@ def list_cases(
         problems += [f"{row.where}{f' (case {files.name})' if files.name else ''}: {problem}" for problem in wrong]
         # A case with problems is still compared with the others, so that all problems are reported at once.
         cases += [case] if files.name else []
-    problems += _find_repeated_ids(cases) + _find_divided_patients(cases)
+    problems += _find_repeated_ids(cases) + _find_divided_patients(cases) + _find_spellings(cases)
     if problems:
         raise DataError(problems, where=str(rows[0].table.parent))
     return cases
@@ -203,6 +204,19 @@ def _find_divided_patients(cases: Iterable[Case]) -> list[str]:
         listed = [f"{'none' if v is None else v} in {c.table.name} row {c.row}" for v, c in values.items()]
         problems += [f"patient {patient!r} is in several {kind}: {', '.join(listed)}"] if len(listed) > 1 else []
     return problems
+
+
+def _find_spellings(cases: Iterable[Case]) -> list[str]:
+    """Problems of patients that are written in several ways, within a table or between tables."""
+    first: dict[str, Case] = {}
+    for case in cases:
+        first.setdefault(case.patient, case)
+    return [
+        "one patient is written in several ways: "
+        + ", ".join(f"{name!r} in {first[name].table.name} row {first[name].row}" for name in group)
+        + "; write it in one way, or rename one of them if they are different people"
+        for group in find_spellings(first)
+    ]
 
 
 def split_cases(cases: Sequence[Case], *, stratify: bool, options: Mapping[str, Any]) -> Split:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from seewhy.data.transforms.normalization import IntensityNormalization, finite, measure
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.geometry import Geometry
+from seewhy.io.labels import read_whole_labels
 from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
 from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement
@@ -175,9 +176,9 @@ class SliceStackReader:
         """Read an annotation on the grid of its volume, [D, H, W] in {0, 1}; all values above 0 count.
 
         Raises:
-            DataError: the file cannot be read, or has another shape than the volume.
+            DataError: the file cannot be read, has another shape than the volume, or values that are no whole numbers.
         """
-        values = read_values(path)
+        values = read_whole_labels(read_values(path), path)
         if values.shape != placement.shape:
             raise DataError(f"{path} has shape {values.shape}, its volume {placement.source} has {placement.shape}")
         return np.ascontiguousarray(placement.apply((values > 0).astype(np.uint8), order=0))

@@ -290,9 +290,20 @@ class PlaneReader:
             for name, path in files.items():
                 try:
                     sizes.append((case, name, plane_size(path, channels=self.channels)))
+                    problems += self._check_mask(case, name, sizes[-1][2])
                 except DataError as error:
                     problems += [f"{case.where}: {problem}" for problem in error.problems]
         return problems if self.image_size is not None else problems + _find_other_sizes(sizes)
+
+    def _check_mask(self, case: Case, name: str, size: Size) -> list[str]:
+        """Report an annotation that does not lie on its image: of other sides, or with resizing of another shape."""
+        path = case.masks.get(name)
+        if path is None or not self.masks:
+            return []
+        own = plane_size(path)
+        if own == size or (self.image_size is not None and own[0] * size[1] == own[1] * size[0]):
+            return []
+        return [f"{case.where}: {path} is {_sides(own)}, its image {_sides(size)}"]
 
     def _placement(self, path: Path, size: Size) -> Placement:
         return Placement(source=str(path), shape=size, size=self.image_size or ())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from seewhy.data.check.report import Finding, error, warning
 from seewhy.data.check.scan import ScannedSlice
+from seewhy.data.patients import report_spellings
 from seewhy.errors import DataError
 from seewhy.io.documents import CsvTable, read_csv
 
@@ -79,7 +80,7 @@ def check_sizes(slices: Iterable[ScannedSlice]) -> list[Finding]:
 
 
 def check_patients(slices: Iterable[ScannedSlice]) -> list[Finding]:
-    """Report slice numbers that occur twice in a patient, and too few patients."""
+    """Report slice numbers that occur twice in a patient, patients written in two ways, and too few patients."""
     seen: dict[tuple[str, int], str] = {}
     patients = set()
     findings = []
@@ -92,6 +93,8 @@ def check_patients(slices: Iterable[ScannedSlice]) -> list[Finding]:
             message = f"slice {item.slice} of {item.patient} occurs twice, also as {seen[key]}"
             findings.append(error("slice-twice", item.name, message, "keep one of the two"))
         seen.setdefault(key, item.name)
+    remedy = "correct the names of the files, or the column patient of manifest.csv"
+    findings += [error("patients", "all slices", message, remedy) for message in report_spellings(sorted(patients))]
     if 0 < len(patients) < FEW_PATIENTS:
         message = f"{len(patients)} patient(s) cannot be split into training, validation and test"
         findings.append(warning("patients", "all slices", message, "add patients, or check how the files are named"))

@@ -14,6 +14,7 @@ from seewhy.data.domains.measurement import MeasuredSubject, measure_subject
 from seewhy.data.domains.preparation import locate_domain_folders
 from seewhy.data.domains.store import COUNTERPARTS, DOMAINS, RECORD, is_store, open_store
 from seewhy.data.domains.subjects import Subject, find_subjects
+from seewhy.data.patients import report_spellings
 from seewhy.data.splits import split_from_file
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.slices import IMAGES
@@ -163,6 +164,11 @@ def _check_patients(subjects: list[_CheckedSubject]) -> list[Finding]:
         warning("patients", domain, f"{len(names)} patient(s)", "training, validation and test need one each")
         for domain, names in domains.items()
         if 0 < len(names) < FEW_PATIENTS
+    ]
+    remedy = "rename the folders or files of the subjects"
+    findings += [
+        error("patients", "both domains", message, remedy)
+        for message in report_spellings(sorted(domains["a"] | domains["b"]))
     ]
     both = sorted(domains["a"] & domains["b"])
     if both:

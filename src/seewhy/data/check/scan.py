@@ -15,9 +15,11 @@ from seewhy.data.check.report import Finding, error, warning
 from seewhy.data.slices.files import Naming
 from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import DataError
+from seewhy.io.labels import read_whole_labels
 from seewhy.io.npy import read_npy
+from seewhy.io.slices import find_plane_shape
 
-__all__ = ["ScannedSlice", "find_plane_shape", "scan_slice"]
+__all__ = ["ScannedSlice", "scan_slice"]
 
 SLIVER = 0.01
 """Largest share of lesion pixels in a slice labelled 0 that may be intended: papers label such slices negative."""
@@ -88,17 +90,6 @@ def scan_slice(
     return scanned, findings
 
 
-def find_plane_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """Find (rows, columns) of an array of one slice, else None: H x W, H x W x 1 or 3, 1 or 3 x H x W."""
-    if len(shape) == 2:
-        return shape[0], shape[1]
-    if len(shape) == 3 and shape[2] in (1, 3):
-        return shape[0], shape[1]
-    if len(shape) == 3 and shape[0] in (1, 3):
-        return shape[1], shape[2]
-    return None
-
-
 def _report_bad_name(path: Path, naming: Naming) -> Finding:
     last = path.stem.rsplit("_", 1)[-1]
     if last.isdigit():
@@ -141,11 +132,12 @@ def _read_mask(path: Path, shape: tuple[int, int] | None) -> tuple[NDArray[Any] 
     if mask_shape is None or (shape is not None and mask_shape != shape):
         message = f"shape {mask.shape}, expected " + (f"that of its slice, {shape}" if shape else "that of a slice")
         return None, [error("mask-shape", name, message, "cut mask and slice from the same grid")]
-    if mask.dtype.kind == "f" and (not np.isfinite(mask).all() or (mask != np.rint(mask)).any()):
-        remedy = "store class indices (0 background) as uint8"
-        return None, [error("mask-values", name, "contains values that are not whole numbers", remedy)]
+    remedy = "store class indices (0 background) as uint8"
+    try:
+        mask = read_whole_labels(mask, "the mask")
+    except DataError as problem:
+        return None, [error("mask-values", name, problem.problems[0], remedy)]
     if mask.min() < 0:
-        remedy = "store class indices (0 background) as uint8"
         return None, [error("mask-values", name, f"contains the value {mask.min():g}, below 0", remedy)]
     return mask, []
 

@@ -15,6 +15,7 @@ from seewhy.data.domains.subjects import Subject
 from seewhy.data.transforms.normalization import measure
 from seewhy.errors import DataError
 from seewhy.io.geometry import Geometry
+from seewhy.io.labels import read_whole_labels
 from seewhy.io.nifti import NiftiFile
 
 __all__ = ["QUANTILES", "MeasuredSubject", "measure_subject", "segment_tissue"]
@@ -171,8 +172,8 @@ def _read_values(file: NiftiFile, channel: int | None) -> NDArray[Any]:
 
 
 def _read_mask(file: NiftiFile) -> NDArray[np.uint8]:
-    labels = np.moveaxis(file.read(), AXIS, 0)
-    if labels.min() < 0 or labels.max() > 255 or np.any(labels % 1):
+    labels = np.moveaxis(read_whole_labels(file.read(), file.path), AXIS, 0)
+    if labels.min() < 0 or labels.max() > 255:
         raise DataError(
             f"{file.path} contains values from {labels.min():g} to {labels.max():g}; expected labels 0 to 255"
         )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seewhy.batch import MODALITIES
-from seewhy.data.prepare.brats import is_msd, list_msd_images, read_msd_channels
 from seewhy.data.prepare.brats_files import MODALITIES as ALIASES
 from seewhy.data.prepare.brats_files import SEGMENTATIONS, FileName, group_files, make_case_id, parse_name
+from seewhy.data.prepare.msd_files import MSDTask, is_msd
 from seewhy.data.prepare.source_case import find_clashes
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.nifti import NIFTI_SUFFIXES
@@ -108,13 +108,19 @@ Named = tuple[str, dict[str, Path], dict[str, int | None], Path | None]
 
 
 def _list_msd_subjects(folder: Path) -> tuple[list[Named], list[str]]:
-    channels: dict[str, int | None] = {**read_msd_channels(folder, MODALITIES)}
+    task = MSDTask(folder)
     named: list[Named] = []
-    for name, path in list_msd_images(folder).items():
-        labels = folder / "labelsTr" / path.name
-        files = dict.fromkeys(MODALITIES, path)
-        named.append((name, files, channels, labels if labels.is_file() else None))
-    return named, []
+    problems: list[str] = []
+    for name in task.images:
+        found = {modality: task.find_image(name, modality) for modality in MODALITIES}
+        missing = [modality for modality, image in found.items() if image is None]
+        problems += [f"{folder}: {name} has no file of {modality} in imagesTr/" for modality in missing]
+        if not missing:
+            images = {modality: image for modality, image in found.items() if image is not None}
+            files = {modality: path for modality, (path, _) in images.items()}
+            channels = {modality: channel for modality, (_, channel) in images.items()}
+            named.append((name, files, channels, task.labels.get(name)))
+    return named, problems
 
 
 def _list_brats_subjects(folder: Path) -> tuple[list[Named], list[str]]:

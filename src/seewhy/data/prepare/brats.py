@@ -1,30 +1,18 @@
-"""Prepare BraTS and MSD brain-tumour volumes: cut them into slices; find and read the cases of an MSD task."""
+"""Prepare brain-tumour volumes of BraTS, of an MSD task or of nnU-Net's raw layout: cut them into slices."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from seewhy.data.prepare.brats_files import (
-    MODALITIES,
-    TUMOURS,
-    find_brats,
-    load_pair,
-    make_case_id,
-    resolve_modality,
-    select_region_labels,
-)
+from seewhy.data.prepare.brats_files import MODALITIES, FoundCases, find_brats, resolve_modality
 from seewhy.data.prepare.builder import Builder, Summary
-from seewhy.data.prepare.source_case import SourceCase, find_clashes
+from seewhy.data.prepare.label_schemes import AUTO, SCHEMES, TUMOURS
+from seewhy.data.prepare.msd_files import find_msd, is_msd
 from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
 from seewhy.options import check_choice
 
-__all__ = ["find_msd", "is_msd", "list_msd_images", "prepare_brats", "read_msd_channels"]
+__all__ = ["prepare_brats"]
 
 
 def prepare_brats(
@@ -38,6 +26,7 @@ def prepare_brats(
     min_area: int | None = None,
     min_fraction: float | None = None,
     tumour: str = "whole",
+    label_scheme: str = AUTO,
     every: int = 1,
     brain_only: bool = True,
     overwrite: bool = False,
@@ -45,8 +34,9 @@ def prepare_brats(
 ) -> Summary:
     """Cut brain-tumour volumes into `imageSlice/BRATS_<id>_<slice>_<label>.npy`, masks, manifest and settings.
 
-    Two layouts are supported. BraTS: NIfTI files `<case>_<modality>.nii.gz` with `_seg` (or `_autoseg`), one folder per
-    case or not, 2012 to 2024 names. MSD Task01: `dataset.json`, `imagesTr/*.nii.gz` of four channels, `labelsTr/`.
+    Three layouts are supported. BraTS: NIfTI files `<case>_<modality>.nii.gz` with `_seg` (or `_autoseg`), one folder
+    per case or not, 2012 to 2024 names. MSD Task01: `dataset.json`, `imagesTr/*.nii.gz` of four channels, `labelsTr/`.
+    nnU-Net's raw layout: the same with one file per channel, `imagesTr/<case>_0000.nii.gz`.
     Slices are planes of the third axis, rows and columns its first two axes as stored, so that `stack_to_nifti` can put
     predictions back; dataset.json records how to turn pictures upright. Everything is checked before anything is
     written; the next call continues a killed one. Cases without a segmentation cannot be labelled; they are left
@@ -62,6 +52,8 @@ def prepare_brats(
         min_area: lesion pixels, for `area`.
         min_fraction: share of a slice's pixels, for `fraction`; .01 (AME-CAM) by default.
         tumour: region that counts as lesion: `whole`, `core` (without oedema) or `enhancing`.
+        label_scheme: meaning of the label values, `brats2012` (to 2021), `brats2023`, `brats2024` or `peds2024`; `auto`
+            detects it and refuses values that fit several. MSD names its labels in dataset.json.
         every: keep slices 0, n, 2n … of the volume.
         brain_only: leave out slices in which less than 1 % of the pixels are brain.
         overwrite: replace a data set that was prepared with other settings.
@@ -85,6 +77,7 @@ def prepare_brats(
     source = Path(source)
     modality = resolve_modality(modality)
     check_choice(tumour, TUMOURS, "tumour")
+    check_choice(label_scheme, (AUTO, *SCHEMES), "label_scheme")
     builder = Builder(
         name="BraTS",
         prefix="BRATS_",
@@ -97,122 +90,32 @@ def prepare_brats(
         source=source,
         options={"tumour": tumour},
     )
-    cases, left_out = _find_cases(source, modality=modality, tumour=tumour)
-    return builder.build(cases, destination, left_out=left_out, overwrite=overwrite, progress=progress)
+    found = _find_cases(source, modality=modality, tumour=tumour, label_scheme=label_scheme)
+    builder.settings["labels"] = found.labels
+    return builder.build(found.cases, destination, left_out=found.left_out, overwrite=overwrite, progress=progress)
 
 
-def _find_cases(source: Path, *, modality: str, tumour: str) -> tuple[list[SourceCase], dict[str, str]]:
-    """Find the cases in either layout, and patient → reason for those left out."""
+def _find_cases(source: Path, *, modality: str, tumour: str, label_scheme: str) -> FoundCases:
+    """Find the cases in either layout."""
     if not source.is_dir():
         raise DataError(f"folder {source} does not exist; give the folder that contains the cases")
-    find = find_msd if is_msd(source) else find_brats
-    cases, left_out = find(source, modality=modality, tumour=tumour)
-    if not cases and not left_out:
+    if is_msd(source):
+        if label_scheme != AUTO:
+            raise ConfigError(
+                f"label_scheme={label_scheme!r}, but dataset.json names the labels of {source}; leave it out"
+            )
+        found = find_msd(source, modality=modality, tumour=tumour)
+    else:
+        found = find_brats(source, modality=modality, tumour=tumour, label_scheme=label_scheme)
+    if not found.cases and not found.left_out:
         raise DataError(
             f"no case found below {source}; expected <case>_<modality>.nii.gz with <case>_seg.nii.gz (modalities: "
-            f"{', '.join(MODALITIES)}), or MSD's dataset.json, imagesTr/ and labelsTr/"
+            f"{', '.join(MODALITIES)}), or MSD's or nnU-Net's dataset.json, imagesTr/ and labelsTr/"
         )
-    if not cases:
+    if not found.cases:
         raise DataError(
-            f"none of the {len(left_out)} cases has a segmentation, which is needed to label slices; "
+            f"none of the {len(found.left_out)} cases has a segmentation, which is needed to label slices; "
             "add <case>_seg.nii.gz (or labelsTr/)",
             where=str(source),
         )
-    return cases, left_out
-
-
-def is_msd(source: Path) -> bool:
-    """Return whether a folder has the layout of an MSD task."""
-    return (source / "imagesTr").is_dir()
-
-
-def find_msd(source: Path, *, modality: str, tumour: str) -> tuple[list[SourceCase], dict[str, str]]:
-    """Find the training cases of an MSD task; its dataset.json names channels and label values.
-
-    Args:
-        source: the task's folder, with dataset.json, imagesTr/ and labelsTr/.
-        modality: `flair`, `t1`, `t1ce` or `t2`.
-        tumour: `whole`, `core` or `enhancing`.
-
-    Returns:
-        Cases in the order of their names, and patient → reason for those that are left out.
-
-    Raises:
-        DataError: a dataset.json that does not name the channel or labels, or files that do not match it.
-    """
-    record = _read_description(source)
-    channels = record["modality"]
-    channel = _find_channel(channels, modality, where=source / "dataset.json")
-    region = select_region_labels(record["labels"], tumour)
-    values = select_region_labels(record["labels"], "whole") | {0}
-    cases: list[SourceCase] = []
-    left_out: dict[str, str] = {}
-    problems: list[str] = []
-    images = list_msd_images(source)
-    problems += find_clashes((make_case_id(name), path) for name, path in images.items())
-    for name, image in images.items():
-        patient = make_case_id(name)
-        labels = source / "labelsTr" / image.name
-        if not labels.is_file():
-            left_out[patient] = "no segmentation in labelsTr/, so its slices have no labels"
-            continue
-        problems += _check_channels(image, len(channels))
-        load = partial(load_pair, image, labels, region=region, values=values, channel=channel)
-        cases.append(SourceCase(patient, (image, labels), load))
-    if problems:
-        raise DataError(problems, where=f"{source} (nothing was written)")
-    return cases, left_out
-
-
-def read_msd_channels(source: Path, modalities: Sequence[str]) -> dict[str, int]:
-    """Read the position of each modality among the channels from dataset.json.
-
-    Raises:
-        DataError: dataset.json is unreadable or does not name a modality.
-    """
-    channels = _read_description(source)["modality"]
-    return {name: _find_channel(channels, name, where=source / "dataset.json") for name in modalities}
-
-
-def list_msd_images(source: Path) -> dict[str, Path]:
-    """List the volumes in imagesTr/, in the order of their names: name without ending → path."""
-    paths = sorted((source / "imagesTr").iterdir())
-    volumes = [path for path in paths if path.name.endswith(NIFTI_SUFFIXES) and not path.name.startswith(".")]
-    return {path.name.removesuffix(".gz").removesuffix(".nii"): path for path in volumes}
-
-
-def _read_description(source: Path) -> dict[str, Any]:
-    """Read `modality` (nnU-Net: `channel_names`) and `labels` from dataset.json."""
-    path = source / "dataset.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{path} does not exist, but is needed to assign channels to modalities; copy it from the MSD archive"
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON ({error}); copy it from the MSD archive") from error
-    modality = record.get("modality", record.get("channel_names"))
-    labels = record.get("labels")
-    if not isinstance(modality, dict) or not isinstance(labels, dict):
-        raise DataError(f"{path} has no `modality` or no `labels`; copy it from the MSD archive")
-    return {"modality": modality, "labels": labels}
-
-
-def _find_channel(channels: dict[str, str], modality: str, *, where: Path) -> int:
-    """Find the position of a modality among the channels."""
-    for key, name in channels.items():
-        try:
-            if resolve_modality(str(name)) == modality:
-                return int(key)
-        except ConfigError:
-            continue  # a channel of another modality
-    raise DataError(f"{where} names the channels {list(channels.values())}; expected one of them to be {modality}")
-
-
-def _check_channels(image: Path, expected: int) -> list[str]:
-    try:
-        channels = NiftiFile(image).channels
-    except DataError as error:
-        return [str(error)]
-    return [] if channels == expected else [f"{image} has {channels} channels; dataset.json names {expected}"]
+    return found

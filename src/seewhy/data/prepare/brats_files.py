@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from seewhy.data.prepare.label_schemes import AUTO, SCHEMES, TUMOURS, LabelScheme, detect_scheme, find_family
 from seewhy.data.prepare.source_case import (
     SlicePlane,
     SourceCase,
@@ -21,14 +22,15 @@ from seewhy.data.prepare.source_case import (
     make_safe_id,
 )
 from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.io.labels import read_whole_labels
 from seewhy.io.nifti import NiftiFile
 
 __all__ = [
     "AUTOMATIC",
     "MODALITIES",
     "SEGMENTATIONS",
-    "TUMOURS",
     "FileName",
+    "FoundCases",
     "find_brats",
     "group_files",
     "load_pair",
@@ -49,14 +51,6 @@ MODALITIES: dict[str, tuple[str, ...]] = {
 AUTOMATIC = "autoseg"
 SEGMENTATIONS = ("seg", "segmentation", AUTOMATIC)
 """Endings of segmentation files; a manual segmentation is preferred to an automatic one."""
-
-TUMOURS = ("whole", "core", "enhancing")
-VALUES = {0, 1, 2, 3, 4}
-REGIONS: Mapping[str, set[int]] = {
-    "whole": {1, 2, 3, 4},
-    "core": {1, 3, 4},  # 3 is non-enhancing core in 2012–2015, enhancing in 2023: core both times
-    "enhancing": {4},
-}
 
 ALIASES = {alias: name for name, aliases in MODALITIES.items() for alias in aliases}
 NAME = re.compile(
@@ -102,23 +96,25 @@ def select_region_labels(labels: Mapping[str, str | int | list[int]], tumour: st
     """Select the label values of a tumour region by their names in dataset.json.
 
     Args:
-        labels: value → name (MSD) or name → value (nnU-Net v2).
+        labels: value → name (MSD) or name → value (nnU-Net v2); a name may have several values (nnU-Net's regions).
         tumour: `whole`, `core` or `enhancing`.
 
     Raises:
         DataError: names that do not identify the region.
     """
-    by_value = {}
+    by_name: dict[str, set[int]] = {}
     for key, value in labels.items():
         number, name = (key, value) if str(key).lstrip("-").isdigit() else (value, key)
-        if isinstance(number, list) or not str(number).lstrip("-").isdigit():
-            raise DataError(f"dataset.json labels {key!r} as {value!r}; expected one whole number for each name")
-        by_value[int(number)] = str(name).lower()
-    oedema = {value for value, name in by_value.items() if "edema" in name}
-    enhancing = {
-        value for value, name in by_value.items() if "enhanc" in name and not re.search(r"non[\s_-]*enhanc", name)
-    }
-    lesion = set(by_value) - {0}
+        numbers = number if isinstance(number, list) else [number]
+        if not numbers or not all(str(item).lstrip("-").isdigit() for item in numbers):
+            raise DataError(f"dataset.json labels {key!r} as {value!r}; expected whole numbers for each name")
+        by_name[str(name).lower()] = {int(item) for item in numbers}
+    named = {r: values for r in TUMOURS for name, values in by_name.items() if r in re.split(r"[\s_-]+", name)}
+    if any(len(values) > 1 for values in by_name.values()) and tumour in named:
+        return named[tumour]
+    oedema, cavity = _values_of(by_name, r"edema|\bsnfh\b|\bed\b"), _values_of(by_name, r"cavity|\brc\b")
+    enhancing = _values_of(by_name, r"enhanc|\bet\b") - _values_of(by_name, r"non[\s_-]*enhanc")
+    lesion = set().union(*by_name.values()) - {0} - cavity
     regions = {"whole": lesion, "core": lesion - oedema, "enhancing": enhancing}
     unclear = (tumour == "core" and not oedema) or not regions[tumour]
     if unclear:
@@ -129,22 +125,38 @@ def select_region_labels(labels: Mapping[str, str | int | list[int]], tumour: st
     return regions[tumour]
 
 
-def find_brats(source: Path, *, modality: str, tumour: str) -> tuple[list[SourceCase], dict[str, str]]:
+def _values_of(by_name: Mapping[str, set[int]], pattern: str) -> set[int]:
+    """Values of all labels whose names match a pattern."""
+    return {value for name, values in by_name.items() if re.search(pattern, name) for value in values}
+
+
+class FoundCases(NamedTuple):
+    """Cases of a folder.
+
+    Attributes:
+        cases: in the order of their names.
+        left_out: patient → reason for those that are left out.
+        labels: which values of the segmentations count as lesion, and why.
+    """
+
+    cases: list[SourceCase]
+    left_out: dict[str, str]
+    labels: str
+
+
+def find_brats(source: Path, *, modality: str, tumour: str, label_scheme: str = AUTO) -> FoundCases:
     """Find the cases below a folder, in one folder each or all in one folder.
 
     Args:
         source: the release's folder; sub-folders such as HGG/ and LGG/ are searched too.
         modality: `flair`, `t1`, `t1ce` or `t2`.
-        tumour: `whole`, `core` or `enhancing`. Enhancing tumour is label 4; in releases without label 4 (BraTS 2023)
-            it is 3, recognised by the names of their files (`t2f`, `t1c`, `t1n`, `t2w`).
-
-    Returns:
-        Cases in the order of their names, and patient → reason for those that are left out.
+        tumour: `whole`, `core` or `enhancing`.
+        label_scheme: key of `SCHEMES`; `auto` detects it from file names and values, for each kind of case.
 
     Raises:
-        DataError: all missing or ambiguous files of the folder.
+        DataError: all missing or ambiguous files of the folder, or values that fit several schemes.
     """
-    cases: list[SourceCase] = []
+    found: list[tuple[str, str, Path, Path, bool]] = []
     left_out: dict[str, str] = {}
     problems: list[str] = []
     groups = group_files(source)
@@ -160,15 +172,27 @@ def find_brats(source: Path, *, modality: str, tumour: str) -> tuple[list[Source
                 f"{folder}: {name} has no {modality} (looked for {' or '.join(MODALITIES[modality])}); there: {there}"
             )
         else:
-            image, segmentation = kinds[modality][0], kinds[annotated][0]
-            region = _select_region(tumour, kinds)
-            load = partial(load_pair, image, segmentation, region=region, values=VALUES)
-            cases.append(
-                SourceCase(make_case_id(name), (image, segmentation), load, automatic_mask=annotated == AUTOMATIC)
-            )
+            family = find_family(name, [path.name for paths in kinds.values() for path in paths])
+            found.append((name, family, kinds[modality][0], kinds[annotated][0], annotated == AUTOMATIC))
+    schemes: dict[str, LabelScheme] = {}
+    for family in dict.fromkeys(family for _, family, *_ in found):
+        segmentations = {name: mask for name, own, _, mask, _ in found if own == family}
+        try:
+            auto = label_scheme == AUTO
+            schemes[family] = detect_scheme(family, segmentations, tumour) if auto else SCHEMES[label_scheme]
+        except DataError as error:
+            problems += error.problems
     if problems:
         raise DataError(problems, where=f"{source} (nothing was written)")
-    return cases, left_out
+    cases = [
+        SourceCase(make_case_id(name), (image, mask), _loader(image, mask, schemes[family], tumour), automatic)
+        for name, family, image, mask, automatic in found
+    ]
+    return FoundCases(cases, left_out, "; ".join(dict.fromkeys(scheme.describe(tumour) for scheme in schemes.values())))
+
+
+def _loader(image: Path, mask: Path, scheme: LabelScheme, tumour: str) -> Callable[[], list[SlicePlane]]:
+    return partial(load_pair, image, mask, region=scheme.select_region(tumour), values=scheme.values)
 
 
 def _find_ambiguities(kinds: Mapping[str, list[Path]], modality: str, *, folder: Path, name: str) -> list[str]:
@@ -213,7 +237,11 @@ def load_pair(
         problems.append(
             f"{image.name} contains {bad} voxels that are NaN or infinite; repair it or leave this case out"
         )
-    problems += _find_label_problems(labels, values, name=segmentation.name)
+    try:
+        labels = read_whole_labels(labels, segmentation.name)
+        problems += _find_label_problems(labels, values, name=segmentation.name)
+    except DataError as error:
+        problems += error.problems
     if problems:
         raise DataError(problems)
     return cut_planes(volume, np.isin(labels, sorted(region)), geometry=picture.geometry, source=image)
@@ -225,7 +253,10 @@ def _find_label_problems(labels: NDArray[Any], values: set[int], *, name: str) -
     if not unknown:
         return []
     shown = ", ".join(f"{value:g}" for value in unknown[:5]) + (" …" if len(unknown) > 5 else "")
-    return [f"{name} contains the values {shown}; expected labels out of {sorted(values)}"]
+    return [
+        f"{name} contains the values {shown}; expected labels out of {sorted(values)}; another release may have them "
+        "(--label-scheme)"
+    ]
 
 
 def group_files(
@@ -238,15 +269,6 @@ def group_files(
         if name is not None:
             groups[path.parent, name.case][name.kind].append(path)
     return groups
-
-
-def _select_region(tumour: str, kinds: Mapping[str, list[Path]]) -> set[int]:
-    """Select the label values of a region; BraTS 2023 and later moved enhancing tumour from 4 to 3."""
-    new_names = ("t2f", "t1c", "t1n", "t2w")
-    names = [path.name.lower().split(".")[0] for paths in kinds.values() for path in paths]
-    if tumour == "enhancing" and any(name.endswith(new_names) for name in names):
-        return {3}
-    return set(REGIONS[tumour])
 
 
 def _find_grid_problems(picture: NiftiFile, mask: NiftiFile, channel: int | None) -> list[str]:

@@ -47,6 +47,7 @@ class Summary:
         slices: slices of the whole data set.
         positive: slices with label 1.
         automatic: patients whose masks were made by software.
+        labels: which label values count as lesion; empty where any value above 0 does.
         negative_with_lesion: slices with lesion pixels that the label rule labels 0.
     """
 
@@ -58,6 +59,7 @@ class Summary:
     positive: int = 0
     negative_with_lesion: int = 0
     automatic: list[str] = field(default_factory=list)
+    labels: str = ""
 
     @property
     def patients(self) -> int:
@@ -141,7 +143,8 @@ class Builder:
             DataError: all problems of all cases, before anything is written.
         """
         folder = DatasetFolder(destination, self.settings, overwrite=overwrite)
-        summary = Summary(destination=folder.destination, left_out=dict(left_out))
+        labels = str(self.settings.get("labels", ""))
+        summary = Summary(destination=folder.destination, left_out=dict(left_out), labels=labels)
         waiting = self._list_waiting(cases, folder, summary)
         self._check(track_slowly(waiting, "checking", shown=progress))
         folder.open()

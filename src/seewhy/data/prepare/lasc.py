@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.data.prepare.builder import Builder, Summary
+from seewhy.data.prepare.picture_masks import find_mask_level, measure_brightness
 from seewhy.data.prepare.source_case import (
     SlicePlane,
     SourceCase,
@@ -23,14 +24,13 @@ from seewhy.data.prepare.source_case import (
 from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import DataError
 from seewhy.io.image import IMAGE_SUFFIXES, read_image
+from seewhy.io.labels import read_whole_labels
 from seewhy.io.nrrd import read_nrrd
 
 __all__ = ["prepare_lasc"]
 
 IMAGE, MASK = "lgemri.nrrd", "laendo.nrrd"
 PICTURE = re.compile(r"^(?P<patient>.+)_(?P<slice>\d+)$")
-MASK_LEVEL = 127
-"""Coloured masks have interpolated edges; the outline was drawn at half of the range."""
 
 
 def prepare_lasc(
@@ -50,7 +50,8 @@ def prepare_lasc(
 
     Two layouts are supported. LASC 2018: folders with `lgemri.nrrd` and `laendo.nrrd` (cavity 255), cut along the third
     axis. Pictures: `images/<patient>_<slice>.png` (or TIFF) with `masks/` of the same names, gray or coloured (the
-    brightest of red, green and blue counts). Checks and restarts are those of `prepare_brats`.
+    brightest of red, green and blue counts); which of their values are the atrium is decided for all masks together.
+    Checks and restarts are those of `prepare_brats`.
 
     Args:
         source: the folder to read.
@@ -141,6 +142,10 @@ def _load_volume(image: Path, mask: Path) -> list[SlicePlane]:
         problems.append(f"{mask.name} does not lie on {image.name}: {difference}; resample it first")
     if not np.isfinite(volume).all():
         problems.append(f"{image.name} contains NaN or infinite voxels; repair it or leave this case out")
+    try:
+        labels = read_whole_labels(labels, mask.name)
+    except DataError as error:
+        raise DataError([*problems, *error.problems]) from error
     values = np.unique(labels).tolist()
     if len([value for value in values if value != 0]) > 1:
         problems.append(f"{mask.name} contains the values {values[:6]}; expected 0 and one value for the cavity")
@@ -166,24 +171,29 @@ def _find_pictures(source: Path) -> tuple[list[SourceCase], dict[str, str]]:
         else:
             slices[match["patient"]][int(match["slice"])] = (path, masks[path.stem])
     problems += find_clashes((make_safe_id(patient), source / "images" / patient) for patient in slices)
+    level = 0.0
+    try:
+        level = find_mask_level(mask for pairs in slices.values() for _, mask in pairs.values())
+    except DataError as error:
+        problems += error.problems
     if problems:
         raise DataError(problems, where=f"{source} (nothing was written)")
-    return [_make_picture_case(patient, pairs) for patient, pairs in slices.items() if pairs], left_out
+    return [_make_picture_case(patient, pairs, level) for patient, pairs in slices.items() if pairs], left_out
 
 
-def _make_picture_case(patient: str, pairs: dict[int, tuple[Path, Path]]) -> SourceCase:
+def _make_picture_case(patient: str, pairs: dict[int, tuple[Path, Path]], level: float) -> SourceCase:
     ordered = {index: pairs[index] for index in sorted(pairs)}
     files = tuple(path for pair in ordered.values() for path in pair)
-    return SourceCase(make_safe_id(patient), files, partial(_load_pictures, ordered))
+    return SourceCase(make_safe_id(patient), files, partial(_load_pictures, ordered, level))
 
 
-def _load_pictures(pairs: dict[int, tuple[Path, Path]]) -> list[SlicePlane]:
-    """Read the slices of one patient."""
+def _load_pictures(pairs: dict[int, tuple[Path, Path]], level: float) -> list[SlicePlane]:
+    """Read the slices of one patient; mask pixels above a level are the region."""
     planes: list[SlicePlane] = []
     problems: list[str] = []
     for index, (image, mask) in pairs.items():
         try:
-            picture, region = _read_gray(image), _read_region(mask)
+            picture, region = _read_gray(image), measure_brightness(read_image(mask)) > level
         except DataError as error:
             problems += error.problems
             continue
@@ -206,15 +216,6 @@ def _read_gray(path: Path) -> NDArray[Any]:
     if (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all():
         return np.ascontiguousarray(values[..., 0])
     raise DataError(f"{path} is a colour picture; expected gray values of an MRI slice (is it an overlay or mask?)")
-
-
-def _read_region(path: Path) -> NDArray[np.bool_]:
-    """Read the region of a mask: brightest channel above half of the range, or above 0 if all values are 0 and 1."""
-    values = read_image(path)
-    colour = values[..., :3].max(axis=-1) if values.ndim == 3 else values
-    level = MASK_LEVEL if colour.max() > 1 else 0
-    region: NDArray[np.bool_] = colour > level
-    return region
 
 
 def _list_pictures(folder: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from seewhy.data.transforms.normalization import IntensityNormalization
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
 from seewhy.io.npy import npy_shape
+from seewhy.io.slices import find_plane_shape
 
 __all__ = ["BraTSDataModule", "LASCDataModule", "SliceDataModule"]
 
@@ -209,18 +210,22 @@ def _check_readable(training: Sequence[SliceRecord], scored: Sequence[SliceRecor
         where: the folder, for the message.
 
     Raises:
-        DataError: every file that is empty, cut off, pickled or not an array of numbers.
+        DataError: every file that is empty, cut off, pickled or not an array of numbers, and every mask of another
+            size than its slice.
     """
     problems = []
-    paths = [record.path for record in (*training, *scored)]
-    paths += [record.mask for record in scored if record.mask is not None]
+    pairs = [(record, None) for record in training] + [(record, record.mask) for record in scored]
     # A bar only for data sets that take a while.
-    quiet, console = len(paths) < 20_000, Console(stderr=True)
-    for path in track(paths, "checking files", transient=True, disable=quiet, console=console):
-        try:
-            npy_shape(path)
-        except DataError as error:
-            problems += error.problems
+    quiet, console = len(pairs) < 20_000, Console(stderr=True)
+    for record, mask in track(pairs, "checking files", transient=True, disable=quiet, console=console):
+        sizes = []
+        for path in (record.path, mask):
+            try:
+                sizes += [] if path is None else [find_plane_shape(npy_shape(path))]
+            except DataError as error:
+                problems += error.problems
+        if len(sizes) == 2 and None not in sizes and sizes[0] != sizes[1]:
+            problems.append(f"{mask} has {sizes[1]} rows and columns, its slice {sizes[0]}; cut both from one grid")
     if problems:
         raise DataError(problems, where=str(where))
 

@@ -23,6 +23,7 @@ from seewhy.data.transforms.normalization import (
     measure,
 )
 from seewhy.errors import ConfigError, DataError
+from seewhy.io.labels import read_whole_labels
 from seewhy.io.npy import read_npy
 
 __all__ = ["PatientDataset", "SliceReader", "TrainingDataset", "collate_slices"]
@@ -181,10 +182,11 @@ class PatientDataset(Dataset[Batch]):
 
 def _classes(mask: NDArray[Any], record: SliceRecord, num_classes: int) -> NDArray[np.uint8]:
     """Class indices of a mask; with one foreground class every value above 0 is that class (0/1, 0/255, 0/1/2/4)."""
+    mask = read_whole_labels(mask, record.mask)
     if num_classes == 2:
         return (mask > 0).astype(np.uint8)
     values = np.unique(mask)
-    if values.min() < 0 or values.max() >= num_classes or np.any(values % 1):
+    if values.min() < 0 or values.max() >= num_classes:
         raise DataError(
             f"{record.mask} holds the values {values[:8].tolist()}; expected class indices 0 to {num_classes - 1}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,7 @@ def list_slices(root: str | Path, naming: Naming, *, num_classes: int) -> SliceF
     problems += find_name_clashes((record.path.stem for record in records), "slices")
     problems += find_name_clashes((record.patient for record in records), "patients")
     problems += [f"{name} is in manifest.csv but not in the folder" for name in sorted(rows.keys() - set(names))]
+    problems += _find_half_renamed(records, naming, rows)
     if problems:
         raise DataError(problems, where=str(images))
     records.sort(key=lambda record: (natural_key(record.patient), record.slice, natural_key(record.path.name)))
@@ -174,6 +175,19 @@ def list_slices(root: str | Path, naming: Naming, *, num_classes: int) -> SliceF
     return SliceFolder(
         home, images, tuple(records), masks is not None, info, read_displays(info, home / "dataset.json")
     )
+
+
+def _find_half_renamed(records: Sequence[SliceRecord], naming: Naming, rows: Mapping[str, Any]) -> list[str]:
+    """Problems of a manifest that gives only some slices of a patient another name, which makes two patients of one."""
+    named = {record.path.name: str(re.fullmatch(naming.pattern, record.path.name)["patient"]) for record in records}  # type: ignore[index]
+    renamed = {
+        named[record.path.name]: record.patient for record in records if record.patient != named[record.path.name]
+    }
+    return [
+        f"{file} has no patient in manifest.csv, where other files of {patient!r} have the patient {renamed[patient]!r}"
+        for file, patient in named.items()
+        if patient in renamed and not rows.get(file, {}).get("patient")
+    ]
 
 
 def _find_images(root: Path) -> tuple[Path, Path]:

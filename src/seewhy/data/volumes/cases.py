@@ -11,7 +11,7 @@ from seewhy.errors import ConfigError, DataError, SeewhyError
 from seewhy.io.names import find_name_clashes, safe_name
 from seewhy.io.slices import natural_key
 from seewhy.io.zarr.opening import open_source
-from seewhy.io.zarr.source import Box, VolumeSource, millimetres
+from seewhy.io.zarr.source import Box, VolumeSource, describe_offset, millimetres
 
 __all__ = ["Ends", "VolumeCase", "find_cases"]
 
@@ -88,7 +88,7 @@ def find_cases(
 
     Raises:
         ConfigError: an invalid pattern.
-        DataError: all volumes that cannot be opened, have no labels, or labels of another shape.
+        DataError: all volumes that cannot be opened, have no labels, or labels on another grid.
 
     Example:
         >>> from seewhy.data.volumes.cases import find_cases
@@ -131,8 +131,8 @@ def _open_case(name: str, image: str, label: str | None, level: str | None, patt
                 f"the image has {shape} voxels and the labels {list(mask.shape[1:])} in {mask.shape[0]} channel(s); "
                 "expected one channel on the image's grid"
             )
-        if mask.dtype.kind not in "bui":
-            raise DataError(f"labels are stored as {mask.dtype}; expected whole numbers")
+        if apart := describe_offset(source, mask, coarse=level not in (None, "0")):
+            raise DataError(f"the labels do not lie on the image: {apart}; resample them to the image's grid")
     z, y, x = shape
     return VolumeCase(
         id=safe_name(name), patient=_find_patient(name, pattern), volume=name, image=image, label=label, level=level,

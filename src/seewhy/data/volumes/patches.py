@@ -18,6 +18,7 @@ from seewhy.data.transforms.normalization import IntensityScale
 from seewhy.data.volumes.cases import VolumeCase
 from seewhy.data.volumes.normalization import normalize
 from seewhy.errors import ConfigError, DataError
+from seewhy.io.labels import read_whole_labels
 from seewhy.io.zarr.source import Box, VolumeSource
 
 __all__ = ["EvaluationDataset", "PatchDataset", "PatchLocator", "VolumeReader", "check_patches", "check_sizes"]
@@ -84,7 +85,7 @@ class VolumeReader:
         if case.volume not in self._opened:
             self._opened[case.volume] = case.open()
         image, label = self._opened[case.volume]
-        mask = None if label is None else label.read(box)[0].astype(np.uint8)
+        mask = None if label is None else read_whole_labels(label.read(box)[0], case.label).astype(np.uint8)
         return normalize(image.read(box), self.scales[case.id]), mask
 
     def __getstate__(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from seewhy.data.volumes.cases import VolumeCase
 from seewhy.errors import DataError, SeewhyError
 from seewhy.io.atomic import atomic_path
+from seewhy.io.labels import read_whole_labels
 from seewhy.io.zarr.source import Box, VolumeSource
 
 __all__ = [
@@ -251,11 +252,15 @@ def survey_case(case: VolumeCase, *, ignore: int | None = None) -> Survey:
     wrong = 0
     for box in _list_blocks(case, image):
         try:
-            values = image.read(box)
-            mask = None if label is None else label.read(box)[0].astype(np.int64)
+            values, mask = image.read(box), None if label is None else label.read(box)[0]
         except SeewhyError as error:
             survey.problems.append(str(error))
             continue
+        try:
+            mask = None if mask is None else read_whole_labels(mask, case.label).astype(np.int64)
+        except SeewhyError as error:
+            survey.problems.append(str(error))
+            break  # one block is enough to refuse the file
         finite = np.isfinite(values).all(axis=0) if values.dtype.kind == "f" else None
         if finite is not None and not finite.all():
             wrong += int((~finite).sum())

@@ -10,10 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import ConfigError, DataError
+from seewhy.io.geometry import Geometry
 from seewhy.io.zarr.ome import length_in_mm
 from seewhy.io.zarr.store import Counters
 
-__all__ = ["Box", "VolumeSource", "box_shape", "check_channels", "millimetres", "native_dtype"]
+__all__ = [
+    "Box",
+    "VolumeSource",
+    "box_shape",
+    "check_channels",
+    "describe_offset",
+    "millimetres",
+    "native_dtype",
+    "volume_geometry",
+]
 
 Box: TypeAlias = tuple[slice, slice, slice]
 """Voxels [start, stop) along Z, Y and X; start and stop are always given, step never."""
@@ -117,6 +127,47 @@ def millimetres(source: VolumeSource) -> Triple | None:
         return None
     z, y, x = (size * factor for size in source.spacing)
     return z, y, x
+
+
+def volume_geometry(source: VolumeSource) -> Geometry | None:
+    """Grid of a volume in millimetres, axes X, Y and Z; None if its voxel size is unknown.
+
+    Only NIfTI states the orientation. A unit that is unknown counts as millimetres.
+    """
+    factor = length_in_mm(source.unit) or 1.0
+    if source.spacing is None:
+        return None
+    affine = np.eye(4)
+    if source.affine is not None:
+        affine[:3] = source.affine[:3] * factor
+    else:
+        affine[:3, :3] = np.diag(source.spacing[::-1]) * factor
+        affine[:3, 3] = np.array(source.translation or (0, 0, 0))[::-1] * factor
+    z, y, x = source.shape[1:]
+    return Geometry((x, y, z), affine, oriented=source.affine is not None)
+
+
+def describe_offset(image: VolumeSource, labels: VolumeSource, *, coarse: bool = False) -> str | None:
+    """Describe how labels lie apart from their image; None if they share a grid, as far as both files state it.
+
+    Formats without an orientation are compared with NIfTI by their voxel sizes alone, and files without a position
+    likewise.
+
+    Args:
+        image: the volume.
+        labels: on the same number of voxels.
+        coarse: whether both are coarse levels of a pyramid, whose positions differ by up to half a voxel between
+            tools.
+    """
+    first, second = volume_geometry(image), volume_geometry(labels)
+    if first is None or second is None or (length_in_mm(image.unit) is None) != (length_in_mm(labels.unit) is None):
+        return None
+    unplaced = image.affine is None and None in (image.translation, labels.translation)
+    if first.oriented != second.oriented or unplaced:
+        first, second = (
+            Geometry(grid.shape, np.diag([*grid.spacing, 1.0]), oriented=False) for grid in (first, second)
+        )
+    return first.difference(second, tolerance=max(first.spacing) / 2 if coarse else None)
 
 
 def check_channels(path: str, stored: int, wanted: Sequence[int] | None) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seewhy.data.dataset_info import read_info
 from seewhy.errors import ConfigError
+from seewhy.io.geometry import format_mm
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.source import Box, VolumeSource, millimetres
 from seewhy.io.zarr.store import local_folder
@@ -59,10 +60,10 @@ def check_input(source: VolumeSource, model: VolumeModel, volume: DictConfig) ->
         return None
     spacing = millimetres(source)
     if spacing is None:
-        return f"{source.path} does not state its voxel size; the model was trained at {_format_mm(model.spacing)}"
+        return f"{source.path} does not state its voxel size; the model was trained at {format_mm(model.spacing)}"
     if _difference(spacing, model.spacing) > TOLERANCE:
         raise ConfigError(
-            f"{source.path} has voxels of {_format_mm(spacing)}, the model was trained at {_format_mm(model.spacing)}"
+            f"{source.path} has voxels of {format_mm(spacing)}, the model was trained at {format_mm(model.spacing)}"
             f"{_suggest_level(source, model.spacing, volume)}; resample it, or predict at this voxel size with "
             "volume.inference.spacing=ignore"
         )
@@ -110,14 +111,10 @@ def _suggest_level(source: VolumeSource, wanted: Sequence[float], volume: DictCo
             return ""
         spacing = millimetres(other)
         if spacing and _difference(spacing, wanted) <= TOLERANCE:
-            return f"; volume.level={other.level} has voxels of {_format_mm(spacing)}"
+            return f"; volume.level={other.level} has voxels of {format_mm(spacing)}"
         position += 1
 
 
 def _difference(spacing: Sequence[float], wanted: Sequence[float]) -> float:
     """Largest relative difference of two voxel sizes; axes whose wanted size is NaN (any size) are ignored."""
     return max(abs(size / target - 1) for size, target in zip(spacing, wanted, strict=True) if not math.isnan(target))
-
-
-def _format_mm(spacing: Sequence[float]) -> str:
-    return " × ".join("any" if math.isnan(size) else f"{size:.3g}" for size in spacing) + " mm"  # noqa: RUF001

@@ -1,0 +1,189 @@
+"""Find the cases of an MSD task or of nnU-Net's raw layout, whose dataset.json names channels and labels."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from seewhy.data.prepare.brats_files import (
+    FoundCases,
+    load_pair,
+    make_case_id,
+    resolve_modality,
+    select_region_labels,
+)
+from seewhy.data.prepare.source_case import SourceCase, find_clashes
+from seewhy.errors import ConfigError, DataError
+from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
+
+__all__ = ["MSDTask", "find_msd", "is_msd"]
+
+
+def is_msd(source: Path) -> bool:
+    """Return whether a folder has the layout of an MSD task."""
+    return (source / "imagesTr").is_dir()
+
+
+class MSDTask:
+    """An MSD task (`imagesTr/<case>.nii.gz` with all channels) or nnU-Net's raw layout (`<case>_0000.nii.gz` …).
+
+    Args:
+        source: the folder, with dataset.json, imagesTr/ and labelsTr/.
+
+    Attributes:
+        source: the folder.
+        channels: name of each channel, in order.
+        regions: label names and values of dataset.json.
+
+    Raises:
+        DataError: an unreadable dataset.json, or several files of one case and channel.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        record = _read_description(source)
+        self.channels: dict[int, str] = record["channels"]
+        self.regions: dict[str, Any] = record["labels"]
+
+    @cached_property
+    def images(self) -> dict[str, dict[int | None, Path]]:
+        """Case → channel → file; the channel None stands for a file with all channels."""
+        files = _list_volumes(self.source / "imagesTr")
+        numbered = {stem: re.fullmatch(r"(.+)_(\d{4})", stem) for stem in files}
+        if not all(match and int(match[2]) in self.channels for match in numbered.values()):
+            return {stem: {None: path} for stem, path in files.items()}
+        cases: defaultdict[str, dict[int | None, Path]] = defaultdict(dict)
+        for stem, match in numbered.items():
+            if match is not None:
+                cases[match[1]][int(match[2])] = files[stem]
+        return dict(cases)
+
+    @cached_property
+    def labels(self) -> dict[str, Path]:
+        """Case → segmentation."""
+        folder = self.source / "labelsTr"
+        return _list_volumes(folder) if folder.is_dir() else {}
+
+    def find_image(self, case: str, modality: str) -> tuple[Path, int | None] | None:
+        """Find file and channel of a modality; the channel is None for a file of one channel, and no file is None.
+
+        Raises:
+            DataError: dataset.json does not name the modality.
+        """
+        channel = self.find_channel(modality)
+        files = self.images[case]
+        if None in files:
+            return files[None], channel
+        return (files[channel], None) if channel in files else None
+
+    def find_channel(self, modality: str) -> int:
+        """Find the position of a modality among the channels.
+
+        Raises:
+            DataError: dataset.json does not name the modality.
+        """
+        for number, name in self.channels.items():
+            try:
+                if resolve_modality(name) == modality:
+                    return number
+            except ConfigError:
+                continue  # a channel of another modality
+        names = list(self.channels.values())
+        raise DataError(
+            f"{self.source / 'dataset.json'} names the channels {names}; expected one of them to be {modality}"
+        )
+
+
+def find_msd(source: Path, *, modality: str, tumour: str) -> FoundCases:
+    """Find the training cases; dataset.json names channels and label values.
+
+    Args:
+        source: the task's folder, with dataset.json, imagesTr/ and labelsTr/.
+        modality: `flair`, `t1`, `t1ce` or `t2`.
+        tumour: `whole`, `core` or `enhancing`.
+
+    Raises:
+        DataError: a dataset.json that does not name the channel or labels, or files that do not match it.
+    """
+    task = MSDTask(source)
+    task.find_channel(modality)
+    region = select_region_labels(task.regions, tumour)
+    values = {value for key, item in task.regions.items() for value in _label_values(key, item)} | {0}
+    cases: list[SourceCase] = []
+    left_out: dict[str, str] = {}
+    problems = find_clashes((make_case_id(name), next(iter(files.values()))) for name, files in task.images.items())
+    for name in task.images:
+        patient, image, labels = make_case_id(name), task.find_image(name, modality), task.labels.get(name)
+        if labels is None:
+            left_out[patient] = f"no segmentation {name}.nii.gz in labelsTr/, so its slices have no labels"
+        elif image is None:
+            problems.append(f"imagesTr/ has no {name}_{task.find_channel(modality):04d}.nii.gz ({modality})")
+        else:
+            path, channel = image
+            problems += _check_channels(path, 1 if channel is None else len(task.channels))
+            load = partial(load_pair, path, labels, region=region, values=values, channel=channel)
+            cases.append(SourceCase(patient, (path, labels), load))
+    if problems:
+        raise DataError(problems, where=f"{source} (nothing was written)")
+    chosen = ", ".join(map(str, sorted(region)))
+    return FoundCases(cases, left_out, f"dataset.json {task.regions}; {tumour} = {chosen}")
+
+
+def _label_values(key: str, item: Any) -> list[int]:
+    """Values of an entry of `labels`: value → name, or name → value or values."""
+    numbers = [key] if str(key).lstrip("-").isdigit() else item if isinstance(item, list) else [item]
+    return [int(number) for number in numbers]
+
+
+def _list_volumes(folder: Path) -> dict[str, Path]:
+    """List the NIfTI files of a folder, in the order of their names: name without ending → path.
+
+    Raises:
+        DataError: two files of one name, e.g. `c1.nii` and `c1.nii.gz`.
+    """
+    volumes: dict[str, Path] = {}
+    problems = []
+    for path in sorted(folder.iterdir()):
+        suffix = next((ending for ending in NIFTI_SUFFIXES if path.name.lower().endswith(ending)), None)
+        if suffix is None or path.name.startswith("."):
+            continue
+        stem = path.name[: -len(suffix)]
+        if stem in volumes:
+            problems.append(f"{volumes[stem].name} and {path.name} are one volume by name; keep one")
+        volumes[stem] = path
+    if problems:
+        raise DataError(problems, where=str(folder))
+    return volumes
+
+
+def _read_description(source: Path) -> dict[str, Any]:
+    """Read the channels (`modality`, nnU-Net: `channel_names`) and `labels` from dataset.json."""
+    path = source / "dataset.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path} does not exist, but is needed to assign channels to modalities; copy it from the MSD archive"
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON ({error}); copy it from the MSD archive") from error
+    record = record if isinstance(record, dict) else {}
+    channels, labels = record.get("modality", record.get("channel_names")), record.get("labels")
+    numbered = isinstance(channels, dict) and all(str(key).isdigit() for key in channels)
+    if not numbered or not isinstance(labels, dict):
+        raise DataError(
+            f"{path} has no `modality` or `channel_names` by number, or no `labels`; copy it from the MSD archive"
+        )
+    return {"channels": {int(key): str(name) for key, name in channels.items()}, "labels": labels}
+
+
+def _check_channels(image: Path, expected: int) -> list[str]:
+    try:
+        channels = NiftiFile(image).channels
+    except DataError as error:
+        return [str(error)]
+    return [] if channels == expected else [f"{image} has {channels} channels; dataset.json names {expected}"]

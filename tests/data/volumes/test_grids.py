@@ -1,0 +1,104 @@
+"""Grids of images and labels, and of the volumes of one data set."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import zarr
+
+from seewhy.data.volumes.datamodule import VolumesDataModule
+from seewhy.errors import DataError
+from seewhy.io.npy import write_npy
+
+SHAPE = (10, 11, 12)
+SAME = np.eye(4)
+MIRRORED = np.diag([-1.0, 1, 1, 1]) + np.array([[0, 0, 0, 9.0]] + [[0] * 4] * 3)
+MOVED = np.eye(4) + np.array([[0] * 4, [0, 0, 0, 30.0], [0] * 4, [0] * 4])
+
+
+def write_case(root, name, image=SAME, labels=SAME, dtype=np.uint8):
+    mask = np.zeros(SHAPE, dtype)
+    mask[2:5, 2:5, 2:5] = 1
+    values = np.random.default_rng(0).normal(0, 100, SHAPE).astype(np.float32)
+    for folder, array, affine in (("images", values, image), ("labels", mask, labels)):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(array, affine), root / folder / f"{name}.nii.gz")
+
+
+def module(root, **options):
+    return VolumesDataModule(root=str(root), classes=["background", "lesion"], patch=[4, 4, 4], **options)
+
+
+def problems_of(root, **options):
+    with pytest.raises(DataError) as caught:
+        module(root, **options).setup("fit")
+    return caught.value.problems
+
+
+def write_ome(path, array, scale, shift, unit="micrometer"):
+    group = zarr.open_group(str(path), mode="w")
+    steps = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
+    axes = [{"name": name, "type": "space", **({"unit": unit} if unit else {})} for name in "zyx"]
+    content = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [content]}
+    group.create_array("0", shape=array.shape, chunks=(8, 8, 8), dtype=array.dtype)[:] = array
+
+
+def test_labels_on_another_grid_are_refused_case_by_case(tmp_path):
+    for name, labels in {"good": np.eye(4), "mirrored": MIRRORED, "moved": MOVED}.items():
+        write_case(tmp_path, name, labels=labels)
+    write_case(tmp_path, "coarse", labels=np.diag([2.0, 2, 2, 1]))
+    coarse, mirrored, moved = problems_of(tmp_path)
+    assert "coarse" in coarse
+    assert "2 × 2 × 2 mm, expected 1 × 1 × 1 mm" in coarse  # noqa: RUF001
+    assert "LAS, expected RAS" in mirrored
+    assert moved.startswith("moved: ")
+    assert "up to 30 mm" in moved
+
+
+def test_rounding_of_affines_is_no_other_grid(tmp_path):
+    for number in range(4):
+        write_case(tmp_path, f"c{number}", labels=np.eye(4) + 1e-5)
+    module(tmp_path).setup("fit")
+
+
+def test_labels_are_whole_numbers_whatever_their_type(tmp_path):
+    for number, dtype in enumerate((np.uint8, np.int16, np.float32, np.float64)):
+        write_case(tmp_path, f"c{number}", dtype=dtype)
+    data = module(tmp_path)
+    data.setup("fit")
+    assert [data.survey_of(case).counts for case in data.cases] == [{0: 1293, 1: 27}] * 4
+    assert {batch["mask"].dtype for batch in data.test_dataloader()} == {torch.uint8}
+    half = np.zeros(SHAPE, np.float32)
+    half[1:3] = 0.5
+    nib.save(nib.Nifti1Image(half, SAME), tmp_path / "labels" / "c2.nii.gz")
+    (problem,) = problems_of(tmp_path)
+    assert "labels/c2.nii.gz" in problem
+    assert "264 values" in problem
+    assert "0.5" in problem
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "said"),
+    [([2, 2, 2], [0, 0, 0], "0.002 × 0.002"), ([1, 1, 1], [3, 0, 0], "0.003 mm")],  # noqa: RUF001
+)
+def test_ome_labels_are_compared_in_their_own_unit(scale, shift, said, tmp_path):
+    array = np.zeros((16, 16, 16), np.uint8)
+    array[:4] = 1
+    write_ome(tmp_path / "images" / "c.zarr", array.astype(np.float32), [1, 1, 1], [0, 0, 0])
+    write_ome(tmp_path / "labels" / "c.zarr", array, scale, shift)
+    (problem,) = problems_of(tmp_path)
+    assert said in problem
+
+
+@pytest.mark.parametrize("unit", [None, "micrometer"])
+def test_labels_that_state_no_grid_are_taken(unit, tmp_path):
+    array = np.zeros((16, 16, 16), np.uint8)
+    array[:4] = 1
+    for number in range(4):
+        write_ome(tmp_path / "images" / f"c{number}.zarr", array.astype(np.float32), [2, 2, 2], [0, 0, 0])
+        if unit is None:
+            write_npy(tmp_path / "labels" / f"c{number}.npy", array)
+        else:
+            write_ome(tmp_path / "labels" / f"c{number}.zarr", array, [1, 1, 1], [0, 0, 0], unit=None)
+    module(tmp_path).setup("fit")
