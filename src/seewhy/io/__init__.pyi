@@ -9,7 +9,6 @@ from .atomic import write_json as write_json
 from .geometry import Display as Display
 from .geometry import Geometry as Geometry
 from .geometry import display_of_plane as display_of_plane
-from .image import ImagePages as ImagePages
 from .image import image_shape as image_shape
 from .image import read_image as read_image
 from .image import write_image as write_image

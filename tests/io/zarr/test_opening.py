@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from PIL import Image
 
@@ -193,7 +194,6 @@ def test_tiff_pages_and_folders(tmp_path: Path, values: np.ndarray):
 
 
 def test_tiff_of_imagej_and_ome(tmp_path: Path, values: np.ndarray):
-    tifffile = pytest.importorskip("tifffile")
     stack = values.swapaxes(0, 1)  # ImageJ wants Z, C, Y, X
     facts = {"axes": "ZCYX", "spacing": 3.0, "unit": "um"}
     tifffile.imwrite(tmp_path / "ij.tif", stack, imagej=True, resolution=(1 / 0.5, 1 / 0.25), metadata=facts)
