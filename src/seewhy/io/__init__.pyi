@@ -13,6 +13,7 @@ from .image import image_shape as image_shape
 from .image import read_image as read_image
 from .image import write_image as write_image
 from .nifti import NiftiFile as NiftiFile
+from .nifti import is_nifti as is_nifti
 from .nifti import read_nifti as read_nifti
 from .nifti import write_nifti as write_nifti
 from .nifti import write_nifti_like as write_nifti_like

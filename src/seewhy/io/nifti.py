@@ -19,9 +19,19 @@ from seewhy.io.atomic import atomic_path
 from seewhy.io.geometry import Geometry, affine_problem
 from seewhy.io.read_errors import reading
 
-__all__ = ["NIFTI_SUFFIXES", "NiftiFile", "read_nifti", "write_nifti", "write_nifti_like"]
+__all__ = ["NIFTI_SUFFIXES", "NiftiFile", "is_nifti", "read_nifti", "write_nifti", "write_nifti_like"]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+
+def is_nifti(path: str | Path) -> bool:
+    """Whether the name of a file is that of a NIfTI, also in capitals.
+
+    Example:
+        >>> is_nifti("scan.nii.gz"), is_nifti("SCAN.NII"), is_nifti("scan.nii.txt")
+        (True, True, False)
+    """
+    return Path(path).name.lower().endswith(NIFTI_SUFFIXES)
 
 
 class NiftiFile:
@@ -40,7 +50,7 @@ class NiftiFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not self.path.name.endswith(NIFTI_SUFFIXES):
+        if not is_nifti(self.path):
             raise DataError(f"{self.path} is not a NIfTI name; expected .nii or .nii.gz")
         self._image = _load(self.path)
         shape = tuple(int(size) for size in self._image.shape)
@@ -164,7 +174,7 @@ def write_nifti(
         DataError: another suffix, or a type that NIfTI does not support.
     """
     final = Path(path)
-    if not final.name.endswith(NIFTI_SUFFIXES):
+    if not is_nifti(final):
         raise DataError(f"{final} is not a NIfTI name; it must end in .nii or .nii.gz")
     values = np.asarray(array, dtype=dtype)
     values = values.astype(np.uint8) if values.dtype == bool else values
