@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from seewhy.errors import DataError
 from seewhy.io.geometry import Geometry
 from seewhy.io.nifti import NiftiFile, read_nifti, write_nifti, write_nifti_like
+from seewhy.io.zarr.opening import open_source
 
 AFFINE = np.array([[-1.5, 0, 0.1, 12], [0, -2, 0, 239], [0.1, 0, 3, -7], [0, 0, 0, 1]])
 
@@ -133,3 +134,63 @@ def test_writing_like_another_file_keeps_its_place_in_the_scanner(tmp_path):
     assert written.header.get_xyzt_units()[0] == "mm"
     with pytest.raises(DataError, match=r"shape \(3, 5, 4\); expected the shape \(3, 4, 5\) of .*scan\.nii\.gz"):
         write_nifti_like(tmp_path / "other.nii.gz", values.transpose(0, 2, 1), like=tmp_path / "scan.nii.gz")
+
+
+def write_forms(path, *, sform: np.ndarray, sform_code: int = 1, qform_code: int = 0, values=None):
+    """A file whose sform has these rows, whatever nibabel thinks of them."""
+    image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16) if values is None else values, None)
+    image.header.set_qform(np.diag([1.5, 2.0, 3.0, 1.0]), code=qform_code)
+    nib.save(image, path)
+    content = bytearray(path.read_bytes())
+    content[254:256] = np.int16(sform_code).tobytes()
+    content[280:328] = sform[:3].astype("<f4").tobytes()
+    path.write_bytes(content)
+
+
+FLAT = np.diag([1.0, 1.0, 1.0, 1.0])
+FLAT[:3, 2] = FLAT[:3, 1]
+
+
+@pytest.mark.parametrize("sform", [np.zeros((4, 4)), np.diag([1.0, 0, 1, 1]), FLAT, np.full((4, 4), np.nan)])
+def test_an_affine_that_is_no_grid_is_refused_or_replaced_by_the_qform(tmp_path, sform):
+    write_forms(tmp_path / "a.nii", sform=sform)
+    for read in (NiftiFile, open_source):
+        with pytest.raises(DataError, match=r"a\.nii: its sform .*set_sform"):
+            read(tmp_path / "a.nii")
+    write_forms(tmp_path / "b.nii", sform=sform, qform_code=1)
+    with pytest.warns(UserWarning, match=r"b\.nii: its sform .*qform is used"):
+        file = NiftiFile(tmp_path / "b.nii")
+    np.testing.assert_allclose(file.geometry.spacing, (1.5, 2, 3))
+    assert file.geometry.oriented
+    with pytest.warns(UserWarning, match="qform is used"):
+        assert open_source(tmp_path / "b.nii").spacing == (3.0, 2.0, 1.5)
+    write_nifti_like(tmp_path / "c.nii", np.zeros((4, 5, 6), np.uint8), like=tmp_path / "b.nii")
+    np.testing.assert_allclose(NiftiFile(tmp_path / "c.nii").geometry.affine, file.geometry.affine)
+
+
+def test_an_invalid_qform_is_not_called_a_damaged_download(tmp_path):
+    write_forms(tmp_path / "a.nii", sform=AFFINE, sform_code=0, qform_code=1)
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[256:268] = np.array([2, 2, 2], "<f4").tobytes()  # no rotation has such a quaternion
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.nii: its qform is invalid") as caught:
+        NiftiFile(tmp_path / "a.nii")
+    assert "download" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_vectors_along_the_fifth_axis_are_channels(tmp_path, suffix):
+    values = np.random.default_rng(0).normal(size=(4, 5, 6, 1, 3)).astype(np.float32)
+    nib.save(nib.Nifti1Image(values, AFFINE), tmp_path / f"warp{suffix}")
+    file = NiftiFile(tmp_path / f"warp{suffix}")
+    assert (file.shape, file.channels) == ((4, 5, 6, 3), 3)
+    np.testing.assert_array_equal(file.read(), values[:, :, :, 0])
+    np.testing.assert_array_equal(file.read(channel=2), values[:, :, :, 0, 2])
+    np.testing.assert_array_equal(file.read_slice(3, axis=1, channel=1), values[:, 3, :, 0, 1])
+    source = open_source(tmp_path / f"warp{suffix}")
+    whole = tuple(slice(0, size) for size in source.shape[1:])
+    np.testing.assert_array_equal(source.read(whole), values[:, :, :, 0].T)
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 6, 2, 3), np.float32), AFFINE), tmp_path / "time.nii")
+    for read in (NiftiFile, open_source):
+        with pytest.raises(DataError, match=r"time\.nii has shape \(4, 5, 6, 2, 3\)"):
+            read(tmp_path / "time.nii")

@@ -57,3 +57,11 @@ def test_bad_files_are_named(tmp_path):
     odd = write(tmp_path / "odd.nrrd", **{"space": "scanner-xyz", "space directions": np.eye(3)})
     with pytest.raises(DataError, match="scanner-xyz"):
         read_nrrd(odd)
+
+
+def test_directions_that_span_no_space_are_refused(tmp_path):
+    path = tmp_path / "a.nrrd"
+    header = {"space": "lps", "space directions": np.diag([1.0, 1.0, 0.0]), "space origin": np.zeros(3)}
+    nrrd.write(str(path), np.zeros((2, 3, 4), np.int16), header)
+    with pytest.raises(DataError, match=r"a\.nrrd: affine gives voxels of 1 x 1 x 0 mm"):
+        read_nrrd(path)

@@ -9,11 +9,11 @@ from .atomic import write_json as write_json
 from .geometry import Display as Display
 from .geometry import Geometry as Geometry
 from .geometry import display_of_plane as display_of_plane
-from .image import ImagePages as ImagePages
 from .image import image_shape as image_shape
 from .image import read_image as read_image
 from .image import write_image as write_image
 from .nifti import NiftiFile as NiftiFile
+from .nifti import is_nifti as is_nifti
 from .nifti import read_nifti as read_nifti
 from .nifti import write_nifti as write_nifti
 from .nifti import write_nifti_like as write_nifti_like

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from seewhy.errors import DataError
 
-__all__ = ["Display", "Geometry", "display_of_plane", "format_mm"]
+__all__ = ["Display", "Geometry", "affine_problem", "display_of_plane", "format_mm"]
+
+FLAT = 1e-4
+"""Share of the volume of a right-angled voxel below which axes lie in a plane."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,10 @@ class Geometry:
     oriented: bool = True
 
     def __post_init__(self) -> None:
-        """Check that the affine is a finite [4, 4] matrix."""
-        if self.affine.shape != (4, 4):
-            raise DataError(f"affine of shape {self.affine.shape}; expected (4, 4)")
-        if not np.isfinite(self.affine).all():
-            raise DataError("affine has NaN or infinite values; expected finite millimetres")
+        """Check that the affine is a finite, invertible [4, 4] matrix."""
+        problem = affine_problem(self.affine)
+        if problem:
+            raise DataError(f"affine {problem}")
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -86,6 +88,25 @@ def format_mm(spacing: Sequence[float]) -> str:
         '0.5 × 0.5 × any mm'
     """
     return " × ".join("any" if math.isnan(size) else f"{size:.3g}" for size in spacing) + " mm"  # noqa: RUF001
+
+
+def affine_problem(affine: NDArray[Any]) -> str | None:
+    """Describe why a matrix cannot map voxels to millimetres; None if it can.
+
+    Example:
+        >>> affine_problem(np.diag([1.0, 1.0, 0.0, 1.0]))
+        'gives voxels of 1 x 1 x 0 mm; expected sizes above 0'
+    """
+    if affine.shape != (4, 4):
+        return f"has shape {affine.shape}; expected (4, 4)"
+    if not np.isfinite(affine).all():
+        return "has NaN or infinite values; expected finite millimetres"
+    sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    if sizes.min() == 0:
+        return f"gives voxels of {' x '.join(f'{size:g}' for size in sizes)} mm; expected sizes above 0"
+    if abs(np.linalg.det(affine[:3, :3] / sizes)) < FLAT:
+        return "has three axes in one plane; expected axes that span space"
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

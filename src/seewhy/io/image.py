@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,27 +16,36 @@ from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
 from seewhy.io.read_errors import reading
 from seewhy.io.sizes import check_announced
+from seewhy.io.tiff import TIFF_SUFFIXES, is_tiff, read_tiff_picture, tiff_picture_shape, turn
 
-__all__ = ["IMAGE_SUFFIXES", "ImagePages", "image_shape", "read_image", "write_image"]
+__all__ = ["IMAGE_SUFFIXES", "image_shape", "read_image", "write_image"]
 
-IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", *TIFF_SUFFIXES)
 DAMAGE = (SyntaxError, TypeError, KeyError, IndexError, struct.error, OverflowError)
 """Errors of Pillow for damaged files."""
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16")
+"""Of Pillow, for pictures whose values are kept."""
+ORIENTATION = 274
+"""Tag of Exif."""
 
 
 def read_image(path: str | Path, *, page: int | None = None) -> NDArray[Any]:
     """Read one picture with the values that are stored in the file.
+
+    A picture with an orientation tag is turned as viewers show it. Greys with 0 as white (WhiteIsZero in TIFF) keep
+    their values. PNG with 2 or 4 bits per grey is scaled to 8 bits, as its specification says.
 
     Args:
         path: a PNG or TIFF file.
         page: page of a TIFF with several pages, counted from 0; None expects a single page.
 
     Returns:
-        [H, W] uint8, uint16, int32 or float32; [H, W, 3] uint8 for colour (palettes are resolved), [H, W, 4]
-        with transparency. Black-and-white files have the values 0 and 255.
+        [H, W] of any integer or float type in TIFF, uint8 or uint16 in PNG; [H, W, 3] for colour (palettes are
+        resolved to uint8), [H, W, 4] with transparency. Black-and-white files have the values 0 and 255.
 
     Raises:
-        DataError: the file is missing, damaged or not a picture, or has several pages and `page` is None.
+        DataError: the file is missing, damaged, not a picture, of a kind of values that cannot be kept (named), or has
+            several pages and `page` is None.
 
     Example:
         >>> _ = write_image("slice.png", np.array([[0, 128], [255, 64]], np.uint8))
@@ -46,36 +54,12 @@ def read_image(path: str | Path, *, page: int | None = None) -> NDArray[Any]:
                [255,  64]], dtype=uint8)
     """
     path = Path(path)
+    if is_tiff(path):
+        return read_tiff_picture(path, page)
     with _open(path) as picture:
-        pages = getattr(picture, "n_frames", 1)
-        if page is None and pages > 1:
-            raise DataError(f"{path} has {pages} pages; expected one page, or choose one with `page`")
-        return _page(picture, path, page or 0)
-
-
-class ImagePages:
-    """Reader of many pages of one picture, which stays open so that the page offsets are found only once.
-
-    The file is opened again in every process. Not safe for concurrent use by several threads.
-
-    Args:
-        path: a TIFF file.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._picture: Image.Image | None = None
-        self._process = -1
-
-    def read(self, page: int) -> NDArray[Any]:
-        """Read one page like `read_image`, with the same errors."""
-        with _reading(self.path):
-            if self._picture is None or self._process != os.getpid():
-                self._picture, self._process = Image.open(self.path), os.getpid()
-            return _page(self._picture, self.path, page)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_picture": None}
+        if page is not None and page != 0:
+            raise DataError(f"{path} has 1 page; there is no page {page}")
+        return _values(picture, path)
 
 
 def image_shape(path: str | Path) -> tuple[int, ...]:
@@ -91,14 +75,15 @@ def image_shape(path: str | Path) -> tuple[int, ...]:
         DataError: like `read_image`, for errors that the header and checksums reveal.
     """
     path = Path(path)
+    if is_tiff(path):
+        return tiff_picture_shape(path)
     with _open(path) as picture:
-        pages = getattr(picture, "n_frames", 1)
-        if pages > 1:
-            raise DataError(f"{path} has {pages} pages; expected one page")
         width, height = picture.size
         transparent = picture.mode in ("RGBA", "PA") or (picture.mode == "P" and "transparency" in picture.info)
-        colour = transparent or picture.mode in ("RGB", "P", "CMYK", "YCbCr", "LAB", "HSV")
+        colour = transparent or picture.mode in ("RGB", "P")
+        turned = _orientation(picture) > 4
         picture.verify()
+    height, width = (width, height) if turned else (height, width)
     return (height, width, 4 if transparent else 3) if colour else (height, width)
 
 
@@ -133,11 +118,19 @@ def write_image(path: str | Path, array: NDArray[Any]) -> Path:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
-    """Open a picture and read its header; errors until it is closed name the file."""
-    with _reading(path), Image.open(path) as picture:
+    """Open a PNG (or a JPEG of that name) and read its header; errors until it is closed name the file."""
+    with _reading(path), Image.open(path, formats=("PNG", "JPEG")) as picture:
         if picture.format == "PNG":
             width, height = picture.size
             check_announced(path, width * height // 8, stored=path.stat().st_size, packed=True)
+        pages = getattr(picture, "n_frames", 1)
+        if pages > 1:
+            raise DataError(f"{path} has {pages} pages; expected one page")
+        if picture.mode not in MODES or _is_cut(path, picture):
+            raise DataError(
+                f"{path} has {picture.mode} colours of more than 8 bits or of another space; expected grey of 8 or 16 "
+                "bits, or RGB of 8 bits; convert it"
+            )
         yield picture
 
 
@@ -152,21 +145,31 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _page(picture: Image.Image, path: Path, page: int) -> NDArray[Any]:
-    """Values of one page of an open picture."""
-    pages = getattr(picture, "n_frames", 1)
-    if not 0 <= page < pages:
-        raise DataError(f"{path} has {pages} pages; there is no page {page}")
-    picture.seek(page)
-    return _values(picture)
+def _is_cut(path: Path, picture: Image.Image) -> bool:
+    """Whether Pillow cuts 16 bits of a PNG's colours or transparent greys to 8."""
+    if picture.format != "PNG" or picture.mode in ("1", "L", "I", "I;16"):
+        return False
+    with path.open("rb") as file:
+        return file.read(25)[24] > 8
 
 
-def _values(picture: Image.Image) -> NDArray[Any]:
-    """Values of the current page, in a layout that does not depend on the file's mode."""
-    if picture.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
+def _values(picture: Image.Image, path: Path) -> NDArray[Any]:
+    """Values of the picture, in a layout that does not depend on the file's mode."""
+    orientation = _orientation(picture)
+    if picture.mode in ("P", "PA"):
         transparent = picture.mode == "PA" or "transparency" in picture.info
         picture = picture.convert("RGBA" if transparent else "RGB")
-    elif picture.mode in ("1", "LA"):
+    elif picture.mode == "LA":
+        grey, opacity = picture.split()
+        if len(set(opacity.getextrema())) > 1:
+            raise DataError(f"{path} is transparent in places; save it without transparency")
+        picture = grey
+    elif picture.mode == "1":
         picture = picture.convert("L")
-    values = np.array(picture)
+    values = turn(np.array(picture), orientation)
     return values.astype(values.dtype.newbyteorder("=")) if values.dtype.byteorder == ">" else values
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Orientation of Exif, from the header; the method of PNG pictures would decode all values."""
+    return int(Image.Image.getexif(picture).get(ORIENTATION, 1))

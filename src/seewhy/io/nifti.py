@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,31 @@ from numpy.typing import DTypeLike, NDArray
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
-from seewhy.io.geometry import Geometry
+from seewhy.io.geometry import Geometry, affine_problem
 from seewhy.io.read_errors import reading
 from seewhy.io.sizes import check_announced, check_memory, check_regular_file
 
-__all__ = ["NIFTI_SUFFIXES", "NiftiFile", "nifti_bytes", "read_nifti", "write_nifti", "write_nifti_like"]
+__all__ = [
+    "NIFTI_SUFFIXES",
+    "NiftiFile",
+    "is_nifti",
+    "nifti_bytes",
+    "read_nifti",
+    "write_nifti",
+    "write_nifti_like",
+]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+
+def is_nifti(path: str | Path) -> bool:
+    """Whether the name of a file is that of a NIfTI, also in capitals.
+
+    Example:
+        >>> is_nifti("scan.nii.gz"), is_nifti("SCAN.NII"), is_nifti("scan.nii.txt")
+        (True, True, False)
+    """
+    return Path(path).name.lower().endswith(NIFTI_SUFFIXES)
 
 
 class NiftiFile:
@@ -31,7 +52,7 @@ class NiftiFile:
 
     Attributes:
         path: the file.
-        shape: as stored, three axes, or four with channels (or time) last.
+        shape: as stored, three axes, or four with channels (or time, or the parts of vectors) last.
         geometry: grid of the first three axes.
         header: a copy of nibabel's header.
         dtype: type of the stored values, before the header's scaling.
@@ -39,13 +60,14 @@ class NiftiFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not self.path.name.endswith(NIFTI_SUFFIXES):
+        if not is_nifti(self.path):
             raise DataError(f"{self.path} is not a NIfTI name; expected .nii or .nii.gz")
-        with reading(self.path, kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
-            self._image: Any = nib.load(self.path)
+        self._image = _load(self.path)
         shape = tuple(int(size) for size in self._image.shape)
         while len(shape) > 3 and shape[-1] == 1:  # some tools write three axes as (X, Y, Z, 1)
             shape = shape[:-1]
+        if len(shape) == 5 and shape[3] == 1:  # vectors are stored along the fifth axis
+            shape = (*shape[:3], shape[4])
         if len(shape) not in (3, 4):
             raise DataError(f"{self.path} has shape {shape}; expected three axes, or four with channels last")
         if min(shape) < 1:
@@ -53,7 +75,8 @@ class NiftiFile:
         self.shape = shape
         self.header = self._image.header.copy()
         coded = any(int(self.header[code]) > 0 for code in ("sform_code", "qform_code"))
-        self.geometry = _geometry(self.path, shape, self._image.affine, oriented=coded)
+        affine = _choose_affine(self.path, self._image)
+        self.geometry = Geometry(shape=(shape[0], shape[1], shape[2]), affine=affine, oriented=coded)
         self.dtype: np.dtype[Any] = self._image.get_data_dtype()
         if self.dtype.kind not in "biuf":
             held = f"colours ({', '.join(self.dtype.names)})" if self.dtype.names else f"values of type {self.dtype}"
@@ -108,14 +131,16 @@ class NiftiFile:
             raise DataError(f"{self.path} has {self.channels} channels; there is no channel {channel}")
 
     def _values(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        """Read through the array proxy; trailing axes of size 1 are dropped."""
-        stored = self._image.ndim
-        key = (*key, *[slice(None)] * (len(self.shape) - len(key)))[: len(self.shape)]
-        key = (*key, *[0] * (stored - len(self.shape)))
-        voxels = math.prod(size for size, part in zip(self._image.shape, key, strict=True) if isinstance(part, slice))
+        """Read through the array proxy; axes of size 1 after the third are dropped."""
+        stored = self._image.shape
+        front, channel = (*key, *[slice(None)] * (3 - len(key)))[:3], key[3] if len(key) > 3 else slice(None)
+        back = [channel if size > 1 and len(self.shape) == 4 else 0 for size in stored[3:]]
+        parts = (*front, *back)
+        voxels = math.prod(size for size, part in zip(stored, parts, strict=True) if isinstance(part, slice))
         check_memory(self.path, voxels * self.dtype.itemsize)
         with reading(self.path, kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
-            return np.asarray(self._image.dataobj[key])
+            values = np.asarray(self._image.dataobj[parts])
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def nifti_bytes(image: Any) -> int:
@@ -170,7 +195,7 @@ def write_nifti(
         DataError: another suffix, or a type that NIfTI does not support.
     """
     final = Path(path)
-    if not final.name.endswith(NIFTI_SUFFIXES):
+    if not is_nifti(final):
         raise DataError(f"{final} is not a NIfTI name; it must end in .nii or .nii.gz")
     values = np.asarray(array, dtype=dtype)
     values = values.astype(np.uint8) if values.dtype == bool else values
@@ -205,9 +230,35 @@ def write_nifti_like(path: str | Path, array: NDArray[Any], *, like: str | Path)
     return write_nifti(path, array, affine=source.geometry.affine, header=source.header)
 
 
-def _geometry(path: Path, shape: tuple[int, ...], affine: NDArray[Any], *, oriented: bool) -> Geometry:
-    try:
-        grid = np.asarray(affine, dtype=np.float64)
-        return Geometry(shape=(shape[0], shape[1], shape[2]), affine=grid, oriented=oriented)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+def _load(path: Path) -> Any:
+    """Open a file and read its header."""
+    with reading(path, kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
+        try:
+            return nib.load(path)
+        except (HeaderDataError, ValueError) as error:
+            if not re.search("w2|pixdim|qfac", str(error)):
+                raise
+            raise DataError(
+                f"{path}: its qform is invalid ({error}); set it again, e.g. with set_qform of nibabel"
+            ) from error
+
+
+def _choose_affine(path: Path, image: Any) -> NDArray[Any]:
+    """The affine of nibabel (sform before qform), or the qform if only the sform is no grid in space.
+
+    Raises:
+        DataError: neither is a grid in space.
+    """
+    affine = np.asarray(image.affine, dtype=np.float64)
+    problem = affine_problem(affine)
+    if problem is None:
+        return affine
+    form = next((name for name in ("sform", "qform") if int(image.header[f"{name}_code"]) > 0), "pixdim")
+    other = None
+    if form == "sform" and int(image.header["qform_code"]) > 0:
+        with contextlib.suppress(HeaderDataError, ValueError):
+            other = np.asarray(image.header.get_qform(), dtype=np.float64)
+    if other is None or affine_problem(other):
+        raise DataError(f"{path}: its {form} {problem}; set it again, e.g. with set_sform of nibabel")
+    warnings.warn(f"{path}: its sform {problem}; its qform is used instead", stacklevel=2)
+    return other

@@ -27,7 +27,7 @@ class Placement:
     Attributes:
         source: the file, or an empty string.
         shape: of the source array, two or three axes, as stored.
-        axis: axis of the source that becomes the first of the grid; None keeps the order (always in 2D).
+        axis: axis of the source that becomes the first of the grid; None keeps the order.
         crop: first voxel and one past the last voxel, per axis; empty keeps all.
         size: voxels per axis after resizing the crop; empty does not resize.
         pad: voxels added before and after, per axis; empty adds none.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from seewhy.errors import DataError
+from seewhy.errors import DataError, SeewhyError
 from seewhy.io.sizes import check_regular_file
 
 __all__ = ["reading"]
@@ -33,6 +33,8 @@ def reading(
     damaged: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, zlib.error, *damage)
     try:
         yield
+    except SeewhyError:
+        raise
     except FileNotFoundError as error:
         other = error.filename is not None and Path(error.filename) != path
         raise DataError(f"{path}: {error.filename} does not exist" if other else f"{path} does not exist") from error

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from seewhy.errors import DataError
 from seewhy.io.geometry import Geometry
-from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile, write_nifti
+from seewhy.io.nifti import NiftiFile, is_nifti, write_nifti
 from seewhy.io.nrrd import nrrd_geometry
 
 __all__ = ["IMAGES", "MANIFEST_COLUMNS", "MASKS", "find_plane_shape", "natural_key", "stack_slices", "stack_to_nifti"]
@@ -71,10 +71,10 @@ def stack_to_nifti(
     """
     source = Path(source)
     header = None
-    if source.name.endswith(NIFTI_SUFFIXES):
+    if is_nifti(source):
         file = NiftiFile(source)
         geometry, header = file.geometry, file.header
-    elif source.suffix in (".nrrd", ".nhdr"):
+    elif source.suffix.lower() in (".nrrd", ".nhdr"):
         geometry = nrrd_geometry(source)
     else:
         raise DataError(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from seewhy.explain.maps import Maps
 from seewhy.io.atomic import atomic_path, write_json
 from seewhy.io.names import safe_name
-from seewhy.io.nifti import NIFTI_SUFFIXES, write_nifti_like
+from seewhy.io.nifti import is_nifti, write_nifti_like
 from seewhy.reporting.sample import SampleView
 
 __all__ = ["ExplanationStore", "Place", "fingerprint"]
@@ -190,7 +190,7 @@ class ExplanationStore:
         placement = view.placement
         if placement is None or not view.is_volume:
             return []
-        if not placement.source.endswith(NIFTI_SUFFIXES) or not Path(placement.source).is_file():
+        if not is_nifti(placement.source) or not Path(placement.source).is_file():
             return []
         written = []
         for name, array in raw.items():

@@ -8,8 +8,11 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
 from seewhy.data.cases.amd import AMDDataModule
+from seewhy.data.cases.planar_image import plane_size, read_plane
 from seewhy.data.loaders import Draw
 from seewhy.errors import ConfigError, DataError
+from seewhy.io.geometry import Display
+from seewhy.io.image import write_image
 from seewhy.io.nifti import write_nifti
 
 INPUTS = ("mnv", "fluid", "ga", "drusen")
@@ -405,19 +408,55 @@ def test_damaged_and_differing_files_are_named_before_training(tmp_path):
     assert len(problems_of(lambda: resized.setup("fit"))) == 2
 
 
-def test_nifti_planes_are_shown_turned_and_never_mixed(eyes, tmp_path):
-    plane = np.arange(480, dtype=np.uint8).reshape(20, 24)
-    write_nifti(tmp_path / "a.nii.gz", plane[..., None], affine=np.eye(4))
-    same = ";".join(["a.nii.gz"] * 4)
-    options = manifest(tmp_path, tmp_path, [f"x;0;{same}"])
-    data = AMDDataModule(**options)
+def test_nifti_planes_lie_as_png_do(eyes, tmp_path):
+    picture = np.arange(480, dtype=np.uint8).reshape(20, 24)
+    write_image(tmp_path / "a.png", picture)
+    write_nifti(tmp_path / "a.nii.gz", picture.T[..., None], affine=np.eye(4))  # its first axis is x
+    data = AMDDataModule(**manifest(tmp_path, tmp_path, ["x;0;a.nii.gz;a.png;a.nii.gz;a.png"]))
     data.setup("predict")
     batch = next(iter(data.predict_dataloader()))
-    assert torch.equal(batch["image"]["ga"][0, 0], torch.from_numpy(plane / np.float32(255)))
-    assert data.display_of("x").transpose
-    mixed = AMDDataModule(**manifest(eyes, tmp_path, ["x;0;P1_L_mnv.png;;" + f"{tmp_path}/a.nii.gz;"]))
-    with pytest.raises(DataError, match="NIfTI files with others"):
-        mixed.setup("predict")
+    for name in data.inputs:
+        assert torch.equal(batch["image"][name][0, 0], torch.from_numpy(picture / np.float32(255)))
+    assert data.display_of("x") == Display()
+    placement = batch["placement"][0]
+    assert (placement.shape, placement.grid) == ((24, 20), (20, 24))
+    np.testing.assert_array_equal(placement.restore(picture.astype(np.float32)), picture.T)  # as in the file
+    small = AMDDataModule(**manifest(tmp_path, tmp_path, ["x;0;a.nii.gz;a.png;a.nii.gz;a.png"]), image_size=[10, 6])
+    small.setup("predict")
+    resized = next(iter(small.predict_dataloader()))["image"]
+    assert torch.equal(resized[data.inputs[0]], resized[data.inputs[1]])
+
+
+@pytest.mark.parametrize("shape", [(9, 7, 1), (1, 9, 7), (9, 1, 7), (9, 7, 3), (9, 7, 1, 3), (3, 9, 7)])
+def test_nifti_of_one_plane_or_of_colours(tmp_path, shape):
+    values = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    path = write_nifti(tmp_path / "a.nii", values, affine=np.eye(4))
+    channels = shape.count(3) * 2 + 1
+    stored = np.moveaxis(values, 0, -1) if shape[0] == 3 else values
+    expected = stored.reshape(9, 7, channels).transpose(2, 1, 0)
+    np.testing.assert_array_equal(read_plane(path, channels=channels).values, expected)
+    assert plane_size(path, channels=channels) == (7, 9)
+
+
+def test_a_nifti_volume_is_no_plane(tmp_path):
+    path = write_nifti(tmp_path / "a.nii", np.zeros((9, 7, 5), np.uint8), affine=np.eye(4))
+    with pytest.raises(DataError, match=r"a\.nii has shape \(9, 7, 5\); expected one plane"):
+        read_plane(path)
+
+
+def test_masks_lie_on_nifti_images(tmp_path):
+    picture = np.full((16, 12), 20, np.uint8)
+    picture[2:5, 6:11] = 250
+    (tmp_path / "masks").mkdir()
+    for number in range(12):
+        write_nifti(tmp_path / f"e{number}_oct.nii.gz", picture.T[:, :, None], affine=np.eye(4))
+        write_image(tmp_path / "masks" / f"e{number}_oct_mask.png", picture > 100)
+    (tmp_path / "labels.csv").write_text("caseID,label\n" + "".join(f"e{n},{n % 2}\n" for n in range(12)))
+    data = AMDDataModule(root=str(tmp_path), inputs=["oct"], classes=["a", "b"], extension=".nii.gz")
+    data.setup("fit")
+    sample = data.reader.read(data.cases[0], masks=True)
+    assert torch.equal(sample["image"]["oct"][0] > 0.5, sample["mask"]["oct"] > 0)
+    assert int(sample["mask"]["oct"].sum()) == 15
 
 
 def test_real_planes_from_a_manifest(samples, tmp_path):

@@ -13,6 +13,7 @@ import flaky_server
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from seewhy.io.zarr import mapped as volume_nifti
@@ -136,8 +137,8 @@ def test_copies_end_with_the_process_that_made_them(tmp_path: Path):
 def test_pages_in_any_order_open_their_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression):
     pages = [Image.fromarray(np.full((3, 2), index, np.uint16)) for index in range(40)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], compression=compression)
-    opened, plain = [], Image.open
-    monkeypatch.setattr(Image, "open", lambda *args, **options: opened.append(args) or plain(*args, **options))
+    opened, plain = [], tifffile.TiffFile
+    monkeypatch.setattr(tifffile, "TiffFile", lambda *args, **options: opened.append(args) or plain(*args, **options))
     source = open_source(tmp_path / "a.tif")
     for page in [*range(40), 7, 39, 0, 21]:
         assert (source.read((slice(page, page + 1), slice(0, 3), slice(0, 2))) == page).all()

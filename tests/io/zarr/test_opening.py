@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from PIL import Image
 
@@ -193,7 +194,6 @@ def test_tiff_pages_and_folders(tmp_path: Path, values: np.ndarray):
 
 
 def test_tiff_of_imagej_and_ome(tmp_path: Path, values: np.ndarray):
-    tifffile = pytest.importorskip("tifffile")
     stack = values.swapaxes(0, 1)  # ImageJ wants Z, C, Y, X
     facts = {"axes": "ZCYX", "spacing": 3.0, "unit": "um"}
     tifffile.imwrite(tmp_path / "ij.tif", stack, imagej=True, resolution=(1 / 0.5, 1 / 0.25), metadata=facts)
@@ -333,3 +333,14 @@ def test_boxes_outside_and_broken_files(tmp_path: Path, values: np.ndarray):
     (tmp_path / "b.nii").write_bytes(gzip.decompress(packed)[:5000])
     with pytest.raises(DataError, match="truncated or damaged"):
         open_source(tmp_path / "b.nii")
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0])
+def test_a_scale_that_is_no_size_is_refused(tmp_path: Path, size: float):
+    write_ome(tmp_path / "i.zarr", [np.zeros((4, 4, 4), np.uint8)], "zyx", form=2)
+    group = zarr.open_group(str(tmp_path / "i.zarr"), mode="r+")
+    attributes = dict(group.attrs)
+    attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"][1] = size
+    group.attrs.update(attributes)
+    with pytest.raises(DataError, match=r"i\.zarr: its OME scale is \[3\.0, -?[01]\.0, 1\.0\]"):
+        open_source(tmp_path / "i.zarr")

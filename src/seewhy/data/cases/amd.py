@@ -10,11 +10,10 @@ from typing import Any
 from seewhy.data.base import check_counts
 from seewhy.data.cases.case_list import Files
 from seewhy.data.cases.datamodule import CaseDataModule
-from seewhy.data.cases.planar_image import PLANE_SUFFIXES, PlaneReader, PlaneScaling, is_nifti
+from seewhy.data.cases.planar_image import PLANE_SUFFIXES, PlaneReader, PlaneScaling
 from seewhy.data.table import Row
 from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
 from seewhy.errors import ConfigError
-from seewhy.io.geometry import Display
 from seewhy.options import choice_problems
 
 __all__ = ["AMDDataModule"]
@@ -106,13 +105,6 @@ class AMDDataModule(CaseDataModule):
             masks = {key: path for key, path in paths.items() if path.is_file()}
         # Without a name no file can be found; the missing name is reported already.
         return Files(name, files, masks, problems if name else [])
-
-    def display_of(self, patient: str) -> Display:
-        """From `dataset.json`; without an entry there, NIfTI images are transposed, as their files are."""
-        if "display" in self.info or "display_exceptions" in self.info:
-            return super().display_of(patient)
-        first = next((case.source for case in self.cases if case.patient == patient), "")
-        return Display(transpose=is_nifti(Path(first)))
 
     @cached_property
     def _mask_folder(self) -> Path | None:

@@ -14,7 +14,7 @@ from seewhy.data.transforms.normalization import IntensityNormalization, finite,
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.geometry import Geometry
 from seewhy.io.labels import read_whole_labels
-from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
+from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile, is_nifti
 from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement
 from seewhy.options import choice_problems
@@ -70,11 +70,11 @@ def read_header(path: str | Path) -> VolumeHeader:
         DataError: the file is missing, damaged, of another format, or does not have three axes.
     """
     path = Path(path)
-    if path.name.endswith(NIFTI_SUFFIXES):
+    if is_nifti(path):
         file = NiftiFile(path)
         shape: tuple[int, ...] = file.shape
         geometry = file.geometry
-    elif path.suffix == ".npy":
+    elif path.suffix.lower() == ".npy":
         shape, geometry = npy_shape(path), None
     else:
         raise DataError(f"{path} is not a volume; expected {', '.join(VOLUME_SUFFIXES)}")
@@ -89,7 +89,7 @@ def read_values(path: str | Path) -> NDArray[Any]:
     Raises:
         DataError: the file cannot be read.
     """
-    return read_npy(path) if Path(path).suffix == ".npy" else NiftiFile(path).read()
+    return read_npy(path) if Path(path).suffix.lower() == ".npy" else NiftiFile(path).read()
 
 
 @dataclass(frozen=True, kw_only=True)

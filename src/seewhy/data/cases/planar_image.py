@@ -18,12 +18,12 @@ from seewhy.data.transforms.augmentation import Augmentation
 from seewhy.data.transforms.normalization import channels_first, scale_to_unit
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.image import IMAGE_SUFFIXES, image_shape, read_image
-from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
+from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile, is_nifti
 from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement
 from seewhy.options import check_choice
 
-__all__ = ["PLANE_SUFFIXES", "PlanarImage", "PlaneReader", "PlaneScaling", "is_nifti", "plane_size", "read_plane"]
+__all__ = ["PLANE_SUFFIXES", "PlanarImage", "PlaneReader", "PlaneScaling", "plane_size", "read_plane"]
 
 PLANE_SUFFIXES = (*IMAGE_SUFFIXES, ".npy", *NIFTI_SUFFIXES)
 
@@ -35,7 +35,7 @@ class PlanarImage:
     """One planar image.
 
     Attributes:
-        values: [C, H, W] float32, as stored.
+        values: [C, H, W] float32, as stored; rows of a NIfTI are its second axis, so that it lies like a PNG.
         dtype: of the file.
         path: the file.
     """
@@ -45,13 +45,11 @@ class PlanarImage:
     path: Path
 
 
-def is_nifti(path: Path) -> bool:
-    """Whether the name of a file is that of a NIfTI; its rows and columns are stored in the opposite order."""
-    return path.name.lower().endswith(NIFTI_SUFFIXES)
-
-
 def read_plane(path: Path, *, channels: int = 1) -> PlanarImage:
     """Read a planar image: PNG, TIFF, NPY, or a NIfTI of one plane or of three as colours.
+
+    All have one orientation, that of pictures: rows, then columns. The first axis of a NIfTI is x, the columns of a
+    picture; its affine does not turn it further.
 
     Args:
         path: the file.
@@ -79,14 +77,10 @@ def plane_size(path: Path, *, channels: int = 1) -> tuple[int, int]:
         DataError: as `read_plane`, as far as the header shows it.
     """
     name = path.name.lower()
-    if name.endswith(IMAGE_SUFFIXES):
-        shape = image_shape(path)
-    elif name.endswith(".npy"):
-        shape = npy_shape(path)
-    else:
-        shape = NiftiFile(path).shape
-    if len(shape) == 2:
-        return shape[0], shape[1]
+    if name.endswith((*IMAGE_SUFFIXES, ".npy")):
+        shape = npy_shape(path) if name.endswith(".npy") else image_shape(path)
+        if len(shape) == 2:
+            return shape[0], shape[1]
     # Only the values show whether three channels are colours or one grey channel repeated.
     values = read_plane(path, channels=channels).values
     return values.shape[1], values.shape[2]
@@ -101,7 +95,12 @@ def _read_array(path: Path) -> NDArray[Any]:
     if not name.endswith(NIFTI_SUFFIXES):
         raise DataError(f"{path} has an unknown format; expected {', '.join(PLANE_SUFFIXES)}")
     array = NiftiFile(path).read()
-    return array[:, :, 0, 0] if array.ndim == 4 and array.shape[2:] == (1, 1) else array
+    single = [axis for axis in (2, 0, 1) if array.shape[axis] == 1]
+    if single:
+        return np.take(array, 0, single[0]).swapaxes(0, 1)
+    if array.ndim == 3 and 3 in (array.shape[0], array.shape[2]):
+        return array.swapaxes(0, 1) if array.shape[2] == 3 else array.swapaxes(1, 2)
+    raise DataError(f"{path} has shape {array.shape}; expected one plane (X, Y, 1), or three of colours (X, Y, 3)")
 
 
 def _to_grey(array: NDArray[Any], path: Path) -> NDArray[Any]:
@@ -245,13 +244,13 @@ class PlaneReader:
             if path is None:
                 continue
             values = self.scaling(read_plane(path, channels=self.channels), name)
-            target = self._placement(path, (values.shape[1], values.shape[2]))
+            target, on_grid = self._place(path, values)
             placement = placement or target
             if target.grid != placement.grid:
                 raise DataError(
                     f"{case.where}: {path.name} is {_sides(target.shape)}, others are {_sides(placement.shape)}"
                 )
-            images[name] = np.stack([target.apply(channel) for channel in values])
+            images[name] = on_grid
         if placement is None:
             raise DataError(f"{case.where}: none of its inputs exists")
         height, width = placement.grid
@@ -285,8 +284,6 @@ class PlaneReader:
         sizes: list[tuple[Case, str, Size]] = []
         for case in cases:
             files = {name: path for name, path in case.files.items() if path is not None}
-            if len({is_nifti(path) for path in files.values()}) > 1:
-                problems.append(f"{case.where}: NIfTI files with others, whose axes have another order; use one format")
             for name, path in files.items():
                 try:
                     sizes.append((case, name, plane_size(path, channels=self.channels)))
@@ -305,20 +302,29 @@ class PlaneReader:
             return []
         return [f"{case.where}: {path} is {_sides(own)}, its image {_sides(size)}"]
 
-    def _placement(self, path: Path, size: Size) -> Placement:
-        return Placement(source=str(path), shape=size, size=self.image_size or ())
+    def _place(self, path: Path, values: NDArray[Any]) -> tuple[Placement, NDArray[np.float32]]:
+        """Placement of a plane in its file, and the plane [C, H, W] on the model's grid."""
+        turned = is_nifti(path)  # the placement turns the stored axes
+        stored = values.swapaxes(1, 2) if turned else values
+        placement = Placement(
+            source=str(path),
+            shape=(stored.shape[1], stored.shape[2]),
+            axis=1 if turned else None,
+            size=self.image_size or (),
+        )
+        return placement, np.stack([placement.apply(channel) for channel in stored])
 
     def _mask(self, case: Case, name: str, size: Size) -> Tensor:
         """[H, W] uint8; empty where the case has no annotation of that input."""
         path = case.masks.get(name)
         if path is None:
             return torch.zeros(size, dtype=torch.uint8)
-        values = read_plane(path).values[0] > 0
-        placement = self._placement(path, (values.shape[0], values.shape[1]))
+        values = read_plane(path).values[:1] > 0
+        placement, on_grid = self._place(path, values)
         if placement.grid != size:
-            raise DataError(f"{case.where}: {path} is {_sides(values.shape)}, its image {_sides(size)}")
+            raise DataError(f"{case.where}: {path} is {_sides(values.shape[1:])}, its image {_sides(size)}")
         # A pixel of the smaller grid belongs to the lesion where at least half of it does.
-        return torch.from_numpy((placement.apply(values) >= 0.5).astype(np.uint8))
+        return torch.from_numpy((on_grid[0] >= 0.5).astype(np.uint8))
 
 
 def _find_other_sizes(sizes: Sequence[tuple[Case, str, Size]]) -> list[str]:

@@ -230,7 +230,8 @@ class NiftiSource(MappedSource):
         values = super()._read(box)
         if (self._slope, self._intercept) == (1.0, 0.0):
             return values
-        return values * np.float32(self._slope) + np.float32(self._intercept)
+        # int32 and float64 are scaled in float64.
+        return (values * np.float32(self._slope) + np.float32(self._intercept)).astype(np.float32, copy=False)
 
 
 def _unit(header: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -310,6 +311,7 @@ def _folder(config: DictConfig) -> Path:
         return Path(config.explain.folder)
     local = None if config.volume.output is None else local_folder(str(config.volume.output))
     if local is not None:
-        return local.with_name(f"{local.name.removesuffix('.zarr')}_explanations")
+        stem = re.sub(r"\.(zarr|nii(\.gz)?)$", "", local.name, flags=re.IGNORECASE)
+        return local.with_name(f"{stem}_explanations")
     name = str(config.volume.input).rstrip("/").rpartition("/")[2].split(".")[0]
     return RunFolder(config.run).path / "explanations" / name

@@ -17,6 +17,7 @@ from seewhy.io.zarr.source import VolumeSource
 from seewhy.io.zarr.store import is_remote
 from seewhy.run.volumes.input import is_phantom
 from seewhy.run.volumes.model import VolumeModel, to_plain_data
+from seewhy.run.volumes.output_file import OutputFile, choose_output
 from seewhy.volumes.engine.engine import VolumeEngine
 from seewhy.volumes.estimate import Estimate
 from seewhy.volumes.output_format import OutputFormat
@@ -111,6 +112,10 @@ def make_logit_store(volume: DictConfig, plan: Plan, description: Mapping[str, A
     """
     if is_remote(volume.output):
         raise ConfigError(f"volume.job.keep_logits=true needs a local volume.output, not {volume.output}")
+    if choose_output(volume.output).path is not None:
+        raise ConfigError(
+            f"volume.job.keep_logits=true writes a store: volume.output={volume.output} must end in .zarr"
+        )
     if volume.overwrite:
         raise ConfigError("volume.overwrite does not replace logits; remove them, or choose another volume.output")
     output_format = plan.costs.output_format
@@ -152,14 +157,20 @@ def print_estimate(costs: Estimate, source: VolumeSource, model: str, warning: s
 
 
 def print_results(
-    config: DictConfig, engine: VolumeEngine, sink: VolumeSink | LogitStore, *, warning: str | None
+    config: DictConfig,
+    engine: VolumeEngine,
+    sink: VolumeSink | LogitStore,
+    target: OutputFile,
+    *,
+    warning: str | None,
 ) -> None:
-    """Print where the result is and what it took; draw the preview once the output is complete.
+    """Print where the result is and what it took; draw the preview and write the file once the output is complete.
 
     Args:
         config: of the command.
         engine: of this process.
         sink: the output.
+        target: the file to write, if it is not the output itself.
         warning: of `check_input`.
     """
     complete = engine.complete
@@ -168,10 +179,10 @@ def print_results(
         written = sink.counters.record()
         facts |= {key: facts[key] + written[key] for key in ("bytes_written", "writes", "retries")}
     table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in _rows(facts, engine, sink):
+    for name, value in _rows(facts, engine, sink, target):
         table.add_row(name, value)
     console = Console(highlight=False)
-    kind, path = ("logits", sink.path) if isinstance(sink, LogitStore) else ("output", sink.image)
+    kind, path = ("logits", sink.path) if isinstance(sink, LogitStore) else ("output", target.path or sink.image)
     console.print(f"{kind}: {path}", soft_wrap=True)  # one line, to be copied
     console.print(table)
     preview: Path | None = None
@@ -179,7 +190,9 @@ def print_results(
         from seewhy.run.volumes.preview import draw_preview
 
         options = to_plain_data(config.volume.storage_options)
-        preview = draw_preview(engine.source, sink, stored=engine.output_format.stored, options=options)
+        preview = draw_preview(
+            engine.source, sink, stored=engine.output_format.stored, options=options, picture=target.picture
+        )
     lines = [warning] if warning else []
     if preview:
         lines.append(f"preview: {preview}")
@@ -191,9 +204,13 @@ def print_results(
         console.print(line, soft_wrap=True)
     if sink.bookkeeping is not None:
         write_json(sink.bookkeeping / f"report-{config.volume.job.part_id:04d}.json", facts)
+    if complete and isinstance(sink, VolumeSink):
+        target.export(sink, engine.output_format)
 
 
-def _rows(facts: dict[str, Any], engine: VolumeEngine, sink: VolumeSink | LogitStore) -> list[tuple[str, str]]:
+def _rows(
+    facts: dict[str, Any], engine: VolumeEngine, sink: VolumeSink | LogitStore, target: OutputFile
+) -> list[tuple[str, str]]:
     retries = f", {facts['retries']:,} retries" if facts["retries"] else ""
     parts = engine.plan.parts
     rows = [("part", f"{engine.part + 1} of {parts}; the numbers below are of this part")] if parts > 1 else []
@@ -204,7 +221,8 @@ def _rows(facts: dict[str, Any], engine: VolumeEngine, sink: VolumeSink | LogitS
     ]
     if isinstance(sink, LogitStore):
         return rows
-    size = f"{_format_shape(sink.shape)} {sink.dtype.name}, zarr v{sink.layout.zarr_format}"
+    kind = f"zarr v{sink.layout.zarr_format}" if target.path is None else "written as NIfTI"
+    size = f"{_format_shape(sink.shape)} {sink.dtype.name}, {kind}"
     written = f"{facts['bytes_written'] / 1e6:,.1f} MB in {facts['writes']:,} objects"
     return [("size", size), *rows, ("written", written)]
 

@@ -29,6 +29,7 @@ from seewhy.run.volumes.output import (
     print_estimate,
     print_results,
 )
+from seewhy.run.volumes.output_file import choose_output
 from seewhy.volumes.engine.engine import VolumeEngine
 from seewhy.volumes.engine.ledger import Ledger
 from seewhy.volumes.estimate import OccupancySource, estimate
@@ -109,12 +110,13 @@ def predict_volume(config: DictConfig) -> None:
         SeewhyError: an option, a file or a model that the user can correct, or a store that fails.
     """
     volume = config.volume
+    target = choose_output(str(volume.output or ""), overwrite=bool(volume.overwrite))
+    _check_paths(volume)
     return_freed_memory()  # before any network is loaded
     set_threads(config)
     seed_everything(config.seed, workers=True, verbose=False)
     model, source = load_volume_model(config), open_input(volume, writes=not volume.job.estimate)
     warning = check_input(source, model, volume)
-    _check_paths(volume)
     trainer = _build_trainer(config)
     job = _prepare_job(config, trainer, model, source)
     if volume.job.estimate:
@@ -128,13 +130,15 @@ def predict_volume(config: DictConfig) -> None:
             )
             print_estimate(costs, source, model.name, warning)
         return
+    budget, parts = parse_bytes(volume.job.memory_budget), volume.job.num_parts
+    target.check(job.plan.costs.output_format, source.shape[1:], memory_budget=budget, parts=parts)
     description = describe_output(volume, source, model)
     sink: VolumeSink | LogitStore
     if volume.job.keep_logits:
         sink = make_logit_store(volume, job.plan, description)
     else:
         options = to_plain_data(volume.storage_options)
-        sink = make_sink(volume.output, job.plan.costs.output_format, job.plan, description, options=options)
+        sink = make_sink(target.store, job.plan.costs.output_format, job.plan, description, options=options)
     ledger = Ledger(_ledger_folder(volume, sink))
     engine = _build_engine(volume, job, sink, ledger)
     module = VolumePrediction(
@@ -144,7 +148,7 @@ def predict_volume(config: DictConfig) -> None:
     trainer.strategy.barrier("everything is written")
     if trainer.is_global_zero:
         engine.finish()
-        print_results(config, engine, sink, warning=warning)
+        print_results(config, engine, sink, target, warning=warning)
 
 
 def _check_paths(volume: DictConfig) -> None:

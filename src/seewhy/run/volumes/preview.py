@@ -16,7 +16,6 @@ from seewhy.figures.volumes.preview import volume_preview
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.sink import VolumeSink
 from seewhy.io.zarr.source import Box, VolumeSource
-from seewhy.io.zarr.store import local_folder
 from seewhy.volumes.output_format import SCALES
 
 __all__ = ["draw_preview"]
@@ -28,7 +27,12 @@ READABLE = 2048
 
 
 def draw_preview(
-    source: VolumeSource, sink: VolumeSink, *, stored: str, options: Mapping[str, Any] | None = None
+    source: VolumeSource,
+    sink: VolumeSink,
+    *,
+    stored: str,
+    picture: Path | None,
+    options: Mapping[str, Any] | None = None,
 ) -> Path | None:
     """Draw three planes through an informative point of a finished output.
 
@@ -36,14 +40,14 @@ def draw_preview(
         source: the input.
         sink: the output, with its coarser levels.
         stored: see `OutputFormat.stored`.
+        picture: the PNG to write; None for an output that is not local.
         options: of the input's store, for its coarser levels.
 
     Returns:
-        The PNG next to the output; None if the input is too large without coarser levels, the output is not local,
+        `picture`; None if the input is too large without coarser levels, the output is not local,
         or its values are logits.
     """
-    folder = local_folder(sink.path)
-    if folder is None or stored == "logits":
+    if picture is None or stored == "logits":
         return None
     result = _level(sink, FINEST)
     image = _matching_input(source, result, options)
@@ -64,10 +68,10 @@ def draw_preview(
         unit=result.unit,
         classes=_classes(sink),
         phantom=bool(sink.attributes.get("phantom")),
-        title=folder.name,
+        title=picture.stem,
         note=f"{source.path}; level {result.level} of the result",
     )
-    return write_figure(folder.with_suffix(".png"), figure)
+    return write_figure(picture, figure)
 
 
 def _classes(sink: VolumeSink) -> list[str]:

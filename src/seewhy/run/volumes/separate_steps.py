@@ -13,6 +13,7 @@ from seewhy.errors import ConfigError
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.sink import VolumeSink, open_sink
 from seewhy.run.volumes.output import make_sink
+from seewhy.run.volumes.output_file import OutputFile, choose_output
 from seewhy.volumes.engine.ledger import Ledger
 from seewhy.volumes.geometry import PatchGrid
 from seewhy.volumes.memory import Costs, parse_bytes
@@ -49,9 +50,11 @@ def blend_logits(
     """
     store = LogitStore(logits)
     chosen = _change_format(store.facts["head"], {"stored": "logits"} if output_format is None else output_format)
+    target = choose_output(output, option="OUTPUT")
     plan = _make_plan(store.grid, chosen, store.facts["shard"], memory_budget, parts)
+    target.check(chosen, store.grid.shape, memory_budget=parse_bytes(memory_budget), parts=parts)
     grid = {"shape": list(store.grid.shape), "patch": list(store.grid.patch), "overlap": store.grid.overlap}
-    sink = _create_sink(output, chosen, plan, {**store.facts, "grid": grid})
+    sink = _create_sink(target.store, chosen, plan, {**store.facts, "grid": grid})
     with Progress(transient=True) as bar:
         task = bar.add_task("blending", total=None)
         complete = blend(
@@ -64,7 +67,7 @@ def blend_logits(
             part=part,
             progress=lambda count, total: bar.update(task, completed=count, total=total),
         )
-    _print_result(sink, complete)
+    _print_result(sink, target, chosen, complete)
     return complete
 
 
@@ -100,11 +103,14 @@ def finalize_logits(
     if not store.finished:
         raise ConfigError(f"{blended} is not complete; start the parts of blend again that have not finished")
     chosen = _change_format(facts["head"], output_format or {})
-    plan = _make_plan(PatchGrid(**facts["grid"]), chosen, facts["shard"], memory_budget, parts)
-    sink = _create_sink(output, chosen, plan, facts)
+    target = choose_output(output, option="OUTPUT")
+    grid = PatchGrid(**facts["grid"])
+    target.check(chosen, grid.shape, memory_budget=parse_bytes(memory_budget), parts=parts)
+    plan = _make_plan(grid, chosen, facts["shard"], memory_budget, parts)
+    sink = _create_sink(target.store, chosen, plan, facts)
     source = open_source(store.image, level=0)
     complete = finalize(source, sink=sink, output_format=chosen, plan=plan, ledger=_open_ledger(sink), part=part)
-    _print_result(sink, complete)
+    _print_result(sink, target, chosen, complete)
     return complete
 
 
@@ -144,6 +150,11 @@ def _open_ledger(sink: VolumeSink) -> Ledger:
     return Ledger(sink.bookkeeping)
 
 
-def _print_result(sink: VolumeSink, complete: bool) -> None:
+def _print_result(sink: VolumeSink, target: OutputFile, output_format: OutputFormat, complete: bool) -> None:
+    """Print where the result is, after writing it as a file if that was asked for."""
+    if complete:
+        target.export(sink, output_format)
     rest = "" if complete else "; other parts are not done yet"
-    Console(highlight=False).print(f"{sink.image}: {sink.counters.bytes_written / 1e6:,.1f} MB written{rest}")
+    Console(highlight=False).print(
+        f"{target.path or sink.image}: {sink.counters.bytes_written / 1e6:,.1f} MB written{rest}"
+    )
