@@ -100,7 +100,8 @@ def log_axis(axes: Axes, axis: str) -> None:
     low, high = target.get_view_interval()
     decades = math.log10(high / low)
     # More numbers per decade if there is room for them.
-    subs = (1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.2 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    steps = ((2.5, (1.0,)), (1.2, (1.0, 3.0)), (0.6, (1.0, 2.0, 5.0)), (0.0, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+    subs = next(subs for least, subs in steps if decades >= least)
     target.set_major_locator(LogLocator(subs=subs, numticks=7))
     target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     target.set_minor_locator(NullLocator())

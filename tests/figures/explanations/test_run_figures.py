@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from itertools import pairwise
 
 import matplotlib.text
 import numpy as np
@@ -15,7 +16,7 @@ from seewhy.figures.explanations.statistics import attribution_summary
 from seewhy.figures.explanations.tables import explanation_section
 from seewhy.figures.labels import method_label
 from seewhy.figures.report import Picture, ReportTable, write_report
-from seewhy.figures.style import PALETTE, add_captions, blank_figure, log_axis
+from seewhy.figures.style import PALETTE, add_captions, blank_figure, log_axis, style_axes
 
 REFERENCE = [
     *("method", "shape", "mean", "std", "min", "max", "abs_mean", "positive_ratio", "negative_ratio"),
@@ -177,15 +178,21 @@ def test_floors_that_differ_are_drawn_beside_each_method():
     assert all(np.ptp(line.get_ydata()) < 1 for line in dotted)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.9, 1.1), (0.5, 2), (0.1, 10), (1e-5, 1), (1e-20, 1e3)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.9, 1.1), (0.5, 2), (0.01, 0.1), (0.009, 0.11), (0.1, 10), (1e-5, 1), (1e-20, 1e3)]
+)
 def test_numbers_on_a_logarithmic_axis_are_few_and_plain(low, high):
     figure = blank_figure(3, 2)
     axes = figure.subplots()
+    style_axes(axes)
     axes.plot([low, high], [0, 1])
     log_axis(axes, "x")
     figure.canvas.draw()
     left, right = axes.get_xlim()
-    shown = [t.get_text() for t in axes.get_xticklabels() if left <= t.get_position()[0] <= right]
+    labels = [t for t in axes.get_xticklabels() if left <= t.get_position()[0] <= right]
+    shown = [t.get_text() for t in labels]
+    boxes = sorted((t.get_window_extent().x0, t.get_window_extent().x1) for t in labels)
+    assert all(end < start for (_, end), (start, _) in pairwise(boxes))
     assert 1 <= len(shown) <= 8
     assert not any("times" in text or "^" in text for text in shown)
 
