@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
+from seewhy.io.recognize import recognize
 
 __all__ = ["npy_shape", "read_npy", "write_npy"]
 
@@ -84,7 +86,7 @@ def _diagnose(path: Path, error: Exception) -> str:
             start = file.read(8)
     except OSError as unreadable:
         return f"{path} cannot be opened ({unreadable.strerror}); check its permissions"
-    if start.startswith(NPY_MAGIC) and "pickle" not in str(error).lower():
+    if start.startswith(NPY_MAGIC) and not re.search("pickle|object", str(error).lower()):
         return f"{path} is truncated or damaged ({error}); write it again or delete it"
     if start.startswith(NPY_MAGIC) or start[:1] == b"\x80":
         return (
@@ -93,4 +95,6 @@ def _diagnose(path: Path, error: Exception) -> str:
         )
     if start.startswith(ZIP_MAGIC):
         return f"{path} is a damaged .npz archive; expected a .npy array"
-    return f"{path} is not a .npy file (it starts with {start!r}); expected a file written by numpy.save"
+    kind = recognize(path)
+    seems = f"it starts with {start!r}" if kind is None else f"it seems to be {kind}"
+    return f"{path} is not a .npy file ({seems}); expected a file written by numpy.save"

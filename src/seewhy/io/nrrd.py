@@ -48,7 +48,7 @@ def read_nrrd(path: str | Path) -> tuple[NDArray[Any], Geometry]:
     path = Path(path)
     with reading(path, kind="NRRD", foreign=nrrd.NRRDError, damage=(KeyError,)):
         values, header = nrrd.read(str(path), index_order="F")
-    return np.asarray(values), _geometry(path, header)
+    return np.asarray(values).astype(values.dtype.newbyteorder("="), copy=False), _geometry(path, header)
 
 
 def nrrd_geometry(path: str | Path) -> Geometry:
