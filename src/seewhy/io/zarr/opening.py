@@ -110,7 +110,7 @@ def _is_folder_of_planes(path: str) -> bool:
         return False
     if any((folder / name).exists() for name in METADATA):
         return False
-    return any(file.suffix.lower() in TIFF_SUFFIXES for file in folder.iterdir())
+    return any(file.suffix.lower() in TIFF_SUFFIXES and file.name[0] != "." for file in folder.iterdir())
 
 
 def local_copy(address: str, options: Mapping[str, Any] | None = None) -> str:
