@@ -19,6 +19,7 @@ from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
 from seewhy.io.geometry import Geometry, affine_problem
 from seewhy.io.read_errors import reading
+from seewhy.io.recognize import recognize
 from seewhy.io.sizes import check_announced, check_memory, check_regular_file
 
 __all__ = [
@@ -232,6 +233,7 @@ def write_nifti_like(path: str | Path, array: NDArray[Any], *, like: str | Path)
 
 def _load(path: Path) -> Any:
     """Open a file and read its header."""
+    _check_name(path)
     with reading(path, kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
         try:
             return nib.load(path)
@@ -241,6 +243,17 @@ def _load(path: Path) -> Any:
             raise DataError(
                 f"{path}: its qform is invalid ({error}); set it again, e.g. with set_qform of nibabel"
             ) from error
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a NIfTI whose name states another compression than its content, or that nibabel would not find."""
+    if not path.name.endswith((*NIFTI_SUFFIXES, *(suffix.upper() for suffix in NIFTI_SUFFIXES))):
+        raise DataError(f"{path} has a suffix in mixed case; rename it to {path.name.lower()}")
+    kind, packed = recognize(path), path.name.lower().endswith(".gz")
+    if kind == "gzip of NIfTI" and not packed:
+        raise DataError(f"{path} is compressed with gzip; rename it to {path.name}.gz")
+    if kind == "NIfTI" and packed:
+        raise DataError(f"{path} is not compressed; rename it to {path.name[: -len('.gz')]}")
 
 
 def _choose_affine(path: Path, image: Any) -> NDArray[Any]:

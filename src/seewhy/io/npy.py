@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tokenize
 import zipfile
 import zlib
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
+from seewhy.io.recognize import recognize
 from seewhy.io.sizes import check_announced, check_memory, check_regular_file
 
 __all__ = ["npy_shape", "read_npy", "read_npz", "write_npy"]
@@ -151,7 +153,7 @@ def _diagnose(path: Path, error: Exception) -> str:
             start = file.read(8)
     except OSError as unreadable:
         return f"{path} cannot be opened ({unreadable.strerror}); check its permissions"
-    if start.startswith(NPY_MAGIC) and "pickle" not in str(error).lower():
+    if start.startswith(NPY_MAGIC) and not re.search("pickle|object", str(error).lower()):
         return f"{path} is truncated or damaged ({error}); write it again or delete it"
     if start.startswith(NPY_MAGIC) or start[:1] == b"\x80":
         return (
@@ -160,4 +162,6 @@ def _diagnose(path: Path, error: Exception) -> str:
         )
     if start.startswith(ZIP_MAGIC):
         return f"{path} is a damaged .npz archive; expected a .npy array"
-    return f"{path} is not a .npy file (it starts with {start!r}); expected a file written by numpy.save"
+    kind = recognize(path)
+    seems = f"it starts with {start!r}" if kind is None else f"it seems to be {kind}"
+    return f"{path} is not a .npy file ({seems}); expected a file written by numpy.save"

@@ -58,7 +58,7 @@ def read_nrrd(path: str | Path) -> tuple[NDArray[Any], Geometry]:
         header = nrrd.read_header(file)
         geometry = _geometry(path, header)
         values = _read_values(path, header, file)
-    return np.asarray(values), geometry
+    return values.astype(values.dtype.newbyteorder("="), copy=False), geometry
 
 
 def nrrd_geometry(path: str | Path) -> Geometry:

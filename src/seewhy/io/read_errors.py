@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from seewhy.errors import DataError, SeewhyError
+from seewhy.io.recognize import recognize
 from seewhy.io.sizes import check_regular_file
 
 __all__ = ["reading"]
@@ -39,7 +40,9 @@ def reading(
         other = error.filename is not None and Path(error.filename) != path
         raise DataError(f"{path}: {error.filename} does not exist" if other else f"{path} does not exist") from error
     except foreign as error:
-        raise DataError(f"{path} is not a readable {kind} file ({error}); convert it or copy it again") from error
+        seems = recognize(path)
+        reason = f"it seems to be {seems}" if seems and seems not in kind else str(error)
+        raise DataError(f"{path} is not a readable {kind} file ({reason}); convert it or copy it again") from error
     except damaged as error:
         raise DataError(f"{path} is truncated or damaged ({error}); copy or download it again") from error
     except MemoryError as error:

@@ -301,7 +301,7 @@ def test_a_truncated_chunk_is_named(tmp_path: Path, values: np.ndarray):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: None, "holds no zarr array or group"),
+        (lambda p: None, "does not exist"),
         (lambda p: zarr.create_array(str(p), data=np.zeros((4, 4))), r"expected \(Z, Y, X\) or \(C, Z, Y, X\)"),
         (lambda p: zarr.create_array(str(p), data=np.zeros((2, 1, 4, 4, 4))), "2 entries along axis 't'"),
         (lambda p: zarr.create_array(str(p), data=np.zeros((4, 4, 4), dtype="complex64")), "expected bool, integer"),

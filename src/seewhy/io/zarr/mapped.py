@@ -212,7 +212,7 @@ class NiftiSource(MappedSource):
 
     def _map(self) -> NDArray[Any]:
         with reading(Path(self._file), kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
-            unpacked = _decompress(self._file) if self._file.endswith(".gz") else self._file
+            unpacked = _decompress(self._file) if self._file.lower().endswith(".gz") else self._file
             proxy: Any = nib.load(unpacked).dataobj
             slope, intercept = proxy.slope, proxy.inter
             self._slope = 1.0 if slope is None else float(slope)
@@ -251,7 +251,7 @@ def _decompress(path: str) -> str:
     facts = file_identity(path)
     key = (os.path.abspath(path), facts["size"], facts["mtime_ns"])
     if key not in UNPACKED or not Path(UNPACKED[key]).exists():
-        target = temporary_folder() / Path(path).name.removesuffix(".gz")
+        target = temporary_folder() / Path(path).name[: -len(".gz")]
         announced = nifti_bytes(nib.load(path))
         free = shutil.disk_usage(target.parent).free
         if announced > free:

@@ -9,13 +9,18 @@ from typing import Any
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import temporary_folder
+from seewhy.io.nifti import NIFTI_SUFFIXES
+from seewhy.io.recognize import recognize, suggest_conversion
 from seewhy.io.sizes import check_regular_file
+from seewhy.io.tiff import TIFF_SUFFIXES
+from seewhy.io.zarr.nested import list_nested
 from seewhy.io.zarr.source import VolumeSource
 from seewhy.io.zarr.store import guard_remote, is_remote
 
 __all__ = ["local_copy", "open_source"]
 
-NIFTI_SUFFIXES, TIFF_SUFFIXES = (".nii.gz", ".nii"), (".tif", ".tiff")
+METADATA = ("zarr.json", ".zarray", ".zgroup")
+READ = "seewhy reads zarr, .nii, .nii.gz, .npy, .tif, and a folder of .tif planes"
 VERSION_KEYS = (
     *("ETag", "etag", "Content-MD5", "md5Hash", "Last-Modified", "LastModified", "last_modified", "mtime", "created"),
 )
@@ -58,6 +63,8 @@ def open_source(
     address = str(path)
     name = address.split("?")[0].rstrip("/").lower()
     if not (name.endswith((".npy", *NIFTI_SUFFIXES, *TIFF_SUFFIXES)) or _is_folder_of_planes(address)):
+        if not is_remote(address):
+            _check_local_store(address)
         from seewhy.io.zarr.zarr_source import ZarrSource
 
         return ZarrSource(address, level=level, channels=channels, options=options)
@@ -77,14 +84,34 @@ def open_source(
     return TiffSource(local, channels=channels, origin=origin)
 
 
+def _check_local_store(address: str) -> None:
+    """Refuse a local path that is no zarr store, and name what it seems to be.
+
+    Raises:
+        DataError: nothing, a file of an unknown format, or a folder without zarr metadata.
+    """
+    path = Path(address.removeprefix("file://"))
+    if any((path / name).exists() for name in METADATA):
+        return
+    if not path.exists():
+        raise DataError(f"{address} does not exist; {READ}")
+    nested = list_nested(path) if path.is_dir() else []
+    if nested:
+        raise DataError(f"{address} holds no zarr array or group itself; give one of those inside: {', '.join(nested)}")
+    kind = recognize(path)
+    held = "is a folder without zarr metadata" if path.is_dir() and kind is None else f"seems to be {kind}"
+    held = "has an unknown format" if path.is_file() and kind is None else held
+    raise DataError(f"{address} {held}; {READ}; {suggest_conversion(kind)}")
+
+
 def _is_folder_of_planes(path: str) -> bool:
     """Whether a local folder holds TIFF files and is not a zarr store."""
     folder = Path(path.removeprefix("file://"))
     if is_remote(path) or not folder.is_dir():
         return False
-    if any((folder / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
+    if any((folder / name).exists() for name in METADATA):
         return False
-    return any(file.suffix.lower() in TIFF_SUFFIXES for file in folder.iterdir())
+    return any(file.suffix.lower() in TIFF_SUFFIXES and file.name[0] != "." for file in folder.iterdir())
 
 
 def local_copy(address: str, options: Mapping[str, Any] | None = None) -> str:

@@ -38,6 +38,8 @@ def list_planes(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     pictures = [name for name in foreign if Path(name).suffix.lower() in PICTURES]
     if pictures:
         problems.append(f"{_shorten(pictures)} between the planes; expected {' or '.join(suffixes)} only")
+    if not planes:
+        problems.append(f"no {' or '.join(suffixes)} files")
     if problems:
         raise DataError(problems, where=str(folder))
     return planes
@@ -56,17 +58,17 @@ def _find_twins(planes: Sequence[Path]) -> list[str]:
 
 
 def _find_gaps(planes: Sequence[Path]) -> list[str]:
-    """Missing numbers, if the names differ in one number only, whose steps are not all equal."""
+    """Missing or doubled numbers, if the names differ in one number only; any constant step is complete."""
     parts = [re.split(r"(\d+)", file.stem.lower()) for file in planes]
-    if len(planes) < 3 or len({len(part) for part in parts}) > 1:
+    if len(planes) < 2 or len({len(part) for part in parts}) > 1:
         return []
     varying = [place for place, values in enumerate(zip(*parts, strict=True)) if len(set(values)) > 1]
     if len(varying) != 1 or varying[0] % 2 == 0:
         return []
     numbers = [int(part[varying[0]]) for part in parts]
-    step = min(after - before for before, after in itertools.pairwise(numbers))
+    step, place = min((after - before, place) for place, (before, after) in enumerate(itertools.pairwise(numbers)))
     if step == 0:
-        return []
+        return [f"{planes[place].name} and {planes[place + 1].name} have one number; remove one"]
     missing = [str(number) for number in range(numbers[0], numbers[-1], step) if number not in set(numbers)]
     if not missing:
         return []

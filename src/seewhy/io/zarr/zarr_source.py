@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.zarr.checks import check_grid, check_metadata_files
+from seewhy.io.zarr.nested import list_nested
 from seewhy.io.zarr.ome import Level, Multiscale, length_in_mm, read_multiscale
 from seewhy.io.zarr.source import Box, VolumeSource, check_channels, native_dtype
 from seewhy.io.zarr.store import is_remote, open_store
@@ -24,6 +25,7 @@ from seewhy.io.zarr.store import is_remote, open_store
 __all__ = ["Occupancy", "ZarrSource"]
 
 METADATA = ("zarr.json", ".zarray")
+FORMATS = "expected zarr.json, .zarray or .zgroup; other formats are read by their suffix (.nii, .nii.gz, .npy, .tif)"
 
 
 class ZarrSource(VolumeSource):
@@ -157,6 +159,9 @@ class ZarrSource(VolumeSource):
             return str(level)
         if level is None and len(names) == 1:
             return names[0]
+        nested = [] if names or is_remote(self.path) else list_nested(Path(self.path.removeprefix("file://")))
+        if nested:
+            raise DataError(f"{self.path} is a group of groups; give one of those inside: {', '.join(nested)}")
         if level is None:
             raise ConfigError(
                 f"{self.path} is a group without OME multiscales; name the array with level=…; "
@@ -249,7 +254,7 @@ def _node(store: Any, path: str, inside: str = "") -> Any:
         return node
     except FileNotFoundError as error:
         where = f"{path}/{inside}" if inside else path
-        raise DataError(f"{where} holds no zarr array or group; expected zarr.json, .zarray or .zgroup") from error
+        raise DataError(f"{where} holds no zarr array or group; {FORMATS}") from error
     except Exception as error:  # JSON, codecs and networks have their own errors
         raise DataError(f"{path} cannot be opened as zarr ({_brief(error)})") from error
 
