@@ -43,12 +43,3 @@ def test_cases_without_labels_are_predicted(tmp_path):
     rows = written(tmp_path, [batch_of(["a"], [[0.0, 1.0]])])
     assert rows[0]["prediction_name"] == "TLE"
     assert not {"label", "correct", "performance_type"} & set(rows[0])
-
-
-def test_names_that_pandas_takes_for_missing_and_digits_survive(tmp_path, monkeypatch):
-    monkeypatch.setattr(Classifier, "classes", ("None", "01"))
-    names = ["007", "NA", "nan", "null", "1e5"]
-    rows = written(tmp_path, [batch_of(names, [[1 / 3, 0.1]] * 4 + [[0.0, 1.0]], [0, 0, 0, 1, 1])])
-    assert [row["patient"] for row in rows] == sorted(names)
-    assert {row["label_name"] for row in rows} == {"None", "01"}
-    assert float(rows[0]["probability_01"]) == float(torch.tensor([1 / 3, 0.1]).softmax(0)[1])

@@ -144,8 +144,7 @@ class WritePredictions(Callback):
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             parts = [self.folder / f"predictions.rank{rank}.csv" for rank in range(trainer.world_size)]
-            # Texts, so that a class None, a patient NA and the digits of numbers stay as they were written.
-            frames = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in parts if path.stat().st_size > 1]
+            frames = [pd.read_csv(path, dtype={"id": str, "patient": str}) for path in parts if path.stat().st_size > 1]
             table = pd.concat(frames).drop_duplicates("id").sort_values("id") if frames else pd.DataFrame()
             with atomic_path(self.folder / "predictions.csv") as temporary:
                 table.to_csv(temporary, index=False)
