@@ -13,10 +13,20 @@ from numpy.typing import NDArray
 
 from seewhy.errors import DataError
 
-__all__ = ["Display", "Geometry", "affine_problem", "display_of_plane", "format_mm"]
+__all__ = [
+    "SAME_SPACING",
+    "Display",
+    "Geometry",
+    "affine_problem",
+    "display_of_plane",
+    "format_mm",
+    "spacing_difference",
+]
 
 FLAT = 1e-4
 """Share of the volume of a right-angled voxel below which axes lie in a plane."""
+SAME_SPACING = 0.1
+"""Largest relative difference of voxel sizes that count as the same."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,12 @@ class Geometry:
         if self.axis_codes != other.axis_codes:
             facts.append(f"stored as {''.join(other.axis_codes)}, expected {''.join(self.axis_codes)}; ")
         return f"another affine ({''.join(facts)}corners differ by up to {distance:.3g} mm)"
+
+
+def spacing_difference(spacing: Sequence[float], wanted: Sequence[float]) -> float:
+    """Largest relative difference of two voxel sizes; axes whose wanted size is NaN (any size) are ignored."""
+    known = [(size, target) for size, target in zip(spacing, wanted, strict=True) if not math.isnan(target)]
+    return max((abs(size / target - 1) for size, target in known), default=0.0)
 
 
 def format_mm(spacing: Sequence[float]) -> str:

@@ -186,6 +186,16 @@ def test_all_problems_at_once_and_nothing_written(source, tmp_path):
     assert not list(tmp_path.glob("out*"))
 
 
+def test_volumes_whose_third_axis_is_another_one_are_refused_mirrored_ones_are_not(source, tmp_path):
+    for name, affine in {"BraTS2021_00007": AFFINE[:, [0, 2, 1, 3]], "BraTS2021_00008": AFFINE * [-1, 1, 1, 1]}.items():
+        image, seg = head(1)
+        save(source / name / f"{name}_flair.nii.gz", image, affine)
+        save(source / name / f"{name}_seg.nii.gz", seg, affine)
+    with pytest.raises(DataError, match="BraTS2021-00007 is stored as LSP") as caught:
+        prepared(source, tmp_path / "out")
+    assert len(caught.value.problems) == 1
+
+
 def test_missing_modality_and_ambiguous_files_are_told_together(source, tmp_path):
     image, seg = head(3)
     save(source / "A" / "A_t2.nii.gz", image)

@@ -222,6 +222,15 @@ def test_mask_of_another_size_and_kind(slice_set):
         module(slice_set).setup("fit")
 
 
+def test_patients_with_other_pixels_or_orientation_are_warned_of(make_slice_set):
+    root = make_slice_set("mixed", ["001", "002", "003"], name="BRATS_{patient}_{index}_{label}.npy")
+    rows = [f"{path.name},{0.5 if '_002_' in path.name else 1},1" for path in sorted((root / "imageSlice").iterdir())]
+    (root / "manifest.csv").write_text("\n".join(["file,spacing_row,spacing_col", *rows]) + "\n")
+    (root / "dataset.json").write_text('{"display_exceptions": {"003": {"transpose": true}}}')
+    with pytest.warns(UserWarning, match=r"2 of 3 patients .*002: voxels of 0\.5 .* mm.*003: .*orientation"):
+        module(root, val_patients=None, test_patients=["003"]).setup("fit")
+
+
 def test_three_classes(make_slice_set):
     root = make_slice_set("three", ["001", "002", "003"], name="BRATS_{patient}_{index}_{label}.npy", masks=False)
     (root / "imageSlice" / "BRATS_001_4_0.npy").rename(root / "imageSlice" / "BRATS_001_4_2.npy")

@@ -91,6 +91,46 @@ def test_ome_labels_are_compared_in_their_own_unit(scale, shift, said, tmp_path)
     assert said in problem
 
 
+def turned(affine=SAME):
+    """The grid of a volume that is stored superior, left, posterior."""
+    return affine[:, [2, 0, 1, 3]] * [1, -1, -1, 1]
+
+
+def test_volumes_of_several_orientations_are_refused_by_name(tmp_path):
+    for number in range(4):
+        affine = turned() if number == 2 else SAME
+        write_case(tmp_path, f"c{number}", image=affine, labels=affine)
+    (problem,) = problems_of(tmp_path)
+    assert problem.startswith("c2: stored as SLP, most others as RAS")
+
+
+def test_voxel_sizes_are_checked_before_training_and_kept_as_any_where_they_differ(tmp_path):
+    for number, z in enumerate((1.0, 1.05, 5.0, 1.0)):
+        affine = np.diag([1, 1, z, 1])
+        write_case(tmp_path, f"c{number}", image=affine, labels=affine)
+    (problem,) = problems_of(tmp_path)
+    assert "c2: voxels of 5 × 1 × 1 mm, usual are 1 × 1 × 1 mm" in problem  # noqa: RUF001
+    assert "data.spacing=ignore" in problem
+    data = module(tmp_path, spacing="ignore", test_patients=["c3"], val_patients=["c1"])
+    data.setup("fit")
+    assert [str(size) for size in data.spacing] == ["nan", "1.0", "1.0"]
+    one = module(tmp_path, train_patients=["c0", "c1"], val_patients=["c3"])
+    one.setup("fit")
+    assert one.spacing == [1, 1, 1]
+
+
+def test_volumes_to_predict_are_compared_with_the_trained_model(tmp_path):
+    for number in range(3):
+        write_case(tmp_path, f"c{number}")
+    data = module(tmp_path, predict_on="all")
+    data.setup("predict")
+    data.adopt({"spacing": [2.0, 1.0, 1.0]})
+    with pytest.raises(DataError, match="3 problems"):
+        data.setup("predict")
+    data.adopt({"spacing": [float("nan"), 1.0, 1.0]})
+    data.setup("predict")
+
+
 @pytest.mark.parametrize("unit", [None, "micrometer"])
 def test_labels_that_state_no_grid_are_taken(unit, tmp_path):
     array = np.zeros((16, 16, 16), np.uint8)

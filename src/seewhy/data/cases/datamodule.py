@@ -17,8 +17,10 @@ from seewhy.data.cases.dataset import CaseDataset, CaseReader, collate_cases
 from seewhy.data.dataset_info import read_displays, read_info
 from seewhy.data.splits import PARTS, Split
 from seewhy.data.table import ClassLabels, Row, missing_columns, read_table
+from seewhy.data.uniformity import report_mixtures, report_shortcuts
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
+from seewhy.options import check_choice
 
 __all__ = ["CaseDataModule"]
 
@@ -45,6 +47,8 @@ class CaseDataModule(BaseDataModule):
         num_classes: number of classes; None means as many as there are.
         eval_batch_size: cases per batch of validation, test and prediction.
         stratify: split each class by the same shares, so that rare classes are in every part.
+        shortcuts: `error` refuses training cases whose class a property of their files decides, e.g. all ill at 1 mm
+            and all healthy at 5 mm; `allow` warns.
         max_patients: use the first so many patients only.
         shared: the options of `seewhy.data.base.BaseDataModule`.
 
@@ -72,6 +76,7 @@ class CaseDataModule(BaseDataModule):
         num_classes: int | None = None,
         eval_batch_size: int = 8,
         stratify: bool = True,
+        shortcuts: str = "error",
         max_patients: int | None = None,
         **shared: Any,
     ) -> None:
@@ -79,6 +84,8 @@ class CaseDataModule(BaseDataModule):
         check_counts(eval_batch_size=eval_batch_size, max_patients=max_patients)
         if split_column is not None and (val_table or test_table):
             raise ConfigError("data.split_column and data.val_table, test_table are two ways to split; keep one")
+        check_choice(shortcuts, ("error", "allow"), "data.shortcuts")
+        self.shortcuts = shortcuts
         self.table = Path(table) if root is None else Path(root) / table
         self.root = self.table.parent if root is None else Path(root)
         self.more_tables = {"val": val_table, "test": test_table}
@@ -228,6 +235,22 @@ class CaseDataModule(BaseDataModule):
         if problems:
             raise DataError(problems, where=str(self.root))
         self._checked |= {case.id for case in cases}
+        if stage == "fit":
+            self._check_shortcuts()
+
+    def _check_shortcuts(self) -> None:
+        """Warn of properties in which the files of the training cases differ; refuse those that decide the class."""
+        cases = self.items_of("train")
+        names = {index: text for text, index in (self.labels.to_dict() or {}).items()}
+        classes = [names.get(case.label or 0, f"class {case.label}") for case in cases]
+        traits = self.reader.describe_files(cases)
+        found = report_shortcuts(traits, classes)
+        remedy = "a model may learn this instead of the disease: make the files alike, or add cases of both kinds"
+        if found and self.shortcuts == "error":
+            accept = "data.shortcuts=allow trains nevertheless"
+            raise DataError([f"{text}; {remedy}; {accept}" for text in found], where=str(self.table))
+        for text in report_mixtures(traits, classes):
+            rank_zero_warn(f"{self.table}: {text}; {remedy}")
 
     def training_data(self) -> CaseDataset:
         """Training cases, augmented."""

@@ -45,6 +45,10 @@ class CaseReader(Protocol):
         """List the problems of the files of these cases, from their headers; each with row and file."""
         ...
 
+    def describe_files(self, cases: Sequence[Case]) -> dict[str, list[str]]:
+        """Describe properties of the files that say nothing of the patient: property → its value in each case."""
+        ...
+
 
 class CaseDataset(Dataset[Sample]):
     """Cases as samples.

@@ -18,6 +18,7 @@ from seewhy.data.cases.case_list import Case
 from seewhy.data.cases.dataset import Sample
 from seewhy.data.cases.mri_slices import AXES, SliceStackReader, VolumeHeader, read_header
 from seewhy.data.transforms.augmentation import VolumeAugmentation
+from seewhy.data.uniformity import find_turned, group_spacings
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import file_sha256
 from seewhy.io.npy import read_npy, write_npy
@@ -118,16 +119,18 @@ class MRIReader:
             problems += [f"{case.where}: {problem}" for problem in self._check_mask(case, placement)]
         return problems
 
+    def describe_files(self, cases: Sequence[Case]) -> dict[str, list[str]]:
+        """Voxel size and stored shape of each case's volume."""
+        headers = [self.header(_file(case)) for case in cases]
+        return {
+            "voxel size": group_spacings([header.spacing for header in headers]),
+            "number of voxels": ["x".join(map(str, header.shape)) for header in headers],
+        }
+
     def _find_turned(self, cases: Sequence[Case]) -> list[str]:
         """Volumes stored in another orientation than most: in one batch, their left would be the others' right."""
-        codes = {case.id: self.header(_file(case)).codes for case in cases}
-        usual = Counter(code for code in codes.values() if code is not None).most_common(1)
-        return [
-            f"{case.where}: {_file(case)} is stored as {codes[case.id]}, most others as {usual[0][0]}; "
-            "store all in one orientation, e.g. with nibabel.as_closest_canonical"
-            for case in cases
-            if codes[case.id] is not None and codes[case.id] != usual[0][0]
-        ]
+        turned = find_turned({case.id: self.header(_file(case)).codes for case in cases})
+        return [f"{case.where}: {_file(case)} is {turned[case.id]}" for case in cases if case.id in turned]
 
     def _find_sideless(self, placed: Sequence[tuple[Case, Placement]]) -> list[str]:
         """Volumes without a known left side, if left and right are to be mirrored."""

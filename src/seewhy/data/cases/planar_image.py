@@ -292,6 +292,14 @@ class PlaneReader:
                     problems += [f"{case.where}: {problem}" for problem in error.problems]
         return problems if self.image_size is not None else problems + _find_other_sizes(sizes)
 
+    def describe_files(self, cases: Sequence[Case]) -> dict[str, list[str]]:
+        """Size and format of each case's first image."""
+        paths = [next(path for path in case.files.values() if path is not None) for case in cases]
+        return {
+            "image size": [_sides(plane_size(path, channels=self.channels)) for path in paths],
+            "file format": [path.suffix.lower() for path in paths],
+        }
+
     def _check_mask(self, case: Case, name: str, size: Size) -> list[str]:
         """Report an annotation that does not lie on its image: of other sides, or with resizing of another shape."""
         path = case.masks.get(name)

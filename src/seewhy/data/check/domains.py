@@ -16,6 +16,7 @@ from seewhy.data.domains.store import COUNTERPARTS, DOMAINS, RECORD, is_store, o
 from seewhy.data.domains.subjects import Subject, find_subjects
 from seewhy.data.patients import report_spellings
 from seewhy.data.splits import split_from_file
+from seewhy.data.uniformity import find_other_spacings, find_turned
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.slices import IMAGES
 from seewhy.progress import track_slowly
@@ -35,6 +36,7 @@ class _CheckedSubject:
     digest: bytes
     codes: str | None
     shape: tuple[int, ...]
+    spacing: tuple[float, ...]
 
 
 def holds_domains(root: Path) -> bool:
@@ -78,7 +80,7 @@ def check_domains(root: str | Path, *, split: str | Path | None = None, progress
         except DataError as problem:
             report.add(error("subject", f"{part}/{subject.id}", text, "repair or move it") for text in problem.problems)
     sources = [item for item in checked if item.part in DOMAINS]
-    report.add(_find_duplicates(checked) + _compare_orientations(checked))
+    report.add(_find_duplicates(checked) + _compare_grids(checked))
     report.add(_compare_sizes(sources) + _check_patients(sources))
     if split is not None:
         report.add(_check_split(sources, split))
@@ -111,7 +113,7 @@ def _check_store(report: Report) -> Report:
 def _summarize(part: str, subject: Subject, measured: MeasuredSubject) -> _CheckedSubject:
     codes = "".join(measured.geometry.axis_codes) if measured.geometry.oriented else None
     digest = hashlib.sha256(measured.volume.tobytes()).digest()
-    return _CheckedSubject(part, subject, digest, codes, measured.geometry.shape)
+    return _CheckedSubject(part, subject, digest, codes, measured.geometry.shape, measured.geometry.spacing)
 
 
 def _find_duplicates(subjects: list[_CheckedSubject]) -> list[Finding]:
@@ -131,17 +133,14 @@ def _find_duplicates(subjects: list[_CheckedSubject]) -> list[Finding]:
     ]
 
 
-def _compare_orientations(subjects: list[_CheckedSubject]) -> list[Finding]:
-    usual = Counter(item.codes for item in subjects if item.codes is not None).most_common(1)
-    return [
-        error(
-            "orientation",
-            f"{item.part}/{item.subject.id}",
-            f"stored as {item.codes}, most others as {usual[0][0]}",
-            "store all in one orientation, e.g. with nibabel.as_closest_canonical",
-        )
-        for item in subjects
-        if item.codes is not None and item.codes != usual[0][0]
+def _compare_grids(subjects: list[_CheckedSubject]) -> list[Finding]:
+    """Report orientations and voxel sizes that differ from most others."""
+    named = {f"{item.part}/{item.subject.id}": item for item in subjects}
+    turned = find_turned({name: item.codes for name, item in named.items()})
+    others = find_other_spacings({name: item.spacing for name, item in named.items()})
+    remedy = "a network would learn to rotate heads"
+    return [error("orientation", name, text, remedy) for name, text in turned.items()] + [
+        warning("voxel-size", name, text, "resample all to one voxel size") for name, text in others.items()
     ]
 
 

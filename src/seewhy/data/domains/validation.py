@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from seewhy.data.base import check_counts
 from seewhy.data.domains.dataset import Center
 from seewhy.data.domains.stacks import StackReader
 from seewhy.data.domains.store import DOMAINS, DomainStore, PreparedSubject
+from seewhy.data.uniformity import find_other_spacings, find_turned
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.options import choice_problems
 
@@ -66,7 +69,7 @@ def _is_pair_of(values: object, kind: type) -> bool:
 
 
 def check_subjects(subjects: Sequence[PreparedSubject], reader: StackReader, *, where: Path) -> None:
-    """Check that the tissue fits into the grid and that all subjects have the same orientation.
+    """Check that the tissue fits into the grid and that all subjects have the same orientation; warn of voxel sizes.
 
     Args:
         subjects: subjects of both domains.
@@ -77,15 +80,17 @@ def check_subjects(subjects: Sequence[PreparedSubject], reader: StackReader, *, 
         DataError: all subjects that do not.
     """
     problems = [problem for subject in subjects for problem in reader.find_problems(subject)]
-    usual = Counter(subject.codes for subject in subjects if subject.codes is not None).most_common(1)
-    problems += [
-        f"{subject.domain}: {subject.id} is stored as {subject.codes}, most others as {usual[0][0]}; a network would "
-        "learn to rotate heads: store all in one orientation, e.g. with nibabel.as_closest_canonical"
-        for subject in subjects
-        if subject.codes is not None and subject.codes != usual[0][0]
-    ]
+    named = {f"{subject.domain}: {subject.id}": subject for subject in subjects}
+    turned = find_turned({name: subject.codes for name, subject in named.items()})
+    problems += [f"{name} is {text}: a network would learn to rotate heads" for name, text in turned.items()]
     if problems:
         raise DataError(problems, where=str(where))
+    others = find_other_spacings({name: subject.geometry.spacing for name, subject in named.items()})
+    if others:
+        rank_zero_warn(
+            f"{where}: {len(others)} of {len(named)} subjects have other voxel sizes, so that a network learns to "
+            f"rescale heads: {'; '.join(f'{name} has {text}' for name, text in list(others.items())[:5])}"
+        )
 
 
 def check_counterparts(store: DomainStore) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from seewhy.data.prepare.folder import DatasetFolder
 from seewhy.data.prepare.source_case import SlicePlane, SourceCase
 from seewhy.data.slices.label_rule import LabelRule
+from seewhy.data.uniformity import find_turned
 from seewhy.errors import ConfigError, DataError
 from seewhy.options import check_choice
 from seewhy.progress import track_slowly
@@ -31,6 +32,8 @@ __all__ = [
 WINDOWS = ("minmax", "percentile", "none")
 DTYPES = ("float32", "float16", "uint8", "source")
 PERCENTILES = (0.5, 99.5)
+ACROSS = str.maketrans("LPI", "RAS")
+"""Both directions of an axis as one."""
 MINIMUM_TISSUE = 0.01
 """Slices with a smaller share of tissue show a tip of the body or air."""
 
@@ -180,11 +183,19 @@ class Builder:
     def _check(self, cases: Iterable[SourceCase]) -> None:
         """Read every case once and collect the problems of all."""
         problems: list[str] = []
+        codes: dict[str, str | None] = {}
         for case in cases:
             try:
-                self._cut_case(case)
+                codes[case.patient] = self._cut_case(case)[0][0].codes
             except DataError as error:
                 problems += [f"{case.patient}: {problem}" for problem in error.problems]
+        # Mirrored volumes are recorded with their display; slices of another plane of the body cannot be.
+        turned = find_turned({patient: code and code[2].translate(ACROSS) for patient, code in codes.items()})
+        problems += [
+            f"{patient} is stored as {codes[patient]}, so that its slices show another plane of the body than most "
+            "others; store all in one orientation, e.g. with nibabel.as_closest_canonical"
+            for patient in turned
+        ]
         if problems:
             raise DataError(problems, where=f"{self.settings['source']} (nothing was written)")
 

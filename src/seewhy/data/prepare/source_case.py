@@ -29,6 +29,7 @@ class SlicePlane:
         source: the file that contains the slice.
         spacing: millimetres between rows, columns and slices; NaN if unknown.
         display: how to turn its picture upright; None if unknown.
+        codes: directions of the volume's axes, e.g. `LPS`; None if unknown.
     """
 
     index: int
@@ -37,6 +38,7 @@ class SlicePlane:
     source: Path
     spacing: tuple[float, float, float]
     display: Display | None = None
+    codes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def cut_planes(
 ) -> list[SlicePlane]:
     """Cut a volume along its third axis; rows and columns are its first two axes in stored order."""
     display = display_of_plane(geometry) if geometry.oriented else None
+    codes = "".join(geometry.axis_codes) if geometry.oriented else None
     return [
-        SlicePlane(index, volume[:, :, index], region[:, :, index], source, geometry.spacing, display)
+        SlicePlane(index, volume[:, :, index], region[:, :, index], source, geometry.spacing, display, codes)
         for index in range(volume.shape[2])
     ]

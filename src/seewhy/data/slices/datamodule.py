@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from rich.progress import track
 
@@ -17,6 +19,7 @@ from seewhy.data.slices.files import BRATS, LASC, Naming, SliceFolder, SliceReco
 from seewhy.data.splits import PARTS, Split, choose_split
 from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
 from seewhy.data.transforms.normalization import IntensityNormalization
+from seewhy.data.uniformity import find_other_spacings
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
 from seewhy.io.npy import npy_shape
@@ -132,6 +135,7 @@ class SliceDataModule(BaseDataModule):
         _check_trainable(records, self.num_classes, self.folder.images)
         scored = self.folder.of_patients([*self.split.val, *self.split.test])
         _check_readable(records, scored, self.folder.images)
+        _warn_of_differences(self.folder)
         if self.reader.normalization.over == "patient":
             groups = self.items_of("train")
             # A bar only for data sets that take a while.
@@ -228,6 +232,21 @@ def _check_readable(training: Sequence[SliceRecord], scored: Sequence[SliceRecor
             problems.append(f"{mask} has {sizes[1]} rows and columns, its slice {sizes[0]}; cut both from one grid")
     if problems:
         raise DataError(problems, where=str(where))
+
+
+def _warn_of_differences(folder: SliceFolder) -> None:
+    """Warn of patients whose slices have another pixel size or are stored in another orientation than most."""
+    first = {record.patient: record for record in reversed(folder.records)}
+    others = find_other_spacings({patient: record.spacing[:2] for patient, record in first.items()})
+    displays = {patient: folder.display_of(patient) for patient in first}
+    usual = Counter(displays.values()).most_common(1)[0][0]
+    others |= {patient: "slices stored in another orientation" for patient, own in displays.items() if own != usual}
+    if others:
+        listed = "; ".join(f"{patient}: {text}" for patient, text in list(others.items())[:5])
+        rank_zero_warn(
+            f"{folder.images}: {len(others)} of {len(first)} patients differ from the others ({listed}); a network "
+            "sees their slices turned or scaled: prepare them alike, or leave them out"
+        )
 
 
 def _check_trainable(records: Sequence[SliceRecord], num_classes: int, where: Path) -> None:

@@ -11,7 +11,7 @@ from seewhy.errors import ConfigError, DataError, SeewhyError
 from seewhy.io.names import find_name_clashes, safe_name
 from seewhy.io.slices import natural_key
 from seewhy.io.zarr.opening import open_source
-from seewhy.io.zarr.source import Box, VolumeSource, describe_offset, millimetres
+from seewhy.io.zarr.source import Box, VolumeSource, describe_offset, millimetres, volume_geometry
 
 __all__ = ["Ends", "VolumeCase", "find_cases"]
 
@@ -35,6 +35,7 @@ class VolumeCase:
         ends: first voxel and the one after the last along Z, Y and X.
         spacing: millimetres along Z, Y and X; None if the file gives no spacing or no unit.
         part: part of the split, for a box.
+        codes: directions of the axes X, Y and Z, e.g. `RAS`; None if the file does not state them.
     """
 
     id: str
@@ -47,6 +48,7 @@ class VolumeCase:
     ends: Ends
     spacing: tuple[float, float, float] | None
     part: str | None = None
+    codes: str | None = None
 
     @property
     def box(self) -> Box:
@@ -134,9 +136,11 @@ def _open_case(name: str, image: str, label: str | None, level: str | None, patt
         if apart := describe_offset(source, mask, coarse=level not in (None, "0")):
             raise DataError(f"the labels do not lie on the image: {apart}; resample them to the image's grid")
     z, y, x = shape
+    geometry = volume_geometry(source)
     return VolumeCase(
         id=safe_name(name), patient=_find_patient(name, pattern), volume=name, image=image, label=label, level=level,
         channels=channels, ends=(0, z, 0, y, 0, x), spacing=millimetres(source),
+        codes=None if geometry is None or not geometry.oriented else "".join(geometry.axis_codes),
     )  # fmt: skip
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from seewhy.data.base import BaseDataModule
 from seewhy.data.cases.dataset import collate_cases
 from seewhy.data.dataset_info import read_info
 from seewhy.data.splits import PARTS, Split
 from seewhy.data.transforms.augmentation import PatchAugmentation, build_augmentation
+from seewhy.data.uniformity import find_other_spacings, find_turned, usual_spacing
 from seewhy.data.volumes.boxes import cut_cases, parse_gap, split_volumes
 from seewhy.data.volumes.cases import VolumeCase, find_cases
 from seewhy.data.volumes.normalization import adopt_normalization, check_scheme, compute_scales, list_schemes
@@ -28,6 +28,9 @@ from seewhy.data.volumes.patches import (
     check_sizes,
 )
 from seewhy.data.volumes.survey import Survey, SurveyCache, check_surveys, list_volume_files
+from seewhy.errors import DataError
+from seewhy.io.geometry import SAME_SPACING, spacing_difference
+from seewhy.options import check_choice
 
 __all__ = ["VolumesDataModule"]
 
@@ -56,6 +59,9 @@ class VolumesDataModule(BaseDataModule):
         boxes: parts of volumes, as `[{part: train, box: [z0, z1, y0, y1, x0, x1], volume: name}, …]`.
         cut: `z`, `y` or `x`: cut every volume along it by `fractions` instead.
         gap: voxels between boxes of different parts; None is the patch, so that no patch sees two parts.
+        spacing: `check` refuses volumes whose voxel size differs by more than 10 % from the model's, or from the
+            median of the training volumes; `ignore` trains on several, and the model then predicts at any size along
+            such axes.
         evaluation_gib: GiB that one case of validation or test may take in memory.
         cache_dir: where surveys are kept; None is `.survey` in `root`.
         batch_size: patches per step and device.
@@ -87,6 +93,7 @@ class VolumesDataModule(BaseDataModule):
         boxes: Sequence[Mapping[str, Any]] | None = None,
         cut: str | None = None,
         gap: int | Sequence[int] | None = None,
+        spacing: str = "check",
         evaluation_gib: float = 8.0,
         cache_dir: str | None = None,
         batch_size: int = 2,
@@ -96,10 +103,11 @@ class VolumesDataModule(BaseDataModule):
         super().__init__(batch_size=batch_size, batches_per_epoch=batches_per_epoch, **shared)
         check_patches(patch, foreground, classes, ignore_label)
         check_scheme(normalization)
+        check_choice(spacing, ("check", "ignore"), "data.spacing")
         self.root, self.classes, self.patch = Path(root), list(classes), [int(n) for n in patch]
         self.ignore_label, self.asked_normalization = ignore_label, normalization
         self.augmentation = build_augmentation(PatchAugmentation, augmentation)
-        self.foreground, self.evaluation_gib = foreground, evaluation_gib
+        self.foreground, self.evaluation_gib, self.checks_spacing = foreground, evaluation_gib, spacing == "check"
         self.gap = list(self.patch) if gap is None else parse_gap(gap)
         self.stores = {
             "images": images, "labels": labels, "volumes": volumes, "level": level, "patient_pattern": patient_pattern,
@@ -109,6 +117,7 @@ class VolumesDataModule(BaseDataModule):
         self._surveyed = SurveyCache(self.root / ".survey" if cache_dir is None else Path(cache_dir))
         self._surveys: dict[str, Survey] = {}
         self._trained: list[Mapping[str, Any]] | None = None
+        self._trained_spacing: Sequence[float] | None = None
 
     # -- what there is ----------------------------------------------------------------------------------------
 
@@ -151,12 +160,18 @@ class VolumesDataModule(BaseDataModule):
 
     @property
     def spacing(self) -> list[float] | None:
-        """Millimetres along Z, Y and X, the median of the training volumes'; None where any does not say them."""
-        known = [case.spacing for case in self.items_of("train")]
-        if any(one is None for one in known):
+        """Millimetres along Z, Y and X, the median of the training volumes; None where any does not state them.
+
+        NaN along an axis where they differ by more than 10 %: any size.
+        """
+        known = [case.spacing for case in self.items_of("train") if case.spacing is not None]
+        if not known or len(known) < len(self.items_of("train")):
             return None
-        middle = torch.tensor(known, dtype=torch.float64).median(dim=0).values
-        return [float(value) for value in middle]
+        axes = zip(usual_spacing(known), zip(*known, strict=True), strict=True)
+        return [
+            middle if all(spacing_difference([size], [middle]) <= SAME_SPACING for size in sizes) else math.nan
+            for middle, sizes in axes
+        ]
 
     @property
     def channels(self) -> int:
@@ -190,6 +205,7 @@ class VolumesDataModule(BaseDataModule):
     def adopt(self, hyperparameters: Mapping[str, Any]) -> None:
         """Take over the normalisation of a trained model: other data, or another split, must not change its input."""
         found = hyperparameters.get("normalization")
+        self._trained_spacing = hyperparameters.get("spacing")
         self._trained = None if found is None else [dict(scheme) for scheme in found]
         self.__dict__.pop("normalization", None)
 
@@ -204,12 +220,28 @@ class VolumesDataModule(BaseDataModule):
         parts = self.parts_of(stage)
         cases = {case.id: case for part in parts for case in self.items_of(part)}
         evaluated = [case for part in parts if part != "train" for case in self.items_of(part)]
+        self._check_grids(list(cases.values()))
         check_sizes(evaluated, classes=len(self.classes), gib=self.evaluation_gib, where=self.root)
         check_surveys(
             {case.id: self.survey_of(case) for case in cases.values()}, classes=self.classes,
             ignore=self.ignore_label, train=[case.id for case in self.items_of("train")] if stage == "fit" else [],
             labelled=stage != "predict", where=self.root,
         )  # fmt: skip
+
+    def _check_grids(self, cases: Sequence[VolumeCase]) -> None:
+        """Refuse volumes of another orientation or voxel size than the others."""
+        turned = find_turned({case.volume: case.codes for case in cases})
+        problems = [f"{name}: {text}" for name, text in turned.items()]
+        known = [case.spacing for case in self.items_of("train") if case.spacing is not None]
+        usual = self._trained_spacing or (usual_spacing(known) if known else None)
+        if self.checks_spacing:
+            others = find_other_spacings({case.volume: case.spacing for case in cases}, usual)
+            problems += [
+                f"{name}: {text}; resample all to one voxel size, or set data.spacing=ignore to use several"
+                for name, text in others.items()
+            ]
+        if problems:
+            raise DataError(problems, where=str(self.root))
 
     def training_data(self) -> PatchDataset:
         """Patches at random places."""

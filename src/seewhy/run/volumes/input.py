@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,16 +9,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from seewhy.data.dataset_info import read_info
 from seewhy.errors import ConfigError
-from seewhy.io.geometry import format_mm
+from seewhy.io.geometry import SAME_SPACING, format_mm, spacing_difference
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.source import Box, VolumeSource, millimetres
 from seewhy.io.zarr.store import local_folder
 from seewhy.run.volumes.model import VolumeModel, to_plain_data
 
 __all__ = ["check_input", "is_phantom", "open_input", "read_roi"]
-
-TOLERANCE = 0.1
-"""Largest relative difference of voxel sizes that is accepted."""
 
 
 def open_input(volume: DictConfig, *, writes: bool = True) -> VolumeSource:
@@ -61,7 +57,7 @@ def check_input(source: VolumeSource, model: VolumeModel, volume: DictConfig) ->
     spacing = millimetres(source)
     if spacing is None:
         return f"{source.path} does not state its voxel size; the model was trained at {format_mm(model.spacing)}"
-    if _difference(spacing, model.spacing) > TOLERANCE:
+    if spacing_difference(spacing, model.spacing) > SAME_SPACING:
         raise ConfigError(
             f"{source.path} has voxels of {format_mm(spacing)}, the model was trained at {format_mm(model.spacing)}"
             f"{_suggest_level(source, model.spacing, volume)}; resample it, or predict at this voxel size with "
@@ -110,11 +106,6 @@ def _suggest_level(source: VolumeSource, wanted: Sequence[float], volume: DictCo
         except ConfigError:
             return ""
         spacing = millimetres(other)
-        if spacing and _difference(spacing, wanted) <= TOLERANCE:
+        if spacing and spacing_difference(spacing, wanted) <= SAME_SPACING:
             return f"; volume.level={other.level} has voxels of {format_mm(spacing)}"
         position += 1
-
-
-def _difference(spacing: Sequence[float], wanted: Sequence[float]) -> float:
-    """Largest relative difference of two voxel sizes; axes whose wanted size is NaN (any size) are ignored."""
-    return max(abs(size / target - 1) for size, target in zip(spacing, wanted, strict=True) if not math.isnan(target))
