@@ -82,7 +82,7 @@ class NiftiFile:
         if self.dtype.kind not in "biuf":
             held = f"colours ({', '.join(self.dtype.names)})" if self.dtype.names else f"values of type {self.dtype}"
             raise DataError(f"{self.path} holds {held}; expected one real number per voxel")
-        stored, packed = check_regular_file(self.path).st_size, self.path.name.endswith(".gz")
+        stored, packed = check_regular_file(self.path).st_size, self.path.name.lower().endswith(".gz")
         check_announced(self.path, nifti_bytes(self._image), stored=stored, packed=packed)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,10 @@ TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 
 def is_tiff(path: Path) -> bool:
     """Whether a file has the content of a TIFF, or its name where there is no content."""
-    try:
-        with path.open("rb") as file:
+    start = b""
+    if path.is_file():  # reading a pipe would wait for ever
+        with suppress(OSError), path.open("rb") as file:
             start = file.read(4)
-    except OSError:
-        start = b""
     return start in MAGIC if start else path.suffix.lower() in TIFF_SUFFIXES
 
 
