@@ -18,6 +18,7 @@ from seewhy.io.atomic import atomic_path, file_sha256, write_csv
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.plausibility import measure_plausibility
 from seewhy.models.protocols import GivesAttentionMaps
+from seewhy.option_types import NonNegativeInt
 from seewhy.reporting.sample import view_prediction
 
 __all__ = ["ImplausibleMapsWriter", "WriteMaps"]
@@ -47,7 +48,7 @@ class WriteMaps(Callback):
         *,
         folder: str,
         maps: list[str],
-        max_samples: int = 0,
+        max_samples: NonNegativeInt = 0,
         npy: bool = True,
         attention: bool = False,
     ) -> None:

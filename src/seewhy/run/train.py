@@ -18,6 +18,7 @@ from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.models.protocols import HasBackbones, ScoresPatients, ScoresSamples
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
+from seewhy.run.check_config import check_config
 from seewhy.run.explainers import build_explain_callback
 from seewhy.run.folder import RunFolder
 from seewhy.run.results import write_results
@@ -39,6 +40,7 @@ def train(config: DictConfig) -> float | None:
     Raises:
         SeewhyError: a problem of the configuration or the data that the user can fix.
     """
+    check_config(config, "phantom", "data", "model", "callbacks", "explain", "trainer", "logger")
     folder = RunFolder(config.paths.output_dir)
     resume = _find_checkpoint_to_resume(config, folder)
     set_threads(config)
@@ -49,9 +51,9 @@ def train(config: DictConfig) -> float | None:
         _resume(model, datamodule, resume, folder)
     elif config.weights:
         _load_encoder(model, config.weights)
-    datamodule.setup("fit")  # reads the training data, so that their problems are reported before anything is written
     callbacks = [*build_callbacks(config.callbacks), *build_explain_callback(config)]
     trainer = build_trainer(config, callbacks, build_loggers(config.logger))
+    datamodule.setup("fit")  # reads the training data, so that their problems are reported before anything is written
     try:
         if trainer.is_global_zero:
             _write_records(folder, config, datamodule)

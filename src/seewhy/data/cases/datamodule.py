@@ -19,6 +19,7 @@ from seewhy.data.splits import PARTS, Split
 from seewhy.data.table import ClassLabels, Row, missing_columns, read_table
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
+from seewhy.option_types import PositiveInt
 
 __all__ = ["CaseDataModule"]
 
@@ -69,10 +70,10 @@ class CaseDataModule(BaseDataModule):
         split_column: str | None = None,
         labels: Mapping[Any, int] | None = None,
         classes: Sequence[str] | None = None,
-        num_classes: int | None = None,
-        eval_batch_size: int = 8,
+        num_classes: PositiveInt | None = None,
+        eval_batch_size: PositiveInt = 8,
         stratify: bool = True,
-        max_patients: int | None = None,
+        max_patients: PositiveInt | None = None,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
@@ -28,6 +28,8 @@ from seewhy.data.volumes.patches import (
     check_sizes,
 )
 from seewhy.data.volumes.survey import Survey, SurveyCache, check_surveys, list_volume_files
+from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt
+from seewhy.options import OptionsOf
 
 __all__ = ["VolumesDataModule"]
 
@@ -74,16 +76,16 @@ class VolumesDataModule(BaseDataModule):
         *,
         root: str,
         classes: Sequence[str],
-        patch: Sequence[int],
+        patch: tuple[PositiveInt, PositiveInt, PositiveInt],
         images: str = "images",
         labels: str | None = "labels",
         volumes: Mapping[str, Mapping[str, str]] | None = None,
         level: str | None = None,
-        ignore_label: int | None = None,
+        ignore_label: NonNegativeInt | None = None,
         patient_pattern: str | None = None,
         normalization: str | Mapping[str, Any] = "ct",
-        augmentation: Mapping[str, Any] | None = None,
-        foreground: float = 0.5,
+        augmentation: Annotated[Mapping[str, Any] | None, OptionsOf(PatchAugmentation)] = None,
+        foreground: Fraction = 0.5,
         boxes: Sequence[Mapping[str, Any]] | None = None,
         cut: str | None = None,
         gap: int | Sequence[int] | None = None,
