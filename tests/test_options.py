@@ -1,12 +1,15 @@
 """Options are checked against names and types of what takes them, and all problems are reported at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import pytest
 
 from seewhy.errors import ConfigError
+from seewhy.option_types import PositiveInt
 from seewhy.options import (
+    OptionsOf,
     accepted_options,
     call_with_options,
     check_choice,
@@ -82,24 +85,23 @@ def test_checks_raise():
 
 def test_valid_options_are_taken_as_they_are():
     values = {"count": 3, "share": 1, "name": "y", "path": None, "kinds": ["a", "b"], "names": None}
-    assert parse_options(Choice, values, where="w") == (values, [])
+    assert parse_options(Choice, values, where="w") == Choice(**values)
 
 
 def test_a_single_string_is_a_list_of_one():
-    accepted, problems = parse_options(
-        Choice, {"count": 1, "kinds": "best", "names": "best", "name": "best"}, where="w"
-    )
-    assert (accepted["kinds"], accepted["names"], accepted["name"], problems) == (("best",), ("best",), "best", [])
+    choice = parse_options(Choice, {"count": 1, "kinds": "best", "names": "best", "name": "best"}, where="w")
+    assert (choice.kinds, choice.names, choice.name) == (("best",), ("best",), "best")
 
 
 def test_all_problems_are_named():
     values = {"count": 1.5, "share": "x", "name": None, "path": 3, "kinds": [1], "names": {"a": 1}, "nmae": 2}
-    accepted, problems = parse_options(Choice, values, where="w")
-    assert accepted == {}
+    with pytest.raises(ConfigError) as caught:
+        parse_options(Choice, values, where="w")
+    problems = str(caught.value).replace("; nearest", " nearest").split("; ")
     facts = [
         ("`w.nmae`", "'name', 'names'"), ("w.count=1.5", "integer"), ("w.share='x'", "number"),
-        ("w.name=None", "string"), ("w.path=3", "string or null"), ("w.kinds=[1]", "list of names"),
-        ("w.names={'a': 1}", "list of names or null"),
+        ("w.name=None", "string"), ("w.path=3", "string or null"), ("w.kinds=[1]", "list of strings"),
+        ("w.names={'a': 1}", "list of strings or null"),
     ]  # fmt: skip
     assert len(problems) == len(facts)
     for problem, words in zip(problems, facts, strict=True):
@@ -107,14 +109,38 @@ def test_all_problems_are_named():
 
 
 def test_booleans_are_not_numbers():
-    assert len(parse_options(Choice, {"count": True, "share": True}, where="w")[1]) == 2
+    with pytest.raises(ConfigError, match=r"w\.count=True must be an integer; w\.share=True must be a number"):
+        parse_options(Choice, {"count": True, "share": True}, where="w")
 
 
 def test_a_required_option_must_be_given():
-    assert parse_options(Choice, {}, where="w")[1] == ["w.count is missing"]
+    with pytest.raises(ConfigError, match=r"^w\.count is missing$"):
+        parse_options(Choice, {}, where="w")
 
 
 def test_options_must_be_a_mapping():
-    accepted, problems = parse_options(Choice, 5, where="w")
-    assert accepted == {}
-    assert "w=5" in problems[0]
+    with pytest.raises(ConfigError, match="w=5"):
+        parse_options(Choice, 5, where="w")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    inner: Choice
+    flag: bool = False
+
+
+def test_a_mapping_becomes_the_dataclass_of_its_field():
+    assert parse_options(Outer, {"inner": {"count": 2}}, where="w") == Outer(inner=Choice(count=2))
+    with pytest.raises(ConfigError, match=r"w\.inner\.count='a' must be an integer; w\.flag=1 must be true or false"):
+        parse_options(Outer, {"inner": {"count": "a"}, "flag": 1}, where="w")
+
+
+def test_values_of_keyword_arguments_are_checked_and_so_are_mappings_of_options():
+    def take(size: PositiveInt, part: Annotated[Mapping[str, Any] | None, OptionsOf(Choice, ("name",))] = None):
+        return size, part
+
+    assert call_with_options(take, {"size": 1, "part": {"count": 2}}, "w") == (1, {"count": 2})
+    with pytest.raises(
+        ConfigError, match=r"w\.size=0 .*1 or more; unknown option `w\.part\.name`.*; w\.part\.count='a'"
+    ):
+        call_with_options(take, {"size": 0, "part": {"count": "a", "name": "b"}}, "w")

@@ -9,7 +9,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 
 FLOORS = [
     {"types", "errors", "progress", "termination", "__init__"},
-    {"options", "otsu"},
+    {"option_types", "otsu"},
+    {"options"},
     {"io"},
     {"batch"},
     {"explain", "nets", "losses", "metrics", "data", "phantoms", "figures"},

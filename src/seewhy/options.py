@@ -6,15 +6,17 @@ Options are plain data, as YAML gives them. Every problem of a set of options is
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields
-from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
 
 from seewhy.errors import ConfigError, nearest
+from seewhy.option_types import find_value_problem, list_checks, parameter_types
 
 __all__ = [
+    "OptionsOf",
     "accepted_options",
+    "call_problems",
     "call_with_options",
     "check_choice",
     "check_options",
@@ -36,7 +38,7 @@ def call_with_options(factory: Callable[..., T], options: Mapping[str, Any] | No
         fixed: further keyword arguments, which the user cannot set.
 
     Raises:
-        ConfigError: options that the factory does not have; all of them at once.
+        ConfigError: options that the factory does not have, and values of wrong types; all of them at once.
 
     Example:
         >>> from seewhy.data.transforms.augmentation import Augmentation
@@ -47,11 +49,75 @@ def call_with_options(factory: Callable[..., T], options: Mapping[str, Any] | No
         seewhy.errors.ConfigError: unknown option `data.augmentation.flips` of Augmentation; nearest: 'flip'
     """
     options = dict(options or {})
-    valid = accepted_options(factory)
-    if valid is not None:
-        name = getattr(factory, "__name__", "_")
-        check_options(options, [key for key in valid if key not in fixed], where, of="" if name[0] == "_" else name)
+    problems = call_problems(factory, options, where, fixed=fixed)
+    if problems:
+        raise ConfigError("; ".join(problems))
     return factory(**options, **fixed)
+
+
+def call_problems(
+    factory: Callable[..., Any], options: Mapping[str, Any], where: str, *, fixed: Iterable[str] = ()
+) -> list[str]:
+    """List the problems of options as keyword arguments: names and values that a class or function does not take.
+
+    Args:
+        factory: a class or function with named parameters.
+        options: option name → value.
+        where: dotted name of the options in the configuration, for messages.
+        fixed: parameters that the user cannot set.
+
+    Example:
+        >>> from seewhy.data.transforms.augmentation import Augmentation
+        >>> call_problems(Augmentation, {"flip": "often", "shfit": 1}, "data.augmentation")[1]
+        "data.augmentation.flip='often' must be a number"
+    """
+    valid, name = accepted_options(factory), getattr(factory, "__name__", "_")
+    problems = []
+    if valid is not None:
+        free = [key for key in valid if key not in set(fixed)]
+        problems = option_problems(options, free, where, of="" if name[0] == "_" else name)
+    hints = parameter_types(factory)
+    for key in (key for key in options if key in hints):
+        problems += _find_problems(options[key], hints[key], f"{where}.{key}")
+    return problems
+
+
+def _find_problems(value: Any, hint: Any, option: str) -> list[str]:
+    """List the problems of a value; a callable in `Annotated[…]` checks values that have the type."""
+    problem = find_value_problem(value, hint, option)
+    if problem is not None:
+        return [problem]
+    return [found for check in list_checks(hint) if value is not None for found in check(value, option)]
+
+
+@dataclass(frozen=True)
+class OptionsOf:
+    """Mark a mapping as keyword arguments: `Annotated[Mapping[str, Any], OptionsOf(Pooling)]`.
+
+    A dataclass is made from them too, so that the checks of its own are part of the check.
+
+    Args:
+        factory: the class or function.
+        fixed: parameters that the user cannot set.
+
+    Example:
+        >>> from seewhy.data.transforms.augmentation import Augmentation
+        >>> OptionsOf(Augmentation)({"flip": True}, "data.augmentation")
+        ['data.augmentation.flip=True must be a number']
+    """
+
+    factory: Callable[..., Any]
+    fixed: tuple[str, ...] = ()
+
+    def __call__(self, values: Mapping[str, Any], option: str) -> list[str]:
+        """List the problems of values."""
+        problems = call_problems(self.factory, values, option, fixed=self.fixed)
+        if not problems and is_dataclass(self.factory):
+            try:
+                self.factory(**values)
+            except ConfigError as error:
+                problems = [str(error)]
+        return problems
 
 
 def accepted_options(factory: Callable[..., Any]) -> list[str] | None:
@@ -122,22 +188,18 @@ def choice_problems(value: Any, valid: Iterable[str], option: str, *, others: st
     return [] if value in valid else [f"{option}={value!r} is unknown; {nearest(str(value), valid)}{rest}"]
 
 
-TYPE_NAMES = {int: "an integer", float: "a number", str: "a string", NoneType: "null"}
+def parse_options(kind: type[T], values: Any, *, where: str) -> T:
+    """Make a dataclass from options, after checking their names and values against its fields.
 
-
-def parse_options(kind: type, values: Any, *, where: str) -> tuple[dict[str, Any], list[str]]:
-    """Check options against the names and types of a dataclass's fields.
-
-    A single string is accepted where a list of strings is expected.
+    A single string is accepted where a list of strings is expected, and a mapping where a dataclass is.
 
     Args:
-        kind: a dataclass whose fields are `int`, `float`, `str`, lists of `str`, or a union of these and None. Fields
-            of other types are not checked.
-        values: option name → value, as plain data.
+        kind: a dataclass.
+        values: option name → value, as plain data; None means no options.
         where: dotted name of the options in the configuration, e.g. `cases`.
 
-    Returns:
-        The options with valid names and types; and one message per problem.
+    Raises:
+        ConfigError: all unknown, missing and wrong options.
 
     Example:
         >>> from dataclasses import dataclass
@@ -146,11 +208,20 @@ def parse_options(kind: type, values: Any, *, where: str) -> tuple[dict[str, Any
         ...     low: float = 0.5
         ...     high: float = 99.5
         >>> parse_options(Window, {"low": "1 %", "high": 99}, where="data.window")
-        ({'high': 99}, ["data.window.low='1 %' must be a number"])
+        Traceback (most recent call last):
+        seewhy.errors.ConfigError: data.window.low='1 %' must be a number
     """
+    options, problems = _read_fields(kind, {} if values is None else values, where)
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return kind(**options)
+
+
+def _read_fields(kind: type, values: Any, where: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the options of a dataclass with those of dataclasses in it made, and one message per problem."""
     if not isinstance(values, Mapping):
         return {}, [f"{where}={values!r} must be a mapping from option names to values"]
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     entries = {field.name: field for field in fields(kind)}
     problems = option_problems(values, entries, where)
     problems += [
@@ -158,28 +229,18 @@ def parse_options(kind: type, values: Any, *, where: str) -> tuple[dict[str, Any
         for name, field in entries.items()
         if name not in values and field.default is MISSING and field.default_factory is MISSING
     ]
-    accepted = {}
-    for name in entries:
-        if name in values:
-            hint, value = hints[name], values[name]
-            types = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-            if any(_has_type(value, item) for item in types):
-                accepted[name] = (value,) if isinstance(value, str) and any(map(_is_list, types)) else value
+    options = {}
+    for name in (name for name in entries if name in values):
+        hint, value, option = hints[name], values[name], f"{where}.{name}"
+        if is_dataclass(hint) and isinstance(hint, type):
+            inner, wrong = _read_fields(hint, {} if value is None else value, option)
+            problems += wrong
+            options[name] = None if wrong else hint(**inner)
+        elif wrong := _find_problems(value, hint, option):
+            if isinstance(value, str) and not _find_problems([value], hint, option):
+                options[name] = (value,)
             else:
-                words = " or ".join("a list of names" if _is_list(item) else TYPE_NAMES[item] for item in types)
-                problems.append(f"{where}.{name}={value!r} must be {words}")
-    return accepted, problems
-
-
-def _has_type(value: Any, kind: Any) -> bool:
-    """Test a value against a field's type; booleans do not count as numbers."""
-    if _is_list(kind):
-        items = value if isinstance(value, list | tuple) else [value]
-        return all(isinstance(item, str) for item in items)
-    if kind not in TYPE_NAMES:
-        return True
-    return isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
-
-
-def _is_list(kind: Any) -> bool:
-    return get_origin(kind) in (tuple, Sequence)
+                problems += wrong
+        else:
+            options[name] = value
+    return options, problems

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
 from seewhy.models.protocols import HasMeasuredBuffers, HasUnaveragedParts
+from seewhy.option_types import Fraction
 
 __all__ = ["ExponentialMovingAverage"]
 
@@ -42,7 +43,7 @@ class ExponentialMovingAverage(WeightAveraging):
         ConfigError: a decay outside [0, 1).
     """
 
-    def __init__(self, *, decay: float = 0.999, device: str | None = None) -> None:
+    def __init__(self, *, decay: Fraction = 0.999, device: str | None = None) -> None:
         if not 0.0 <= decay < 1.0:
             raise ConfigError(f"callbacks.ema.decay={decay} must be within 0 … 1, e.g. 0.999")
         super().__init__(device=device, use_buffers=True, multi_avg_fn=_Average(decay))

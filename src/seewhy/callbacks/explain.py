@@ -15,6 +15,7 @@ from seewhy.errors import ConfigError
 from seewhy.explain.base import Explainer
 from seewhy.io.atomic import file_sha256
 from seewhy.metrics.gather import gather_rows
+from seewhy.option_types import NonNegativeInt
 from seewhy.reporting.judging import TUNING
 from seewhy.reporting.pictures import log_explanations
 from seewhy.reporting.report import write_session_results
@@ -61,7 +62,7 @@ class ExplainCallback(Callback):
         context: object = None,
         after_fit: bool = True,
         after_predict: bool = False,
-        every_n_epochs: int = 0,
+        every_n_epochs: NonNegativeInt = 0,
     ) -> None:
         if not explainers:
             raise ConfigError("no explainers: name some in explain.methods, e.g. [grad_cam]")

@@ -19,6 +19,7 @@ from seewhy.io.names import safe_name
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.plausibility import measure_plausibility
 from seewhy.models.protocols import GivesAttentionMaps
+from seewhy.option_types import NonNegativeInt
 from seewhy.reporting.sample import view_prediction
 
 __all__ = ["ImplausibleMapsWriter", "WriteMaps"]
@@ -48,7 +49,7 @@ class WriteMaps(Callback):
         *,
         folder: str,
         maps: list[str],
-        max_samples: int = 0,
+        max_samples: NonNegativeInt = 0,
         npy: bool = True,
         attention: bool = False,
     ) -> None:

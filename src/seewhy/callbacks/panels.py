@@ -16,6 +16,7 @@ from seewhy.batch import Batch, Prediction
 from seewhy.errors import ConfigError
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.overlap import dice
+from seewhy.option_types import PositiveInt
 from seewhy.reporting.sample import is_phantom, view_prediction
 from seewhy.tracking import log_image, takes_images
 
@@ -36,7 +37,7 @@ class LogPanels(Callback):
         samples: cases in a panel: the slice with the highest probability of each of the first patients.
     """
 
-    def __init__(self, *, every_n_epochs: int = 1, samples: int = 4) -> None:
+    def __init__(self, *, every_n_epochs: PositiveInt = 1, samples: PositiveInt = 4) -> None:
         self.every_n_epochs = every_n_epochs
         self.samples = samples
         self.strips: list[np.ndarray[Any, Any]] = []
@@ -96,7 +97,7 @@ class PanelFigure(Callback):
         ConfigError: fewer than one patient.
     """
 
-    def __init__(self, *, folder: str, patients: int = 6) -> None:
+    def __init__(self, *, folder: str, patients: PositiveInt = 6) -> None:
         if patients < 1:
             raise ConfigError(f"callbacks.cases.patients={patients} must be 1 or more")
         self.folder = Path(folder)

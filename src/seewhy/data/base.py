@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -15,6 +16,7 @@ from seewhy.data.loaders import EpochSampler, PatientSampler, ranks_of
 from seewhy.data.splits import PARTS, Split
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
+from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt
 from seewhy.options import check_choice
 
 __all__ = ["BaseDataModule", "check_counts"]
@@ -64,20 +66,20 @@ class BaseDataModule(LightningDataModule):
     def __init__(
         self,
         *,
-        batch_size: int = 8,
-        batches_per_epoch: int | None = None,
-        seed: int = 0,
-        fractions: Sequence[float] = (0.6, 0.15, 0.25),
-        split_seed: int = 0,
+        batch_size: PositiveInt = 8,
+        batches_per_epoch: PositiveInt | None = None,
+        seed: NonNegativeInt = 0,
+        fractions: tuple[Fraction, Fraction, Fraction] = (0.6, 0.15, 0.25),
+        split_seed: NonNegativeInt = 0,
         train_patients: Sequence[str] | None = None,
         val_patients: Sequence[str] | None = None,
         test_patients: Sequence[str] | None = None,
-        fold: int | None = None,
-        num_folds: int | None = None,
+        fold: NonNegativeInt | None = None,
+        num_folds: Annotated[int, Ge(2)] | None = None,
         split_file: str | None = None,
-        num_workers: int = 0,
+        num_workers: NonNegativeInt = 0,
         pin_memory: bool | None = None,
-        predict_on: str = "test",
+        predict_on: Literal["train", "val", "test", "all"] = "test",
     ) -> None:
         super().__init__()
         check_counts(batch_size=batch_size, batches_per_epoch=batches_per_epoch)

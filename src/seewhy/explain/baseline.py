@@ -12,7 +12,7 @@ from seewhy.errors import ConfigError, nearest
 
 __all__ = ["Baseline", "check_baseline", "describe_baseline", "make_baseline"]
 
-Baseline: TypeAlias = "str | float"
+Baseline: TypeAlias = str | float
 """A name in `DESCRIPTIONS`, or a number in the units of the normalised image."""
 
 DESCRIPTIONS = {

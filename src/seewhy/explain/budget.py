@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
@@ -100,6 +100,19 @@ class MemoryBudget:
                 f"the device ran out of memory within memory_budget={self.size / 2**20:.0f}MiB; choose a lower "
                 f"memory_budget; if a single sample does not fit, use smaller inputs or the CPU"
             ) from error
+
+
+def find_size_problems(size: int | str, option: str) -> list[str]:
+    """List the problem of a memory size, for the checks of options."""
+    try:
+        parse_bytes(size)
+    except ConfigError as error:
+        return [str(error).replace("memory_budget", option, 1)]
+    return []
+
+
+MemorySize: TypeAlias = Annotated[int | str, find_size_problems]
+"""A number of bytes, or text such as "1GiB"."""
 
 
 def parse_bytes(size: int | str) -> int:

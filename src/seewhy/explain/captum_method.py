@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from seewhy.errors import ConfigError, ExplanationError, nearest
 from seewhy.explain.base import Attribution
 from seewhy.explain.baseline import DESCRIPTIONS, Baseline, check_baseline, describe_baseline, make_baseline
+from seewhy.explain.budget import MemorySize
 from seewhy.explain.capture.layers import Layers, resolve_layers
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer, sum_channels
 from seewhy.explain.grid import arrange_by_sample, enlarge, join_slices, to_grid
 from seewhy.explain.maps import Reading
+from seewhy.option_types import NonNegativeInt, PositiveInt
 
 __all__ = ["CaptumCall", "CaptumMethod", "list_captum_classes"]
 
@@ -73,11 +75,11 @@ class CaptumMethod(GradientExplainer):
         arguments: Mapping[str, Any] | None = None,
         layer: Layers = None,
         baseline: Baseline | None = None,
-        patch: int | None = None,
+        patch: PositiveInt | None = None,
         reading: Reading = "positive",
-        seed: int = 0,
+        seed: NonNegativeInt = 0,
         name: str | None = None,
-        memory_budget: int | str = "1GiB",
+        memory_budget: MemorySize = "1GiB",
     ) -> None:
         super().__init__(memory_budget=memory_budget)
         if reading not in get_args(Reading):
@@ -373,7 +375,7 @@ def restore_module(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _seed_all(seed: int, device: torch.device) -> Iterator[None]:
+def _seed_all(seed: NonNegativeInt, device: torch.device) -> Iterator[None]:
     """Seed PyTorch, NumPy and Python, and restore their states afterwards."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     cuda = [device.index or 0] if device.type == "cuda" else []

@@ -12,8 +12,10 @@ from torch import Tensor
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution
 from seewhy.explain.baseline import Baseline, check_baseline, describe_baseline, make_baseline
+from seewhy.explain.budget import MemorySize
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer, Images
+from seewhy.option_types import PositiveInt
 
 __all__ = ["Occlusion"]
 
@@ -55,10 +57,10 @@ class Occlusion(GradientExplainer):
     def __init__(
         self,
         *,
-        window: int | Sequence[int] = 16,
-        stride: int | Sequence[int] | None = None,
+        window: PositiveInt | Sequence[PositiveInt] = 16,
+        stride: PositiveInt | Sequence[PositiveInt] | None = None,
         fill: Baseline = "mean",
-        memory_budget: int | str = "1GiB",
+        memory_budget: MemorySize = "1GiB",
     ) -> None:
         super().__init__(memory_budget=memory_budget)
         for name, option in (("window", window), ("stride", stride)):

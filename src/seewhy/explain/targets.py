@@ -14,7 +14,7 @@ from seewhy.errors import ConfigError, ExplanationError, nearest
 
 __all__ = ["Target", "find_class", "resolve_targets"]
 
-Target: TypeAlias = "int | str | Tensor | Sequence[int | str] | None"
+Target: TypeAlias = int | str | Tensor | Sequence[int | str] | None
 """Class index or name of all samples or of each sample; None is the predicted class."""
 
 

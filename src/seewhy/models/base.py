@@ -5,18 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
+from seewhy.option_types import Fraction, NonNegativeFloat, NonNegativeInt
+from seewhy.options import OptionsOf, call_problems, check_choice, choice_problems
 
-__all__ = ["BaseModule", "build_optimizer", "learning_rate_factor"]
+__all__ = [
+    "BaseModule",
+    "OptimizerOptions",
+    "SchedulerOptions",
+    "build_optimizer",
+    "find_optimizer_problems",
+    "learning_rate_factor",
+]
 
-SCHEDULES = ("constant", "poly", "cosine", "linear")
-
+Schedule: TypeAlias = Literal["constant", "poly", "cosine", "linear"]
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,
@@ -27,13 +35,13 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 def learning_rate_factor(
     step: int,
     *,
-    name: str,
+    name: Schedule,
     total: int,
-    warmup: int | float = 0,
-    warmup_ratio: float = 1e-6,
-    power: float = 1.0,
-    decay_from: int | float = 0,
-    floor: float = 0.0,
+    warmup: NonNegativeInt | Fraction = 0,
+    warmup_ratio: NonNegativeFloat = 1e-6,
+    power: NonNegativeFloat = 1.0,
+    decay_from: NonNegativeInt | Fraction = 0,
+    floor: Fraction = 0.0,
 ) -> float:
     """Factor on the base learning rate at optimiser step `step` (counted from 0).
 
@@ -46,8 +54,7 @@ def learning_rate_factor(
         >>> [learning_rate_factor(step, name="linear", total=10, decay_from=0.5) for step in (0, 5, 8)]
         [1.0, 1.0, 0.4]
     """
-    if name not in SCHEDULES:
-        raise ConfigError(f"model.scheduler.name={name!r} is unknown; {nearest(name, SCHEDULES)}")
+    check_choice(name, get_args(Schedule), "model.scheduler.name")
     warmup, decay_from = (round(part * total) if isinstance(part, float) else part for part in (warmup, decay_from))
     if step < warmup:
         return warmup_ratio + (1.0 - warmup_ratio) * step / warmup
@@ -78,7 +85,7 @@ def build_optimizer(
         where: dotted name of the options, for messages.
 
     Raises:
-        ConfigError: unknown optimiser.
+        ConfigError: unknown optimiser or options, or values that it does not take.
 
     Example:
         >>> import torch
@@ -87,14 +94,46 @@ def build_optimizer(
         >>> type(optimizer).__name__, optimizer.param_groups[0]["lr"]
         ('AdamW', 0.005)
     """
+    problems = find_optimizer_problems(options, where)
+    if problems:
+        raise ConfigError("; ".join(problems))
     settings = dict(options)
     name, lr = str(settings.pop("name")), float(settings.pop("lr"))
-    if name not in OPTIMIZERS:
-        raise ConfigError(f"{where}.name={name!r} is unknown; {nearest(name, OPTIMIZERS)}")
     scaled = [{**group, "lr": lr * float(group.get("lr_scale", 1.0))} for group in groups]
     for group in scaled:
         group.pop("lr_scale", None)
     return OPTIMIZERS[name](scaled, **settings)
+
+
+def find_optimizer_problems(options: Mapping[str, Any], where: str) -> list[str]:
+    """List the problems of the options of an optimiser; the optimiser itself checks the ranges of its numbers.
+
+    Example:
+        >>> from seewhy.models.base import find_optimizer_problems
+        >>> find_optimizer_problems({"name": "adam", "lr": -1.0}, "model.optimizer")
+        ['model.optimizer: Invalid learning rate: -1.0']
+    """
+    missing = [f"{where}.{key} must be given" for key in ("name", "lr") if options.get(key) is None]
+    if missing:
+        return missing
+    settings = {key: value for key, value in options.items() if key != "name"}
+    name = options["name"]
+    problems = choice_problems(name, OPTIMIZERS, f"{where}.name")
+    problems = problems or call_problems(OPTIMIZERS[name], settings, where, fixed=("params",))
+    if not problems and not math.isfinite(options["lr"]):
+        problems = [f"{where}.lr={options['lr']} must be a finite number"]
+    if not problems:
+        try:
+            OPTIMIZERS[name]([nn.Parameter(torch.zeros(1))], **settings)
+        except (TypeError, ValueError, RuntimeError) as error:
+            problems = [f"{where}: {error}"]
+    return problems
+
+
+OptimizerOptions: TypeAlias = Annotated[Mapping[str, Any], find_optimizer_problems]
+"""`name` of `OPTIMIZERS`, `lr`, and further options of that class."""
+SchedulerOptions: TypeAlias = Annotated[Mapping[str, Any], OptionsOf(learning_rate_factor, ("step", "total"))]
+"""`name` and options of `learning_rate_factor`."""
 
 
 class BaseModule(LightningModule):
@@ -109,7 +148,17 @@ class BaseModule(LightningModule):
     """
 
     def configure(self) -> None:
-        """Fill the slots, in this order."""
+        """Check optimiser and schedule, and fill the slots, in this order.
+
+        Raises:
+            ConfigError: options that do not exist, or values that they do not take.
+        """
+        problems = find_optimizer_problems(self.hparams["optimizer"], "model.optimizer")
+        problems += call_problems(
+            learning_rate_factor, self.hparams["scheduler"], "model.scheduler", fixed=("step", "total")
+        )
+        if problems:
+            raise ConfigError("; ".join(problems))
         self.configure_nets()
         self.configure_losses()
         self.configure_metrics()

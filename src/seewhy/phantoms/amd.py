@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from seewhy.io.atomic import write_csv, write_json
 from seewhy.io.image import write_image
+from seewhy.option_types import NonNegativeInt, PositiveInt
 from seewhy.options import check_choice
 from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
 from seewhy.progress import track_slowly
@@ -209,11 +210,11 @@ class _Eye:
 def write_amd_phantom(
     root: str | Path,
     *,
-    cases: int = 160,
-    size: int = 96,
-    seed: int = 0,
+    cases: PositiveInt = 160,
+    size: PositiveInt = 96,
+    seed: NonNegativeInt = 0,
     carrier: str = "fluid",
-    two_eyes_every: int = 3,
+    two_eyes_every: NonNegativeInt = 3,
 ) -> Path:
     """Write `labels.csv`, `<caseID>_<input>.png` and `masks/`, or reuse those of an earlier call.
 

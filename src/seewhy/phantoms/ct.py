@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from seewhy.errors import ConfigError
 from seewhy.io.atomic import write_json
+from seewhy.option_types import NonNegativeInt, PositiveInt
 from seewhy.phantoms.volume_drawing import FloatArray, draw_field
 from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
 from seewhy.progress import track_slowly
@@ -299,11 +300,11 @@ def _draw_grain(rng: np.random.Generator, shape: tuple[int, int, int]) -> FloatA
 def write_ct_phantom(
     root: str | Path,
     *,
-    volumes: int = 12,
+    volumes: PositiveInt = 12,
     shape: Sequence[int] = (64, 80, 80),
     spacing: Sequence[float] = (1.25, 1.0, 1.0),
-    chunk: int = 32,
-    seed: int = 0,
+    chunk: PositiveInt = 32,
+    seed: NonNegativeInt = 0,
 ) -> Path:
     """Write `images/<volume>.zarr`, `labels/<volume>.zarr` and `dataset.json`, or reuse those of an earlier call.
 

@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 from seewhy.errors import ConfigError
 from seewhy.io.atomic import write_csv, write_json
 from seewhy.io.nifti import write_nifti
+from seewhy.option_types import NonNegativeInt, PositiveFloat, PositiveInt
 from seewhy.phantoms.volume_drawing import FloatArray, Frame, draw_field, make_frame, soft_step
 from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
 from seewhy.progress import track_slowly
@@ -195,10 +196,10 @@ def _acquire(
 def write_mri_phantom(
     root: str | Path,
     *,
-    cases: int = 80,
+    cases: PositiveInt = 80,
     shape: Sequence[int] = (48, 56, 48),
-    spacing: float = 3.0,
-    seed: int = 0,
+    spacing: PositiveFloat = 3.0,
+    seed: NonNegativeInt = 0,
 ) -> Path:
     """Write `volumes/`, `masks/`, `cases.csv` and `dataset.json`, or reuse those of an earlier call.
 

@@ -19,6 +19,7 @@ from seewhy.batch import MODALITIES
 from seewhy.errors import ConfigError
 from seewhy.io.atomic import write_json
 from seewhy.io.nifti import write_nifti
+from seewhy.option_types import NonNegativeInt, PositiveFloat
 from seewhy.phantoms.volume_drawing import FloatArray, Frame, draw_field, make_frame, soft_step
 from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
 from seewhy.progress import track_slowly
@@ -305,8 +306,8 @@ def write_scanner_phantom(
     *,
     subjects: Sequence[int] = (16, 16),
     shape: Sequence[int] = (56, 64, 40),
-    spacing: float = 3.0,
-    seed: int = 0,
+    spacing: PositiveFloat = 3.0,
+    seed: NonNegativeInt = 0,
 ) -> Path:
     """Write `a/`, `b/`, `counterparts/` and `dataset.json`, or reuse those of an earlier call.
 

@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from seewhy.io.atomic import write_csv, write_json
 from seewhy.io.npy import write_npy
 from seewhy.io.slices import IMAGES, MANIFEST_COLUMNS, MASKS
+from seewhy.option_types import NonNegativeInt, PositiveInt
 from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
 from seewhy.progress import track_slowly
 
@@ -257,10 +258,10 @@ ATRIUM = Recipe(
 def write_tumour_phantom(
     root: str | Path,
     *,
-    patients: int = 40,
-    slices: int = 16,
-    size: int = 128,
-    seed: int = 0,
+    patients: PositiveInt = 40,
+    slices: PositiveInt = 16,
+    size: PositiveInt = 128,
+    seed: NonNegativeInt = 0,
     modality: str = "flair",
 ) -> Path:
     """Write slices `BRATS_<id>_<slice>_<label>.npy` of synthetic brains, or reuse those of an earlier call.
@@ -302,10 +303,10 @@ def write_tumour_phantom(
 def write_atrium_phantom(
     root: str | Path,
     *,
-    patients: int = 40,
-    slices: int = 16,
-    size: int = 128,
-    seed: int = 0,
+    patients: PositiveInt = 40,
+    slices: PositiveInt = 16,
+    size: PositiveInt = 128,
+    seed: NonNegativeInt = 0,
     modality: str = "lge",
 ) -> Path:
     """Write slices `atrium<id>_<slice>_<label>.npy` of synthetic hearts, or reuse those of an earlier call.
@@ -343,10 +344,10 @@ def _write_phantom(
     file_name: Name,
     recipe: Recipe,
     modality: str,
-    patients: int,
-    slices: int,
-    size: int,
-    seed: int,
+    patients: PositiveInt,
+    slices: PositiveInt,
+    size: PositiveInt,
+    seed: NonNegativeInt,
 ) -> Path:
     """Write `imageSlice/`, `maskSlice/`, `manifest.csv` and `dataset.json`, or reuse the same phantom."""
     check_minimums({"patients": (patients, 1), "slices": (slices, 1), "size": (size, 32), "seed": (seed, 0)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from seewhy.batch import Prediction
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.explained_model import Explainable
 from seewhy.explain.targets import Target, find_class
+from seewhy.option_types import NonNegativeInt, PositiveInt
+from seewhy.options import check_choice
 
 __all__ = [
     "BY_NAME",
@@ -47,16 +49,11 @@ class SampleChoice:
         ['a', 'c', 'e']
     """
 
-    def __init__(self, samples: str | Sequence[str], *, count: int, seed: int = 0) -> None:
+    def __init__(self, samples: str | Sequence[int | str], *, count: int, seed: int = 0) -> None:
         self.ids = None if isinstance(samples, str) else [str(name) for name in samples]
         self.rule = samples if isinstance(samples, str) else "ids"
-        if self.ids is None and self.rule not in (*BY_NAME, *BY_PREDICTION):
-            raise ConfigError(
-                f"explain.samples={self.rule!r} is unknown; {nearest(self.rule, (*BY_NAME, *BY_PREDICTION))}, "
-                "or a list of ids"
-            )
-        if count < 0:
-            raise ConfigError(f"explain.max_samples={count} must be 0 (all) or more")
+        if self.ids is None:
+            check_choice(self.rule, (*BY_NAME, *BY_PREDICTION), "explain.samples", others="a list of ids")
         self.count, self.seed = count, seed
         self.needs_predictions = self.rule in BY_PREDICTION and count > 0
 
@@ -132,7 +129,7 @@ def prediction_rows(prediction: Prediction) -> list[dict[str, Any]]:
     return rows
 
 
-TargetSetting: TypeAlias = "int | str | Sequence[int | str] | None"
+TargetSetting: TypeAlias = int | str | Sequence[int | str] | None
 
 
 class TargetChoice:
@@ -195,9 +192,6 @@ class TargetChoice:
         return label if bool((label >= 0).all()) else torch.where(label >= 0, label, predict().to(label))
 
 
-JUDGING = ("auto", "all", "cheap", "none")
-
-
 @dataclass(frozen=True, kw_only=True)
 class ExplanationSettings:
     """Options of explanations; the defaults are those of `conf/explain/default.yaml`.
@@ -216,21 +210,17 @@ class ExplanationSettings:
     """
 
     target: TargetSetting = None
-    samples: str | Sequence[str] = "spread"
-    max_samples: int = 50
-    batch_size: int = 8
-    key_slices: Sequence[int] | None = None
-    judge: str = "auto"
+    samples: str | Sequence[int | str] = "spread"
+    max_samples: NonNegativeInt = 50
+    batch_size: PositiveInt = 8
+    key_slices: Sequence[NonNegativeInt] | None = None
+    judge: Literal["auto", "all", "cheap", "none"] = "auto"
     nifti: bool = True
     atlas: str | None = None
-    seed: int = 0
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if self.judge not in JUDGING:
-            raise ConfigError(f"explain.judge={self.judge!r} is unknown; {nearest(self.judge, JUDGING)}")
-        if self.batch_size < 1:
-            raise ConfigError(f"explain.batch_size={self.batch_size} must be 1 or more")
         if self.key_slices is not None and not self.key_slices:
             raise ConfigError(
                 "explain.key_slices is empty; give slice numbers, or null for slices spread over a volume"

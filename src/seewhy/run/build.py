@@ -17,7 +17,7 @@ from seewhy.callbacks.checkpoints import find_mode
 from seewhy.callbacks.guards import EndOnSigterm, StopIfNotFinite
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, SeewhyError
-from seewhy.options import accepted_options, option_problems
+from seewhy.options import call_problems
 from seewhy.run.checkpoint_io import replace_checkpoint_io
 
 __all__ = [
@@ -107,7 +107,7 @@ def build(node: DictConfig | None, name: str, **extra: Any) -> Any:
 
 
 def find_node_problems(node: DictConfig, name: str) -> list[str]:
-    """List the problems of a node and of the nodes with `_target_` below it: wrong class, unknown or missing keys."""
+    """List the problems of a node and of nodes with `_target_` below it: wrong class, unknown keys, wrong values."""
     if not OmegaConf.is_dict(node) or "_target_" not in node:
         return [f"{name} has no _target_, so nothing can be built from it"]
     missing = [f"{name}.{key!s} must be given" for key in node if OmegaConf.is_missing(node, key)]
@@ -115,20 +115,23 @@ def find_node_problems(node: DictConfig, name: str) -> list[str]:
     try:
         factory = get_object(target)
     except Exception as error:  # hydra re-raises whatever the module's import raises
-        return [*missing, f"{name}._target_={target!r} cannot be imported ({error})"]
-    problems = missing + _find_unknown_options(factory, node, name)
-    for key in node:
-        child = None if OmegaConf.is_missing(node, key) else node[key]
-        if isinstance(child, DictConfig) and "_target_" in child:
-            problems += find_node_problems(child, f"{name}.{key!s}")
+        cause = " ".join(str(error).split())
+        return [*missing, f"{name}._target_={target!r} cannot be imported ({cause})"]
+    children = {str(key): None if OmegaConf.is_missing(node, key) else node[key] for key in node}
+    plain = {
+        key: OmegaConf.to_container(child, resolve=True) if OmegaConf.is_config(child) else child
+        for key, child in children.items()
+        if key not in RESERVED and not OmegaConf.is_missing(node, key) and not _is_object(child)
+    }
+    problems = missing + call_problems(factory, plain, name)
+    for key, child in children.items():
+        if _is_object(child):
+            problems += find_node_problems(child, f"{name}.{key}")
     return problems
 
 
-def _find_unknown_options(factory: Any, node: DictConfig, name: str) -> list[str]:
-    """List the problems of keys that the factory does not take."""
-    valid = accepted_options(factory)
-    keys = [str(key) for key in node if key not in RESERVED]
-    return [] if valid is None else option_problems(keys, valid, name, of=factory.__name__)
+def _is_object(node: Any) -> bool:
+    return isinstance(node, DictConfig) and "_target_" in node
 
 
 def set_threads(config: DictConfig) -> None:

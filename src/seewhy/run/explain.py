@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.maps import WriteMaps
 from seewhy.errors import ConfigError
+from seewhy.run.check_config import check_config
 from seewhy.run.explainers import build_explain_callback, build_map_writers, print_explained
 from seewhy.run.run_loader import load_run
 
@@ -23,7 +24,10 @@ def explain(config: DictConfig) -> None:
     """
     if config.explain is None:
         raise ConfigError("explain is not chosen in this run; choose one, e.g. explain=default")
-    if config.volume.input is not None:
+    is_volume = config.volume.input is not None
+    groups = ("volume", "trainer") if is_volume else ("data", "model", "callbacks", "trainer", "logger")
+    check_config(config, "explain", *groups)
+    if is_volume:
         from seewhy.run.volumes.explain import explain_volume
 
         explain_volume(config)

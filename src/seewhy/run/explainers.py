@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +17,9 @@ from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.maps import WriteMaps
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Explainer
-from seewhy.options import check_options
+from seewhy.explain.budget import MemorySize
+from seewhy.option_types import NonNegativeInt
+from seewhy.options import parse_options
 from seewhy.reporting.report import print_explanations
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.run.build import build
@@ -23,17 +27,28 @@ from seewhy.run.folder import conf_dir
 
 __all__ = ["build_explain_callback", "build_explainers", "build_map_writers", "load_explainer_nodes", "print_explained"]
 
-OTHER_OPTIONS = {
-    "methods",
-    "options",
-    "memory_budget",
-    "folder",
-    "own_maps",
-    "after_fit",
-    "after_predict",
-    "every_n_epochs",
-}
-"""Keys of `explain` that are not options of `ExplanationSettings`."""
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainOptions(ExplanationSettings):
+    """All options of `explain`, as they are in conf/explain/default.yaml."""
+
+    methods: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    memory_budget: MemorySize | None = None
+    folder: str | None = None
+    own_maps: Mapping[str, Any] | None = None
+    after_fit: bool = True
+    after_predict: bool = False
+    every_n_epochs: NonNegativeInt = 0
+
+
+def read_explain_options(node: DictConfig) -> ExplainOptions:
+    """Read the options of `explain` except for those of its methods.
+
+    Raises:
+        ConfigError: unknown options, or values of wrong types.
+    """
+    return parse_options(ExplainOptions, OmegaConf.to_container(node, resolve=True), where="explain")
 
 
 def build_explain_callback(
@@ -49,10 +64,11 @@ def build_explain_callback(
     node = config.get("explain")
     if node is None or not node.methods:
         return []
+    options = read_explain_options(node)
     times = {
-        "after_fit": node.after_fit if after_fit is None else after_fit,
-        "after_predict": node.after_predict if after_predict is None else after_predict,
-        "every_n_epochs": node.every_n_epochs,
+        "after_fit": options.after_fit if after_fit is None else after_fit,
+        "after_predict": options.after_predict if after_predict is None else after_predict,
+        "every_n_epochs": options.every_n_epochs,
     }
     if not any(times.values()):
         return []
@@ -63,7 +79,7 @@ def build_explain_callback(
             explainers=build_explainers(nodes),
             options={name: OmegaConf.to_container(options, resolve=True) for name, options in nodes.items()},
             context=_collect_context(config),
-            settings=_build_settings(node),
+            settings=options,
             **times,
         )
     ]
@@ -71,12 +87,18 @@ def build_explain_callback(
 
 def build_map_writers(config: DictConfig) -> list[WriteMaps]:
     """Build the writer of the maps that the model predicts; an empty list if `explain.own_maps` is null."""
+    node = find_map_writer(config)
+    return [] if node is None else [build(node, "explain.own_maps")]
+
+
+def find_map_writer(config: DictConfig) -> DictConfig | None:
+    """Return the node of `explain.own_maps` with the folder and number of samples of `explain`, if it has none."""
     node = config.explain.own_maps
     if node is None:
-        return []
+        return None
     count = config.explain.max_samples if node.max_samples is None else node.max_samples
-    node = OmegaConf.merge(node, {"folder": str(node.folder or find_explanation_folder(config)), "max_samples": count})
-    return [build(node, "explain.own_maps")]  # type: ignore[arg-type]
+    extra = {"folder": str(node.folder or find_explanation_folder(config)), "max_samples": count}
+    return cast("DictConfig", OmegaConf.merge(node, extra))
 
 
 def find_explanation_folder(config: DictConfig) -> Path:
@@ -91,7 +113,7 @@ def load_explainer_nodes(node: DictConfig) -> dict[str, DictConfig]:
         ConfigError: methods without a file, or options of unknown methods.
     """
     files = _find_explainer_files()
-    methods = list(dict.fromkeys(node.methods))
+    methods = [node.methods] if isinstance(node.methods, str) else list(dict.fromkeys(node.methods))
     problems = [f"{name!r} ({nearest(name, files)})" for name in methods if name not in files]
     if problems:
         raise ConfigError("explain.methods: unknown method " + ", ".join(problems))
@@ -126,12 +148,6 @@ def _collect_context(config: DictConfig) -> dict[str, Any]:
     """Collect the options that maps depend on besides the weights, as plain data."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
     return {part: plain[part] for part in ("data", "model")}
-
-
-def _build_settings(node: DictConfig) -> ExplanationSettings:
-    plain: Any = OmegaConf.to_container(node, resolve=True)
-    check_options(plain, [*ExplanationSettings.__dataclass_fields__, *OTHER_OPTIONS], "explain")
-    return ExplanationSettings(**{key: value for key, value in plain.items() if key not in OTHER_OPTIONS})
 
 
 def print_explained(trainer: Trainer) -> None:

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.predictions import WritePredictions
+from seewhy.run.check_config import check_config
 from seewhy.run.explainers import build_explain_callback, print_explained
 from seewhy.run.run_loader import load_run
 
@@ -15,7 +16,12 @@ __all__ = ["predict"]
 
 def predict(config: DictConfig) -> None:
     """Predict the samples of `data.predict_on`, or the volume of `volume.input`, and print what was written."""
-    if config.volume.input is not None or config.volume.output is not None:
+    is_volume = config.volume.input is not None or config.volume.output is not None
+    check_config(
+        config,
+        *(("volume", "trainer") if is_volume else ("explain", "data", "model", "callbacks", "trainer", "logger")),
+    )
+    if is_volume:
         from seewhy.run.volumes.predict import predict_volume
 
         predict_volume(config)

@@ -23,6 +23,7 @@ from seewhy.errors import CheckpointError, ConfigError
 from seewhy.io.atomic import atomic_path
 from seewhy.models.protocols import HasBackbones, ScoresPatients, ScoresSamples
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
+from seewhy.run.check_config import check_config
 from seewhy.run.continuing import Continuation, begin_continuation, find_checkpoint
 from seewhy.run.explainers import build_explain_callback
 from seewhy.run.folder import RunFolder
@@ -46,6 +47,7 @@ def train(config: DictConfig) -> float | None:
         SeewhyError: a problem of the configuration or the data that the user can fix.
         Terminated: SIGTERM has ended the training.
     """
+    check_config(config, "phantom", "data", "model", "callbacks", "explain", "trainer", "logger")
     folder = RunFolder(config.paths.output_dir)
     main = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     with folder.lock() if main else nullcontext():

@@ -13,6 +13,7 @@ from seewhy.batch import MODALITIES, Batch, Prediction
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
 from seewhy.metrics.translation.similarity import DIRECTIONS, centre_slices, slice_similarity, subject_name
+from seewhy.option_types import PositiveInt
 from seewhy.reporting.sample import find_datamodule, is_phantom
 from seewhy.tracking import log_image, takes_images
 
@@ -37,7 +38,7 @@ class TranslationFigure(Callback):
         ConfigError: fewer than one subject, or a negative number of epochs.
     """
 
-    def __init__(self, *, folder: str, subjects: int = 1, every_n_epochs: int = 1) -> None:
+    def __init__(self, *, folder: str, subjects: PositiveInt = 1, every_n_epochs: PositiveInt = 1) -> None:
         if subjects < 1 or every_n_epochs < 0:
             raise ConfigError(
                 f"callbacks.translation_figure: subjects={subjects} must be 1 or more, "

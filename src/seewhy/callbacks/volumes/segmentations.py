@@ -22,6 +22,7 @@ from seewhy.io.zarr.sink import create_sink
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.volume_scores import PREDICTION
 from seewhy.models.protocols import SegmentsVolumes
+from seewhy.option_types import PositiveInt
 from seewhy.reporting.sample import is_phantom
 
 __all__ = ["SegmentationWriter", "VolumeCaseFigure", "WriteSegmentations", "masks_to_labels", "write_segmentations"]
@@ -146,7 +147,7 @@ class VolumeCaseFigure(Callback):
         ConfigError: fewer than one volume.
     """
 
-    def __init__(self, *, folder: str, volumes: int = 4, unit: str = "millimeter") -> None:
+    def __init__(self, *, folder: str, volumes: PositiveInt = 4, unit: str = "millimeter") -> None:
         if volumes < 1:
             raise ConfigError(f"callbacks.cases.volumes={volumes} must be 1 or more")
         self.folder, self.volumes, self.unit = Path(folder), volumes, unit

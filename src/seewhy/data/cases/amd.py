@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from seewhy.data.base import check_counts
 from seewhy.data.cases.case_list import Files
@@ -14,7 +14,8 @@ from seewhy.data.cases.planar_image import PLANE_SUFFIXES, PlaneReader, PlaneSca
 from seewhy.data.table import Row
 from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
 from seewhy.errors import ConfigError
-from seewhy.options import choice_problems
+from seewhy.option_types import PositiveInt
+from seewhy.options import OptionsOf, choice_problems
 
 __all__ = ["AMDDataModule"]
 
@@ -55,11 +56,11 @@ class AMDDataModule(CaseDataModule):
         file_columns: Mapping[str, str] | None = None,
         extension: str = ".png",
         missing: str = "error",
-        channels: int = 1,
+        channels: PositiveInt = 1,
         normalize: str = "oct",
-        image_size: int | Sequence[int] | None = None,
+        image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         masks: str | None = "masks",
-        augmentation: Mapping[str, Any] | None = None,
+        augmentation: Annotated[Mapping[str, Any] | None, OptionsOf(Augmentation)] = None,
         id_column: str = "caseID",
         label_column: str | None = "label",
         classes: Sequence[str] | None = ("normal", "early", "intermediate", "advanced"),

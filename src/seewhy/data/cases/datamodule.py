@@ -20,6 +20,7 @@ from seewhy.data.table import ClassLabels, Row, missing_columns, read_table
 from seewhy.data.uniformity import report_mixtures, report_shortcuts
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
+from seewhy.option_types import PositiveInt
 from seewhy.options import check_choice
 
 __all__ = ["CaseDataModule"]
@@ -73,11 +74,11 @@ class CaseDataModule(BaseDataModule):
         split_column: str | None = None,
         labels: Mapping[Any, int] | None = None,
         classes: Sequence[str] | None = None,
-        num_classes: int | None = None,
-        eval_batch_size: int = 8,
+        num_classes: PositiveInt | None = None,
+        eval_batch_size: PositiveInt = 8,
         stratify: bool = True,
         shortcuts: str = "error",
-        max_patients: int | None = None,
+        max_patients: PositiveInt | None = None,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from seewhy.data.cases.case_list import Files
 from seewhy.data.cases.datamodule import CaseDataModule
@@ -15,6 +15,8 @@ from seewhy.data.table import Row
 from seewhy.data.transforms.augmentation import VolumeAugmentation, build_augmentation
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display, display_of_plane
+from seewhy.option_types import NonNegativeInt, PositiveInt
+from seewhy.options import OptionsOf
 
 __all__ = ["MRIDataModule"]
 
@@ -54,12 +56,12 @@ class MRIDataModule(CaseDataModule):
         mask_column: str | None = None,
         id_pattern: str = r"(?:mwp1)?([^_]+)",
         axis: int | str = "coronal",
-        slices: Sequence[int] | None = None,
-        depth: int | None = None,
-        size: int | Sequence[int] | None = None,
-        pad: int = 0,
+        slices: tuple[int, int] | None = None,
+        depth: PositiveInt | None = None,
+        size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
+        pad: NonNegativeInt = 0,
         normalize: str = "zscore",
-        augmentation: Mapping[str, Any] | None = None,
+        augmentation: Annotated[Mapping[str, Any] | None, OptionsOf(VolumeAugmentation)] = None,
         cache: str | None = None,
         cache_dir: str | None = None,
         **shared: Any,

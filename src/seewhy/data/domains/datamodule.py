@@ -32,6 +32,7 @@ from seewhy.data.domains.validation import check_counterparts, check_domain_opti
 from seewhy.data.splits import PARTS, Split, choose_split
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
+from seewhy.option_types import Fraction, Percent, PositiveInt
 
 __all__ = ["BraTSDomainsDataModule"]
 
@@ -78,15 +79,15 @@ class BraTSDomainsDataModule(BaseDataModule):
         counterparts: str | None = "counterparts",
         cache_dir: str | None = None,
         patient_pattern: str | None = None,
-        slices: int = STACK_SLICES,
-        image_size: int | Sequence[int] | None = None,
-        crop_size: int | None = None,
-        multiple_of: int = 4,
-        percentiles: Sequence[float] = (0.5, 99.5),
-        min_content: float = 0.1,
+        slices: PositiveInt = STACK_SLICES,
+        image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
+        crop_size: PositiveInt | None = None,
+        multiple_of: PositiveInt = 4,
+        percentiles: tuple[Percent, Percent] = (0.5, 99.5),
+        min_content: Fraction = 0.1,
         domain: str = "both",
-        max_patients: int | None = None,
-        batch_size: int = 4,
+        max_patients: PositiveInt | None = None,
+        batch_size: PositiveInt = 4,
         **shared: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **shared)

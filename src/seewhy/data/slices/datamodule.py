@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
@@ -24,6 +24,8 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
 from seewhy.io.npy import npy_shape
 from seewhy.io.slices import find_plane_shape
+from seewhy.option_types import NonNegativeInt, Percent, PositiveInt
+from seewhy.options import OptionsOf
 
 __all__ = ["BraTSDataModule", "LASCDataModule", "SliceDataModule"]
 
@@ -63,15 +65,15 @@ class SliceDataModule(BaseDataModule):
         *,
         root: str,
         pattern: str | None = None,
-        channels: int = 1,
-        num_classes: int = 2,
-        crop_size: int | None = None,
+        channels: PositiveInt = 1,
+        num_classes: PositiveInt = 2,
+        crop_size: PositiveInt | None = None,
         normalize: str = "zscore",
         normalize_over: str = "patient",
-        percentiles: Sequence[float] = (0.5, 99.5),
-        augmentation: Mapping[str, Any] | None = None,
-        slice_split: Sequence[int] | None = None,
-        max_patients: int | None = None,
+        percentiles: tuple[Percent, Percent] = (0.5, 99.5),
+        augmentation: Annotated[Mapping[str, Any] | None, OptionsOf(Augmentation)] = None,
+        slice_split: tuple[NonNegativeInt, NonNegativeInt] | None = None,
+        max_patients: PositiveInt | None = None,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)

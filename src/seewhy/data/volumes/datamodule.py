@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from seewhy.data.base import BaseDataModule
 from seewhy.data.cases.dataset import collate_cases
@@ -30,7 +30,8 @@ from seewhy.data.volumes.patches import (
 from seewhy.data.volumes.survey import Survey, SurveyCache, check_surveys, list_volume_files
 from seewhy.errors import DataError
 from seewhy.io.geometry import SAME_SPACING, spacing_difference
-from seewhy.options import check_choice
+from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt
+from seewhy.options import OptionsOf, check_choice
 
 __all__ = ["VolumesDataModule"]
 
@@ -80,16 +81,16 @@ class VolumesDataModule(BaseDataModule):
         *,
         root: str,
         classes: Sequence[str],
-        patch: Sequence[int],
+        patch: tuple[PositiveInt, PositiveInt, PositiveInt],
         images: str = "images",
         labels: str | None = "labels",
         volumes: Mapping[str, Mapping[str, str]] | None = None,
         level: str | None = None,
-        ignore_label: int | None = None,
+        ignore_label: NonNegativeInt | None = None,
         patient_pattern: str | None = None,
         normalization: str | Mapping[str, Any] = "ct",
-        augmentation: Mapping[str, Any] | None = None,
-        foreground: float = 0.5,
+        augmentation: Annotated[Mapping[str, Any] | None, OptionsOf(PatchAugmentation)] = None,
+        foreground: Fraction = 0.5,
         boxes: Sequence[Mapping[str, Any]] | None = None,
         cut: str | None = None,
         gap: int | Sequence[int] | None = None,

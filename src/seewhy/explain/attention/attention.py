@@ -13,6 +13,7 @@ from seewhy.explain.attention.tokens import Query, check_query, read_row
 from seewhy.explain.capture.attention import AttentionBlock, BlockHandler, capture_attention
 from seewhy.explain.capture.function_tracer import Modules
 from seewhy.explain.explained_model import ExplainedModel
+from seewhy.option_types import NonNegativeInt
 
 __all__ = ["Attention"]
 
@@ -54,7 +55,7 @@ class Attention(ForwardMap):
         *,
         modules: Modules = None,
         block: int | None = -1,
-        head: int | None = None,
+        head: NonNegativeInt | None = None,
         query: Query = "auto",
         grid: Sequence[int] | None = None,
     ) -> None:

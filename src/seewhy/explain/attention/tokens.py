@@ -20,7 +20,7 @@ MOST_EXTRA = 2
 
 With more, almost any number of tokens would fit some grid, even if the tokens are channels and not positions."""
 
-Query: TypeAlias = "Literal['auto', 'class', 'mean'] | Sequence[float]"
+Query: TypeAlias = Literal["auto", "class", "mean"] | Sequence[float]
 """Query whose weights are shown: class (the class token), mean (over all positions), or a pixel (y, x) or (z, y, x);
 auto is the class token if the network is known to read its scores from it, otherwise the mean."""
 

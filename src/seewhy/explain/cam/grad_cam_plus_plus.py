@@ -8,6 +8,7 @@ from torch import Tensor
 from seewhy.errors import ConfigError
 from seewhy.explain.cam.base import ActivationMap, Reshape, weighted_sum
 from seewhy.explain.capture.layers import Layers
+from seewhy.option_types import PositiveFloat
 
 __all__ = ["GradCAMPlusPlus"]
 
@@ -36,7 +37,7 @@ class GradCAMPlusPlus(ActivationMap):
 
     method = "grad_cam_plus_plus"
 
-    def __init__(self, *, layers: Layers = None, reshape: Reshape | None = None, eps: float = 1e-6) -> None:
+    def __init__(self, *, layers: Layers = None, reshape: Reshape | None = None, eps: PositiveFloat = 1e-6) -> None:
         super().__init__(layers=layers, reshape=reshape)
         if eps < 0:
             raise ConfigError(f"grad_cam_plus_plus: eps={eps}; expected at least 0")

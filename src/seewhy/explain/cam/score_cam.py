@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import ConfigError
-from seewhy.explain.budget import MemoryBudget
+from seewhy.explain.budget import MemoryBudget, MemorySize
 from seewhy.explain.cam.base import ActivationMap, Reshape, weighted_sum
 from seewhy.explain.capture.layers import Layers
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.grid import enlarge
+from seewhy.option_types import PositiveInt
 
 __all__ = ["ScoreCAM"]
 
@@ -49,8 +50,8 @@ class ScoreCAM(ActivationMap):
         *,
         layers: Layers = None,
         reshape: Reshape | None = None,
-        channels: int | None = None,
-        memory_budget: int | str = "1GiB",
+        channels: PositiveInt | None = None,
+        memory_budget: MemorySize = "1GiB",
     ) -> None:
         super().__init__(layers=layers, reshape=reshape)
         if channels is not None and channels < 1:

@@ -81,7 +81,7 @@ class Call:
         return bound.arguments
 
 
-Modules: TypeAlias = "str | Sequence[str] | Mapping[str, str | Sequence[str]] | None"
+Modules: TypeAlias = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
 """Dotted names of submodules to search: for all inputs, or by input; None is the module's own default."""
 Handler: TypeAlias = "Callable[[Run, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]"
 """(run, function, args, kwargs) → the result that replaces the call."""

@@ -14,9 +14,9 @@ from seewhy.explain.grid import to_grid
 
 __all__ = ["Layer", "Layers", "named_parts", "resolve_layers"]
 
-Layer: TypeAlias = "str | nn.Module"
+Layer: TypeAlias = str | nn.Module
 """A submodule, or its dotted name."""
-Layers: TypeAlias = "Layer | Sequence[Layer] | Mapping[str, Layer] | None"
+Layers: TypeAlias = Layer | Sequence[Layer] | Mapping[str, Layer] | None
 """One layer for all inputs, one per input in order, or by input; None is the layer in the module's `explainable()`."""
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution, Explainer
-from seewhy.explain.budget import MemoryBudget
+from seewhy.explain.budget import MemoryBudget, MemorySize
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.memory_saving_autograd import MemorySavingMode
 from seewhy.explain.targets import Target
@@ -44,7 +44,7 @@ class GradientExplainer(Explainer):
         memory_budget: memory limit of the rows of one chunk, e.g. "1GiB"; chunks never change the result.
     """
 
-    def __init__(self, *, memory_budget: int | str = "1GiB") -> None:
+    def __init__(self, *, memory_budget: MemorySize = "1GiB") -> None:
         self.budget = MemoryBudget(memory_budget)
 
     def explain(

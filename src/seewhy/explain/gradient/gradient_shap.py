@@ -10,6 +10,7 @@ from torch import Tensor
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution
 from seewhy.explain.baseline import Baseline, check_baseline, describe_baseline, make_baseline
+from seewhy.explain.budget import MemorySize
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import (
     GradientExplainer,
@@ -20,6 +21,7 @@ from seewhy.explain.gradient.base import (
     sum_along_path,
 )
 from seewhy.explain.maps import compute_completeness_error
+from seewhy.option_types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 __all__ = ["GradientSHAP"]
 
@@ -55,11 +57,11 @@ class GradientSHAP(GradientExplainer):
     def __init__(
         self,
         *,
-        samples: int = 32,
+        samples: PositiveInt = 32,
         baselines: Baseline | Sequence[Baseline] = ("minimum", "mean", "blur"),
-        noise: float = 0.0,
-        seed: int = 0,
-        memory_budget: int | str = "1GiB",
+        noise: NonNegativeFloat = 0.0,
+        seed: NonNegativeInt = 0,
+        memory_budget: MemorySize = "1GiB",
     ) -> None:
         super().__init__(memory_budget=memory_budget)
         check_noise(noise, samples, seed)

@@ -11,9 +11,11 @@ from torch import Tensor
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution
 from seewhy.explain.baseline import Baseline, check_baseline, describe_baseline, make_baseline
+from seewhy.explain.budget import MemorySize
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer, Images, sum_along_path
 from seewhy.explain.maps import compute_completeness_error
+from seewhy.option_types import PositiveFloat, PositiveInt
 
 __all__ = ["IntegratedGradients"]
 
@@ -53,11 +55,11 @@ class IntegratedGradients(GradientExplainer):
     def __init__(
         self,
         *,
-        steps: int = 32,
+        steps: PositiveInt = 32,
         baseline: Baseline = "minimum",
-        stop_below: float | None = None,
-        max_steps: int = 256,
-        memory_budget: int | str = "1GiB",
+        stop_below: PositiveFloat | None = None,
+        max_steps: PositiveInt = 256,
+        memory_budget: MemorySize = "1GiB",
     ) -> None:
         super().__init__(memory_budget=memory_budget)
         if not 1 <= steps <= max_steps:

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Attribution, Explainer
-from seewhy.explain.budget import MemoryBudget
+from seewhy.explain.budget import MemoryBudget, MemorySize
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import check_noise, draw_step_noise
 from seewhy.explain.targets import Target
+from seewhy.option_types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 __all__ = ["NoiseTunnel"]
 
@@ -57,11 +58,11 @@ class NoiseTunnel(Explainer):
         *,
         explainer: Explainer,
         gather: Gathering = "smooth",
-        samples: int = 10,
-        noise: float = 0.15,
-        seed: int = 0,
+        samples: PositiveInt = 10,
+        noise: NonNegativeFloat = 0.15,
+        seed: NonNegativeInt = 0,
         name: str | None = None,
-        memory_budget: int | str = "1GiB",
+        memory_budget: MemorySize = "1GiB",
     ) -> None:
         check_noise(noise, samples, seed)
         if gather not in get_args(Gathering):

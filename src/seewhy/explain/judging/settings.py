@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from seewhy.errors import ConfigError, nearest
-from seewhy.explain.budget import parse_bytes
+from seewhy.explain.budget import MemorySize, parse_bytes
 from seewhy.explain.judging.perturbation import Fill
 
 __all__ = ["JudgingSettings", "Scope"]
@@ -46,7 +46,7 @@ class JudgingSettings:
     draws: int = 3
     stability: bool = True
     noise: float = 0.05
-    memory_budget: int | str = "1GiB"
+    memory_budget: MemorySize = "1GiB"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -20,8 +20,10 @@ from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target
 from seewhy.figures.colours import run_scale
 from seewhy.figures.explanations.heatmaps import headline, write_planar
+from seewhy.models.base import OptimizerOptions, SchedulerOptions
 from seewhy.models.classification.base import Classification
 from seewhy.nets.classifiers.multi_input import MultiInputClassifier
+from seewhy.option_types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from seewhy.options import call_with_options
 
 __all__ = ["AMDGrading", "Answer", "find_explainer", "stack_images", "summarize_maps", "write_answer"]
@@ -223,26 +225,26 @@ class AMDGrading(Classification):
     def __init__(
         self,
         *,
-        optimizer: Mapping[str, Any],
-        scheduler: Mapping[str, Any],
+        optimizer: OptimizerOptions,
+        scheduler: SchedulerOptions,
         inputs: Sequence[str] = ("mnv", "fluid", "ga", "drusen"),
         classes: Sequence[str] = ("normal", "early", "intermediate", "advanced"),
-        in_channels: int = 1,
+        in_channels: PositiveInt = 1,
         backbone: Mapping[str, Any] | None = None,
         pretrained: bool = False,
         weights_by: str = "name",
         shared: bool = False,
         stem: str | None = None,
         head: Mapping[str, Any] | None = None,
-        input_dropout: float = 0.0,
+        input_dropout: Fraction = 0.0,
         ordinal: bool = True,
         loss: Mapping[str, Any] | None = None,
         calibrate: bool = True,
         freeze: Sequence[str] = (),
-        freeze_backbone_epochs: int = 0,
-        layer_decay: float = 1.0,
-        head_lr: float = 1.0,
-        seed: int = 0,
+        freeze_backbone_epochs: NonNegativeInt = 0,
+        layer_decay: PositiveFloat = 1.0,
+        head_lr: PositiveFloat = 1.0,
+        seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         backbone = {"name": "efficientnet_b0"} if backbone is None else dict(backbone)

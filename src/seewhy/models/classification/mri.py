@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
 from seewhy.explain import Explainable
+from seewhy.models.base import OptimizerOptions, SchedulerOptions
 from seewhy.models.classification.base import Classification
 from seewhy.nets.classifiers.volume_views import SliceView, build_view
+from seewhy.option_types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
 __all__ = ["MRIClassification"]
 
@@ -67,26 +69,26 @@ class MRIClassification(Classification):
     def __init__(
         self,
         *,
-        optimizer: Mapping[str, Any],
-        scheduler: Mapping[str, Any],
+        optimizer: OptimizerOptions,
+        scheduler: SchedulerOptions,
         backbone: Mapping[str, Any],
         classes: Sequence[str] = ("HC", "TLE"),
         view: str = "channels",
         slices: Sequence[int] | None = None,
-        depth: int | None = None,
+        depth: PositiveInt | None = None,
         pretrained: bool = False,
         weights_by: str = "name",
-        dropout: float = 0.0,
-        attention_dim: int = 128,
-        chunk_size: int = 32,
+        dropout: Fraction = 0.0,
+        attention_dim: PositiveInt = 128,
+        chunk_size: PositiveInt = 32,
         ordinal: bool = False,
         loss: Mapping[str, Any] | None = None,
         calibrate: bool = True,
         freeze: Sequence[str] = (),
-        freeze_backbone_epochs: int = 0,
-        layer_decay: float = 1.0,
-        head_lr: float = 1.0,
-        seed: int = 0,
+        freeze_backbone_epochs: NonNegativeInt = 0,
+        layer_decay: PositiveFloat = 1.0,
+        head_lr: PositiveFloat = 1.0,
+        seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         loss = {"name": "cross_entropy"} if loss is None else dict(loss)

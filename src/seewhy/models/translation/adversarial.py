@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from seewhy.errors import CheckpointError, ConfigError
-from seewhy.models.base import BaseModule, build_optimizer, learning_rate_factor
+from seewhy.models.base import BaseModule, build_optimizer, find_optimizer_problems, learning_rate_factor
 
 __all__ = [
     "AccumulationWindow",
@@ -124,6 +124,8 @@ class AdversarialModule(BaseModule):
         accumulate, clip = self.hparams["accumulate"], self.hparams["clip"]
         problems = [f"model.accumulate={accumulate} must be 1 or more batches"] * (accumulate < 1)
         problems += [f"model.clip={clip} must be above 0, or null"] * (clip is not None and clip <= 0)
+        if other := self.hparams["discriminator_optimizer"]:
+            problems += find_optimizer_problems({**self.hparams["optimizer"], **other}, "model.discriminator_optimizer")
         if problems:
             raise ConfigError("; ".join(problems))
         super().configure()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seewhy.batch import MODALITIES, STACK_SLICES, Batch
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.losses.translation import TranslationLoss
+from seewhy.models.base import OptimizerOptions, SchedulerOptions
 from seewhy.models.protocols import StacksSlices
 from seewhy.models.translation.adversarial import ReplayHistories, freeze_parameters
 from seewhy.models.translation.explanation import to_modality_scores
@@ -19,6 +20,7 @@ from seewhy.models.translation.networks import build_discriminators, build_gener
 from seewhy.models.translation.step import OUTSIDE, TranslationStep, cut_out
 from seewhy.models.translation.unpaired import UnpairedTranslation, direction_of, other_domain
 from seewhy.nets.generators.slice_stack import repeat_slice, stack_volume
+from seewhy.option_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from seewhy.options import call_with_options
 
 __all__ = ["CycleGAN25D"]
@@ -70,8 +72,8 @@ class CycleGAN25D(UnpairedTranslation):
     def __init__(
         self,
         *,
-        optimizer: Mapping[str, Any],
-        scheduler: Mapping[str, Any],
+        optimizer: OptimizerOptions,
+        scheduler: SchedulerOptions,
         generator: Mapping[str, Any] | None = None,
         discriminator: Mapping[str, Any] | None = None,
         losses: Mapping[str, Any] | None = None,
@@ -79,14 +81,14 @@ class CycleGAN25D(UnpairedTranslation):
         directions: str = "both",
         cycle: str = "neighbours",
         legacy_layout: bool = False,
-        replay: int = 50,
+        replay: NonNegativeInt = 50,
         discriminator_optimizer: Mapping[str, Any] | None = None,
-        accumulate: int = 1,
-        clip: float | None = None,
-        slice_batch: int = 16,
+        accumulate: PositiveInt = 1,
+        clip: PositiveFloat | None = None,
+        slice_batch: PositiveInt = 16,
         channels_last: bool = False,
-        val_cycle: float = 5.0,
-        seed: int = 0,
+        val_cycle: NonNegativeFloat = 5.0,
+        seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         generator = {"name": "sa"} if generator is None else dict(generator)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor
 
 from seewhy.batch import Batch, Prediction
 from seewhy.errors import ConfigError, nearest
 from seewhy.losses.volumes import DeepSupervision, DiceCrossEntropy, region_masks
 from seewhy.metrics.segmentation.volume_scores import VolumeScores
-from seewhy.models.base import BaseModule
+from seewhy.models.base import BaseModule, OptimizerOptions, SchedulerOptions
 from seewhy.models.protocols import DescribesVolumes
 from seewhy.models.volumes.networks import VolumeNetwork, build_volume_network
+from seewhy.option_types import NonNegativeInt, PositiveInt
 from seewhy.options import call_with_options
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.predictor import PatchPredictor, predict_array
@@ -73,21 +75,21 @@ class VolumeSegmentation(BaseModule):
         self,
         *,
         network: Mapping[str, Any],
-        optimizer: Mapping[str, Any],
-        scheduler: Mapping[str, Any],
+        optimizer: OptimizerOptions,
+        scheduler: SchedulerOptions,
         classes: Sequence[str],
-        patch: Sequence[int],
-        in_channels: int = 1,
+        patch: tuple[PositiveInt, PositiveInt, PositiveInt],
+        in_channels: PositiveInt = 1,
         regions: Mapping[str, Sequence[int]] | None = None,
-        ignore_label: int | None = None,
+        ignore_label: NonNegativeInt | None = None,
         loss: Mapping[str, Any] | None = None,
-        overlap: float = 0.5,
+        overlap: Annotated[float, Ge(0), Lt(1)] = 0.5,
         window: str = "gaussian",
-        window_batch: int = 2,
+        window_batch: PositiveInt = 2,
         mirror_axes: Sequence[int] = (),
         normalization: Sequence[Mapping[str, Any]] | None = None,
         spacing: Sequence[float] | None = None,
-        seed: int = 0,
+        seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()

@@ -15,11 +15,13 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.losses.weakly_supervised import AffinityLoss, BalancedCrossEntropy, MultiLabelLoss
 from seewhy.metrics.classification.slice_labels import SliceLabelScores
 from seewhy.metrics.segmentation.patient_scores import PatientScores
+from seewhy.models.base import OptimizerOptions, SchedulerOptions
 from seewhy.models.weakly_supervised.activation_maps import ActivationMapModule, check_map
 from seewhy.nets.affinity import IGNORE, affinity_labels, attention_affinity
 from seewhy.nets.cam import View
 from seewhy.nets.encoders.base import Features
 from seewhy.nets.pseudo_labels import label_shares
+from seewhy.option_types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from seewhy.options import call_with_options
 
 __all__ = ["Phase", "Phases", "WeaklySupervisedSegmentation"]
@@ -146,16 +148,16 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         self,
         *,
         encoder: Mapping[str, Any],
-        optimizer: Mapping[str, Any],
-        scheduler: Mapping[str, Any],
-        in_channels: int = 1,
-        num_classes: int = 2,
+        optimizer: OptimizerOptions,
+        scheduler: SchedulerOptions,
+        in_channels: PositiveInt = 1,
+        num_classes: PositiveInt = 2,
         pooling: Mapping[str, Any] | None = None,
         classifier: Mapping[str, Any] | None = None,
         decoder: Mapping[str, Any] | None = None,
         cam: Mapping[str, Any] | None = None,
         labels: Mapping[str, Any] | None = None,
-        min_probability: float = 0.0,
+        min_probability: Fraction = 0.0,
         refinement: Mapping[str, Any] | None = None,
         affinity: Mapping[str, Any] | None = None,
         affinity_labels: str = "cam",
@@ -165,15 +167,15 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         walk_iters: int | float | None = 0.3,
         loss_weights: Mapping[str, float] | None = None,
         loss: Mapping[str, Any] | None = None,
-        head_lr: float = 1.0,
+        head_lr: PositiveFloat = 1.0,
         freeze_norm: bool = False,
         gate: float | None = None,
         evidence: str = "cam",
         regions: Mapping[str, Any] | None = None,
-        region_channel: int = 0,
+        region_channel: NonNegativeInt = 0,
         validation_maps: Sequence[str] = ("cam",),
-        chunk_size: int = 16,
-        seed: int = 0,
+        chunk_size: PositiveInt = 16,
+        seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.options import parse_options
+from seewhy.run.check_config import check_config
 from seewhy.run.run_loader import SavedRun, load_run, read_checkpoint
 from seewhy.run.translation.qualitative.arrays import pair_cases, read_arrays, write_arrays
 from seewhy.run.translation.qualitative.case_list import (
@@ -47,6 +48,7 @@ def cases(config: DictConfig) -> None:
         ConfigError: invalid options, or a run whose model does not translate.
         DataError: scores, cases or arrays of an earlier stage are missing or do not fit.
     """
+    check_config(config, "cases", "data", "model", "callbacks", "trainer", "logger")
     options = _read_options(config.cases)
     run = load_run(config)
     check_model(run)
@@ -75,10 +77,7 @@ def cases(config: DictConfig) -> None:
 def _read_options(node: DictConfig | None) -> CaseOptions:
     if node is None:
         raise ConfigError("cases is not chosen; choose cases=default")
-    chosen, problems = parse_options(CaseOptions, OmegaConf.to_container(node, resolve=True), where="cases")
-    if problems:
-        raise ConfigError("; ".join(problems))
-    return CaseOptions(**chosen)
+    return parse_options(CaseOptions, OmegaConf.to_container(node, resolve=True), where="cases")
 
 
 def _select(run: SavedRun, options: CaseOptions, folder: Path) -> None:

@@ -20,6 +20,7 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import file_sha256, write_csv, write_json
 from seewhy.metrics.gather import Row
 from seewhy.progress import slow_bar
+from seewhy.run.check_config import check_config
 from seewhy.run.folder import code_version
 from seewhy.run.run_loader import SavedRun, load_run, read_checkpoint
 from seewhy.run.translation.evaluation.distances import measure_distances
@@ -50,6 +51,7 @@ def evaluate(config: DictConfig) -> None:
         ConfigError: invalid options, or a run that does not translate between two domains.
         DataError: a domain without training subjects.
     """
+    check_config(config, "evaluate", "data", "model", "callbacks", "trainer", "logger")
     settings = EvaluationSettings.of(config.evaluate)
     features = build_features(settings.features)
     recorder = SubjectRecorder(features=features, settings=settings)

@@ -170,10 +170,6 @@ def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], regio
     write_figure(path, figure)
 
 
-OVER = ("predicted", "region")
-JUDGING = ("cheap", "none")
-
-
 def explain_volume(config: DictConfig) -> None:
     """Explain why voxels of `explain.roi` are predicted as `explain.target`, and write maps and pictures.
 
@@ -183,8 +179,6 @@ def explain_volume(config: DictConfig) -> None:
     node = config.explain
     if node is None or not node.methods:
         raise ConfigError("explain.methods must be given, e.g. explain.methods=[grad_cam,saliency]")
-    if node.judge not in JUDGING:
-        raise ConfigError(f"explain.judge={node.judge!r} is unknown; {nearest(str(node.judge), JUDGING)}")
     nodes = load_explainer_nodes(node)
     explainers = build_explainers(nodes)
     set_threads(config)
@@ -237,8 +231,6 @@ def _prepare_region(config: DictConfig, model: VolumeModel, source: VolumeSource
     target = _find_target(node.target, names)
     multi_label = model.mode == "regions" or len(logits) == 1
     voxels = torch.ones(logits.shape[1:], dtype=torch.bool)
-    if node.over not in OVER:
-        raise ConfigError(f"explain.over={node.over!r} is unknown; {nearest(str(node.over), OVER)}")
     if node.over == "predicted":
         voxels = logits[target] > 0 if multi_label else logits.argmax(dim=0) == target
         if not bool(voxels.any()):

@@ -1,0 +1,117 @@
+"""Check the options of a command before anything is read or written; all problems are reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from seewhy.errors import ConfigError
+from seewhy.options import parse_options
+from seewhy.run.build import find_node_problems
+
+__all__ = ["check_config"]
+
+
+def check_config(config: DictConfig, *groups: str) -> None:
+    """Check groups of options: names against what exists, values against types and limits.
+
+    Args:
+        config: of the command.
+        groups: those that the command uses: `data`, `model`, `callbacks`, `volume`, … A group that is null is skipped,
+            and left to the code that needs it.
+
+    Raises:
+        ConfigError: all problems of all groups, each with the full name of the option.
+
+    Example:
+        >>> from seewhy.cli.compose import compose_train
+        >>> from seewhy.run.check_config import check_config
+        >>> config = compose_train("experiment=demo/amd", "data.num_workers=-2", "trainer.max_epochs=many")
+        >>> check_config(config, "data", "trainer")
+        Traceback (most recent call last):
+        seewhy.errors.ConfigError: data.num_workers=-2 must be an integer, 0 or more; trainer.max_epochs='many' must...
+    """
+    problems = [problem for group in groups for problem in _find_problems(config, group)]
+    if config.seed < 0 or config.seed >= 2**32:
+        problems.insert(0, f"seed={config.seed} must be an integer, 0 or more and below 2**32")
+    if config.threads is not None and config.threads < 1:
+        problems.insert(0, f"threads={config.threads} must be an integer, 1 or more, or null")
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+def _find_problems(config: DictConfig, group: str) -> list[str]:
+    """List the problems of a group, in the order of its options."""
+    node = config.get(group)
+    if node is None:
+        return []
+    if not isinstance(node, DictConfig):
+        return [f"{group}={node!r} must be a mapping from option names to values"]
+    if group in ("callbacks", "logger"):
+        return [
+            problem
+            for key in node
+            if node[key] is not None
+            for problem in find_node_problems(node[key], f"{group}.{key!s}")
+        ]
+    readers: dict[str, Callable[[DictConfig], list[str]]] = {
+        "explain": _find_explain_problems,
+        "volume": _find_volume_problems,
+        "evaluate": _find_evaluate_problems,
+        "cases": _find_cases_problems,
+    }
+    return readers[group](config) if group in readers else find_node_problems(node, group)
+
+
+def _collect(read: Callable[[], Any]) -> list[str]:
+    """Return the message of a ConfigError as a list; empty without one."""
+    try:
+        read()
+    except ConfigError as error:
+        return [str(error)]
+    return []
+
+
+def _find_explain_problems(config: DictConfig) -> list[str]:
+    from seewhy.run.explainers import find_map_writer, load_explainer_nodes, read_explain_options
+    from seewhy.run.volumes.options import RegionOptions
+
+    node = config.explain
+    if "roi" in node:
+        plain = OmegaConf.to_container(node, resolve=True)
+        problems = _collect(lambda: parse_options(RegionOptions, plain, where="explain"))
+    else:
+        problems = _collect(lambda: read_explain_options(node).choice())
+    if problems:
+        return problems
+    problems += _collect(lambda: load_explainer_nodes(node))
+    if problems:
+        return problems
+    for name, explainer in load_explainer_nodes(node).items():
+        problems += find_node_problems(explainer, f"explain.options.{name}")
+    writer = find_map_writer(config)
+    return problems if writer is None else [*problems, *find_node_problems(writer, "explain.own_maps")]
+
+
+def _find_volume_problems(config: DictConfig) -> list[str]:
+    from seewhy.run.volumes.options import VolumeOptions
+
+    plain: Any = OmegaConf.to_container(config.volume, resolve=True)
+    problems = _collect(lambda: parse_options(VolumeOptions, plain, where="volume"))
+    network = config.volume.get("model", {}).get("network") if not problems else None
+    return problems if network is None else find_node_problems(network, "volume.model.network")
+
+
+def _find_evaluate_problems(config: DictConfig) -> list[str]:
+    from seewhy.run.translation.evaluation.settings import EvaluationSettings
+
+    return _collect(lambda: EvaluationSettings.of(config.evaluate))
+
+
+def _find_cases_problems(config: DictConfig) -> list[str]:
+    from seewhy.run.translation.qualitative.case_list import CaseOptions
+
+    plain = OmegaConf.to_container(config.cases, resolve=True)
+    return _collect(lambda: parse_options(CaseOptions, plain, where="cases"))
