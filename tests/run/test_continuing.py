@@ -5,22 +5,12 @@ import shutil
 
 import pytest
 import torch
+from grading import GRADING
 
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.run.folder import RunFolder
 
-GRADING = (
-    "experiment=demo/amd",
-    "phantom.cases=16",
-    "phantom.size=32",
-    "explain.methods=[]",
-    "data.num_folds=4",
-    "data.fold=0",
-    "test=false",
-    "trainer.max_epochs=1",
-    "trainer.enable_progress_bar=false",
-    "trainer.enable_model_summary=false",
-)
+FOLD = (*GRADING, "data.num_folds=4", "data.fold=0", "test=false")
 EVIDENCE = ("config.yaml", "split.json", "metrics.csv")
 
 
@@ -28,7 +18,7 @@ EVIDENCE = ("config.yaml", "split.json", "metrics.csv")
 def begun(train_here, tmp_path_factory):
     """A training of one epoch."""
     folder = tmp_path_factory.mktemp("begun")
-    train_here(folder, base=GRADING)
+    train_here(folder, base=FOLD)
     return folder
 
 
@@ -58,7 +48,7 @@ def read(folder):
 def test_what_the_checkpoint_contradicts_is_refused_and_nothing_is_written(copied, train_here, word, fact):
     before = read(copied)
     with pytest.raises(CheckpointError, match=rf"(?s)last\.ckpt.*{fact}"):
-        train_here(copied, "ckpt_path=last", "trainer.max_epochs=2", word, base=GRADING)
+        train_here(copied, "ckpt_path=last", "trainer.max_epochs=2", word, base=FOLD)
     assert read(copied) == before
     assert not (copied / "earlier").exists()
 
@@ -66,9 +56,9 @@ def test_what_the_checkpoint_contradicts_is_refused_and_nothing_is_written(copie
 def test_another_patience_is_refused(copied, train_here, tmp_path):
     stop = "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss, patience: %d}"
     folder = tmp_path / "patient"
-    train_here(folder, stop % 3, base=GRADING)
+    train_here(folder, stop % 3, base=FOLD)
     with pytest.raises(CheckpointError, match="patience=9 of EarlyStopping, trained with 3"):
-        train_here(folder, "ckpt_path=last", "trainer.max_epochs=2", stop % 9, base=GRADING)
+        train_here(folder, "ckpt_path=last", "trainer.max_epochs=2", stop % 9, base=FOLD)
 
 
 def test_other_names_of_the_classes_are_refused(copied, train_here):
@@ -77,12 +67,12 @@ def test_other_names_of_the_classes_are_refused(copied, train_here):
     content["hyper_parameters"]["classes"] = ["a", "b", "c", "d"]
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=r"model\.classes=.*trained with \['a', 'b', 'c', 'd'\]"):
-        train_here(copied, "ckpt_path=last", base=GRADING)
+        train_here(copied, "ckpt_path=last", base=FOLD)
 
 
 def test_what_the_checkpoint_does_not_hold_may_change_and_the_records_of_before_are_kept(copied, train_here, record):
     before = read(copied)
-    train_here(copied, "ckpt_path=last", "trainer.max_epochs=2", "model.scheduler.name=constant", base=GRADING)
+    train_here(copied, "ckpt_path=last", "trainer.max_epochs=2", "model.scheduler.name=constant", base=FOLD)
     assert read(copied / "earlier" / "1") == before
     rows = record.metrics(copied)
     assert rows[: len(record.metrics(copied / "earlier" / "1"))] == record.metrics(copied / "earlier" / "1")
@@ -92,15 +82,15 @@ def test_what_the_checkpoint_does_not_hold_may_change_and_the_records_of_before_
 
 def test_a_moved_data_set_is_the_same_data_set(copied, begun, train_here, home, tmp_path):
     moved = shutil.copytree(home / "data", tmp_path / "moved")
-    train_here(copied, "ckpt_path=last", f"paths.data_dir={moved}", base=GRADING)
+    train_here(copied, "ckpt_path=last", f"paths.data_dir={moved}", base=FOLD)
 
 
 def test_a_checkpoint_continues_in_a_new_folder_but_not_in_that_of_another_run(copied, begun, train_here, tmp_path):
     path = f"ckpt_path={begun / 'checkpoints' / 'last.ckpt'}"
-    train_here(tmp_path / "new", path, "trainer.max_epochs=2", base=GRADING)
+    train_here(tmp_path / "new", path, "trainer.max_epochs=2", base=FOLD)
     assert torch.load(tmp_path / "new" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
     with pytest.raises(ConfigError, match=r"already holds a run; choose another hydra\.run\.dir"):
-        train_here(copied, path, base=GRADING)
+        train_here(copied, path, base=FOLD)
 
 
 def test_rows_of_a_crash_before_the_first_checkpoint_do_not_mix_with_those_of_the_next_run(
@@ -108,10 +98,10 @@ def test_rows_of_a_crash_before_the_first_checkpoint_do_not_mix_with_those_of_th
 ):
     crash = ("+callbacks.crash._target_=spies.Crash", "+logger.csv.flush_logs_every_n_steps=1")
     with pytest.raises(RuntimeError, match="boom"):
-        train_here(tmp_path, *crash, "trainer.log_every_n_steps=1", "data.batch_size=2", base=GRADING)
+        train_here(tmp_path, *crash, "trainer.log_every_n_steps=1", "data.batch_size=2", base=FOLD)
     crashed = record.metrics(tmp_path)
     assert crashed
-    train_here(tmp_path, base=GRADING)
+    train_here(tmp_path, base=FOLD)
     assert record.metrics(tmp_path / "earlier" / "1") == crashed
     assert len([row for row in record.metrics(tmp_path) if "val/loss" in row]) == 1
 
@@ -121,7 +111,7 @@ def test_a_requeued_job_continues_from_lightnings_checkpoint(begun, train_here, 
     folder.mkdir()
     shutil.copy(begun / "checkpoints" / "last.ckpt", folder / "hpc_ckpt_1.ckpt")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    train_here(folder, "trainer.max_epochs=2", base=GRADING)
+    train_here(folder, "trainer.max_epochs=2", base=FOLD)
     assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
 
 

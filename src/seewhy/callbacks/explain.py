@@ -33,9 +33,9 @@ PARTS = {"test": "test", "validate": "val", "predict": "predict"}
 class ExplainCallback(Callback):
     """Explains chosen samples: maps, scores, pictures and tables in `<folder>/explanations`.
 
-    Samples chosen by their names are explained during the loop; samples chosen by their predictions after it, when
-    all predictions are known. Maps that an earlier, interrupted run finished with the same weights and options are
-    not computed again.
+    Wrong targets, layers and samples are reported before a training begins. Samples are explained at the end of a loop,
+    when all predictions are known and written, so that a failure costs none of them. Maps that an earlier, interrupted
+    run finished with the same weights and options are not computed again.
 
     Args:
         folder: the run folder.
@@ -74,9 +74,28 @@ class ExplainCallback(Callback):
         self.results: dict[str, Any] = {}
         self._session: Session | None = None
         self._chosen: set[str] | None = None
+        self._at_once = True
         self._rows: list[dict[str, Any]] = []
 
     # -- Lightning's hooks -----------------------------------------------------------------------------------
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check targets, layers and samples with one sample and the untrained model."""
+        part = "test" if self.after_fit else "val" if self.every_n_epochs else None
+        ids = _require_datamodule(trainer).sample_ids(part) if part else []
+        if part is None or not ids:
+            return
+        choice = self.settings.choice()
+        name = ids[0] if choice.needs_predictions else choice.by_name(ids)[0]
+        batch = trainer.strategy.batch_to_device(_require_datamodule(trainer).batch_of(name, part), pl_module.device)
+        modes = {module: module.training for module in pl_module.modules()}
+        pl_module.eval()
+        try:
+            with torch.random.fork_rng():
+                self._make_session(trainer, pl_module, self.folder, {}, len(ids)).check(batch, name)
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start a session if test samples are explained."""
@@ -137,28 +156,42 @@ class ExplainCallback(Callback):
         }
         choice = self.settings.choice()
         ids = datamodule.sample_ids(PARTS[loop])
-        self._session = Session(
+        self._session = self._make_session(trainer, module, folder, facts, len(ids), loop=loop)
+        self._rows, self._chosen = [], None
+        if not choice.needs_predictions:
+            self._chosen = set(choice.by_name(ids))
+        # Where nothing else is predicted or written, the batches of the loop are explained at once.
+        self._at_once = loop == "validate" or datamodule.only is not None
+
+    def _make_session(
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        folder: Path,
+        facts: Mapping[str, Any],
+        count: int,
+        *,
+        loop: str = "test",
+    ) -> Session:
+        return Session(
             module,
-            datamodule,
+            _require_datamodule(trainer),
             explainers=self.explainers,
             settings=self.settings,
             store=ExplanationStore(folder),
             options=self.options,
             facts=facts,
             context=self.context,
-            count=min(self.settings.max_samples or len(ids), len(ids)),
+            count=min(self.settings.max_samples or count, count),
             validation=lambda: _validation_batches(trainer, module, loop),
         )
-        self._rows, self._chosen = [], None
-        if not choice.needs_predictions:
-            self._chosen = set(choice.by_name(ids))
 
     def _process(self, prediction: Prediction, batch: Batch) -> None:
         if self._session is None:
             return
         if self._chosen is None:
             self._rows += prediction_rows(prediction)
-        else:
+        elif self._at_once:
             self._session.explain(batch, self._chosen)
 
     def _finish(self, trainer: Trainer, module: LightningModule, loop: str) -> None:
@@ -166,10 +199,12 @@ class ExplainCallback(Callback):
         if session is None:
             return
         self._session = None
-        if self._chosen is None:
-            chosen = self.settings.choice().by_prediction(gather_rows(self._rows, key=("id",)))
+        chosen = self._chosen
+        if chosen is None:
+            chosen = set(self.settings.choice().by_prediction(gather_rows(self._rows, key=("id",))))
+        if self._chosen is None or not self._at_once:
             for batch in _load_batches(trainer, module, chosen, PARTS[loop]):
-                session.explain(batch, set(chosen))
+                session.explain(batch, chosen)
         self.results = write_session_results(trainer, session)
         if self.results:
             name = "explanations" if loop != "validate" else "val/explanations"

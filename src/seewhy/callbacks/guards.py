@@ -15,7 +15,7 @@ from torch import Tensor
 from seewhy.errors import SeewhyError
 from seewhy.termination import raise_terminated
 
-__all__ = ["BeforeTraining", "EndOnSigterm", "StopIfNotFinite", "find_non_finite"]
+__all__ = ["AfterTest", "BeforeTraining", "EndOnSigterm", "StopIfNotFinite", "find_non_finite"]
 
 
 class BeforeTraining(Callback):
@@ -29,6 +29,22 @@ class BeforeTraining(Callback):
         self.steps = steps
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Call the functions."""
+        for step in self.steps:
+            step(trainer, pl_module)
+
+
+class AfterTest(Callback):
+    """Calls functions when a test is over; put it before callbacks whose failure must not cost what they do.
+
+    Args:
+        steps: functions of the Trainer and the module, in order.
+    """
+
+    def __init__(self, *steps: Callable[[Trainer, LightningModule], None]) -> None:
+        self.steps = steps
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Call the functions."""
         for step in self.steps:
             step(trainer, pl_module)

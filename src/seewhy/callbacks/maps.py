@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from seewhy.io.atomic import atomic_path, file_sha256, write_csv
 from seewhy.io.names import safe_name
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.plausibility import measure_plausibility
-from seewhy.models.protocols import GivesAttentionMaps
+from seewhy.models.protocols import GivesAttentionMaps, NamesMaps
 from seewhy.option_types import NonNegativeInt
 from seewhy.reporting.sample import view_prediction
 
@@ -63,7 +64,9 @@ class WriteMaps(Callback):
         self._facts: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that the model has attention where it is asked for."""
+        """Check that the model has the maps, and attention where it is asked for."""
+        if isinstance(pl_module, NamesMaps):
+            _check_maps(self.maps, pl_module.map_names, "the map writer's maps")
         if self.attention and not isinstance(pl_module, GivesAttentionMaps):
             raise ConfigError(f"{type(pl_module).__name__} has no attention; set the map writer's attention=false")
 
@@ -107,12 +110,7 @@ class WriteMaps(Callback):
     def _write_patient(
         self, trainer: Trainer, module: LightningModule, prediction: Prediction, batch: Batch, patients: int
     ) -> None:
-        unknown = [name for name in self.maps if name not in prediction["maps"]]
-        if unknown:
-            raise ConfigError(
-                f"the map writer's maps={self.maps}: this model makes no map {unknown[0]!r}; "
-                f"{nearest(unknown[0], prediction['maps'])}"
-            )
+        _check_maps(self.maps, prediction["maps"], "the map writer's maps")
         count = len(prediction["id"])
         per_patient = math.ceil(self.max_samples / max(patients * trainer.world_size, 1)) if self.max_samples else count
         chosen = np.unique(np.linspace(0, count - 1, min(per_patient, count)).round().astype(int))
@@ -168,6 +166,14 @@ class WriteMaps(Callback):
             np.savez_compressed(file, **arrays)
 
 
+def _check_maps(maps: Sequence[str], known: Collection[str], option: str) -> None:
+    """Refuse maps that the model does not make."""
+    unknown = [name for name in maps if name not in known]
+    if unknown:
+        names = ", ".join(repr(name) for name in unknown)
+        raise ConfigError(f"{option}={list(maps)}: this model makes no map {names}; {nearest(unknown[0], known)}")
+
+
 def _count_batches(batches: Any) -> int:
     """Number of batches of all loaders of this process."""
     return int(sum(batches)) if isinstance(batches, (list, tuple)) else int(batches)
@@ -192,6 +198,11 @@ class ImplausibleMapsWriter(Callback):
         self.folder = Path(folder)
         self.map = map
         self.rows: list[Row] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check that the model has the map."""
+        if isinstance(pl_module, NamesMaps):
+            _check_maps([self.map], pl_module.map_names, "callbacks.doubts.map")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start an empty table."""

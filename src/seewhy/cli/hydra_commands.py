@@ -46,6 +46,8 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from seewhy.run.new_folder import RefusedFolder
+
     # Makes Hydra raise exceptions instead of printing them; processes that we start inherit the user's own choice.
     full = os.environ.setdefault("SEEWHY_TRACEBACK", os.environ.get("HYDRA_FULL_ERROR", "0")) == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -62,6 +64,8 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
         if _rank() == 0:
             sys.stderr.write(f"ended by SIGTERM; {end.advice}\n")
         raise
+    except RefusedFolder as end:
+        _exit(str(end.error), end.error, full)
     except SeewhyError as error:
         _exit(str(error), error, full)
     except (HydraException, OmegaConfBaseException) as error:

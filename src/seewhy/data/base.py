@@ -204,6 +204,11 @@ class BaseDataModule(LightningDataModule):
         """This process's evaluation batches of the items of a part that have a sample with one of these ids."""
         return self._evaluation_loader(self._with_ids(self.items_of(part), ids))
 
+    def batch_of(self, name: str, part: str) -> Any:
+        """The evaluation batch of the item with this sample, read in this process."""
+        dataset = self.evaluation_data(self._with_ids(self.items_of(part), [name]))
+        return dataset[0] if self.eval_batch_size is None else self.collate([dataset[0]])
+
     def sample_ids(self, part: str) -> list[str]:
         """Ids of the samples of `train`, `val`, `test`, `all`, or `predict` (those of `data.predict_on`), in order."""
         return [name for item in self.items_of(part) for name in self.ids_of(item)]

@@ -68,6 +68,13 @@ class PreparesExplanation(Protocol):
 
 
 @runtime_checkable
+class NamesMaps(Protocol):
+    """Predicts maps with known names."""
+
+    map_names: list[str]
+
+
+@runtime_checkable
 class CalibratesScores(Protocol):
     """Divides its class scores by a temperature before it turns them into probabilities."""
 

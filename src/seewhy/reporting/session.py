@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule
-from seewhy.errors import ExplanationError
+from seewhy.errors import ConfigError, ExplanationError
 from seewhy.explain.base import Explainer
+from seewhy.explain.capture.layers import resolve_layers
 from seewhy.explain.explained_model import Explainable, ExplainedModel
 from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target
@@ -92,15 +93,45 @@ class Session:
             chosen: ids.
         """
         rows = [row for row, name in enumerate(batch["id"]) if name in chosen]
-        if not rows:
+        part = self._prepare(select_rows(batch, rows)) if rows else None
+        if part is None:
             return
-        part = select_rows(batch, rows)
+        for start in range(0, len(rows), self.settings.batch_size):
+            stop = min(start + self.settings.batch_size, len(rows))
+            self._explain_chunk(select_rows(part, list(range(start, stop))))
+
+    def check(self, batch: Batch, name: str) -> None:
+        """Check targets, layers and slices with one sample, without computing a map.
+
+        Args:
+            batch: on the module's device.
+            name: id of the sample.
+
+        Raises:
+            ConfigError: a class, layer or slice that does not exist.
+        """
+        part = self._prepare(select_rows(batch, [list(batch["id"]).index(name)]))
+        if part is None:
+            return
+        view = view_sample(part, 0, self.about, self.datamodule)
+        for number in (self.settings.key_slices or ()) if view.is_volume else ():
+            view.slice_position(number)
+        for method, explainer in self.explainers.items():
+            layers = getattr(explainer, "layers", getattr(explainer, "layer", None))
+            if layers is not None:
+                try:
+                    resolve_layers(ExplainedModel(self.explained, select_inputs(part)), layers)
+                except ConfigError as error:
+                    raise ConfigError(f"explain.options.{method}: {error}") from error
+
+    def _prepare(self, part: Batch) -> Batch | None:
+        """Choose the explained module and the targets for some samples; None if they cannot be explained."""
         if isinstance(self.module, PreparesExplanation):
             try:
                 self.explained, part = self.module.prepare_explanation(part)
             except ExplanationError as error:
                 self.refused.append(f"{part['patient'][0]}: {error}")
-                return
+                return None
             self.about = _describe_module(self.explained)
         if self._targets is None:
             # The number of classes is that of the scores of the first samples.
@@ -108,9 +139,7 @@ class Session:
                 self.settings.target, self.about, classes=max(2, self._compute_scores(part).shape[1])
             )
             self.places = [Place(method, folder) for method in self.explainers for folder in self.targets.folders]
-        for start in range(0, len(rows), self.settings.batch_size):
-            stop = min(start + self.settings.batch_size, len(rows))
-            self._explain_chunk(select_rows(part, list(range(start, stop))))
+        return part
 
     def _compute_scores(self, batch: Batch) -> Tensor:
         subject = ExplainedModel(self.explained, select_inputs(batch))

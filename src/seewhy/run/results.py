@@ -19,7 +19,7 @@ from seewhy.run.folder import RunFolder
 if TYPE_CHECKING:
     from seewhy.figures.report import Section
 
-__all__ = ["write_results"]
+__all__ = ["print_results", "write_report_page", "write_results"]
 
 DRAWN = ("dice", "cldice", "auprc")
 """Measures in the figure of scores."""
@@ -36,9 +36,8 @@ def write_results(
     phantom: bool,
     model: object = None,
     objective: float | None = None,
-    explained: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write files, figures and report of a run's scores, and print tables and paths.
+    """Write files, figures and report of a run's scores.
 
     Args:
         folder: of the run.
@@ -48,7 +47,6 @@ def write_results(
         phantom: whether the data are synthetic.
         model: the model; one that `ReportsResults` adds its tables and pictures.
         objective: metric that a sweep optimises.
-        explained: results of `seewhy.callbacks.explain.ExplainCallback`, for the report.
     """
     checkpoint = folder.checkpoints / "best.ckpt"
     folder.write_json(
@@ -66,8 +64,7 @@ def write_results(
         columns = list(dict.fromkeys(key for row in rows for key in row))
         write_csv(folder.path / "patients.csv", rows, columns=columns)
     _draw(folder, metrics, rows, config, phantom=phantom)
-    _report(folder, metrics, config, explained or {}, model=model, phantom=phantom)
-    _print_results(folder, metrics, explained or {}, model=model, phantom=phantom)
+    write_report_page(folder, metrics, config, {}, model=model, phantom=phantom)
 
 
 def _draw(
@@ -103,7 +100,7 @@ def _has_curves(history: Sequence[Mapping[str, str]]) -> bool:
     return any(cell for row in history for name, cell in row.items() if name.startswith(("train/", "val/")))
 
 
-def _report(
+def write_report_page(
     folder: RunFolder,
     metrics: Mapping[str, float],
     config: DictConfig,
@@ -112,7 +109,16 @@ def _report(
     model: object,
     phantom: bool,
 ) -> None:
-    """Write one self-contained page."""
+    """Write one self-contained page.
+
+    Args:
+        folder: of the run, with its figures.
+        metrics: all logged scalars.
+        config: of the job.
+        explained: results of `seewhy.callbacks.explain.ExplainCallback`; may be empty.
+        model: see `write_results`.
+        phantom: whether the data are synthetic.
+    """
     from seewhy.figures.report import Code, Picture, Section, Text, write_report
     from seewhy.figures.results import results_blocks
     from seewhy.run.folder import code_version
@@ -173,7 +179,7 @@ def _read_probability(path: Path) -> float:
     return float(path.stem.rpartition("_")[2])
 
 
-def _print_results(
+def print_results(
     folder: RunFolder,
     metrics: Mapping[str, float],
     explained: Mapping[str, Any],

@@ -104,7 +104,7 @@ def load_run(config: DictConfig, *callbacks: Callback) -> SavedRun:
 
     Args:
         config: composed from `predict.yaml`, `explain.yaml`, `evaluate.yaml` or `cases.yaml`.
-        callbacks: further callbacks, called before those of the configuration.
+        callbacks: further callbacks, called after those of the configuration, which write predictions.
 
     Raises:
         SeewhyError: no such checkpoint, a checkpoint of another model, or a wrong override.
@@ -119,5 +119,5 @@ def load_run(config: DictConfig, *callbacks: Callback) -> SavedRun:
     if isinstance(hyperparameters, Mapping):
         datamodule.adopt(hyperparameters)
     loggers = build_loggers(config.logger)
-    trainer = build_trainer(config, [*callbacks, *build_callbacks(config.callbacks)], loggers)
+    trainer = build_trainer(config, [*build_callbacks(config.callbacks), *callbacks], loggers)
     return SavedRun(folder, checkpoint, datamodule, model, trainer)

@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from omegaconf import DictConfig
 
 from seewhy.callbacks.checkpoints import BestCheckpoint
 from seewhy.callbacks.explain import ExplainCallback
-from seewhy.callbacks.guards import BeforeTraining
+from seewhy.callbacks.guards import AfterTest, BeforeTraining
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.io.atomic import atomic_path
@@ -27,7 +28,7 @@ from seewhy.run.check_config import check_config
 from seewhy.run.continuing import Continuation, begin_continuation, find_checkpoint
 from seewhy.run.explainers import build_explain_callback
 from seewhy.run.folder import RunFolder
-from seewhy.run.results import write_results
+from seewhy.run.results import print_results, write_report_page, write_results
 from seewhy.run.translation.score_table import write_samples
 from seewhy.termination import Terminated
 from seewhy.tracking import drop_rows_from
@@ -68,7 +69,8 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build_datamodule(config)
     model = build_model(config)
-    callbacks = [*build_callbacks(config.callbacks), *build_explain_callback(config)]
+    results = _Results(folder, config, datamodule)
+    callbacks = [*build_callbacks(config.callbacks), AfterTest(results.write), *build_explain_callback(config)]
     if resume is None and config.weights:
         _load_encoder(model, config.weights)
     datamodule.setup("fit")  # reads the training data, so that their problems are reported before anything is written
@@ -89,9 +91,9 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
         trainer.fit(model, datamodule, ckpt_path=resume, weights_only=True)
         if trainer.state.status != "finished":
             raise KeyboardInterrupt
-        objective = _finish(trainer, model, datamodule, config, folder)
+        _finish(trainer, model, results)
         status = "success"
-        return objective
+        return results.objective
     finally:
         _close(trainer, status)
 
@@ -126,33 +128,55 @@ def _report_kept(kept: Path | None) -> None:
         LOGGER.info("records of before are kept in %s", kept)
 
 
-def _finish(
-    trainer: Trainer,
-    model: LightningModule,
-    datamodule: BaseDataModule,
-    config: DictConfig,
-    folder: RunFolder,
-) -> float | None:
-    """Test the best checkpoint and write results; every process takes part, the first one writes."""
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+@dataclass
+class _Results:
+    """Scores of a run, which are written as soon as its test is over.
+
+    Attributes:
+        metrics: all logged scalars.
+        objective: metric that a sweep optimises.
+    """
+
+    folder: RunFolder
+    config: DictConfig
+    datamodule: BaseDataModule
+    metrics: dict[str, float] = field(default_factory=dict)
+    objective: float | None = None
+
+    def add(self, trainer: Trainer) -> None:
+        """Add what the last loop has logged."""
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.metrics |= {name: value for name, value in logged.items() if not name.endswith(("_step", "_epoch"))}
+
+    def write(self, trainer: Trainer, model: LightningModule) -> None:
+        """Write results.json, tables, figures and the report; every process takes part, the first one writes."""
+        self.add(trainer)
+        self.objective = check_objective(self.metrics, self.config.objective)
+        rows, samples = _patient_rows(model), _sample_rows(model)
+        if trainer.is_global_zero:
+            if samples:
+                write_samples(self.folder.path / "evaluation", samples)
+            write_results(
+                self.folder, self.metrics, rows, self.config, model=model, objective=self.objective,
+                phantom=self.datamodule.is_phantom,
+            )  # fmt: skip
+
+
+def _finish(trainer: Trainer, model: LightningModule, results: _Results) -> None:
+    """Test the best checkpoint, which writes results and then explanations; print them all."""
+    folder, config, phantom = results.folder, results.config, results.datamodule.is_phantom
+    results.add(trainer)
     if config.test:
         best = _find_best(trainer, folder)
-        trainer.test(model, datamodule, ckpt_path=best, weights_only=True, verbose=False)
-        metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-    metrics = {name: value for name, value in metrics.items() if not name.endswith(("_step", "_epoch"))}
-    objective = check_objective(metrics, config.objective)
-    rows = _patient_rows(model)
-    samples = _sample_rows(model)
+        trainer.test(model, results.datamodule, ckpt_path=best, weights_only=True, verbose=False)
+    else:
+        results.write(trainer, model)
     if trainer.is_global_zero:
-        if samples:
-            write_samples(folder.path / "evaluation", samples)
         explained = next((item.results for item in trainer.callbacks if isinstance(item, ExplainCallback)), {})  # type: ignore[attr-defined]
-        write_results(
-            folder, metrics, rows, config, model=model, objective=objective, phantom=datamodule.is_phantom,
-            explained=explained,
-        )  # fmt: skip
+        if explained:
+            write_report_page(folder, results.metrics, config, explained, model=model, phantom=phantom)
+        print_results(folder, results.metrics, explained, model=model, phantom=phantom)
     trainer.strategy.barrier()
-    return objective
 
 
 def check_objective(metrics: Mapping[str, float], name: str | None) -> float | None:

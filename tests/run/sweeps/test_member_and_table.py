@@ -1,11 +1,15 @@
 """What a sweep member asks for, and the table over members."""
 
 import json
+import runpy
+import sys
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
 
 from seewhy.errors import ConfigError
+from seewhy.run.sweeps import members
 from seewhy.run.sweeps.members import count_processes, sweep_rows
 from seewhy.run.train import check_objective
 
@@ -46,3 +50,38 @@ def test_an_unknown_objective_names_what_was_measured():
     assert check_objective({"a": 0.5}, "a") == 0.5
     with pytest.raises(ConfigError, match="objective='b' was not measured; measured: a"):
         check_objective({"a": 0.5}, "b")
+
+
+def test_the_command_of_a_member_with_several_processes_trains(tmp_path, monkeypatch):
+    """The command is run in this process, up to the function that trains."""
+    commands, trained = [], []
+    task = ["experiment=demo/brats", "trainer=ddp_cpu", "seed=7"]
+    hydra = SimpleNamespace(
+        overrides=SimpleNamespace(task=task),
+        runtime=SimpleNamespace(output_dir=str(tmp_path), config_sources=[], cwd=str(tmp_path)),
+    )
+    (tmp_path / "results.json").write_text(json.dumps({"objective": 0.25}))
+
+    class Process:
+        def __init__(self, command, **_):
+            commands.append(command)
+
+        def wait(self):
+            return 0
+
+    monkeypatch.setattr(members, "HydraConfig", SimpleNamespace(get=lambda: hydra))
+    monkeypatch.setattr(members.subprocess, "Popen", Process)
+    assert members._run_process() == 0.25
+    monkeypatch.undo()
+
+    [[python, flag, module, *words]] = commands
+    assert (python, flag) == (sys.executable, "-m")
+    monkeypatch.setattr(
+        members,
+        "run_member",
+        lambda config: trained.append((config.seed, config.trainer.devices, config.paths.output_dir)),
+    )
+    monkeypatch.setattr(sys, "argv", ["seewhy", *words])
+    monkeypatch.chdir(tmp_path)
+    runpy.run_module(module, run_name="__main__")
+    assert trained == [(7, 2, str(tmp_path))]

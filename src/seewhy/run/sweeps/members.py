@@ -21,7 +21,7 @@ from seewhy.errors import SeewhyError
 
 __all__ = ["SweepTable", "count_processes", "run_member", "sweep_rows"]
 
-RANK_VARIABLES = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED"}
+RANK_VARIABLES = {"RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED"}
 
 
 def run_member(config: DictConfig) -> float | None:
@@ -31,8 +31,11 @@ def run_member(config: DictConfig) -> float | None:
     whole sweep, so each rank would run a sweep, with other values under a random sampler. A member that uses several
     processes is therefore started as a single run in a new process.
     """
-    if HydraConfig.get().mode is RunMode.MULTIRUN and count_processes(config.get("trainer")) != 1:
-        return _run_process()
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            raise SeewhyError("each process of torchrun would run the whole sweep; start it without torchrun")
+        if count_processes(config.get("trainer")) != 1:
+            return _run_process()
     from seewhy.run.train import train
 
     return train(config)
@@ -77,9 +80,15 @@ def _run_process() -> float | None:
         if source.provider == "command-line":
             command += ["--config-dir", source.path]
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
-    done = subprocess.run(command, cwd=hydra.runtime.cwd, env=environment, check=False)
-    if done.returncode != 0:
-        raise SeewhyError(f"its process failed with exit status {done.returncode}; see {folder}/train.log")
+    process = subprocess.Popen(command, cwd=hydra.runtime.cwd, env=environment)
+    try:
+        status = process.wait()
+    except BaseException:  # SIGTERM or Ctrl-C of the sweep
+        process.terminate()
+        process.wait()
+        raise
+    if status != 0:
+        raise SeewhyError(f"its process failed with exit status {status}; see {folder}/train.log")
     objective: float | None = json.loads((folder / "results.json").read_text()).get("objective")
     return objective
 
