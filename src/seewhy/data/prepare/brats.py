@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from seewhy.data.prepare.brats_files import (
     MODALITIES,
@@ -21,6 +23,7 @@ from seewhy.data.prepare.builder import Builder, Summary
 from seewhy.data.prepare.source_case import SourceCase, find_clashes
 from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import ConfigError, DataError
+from seewhy.io.documents import read_json
 from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
 from seewhy.options import check_choice
 
@@ -181,20 +184,27 @@ def list_msd_images(source: Path) -> dict[str, Path]:
     return {path.name.removesuffix(".gz").removesuffix(".nii"): path for path in volumes}
 
 
+class Description(TypedDict, total=False):
+    """The entries of dataset.json that are read: names by number of the channel, and of the label or reversed."""
+
+    modality: dict[Annotated[str, Field(pattern=r"^\d+$")], str]
+    channel_names: dict[Annotated[str, Field(pattern=r"^\d+$")], str]
+    labels: dict[str, str | int | list[int]]
+
+
 def _read_description(source: Path) -> dict[str, Any]:
     """Read `modality` (nnU-Net: `channel_names`) and `labels` from dataset.json."""
     path = source / "dataset.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise DataError(
             f"{path} does not exist, but is needed to assign channels to modalities; copy it from the MSD archive"
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON ({error}); copy it from the MSD archive") from error
-    modality = record.get("modality", record.get("channel_names"))
-    labels = record.get("labels")
-    if not isinstance(modality, dict) or not isinstance(labels, dict):
+        )
+    try:
+        record = read_json(path, Description)
+    except DataError as error:
+        raise DataError(f"{error}; copy it from the MSD archive") from error
+    modality, labels = record.get("modality", record.get("channel_names")), record.get("labels")
+    if not modality or labels is None:
         raise DataError(f"{path} has no `modality` or no `labels`; copy it from the MSD archive")
     return {"modality": modality, "labels": labels}
 
