@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from seewhy.errors import DataError
+from seewhy.io.documents import read_json
 from seewhy.io.geometry import Display
 
 __all__ = ["read_displays", "read_info"]
@@ -18,15 +18,7 @@ def read_info(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the file is not a JSON object.
     """
-    if not path.is_file():
-        return {}
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(info, dict):
-        raise DataError(f"{path} must hold a JSON object, found a {type(info).__name__}")
-    return info
+    return dict(read_json(path)) if path.exists() else {}
 
 
 def read_displays(info: dict[str, Any], path: Path) -> dict[str | None, Display]:

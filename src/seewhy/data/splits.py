@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.data.patients import report_spellings
-from seewhy.errors import ConfigError, nearest
+from seewhy.data.split_file import read_split_file
+from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.options import check_choice
 
 __all__ = [
@@ -311,19 +312,16 @@ def split_from_file(patients: Sequence[str], path: str | Path) -> Split:
         ConfigError: no such file, another format, an edited file, or patients that are not in the data set.
     """
     try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
-        lists = {part: [str(patient) for patient in stored[part]] for part in PARTS}
-    except OSError as error:
-        raise ConfigError(f"data.split_file={str(path)!r} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+        lists, stored_hash = read_split_file(path)
+    except DataError as error:
         raise ConfigError(
-            f"data.split_file={str(path)!r} is not a split: expected JSON with the lists train, val and test"
+            f"data.split_file={str(path)!r} is not a split: expected JSON with the lists train, val and test ({error})"
         ) from error
     _check_exist(patients, ((f"{path}: {part}", name) for part, names in lists.items() for name in names))
     split = _split(lists, {"by": "file", "file": str(path)})
-    if stored.get("hash", split.hash) != split.hash:
+    if stored_hash not in (None, split.hash):
         raise ConfigError(
-            f"data.split_file={str(path)!r} was edited: its hash is {str(stored['hash'])[:12]}, its lists give "
+            f"data.split_file={str(path)!r} was edited: its hash is {stored_hash[:12]}, its lists give "
             f"{split.hash[:12]}; delete the line `hash` if the edit was intended"
         )
     return split

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,18 @@ def read_json(path: str | Path, kind: Any = dict[str, Any], *, raises: type[Seew
     try:
         TypeAdapter(kind).validate_python(record, strict=True)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, problem['loc'])) or 'the content'} is {_shorten(problem['input'])} "
-            f"({problem['msg'][0].lower()}{problem['msg'][1:]})"
-            for problem in error.errors(include_url=False)
-        ]
+        problems = [_format_problem(problem) for problem in error.errors(include_url=False)]
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise raises(f"{path}: {'; '.join(problems[:SHOWN])}{more}") from error
     return record
+
+
+def _format_problem(problem: Mapping[str, Any]) -> str:
+    """Place, value and expectation of one problem that pydantic reports."""
+    place = ".".join(map(str, problem["loc"])) or "the content"
+    if problem["type"] == "missing":
+        return f"{place} is missing"
+    return f"{place} is {_shorten(problem['input'])} ({problem['msg'][0].lower()}{problem['msg'][1:]})"
 
 
 def _shorten(value: Any) -> str:

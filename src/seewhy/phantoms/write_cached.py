@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import atomic_folder
+from seewhy.io.documents import read_json
 
 __all__ = ["check_minimums", "write_or_reuse"]
 
@@ -73,10 +73,10 @@ def _is_reusable(root: Path, settings: Mapping[str, Any], files: Mapping[str, in
     if not record.is_file():
         raise DataError(f"{root} exists but holds no phantom (dataset.json is missing); {REMEDY}")
     try:
-        stored = json.loads(record.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{record} is not valid JSON ({error}); {REMEDY}") from error
-    if not isinstance(stored, dict) or not stored.get("phantom"):
+        stored = read_json(record)
+    except DataError as error:
+        raise DataError(f"{error}; {REMEDY}") from error
+    if not stored.get("phantom"):
         raise DataError(f"{root} holds a data set that is not a phantom; {REMEDY}")
     differing = [
         f"{key} is {stored.get(key)!r}, expected {value!r}"

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seewhy.errors import DataError
 from seewhy.explain.maps import Maps
 from seewhy.io.atomic import atomic_path, write_json
 from seewhy.io.names import safe_name
 from seewhy.io.nifti import is_nifti, write_nifti_like
+from seewhy.io.npy import read_npy, read_npz
+from seewhy.reporting.records import ExplanationRecord, FloorsRecord, VerdictRecord, read_record
 from seewhy.reporting.sample import SampleView
 
 __all__ = ["ExplanationStore", "Place", "fingerprint"]
@@ -61,8 +64,14 @@ class ExplanationStore:
 
     def finished(self, place: Place, sample: str, key: str) -> bool:
         """Whether this sample was explained by the same weights, method and options."""
-        record = self._read_json(self._record_path(place, sample))
-        return record is not None and record["key"] == key and self._cache_path(place, sample).is_file()
+        record = self.record(place, sample)
+        if record is None or record["key"] != key:
+            return False
+        try:
+            self.arrays(place, sample)
+        except DataError:  # missing or damaged
+            return False
+        return True
 
     def write(self, place: Place, view: SampleView, maps: Maps, facts: Mapping[str, Any], *, nifti: bool) -> None:
         """Write the maps of one sample.
@@ -109,17 +118,16 @@ class ExplanationStore:
 
     def record(self, place: Place, sample: str) -> dict[str, Any] | None:
         """The record of one sample, or None."""
-        return self._read_json(self._record_path(place, sample))
+        return read_record(self._record_path(place, sample), ExplanationRecord)
 
     def arrays(self, place: Place, sample: str) -> dict[str, Array]:
         """Input → map as it is drawn."""
-        with np.load(self._cache_path(place, sample), allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+        return read_npz(self._cache_path(place, sample))
 
     def raw(self, record: Mapping[str, Any]) -> dict[str, Array]:
         """Input → the raw signed map of a record."""
         names = [file for file in record["files"] if file.endswith(".npy")]
-        arrays = [np.load(self.folder / name, allow_pickle=False) for name in names]
+        arrays = [read_npy(self.folder / name) for name in names]
         return dict(zip(record["statistics"], arrays, strict=True))
 
     # -- judgements ------------------------------------------------------------------------------------------
@@ -130,22 +138,25 @@ class ExplanationStore:
 
     def verdict(self, place: Place, key: str) -> dict[str, Any] | None:
         """The verdict on a method by the same weights and options, or None."""
-        record = self._read_json(self._verdict_path(place))
+        record = read_record(self._verdict_path(place), VerdictRecord)
         return record if record is not None and record["key"] == key else None
 
     def write_floors(self, sample: str, key: str, rows: list[dict[str, Any]]) -> None:
         """Write the scores of the floors on a sample."""
-        write_json(self.folder / "records" / "floors" / f"{safe_name(sample)}.json", {"key": key, "rows": rows})
+        write_json(self._floors_path(sample), {"key": key, "rows": rows})
 
     def has_floors(self, sample: str, key: str) -> bool:
         """Whether the floors were scored on a sample by the same weights and options."""
-        record = self._read_json(self.folder / "records" / "floors" / f"{safe_name(sample)}.json")
+        record = read_record(self._floors_path(sample), FloorsRecord)
         return record is not None and record["key"] == key
 
     def floors(self, sample: str) -> list[dict[str, Any]]:
         """Scores of the floors on a sample, one row per floor."""
-        record = self._read_json(self.folder / "records" / "floors" / f"{safe_name(sample)}.json")
+        record = read_record(self._floors_path(sample), FloorsRecord)
         return [] if record is None else record["rows"]
+
+    def _floors_path(self, sample: str) -> Path:
+        return self.folder / "records" / "floors" / f"{safe_name(sample)}.json"
 
     def _verdict_path(self, place: Place) -> Path:
         return self.folder / "records" / f"{place.title.replace('/', '.')}.verdict.json"
@@ -164,8 +175,7 @@ class ExplanationStore:
 
     def view(self, sample: str) -> tuple[dict[str, Array | None], dict[str, Array]]:
         """Images (None for a missing input) and masks, by input."""
-        with np.load(self.folder / "cache" / f"{safe_name(sample)}.npz", allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        arrays = read_npz(self.folder / "cache" / f"{safe_name(sample)}.npz")
         images = {key[6:]: array if array.size else None for key, array in arrays.items() if key.startswith("image ")}
         return images, {key[5:]: array for key, array in arrays.items() if key.startswith("mask ")}
 
@@ -206,13 +216,6 @@ class ExplanationStore:
 
     def _record_path(self, place: Place, sample: str) -> Path:
         return self.folder / "records" / place.path / f"{safe_name(sample)}.json"
-
-    @staticmethod
-    def _read_json(path: Path) -> dict[str, Any] | None:
-        if not path.is_file():
-            return None
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return record
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:

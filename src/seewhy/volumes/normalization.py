@@ -91,14 +91,22 @@ class ChannelNormalization:
         return [dict(scheme) for scheme in self.schemes]
 
     def bind(self, statistics: Mapping[str, Any]) -> None:
-        """Set the statistics from `seewhy.volumes.statistics.measure`."""
-        for scheme, measured, bound in zip(self.schemes, statistics["channels"], self._affine, strict=True):
-            if scheme["scheme"] == "zscore":
-                bound |= {"mean": measured["mean"], "std": measured["std"]}
-            elif scheme["scheme"] == "rescale":
-                bound |= {"low": measured["min"], "high": measured["max"]}
-            elif scheme["scheme"] == "percentile":
-                bound |= {"low": measured["percentiles"][0], "high": measured["percentiles"][1]}
+        """Set the statistics from `seewhy.volumes.statistics.measure`.
+
+        Raises:
+            ConfigError: statistics of other channels or percentiles.
+        """
+        try:
+            for scheme, measured, bound in zip(self.schemes, statistics["channels"], self._affine, strict=True):
+                if scheme["scheme"] == "zscore":
+                    bound |= {"mean": float(measured["mean"]), "std": float(measured["std"])}
+                elif scheme["scheme"] == "rescale":
+                    bound |= {"low": float(measured["min"]), "high": float(measured["max"])}
+                elif scheme["scheme"] == "percentile":
+                    bound |= {"low": float(measured["percentiles"][0]), "high": float(measured["percentiles"][1])}
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            message = "stored statistics do not fit the normalization; start again with volume.overwrite=true"
+            raise ConfigError(message) from error
         self._ready = True
 
     def __call__(self, values: NDArray[Any], out: NDArray[np.float32]) -> None:

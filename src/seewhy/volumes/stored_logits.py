@@ -59,11 +59,14 @@ class LogitStore:
         mark = self._open().attrs.get(MARK)
         if not isinstance(mark, Mapping):
             raise ConfigError(f"{self.path} holds no logits of patches (volume.job.keep_logits=true writes them)")
-        grid = mark["grid"]
-        self.grid = PatchGrid(shape=grid["shape"], patch=grid["patch"], overlap=grid["overlap"])
         self.is_new = False
         self.identity: str | None = mark.get("id")
-        self.facts: dict[str, Any] = dict(mark["facts"])
+        try:
+            grid = mark["grid"]
+            self.grid = PatchGrid(shape=grid["shape"], patch=grid["patch"], overlap=grid["overlap"])
+            self.facts: dict[str, Any] = dict(mark["facts"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{self.path}: its description of the patches is damaged ({error!r})") from error
 
     @classmethod
     def create(cls, path: str | Path, *, grid: PatchGrid, channels: int, facts: Mapping[str, Any]) -> LogitStore:
@@ -173,7 +176,7 @@ class LogitStore:
 
             try:
                 self._array = zarr.open_array(self.path, mode="r+")
-            except (FileNotFoundError, ValueError, KeyError) as error:
+            except Exception as error:  # JSON, codecs and stores have their own errors
                 raise ConfigError(f"{self.path} holds no logits of patches: {error}") from error
             self._process = os.getpid()
         return self._array

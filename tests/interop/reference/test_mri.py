@@ -151,7 +151,7 @@ def test_parameters(tmp_path):
     path = tmp_path / "parameters.json"
     path.write_text('{"dropout_rate": 0.4, "test_csv": "val.csv"}')
     assert read_parameters(path) == {"dropout_rate": 0.4, "test_csv": "val.csv"}
-    for text, words in (("[1]", "expected an object"), ("{", "not JSON")):
+    for text, words in (("[1]", "should be a valid dictionary"), ("{", "not valid JSON")):
         path.write_text(text)
         with pytest.raises(CheckpointError, match=words):
             read_parameters(path)

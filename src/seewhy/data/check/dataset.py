@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from seewhy.data.check.scan import ScannedSlice, scan_slice
 from seewhy.data.dataset_info import read_info
 from seewhy.data.slices.files import BRATS, LASC, Naming, npy_names
 from seewhy.data.slices.label_rule import LabelRule
+from seewhy.data.split_file import read_split_file
 from seewhy.data.splits import PARTS, split_by_index
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.slices import IMAGES, MASKS
@@ -164,10 +164,9 @@ def _assign_parts(
 def _read_split(slices: Sequence[ScannedSlice], path: Path) -> tuple[PartOf, list[Finding]]:
     """Assign files by a split.json with the lists `train`, `val` and `test` of patients."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        lists = {part: [str(patient) for patient in record[part]] for part in PARTS}
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        message = f"not a readable split ({type(problem).__name__}: {problem}); expected lists train, val and test"
+        lists, _ = read_split_file(path)
+    except DataError as problem:
+        message = f"not a readable split ({problem}); expected lists train, val and test"
         return {}, [error("split", path, message, "give the split.json of a run")]
     patients = {item.patient for item in slices}
     part_of: PartOf = {}

@@ -5,7 +5,6 @@ A source manifest in the store names the source folders, so that two data sets n
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from seewhy.batch import MODALITIES
 from seewhy.data.domains.measurement import AXIS, MeasuredSubject, measure_subject
@@ -29,6 +29,7 @@ from seewhy.data.domains.store import (
 from seewhy.data.domains.subjects import Subject, find_subjects
 from seewhy.errors import DataError
 from seewhy.io.atomic import TEMPORARY_PREFIX, atomic_folder, write_json
+from seewhy.io.documents import read_json
 from seewhy.io.geometry import Display, display_of_plane
 from seewhy.io.npy import write_npy
 from seewhy.progress import track_slowly
@@ -37,6 +38,13 @@ __all__ = ["SOURCES", "claim_store", "locate_domain_folders", "prepare_domains"]
 
 SOURCES = "sources.json"
 """The source manifest: path of the store, and its source folders. It is written before any subject."""
+
+
+class Sources(TypedDict):
+    """Contents of `sources.json`: the store, and part of the store → source folder."""
+
+    store: str
+    folders: dict[str, str]
 
 
 def locate_domain_folders(root: Path, names: Mapping[str, str | None], counterparts: str | None) -> dict[str, Path]:
@@ -165,11 +173,10 @@ def _find_foreign_files(store: Path) -> list[Path]:
 def _read_sources(store: Path) -> dict[str, str]:
     """Read part of the store → source folder; empty if the store was moved or copied."""
     try:
-        manifest = json.loads((store / SOURCES).read_text(encoding="utf-8"))
-        folders = {str(part): str(folder) for part, folder in manifest["folders"].items()}
-        return folders if _is_same(manifest["store"], store) else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        manifest = read_json(store / SOURCES, Sources)
+    except DataError:
         return {}
+    return dict(manifest["folders"]) if _is_same(manifest["store"], store) else {}
 
 
 def _is_same(first: str | Path, second: str | Path) -> bool:
@@ -183,7 +190,11 @@ def _is_same(first: str | Path, second: str | Path) -> bool:
 def _write_list(path: Path, parts: Mapping[str, list[str]], phantom: bool) -> None:
     """Write the list of subjects if it changed (the folder of an unchanged store may be read-only)."""
     record = {"made_by": "seewhy prepare domains", "version": VERSION, "phantom": phantom, "parts": parts}
-    if not path.is_file() or json.loads(path.read_text(encoding="utf-8")) != record:
+    try:
+        changed = read_json(path) != record
+    except DataError:  # missing or damaged
+        changed = True
+    if changed:
         write_json(path, record)
 
 

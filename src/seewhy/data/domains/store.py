@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from typing_extensions import NotRequired, TypedDict
 
 from seewhy.batch import MODALITIES
 from seewhy.data.domains.subjects import find_patient
 from seewhy.errors import DataError
+from seewhy.io.documents import read_json
 from seewhy.io.geometry import Display, Geometry
 from seewhy.io.npy import read_npy
 
@@ -39,10 +41,35 @@ STORE = "domains.json"
 RECORD = "subject.json"
 VERSION = 2
 """Raised whenever the same files are prepared differently, so that older folders are prepared again."""
-FIELDS = (
-    "version", "id", "name", "patient", "files", "segmentation", "shape", "affine", "box", "content", "spacing",
-    "codes", "display",
-)  # fmt: skip
+Three = Annotated[list[int], Field(min_length=3, max_length=3)]
+
+
+class SubjectRecord(TypedDict):
+    """Contents of `subject.json`."""
+
+    version: int
+    id: str
+    name: str
+    patient: str
+    modalities: NotRequired[list[str]]
+    files: dict[str, str]
+    segmentation: str | None
+    shape: Three
+    affine: Annotated[
+        list[Annotated[list[float], Field(min_length=4, max_length=4)]], Field(min_length=4, max_length=4)
+    ]
+    box: Annotated[list[Annotated[list[int], Field(min_length=2, max_length=2)]], Field(min_length=3, max_length=3)]
+    content: list[int]
+    spacing: Annotated[list[float], Field(min_length=3, max_length=3)]
+    codes: str | None
+    display: dict[str, bool]
+
+
+class StoreRecord(TypedDict):
+    """Contents of `domains.json`: the ids of each part's subjects."""
+
+    parts: dict[str, list[str]]
+    phantom: NotRequired[bool]
 
 
 @dataclass(frozen=True)
@@ -149,12 +176,9 @@ def read_subject(folder: Path, domain: str) -> PreparedSubject:
     path = folder / RECORD
     remedy = "prepare the subjects again: python -m seewhy prepare domains SRC DST"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
-    missing = [key for key in FIELDS if not isinstance(record, dict) or key not in record]
-    if missing:
-        raise DataError(f"{path}: missing {', '.join(missing)}; {remedy}")
+        record = read_json(path, SubjectRecord)
+    except DataError as error:
+        raise DataError(f"{error}; {remedy}") from error
     if record["version"] != VERSION or record.get("modalities") != list(MODALITIES):
         raise DataError(f"{path} is of version {record['version']}, expected {VERSION}; {remedy}")
     return PreparedSubject(folder, domain, record)
@@ -203,11 +227,10 @@ def open_store(root: Path) -> DomainStore:
         DataError: the folder is not a store, or records cannot be read; all problems at once.
     """
     try:
-        record = json.loads((root / STORE).read_text(encoding="utf-8"))
-        parts, phantom = record["parts"], bool(record.get("phantom", False))
-        ids = {str(part): [str(name) for name in names] for part, names in parts.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        record = read_json(root / STORE, StoreRecord)
+    except DataError as error:
         raise DataError(f"{root / STORE} is not a valid list of subjects ({error}); prepare them again") from error
+    ids, phantom = record["parts"], record.get("phantom", False)
     subjects: list[PreparedSubject] = []
     counterparts: dict[tuple[str, str], PreparedSubject] = {}
     problems: list[str] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import NotRequired, TypedDict
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import TEMPORARY_PREFIX, write_csv, write_json
+from seewhy.io.documents import read_json
 from seewhy.io.geometry import Display
 from seewhy.io.slices import IMAGES, MANIFEST_COLUMNS, MASKS, natural_key
 
@@ -22,6 +23,15 @@ __all__ = ["DatasetFolder"]
 
 MAKER = "seewhy prepare"
 CASES = ".cases"
+
+
+class PatientRecord(TypedDict):
+    """Record of a complete patient."""
+
+    inputs: list[list[Any]]
+    rows: list[dict[str, Any]]
+    automatic_mask: bool
+    display: NotRequired[dict[str, bool] | None]
 
 
 class DatasetFolder:
@@ -69,8 +79,7 @@ class DatasetFolder:
 
     def read_record(self, patient: str) -> dict[str, Any]:
         """Read inputs and manifest rows of a complete patient."""
-        text = (self.work / CASES / f"{patient}.json").read_text(encoding="utf-8")
-        record: dict[str, Any] = json.loads(text)
+        record: dict[str, Any] = read_json(self.work / CASES / f"{patient}.json", PatientRecord)
         return record
 
     def read_rows(self, patient: str, inputs: list[list[Any]]) -> list[dict[str, Any]] | None:
@@ -171,7 +180,7 @@ class DatasetFolder:
         record = folder / "dataset.json"
         if not record.is_file():
             return
-        stored = json.loads(record.read_text(encoding="utf-8"))
+        stored = read_json(record)
         differing = [
             f"{key} is {stored.get(key)!r} there, requested is {value!r}"
             for key, value in self.settings.items()
@@ -204,8 +213,8 @@ def _refuse_foreign(folder: Path) -> None:
         return
     record = folder / "dataset.json"
     try:
-        maker = json.loads(record.read_text(encoding="utf-8")).get("made_by")
-    except (OSError, ValueError, AttributeError):
+        maker = read_json(record).get("made_by")
+    except DataError:
         maker = None
     if maker != MAKER:
         raise DataError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from seewhy.data.prepare.brats_files import (
     FoundCases,
@@ -18,6 +20,7 @@ from seewhy.data.prepare.brats_files import (
 )
 from seewhy.data.prepare.source_case import SourceCase, find_clashes
 from seewhy.errors import ConfigError, DataError
+from seewhy.io.documents import read_json
 from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
 
 __all__ = ["MSDTask", "find_msd", "is_msd"]
@@ -160,21 +163,27 @@ def _list_volumes(folder: Path) -> dict[str, Path]:
     return volumes
 
 
+class Description(TypedDict, total=False):
+    """The entries of dataset.json that are read: names by number of the channel, and of the label or reversed."""
+
+    modality: dict[Annotated[str, Field(pattern=r"^\d+$")], str]
+    channel_names: dict[Annotated[str, Field(pattern=r"^\d+$")], str]
+    labels: dict[str, str | int | list[int]]
+
+
 def _read_description(source: Path) -> dict[str, Any]:
     """Read the channels (`modality`, nnU-Net: `channel_names`) and `labels` from dataset.json."""
     path = source / "dataset.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise DataError(
             f"{path} does not exist, but is needed to assign channels to modalities; copy it from the MSD archive"
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON ({error}); copy it from the MSD archive") from error
-    record = record if isinstance(record, dict) else {}
+        )
+    try:
+        record = read_json(path, Description)
+    except DataError as error:
+        raise DataError(f"{error}; copy it from the MSD archive") from error
     channels, labels = record.get("modality", record.get("channel_names")), record.get("labels")
-    numbered = isinstance(channels, dict) and all(str(key).isdigit() for key in channels)
-    if not numbered or not isinstance(labels, dict):
+    if not channels or labels is None:
         raise DataError(
             f"{path} has no `modality` or `channel_names` by number, or no `labels`; copy it from the MSD archive"
         )

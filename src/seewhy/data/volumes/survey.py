@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,6 +140,19 @@ class Survey:
         )
 
 
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
 class SurveyCache:
     """Cache of surveys on disk; the key is a hash of the volume's files, its box and the options of the survey.
 
@@ -158,7 +173,10 @@ class SurveyCache:
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
         path = self.folder / f"{case.id}_{name}.npz"
         if path.is_file():
-            return Survey.from_bytes(path.read_bytes())
+            try:
+                return Survey.from_bytes(path.read_bytes())
+            except DAMAGE:  # of the cache; the survey is made and written again
+                pass
         survey = survey_case(case, ignore=ignore)
         if not survey.problems:
             try:

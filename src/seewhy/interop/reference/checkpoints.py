@@ -6,7 +6,6 @@ fourth system, which hold several networks in many layouts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import CheckpointError
+from seewhy.errors import CheckpointError, DataError
 from seewhy.interop.encoder_weights import infer_mit_variant
 from seewhy.interop.tensors import Mismatch, extract_state_dict, read_file, to_plain_data
+from seewhy.io.documents import read_json
 from seewhy.nets.classifiers.multi_input import MultiInputClassifier
 from seewhy.nets.classifiers.planar_features import PlanarFeatures
 from seewhy.nets.classifiers.volume_views import ChannelView
@@ -341,13 +341,7 @@ def read_parameters(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: no such file, or not a JSON object.
     """
-    path = Path(path)
     try:
-        record = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give the run's parameters.json") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: not JSON ({error}); give the parameters.json of the run's folder") from error
-    if not isinstance(record, dict):
-        raise CheckpointError(f"{path}: expected an object of options, found {type(record).__name__}")
-    return record
+        return dict(read_json(path))
+    except DataError as error:
+        raise CheckpointError(f"{error}; give the parameters.json of the run's folder") from error

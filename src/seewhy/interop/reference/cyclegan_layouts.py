@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seewhy.errors import CheckpointError
+from seewhy.errors import CheckpointError, DataError
 from seewhy.interop.tensors import read_file, to_plain_data
+from seewhy.io.documents import read_json
+from seewhy.io.npy import read_npz
 
 __all__ = ["NETWORKS", "Networks", "read_networks"]
 
@@ -135,24 +135,21 @@ def _strip_wrappers(state: Mapping[Any, Any], path: Path, where: str) -> dict[st
 
 def _read_npz(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tuple[str, ...]]:
     """Read the tensors below `model/`, the record of the `.json` file, and the names of other arrays."""
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"{path}: no such weights file")
     model: dict[str, Tensor] = {}
     left_out = []
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            for key in arrays.files:
-                group, _, name = key.partition("/")
-                if group != "model" or not name:
-                    left_out.append(key)
-                    continue
-                # Single numbers are stored as arrays of one value with this ending.
-                scalar = name.endswith("::scalar")
-                tensor = torch.from_numpy(np.ascontiguousarray(arrays[key]))
-                model[name.removesuffix("::scalar")] = (
-                    tensor.reshape(()) if scalar else tensor.reshape(arrays[key].shape)
-                )
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        for key, array in read_npz(path).items():
+            group, _, name = key.partition("/")
+            if group != "model" or not name:
+                left_out.append(key)
+                continue
+            # Single numbers are stored as arrays of one value with this ending.
+            scalar = name.endswith("::scalar")
+            tensor = torch.from_numpy(np.ascontiguousarray(array))
+            model[name.removesuffix("::scalar")] = tensor.reshape(()) if scalar else tensor.reshape(array.shape)
+    except (DataError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: cannot be read as arrays of numbers: {error}") from error
     return model, _read_sidecar(path.with_suffix(".json")), tuple(left_out)
 
@@ -165,10 +162,10 @@ def _is_pointer(path: Path) -> bool:
 
 
 def _read_sidecar(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON: {error}; repair it or move it away") from error
+        record = read_json(path, Any)
+    except DataError as error:
+        raise CheckpointError(f"{error}; repair it or move it away") from error
     return dict(to_plain_data(record)) if isinstance(record, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -15,9 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from seewhy.errors import SeewhyError
+from seewhy.run.records import read_overrides, read_results
 
 __all__ = ["SweepTable", "count_processes", "run_member", "sweep_rows"]
 
@@ -89,7 +89,7 @@ def _run_process() -> float | None:
         raise
     if status != 0:
         raise SeewhyError(f"its process failed with exit status {status}; see {folder}/train.log")
-    objective: float | None = json.loads((folder / "results.json").read_text()).get("objective")
+    objective: float | None = read_results(folder).get("objective")
     return objective
 
 
@@ -130,11 +130,8 @@ def sweep_rows(folder: Path) -> list[dict[str, Any]]:
     """
     rows = []
     for results in folder.glob("*/results.json"):
-        record = json.loads(results.read_text())
-        overrides = OmegaConf.load(results.parent / ".hydra" / "overrides.yaml")
-        choices = dict(str(word).lstrip("+").split("=", 1) for word in overrides if "=" in str(word))
-        swept = {key: value for key, value in choices.items() if not key.startswith("hydra.")}
-        rows.append({"member": results.parent.name, **swept, **record["metrics"]})
+        run = results.parent
+        rows.append({"member": run.name, **read_overrides(run), **read_results(run)["metrics"]})
     return sorted(rows, key=lambda row: (not row["member"].isdigit(), row["member"].zfill(8)))
 
 

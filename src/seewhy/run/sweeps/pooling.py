@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from typing_extensions import NotRequired, TypedDict
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import write_csv, write_json
-from seewhy.io.documents import CsvTable, read_csv, read_json
+from seewhy.io.documents import CsvTable, read_csv
 from seewhy.metrics.classification.cases import CaseScores
+from seewhy.run.records import read_overrides, read_results
 from seewhy.run.saved_config import load_plain_yaml
 
 __all__ = ["FOLD", "Member", "find_problems", "pool_folds", "print_pooled", "read_members"]
@@ -32,13 +32,6 @@ SPREAD = ("accuracy", "balanced_accuracy", "auroc", "average_precision", "f1", "
 MOST_FOLDS = 10_000
 ROUNDING = 1e-3
 """Most that probabilities of a case may differ from 1 in sum."""
-
-
-class Results(TypedDict):
-    """The entries of `results.json` that are read."""
-
-    metrics: dict[str, float]
-    phantom: NotRequired[bool]
 
 
 @dataclass(frozen=True)
@@ -112,12 +105,12 @@ def _read_member(run: Path) -> Member | None:
     problems += _find_impossible_rows(run / "patients.csv", table)
     if problems:
         raise DataError(problems)
-    record = read_json(run / "results.json", Results)
+    record = read_results(run)
     return Member(
         name=run.name,
         fold=data["fold"],
         num_folds=data.get("num_folds"),
-        choices=_read_choices(run),
+        choices=tuple(sorted((key, value) for key, value in read_overrides(run).items() if key != FOLD)),
         ordinal=bool(model.get("ordinal", False)),
         metrics=record["metrics"],
         rows=table.rows,
@@ -226,16 +219,6 @@ def _format_cells(name: str, metrics: Mapping[str, float], folds: Mapping[str, A
     cells = ["" if number is None else f"{number:.3f}" for number in numbers]
     cells.insert(1, "" if low is None or high is None else f"{low:.3f} … {high:.3f}")
     return cells
-
-
-def _read_choices(run: Path) -> tuple[tuple[str, str], ...]:
-    """Read the overrides of a member without the fold and those of Hydra."""
-    path = run / ".hydra" / "overrides.yaml"
-    words: Any = load_plain_yaml(path) if path.exists() else []
-    if not isinstance(words, list):
-        raise DataError(f"{path} is not a list of overrides; delete the folder, or run it again")
-    pairs = [str(word).lstrip("+").split("=", 1) for word in words if "=" in str(word)]
-    return tuple(sorted((key, value) for key, value in pairs if key != FOLD and not key.startswith("hydra.")))
 
 
 def find_problems(group: Sequence[Member]) -> list[str]:

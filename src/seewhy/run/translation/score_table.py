@@ -61,6 +61,13 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
         raise DataError(f"{path} has no columns {', '.join(missing)}; create it again: python -m seewhy evaluate …")
+    numbers = {"slice": "i", "value": "f"}
+    wrong = [
+        f"{name} as {table[name].dtype}" for name in COLUMNS
+        if table[name].dtype.kind not in numbers.get(name, "OTUS") or (name != "value" and table[name].hasnans)
+    ]  # fmt: skip
+    if wrong:
+        raise DataError(f"{path} stores {', '.join(wrong)}; create it again: python -m seewhy evaluate …")
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 

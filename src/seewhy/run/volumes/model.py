@@ -164,7 +164,7 @@ def _from_checkpoint(config: DictConfig) -> VolumeModel:
         raise refusal
     try:
         model = kind(**kept)
-    except TypeError as error:
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise CheckpointError(f"{path} belongs to another model than {target} ({error})") from error
     if not isinstance(model, nn.Module) or not isinstance(model, SegmentsVolumes):
         raise refusal

@@ -13,8 +13,10 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from seewhy.errors import ConfigError
+from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import write_json
+from seewhy.io.documents import read_json
+from seewhy.io.sizes import check_regular_file
 from seewhy.io.zarr.source import Box
 from seewhy.volumes.geometry import box_of
 from seewhy.volumes.plan import Plan, Tile
@@ -172,7 +174,7 @@ class Ledger:
         ours = _flatten(json.loads(json.dumps(fingerprint)))
         if _create_json(path, fingerprint):
             return
-        theirs = _flatten(json.loads(path.read_text(encoding="utf-8")))
+        theirs = _flatten(self._read_note(path))
         missing = "(none)"
         changed = [
             f"{key}: {theirs.get(key, missing)} → {ours.get(key, missing)}"
@@ -226,10 +228,32 @@ class Ledger:
         """All boxes that any part has committed."""
         boxes = list(self._boxes)
         for path in sorted(self._folder.glob("part-*.jsonl")) if self._folder is not None else ():
-            for line in path.read_bytes().split(b"\n")[:-1]:
-                starts, stops = zip(*json.loads(line), strict=True)
-                boxes.append(box_of(starts, stops))
+            check_regular_file(path)
+            for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+                boxes.append(self._parse_line(line, f"{path}, line {number}"))
         return boxes
+
+    def _parse_line(self, line: bytes, where: str) -> Box:
+        """Parse a committed box; a damaged line must not count as written."""
+        try:
+            pairs = [(int(start), int(stop)) for start, stop in json.loads(line)]
+            if len(pairs) != 3 or not all(0 <= start < stop for start, stop in pairs):
+                raise ValueError("expected three pairs of first and last voxel")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ConfigError(f"{where} is damaged ({error}); {self._remedy}") from error
+        return box_of(*zip(*pairs, strict=True))
+
+    def _read_note(self, path: Path) -> dict[str, Any]:
+        """Read a JSON file of the ledger."""
+        try:
+            note: dict[str, Any] = read_json(path)
+        except DataError as error:
+            raise ConfigError(f"{error}; {self._remedy}") from error
+        return note
+
+    @property
+    def _remedy(self) -> str:
+        return f"the notes in {self.folder} cannot be continued: start again with volume.overwrite=true"
 
     def statistics(self, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Statistics of the input, measured by the first part that needs them while the others wait.
@@ -243,8 +267,7 @@ class Ledger:
         with _locked(self.folder / "statistics.lock"):
             if not path.exists():
                 write_json(path, measure())
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return result
+        return self._read_note(path)
 
     def finish_once(self, action: Callable[[], Any], *, region: Box) -> bool:
         """Call `action` unless a part has already done so for this region; other parts wait until it returns.
@@ -255,7 +278,7 @@ class Ledger:
         note = {"region": [[axis.start, axis.stop] for axis in region]}
         path = self.folder / FINISHED
         with _locked(self.folder / "finish.lock"):
-            if path.exists() and json.loads(path.read_text(encoding="utf-8")) == note:
+            if path.exists() and self._read_note(path) == note:
                 return False
             action()
             write_json(path, note)
@@ -272,8 +295,8 @@ class Ledger:
         # remains is still recognised as notes of another output.
         doomed = [path for pattern in ("part-*.jsonl", FINISHED, STATISTICS, RUN) for path in self.folder.glob(pattern)]
         try:
-            noted = json.loads((self.folder / RUN).read_text(encoding="utf-8")).get(OUTPUT)
-        except (OSError, ValueError, AttributeError):
+            noted = read_json(self.folder / RUN).get(OUTPUT)
+        except DataError:
             noted = None
         if output is not None and noted == output:
             return

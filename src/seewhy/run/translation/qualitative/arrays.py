@@ -15,6 +15,7 @@ from seewhy.figures.style import turn_upright
 from seewhy.figures.translation.case import TranslationCase
 from seewhy.io.atomic import atomic_path
 from seewhy.io.geometry import Display
+from seewhy.io.npy import read_npz
 from seewhy.metrics.translation.similarity import METRICS
 from seewhy.models.translation.step import OUTSIDE
 from seewhy.run.translation.qualitative.case_list import SIDES
@@ -112,10 +113,9 @@ def read_arrays(path: Path, entry: Mapping[str, Any]) -> dict[str, Array]:
     if not path.is_file():
         raise DataError(f"{path} does not exist; translate the cases first: cases.stages=[infer,…]")
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        arrays = read_npz(path)
         ids = {direction: arrays[f"ids_{direction[0]}"].tolist() for direction in SIDES}
-    except (OSError, ValueError, KeyError) as error:
+    except (DataError, KeyError) as error:
         raise DataError(f"{path} cannot be read ({error}); write it again: cases.stages=[infer,…]") from error
     if ids != {direction: [case["id"] for case in cases] for direction, cases in pair_cases(entry).items()}:
         raise DataError(f"{path} holds other cases than case_ids.json; write it again: cases.stages=[infer,…]")

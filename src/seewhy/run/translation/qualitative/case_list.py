@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import NotRequired, TypedDict
+
 from seewhy.batch import MODALITIES
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.atomic import write_json
+from seewhy.io.documents import read_json
 from seewhy.metrics.translation.similarity import METRICS
 
 __all__ = [
@@ -241,6 +243,47 @@ def write_cases(
     return record
 
 
+class CaseEntry(TypedDict):
+    """One case; a score is None where it is infinite."""
+
+    index: int
+    id: str
+    subject: str
+    slice: int
+    comparison: str
+    ssim: NotRequired[float | None]
+    psnr: NotRequired[float | None]
+    mae: NotRequired[float | None]
+    mse: NotRequired[float | None]
+
+
+class CategoryEntry(TypedDict):
+    """Cases of both directions."""
+
+    cases: list[CaseEntry]
+    cases_b: list[CaseEntry]
+
+
+class MetadataEntry(TypedDict):
+    """The facts of a selection that later stages read."""
+
+    metric: str
+    phantom: bool
+    unit: str
+    modality: str
+
+
+class CaseFile(TypedDict):
+    """Contents of `case_ids.json`."""
+
+    metadata: MetadataEntry
+    best: CategoryEntry
+    worst: CategoryEntry
+    median: CategoryEntry
+    interesting: CategoryEntry
+    random: CategoryEntry
+
+
 def read_cases(path: Path) -> dict[str, Any]:
     """Read a file of `write_cases`.
 
@@ -250,12 +293,9 @@ def read_cases(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{path} does not exist; select cases first: cases.stages=[select,…]")
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = [name for name in CATEGORIES if "cases" not in record[name]]
-    except (ValueError, KeyError, TypeError) as error:
+        record: dict[str, Any] = read_json(path, CaseFile)
+    except DataError as error:
         raise DataError(f"{path} is not a list of cases ({error}); write it again: cases.stages=[select,…]") from error
-    if missing:
-        raise DataError(f"{path} has no samples for {', '.join(missing)}; write it again: cases.stages=[select,…]")
     return record
 
 

@@ -19,6 +19,7 @@ from seewhy.figures.translation.attention import attention_overlay
 from seewhy.figures.translation.case import AttentionView, TranslationCase
 from seewhy.figures.translation.slices import comparison, cycle_consistency, multimodality
 from seewhy.io.atomic import atomic_path
+from seewhy.io.npy import read_npz
 from seewhy.models.translation.explanation import has_attention, record_attention
 from seewhy.run.run_loader import SavedRun
 from seewhy.run.translation.qualitative.arrays import read_display, to_translation_cases
@@ -90,10 +91,9 @@ def read_attention(path: Path, arrays: Mapping[str, Array]) -> dict[str, Array] 
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            attention = {name: stored[name] for name in stored.files}
+        attention = read_npz(path)
         same = all(np.array_equal(attention[name], arrays[name]) for name in ("case_indices", "case_indices_b"))
-    except (OSError, ValueError, KeyError) as error:
+    except (DataError, KeyError) as error:
         raise DataError(f"{path} cannot be read ({error}); write it again: cases.stages=[attention,…]") from error
     if not same:
         raise DataError(f"{path} holds other cases than case_ids.json; write it again: cases.stages=[attention,…]")

@@ -1,0 +1,50 @@
+"""Read what a finished run recorded of itself: its scores and its overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import NotRequired, TypedDict
+
+from seewhy.errors import DataError
+from seewhy.io.documents import read_json
+
+__all__ = ["Results", "read_overrides", "read_results"]
+
+
+class Results(TypedDict):
+    """The entries of `results.json` that later commands read."""
+
+    metrics: dict[str, float]
+    phantom: NotRequired[bool]
+    objective: NotRequired[float | None]
+
+
+def read_results(run: Path) -> dict[str, Any]:
+    """Read `results.json` of a run.
+
+    Raises:
+        DataError: the file is missing, damaged, or has other types.
+    """
+    results: dict[str, Any] = read_json(run / "results.json", Results)
+    return results
+
+
+def read_overrides(run: Path) -> dict[str, str]:
+    """Read the overrides of a run, option → value, without those of Hydra; empty if they were not recorded.
+
+    Raises:
+        DataError: the file is not a list of overrides.
+        ConfigError: it is not YAML.
+    """
+    from seewhy.run.saved_config import load_plain_yaml
+
+    path = run / ".hydra" / "overrides.yaml"
+    if not path.exists():
+        return {}
+    words: Any = load_plain_yaml(path)
+    if not isinstance(words, list):
+        raise DataError(f"{path} is not a list of overrides; delete the folder of this run, or run it again")
+    pairs = (str(word).lstrip("+").split("=", 1) for word in words if "=" in str(word))
+    return {key: value for key, value in pairs if not key.startswith("hydra.")}
