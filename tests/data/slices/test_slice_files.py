@@ -137,3 +137,14 @@ def test_pattern_is_checked():
         Naming("(", "x")
     with pytest.raises(ConfigError, match=r"needs the group\(s\) label"):
         Naming(r"(?P<patient>.+)\.npy", "x")
+
+
+def test_files_with_other_endings_are_named(make_slice_set):
+    root = make_slice_set("others", ["1"])
+    for name in ("imageSlice/BRATS_2_0_0.NPY", "imageSlice/._BRATS_1_0_0.npy", "maskSlice/BRATS_1_0_0.png"):
+        (root / name).write_bytes(b"x")
+    with pytest.warns(UserWarning, match="left out") as caught:
+        list_slices(root, BRATS, num_classes=2)
+    texts = [str(warning.message) for warning in caught]
+    assert "imageSlice: 2 files (._BRATS_1_0_0.npy, BRATS_2_0_0.NPY) left out" in texts[0]
+    assert "maskSlice: 1 file (BRATS_1_0_0.png)" in texts[1]
