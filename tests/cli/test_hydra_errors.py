@@ -1,10 +1,13 @@
 """Messages about wrong overrides, and the texts of Hydra and OmegaConf that they are read from."""
 
+import re
+import shlex
+
 import pytest
 from hydra import compose, initialize_config_dir
 
 from seewhy.cli.compose import compose_train, store_schemas
-from seewhy.cli.hydra_errors import describe_error
+from seewhy.cli.hydra_errors import describe_error, quote_override
 from seewhy.run.folder import conf_dir
 
 
@@ -65,3 +68,29 @@ def test_a_group_takes_texts_only(override):
     store_schemas()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())), pytest.raises(ValueError):
         compose("train", overrides=[override])
+
+
+PATHS = [
+    "/tmp/Schädel/scan.nii.gz", "/tmp/Scan (1).nii.gz", "/tmp/a=b.nii.gz", "/tmp/left, right.nii.gz",
+    "/tmp/[old] scan.nii.gz", "/tmp/it's.nii.gz", "/tmp/{a}.nii.gz", 'C:\\My Scans (1)\\"x"\\', "/tmp/`$HOME`!.nii",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_quoting_of_a_message_works_in_the_shell_and_in_hydra(path):
+    word = f"weights={path}"
+    message = describe_error(error_of(word), "train")
+    assert path in message
+    assert "\n" not in message
+    (quoted,) = shlex.split(re.search(r"quote it twice: (.*) \(a list is", message)[1])
+    assert compose_train(quoted).weights == path
+
+
+def test_quoted_run_folders_are_found(tmp_path):
+    from seewhy.cli.compose import register_run
+    from seewhy.errors import ConfigError
+
+    folder = tmp_path / "it's (1)"
+    (word,) = shlex.split(quote_override("", "run", str(folder)))
+    with pytest.raises(ConfigError, match=re.escape(f"run={folder} holds no config.yaml")):
+        register_run([word])

@@ -121,3 +121,12 @@ def test_named_classes_as_labels_and_as_numbers():
 def test_options_that_do_not_fit(options, message):
     with pytest.raises(ConfigError, match=message):
         ClassLabels(**options)
+
+
+@pytest.mark.parametrize("mark", [";", ",", "\t"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_the_line_of_excel_states_the_delimiter_and_counts_as_a_row(mark, start, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(f"{start}sep={mark}\ncaseID{mark}label\nP1{mark}None\n", encoding="utf-8")
+    (row,) = read_table(path)
+    assert (row.where, row["caseID"], row["label"]) == ("t.csv, row 3", "P1", "None")

@@ -205,7 +205,7 @@ def register_run(arguments: Iterable[str]) -> list[str]:
             choices[key] = value.strip()
         words.append(word)
     if choices["run"]:
-        run = Path(choices["run"].strip("'\""))
+        run = Path(_unquote(choices["run"]))
         if not (run / "config.yaml").is_file():
             raise ConfigError(f"run={run} holds no config.yaml; {_list_runs(run)}")
         config = OmegaConf.create(read_saved_config(run, trust=choices["trust"] == "true", given=given))
@@ -217,6 +217,14 @@ def register_run(arguments: Iterable[str]) -> list[str]:
         raise ConfigError(f"run=<run folder> must be given, or experiment=…; {_list_runs(Path('lightning_logs'))}")
     ConfigStore.instance().store(name="saved_run", node=config, package="_global_")
     return words
+
+
+def _unquote(value: str) -> str:
+    """Text of a value as Hydra reads it, with or without quotes around it."""
+    quote = value[:1]
+    if quote not in ("'", '"') or len(value) < 2 or not value.endswith(quote):
+        return value
+    return re.sub(rf"(\\+)({quote}|$)", lambda match: match[1][: len(match[1]) // 2] + match[2], value[1:-1])
 
 
 def _compose_experiment(experiment: str) -> DictConfig:

@@ -5,7 +5,9 @@ The errors carry most facts only in their texts; `tests/cli/test_hydra_errors.py
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +33,8 @@ def describe_error(error: Exception, config_name: str) -> str:
             f"{group or 'config'}={choice!r} does not exist; {nearest(choice, error.options or _list_choices(group))}"
         )
     text = _join_messages(error)
+    if (unread := _find_unread_override(error, text)) is not None:
+        return _describe_quoting(unread, text)
     key = re.search(r"Could not override '([^']+)'", text) or re.search(
         r"Could not (?:append|delete)[^']*'([^']+)'", text
     )
@@ -45,6 +49,44 @@ def describe_error(error: Exception, config_name: str) -> str:
     if group_choice:
         return f"a choice for {group_choice.group(1)!r} must be given, e.g. {group_choice.group(1)}=…"
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _find_unread_override(error: Exception, text: str) -> str | None:
+    """Find the override that Hydra's grammar does not accept, or takes for a list."""
+    from hydra.errors import OverrideParseException
+
+    if isinstance(error, OverrideParseException):
+        return str(error.override)
+    ambiguous = re.search(r"Ambiguous value for argument '(.*)'$", text, re.MULTILINE)
+    return None if ambiguous is None else ambiguous.group(1)
+
+
+def _describe_quoting(override: str, text: str) -> str:
+    """Show how a value with blanks, brackets or other characters of Hydra's grammar is quoted, for this shell."""
+    parts = split_override(override)
+    if parts is None:
+        reason = " ".join(line.strip() for line in text.splitlines() if line.strip() and "hydra.cc" not in line)
+        return f"{override!r} is no override ({reason}); expected key=value, +key=value or ~key"
+    sign, key, value = parts
+    return (
+        f"{sign}{key}={value} cannot be read as one value because of its characters (blanks, brackets, =, commas, "
+        f"quotes or letters with accents); quote it twice: {quote_override(sign, key, value)} (a list is [a,b], a "
+        "mapping {a: 1})"
+    )
+
+
+def quote_override(sign: str, key: str, value: str) -> str:
+    """Quote a text for Hydra, and the whole word for the shell.
+
+    Example:
+        >>> print(quote_override("", "volume.input", "Scan (1).nii.gz"))
+        "volume.input='Scan (1).nii.gz'"
+    """
+    inner = re.sub(r"(\\*)(')", lambda match: match[1] * 2 + "\\'", value)
+    inner = re.sub(r"(\\+)$", lambda match: match[1] * 2, inner)
+    word = f"{sign}{key}='{inner}'"
+    # Double quotes work in every shell, but those of POSIX replace some characters between them.
+    return f'"{word}"' if os.name == "nt" or not re.search(r'["$`!]|\\\\', word) else shlex.quote(word)
 
 
 def _join_messages(error: BaseException) -> str:

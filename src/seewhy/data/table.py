@@ -16,6 +16,8 @@ from seewhy.io.sizes import check_regular_file
 __all__ = ["ClassLabels", "Row", "missing_columns", "parse_integer", "read_table"]
 
 DELIMITERS = ",;\t"
+EXCEL = "sep="
+"""Beginning of the first line of Excel's own tables; the delimiter follows."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Row:
 
 
 def read_table(path: str | Path, *, part: str | None = None) -> list[Row]:
-    r"""Read a CSV file with a header; commas, semicolons or tabs, with or without a byte order mark.
+    r"""Read a CSV file with a header; commas, semicolons or tabs, also after a byte order mark or Excel's line `sep=;`.
 
     Args:
         path: the file, in UTF-8.
@@ -65,6 +67,8 @@ def read_table(path: str | Path, *, part: str | None = None) -> list[Row]:
     """
     path = Path(path)
     lines = [(number, line) for number, line in enumerate(_read_lines(path), start=1) if any(map(str.strip, line))]
+    if lines and lines[0][1][0] == EXCEL:
+        del lines[0]
     if not lines:
         raise DataError(f"{path} is empty; expected a header and one row per case")
     columns = [cell.strip() for cell in lines[0][1]]
@@ -92,7 +96,7 @@ def _read_lines(path: Path) -> list[list[str]]:
     try:
         # utf-8-sig drops the byte order mark that spreadsheets write, which would spoil the first column's name.
         with path.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
+            header = file.readline().removeprefix(EXCEL)
             file.seek(0)
             # The delimiter that cuts the header into most pieces; `csv.Sniffer` guesses letters for one column.
             mark = max(DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))

@@ -309,6 +309,20 @@ def test_resized_images_and_masks_come_with_the_way_back(tmp_path):
     assert "mask" not in next(iter(AMDDataModule(root=str(root), predict_on="all", masks=None).predict_dataloader()))
 
 
+def test_annotations_and_images_of_other_names_are_named(tmp_path):
+    root = write_eyes(tmp_path / "eyes")
+    (root / "masks").mkdir()
+    for name in ("P6_L_ga_mask.PNG", "P7_L_ga.png", "P8_R_ga_mask.png"):
+        Image.fromarray(np.zeros((24, 20), np.uint8)).save(root / "masks" / name)
+    with pytest.warns(UserWarning, match=r"2 files \(P6_L_ga_mask\.PNG, P7_L_ga\.png\) left out"):
+        module(root).setup("fit")
+    (root / "P6_L_ga.png").rename(root / "P6_L_ga.PNG")
+    (root / "P7_R_ga.png").rename(root / "p7_R_ga.png")
+    stated = problems_of(lambda: module(root).setup("fit"))
+    assert "P6_L_ga.PNG does; set data.extension=.PNG" in stated[0]
+    assert "p7_R_ga.png does; names must agree in capitals" in stated[1]
+
+
 def test_annotations_of_another_shape_than_their_image_are_refused_before_training(tmp_path):
     root = write_eyes(tmp_path / "eyes")
     (root / "masks").mkdir()

@@ -162,3 +162,14 @@ def test_missing_channels_and_two_files_of_one_name_are_named(nnunet):
     save(nnunet / "labelsTr" / "c1.nii", segmentation([1]))
     with pytest.raises(DataError, match=r"c1\.nii and c1\.nii\.gz"):
         prepare(nnunet, modality="t1ce", tumour="enhancing")
+
+
+def test_files_that_are_passed_over_are_named(tmp_path, nnunet):
+    write(tmp_path / "brats", OLD, [1, 4])
+    for name in ("UCSF_0005_flair.mha", "UCSF_0004_adc.nii.gz", "._UCSF_0004_flair.nii.gz", "readme.txt"):
+        (tmp_path / "brats" / OLD / name).write_bytes(b"x")
+    left_out = prepare(tmp_path / "brats")[0].left_out
+    assert "UCSF_0005_flair.mha" in left_out["other formats"]
+    assert left_out["other names"].startswith("2 files (._UCSF_0004_flair.nii.gz, UCSF_0004_adc.nii.gz)")
+    (nnunet / "imagesTr" / "c3_0000.mha").write_bytes(b"x")
+    assert list(prepare(nnunet)[0].left_out) == ["c3_0000.mha"]

@@ -93,3 +93,18 @@ def test_a_prepared_data_set_is_labelled_or_nothing_is_written(tmp_path):
     with pytest.raises(DataError, match="nothing was written"):
         prepare_lasc(tmp_path / "in", tmp_path / "other", progress=False)
     assert not (tmp_path / "other").exists()
+
+
+def test_pictures_that_are_passed_over_are_named(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(blocks(100)).save(tmp_path / "in" / folder / f"p1_{number}.PNG", format="png")
+    for name in ("images/p1_2.jpg", "images/._p1_0.PNG", "masks/p1_7.png"):
+        (tmp_path / "in" / name).write_bytes(b"x")
+    summary = prepare_lasc(tmp_path / "in", tmp_path / "out", progress=False)
+    assert summary.slices == 2
+    assert set(summary.left_out) == {"images/p1_2.jpg", "images/._p1_0.PNG", "masks/p1_7.png"}
+    (tmp_path / "in" / "masks" / "p1_0.tif").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"p1_0\.PNG and p1_0\.tif have one name"):
+        prepare_lasc(tmp_path / "in", tmp_path / "other", progress=False)

@@ -147,3 +147,14 @@ def test_patients_that_would_share_a_file_are_refused(tmp_path):
         list_slices(tmp_path, BRATS, num_classes=2)
     assert "'site/1'" in str(caught.value)
     assert "'site:1'" in str(caught.value)
+
+
+def test_files_with_other_endings_are_named(make_slice_set):
+    root = make_slice_set("others", ["1"])
+    for name in ("imageSlice/BRATS_2_0_0.NPY", "imageSlice/._BRATS_1_0_0.npy", "maskSlice/BRATS_1_0_0.png"):
+        (root / name).write_bytes(b"x")
+    with pytest.warns(UserWarning, match="left out") as caught:
+        list_slices(root, BRATS, num_classes=2)
+    texts = [str(warning.message) for warning in caught]
+    assert "imageSlice: 2 files (._BRATS_1_0_0.npy, BRATS_2_0_0.NPY) left out" in texts[0]
+    assert "maskSlice: 1 file (BRATS_1_0_0.png)" in texts[1]

@@ -1,10 +1,13 @@
 """Grids of images and labels, and of the volumes of one data set."""
 
+import shutil
+
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 import zarr
+from PIL import Image
 
 from seewhy.data.volumes.datamodule import VolumesDataModule
 from seewhy.errors import DataError
@@ -89,6 +92,44 @@ def test_ome_labels_are_compared_in_their_own_unit(scale, shift, said, tmp_path)
     write_ome(tmp_path / "labels" / "c.zarr", array, scale, shift)
     (problem,) = problems_of(tmp_path)
     assert said in problem
+
+
+def test_no_file_is_passed_over_silently(tmp_path):
+    for number in range(4):
+        write_case(tmp_path, f"c{number}")
+    for name in ("images/c8.mha", "images/._c0.nii.gz", "images/.DS_Store", "labels/c1.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "labels" / "c9.nii.gz").write_bytes((tmp_path / "labels" / "c0.nii.gz").read_bytes())
+    with pytest.warns(UserWarning, match="left out") as caught:
+        assert len(module(tmp_path).cases) == 4
+    texts = [str(warning.message) for warning in caught]
+    assert "images: 2 files (._c0.nii.gz, c8.mha) left out" in texts[0]
+    assert "labels: 1 file (c1.txt) left out" in texts[1]
+    assert "c9.nii.gz" in texts[2]
+    write_npy(tmp_path / "images" / "c2.npy", np.zeros(SHAPE[::-1]))
+    with pytest.raises(DataError, match=r"c2\.nii\.gz and c2\.npy have one name"):
+        _ = module(tmp_path).cases
+
+
+def test_stores_without_an_ending_are_read(tmp_path):
+    write_case(tmp_path, "c0")
+    array = np.zeros(SHAPE, np.uint8)
+    for folder in ("images", "labels"):
+        write_ome(tmp_path / folder / "c1", array, [1, 1, 1], [0, 0, 0])
+        (tmp_path / folder / "c2").mkdir()
+        for z, plane in enumerate(array):
+            Image.fromarray(plane).save(tmp_path / folder / "c2" / f"p{z:02d}.tif")
+    assert [case.id for case in module(tmp_path).cases] == ["c0", "c1", "c2"]
+
+
+def test_nnunet_raw_names_are_paired_with_their_labels(tmp_path):
+    for number in range(3):
+        write_case(tmp_path, f"c{number}")
+        (tmp_path / "images" / f"c{number}.nii.gz").rename(tmp_path / "images" / f"c{number}_0000.nii.gz")
+    assert [case.id for case in module(tmp_path).cases] == ["c0", "c1", "c2"]
+    shutil.copy(tmp_path / "images" / "c1_0000.nii.gz", tmp_path / "images" / "c1_0001.nii.gz")
+    with pytest.raises(DataError, match="_0000, _0001"):
+        _ = module(tmp_path).cases
 
 
 def turned(affine=SAME):

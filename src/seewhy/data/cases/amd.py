@@ -7,10 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from seewhy.data.base import check_counts
 from seewhy.data.cases.case_list import Files
 from seewhy.data.cases.datamodule import CaseDataModule
 from seewhy.data.cases.planar_image import PLANE_SUFFIXES, PlaneReader, PlaneScaling
+from seewhy.data.listing import split_suffix, summarize_names
 from seewhy.data.table import Row
 from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
 from seewhy.errors import ConfigError
@@ -107,6 +110,19 @@ class AMDDataModule(CaseDataModule):
         # Without a name no file can be found; the missing name is reported already.
         return Files(name, files, masks, problems if name else [])
 
+    def setup(self, stage: str) -> None:
+        """See `CaseDataModule.setup`; also warns of files in the folder of annotations that no case can have."""
+        super().setup(stage)
+        if self._mask_folder is not None:
+            endings = tuple(f"_{key}_mask.png" for key in self.inputs)
+            others = sorted(path.name for path in self._mask_folder.iterdir() if not path.name.endswith(endings))
+            others = [name for name in others if name.startswith("._") or name[0] != "."]
+            if others:
+                rank_zero_warn(
+                    f"{self._mask_folder}: {summarize_names(others)} left out, so that their cases count as not "
+                    f"annotated; expected <case>{endings[0]}"
+                )
+
     @cached_property
     def _mask_folder(self) -> Path | None:
         folder = None if self.masks is None else self.root / self.masks
@@ -136,12 +152,23 @@ class AMDDataModule(CaseDataModule):
                 problems.append(f"{column!r}: {path} has an unknown format; expected {', '.join(PLANE_SUFFIXES)}")
         return files, problems
 
+    @cached_property
+    def _file_names(self) -> dict[str, list[str]]:
+        """Stem in lower case → names of the images in the root."""
+        names: dict[str, list[str]] = {}
+        for path in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+            parts = split_suffix(path.name, PLANE_SUFFIXES)
+            if parts is not None:
+                names.setdefault(parts[0].lower(), []).append(path.name)
+        return names
+
     def _other_extension(self, path: Path) -> str:
         """Remedy in the message of a missing file, e.g. another extension that exists."""
         stem = path.name.removesuffix(self.extension)
-        others = [suffix for suffix in PLANE_SUFFIXES if path.with_name(stem + suffix).is_file()]
-        if others:
-            return f", but {stem}{others[0]} does; set data.extension={others[0]}"
+        for name in self._file_names.get(stem.lower(), ()):
+            if name.startswith(stem):
+                return f", but {name} does; set data.extension={name.removeprefix(stem)}"
+            return f", but {name} does; names must agree in capitals"
         return "; data.missing=allow accepts cases without some inputs"
 
     def _check(self) -> None:

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from seewhy.batch import MODALITIES
+from seewhy.data.listing import OTHER_VOLUMES, split_suffix, summarize_names
 from seewhy.data.prepare.brats_files import MODALITIES as ALIASES
 from seewhy.data.prepare.brats_files import SEGMENTATIONS, FileName, group_files, make_case_id, parse_name
 from seewhy.data.prepare.msd_files import MSDTask, is_msd
-from seewhy.data.prepare.source_case import find_clashes
+from seewhy.data.prepare.source_case import find_clashes, list_files_below
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.nifti import NIFTI_SUFFIXES
 
@@ -72,6 +75,9 @@ def find_subjects(folder: Path, *, patient_pattern: str | None = None) -> tuple[
         named, problems = _list_msd_subjects(folder) if is_msd(folder) else _list_brats_subjects(folder)
     except DataError as error:
         return [], error.problems
+    others = [path.name for path in list_files_below(folder) if split_suffix(path.name, OTHER_VOLUMES)]
+    if others:
+        rank_zero_warn(f"{folder}: {summarize_names(others)} left out; convert them to NIfTI, or move them elsewhere")
     problems += find_clashes((make_case_id(name), next(iter(files.values()))) for name, files, _, _ in named)
     subjects = [
         Subject(make_case_id(name), name, find_patient(name, patient_pattern), files, channel, segmentation)
@@ -138,7 +144,7 @@ def _list_brats_subjects(folder: Path) -> tuple[list[Named], list[str]]:
 
 def _parse_file(path: Path) -> FileName | None:
     """Parse a file name into subject and kind; the folder names the subject of a file like `t1.nii.gz`."""
-    if path.name.startswith(".") or not path.name.endswith(NIFTI_SUFFIXES):
+    if path.name.startswith(".") or split_suffix(path.name, NIFTI_SUFFIXES) is None:
         return None
     return parse_name(path) or parse_name(path.with_name(f"{path.parent.name}_{path.name}"))
 

@@ -107,15 +107,14 @@ def _find_cases(source: Path, *, modality: str, tumour: str, label_scheme: str) 
         found = find_msd(source, modality=modality, tumour=tumour)
     else:
         found = find_brats(source, modality=modality, tumour=tumour, label_scheme=label_scheme)
-    if not found.cases and not found.left_out:
-        raise DataError(
-            f"no case found below {source}; expected <case>_<modality>.nii.gz with <case>_seg.nii.gz (modalities: "
-            f"{', '.join(MODALITIES)}), or MSD's or nnU-Net's dataset.json, imagesTr/ and labelsTr/"
-        )
     if not found.cases:
-        raise DataError(
-            f"none of the {len(found.left_out)} cases has a segmentation, which is needed to label slices; "
-            "add <case>_seg.nii.gz (or labelsTr/)",
-            where=str(source),
-        )
+        unlabelled = [name for name, reason in found.left_out.items() if reason.startswith("no segmentation")]
+        others = [f"{name}: {reason}" for name, reason in found.left_out.items() if name not in unlabelled]
+        if unlabelled:
+            text = f"none of the {len(unlabelled)} cases has a segmentation, which is needed to label slices; add "
+            text += "<case>_seg.nii.gz (or labelsTr/)"
+        else:
+            text = "no case found; expected <case>_<modality>.nii.gz with <case>_seg.nii.gz (modalities: "
+            text += f"{', '.join(MODALITIES)}), or MSD's or nnU-Net's dataset.json, imagesTr/ and labelsTr/"
+        raise DataError([text, *others], where=str(source))
     return found

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from seewhy.data.listing import OTHER_VOLUMES, split_suffix, summarize_names
 from seewhy.data.prepare.label_schemes import AUTO, SCHEMES, TUMOURS, LabelScheme, detect_scheme, find_family
 from seewhy.data.prepare.source_case import (
     SlicePlane,
@@ -23,7 +24,7 @@ from seewhy.data.prepare.source_case import (
 )
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.labels import read_whole_labels
-from seewhy.io.nifti import NiftiFile
+from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
 
 __all__ = [
     "AUTOMATIC",
@@ -157,7 +158,7 @@ def find_brats(source: Path, *, modality: str, tumour: str, label_scheme: str = 
         DataError: all missing or ambiguous files of the folder, or values that fit several schemes.
     """
     found: list[tuple[str, str, Path, Path, bool]] = []
-    left_out: dict[str, str] = {}
+    left_out = report_unread(source)
     problems: list[str] = []
     groups = group_files(source)
     problems += find_clashes((make_case_id(name), folder) for folder, name in groups)
@@ -189,6 +190,18 @@ def find_brats(source: Path, *, modality: str, tumour: str, label_scheme: str = 
         for name, family, image, mask, automatic in found
     ]
     return FoundCases(cases, left_out, "; ".join(dict.fromkeys(scheme.describe(tumour) for scheme in schemes.values())))
+
+
+def report_unread(source: Path) -> dict[str, str]:
+    """Report files below a folder that are passed over: volumes of other formats, and NIfTI files of other names."""
+    names = [path.name for path in list_files_below(source) if path.name[0] != "." or path.name.startswith("._")]
+    others = [name for name in names if split_suffix(name, OTHER_VOLUMES)]
+    unnamed = [name for name in names if split_suffix(name, NIFTI_SUFFIXES) and parse_name(Path(name)) is None]
+    reports = {
+        "other formats": (others, "convert them to NIfTI"),
+        "other names": (unnamed, "expected <case>_<modality>"),
+    }
+    return {kind: f"{summarize_names(found)} not read; {remedy}" for kind, (found, remedy) in reports.items() if found}
 
 
 def _loader(image: Path, mask: Path, scheme: LabelScheme, tumour: str) -> Callable[[], list[SlicePlane]]:

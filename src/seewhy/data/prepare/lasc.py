@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seewhy.data.listing import Listing, list_by_stem
 from seewhy.data.prepare.builder import Builder, Summary
 from seewhy.data.prepare.picture_masks import find_mask_level, measure_brightness
 from seewhy.data.prepare.source_case import (
@@ -108,27 +109,36 @@ def _find_cases(source: Path) -> tuple[list[SourceCase], dict[str, str]]:
     cases, left_out = _find_pictures(source) if (source / "images").is_dir() else _find_volumes(source)
     if not cases:
         raise DataError(
-            f"no case with a mask found below {source} ({len(left_out)} without); expected <case>/{IMAGE} with "
-            f"<case>/{MASK}, or images/<patient>_<slice>.png with masks/ of the same names"
+            [
+                f"no case with a mask found below {source}; expected <case>/{IMAGE} with <case>/{MASK}, or "
+                "images/<patient>_<slice>.png with masks/ of the same names",
+                *(f"{name}: {reason}" for name, reason in left_out.items()),
+            ]
         )
     return cases, left_out
 
 
 def _find_volumes(source: Path) -> tuple[list[SourceCase], dict[str, str]]:
     """Find the cases of LASC 2018, and patient → reason for those left out."""
-    folders = [path.parent for path in list_files_below(source) if path.name == IMAGE]
-    problems = find_clashes((make_safe_id(folder.name), folder) for folder in folders)
+    folders: dict[Path, dict[str, Path]] = defaultdict(dict)
+    for path in list_files_below(source):
+        folders[path.parent][path.name.lower()] = path
+    images = {folder: files[IMAGE] for folder, files in folders.items() if IMAGE in files}
+    problems = find_clashes((make_safe_id(folder.name), folder) for folder in images)
     if problems:
         raise DataError(problems, where=f"{source} (nothing was written)")
     cases: list[SourceCase] = []
     left_out: dict[str, str] = {}
-    for folder in folders:
+    for folder, files in folders.items():
         patient = make_safe_id(folder.name)
-        files = (folder / IMAGE, folder / MASK)
-        if files[1].is_file():
-            cases.append(SourceCase(patient, files, partial(_load_volume, *files)))
-        else:
+        other = next((name for name in files if name.startswith(Path(IMAGE).stem + ".") and name != IMAGE), None)
+        if folder in images and MASK in files:
+            pair = (images[folder], files[MASK])
+            cases.append(SourceCase(patient, pair, partial(_load_volume, *pair)))
+        elif folder in images:
             left_out[patient] = f"no {MASK}, so its slices have no labels"
+        elif other is not None:
+            left_out[patient] = f"{files[other].name} is not read; expected {IMAGE}"
     return cases, left_out
 
 
@@ -156,11 +166,21 @@ def _load_volume(image: Path, mask: Path) -> list[SlicePlane]:
 
 def _find_pictures(source: Path) -> tuple[list[SourceCase], dict[str, str]]:
     """Find the patients of a folder of pictures, and name → reason for slices left out."""
-    masks = {path.stem: path for path in _list_pictures(source / "masks")}
     slices: dict[str, dict[int, tuple[Path, Path]]] = defaultdict(dict)
     left_out: dict[str, str] = {}
     problems: list[str] = []
-    for path in _list_pictures(source / "images"):
+    listed: dict[str, Listing] = {"images": Listing(), "masks": Listing()}
+    for part in listed:
+        try:
+            listed[part] = _list_pictures(source / part)
+        except DataError as error:
+            problems += error.problems
+    masks = listed["masks"].files
+    for part, listing in listed.items():
+        left_out |= {f"{part}/{name}": f"not read; expected {', '.join(IMAGE_SUFFIXES)}" for name in listing.left_out}
+    lonely = sorted(masks.keys() - listed["images"].files.keys())
+    left_out |= {f"masks/{masks[stem].name}": "no image of the same name" for stem in lonely}
+    for path in listed["images"].files.values():
         match = PICTURE.match(path.stem)
         if match is None:
             problems.append(f"{path.name} is not named <patient>_<slice>{path.suffix}; rename it")
@@ -218,7 +238,7 @@ def _read_gray(path: Path) -> NDArray[Any]:
     raise DataError(f"{path} is a colour picture; expected gray values of an MRI slice (is it an overlay or mask?)")
 
 
-def _list_pictures(folder: Path) -> list[Path]:
+def _list_pictures(folder: Path) -> Listing:
     if not folder.is_dir():
         raise DataError(f"folder {folder} does not exist; expected pictures with the same names as in images/")
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")
+    return list_by_stem(folder, IMAGE_SUFFIXES)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from seewhy.data.listing import Listing, list_by_stem
 from seewhy.data.prepare.brats_files import (
     FoundCases,
     load_pair,
@@ -53,9 +54,18 @@ class MSDTask:
         self.regions: dict[str, Any] = record["labels"]
 
     @cached_property
+    def _images(self) -> Listing:
+        return list_by_stem(self.source / "imagesTr", NIFTI_SUFFIXES)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Names of files in imagesTr/ that are not read."""
+        return self._images.left_out
+
+    @cached_property
     def images(self) -> dict[str, dict[int | None, Path]]:
         """Case → channel → file; the channel None stands for a file with all channels."""
-        files = _list_volumes(self.source / "imagesTr")
+        files = self._images.files
         numbered = {stem: re.fullmatch(r"(.+)_(\d{4})", stem) for stem in files}
         if not all(match and int(match[2]) in self.channels for match in numbered.values()):
             return {stem: {None: path} for stem, path in files.items()}
@@ -68,8 +78,7 @@ class MSDTask:
     @cached_property
     def labels(self) -> dict[str, Path]:
         """Case → segmentation."""
-        folder = self.source / "labelsTr"
-        return _list_volumes(folder) if folder.is_dir() else {}
+        return list_by_stem(self.source / "labelsTr", NIFTI_SUFFIXES).files
 
     def find_image(self, case: str, modality: str) -> tuple[Path, int | None] | None:
         """Find file and channel of a modality; the channel is None for a file of one channel, and no file is None.
@@ -117,7 +126,7 @@ def find_msd(source: Path, *, modality: str, tumour: str) -> FoundCases:
     region = select_region_labels(task.regions, tumour)
     values = {value for key, item in task.regions.items() for value in _label_values(key, item)} | {0}
     cases: list[SourceCase] = []
-    left_out: dict[str, str] = {}
+    left_out = dict.fromkeys(task.left_out, "not read; expected .nii.gz or .nii")
     problems = find_clashes((make_case_id(name), next(iter(files.values()))) for name, files in task.images.items())
     for name in task.images:
         patient, image, labels = make_case_id(name), task.find_image(name, modality), task.labels.get(name)
@@ -140,27 +149,6 @@ def _label_values(key: str, item: Any) -> list[int]:
     """Values of an entry of `labels`: value → name, or name → value or values."""
     numbers = [key] if str(key).lstrip("-").isdigit() else item if isinstance(item, list) else [item]
     return [int(number) for number in numbers]
-
-
-def _list_volumes(folder: Path) -> dict[str, Path]:
-    """List the NIfTI files of a folder, in the order of their names: name without ending → path.
-
-    Raises:
-        DataError: two files of one name, e.g. `c1.nii` and `c1.nii.gz`.
-    """
-    volumes: dict[str, Path] = {}
-    problems = []
-    for path in sorted(folder.iterdir()):
-        suffix = next((ending for ending in NIFTI_SUFFIXES if path.name.lower().endswith(ending)), None)
-        if suffix is None or path.name.startswith("."):
-            continue
-        stem = path.name[: -len(suffix)]
-        if stem in volumes:
-            problems.append(f"{volumes[stem].name} and {path.name} are one volume by name; keep one")
-        volumes[stem] = path
-    if problems:
-        raise DataError(problems, where=str(folder))
-    return volumes
 
 
 class Description(TypedDict, total=False):

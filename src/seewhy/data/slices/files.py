@@ -10,7 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from seewhy.data.dataset_info import read_displays, read_info
+from seewhy.data.listing import summarize_names
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import TEMPORARY_PREFIX
 from seewhy.io.documents import read_csv
@@ -170,11 +173,23 @@ def list_slices(root: str | Path, naming: Naming, *, num_classes: int) -> SliceF
     problems += _find_half_renamed(records, naming, rows)
     if problems:
         raise DataError(problems, where=str(images))
+    if images.name == IMAGES:
+        _warn_of_others([images, *([masks] if masks else [])])
     records.sort(key=lambda record: (natural_key(record.patient), record.slice, natural_key(record.path.name)))
     info = read_info(home / "dataset.json")
     return SliceFolder(
         home, images, tuple(records), masks is not None, info, read_displays(info, home / "dataset.json")
     )
+
+
+def _warn_of_others(folders: Sequence[Path]) -> None:
+    """Warn of files that are not read because of their endings."""
+    for folder in folders:
+        hidden = (TEMPORARY_PREFIX, ".")
+        others = sorted(path.name for path in folder.iterdir() if path.suffix != ".npy" or path.name.startswith("._"))
+        others = [name for name in others if name.startswith("._") or not name.startswith(hidden)]
+        if others:
+            rank_zero_warn(f"{folder}: {summarize_names(others)} left out; slices end in .npy (lower case)")
 
 
 def _find_half_renamed(records: Sequence[SliceRecord], naming: Naming, rows: Mapping[str, Any]) -> list[str]:

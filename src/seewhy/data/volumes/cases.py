@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_warn
+
+from seewhy.data.listing import Listing, list_by_stem, summarize_names
 from seewhy.errors import ConfigError, DataError, SeewhyError
 from seewhy.io.names import find_name_clashes, safe_name
 from seewhy.io.slices import natural_key
@@ -145,31 +148,60 @@ def _open_case(name: str, image: str, label: str | None, level: str | None, patt
 
 
 def _pair_stores(root: Path, images: str, labels: str | None) -> dict[str, tuple[str, str | None]]:
-    """Pair the stores of the two folders: name → (image, labels)."""
+    """Pair the stores of the two folders: name → (image, labels); files that are not read are named in a warning."""
     folder = root / images
     if not folder.is_dir():
         raise DataError(f"{folder} does not exist; expected a folder of volumes there (data.root, data.images)")
-    stores = _list_stores(folder)
-    if not stores:
-        raise DataError(f"{folder} contains no volume; expected names that end in {', '.join(SUFFIXES)}")
-    masks = _list_stores(root / labels) if labels is not None else {}
-    missing = [name for name in stores if labels is not None and name not in masks]
+    found = list_by_stem(folder, SUFFIXES, accepts=_is_store)
+    if not found.files:
+        rest = f"; it holds {summarize_names(found.left_out)}" if found.left_out else ""
+        raise DataError(f"{folder} contains no volume; expected names that end in {', '.join(SUFFIXES)}{rest}")
+    masks = Listing() if labels is None else list_by_stem(root / labels, SUFFIXES, accepts=_is_store)
+    stores = found.files if labels is None else _strip_channels(found.files, masks.files, folder)
+    missing = [name for name in stores if labels is not None and name not in masks.files]
     if missing:
         raise DataError(
             [f"{name}: no labels in {root / str(labels)}; expected {name}.zarr there" for name in missing],
             where=str(root),
         )
-    return {name: (stores[name], masks.get(name)) for name in sorted(stores, key=natural_key)}
+    for place, left_out in ((folder, found.left_out), (root / str(labels), masks.left_out)):
+        if left_out:
+            rank_zero_warn(
+                f"{place}: {summarize_names(left_out)} left out; read are {', '.join(SUFFIXES)}: convert them, or move "
+                "them elsewhere"
+            )
+    lonely = [path.name for name, path in masks.files.items() if name not in stores]
+    if lonely:
+        rank_zero_warn(f"{root / str(labels)}: {summarize_names(lonely)} left out, without an image of that name")
+    return {
+        name: (str(stores[name]), str(masks.files[name]) if name in masks.files else None)
+        for name in sorted(stores, key=natural_key)
+    }
 
 
-def _list_stores(folder: Path) -> dict[str, str]:
-    """List name without its ending → path."""
-    stores = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        suffix = next((ending for ending in SUFFIXES if path.name.endswith(ending)), None)
-        if suffix is not None and not path.name.startswith("."):
-            stores[path.name.removesuffix(suffix)] = str(path)
-    return stores
+def _is_store(folder: Path) -> bool:
+    """Whether a folder without an ending is a zarr store, or holds the planes of a volume as TIFF files."""
+    if any((folder / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
+        return True
+    return any(path.suffix.lower() in (".tif", ".tiff") for path in folder.iterdir())
+
+
+def _strip_channels(stores: dict[str, Path], masks: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """Strip `_0000` from names of nnU-Net's raw layout, whose labels are named without it.
+
+    Raises:
+        DataError: several channel files per case.
+    """
+    numbered = {name: re.fullmatch(r"(.+)_(\d{4})", name) for name in stores}
+    if not all(match and match[1] in masks for match in numbered.values()) or any(name in masks for name in stores):
+        return stores
+    cases = {match[1]: stores[name] for name, match in numbered.items() if match is not None}
+    if len(cases) < len(stores):
+        raise DataError(
+            f"{folder} has nnU-Net's raw layout with several channel files per case (_0000, _0001 …); expected one "
+            "file per volume: stack its channels into one file, or set data.volumes to the files of one channel"
+        )
+    return cases
 
 
 def _resolve_stores(root: Path, volumes: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, str | None]]:
