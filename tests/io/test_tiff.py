@@ -198,3 +198,33 @@ def test_sixteen_bit_colours_of_png_are_not_cut_to_eight(tmp_path: Path):
     Image.fromarray(half, "LA").save(tmp_path / "half.png")
     with pytest.raises(DataError, match="transparent in places"):
         read_image(tmp_path / "half.png")
+
+
+def test_headers_that_announce_more_than_is_stored_are_refused(tmp_path: Path):
+    for compression in (None, "zlib"):
+        tifffile.imwrite(tmp_path / "a.tif", SMALL, compression=compression, **GREY)
+        with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as tiff:
+            for name in ("ImageLength", "RowsPerStrip"):
+                tiff.pages[0].tags[name].overwrite(60_000)
+        for read in (read_image, read_all):
+            with pytest.raises(DataError, match=r"a\.tif is truncated or damaged"):
+                read(tmp_path / "a.tif")
+
+
+@pytest.mark.slow
+def test_damaged_headers_never_end_in_another_error(tmp_path: Path):
+    contents = []
+    values = RNG.integers(0, 60000, (4, 6, 7)).astype(np.uint16)
+    for options in ({}, {"compression": "lzw"}, {"imagej": True}, {"ome": True}, {"bigtiff": True}, {"tile": (16, 16)}):
+        tifffile.imwrite(tmp_path / "a.tif", values, **GREY, **options)
+        contents.append((tmp_path / "a.tif").read_bytes())
+    for number in range(600):
+        content = bytearray(contents[number % len(contents)])
+        for place in RNG.integers(0, 600, RNG.integers(1, 4)):
+            content[place] = RNG.integers(0, 256)
+        (tmp_path / "a.tif").write_bytes(content)
+        for read in (read_all, read_image, image_shape):
+            try:
+                read(tmp_path / "a.tif")
+            except DataError as error:
+                assert "\n" not in str(error)  # noqa: PT017

@@ -33,6 +33,8 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of TIFF and BigTIFF, little- and big-endian."""
 DAMAGE = re.compile(r"offset|corrupt|series|failed|missing|incomplete", re.IGNORECASE)
 """Remarks of tifffile about files that it reads in part."""
+MOST_PACKED = 10_000
+"""Bytes of values that one stored byte can stand for; more is a damaged or hostile header."""
 TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     1: lambda page: page,
     2: lambda page: page[:, ::-1],
@@ -59,18 +61,15 @@ def is_tiff(path: Path) -> bool:
 def open_tiff(path: Path) -> Iterator[Any]:
     """Open a file as `tifffile.TiffFile`; errors until it is closed name the file.
 
-    tifffile logs damage that it can skip; here it is an error, because pages would be missing without a word.
-
     Raises:
         DataError: the file is missing, damaged, or not TIFF.
     """
     with reading_tiff(path):
         tiff = load_tiff(path)
-    try:
-        with reading_tiff(path):
+        try:
             yield tiff
-    finally:
-        tiff.close()
+        finally:
+            tiff.close()
 
 
 def read_tiff_picture(path: Path, page: int | None) -> NDArray[Any]:
@@ -111,6 +110,11 @@ def read_page(page: Any, path: Path) -> NDArray[Any]:
         raise DataError(f"{path} holds values of type {kind.dtype}; expected bool, integer or float")
     if kind.axes not in ("YX", "YXS", "SYX"):
         raise DataError(f"{path} has pages with the axes {kind.axes}; expected Y and X")
+    stored, announced = sum(page.databytecounts), kind.size * bits // 8
+    if announced > stored * (MOST_PACKED if int(kind.compression) != 1 else 1):
+        raise DataError(
+            f"{path} is truncated or damaged: a page announces {announced} bytes of values and stores {stored}"
+        )
     values = np.asarray(page.asarray(maxworkers=1))
     values = np.moveaxis(values, 0, -1) if kind.axes == "SYX" else values
     return turn_page(page, values).astype(values.dtype.newbyteorder("="), copy=False)
@@ -158,25 +162,12 @@ def _choose_page(tiff: Any, path: Path, page: int | None) -> int:
 def load_tiff(path: Path) -> Any:
     """Open a file as `tifffile.TiffFile` and find its pages; those that are in other files are not looked for.
 
-    Raises:
-        ValueError: damage that tifffile only logs; other errors of tifffile, see `reading_tiff`.
+    To be called in `reading_tiff`, like everything that reads from the result.
     """
     import tifffile
 
-    remarks = _Remarks()
-    logger = logging.getLogger("tifffile")
-    before, logger.propagate = logger.propagate, False
-    logger.addHandler(remarks)
-    try:
-        tiff = tifffile.TiffFile(path, _multifile=False)
-        list(tiff.series)
-    finally:
-        logger.removeHandler(remarks)
-        logger.propagate = before
-    damage = [text for text in remarks.texts if DAMAGE.search(text)]
-    if damage:
-        tiff.close()
-        raise ValueError(re.sub(r"<tifffile\.(\w+)[^>]*>", r"\1", damage[0]))
+    tiff = tifffile.TiffFile(path, _multifile=False)
+    list(tiff.series)
     return tiff
 
 
@@ -193,14 +184,26 @@ class _Remarks(logging.Handler):
 
 @contextmanager
 def reading_tiff(path: Path) -> Iterator[None]:
-    """Convert the errors of tifffile and of its codecs, which have no common base class."""
+    """Convert the errors of tifffile and of its codecs, which have no common base class.
+
+    tifffile logs damage that it can skip; here it is an error, because pages or values would be missing without a word.
+    """
     from tifffile import TiffFileError
 
+    logger, remarks = logging.getLogger("tifffile"), _Remarks()
+    propagated, logger.propagate = logger.propagate, False
+    logger.addHandler(remarks)
     try:
         with reading(path, kind="TIFF", foreign=TiffFileError, damage=(Exception,)):
             yield
+            damage = next((text for text in remarks.texts if DAMAGE.search(text)), None)
+            if damage is not None:
+                raise ValueError(re.sub(r"<tifffile\.(\w+)[^>]*>", r"\1", damage))
     except DataError as error:
         codec = re.search(r"COMPRESSION\.(\w+).*requires the '?imagecodecs", str(error))
         if codec is None:
             raise
         raise DataError(f"{path} is compressed with {codec[1]}; to read it: pip install imagecodecs") from error
+    finally:
+        logger.removeHandler(remarks)
+        logger.propagate = propagated

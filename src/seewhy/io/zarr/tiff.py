@@ -47,8 +47,8 @@ class TiffSource(VolumeSource):
         self._process = -1
         if self._files is None:
             with open_tiff(Path(path)) as tiff:
-                self._series = TiffSeries.of(tiff, Path(self.path))
-                self.spacing, self.unit = read_voxel_size(tiff, Path(self.path))
+                self._series = TiffSeries.of(tiff, self.path)
+                self.spacing, self.unit = read_voxel_size(tiff, self.path)
             stored, planes = self._series.pages.shape
         else:
             stored, planes = 1, len(self._files)

@@ -37,7 +37,7 @@ class TiffSeries:
     offset: int | None
 
     @classmethod
-    def of(cls, tiff: Any, path: Path) -> TiffSeries:
+    def of(cls, tiff: Any, path: str) -> TiffSeries:
         """Arrange the pages of an open file by its OME, ImageJ or tifffile metadata.
 
         Raises:
@@ -85,7 +85,7 @@ class TiffSeries:
         return turn_page(only.keyframe, values).astype(self.dtype.newbyteorder("="), copy=False)
 
 
-def _arrange(axes: str, sizes: Sequence[int], path: Path) -> NDArray[np.int64]:
+def _arrange(axes: str, sizes: Sequence[int], path: str) -> NDArray[np.int64]:
     """Page numbers by channel and plane, [C, Z].
 
     An axis without a name (`I` or `Q` of tifffile) is Z; of two the first is the channel, as in NPY.
@@ -104,7 +104,7 @@ def _arrange(axes: str, sizes: Sequence[int], path: Path) -> NDArray[np.int64]:
     return numbers.reshape([sizes[places[axis]] if axis in places else 1 for axis in "CZ"])
 
 
-def read_voxel_size(tiff: Any, path: Path) -> tuple[Triple | None, str | None]:
+def read_voxel_size(tiff: Any, path: str) -> tuple[Triple | None, str | None]:
     """Voxel size along Z, Y and X and its unit, from the metadata of an open file; None where they do not state it.
 
     Raises:
@@ -125,7 +125,7 @@ def read_voxel_size(tiff: Any, path: Path) -> tuple[Triple | None, str | None]:
     return spacing, unit_name(unit) if spacing else None
 
 
-def _ome_voxel_size(text: str, path: Path) -> tuple[Triple | None, str | None]:
+def _ome_voxel_size(text: str, path: str) -> tuple[Triple | None, str | None]:
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
