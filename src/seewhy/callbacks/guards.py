@@ -60,7 +60,7 @@ class EndOnSigterm(Callback):
     def _take_over(self, trainer: Trainer, pl_module: LightningModule) -> None:
         environment = trainer._accelerator_connector.cluster_environment
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
-            handlers = signal.getsignal(signal.SIGTERM)
+            handlers: Any = signal.getsignal(signal.SIGTERM)
             if hasattr(handlers, "signal_handlers"):  # of Lightning, with that of the command at its end
                 own = [item for item in handlers.signal_handlers if hasattr(item, "__self__")]
                 handlers.signal_handlers[:] = own
@@ -110,7 +110,7 @@ class StopIfNotFinite(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at the loss every few steps."""
-        if (batch_idx + 1) % max(trainer.log_every_n_steps, 1) == 0:
+        if (batch_idx + 1) % max(trainer.log_every_n_steps, 1) == 0:  # type: ignore[attr-defined]
             self._check_loss(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

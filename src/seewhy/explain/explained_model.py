@@ -7,7 +7,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
 from inspect import signature
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -253,7 +253,7 @@ def _name_inputs(inputs: Inputs, names: Sequence[str]) -> dict[str, Tensor]:
     if isinstance(inputs, Mapping):
         return dict(inputs)
     single = not isinstance(inputs, tuple | list)
-    listed = [inputs] if single else list(inputs)
+    listed: list[Any] = [inputs] if single else list(inputs)
     if not names:
         names = ["image"] if single else [f"input_{number}" for number in range(len(listed))]
     if len(names) != len(listed):

@@ -83,7 +83,7 @@ def _read_values(path: Path, header: dict[str, Any], file: IO[bytes]) -> NDArray
     dtype = nrrd.reader._determine_datatype(header)  # pynrrd has no public way to the type of a header
     count = math.prod(int(size) for size in header["sizes"])
     skipped = int(header.get("byte skip", header.get("byteskip", 0)))
-    packed = {"gzip": gzip.open, "gz": gzip.open, "bzip2": bz2.open, "bz2": bz2.open}.get(str(header["encoding"]))
+    packed: Any = {"gzip": gzip.open, "gz": gzip.open, "bzip2": bz2.open, "bz2": bz2.open}.get(str(header["encoding"]))
     announced = count * dtype.itemsize
     if packed is None:
         text = header["encoding"] != "raw"

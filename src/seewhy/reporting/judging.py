@@ -53,7 +53,7 @@ class Judges:
         validation: Callable[[], Iterable[Batch]],
     ) -> None:
         self.explainers = explainers
-        self.settings = JudgingSettings(scope=settings.judge, seed=settings.seed)  # type: ignore[arg-type]
+        self.settings = JudgingSettings(scope=settings.judge, seed=settings.seed)
         self.samples, self.validation = samples, validation
         self.floors = {floor.method: floor for floor in make_controls(seed=settings.seed)}
         self._cards: dict[Place, Scorecard] = {}

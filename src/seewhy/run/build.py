@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import Any
+from typing import Any, TypeGuard
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -130,7 +130,7 @@ def find_node_problems(node: DictConfig, name: str) -> list[str]:
     return problems
 
 
-def _is_object(node: Any) -> bool:
+def _is_object(node: Any) -> TypeGuard[DictConfig]:
     return isinstance(node, DictConfig) and "_target_" in node
 
 

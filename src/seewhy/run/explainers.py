@@ -65,7 +65,7 @@ def build_explain_callback(
     if node is None or not node.methods:
         return []
     options = read_explain_options(node)
-    times = {
+    times: dict[str, Any] = {
         "after_fit": options.after_fit if after_fit is None else after_fit,
         "after_predict": options.after_predict if after_predict is None else after_predict,
         "every_n_epochs": options.every_n_epochs,

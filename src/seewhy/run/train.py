@@ -220,7 +220,7 @@ def _find_best(trainer: Trainer, folder: RunFolder) -> str | None:
     judged.sort(key=lambda saver: not isinstance(saver, BestCheckpoint))  # before those that a user added
     last = [saver for saver in savers if saver.monitor is None]
     last.sort(key=lambda saver: Path(saver.best_model_path).stem != "last")
-    if trainer.fast_dev_run or not (judged or last):
+    if trainer.fast_dev_run or not (judged or last):  # type: ignore[attr-defined]
         return None
     best = folder.checkpoints / "best.ckpt"
     source = Path((judged or last)[0].best_model_path)

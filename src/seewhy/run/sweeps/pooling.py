@@ -93,7 +93,8 @@ def _read_member(run: Path) -> Member | None:
     sections = [config.get(name) if isinstance(config, dict) else None for name in ("data", "model")]
     if not all(isinstance(section, dict) for section in sections):
         raise DataError(f"{run / 'config.yaml'} is not the record of a run; delete the folder, or run it again")
-    data, model = sections
+    data: Any = sections[0]
+    model: Any = sections[1]
     table = read_csv(run / "patients.csv")
     if data.get("fold") is None or not table.rows or not any(name.startswith(PROBABILITY) for name in table.columns):
         return None

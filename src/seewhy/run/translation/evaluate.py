@@ -62,7 +62,7 @@ def evaluate(config: DictConfig) -> None:
             f"data are {type(run.datamodule).__name__}"
         )
     _check_domains(run.datamodule)
-    names = [RAW, *(name for name in settings.baselines if name != RAW)]
+    names = [RAW, *(name for name in settings.baselines or () if name != RAW)]
     ready, missing = fit_baselines(names, collect_training_quantiles(run.datamodule))
     recorder.use(ready)
     run.trainer.predict(run.model, run.datamodule, return_predictions=False)
