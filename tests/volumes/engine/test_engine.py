@@ -271,6 +271,13 @@ def test_overflow_is_named(make_job):
         )
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_patches_of_one_value_that_is_not_finite_are_not_empty(make_job, value):
+    job = make_job(volume=np.full((1, 40, 40, 40), value, dtype=np.float32), skip_empty=True)
+    with pytest.raises(DataError, match=r"voxels of \[0:16, .* are not finite"):
+        job.run()
+
+
 def test_batches_must_be_accepted_in_order(make_job):
     job = make_job()
     engine = job.engine()

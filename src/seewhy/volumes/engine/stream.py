@@ -249,9 +249,9 @@ class PatchStream:
 
 
 def _is_homogeneous(values: NDArray[Any]) -> bool:
-    """Whether every channel holds one value only, and no NaN."""
+    """Whether every channel holds one finite value only."""
     corner = values[:, :1, :1, :1]
     sample = values[:, ::7, ::7, ::7]  # rejects most patches without a full pass
     if not np.array_equal(sample, np.broadcast_to(corner, sample.shape)):
         return False
-    return bool((values == corner).all())
+    return bool((values == corner).all() and np.isfinite(corner).all())
