@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import struct
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hostile import FUZZ, changed, damaged
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -25,7 +25,6 @@ from seewhy.io.nrrd import nrrd_geometry, read_nrrd
 from seewhy.io.zarr.opening import open_source
 from seewhy.run.saved_config import load_plain_yaml
 
-EXAMPLES = 300
 VOLUME = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
 
 
@@ -64,7 +63,6 @@ READERS = {
     ".json": (read_json,),
     ".yaml": (load_plain_yaml,),
 }
-SMALL = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 
 
 def read_all(path):
@@ -75,29 +73,6 @@ def read_all(path):
             assert str(error)  # noqa: PT017
 
 
-@st.composite
-def damaged(draw, content):
-    """A file's bytes with some replaced, removed or inserted, most of them in its header."""
-    result = bytearray(content)
-    for _ in range(draw(st.integers(1, 4))):
-        place = draw(st.integers(0, max(0, min(len(result), draw(st.sampled_from([128, 512, 1 << 20]))) - 1)))
-        piece = draw(st.one_of(st.binary(min_size=1, max_size=8), st.sampled_from(NUMBERS)))
-        kind = draw(st.sampled_from(["replace", "remove", "insert", "cut"]))
-        if kind == "replace":
-            result[place : place + len(piece)] = piece
-        elif kind == "insert":
-            result[place:place] = piece
-        else:
-            del result[place : len(result) if kind == "cut" else place + len(piece)]
-    return bytes(result)
-
-
-NUMBERS = [
-    *(struct.pack(code, value) for code, value in (("<h", -1), ("<h", 32767), ("<i", -1), ("<f", float("nan")))),
-    *(b"-1", b"1e400", b"999999999999", b"nan", b"0", b"null", b"[]", b"{}", b'"', b"'", b"\n", b"\0", b"\xff"),
-]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_damaged_files(tmp_path, name):
@@ -106,7 +81,7 @@ def test_damaged_files(tmp_path, name):
     content = path.read_bytes()
     packed = name.endswith(".gz")
 
-    @settings(max_examples=EXAMPLES, **SMALL)
+    @FUZZ
     @given(st.data())
     def check(data):
         inside = packed and data.draw(st.booleans())
@@ -122,36 +97,13 @@ def test_damaged_files(tmp_path, name):
 def test_arbitrary_bytes(tmp_path, name):
     path = tmp_path / name
 
-    @settings(max_examples=EXAMPLES, **SMALL)
+    @FUZZ
     @given(st.binary(max_size=400))
     def check(content):
         path.write_bytes(content)
         read_all(path)
 
     check()
-
-
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=6,
-)
-
-
-@st.composite
-def changed(draw, record):
-    """Plain data with one entry at any depth replaced, removed or added."""
-    if isinstance(record, dict | list) and record and draw(st.integers(0, 3)):
-        keys = list(record) if isinstance(record, dict) else list(range(len(record)))
-        key = draw(st.sampled_from(keys))
-        copy = dict(record) if isinstance(record, dict) else list(record)
-        kind = draw(st.integers(0, 9))
-        if kind == 0:
-            del copy[key]
-        else:
-            copy[key] = draw(changed(copy[key]))
-        return copy
-    return draw(PLAIN)
 
 
 def write_pyramid(folder, form):
@@ -173,7 +125,7 @@ def test_changed_metadata_of_a_pyramid(tmp_path, form, name):
     write_pyramid(folder, form)
     record = json.loads((folder / name).read_text())
 
-    @settings(max_examples=EXAMPLES, **SMALL)
+    @FUZZ
     @given(changed(record))
     def check(content):
         (folder / name).write_text(json.dumps(content))

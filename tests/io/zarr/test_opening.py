@@ -333,3 +333,11 @@ def test_boxes_outside_and_broken_files(tmp_path: Path, values: np.ndarray):
     (tmp_path / "b.nii").write_bytes(gzip.decompress(packed)[:5000])
     with pytest.raises(DataError, match="truncated or damaged"):
         open_source(tmp_path / "b.nii")
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://nowhere.invalid/x.nii.gz", "ftp://nowhere.invalid/x.zarr", "none://x/y.zarr"]
+)
+def test_addresses_that_cannot_be_reached_are_named(address):
+    with pytest.raises(DataError, match=address):
+        open_source(address, options={"retries": 0})
