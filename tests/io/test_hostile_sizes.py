@@ -70,6 +70,8 @@ FILES = {
     "many_packed.nrrd": (read_nrrd, nrrd_text((HUGE, 1, 1), "gzip") + gzip.compress(bytes(8))),
     "many_text.nrrd": (read_nrrd, nrrd_text((HUGE, 1, 1), "ascii") + b"1 2 3"),
     "unpacks.nrrd": (read_nrrd, nrrd_text((2, 2, 2), "gzip") + gzip.compress(bytes(1 << 20))),
+    "lines.nrrd": (read_nrrd, nrrd_text((2, 2, 2), line_skip=HUGE) + bytes(8)),
+    "skips.nrrd": (read_nrrd, nrrd_text((2, 2, 2), "gzip", byte_skip=HUGE) + gzip.compress(bytes(8))),
     "cut.nrrd": (read_nrrd, nrrd_text((2, 2, 2), "gzip") + gzip.compress(bytes(7))),
     "empty.nrrd": (read_nrrd, nrrd_text((0, 2, 2))),
     "negative.nrrd": (nrrd_geometry, nrrd_text((-2, -2, 2)) + bytes(8)),

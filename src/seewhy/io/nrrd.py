@@ -87,6 +87,9 @@ def _read_values(path: Path, header: dict[str, Any], file: IO[bytes]) -> NDArray
     stored = check_regular_file(path).st_size - file.tell()
     dtype = nrrd.reader._determine_datatype(header)  # pynrrd has no public way to the type of a header
     count = math.prod(int(size) for size in header["sizes"])
+    lines = int(header.get("line skip", header.get("lineskip", 0)))
+    if not 0 <= lines <= stored:
+        raise nrrd.NRRDError(f"line skip: {lines} in a file of {stored} bytes")
     packed = PACKED.get(str(header["encoding"]))
     announced = count * dtype.itemsize
     if packed is None:
@@ -97,14 +100,15 @@ def _read_values(path: Path, header: dict[str, Any], file: IO[bytes]) -> NDArray
     if packed is gzip.open:  # bzip2 has no limit of this kind
         check_announced(path, announced, stored=stored, packed=True)
     check_memory(path, announced)
-    for _ in range(int(header.pop("line skip", header.pop("lineskip", 0)))):
+    for _ in range(lines):
         file.readline()
     with packed(file, "rb") as unpacked:
-        unpacked.read(max(0, int(header.pop("byte skip", header.pop("byteskip", 0)))))
+        unpacked.seek(max(0, int(header.get("byte skip", header.get("byteskip", 0)))))
         values = unpacked.read(announced)
         if unpacked.read(1):
             raise nrrd.NRRDError(f"more values than the {announced} bytes that its header announces")
-    return np.asarray(nrrd.read_data({**header, "encoding": "raw"}, io.BytesIO(values), index_order="F"))
+    plain = {key: header[key] for key in header if key.replace(" ", "") not in ("lineskip", "byteskip")}
+    return np.asarray(nrrd.read_data({**plain, "encoding": "raw"}, io.BytesIO(values), index_order="F"))
 
 
 def _data_file(path: Path, name: str) -> Path:
