@@ -1,5 +1,6 @@
 """Sizes in headers are compared with what is stored, and paths that are no files are refused at once."""
 
+import bz2
 import gzip
 import os
 import struct
@@ -43,6 +44,10 @@ def nrrd_text(sizes, encoding="raw", **fields):
     return ("\n".join(lines) + "\n\n").encode()
 
 
+def ascii_numbers(values):
+    return " ".join(map(str, values)).encode()
+
+
 def png_bytes(width, height):
     def chunk(name, content):
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -65,6 +70,8 @@ FILES = {
     "many_packed.nrrd": (read_nrrd, nrrd_text((HUGE, 1, 1), "gzip") + gzip.compress(bytes(8))),
     "many_text.nrrd": (read_nrrd, nrrd_text((HUGE, 1, 1), "ascii") + b"1 2 3"),
     "unpacks.nrrd": (read_nrrd, nrrd_text((2, 2, 2), "gzip") + gzip.compress(bytes(1 << 20))),
+    "lines.nrrd": (read_nrrd, nrrd_text((2, 2, 2), line_skip=HUGE) + bytes(8)),
+    "skips.nrrd": (read_nrrd, nrrd_text((2, 2, 2), "gzip", byte_skip=HUGE) + gzip.compress(bytes(8))),
     "cut.nrrd": (read_nrrd, nrrd_text((2, 2, 2), "gzip") + gzip.compress(bytes(7))),
     "empty.nrrd": (read_nrrd, nrrd_text((0, 2, 2))),
     "negative.nrrd": (nrrd_geometry, nrrd_text((-2, -2, 2)) + bytes(8)),
@@ -108,6 +115,18 @@ def test_stream_that_unpacks_to_more_than_its_header_announces_is_not_unpacked(t
     assert values.ravel().tolist() == list(range(8))
 
 
+def test_packed_volumes_are_read_whatever_their_ratio(tmp_path):
+    """An empty mask packs a thousand times smaller, with bzip2 far more."""
+    for encoding, pack in (("gzip", gzip.compress), ("bz2", bz2.compress)):
+        (tmp_path / "mask.nrrd").write_bytes(nrrd_text((64, 64, 64), encoding) + pack(bytes(64**3)))
+        assert read_nrrd(tmp_path / "mask.nrrd")[0].shape == (64, 64, 64)
+    nib.save(nib.Nifti1Image(np.zeros((64, 64, 64), np.uint8), np.eye(4)), tmp_path / "mask.nii.gz")
+    assert not read_nifti(tmp_path / "mask.nii.gz")[0].any()
+    assert open_source(tmp_path / "mask.nii.gz").shape == (1, 64, 64, 64)
+    np.savez_compressed(tmp_path / "mask.npz", mask=np.zeros((64, 64, 64), np.uint8))
+    assert not read_npz(tmp_path / "mask.npz")["mask"].any()
+
+
 def test_values_beyond_this_machines_memory_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sizes, "physical_memory", lambda: 100)
     np.save(tmp_path / "a.npy", np.zeros(101, np.uint8))
@@ -130,10 +149,13 @@ def test_detached_header_opens_no_other_folder(tmp_path, name):
         read_nrrd(header)
 
 
-@pytest.mark.parametrize(("encoding", "pack"), [("raw", bytes), ("gzip", gzip.compress)])
-def test_detached_header_reads_the_file_next_to_it(tmp_path, encoding, pack):
-    (tmp_path / "scan.raw").write_bytes(pack(bytes(range(8))))
-    (tmp_path / "scan.nhdr").write_bytes(nrrd_text((2, 2, 2), encoding, data_file="scan.raw"))
+@pytest.mark.parametrize(
+    ("encoding", "pack"), [("raw", bytes), ("gzip", gzip.compress), ("bz2", bz2.compress), ("ascii", ascii_numbers)]
+)
+@pytest.mark.parametrize("skip", [{}, {"line_skip": 1}])
+def test_detached_header_reads_the_file_next_to_it(tmp_path, encoding, pack, skip):
+    (tmp_path / "scan.raw").write_bytes((b"a line\n" if skip else b"") + pack(bytes(range(8))))
+    (tmp_path / "scan.nhdr").write_bytes(nrrd_text((2, 2, 2), encoding, data_file="scan.raw", **skip))
     values, geometry = read_nrrd(tmp_path / "scan.nhdr")
     assert values[:, 0, 0].tolist() == [0, 1]
     assert values[0, 0].tolist() == [0, 4]

@@ -319,7 +319,7 @@ def split_from_file(patients: Sequence[str], path: str | Path) -> Split:
         ) from error
     _check_exist(patients, ((f"{path}: {part}", name) for part, names in lists.items() for name in names))
     split = _split(lists, {"by": "file", "file": str(path)})
-    if stored_hash not in (None, split.hash):
+    if stored_hash is not None and stored_hash != split.hash:
         raise ConfigError(
             f"data.split_file={str(path)!r} was edited: its hash is {stored_hash[:12]}, its lists give "
             f"{split.hash[:12]}; delete the line `hash` if the edit was intended"

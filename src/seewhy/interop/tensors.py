@@ -6,6 +6,7 @@ import argparse
 import math
 import pathlib
 import pickle
+import struct
 import zipfile
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -36,7 +37,7 @@ DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
 
 READ_ERRORS = (
     *(RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError),
-    *(AssertionError, OverflowError, MemoryError, ImportError, SafetensorError),
+    *(AssertionError, OverflowError, MemoryError, ImportError, SafetensorError, struct.error, RecursionError),
 )
 """Errors of PyTorch's and safetensors' readers for damaged files."""
 

@@ -6,7 +6,7 @@ import bz2
 import gzip
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +23,11 @@ __all__ = ["nrrd_geometry", "read_nrrd"]
 
 DAMAGE = (KeyError, TypeError, AttributeError, StopIteration, IndexError, OverflowError)
 """Errors of pynrrd for damaged headers."""
+PACKED: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("gzip", "gz"), gzip.open),
+    **dict.fromkeys(("bzip2", "bz2"), bz2.open),
+}
+"""Encoding of a header → opener of its stream."""
 # Signs that convert a NRRD space to RAS+; NRRD names a space by the directions in which its axes point.
 TO_RAS = {
     "right-anterior-superior": (1, 1, 1),
@@ -82,26 +87,28 @@ def _read_values(path: Path, header: dict[str, Any], file: IO[bytes]) -> NDArray
     stored = check_regular_file(path).st_size - file.tell()
     dtype = nrrd.reader._determine_datatype(header)  # pynrrd has no public way to the type of a header
     count = math.prod(int(size) for size in header["sizes"])
-    skipped = int(header.get("byte skip", header.get("byteskip", 0)))
-    packed: Any = {"gzip": gzip.open, "gz": gzip.open, "bzip2": bz2.open, "bz2": bz2.open}.get(str(header["encoding"]))
+    lines = int(header.get("line skip", header.get("lineskip", 0)))
+    if not 0 <= lines <= stored:
+        raise nrrd.NRRDError(f"line skip: {lines} in a file of {stored} bytes")
+    packed = PACKED.get(str(header["encoding"]))
     announced = count * dtype.itemsize
     if packed is None:
         text = header["encoding"] != "raw"
         check_announced(path, 2 * count - 1 if text else announced, stored=stored)
         check_memory(path, announced)
         return np.asarray(nrrd.read_data(header, file, str(path), index_order="F"))
-    check_announced(path, announced, stored=stored, packed=packed is gzip.open)
+    if packed is gzip.open:  # bzip2 has no limit of this kind
+        check_announced(path, announced, stored=stored, packed=True)
     check_memory(path, announced)
-    for _ in range(int(header.get("line skip", header.get("lineskip", 0)))):
+    for _ in range(lines):
         file.readline()
     with packed(file, "rb") as unpacked:
-        unpacked.read(max(skipped, 0))
+        unpacked.seek(max(0, int(header.get("byte skip", header.get("byteskip", 0)))))
         values = unpacked.read(announced)
         if unpacked.read(1):
             raise nrrd.NRRDError(f"more values than the {announced} bytes that its header announces")
-    return np.asarray(
-        nrrd.read_data({**header, "encoding": "raw", "byte skip": 0}, io.BytesIO(values), index_order="F")
-    )
+    plain = {key: header[key] for key in header if key.replace(" ", "") not in ("lineskip", "byteskip")}
+    return np.asarray(nrrd.read_data({**plain, "encoding": "raw"}, io.BytesIO(values), index_order="F"))
 
 
 def _data_file(path: Path, name: str) -> Path:

@@ -155,5 +155,5 @@ def test_parameters(tmp_path):
         path.write_text(text)
         with pytest.raises(CheckpointError, match=words):
             read_parameters(path)
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         read_parameters(tmp_path / "absent.json")

@@ -344,3 +344,11 @@ def test_a_scale_that_is_no_size_is_refused(tmp_path: Path, size: float):
     group.attrs.update(attributes)
     with pytest.raises(DataError, match=r"i\.zarr: its OME scale is \[3\.0, -?[01]\.0, 1\.0\]"):
         open_source(tmp_path / "i.zarr")
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://nowhere.invalid/x.nii.gz", "ftp://nowhere.invalid/x.zarr", "none://x/y.zarr"]
+)
+def test_addresses_that_cannot_be_reached_are_named(address):
+    with pytest.raises(DataError, match=address):
+        open_source(address, options={"retries": 0})

@@ -100,3 +100,34 @@ def test_coverage_finds_the_first_open_row():
     assert full.first_open_row(core) == 50
     assert full.is_complete(core)
     assert np.prod(full.written.shape) == 7 * 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(("run.json", content) for content in (b"", b"{", b"[]", b"5", b"\xff")),
+        *(
+            ("part-0000-of-0001.jsonl", line + b"\n")
+            for line in (b"", b"[]", b"{}", b"[[0, 4]]", b"[[0, 4], [0, 4], 5]")
+        ),
+        *(
+            ("part-0000-of-0001.jsonl", line + b"\n")
+            for line in (b"[[-4, 4], [0, 4], [0, 4]]", b"[[4, 4], [0, 4], [0, 4]]")
+        ),
+        ("part-0000-of-0001.jsonl", b'[["a", 4], [0, 4], [0, 4]]\n'),
+        ("statistics.json", b"{"),
+        ("finished.json", b"{"),
+    ],
+)
+def test_damaged_notes_are_named_with_the_remedy(tmp_path, name, content):
+    def read_all():
+        ledger.begin({"model": "m"})
+        ledger.committed()
+        ledger.statistics(dict)
+        ledger.finish_once(lambda: None, region=(slice(0, 4), slice(0, 4), slice(0, 4)))
+
+    ledger = Ledger(tmp_path)
+    ledger.begin({"model": "m"})
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"{name}.*volume\.overwrite=true"):
+        read_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def check_metadata_files(folder: Path) -> None:
         DataError: a metadata file of the folder is not a regular file.
     """
     for name in METADATA_FILES:
-        if (folder / name).exists():
+        if os.path.exists(folder / name):
             check_regular_file(folder / name)
 
 

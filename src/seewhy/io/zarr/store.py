@@ -125,7 +125,7 @@ def guard_remote(path: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise DataError(f"{path}: {error}; pip install 'seewhy[remote]'") from error
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # each of fsspec's file systems has its own errors, e.g. of names of hosts
         raise DataError(f"{path} cannot be opened through fsspec ({error})") from error
 
 

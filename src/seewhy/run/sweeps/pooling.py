@@ -90,11 +90,9 @@ def _read_member(run: Path) -> Member | None:
     """Read one run; None if it has no test fold or does not classify."""
     settings: Any = load_plain_yaml(run / "config.yaml")
     config = settings.get("config") if isinstance(settings, dict) else None
-    sections = [config.get(name) if isinstance(config, dict) else None for name in ("data", "model")]
-    if not all(isinstance(section, dict) for section in sections):
+    data, model = (config.get(name) if isinstance(config, dict) else None for name in ("data", "model"))
+    if not isinstance(data, dict) or not isinstance(model, dict):
         raise DataError(f"{run / 'config.yaml'} is not the record of a run; delete the folder, or run it again")
-    data: Any = sections[0]
-    model: Any = sections[1]
     table = read_csv(run / "patients.csv")
     if data.get("fold") is None or not table.rows or not any(name.startswith(PROBABILITY) for name in table.columns):
         return None
