@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -50,11 +51,10 @@ TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 
 def is_tiff(path: Path) -> bool:
     """Whether a file has the content of a TIFF, or its name where there is no content."""
-    try:
-        with path.open("rb") as file:
+    start = b""
+    if path.is_file():  # a pipe would be waited for
+        with contextlib.suppress(OSError), path.open("rb") as file:
             start = file.read(4)
-    except OSError:
-        start = b""
     return start in MAGIC if start else path.suffix.lower() in TIFF_SUFFIXES
 
 

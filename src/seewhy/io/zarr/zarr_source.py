@@ -200,12 +200,13 @@ class ZarrSource(VolumeSource):
         ratio = [factor if len(set(units)) > 1 and factor else 1.0 for factor in factors]
         z, y, x = (level.scale[place] * more for place, more in zip(where, ratio, strict=True))
         self.spacing = (z, y, x)
-        if not all(0 < size < math.inf for size in self.spacing):
-            raise DataError(
-                f"{self.path}: its OME scale is {list(level.scale)}; expected positive numbers along z, y, x"
-            )
         z, y, x = (level.translation[place] * more for place, more in zip(where, ratio, strict=True))
         self.translation = (z, y, x)
+        if not all(0 < size < math.inf for size in self.spacing) or not all(map(math.isfinite, self.translation)):
+            raise DataError(
+                f"{self.path}: its OME metadata give voxels of size {self.spacing} at {self.translation} (z, y, x); "
+                "expected sizes above 0 and finite positions"
+            )
 
     def _store(self, path: str) -> Any:
         return open_store(path, read_only=True, counters=self.counters, options=self._options)
