@@ -65,6 +65,8 @@ class NiftiFile:
             raise DataError(f"{self.path} is not a NIfTI name; expected .nii or .nii.gz")
         self._image = _load(self.path)
         shape = tuple(int(size) for size in self._image.shape)
+        if len(shape) == 2:  # SimpleITK writes planes without a third axis
+            shape = (*shape, 1)
         while len(shape) > 3 and shape[-1] == 1:  # some tools write three axes as (X, Y, Z, 1)
             shape = shape[:-1]
         if len(shape) == 5 and shape[3] == 1:  # vectors are stored along the fifth axis
@@ -132,15 +134,19 @@ class NiftiFile:
             raise DataError(f"{self.path} has {self.channels} channels; there is no channel {channel}")
 
     def _values(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        """Read through the array proxy; axes of size 1 after the third are dropped."""
+        """Read through the array proxy; axes of size 1 after the third are dropped, a missing third one is added."""
         stored = self._image.shape
         front, channel = (*key, *[slice(None)] * (3 - len(key)))[:3], key[3] if len(key) > 3 else slice(None)
         back = [channel if size > 1 and len(self.shape) == 4 else 0 for size in stored[3:]]
         parts = (*front, *back)
-        voxels = math.prod(size for size, part in zip(stored, parts, strict=True) if isinstance(part, slice))
+        sizes = (*stored, 1) if len(stored) == 2 else stored
+        voxels = math.prod(size for size, part in zip(sizes, parts, strict=True) if isinstance(part, slice))
         check_memory(self.path, voxels * self.dtype.itemsize)
         with reading(self.path, kind="NIfTI", foreign=ImageFileError, damage=(HeaderDataError,)):
-            values = np.asarray(self._image.dataobj[parts])
+            plane = len(stored) == 2
+            values = (
+                np.asarray(self._image.dataobj)[..., None][front] if plane else np.asarray(self._image.dataobj[parts])
+            )
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 

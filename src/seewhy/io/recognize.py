@@ -7,7 +7,7 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
-__all__ = ["recognize", "suggest_conversion"]
+__all__ = ["describe", "recognize", "suggest_conversion"]
 
 BEGINNINGS = (
     (b"\x89HDF\r\n\x1a\n", "HDF5"),
@@ -73,6 +73,12 @@ def recognize(path: Path) -> str | None:
         return "damaged gzip" if path.is_file() else None
     kind = _recognize_bytes(inner, path)
     return "gzip" if kind is None else kind if kind == "MGH" else f"gzip of {kind}"
+
+
+def describe(path: Path) -> str:
+    """Note on the format of a file for the middle of a message; empty if it is unknown."""
+    kind = recognize(path)
+    return "" if kind is None else f" (it seems to be {kind})"
 
 
 def suggest_conversion(kind: str | None) -> str:

@@ -342,7 +342,7 @@ def test_a_scale_that_is_no_size_is_refused(tmp_path: Path, size: float):
     attributes = dict(group.attrs)
     attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"][1] = size
     group.attrs.update(attributes)
-    with pytest.raises(DataError, match=r"i\.zarr: its OME scale is \[3\.0, -?[01]\.0, 1\.0\]"):
+    with pytest.raises(DataError, match=rf"i\.zarr: its OME .*\(3\.0, {size}, 1\.0\)"):
         open_source(tmp_path / "i.zarr")
 
 

@@ -17,6 +17,7 @@ from seewhy.io.labels import read_whole_labels
 from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile, is_nifti
 from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement
+from seewhy.io.recognize import describe
 from seewhy.options import choice_problems
 
 __all__ = [
@@ -77,7 +78,7 @@ def read_header(path: str | Path) -> VolumeHeader:
     elif path.suffix.lower() == ".npy":
         shape, geometry = npy_shape(path), None
     else:
-        raise DataError(f"{path} is not a volume; expected {', '.join(VOLUME_SUFFIXES)}")
+        raise DataError(f"{path} is not a volume{describe(path)}; expected {', '.join(VOLUME_SUFFIXES)}")
     if len(shape) != 3:
         raise DataError(f"{path} has shape {shape}; expected three axes, one volume per file")
     return VolumeHeader(path, (shape[0], shape[1], shape[2]), geometry)

@@ -21,6 +21,7 @@ from seewhy.io.image import IMAGE_SUFFIXES, image_shape, read_image
 from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile, is_nifti
 from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement
+from seewhy.io.recognize import describe
 from seewhy.options import check_choice
 
 __all__ = ["PLANE_SUFFIXES", "PlanarImage", "PlaneReader", "PlaneScaling", "plane_size", "read_plane"]
@@ -93,7 +94,7 @@ def _read_array(path: Path) -> NDArray[Any]:
     if name.endswith(".npy"):
         return read_npy(path)
     if not name.endswith(NIFTI_SUFFIXES):
-        raise DataError(f"{path} has an unknown format; expected {', '.join(PLANE_SUFFIXES)}")
+        raise DataError(f"{path} has an unknown format{describe(path)}; expected {', '.join(PLANE_SUFFIXES)}")
     array = NiftiFile(path).read()
     single = [axis for axis in (2, 0, 1) if array.shape[axis] == 1]
     if single:

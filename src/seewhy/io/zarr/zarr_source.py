@@ -199,10 +199,6 @@ class ZarrSource(VolumeSource):
         ratio = [factor if len(set(units)) > 1 and factor else 1.0 for factor in factors]
         z, y, x = (level.scale[place] * more for place, more in zip(where, ratio, strict=True))
         self.spacing = (z, y, x)
-        if not all(0 < size < math.inf for size in self.spacing):
-            raise DataError(
-                f"{self.path}: its OME scale is {list(level.scale)}; expected positive numbers along z, y, x"
-            )
         z, y, x = (level.translation[place] * more for place, more in zip(where, ratio, strict=True))
         self.translation = (z, y, x)
         if not all(0 < size < math.inf for size in self.spacing) or not all(map(math.isfinite, self.translation)):
