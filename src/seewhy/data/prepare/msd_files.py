@@ -161,8 +161,11 @@ def _read_description(source: Path) -> dict[str, Any]:
         raise DataError(f"{path} is not valid JSON ({error}); copy it from the MSD archive") from error
     record = record if isinstance(record, dict) else {}
     channels, labels = record.get("modality", record.get("channel_names")), record.get("labels")
-    numbered = isinstance(channels, dict) and all(str(key).isdigit() for key in channels)
-    if not numbered or not isinstance(labels, dict):
+    if (
+        not isinstance(channels, dict)
+        or not isinstance(labels, dict)
+        or not all(str(key).isdigit() for key in channels)
+    ):
         raise DataError(
             f"{path} has no `modality` or `channel_names` by number, or no `labels`; copy it from the MSD archive"
         )
