@@ -40,18 +40,17 @@ def report_spellings(names: Iterable[str]) -> list[str]:
     ]
 
 
-def warn_of_divided_scans(parts: Mapping[str, Iterable[str]]) -> None:
+def warn_of_divided_scans(part_of: Mapping[str, str]) -> None:
     """Warn of patients of BraTS whose scans of several days count as patients and are in several parts of a split.
 
     Args:
-        parts: part → its patients; `BraTS-GLI-00008-001` is the second scan of `BraTS-GLI-00008`.
+        part_of: patient → part; `BraTS-GLI-00008-001` is the second scan of `BraTS-GLI-00008`.
     """
     scans: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for part, names in parts.items():
-        for name in names:
-            match = re.fullmatch(r"(BraTS-[A-Z]+-\d+)-\d{3}", name, re.IGNORECASE)
-            if match is not None:
-                scans[match[1]][name] = part
+    for name, part in part_of.items():
+        match = re.fullmatch(r"(BraTS-[A-Z]+-\d+)-\d{3}", name, re.IGNORECASE)
+        if match is not None:
+            scans[match[1]][name] = part
     divided = [own for own in scans.values() if len(set(own.values())) > 1]
     if divided:
         listed = ", ".join(f"{scan} in {part}" for scan, part in divided[0].items())

@@ -75,6 +75,7 @@ class Split:
             problems.append("no patient is left for training")
         if problems:
             raise ConfigError("the split is wrong: " + "; ".join(problems))
+        warn_of_divided_scans(seen)
 
     @property
     def hash(self) -> str:
@@ -146,17 +147,14 @@ def choose_split(
     if len(chosen) > 1:
         raise ConfigError(f"{' and '.join(chosen)} are two ways to split; keep one and set the other to null")
     if slice_split is not None:
-        split = split_by_index(patient_of_file or {}, slice_split=slice_split)
-    elif named:
-        split = split_by_patients(patients, train=train_patients, val=val_patients, test=test_patients)
-    elif fold is not None and num_folds is not None:
-        split = split_by_fold(patients, fold=fold, num_folds=num_folds, seed=seed, strata=strata)
-    elif split_file is not None:
-        split = split_from_file(patients, split_file)
-    else:
-        split = split_by_fractions(patients, fractions=fractions, seed=seed, strata=strata)
-    warn_of_divided_scans({part: split.part(part) for part in PARTS})
-    return split
+        return split_by_index(patient_of_file or {}, slice_split=slice_split)
+    if named:
+        return split_by_patients(patients, train=train_patients, val=val_patients, test=test_patients)
+    if fold is not None and num_folds is not None:
+        return split_by_fold(patients, fold=fold, num_folds=num_folds, seed=seed, strata=strata)
+    if split_file is not None:
+        return split_from_file(patients, split_file)
+    return split_by_fractions(patients, fractions=fractions, seed=seed, strata=strata)
 
 
 def split_by_fractions(
