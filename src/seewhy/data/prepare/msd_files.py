@@ -157,8 +157,8 @@ def _read_description(source: Path) -> dict[str, Any]:
         raise DataError(
             f"{path} does not exist, but is needed to assign channels to modalities; copy it from the MSD archive"
         ) from error
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON ({error}); copy it from the MSD archive") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable JSON ({error}); copy it from the MSD archive") from error
     record = record if isinstance(record, dict) else {}
     channels, labels = record.get("modality", record.get("channel_names")), record.get("labels")
     if (
