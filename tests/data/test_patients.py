@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 
 from seewhy.data.patients import find_spellings
@@ -23,3 +25,12 @@ def test_no_split_holds_two_spellings():
         Split(("7", "8"), (), ("007",))
     with pytest.raises(ConfigError, match=r"'p1', 'P1'"):
         choose_split(["p1", "p2", "p3", "P1"], fractions=(0.5, 0.25, 0.25), seed=0)
+
+
+def test_scans_of_one_patient_in_two_parts_are_warned_of():
+    scans = ["BraTS-GLI-00008-000", "BraTS-GLI-00008-001", "BraTS-GLI-00009-000"]
+    with pytest.warns(UserWarning, match=r"1 patients .*00008-000 in train, BraTS-GLI-00008-001 in test"):
+        choose_split(scans, fractions=(0.6, 0.2, 0.2), seed=0, test_patients=scans[1:2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        choose_split(scans, fractions=(0.6, 0.2, 0.2), seed=0, test_patients=scans[:2])

@@ -25,8 +25,11 @@ def test_spacings_are_compared_with_the_median_of_those_that_are_known():
     ("sizes", "classes", "decided"),
     [
         ("1155", "aabb", True),
+        ("11556677", "aaaabbbb", True),
+        ("1115557", "aaabbba", True),
         ("1515", "aabb", False),
-        ("1156", "aabb", True),
+        ("1156", "aabb", False),
+        ("1234", "aabb", False),
         ("1111", "aabb", False),
         ("15", "ab", False),
     ],

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-__all__ = ["find_spellings", "report_spellings"]
+from lightning.pytorch.utilities import rank_zero_warn
+
+__all__ = ["find_spellings", "report_spellings", "warn_of_divided_scans"]
 
 
 def find_spellings(names: Iterable[str]) -> list[list[str]]:
@@ -36,6 +38,27 @@ def report_spellings(names: Iterable[str]) -> list[str]:
         "on it; write it in one way, or rename one of them if they are different people"
         for group in find_spellings(names)
     ]
+
+
+def warn_of_divided_scans(part_of: Mapping[str, str]) -> None:
+    """Warn of patients of BraTS whose scans of several days count as patients and are in several parts of a split.
+
+    Args:
+        part_of: patient → part; `BraTS-GLI-00008-001` is the second scan of `BraTS-GLI-00008`.
+    """
+    scans: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name, part in part_of.items():
+        match = re.fullmatch(r"(BraTS-[A-Z]+-\d+)-\d{3}", name, re.IGNORECASE)
+        if match is not None:
+            scans[match[1]][name] = part
+    divided = [own for own in scans.values() if len(set(own.values())) > 1]
+    if divided:
+        listed = ", ".join(f"{scan} in {part}" for scan, part in divided[0].items())
+        rank_zero_warn(
+            f"{len(divided)} patients have scans in several parts of the split, e.g. {listed}: set "
+            "data.patient_pattern where the data set has it, name the scans of each part (data.test_patients …), or "
+            "leave later scans out"
+        )
 
 
 def _normalize(name: str) -> str:

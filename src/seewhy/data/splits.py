@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seewhy.data.patients import report_spellings
+from seewhy.data.patients import report_spellings, warn_of_divided_scans
 from seewhy.data.split_file import read_split_file
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.options import check_choice
@@ -76,6 +76,7 @@ class Split:
             problems.append("no patient is left for training")
         if problems:
             raise ConfigError("the split is wrong: " + "; ".join(problems))
+        warn_of_divided_scans(seen)
 
     @property
     def hash(self) -> str:

@@ -21,7 +21,9 @@ __all__ = [
 SHOWN = 5
 """Values of a property in a message."""
 LEAST = 2
-"""Cases per class below which a property may decide the class by chance alone."""
+"""Cases that must have a value of a property, so that it counts."""
+MOST = 0.8
+"""Share of cases whose value other cases have too, so that the property can decide the class."""
 
 
 def find_turned(codes: Mapping[str, str | None]) -> dict[str, str]:
@@ -100,6 +102,8 @@ def report_mixtures(traits: Mapping[str, Sequence[str]], classes: Sequence[objec
 def report_shortcuts(traits: Mapping[str, Sequence[str]], classes: Sequence[object]) -> list[str]:
     """Report properties of the files that decide the class, so that a model need not look at the images.
 
+    Values of a single case say nothing, as in data sets in which every scan has another size.
+
     Args:
         traits: property, e.g. `voxel size` → its value in each case.
         classes: class of each case.
@@ -114,8 +118,9 @@ def report_shortcuts(traits: Mapping[str, Sequence[str]], classes: Sequence[obje
     messages = []
     for trait, values in traits.items():
         counts = _count_classes(values, classes)
-        few = min(Counter(classes).values(), default=0) < LEAST
-        if len(counts) > 1 and len(set(classes)) > 1 and not few and all(len(own) == 1 for own in counts.values()):
+        repeated = [own for own in counts.values() if own.total() >= LEAST]
+        pure = all(len(own) == 1 for own in repeated) and len({name for own in repeated for name in own}) > 1
+        if pure and sum(own.total() for own in repeated) >= MOST * len(classes):
             messages.append(f"the {trait} decides the class: {_format_counts(counts)}")
     return messages
 
