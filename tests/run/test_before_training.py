@@ -23,6 +23,11 @@ EXPLAINED = (*GRADING, "explain.methods=[grad_cam]", "explain.judge=none", "expl
         ("callbacks.best.monitor=val/mine", r"callbacks\.best\.monitor='val/mine'.*mode"),
         ("callbacks.best.mode=max", r"callbacks\.best\.mode=max contradicts"),
         ("+callbacks.best.nosuch=1", r"callbacks\.best\.nosuch"),
+        ("callbacks.best.monitor=val/aurocc_loss", r"callbacks\.best\.monitor='val/aurocc_loss' is not measured"),
+        ("objective=test/aurocc", r"objective='test/aurocc' is not measured; nearest: 'test/auroc"),
+        ("trainer.precision=bf16-true", r"trainer\.precision=bf16-true.*bf16-mixed"),
+        ("trainer.precision=64", r"trainer\.precision=64"),
+        ("trainer.max_epochs=-1", r"trainer\.max_epochs=-1 has no end.*model\.scheduler\.name=constant"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_trained(train_here, tmp_path, word, fact):
@@ -65,3 +70,51 @@ def test_a_failing_explanation_costs_neither_results_nor_predictions(train_here,
     with pytest.raises(RuntimeError, match="no memory for maps"):
         predict(compose_saved("predict", tmp_path, *words))
     assert record.table(tmp_path / "predictions" / "predictions.csv")
+
+
+STOP = "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss}"
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("data.fractions=[0.75,0,0.25]", "no validation patients"),
+        ("trainer.limit_val_batches=0", r"trainer\.limit_val_batches=0"),
+        ("trainer.check_val_every_n_epoch=5", r"check_val_every_n_epoch=5 in trainer\.max_epochs=1"),
+    ],
+)
+def test_early_stopping_without_validation_names_the_reason(train_here, tmp_path, word, reason):
+    with pytest.raises(ConfigError, match=rf"callbacks\.stop stops by 'val/loss'.*{reason}"):
+        train_here(tmp_path, STOP, word, base=GRADING)
+
+
+def test_an_objective_that_only_the_test_measures(train_here, tmp_path):
+    with pytest.raises(ConfigError, match=r"objective='test/auroc' is not measured with test=false"):
+        train_here(tmp_path, "objective=test/auroc", "test=false", base=GRADING)
+    assert train_here(tmp_path, "objective=test/auroc", base=GRADING) is not None
+
+
+def test_a_training_without_a_number_of_epochs_ends_by_its_time(train_here, tmp_path, record):
+    words = ["trainer.max_epochs=-1", "+trainer.max_time='00:00:00:01'", "model.scheduler.name=constant"]
+    train_here(tmp_path, *words, "model.scheduler.warmup=0", base=GRADING)
+    assert "test/auroc" in record.results(tmp_path)["metrics"]
+
+
+def test_a_training_without_a_logger(train_here, tmp_path, record):
+    train_here(tmp_path, "logger.csv=null", base=GRADING)
+    assert "test/auroc" in record.results(tmp_path)["metrics"]
+
+
+@pytest.mark.parametrize(("step", "status"), [("fit", "failed"), ("test", "success")])
+def test_loggers_are_told_how_a_run_ended(train_here, tmp_path, step, status, monkeypatch):
+    import spies
+
+    monkeypatch.setattr(spies.Log, "statuses", [])
+    words = ["+logger.spy._target_=spies.Log"]
+    if step == "fit":
+        with pytest.raises(RuntimeError, match="boom"):
+            train_here(tmp_path, *words, "+callbacks.crash._target_=spies.Crash", "data.batch_size=2", base=GRADING)
+    else:
+        train_here(tmp_path, *words, base=GRADING)
+    assert spies.Log.statuses[-1] == status
+    assert (set(spies.Log.statuses) == {"failed"}) == (status == "failed")

@@ -105,7 +105,7 @@ def test_a_run_that_is_complete_can_only_be_tested_again(train_here, tmp_path, r
 
 
 def test_an_objective_that_is_not_measured_names_those_that_are(train_here, tmp_path):
-    with pytest.raises(ConfigError, match=r"objective='test/dicee' was not measured; .*test/refined/dice"):
+    with pytest.raises(ConfigError, match=r"objective='test/dicee' is not measured; .*dice"):
         train_here(tmp_path, "objective=test/dicee", "trainer.max_epochs=1")
 
 

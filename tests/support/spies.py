@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
 
 
 class RankWitness(Callback):
@@ -41,3 +42,19 @@ class Crash(Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if batch_idx == 1:
             raise RuntimeError("boom")
+
+
+class Log(Logger):
+    """Keeps the statuses that it is closed with."""
+
+    name, version = "spy", "0"
+    statuses: list[str] = []  # noqa: RUF012
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        pass
+
+    def finalize(self, status):
+        Log.statuses.append(status)

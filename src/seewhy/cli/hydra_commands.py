@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from seewhy.cli.compose import expand_overrides, register_run, split_override, store_schemas
-from seewhy.errors import SeewhyError
+from seewhy.errors import ConfigError, SeewhyError
 from seewhy.run.folder import conf_dir
 from seewhy.termination import Terminated, end_on_sigterm
 
@@ -54,7 +54,7 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
     store_schemas()
     task = _Task(name, prefix)
     try:
-        words = sys.argv[1 + len(prefix) :]
+        words = _correct_flags(sys.argv[1 + len(prefix) :])
         sys.argv[1:] = expand_overrides(words if name == "train" else register_run(words))
         with end_on_sigterm():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task.guarded())()
@@ -135,6 +135,31 @@ class _Task:
                 sys.argv[1:] = overrides
 
         return task
+
+
+FLAGS = {"config-path", "config-name", "config-dir", "cfg", "package", "info", "experimental-rerun"}
+"""Flags of Hydra that take a value."""
+
+
+def _correct_flags(words: Sequence[str]) -> list[str]:
+    """Refuse options that are written as flags, and let Hydra resolve its own configuration where that is asked for.
+
+    Raises:
+        ConfigError: all words like `--seed=1`, as `wandb agent` writes them.
+    """
+    wrong = [word for word in words if word.startswith("--") and "=" in word]
+    wrong = [word for word in wrong if word[2:].partition("=")[0] not in FLAGS]
+    if wrong:
+        right = " ".join(word.lstrip("-") for word in wrong)
+        raise ConfigError(
+            f"options are written without --: {right} (in a W&B sweep, `command` must use ${{args_no_hyphens}})"
+        )
+    text = " ".join(words)
+    if "--resolve" in words and ("--cfg hydra" in text or "--cfg=hydra" in text or "-c hydra" in text):
+        # Hydra cuts its node out before it resolves it, and then finds none of the other options.
+        kept = [word for word in words if word not in ("--cfg", "-c", "hydra", "--cfg=hydra")]
+        return [*kept, "--cfg", "all", "--package", "hydra"]
+    return list(words)
 
 
 def _groups_set_to_null(words: Sequence[str]) -> list[str]:

@@ -181,13 +181,29 @@ class BaseModule(LightningModule):
         return [{"params": [p for p in self.parameters() if p.requires_grad], "lr_scale": 1.0}]
 
     def total_steps(self) -> int:
-        """Number of optimiser steps of this fit."""
-        return int(self.trainer.estimated_stepping_batches)
+        """Number of optimiser steps of this fit.
+
+        Raises:
+            ConfigError: a training without an end.
+        """
+        estimated = self.trainer.estimated_stepping_batches
+        if math.isinf(estimated):
+            raise ConfigError(
+                "trainer.max_epochs=-1 has no end, which a schedule in shares of all steps needs; set a number of "
+                "epochs, or model.scheduler.name=constant with a number of steps as model.scheduler.warmup"
+            )
+        return int(estimated)
+
+    def schedule_steps(self) -> int:
+        """Number of steps that the schedule of the learning rate is spread over; 0 for one that needs no end."""
+        scheduler = self.hparams["scheduler"]
+        endless = scheduler["name"] == "constant" and not isinstance(scheduler.get("warmup", 0), float)
+        return 0 if endless and math.isinf(self.trainer.estimated_stepping_batches) else self.total_steps()
 
     def configure_optimizers(self) -> Any:
         """Build optimiser and per-step schedule from `hparams.optimizer` and `hparams.scheduler`."""
         optimizer = build_optimizer(self.hparams["optimizer"], self.parameter_groups())
-        factor = partial(learning_rate_factor, total=self.total_steps(), **self.hparams["scheduler"])
+        factor = partial(learning_rate_factor, total=self.schedule_steps(), **self.hparams["scheduler"])
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

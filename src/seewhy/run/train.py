@@ -29,6 +29,7 @@ from seewhy.run.continuing import Continuation, begin_continuation, find_checkpo
 from seewhy.run.explainers import build_explain_callback
 from seewhy.run.folder import RunFolder
 from seewhy.run.results import print_results, write_report_page, write_results
+from seewhy.run.score_names import check_score_names
 from seewhy.run.translation.score_table import write_samples
 from seewhy.termination import Terminated
 from seewhy.tracking import drop_rows_from
@@ -70,11 +71,13 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
     datamodule = build_datamodule(config)
     model = build_model(config)
     results = _Results(folder, config, datamodule)
-    callbacks = [*build_callbacks(config.callbacks), AfterTest(results.write), *build_explain_callback(config)]
+    chosen = build_callbacks(config.callbacks)
+    callbacks = [*chosen, AfterTest(results.write), *build_explain_callback(config)]
     if resume is None and config.weights:
         _load_encoder(model, config.weights)
     datamodule.setup("fit")  # reads the training data, so that their problems are reported before anything is written
     continued = None if resume is None else begin_continuation(resume, model, datamodule, callbacks)
+    check_score_names(config, model, datamodule, chosen)
     if continued is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         _report_kept(folder.keep_records(move=True))  # of a run that ended before its first checkpoint
 
@@ -151,7 +154,7 @@ class _Results:
     def write(self, trainer: Trainer, model: LightningModule) -> None:
         """Write results.json, tables, figures and the report; every process takes part, the first one writes."""
         self.add(trainer)
-        self.objective = check_objective(self.metrics, self.config.objective)
+        self.objective = self.metrics.get(self.config.objective)
         rows, samples = _patient_rows(model), _sample_rows(model)
         if trainer.is_global_zero:
             if samples:
@@ -160,6 +163,7 @@ class _Results:
                 self.folder, self.metrics, rows, self.config, model=model, objective=self.objective,
                 phantom=self.datamodule.is_phantom,
             )  # fmt: skip
+        check_objective(self.metrics, self.config.objective)
 
 
 def _finish(trainer: Trainer, model: LightningModule, results: _Results) -> None:

@@ -151,9 +151,7 @@ class AdversarialModule(BaseModule):
     def total_steps(self) -> int:
         """Steps of each optimiser in this fit."""
         trainer = self.trainer
-        estimated = trainer.estimated_stepping_batches  # also makes the loaders, which give the length of an epoch
-        if math.isinf(estimated):
-            raise ConfigError("trainer.max_epochs=-1 has no end for model.scheduler to reach; set a number of epochs")
+        super().total_steps()  # also makes the loaders, which give the length of an epoch
         limit = trainer.max_steps // OPTIMIZERS if trainer.max_steps != -1 else math.inf
         epochs = trainer.max_epochs
         if epochs is None or epochs < 0 or math.isinf(trainer.num_training_batches):
@@ -171,7 +169,7 @@ class AdversarialModule(BaseModule):
                 other, [{"params": self.discriminator_parameters()}], where="model.discriminator_optimizer"
             ),
         ]
-        factor = partial(learning_rate_factor, total=self.total_steps(), **self.hparams["scheduler"])
+        factor = partial(learning_rate_factor, total=self.schedule_steps(), **self.hparams["scheduler"])
         return optimizers, [
             {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "name": f"lr-{name}"}
             for optimizer, name in zip(optimizers, ("generator", "discriminator"), strict=True)
