@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Lt
 from omegaconf import DictConfig, OmegaConf
 
 from seewhy.errors import ConfigError
+from seewhy.option_types import PositiveInt, find_value_problem
 from seewhy.options import parse_options
 from seewhy.run.build import find_node_problems
 
@@ -34,10 +36,9 @@ def check_config(config: DictConfig, *groups: str) -> None:
         seewhy.errors.ConfigError: data.num_workers=-2 must be an integer, 0 or more; trainer.max_epochs='many' must...
     """
     problems = [problem for group in groups for problem in _find_problems(config, group)]
-    if config.seed < 0 or config.seed >= 2**32:
-        problems.insert(0, f"seed={config.seed} must be an integer, 0 or more and below 2**32")
-    if config.threads is not None and config.threads < 1:
-        problems.insert(0, f"threads={config.threads} must be an integer, 1 or more, or null")
+    numbers = {"threads": PositiveInt | None, "seed": Annotated[int, Ge(0), Lt(2**32)]}
+    checked = (find_value_problem(config.get(name), hint, name) for name, hint in numbers.items() if name in config)
+    problems = [*filter(None, checked), *problems]
     if problems:
         raise ConfigError("; ".join(problems))
 
