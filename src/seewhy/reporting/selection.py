@@ -14,6 +14,7 @@ from torch import Tensor
 from seewhy.batch import Prediction
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.explained_model import Explainable, Target
+from seewhy.io.names import find_name_clashes, safe_name
 
 __all__ = [
     "BY_NAME",
@@ -163,11 +164,14 @@ class TargetChoice:
                 self.wanted.append(item or "predicted")
             else:
                 self.wanted.append(self._find_class(item))
+        clashes = find_name_clashes((f"target_{self.name(item)}" for item in self.wanted), "targets")
+        if clashes:
+            raise ConfigError(f"explain.target: {'; '.join(clashes)}")
 
     @property
     def folders(self) -> list[str]:
         """One folder name per target; an empty name for a single target."""
-        return [f"target_{self.name(item)}" for item in self.wanted] if len(self.wanted) > 1 else [""]
+        return [safe_name(f"target_{self.name(item)}") for item in self.wanted] if len(self.wanted) > 1 else [""]
 
     def name(self, target: int | str) -> str:
         """Name of a class, or its index as text."""
