@@ -104,3 +104,10 @@ def test_a_class_that_does_not_exist_is_refused_with_those_that_do(wrong):
 def test_a_mistyped_class_gets_the_nearest():
     with pytest.raises(ConfigError, match="nearest: 'early'"):
         TargetChoice("erly", GRADES, classes=3)
+
+
+def test_folders_of_targets_are_safe_and_different():
+    about = Explainable(classes=("mild/moderate", "../../escaped", "mild:moderate"))
+    assert TargetChoice([0, 1], about, classes=3).folders == ["target_mild_moderate", "target_.._.._escaped"]
+    with pytest.raises(ConfigError, match=r"explain\.target.*mild/moderate.*mild:moderate"):
+        TargetChoice("all", about, classes=3)

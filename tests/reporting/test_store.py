@@ -19,14 +19,14 @@ FACTS = {
 }  # fmt: skip
 
 
-def explained(folder, name):
+def explained(folder, name, inputs=("image",)):
     image = np.zeros((4, 4), np.float32)
     view = SampleView(
-        id=name, patient="p", source="", index=0, label=None, images={"image": image}, masks={}, placement=None,
-        spacing=None, display=Display(),
+        id=name, patient="p", source="", index=0, label=None, images=dict.fromkeys(inputs, image), masks={},
+        placement=None, spacing=None, display=Display(),
     )  # fmt: skip
     maps = Maps(
-        maps={"image": torch.ones(1, 4, 4)}, method="grad_cam", target=torch.tensor([0]),
+        maps=dict.fromkeys(inputs, torch.ones(1, 4, 4)), method="grad_cam", target=torch.tensor([0]),
         probability=torch.tensor([0.5]), scores=torch.tensor([[0.1]]),
     )  # fmt: skip
     store = ExplanationStore(folder)
@@ -50,6 +50,12 @@ def test_files_of_any_sample_stay_in_the_folder(tmp_path, name):
     assert store.record(PLACE, name)["id"] == name
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["explanations"]
+
+
+def test_names_of_inputs_stay_in_the_folder(tmp_path):
+    store = explained(tmp_path / "run", "a", inputs=("../../../escaped", "t1"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert list(store.arrays(PLACE, "a")) == ["../../../escaped", "t1"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"key": "k"}', b"PK\x03\x04"])

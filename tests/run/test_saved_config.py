@@ -208,6 +208,8 @@ def test_other_roots_and_interpolations_of_a_file_mean_nothing(tmp_path, monkeyp
         b"config: text",
         b"seewhy: {version: 1}",
         b"config: {data: {_target_: ${oc.env:HOME}}}",
+        b"config: {explain: 5}",
+        b"config: {data: abc, model: [1], trainer: true}",
     ],
 )
 def test_damaged_files_are_refused_in_words(tmp_path, monkeypatch, content):

@@ -64,7 +64,9 @@ def draw_method(
         written[record["id"]] = [file.relative_to(store.folder).as_posix() for file in files]
     if planar:
         shown = [_upright_sample(store, place, record) for record in planar[:ROWS]]
-        shown += [PlanarSample(id=record["id"], images={}, maps={}) for record in planar[ROWS:]]  # only counted
+        shown += [
+            PlanarSample(id=safe_name(record["id"]), images={}, maps={}) for record in planar[ROWS:]
+        ]  # only counted
         path = store.folder / place.path / "summary_visualization.png"
         write_planar_summary(path, shown, method=place.method, limit=ROWS, **look)  # type: ignore[arg-type]
     return written
@@ -115,7 +117,7 @@ def _draw_volume(
         image = images[name]
         if image is None:
             continue
-        subject = safe_name(record["id"]) + ("" if len(maps) == 1 else f"_{name}")
+        subject = safe_name(record["id"]) + ("" if len(maps) == 1 else f"_{safe_name(name)}")
         flat = any("all slices" in note for note in record["notes"])
         numbers: list[int] = record["slice_numbers"]
         files += write_slices(
@@ -175,7 +177,7 @@ def _upright_sample(
     images, masks = store.view(record["id"])
     heats = store.arrays(place, record["id"]) if maps is None else maps
     return PlanarSample(
-        id=record["id"],
+        id=safe_name(record["id"]),
         images={name: None if image is None else turn_upright(image, display) for name, image in images.items()},
         maps={name: turn_upright(heat, display) for name, heat in heats.items()},
         title=format_title(record),

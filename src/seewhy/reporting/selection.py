@@ -15,6 +15,7 @@ from seewhy.batch import Prediction
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.explained_model import Explainable
 from seewhy.explain.targets import Target, find_class
+from seewhy.io.names import find_name_clashes, safe_name
 from seewhy.option_types import NonNegativeInt, PositiveInt
 from seewhy.options import check_choice
 
@@ -162,11 +163,14 @@ class TargetChoice:
             else:
                 others = ("predicted", "label", "all")
                 self.wanted.append(find_class(item, about.classes, classes, "explain.target", others=others))
+        clashes = find_name_clashes((f"target_{self.name(item)}" for item in self.wanted), "targets")
+        if clashes:
+            raise ConfigError(f"explain.target: {'; '.join(clashes)}")
 
     @property
     def folders(self) -> list[str]:
         """One folder name per target; an empty name for a single target."""
-        return [f"target_{self.name(item)}" for item in self.wanted] if len(self.wanted) > 1 else [""]
+        return [safe_name(f"target_{self.name(item)}") for item in self.wanted] if len(self.wanted) > 1 else [""]
 
     def name(self, target: int | str) -> str:
         """Name of a class, or its index as text."""

@@ -188,9 +188,9 @@ class ExplanationStore:
     def _write_array(self, place: Place, view: SampleView, name: str, array: Array, *, alone: bool) -> str:
         folder, stem = self.subject_folder(place, view.id, volume=view.is_volume), safe_name(view.id)
         if view.is_volume:
-            path = folder / f"{stem}_{place.method}_{'' if alone else name + '_'}attributions.npy"
+            path = folder / f"{stem}_{place.method}_{'' if alone else safe_name(name) + '_'}attributions.npy"
         else:
-            path = folder / f"{stem}_heatmaps" / f"{stem}_{name}_attributions.npy"
+            path = folder / f"{stem}_heatmaps" / f"{stem}_{safe_name(name)}_attributions.npy"
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, array.astype(np.float32), allow_pickle=False)
         return path.relative_to(self.folder).as_posix()
@@ -204,7 +204,7 @@ class ExplanationStore:
             return []
         written = []
         for name, array in raw.items():
-            suffix = "" if len(raw) == 1 else f"_{name}"
+            suffix = "" if len(raw) == 1 else f"_{safe_name(name)}"
             folder = self.subject_folder(place, view.id, volume=True)
             path = folder / f"{safe_name(view.id)}_{place.method}{suffix}.nii.gz"
             write_nifti_like(path, placement.restore(array.astype(np.float32)), like=placement.source)

@@ -64,6 +64,9 @@ def read_saved_config(folder: str | Path, *, trust: bool = False, given: Collect
     if not isinstance(config, dict):
         raise ConfigError(f"{path} is not the record of a seewhy run: it has no section `config`")
     kept = {key: _as_text(config[key]) for key in ROOT_KEYS if key in config}
+    wrong = [f"{key} is {kept[key]!r:.40}" for key in KINDS if not isinstance(kept.get(key), dict | None)]
+    if wrong:
+        raise ConfigError(f"{path}: {'; '.join(wrong)}; expected a mapping from options to values in each")
     if not trust:
         check_targets(kept, path)
         _check_folders(kept, path, given)

@@ -174,6 +174,8 @@ class LogitStore:
         if self._array is None or self._process != os.getpid():
             import zarr
 
+            if not Path(self.path).is_dir():  # zarr would create the folder
+                raise ConfigError(f"{self.path} holds no logits of patches: it is not a folder")
             try:
                 self._array = zarr.open_array(self.path, mode="r+")
             except Exception as error:  # JSON, codecs and stores have their own errors

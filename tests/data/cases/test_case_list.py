@@ -26,6 +26,13 @@ def cases_of(labels, patient_of=lambda number: f"p{number}", **options):
     ]
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "nul", "..", "a\\b", "ü" * 200])
+def test_any_name_becomes_one_part_of_a_path(tmp_path, name):
+    (case,) = listed(tmp_path, f"id,file\n{name},a.png\n", Columns("id"))
+    (tmp_path / f"{case.id}_integrated_gradients_attributions.npy").touch()
+    assert len(list(tmp_path.glob("*.npy"))) == 1
+
+
 def test_names_are_safe_and_patients_found_by_pattern(tmp_path):
     columns = Columns("id", "label", patient_pattern=r"(P\d+)")
     cases = listed(tmp_path, "id,label,file\nP12 L,1,a.png\nP12/R,2,b.png\n../P3,0,c.png\n", columns)

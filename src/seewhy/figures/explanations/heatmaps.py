@@ -14,6 +14,7 @@ from seewhy.figures.colours import DIVERGING
 from seewhy.figures.labels import join_title, method_label
 from seewhy.figures.overlay import draw_annotation, enlarge, grey, overlay, resize_to_width
 from seewhy.figures.sheet import Bar, Cell, empty_picture, sheet, write_sheet
+from seewhy.io.names import safe_name
 
 __all__ = ["PlanarSample", "headline", "write_planar", "write_planar_summary"]
 
@@ -121,7 +122,7 @@ def write_planar(
         if image is None:
             continue
         page = sheet([[_single(sample, name, bar)]], title=f"{name} · {heading}", warnings=warnings, bar=bar, foot=foot)
-        written.append(write_sheet(Path(folder) / f"{sample_id}_heatmaps" / f"{sample_id}_{name}.png", page))
+        written.append(write_sheet(Path(folder) / f"{sample_id}_heatmaps" / f"{sample_id}_{safe_name(name)}.png", page))
     return written
 
 

@@ -56,7 +56,7 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path} does not exist; create it with: python -m seewhy evaluate run={folder.parent}")
     try:
         table = pd.read_parquet(path, engine="pyarrow")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MemoryError) as error:
         raise DataError(f"{path} cannot be read ({error}); create it again: python -m seewhy evaluate …") from error
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:

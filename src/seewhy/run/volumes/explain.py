@@ -20,6 +20,7 @@ from seewhy.explain.base import Explainer
 from seewhy.explain.judging.randomization import Randomization, RandomizationTest
 from seewhy.explain.maps import Maps
 from seewhy.io.atomic import write_json
+from seewhy.io.names import safe_name
 from seewhy.io.zarr.sink import create_sink
 from seewhy.io.zarr.source import Box, VolumeSource
 from seewhy.io.zarr.store import local_folder
@@ -88,7 +89,7 @@ def _write_map(
     """
     values = maps.maps["image"][0].float().numpy()
     source, box = region.source, region.box
-    stem = f"{name}_{region.class_name.replace(' ', '_')}_{_format_spans(box, sign='_')}"
+    stem = safe_name(f"{name}_{region.class_name.replace(' ', '_')}_{_format_spans(box, sign='_')}")
     record = {
         "store": f"{stem}.zarr", "method": name, "target": region.target, "class": region.class_name,
         "score": float(maps.scores[0, region.target]),
