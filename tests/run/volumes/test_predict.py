@@ -364,7 +364,7 @@ def test_a_changed_setting_is_refused_and_named(config: DictConfig):
         ({"memory_budget": "10kB"}, "raise it"),
         ({"channels": [1]}, "there is no channel"),
         ({"spacing": "chekc"}, "expected check or ignore"),
-        ({"storage_options": {}, "input": "nothing.zarr"}, "holds no zarr array"),
+        ({"storage_options": {}, "input": "nothing.zarr"}, r"nothing\.zarr does not exist"),
         ({"zarr_format": 4}, "expected 2 or 3"),
         ({"output": "memory://out.zarr"}, "volume.job.ledger must be given"),
     ],
