@@ -7,8 +7,6 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from lightning.pytorch.utilities import rank_zero_warn
-
 __all__ = ["find_spellings", "report_spellings", "warn_of_divided_scans"]
 
 
@@ -53,6 +51,8 @@ def warn_of_divided_scans(part_of: Mapping[str, str]) -> None:
             scans[match[1]][name] = part
     divided = [own for own in scans.values() if len(set(own.values())) > 1]
     if divided:
+        from lightning.pytorch.utilities import rank_zero_warn  # `seewhy check` runs without torch
+
         listed = ", ".join(f"{scan} in {part}" for scan, part in divided[0].items())
         rank_zero_warn(
             f"{len(divided)} patients have scans in several parts of the split, e.g. {listed}: set "

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_warn
-
 from seewhy.batch import MODALITIES
 from seewhy.data.listing import OTHER_VOLUMES, split_suffix, summarize_names
 from seewhy.data.prepare.brats_files import MODALITIES as ALIASES
@@ -77,6 +75,8 @@ def find_subjects(folder: Path, *, patient_pattern: str | None = None) -> tuple[
         return [], error.problems
     others = [path.name for path in list_files_below(folder) if split_suffix(path.name, OTHER_VOLUMES)]
     if others:
+        from lightning.pytorch.utilities import rank_zero_warn  # `seewhy check` runs without torch
+
         rank_zero_warn(f"{folder}: {summarize_names(others)} left out; convert them to NIfTI, or move them elsewhere")
     problems += find_clashes((make_case_id(name), next(iter(files.values()))) for name, files, _, _ in named)
     subjects = [

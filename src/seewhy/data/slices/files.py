@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_warn
-
 from seewhy.data.dataset_info import read_displays, read_info
 from seewhy.data.listing import summarize_names
 from seewhy.errors import ConfigError, DataError
@@ -189,6 +187,8 @@ def _warn_of_others(folders: Sequence[Path]) -> None:
         others = sorted(path.name for path in folder.iterdir() if path.suffix != ".npy" or path.name.startswith("._"))
         others = [name for name in others if name.startswith("._") or not name.startswith(hidden)]
         if others:
+            from lightning.pytorch.utilities import rank_zero_warn  # `seewhy check` runs without torch
+
             rank_zero_warn(f"{folder}: {summarize_names(others)} left out; slices end in .npy (lower case)")
 
 
