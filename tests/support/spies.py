@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 from lightning.pytorch import Callback
@@ -58,3 +59,26 @@ class Log(Logger):
 
     def finalize(self, status):
         Log.statuses.append(status)
+
+
+class Dies(Callback):
+    """Ends one rank in the second step: killed, or by an error."""
+
+    def __init__(self, *, rank, how):
+        self.rank, self.how = rank, how
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_rank == self.rank and batch_idx == 1:
+            if self.how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("boom")
+
+
+class Slow(Callback):
+    """Waits in every batch of a prediction, after it has left a file."""
+
+    def on_predict_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "started").touch()
+        time.sleep(5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -126,7 +127,10 @@ class _Task:
             module, function = TASKS[self.name]
             try:
                 return getattr(importlib.import_module(module), function)(config)
-            except SeewhyError as error:
+            except (SeewhyError, RuntimeError) as failure:
+                error = failure if isinstance(failure, SeewhyError) else _describe_lost_process(failure)
+                if error is None:
+                    raise
                 if HydraConfig.get().mode is RunMode.MULTIRUN:
                     raise SeewhyError(f"sweep member {HydraConfig.get().runtime.output_dir}: {error}") from error
                 self.error = error
@@ -166,6 +170,16 @@ def _groups_set_to_null(words: Sequence[str]) -> list[str]:
     """Config groups that overrides set to null, e.g. `logger=null`; those of `--config-dir` included."""
     overrides = [override for override in map(split_override, words) if override is not None]
     return [key for _, key, value in overrides if value.strip() == "null" and "." not in key]
+
+
+def _describe_lost_process(error: RuntimeError) -> SeewhyError | None:
+    """Return one message for an error of the communication with a process that has ended; None for other errors."""
+    if not re.search(r"gloo|nccl|ProcessGroup", str(error), re.IGNORECASE):
+        return None
+    return SeewhyError(
+        "another process of this run has ended (killed, out of memory, or by an error of its own), so this one ends "
+        "too; a training continues with ckpt_path=last hydra.run.dir=<its folder>"
+    )
 
 
 def _rank() -> int:
