@@ -9,23 +9,32 @@ from typing import Any, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.maps import WriteMaps
+from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Explainer
 from seewhy.explain.budget import MemorySize
 from seewhy.option_types import NonNegativeInt
 from seewhy.options import parse_options
+from seewhy.reporting.checks import check_explanations
 from seewhy.reporting.report import print_explanations
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.run.build import build
 from seewhy.run.folder import conf_dir
 
-__all__ = ["build_explain_callback", "build_explainers", "build_map_writers", "load_explainer_nodes", "print_explained"]
+__all__ = [
+    "build_explain_callback",
+    "build_explainers",
+    "build_map_writers",
+    "check_explained",
+    "load_explainer_nodes",
+    "print_explained",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +92,23 @@ def build_explain_callback(
             **times,
         )
     ]
+
+
+def check_explained(callbacks: Sequence[Callback], model: LightningModule, datamodule: BaseDataModule) -> None:
+    """Check the classes, layers and samples that `explain` names, before a training that would end with an error.
+
+    Args:
+        callbacks: of the Trainer.
+        model: built, not trained.
+        datamodule: set up for a fit.
+
+    Raises:
+        ConfigError: all of them that do not exist.
+    """
+    for callback in callbacks:
+        if isinstance(callback, ExplainCallback):
+            parts = ["val"] * (callback.every_n_epochs > 0) + ["test"] * callback.after_fit
+            check_explanations(callback.settings, callback.explainers, model, datamodule, parts)
 
 
 def build_map_writers(config: DictConfig) -> list[WriteMaps]:

@@ -19,7 +19,7 @@ from seewhy.errors import CheckpointError, ConfigError
 from seewhy.models.protocols import HasBackbones, ScoresPatients, ScoresSamples
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.check_config import check_config
-from seewhy.run.explainers import build_explain_callback
+from seewhy.run.explainers import build_explain_callback, check_explained
 from seewhy.run.folder import RunFolder
 from seewhy.run.results import write_results
 from seewhy.run.run_loader import load_state
@@ -54,6 +54,7 @@ def train(config: DictConfig) -> float | None:
     callbacks = [*build_callbacks(config.callbacks), *build_explain_callback(config)]
     trainer = build_trainer(config, callbacks, build_loggers(config.logger))
     datamodule.setup("fit")  # reads the training data, so that their problems are reported before anything is written
+    check_explained(callbacks, model, datamodule)
     try:
         if trainer.is_global_zero:
             _write_records(folder, config, datamodule)
