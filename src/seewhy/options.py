@@ -250,7 +250,7 @@ def _read_fields(kind: type, values: Any, where: str) -> tuple[dict[str, Any], l
         for name, field in entries.items()
         if name not in values and field.default is MISSING and field.default_factory is MISSING
     ]
-    options = {}
+    options: dict[str, Any] = {}
     for name in (name for name in entries if name in values):
         hint, value, option = hints[name], values[name], f"{where}.{name}"
         if is_dataclass(hint) and isinstance(hint, type):

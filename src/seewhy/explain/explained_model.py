@@ -253,7 +253,7 @@ def _name_inputs(inputs: Inputs, names: Sequence[str]) -> dict[str, Tensor]:
     if isinstance(inputs, Mapping):
         return dict(inputs)
     single = not isinstance(inputs, tuple | list)
-    listed = [inputs] if single else list(inputs)
+    listed: Sequence[Tensor] = inputs if isinstance(inputs, tuple | list) else [inputs]  # type: ignore[list-item]
     if not names:
         names = ["image"] if single else [f"input_{number}" for number in range(len(listed))]
     if len(names) != len(listed):

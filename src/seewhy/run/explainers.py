@@ -74,12 +74,9 @@ def build_explain_callback(
     if node is None or not node.methods:
         return []
     options = read_explain_options(node)
-    times = {
-        "after_fit": options.after_fit if after_fit is None else after_fit,
-        "after_predict": options.after_predict if after_predict is None else after_predict,
-        "every_n_epochs": options.every_n_epochs,
-    }
-    if not any(times.values()):
+    fit = options.after_fit if after_fit is None else after_fit
+    predict = options.after_predict if after_predict is None else after_predict
+    if not (fit or predict or options.every_n_epochs):
         return []
     nodes = load_explainer_nodes(node)
     return [
@@ -89,7 +86,9 @@ def build_explain_callback(
             options={name: OmegaConf.to_container(options, resolve=True) for name, options in nodes.items()},
             context=_collect_context(config),
             settings=options,
-            **times,
+            after_fit=fit,
+            after_predict=predict,
+            every_n_epochs=options.every_n_epochs,
         )
     ]
 
