@@ -82,7 +82,7 @@ def parameter_types(factory: Callable[..., Any]) -> dict[str, Any]:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):  # some built-in types have no signature
         return {}
-    owners = [kind.__init__ for kind in factory.__mro__] if isinstance(factory, type) else [factory]  # type: ignore[misc]
+    owners = [vars(kind).get("__init__", kind) for kind in factory.__mro__] if isinstance(factory, type) else [factory]
     scopes = [vars(kind) for kind in map(inspect.getmodule, getattr(factory, "__mro__", ())) if kind]
     scopes += [getattr(inspect.unwrap(owner), "__globals__", {}) for owner in owners]
     hints = {}

@@ -19,8 +19,10 @@ __all__ = [
     "call_problems",
     "call_with_options",
     "check_choice",
+    "check_fields",
     "check_options",
     "choice_problems",
+    "collect_problem",
     "option_problems",
     "parse_options",
 ]
@@ -113,10 +115,7 @@ class OptionsOf:
         """List the problems of values."""
         problems = call_problems(self.factory, values, option, fixed=self.fixed)
         if not problems and is_dataclass(self.factory):
-            try:
-                self.factory(**values)
-            except ConfigError as error:
-                problems = [str(error)]
+            problems = collect_problem(lambda: self.factory(**values))
         return problems
 
 
@@ -215,6 +214,28 @@ def parse_options(kind: type[T], values: Any, *, where: str) -> T:
     if problems:
         raise ConfigError("; ".join(problems))
     return kind(**options)
+
+
+def check_fields(options: Any, where: str) -> None:
+    """Check the values of a dataclass's fields against their types, for those who make it without `parse_options`.
+
+    Raises:
+        ConfigError: all values of wrong types or out of range.
+    """
+    hints = get_type_hints(type(options), include_extras=True)
+    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    problems = [wrong for key, value in values.items() for wrong in _find_problems(value, hints[key], f"{where}.{key}")]
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+def collect_problem(check: Callable[[], object]) -> list[str]:
+    """Return the message of the ConfigError that a check raises as a list; empty if it raises none."""
+    try:
+        check()
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def _read_fields(kind: type, values: Any, where: str) -> tuple[dict[str, Any], list[str]]:

@@ -33,9 +33,8 @@ PARTS = {"test": "test", "validate": "val", "predict": "predict"}
 class ExplainCallback(Callback):
     """Explains chosen samples: maps, scores, pictures and tables in `<folder>/explanations`.
 
-    Wrong targets, layers and samples are reported before a training begins. Samples are explained at the end of a loop,
-    when all predictions are known and written, so that a failure costs none of them. Maps that an earlier, interrupted
-    run finished with the same weights and options are not computed again.
+    Samples are explained at the end of a loop, when all predictions are known and written, so that a failure costs none
+    of them. Maps that an earlier, interrupted run finished with the same weights and options are not computed again.
 
     Args:
         folder: the run folder.
@@ -78,24 +77,6 @@ class ExplainCallback(Callback):
         self._rows: list[dict[str, Any]] = []
 
     # -- Lightning's hooks -----------------------------------------------------------------------------------
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check targets, layers and samples with one sample and the untrained model."""
-        part = "test" if self.after_fit else "val" if self.every_n_epochs else None
-        ids = _require_datamodule(trainer).sample_ids(part) if part else []
-        if part is None or not ids:
-            return
-        choice = self.settings.choice()
-        name = ids[0] if choice.needs_predictions else choice.by_name(ids)[0]
-        batch = trainer.strategy.batch_to_device(_require_datamodule(trainer).batch_of(name, part), pl_module.device)
-        modes = {module: module.training for module in pl_module.modules()}
-        pl_module.eval()
-        try:
-            with torch.random.fork_rng():
-                self._make_session(trainer, pl_module, self.folder, {}, len(ids)).check(batch, name)
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start a session if test samples are explained."""
@@ -156,35 +137,23 @@ class ExplainCallback(Callback):
         }
         choice = self.settings.choice()
         ids = datamodule.sample_ids(PARTS[loop])
-        self._session = self._make_session(trainer, module, folder, facts, len(ids), loop=loop)
-        self._rows, self._chosen = [], None
-        if not choice.needs_predictions:
-            self._chosen = set(choice.by_name(ids))
-        # Where nothing else is predicted or written, the batches of the loop are explained at once.
-        self._at_once = loop == "validate" or datamodule.only is not None
-
-    def _make_session(
-        self,
-        trainer: Trainer,
-        module: LightningModule,
-        folder: Path,
-        facts: Mapping[str, Any],
-        count: int,
-        *,
-        loop: str = "test",
-    ) -> Session:
-        return Session(
+        self._session = Session(
             module,
-            _require_datamodule(trainer),
+            datamodule,
             explainers=self.explainers,
             settings=self.settings,
             store=ExplanationStore(folder),
             options=self.options,
             facts=facts,
             context=self.context,
-            count=min(self.settings.max_samples or count, count),
+            count=min(self.settings.max_samples or len(ids), len(ids)),
             validation=lambda: _validation_batches(trainer, module, loop),
         )
+        self._rows, self._chosen = [], None
+        if not choice.needs_predictions:
+            self._chosen = set(choice.by_name(ids))
+        # Where nothing else is predicted or written, the batches of the loop are explained at once.
+        self._at_once = loop == "validate" or datamodule.only is not None
 
     def _process(self, prediction: Prediction, batch: Batch) -> None:
         if self._session is None:

@@ -60,6 +60,10 @@ class Explainer(ABC):
     baseline: str | None = None
     seed: int | None = None
 
+    def chosen_parts(self) -> object:
+        """Return the layers or modules that the user chose, by name; None for the module's own."""
+        return None
+
     def __call__(self, module: nn.Module, inputs: Inputs, target: Target = None) -> Maps:
         """Explain a batch.
 

@@ -98,6 +98,10 @@ class CaptumMethod(GradientExplainer):
             self.baseline = DESCRIPTIONS["zero"] if baseline is None else describe_baseline(baseline)
         self.method = name or self.call.plain_name
 
+    def chosen_parts(self) -> object:
+        """See `Explainer.chosen_parts`."""
+        return self.layer
+
     def attributions(self, subject: ExplainedModel, targets: Sequence[Tensor], scores: Tensor) -> list[Attribution]:
         """See `GradientExplainer.attributions`.
 

@@ -17,7 +17,7 @@ from seewhy.explain.explained_model import Explainable
 from seewhy.explain.targets import Target, find_class
 from seewhy.io.names import find_name_clashes, safe_name
 from seewhy.option_types import NonNegativeInt, PositiveInt
-from seewhy.options import check_choice
+from seewhy.options import check_choice, check_fields
 
 __all__ = [
     "BY_NAME",
@@ -225,6 +225,7 @@ class ExplanationSettings:
 
     def __post_init__(self) -> None:
         """Check the options."""
+        check_fields(self, "explain")
         if self.key_slices is not None and not self.key_slices:
             raise ConfigError(
                 "explain.key_slices is empty; give slice numbers, or null for slices spread over a volume"

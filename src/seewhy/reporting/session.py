@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule
-from seewhy.errors import ConfigError, ExplanationError
+from seewhy.errors import ExplanationError
 from seewhy.explain.base import Explainer
-from seewhy.explain.capture.layers import resolve_layers
 from seewhy.explain.explained_model import Explainable, ExplainedModel
 from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target
@@ -99,30 +98,6 @@ class Session:
         for start in range(0, len(rows), self.settings.batch_size):
             stop = min(start + self.settings.batch_size, len(rows))
             self._explain_chunk(select_rows(part, list(range(start, stop))))
-
-    def check(self, batch: Batch, name: str) -> None:
-        """Check targets, layers and slices with one sample, without computing a map.
-
-        Args:
-            batch: on the module's device.
-            name: id of the sample.
-
-        Raises:
-            ConfigError: a class, layer or slice that does not exist.
-        """
-        part = self._prepare(select_rows(batch, [list(batch["id"]).index(name)]))
-        if part is None:
-            return
-        view = view_sample(part, 0, self.about, self.datamodule)
-        for number in (self.settings.key_slices or ()) if view.is_volume else ():
-            view.slice_position(number)
-        for method, explainer in self.explainers.items():
-            layers = getattr(explainer, "layers", getattr(explainer, "layer", None))
-            if layers is not None:
-                try:
-                    resolve_layers(ExplainedModel(self.explained, select_inputs(part)), layers)
-                except ConfigError as error:
-                    raise ConfigError(f"explain.options.{method}: {error}") from error
 
     def _prepare(self, part: Batch) -> Batch | None:
         """Choose the explained module and the targets for some samples; None if they cannot be explained."""

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seewhy.errors import ConfigError
 from seewhy.option_types import PositiveInt, find_value_problem
-from seewhy.options import parse_options
+from seewhy.options import collect_problem, parse_options
 from seewhy.run.build import find_node_problems
 
 __all__ = ["check_config"]
@@ -66,15 +66,6 @@ def _find_problems(config: DictConfig, group: str) -> list[str]:
     return readers[group](config) if group in readers else find_node_problems(node, group)
 
 
-def _collect(read: Callable[[], Any]) -> list[str]:
-    """Return the message of a ConfigError as a list; empty without one."""
-    try:
-        read()
-    except ConfigError as error:
-        return [str(error)]
-    return []
-
-
 def _find_explain_problems(config: DictConfig) -> list[str]:
     from seewhy.run.explainers import find_map_writer, load_explainer_nodes, read_explain_options
     from seewhy.run.volumes.options import RegionOptions
@@ -82,12 +73,12 @@ def _find_explain_problems(config: DictConfig) -> list[str]:
     node = config.explain
     if "roi" in node:
         plain = OmegaConf.to_container(node, resolve=True)
-        problems = _collect(lambda: parse_options(RegionOptions, plain, where="explain"))
+        problems = collect_problem(lambda: parse_options(RegionOptions, plain, where="explain"))
     else:
-        problems = _collect(lambda: read_explain_options(node).choice())
+        problems = collect_problem(lambda: read_explain_options(node).choice())
     if problems:
         return problems
-    problems += _collect(lambda: load_explainer_nodes(node))
+    problems += collect_problem(lambda: load_explainer_nodes(node))
     if problems:
         return problems
     for name, explainer in load_explainer_nodes(node).items():
@@ -100,7 +91,7 @@ def _find_volume_problems(config: DictConfig) -> list[str]:
     from seewhy.run.volumes.options import VolumeOptions
 
     plain: Any = OmegaConf.to_container(config.volume, resolve=True)
-    problems = _collect(lambda: parse_options(VolumeOptions, plain, where="volume"))
+    problems = collect_problem(lambda: parse_options(VolumeOptions, plain, where="volume"))
     network = config.volume.get("model", {}).get("network") if not problems else None
     return problems if network is None else find_node_problems(network, "volume.model.network")
 
@@ -108,11 +99,11 @@ def _find_volume_problems(config: DictConfig) -> list[str]:
 def _find_evaluate_problems(config: DictConfig) -> list[str]:
     from seewhy.run.translation.evaluation.settings import EvaluationSettings
 
-    return _collect(lambda: EvaluationSettings.of(config.evaluate))
+    return collect_problem(lambda: EvaluationSettings.of(config.evaluate))
 
 
 def _find_cases_problems(config: DictConfig) -> list[str]:
     from seewhy.run.translation.qualitative.case_list import CaseOptions
 
     plain = OmegaConf.to_container(config.cases, resolve=True)
-    return _collect(lambda: parse_options(CaseOptions, plain, where="cases"))
+    return collect_problem(lambda: parse_options(CaseOptions, plain, where="cases"))

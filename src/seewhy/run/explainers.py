@@ -9,23 +9,32 @@ from typing import Any, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.maps import WriteMaps
+from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Explainer
 from seewhy.explain.budget import MemorySize
 from seewhy.option_types import NonNegativeInt
 from seewhy.options import parse_options
+from seewhy.reporting.checks import check_explanations
 from seewhy.reporting.report import print_explanations
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.run.build import build
 from seewhy.run.folder import conf_dir
 
-__all__ = ["build_explain_callback", "build_explainers", "build_map_writers", "load_explainer_nodes", "print_explained"]
+__all__ = [
+    "build_explain_callback",
+    "build_explainers",
+    "build_map_writers",
+    "check_explained",
+    "load_explainer_nodes",
+    "print_explained",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +74,9 @@ def build_explain_callback(
     if node is None or not node.methods:
         return []
     options = read_explain_options(node)
-    times: dict[str, Any] = {
-        "after_fit": options.after_fit if after_fit is None else after_fit,
-        "after_predict": options.after_predict if after_predict is None else after_predict,
-        "every_n_epochs": options.every_n_epochs,
-    }
-    if not any(times.values()):
+    fit = options.after_fit if after_fit is None else after_fit
+    predict = options.after_predict if after_predict is None else after_predict
+    if not (fit or predict or options.every_n_epochs):
         return []
     nodes = load_explainer_nodes(node)
     return [
@@ -80,9 +86,28 @@ def build_explain_callback(
             options={name: OmegaConf.to_container(options, resolve=True) for name, options in nodes.items()},
             context=_collect_context(config),
             settings=options,
-            **times,
+            after_fit=fit,
+            after_predict=predict,
+            every_n_epochs=options.every_n_epochs,
         )
     ]
+
+
+def check_explained(callbacks: Sequence[Callback], model: LightningModule, datamodule: BaseDataModule) -> None:
+    """Check the classes, layers and samples that `explain` names, before a training that would end with an error.
+
+    Args:
+        callbacks: of the Trainer.
+        model: built, not trained.
+        datamodule: set up for a fit.
+
+    Raises:
+        ConfigError: all of them that do not exist.
+    """
+    for callback in callbacks:
+        if isinstance(callback, ExplainCallback):
+            parts = ["val"] * (callback.every_n_epochs > 0) + ["test"] * callback.after_fit
+            check_explanations(callback.settings, callback.explainers, model, datamodule, parts)
 
 
 def build_map_writers(config: DictConfig) -> list[WriteMaps]:

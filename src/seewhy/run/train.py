@@ -26,7 +26,7 @@ from seewhy.models.protocols import HasBackbones, ScoresPatients, ScoresSamples
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.check_config import check_config
 from seewhy.run.continuing import Continuation, begin_continuation, find_checkpoint
-from seewhy.run.explainers import build_explain_callback
+from seewhy.run.explainers import build_explain_callback, check_explained
 from seewhy.run.folder import RunFolder
 from seewhy.run.results import print_results, write_report_page, write_results
 from seewhy.run.score_names import check_score_names
@@ -78,6 +78,7 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
     datamodule.setup("fit")  # reads the training data, so that their problems are reported before anything is written
     continued = None if resume is None else begin_continuation(resume, model, datamodule, callbacks)
     check_score_names(config, model, datamodule, chosen)
+    check_explained(callbacks, model, datamodule)
     if continued is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         _report_kept(folder.keep_records(move=True))  # of a run that ended before its first checkpoint
 

@@ -45,6 +45,10 @@ class ForwardMap(Explainer):
     def __init__(self, *, modules: Modules = None) -> None:
         self.modules = modules
 
+    def chosen_parts(self) -> object:
+        """See `Explainer.chosen_parts`."""
+        return self.modules
+
     def explain(
         self, subject: ExplainedModel, targets: Sequence[Target]
     ) -> tuple[Tensor, list[Tensor], list[Attribution]]:

@@ -55,6 +55,10 @@ class ActivationMap(Explainer):
         self.layers = layers
         self.reshape = reshape
 
+    def chosen_parts(self) -> object:
+        """See `Explainer.chosen_parts`."""
+        return self.layers
+
     def explain(
         self, subject: ExplainedModel, targets: Sequence[Target]
     ) -> tuple[Tensor, list[Tensor], list[Attribution]]:

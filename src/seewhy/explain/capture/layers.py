@@ -12,7 +12,7 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.grid import to_grid
 
-__all__ = ["Layer", "Layers", "named_parts", "resolve_layers"]
+__all__ = ["Layer", "Layers", "find_unknown_parts", "named_parts", "resolve_layers"]
 
 Layer: TypeAlias = str | nn.Module
 """A submodule, or its dotted name."""
@@ -67,6 +67,27 @@ def named_parts(module: nn.Module) -> dict[str, nn.Module]:
     for name, part in module.named_modules(remove_duplicate=False):
         parts[name.replace("_orig_mod.", "")] = getattr(part, "_orig_mod", part)
     return parts
+
+
+def find_unknown_parts(module: nn.Module, chosen: object) -> list[str]:
+    """List the problems of names of submodules, without a forward.
+
+    Args:
+        module: that should have them.
+        chosen: a name, or names in a list or by input; other values are not checked.
+
+    Example:
+        >>> from torch import nn
+        >>> from seewhy.explain.capture.layers import find_unknown_parts
+        >>> find_unknown_parts(nn.Sequential(nn.Linear(1, 1)), {"image": "1"})
+        ["Sequential has no layer '1'; valid: '0'"]
+    """
+    if isinstance(chosen, Mapping):
+        chosen = list(chosen.values())
+    if isinstance(chosen, list | tuple):
+        return [problem for item in chosen for problem in find_unknown_parts(module, item)]
+    found = _find(module, named_parts(module), chosen) if isinstance(chosen, str) else None
+    return [found] if isinstance(found, str) else []
 
 
 def _find(module: nn.Module, parts: Mapping[str, nn.Module], layer: Layer) -> tuple[str, nn.Module] | str:

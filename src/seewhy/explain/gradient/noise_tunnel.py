@@ -73,6 +73,10 @@ class NoiseTunnel(Explainer):
         self.baseline = explainer.baseline
         self.budget = MemoryBudget(memory_budget)
 
+    def chosen_parts(self) -> object:
+        """See `Explainer.chosen_parts`."""
+        return self.explainer.chosen_parts()
+
     def explain(
         self, subject: ExplainedModel, targets: Sequence[Target]
     ) -> tuple[Tensor, list[Tensor], list[Attribution]]:
