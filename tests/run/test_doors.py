@@ -94,20 +94,16 @@ def test_sigterm_ends_a_training_and_it_continues_to_the_same_results(
     assert record.metrics(folder) == record.metrics(twin)
 
 
-def test_sigterm_ends_a_prediction(start, repository, single):
-    words = [
-        f"run={single}",
-        "data.predict_on=all",
-        "+callbacks.slow._target_=spies.Slow",
-        f"paths.output_dir={single}/t",
-    ]
+def test_sigterm_ends_a_prediction(start, repository, single, tmp_path):
+    slow = ["+callbacks.slow._target_=spies.Slow", f"+callbacks.slow.file={tmp_path / 'started'}"]
+    words = [f"run={single}", "data.predict_on=all", *slow, f"paths.output_dir={tmp_path}"]
     process = start([sys.executable, repository / "predict.py"], *words)
-    wait_for(single / "t" / "started", process)
+    wait_for(tmp_path / "started", process)
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=30)
     assert process.returncode == 143
     assert stderr.count("run the same command again") == 1
-    assert not list((single / "t").rglob("predictions.csv"))
+    assert not list(tmp_path.rglob("predictions.csv"))
 
 
 @pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGKILL])

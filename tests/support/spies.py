@@ -77,8 +77,9 @@ class Dies(Callback):
 class Slow(Callback):
     """Waits in every batch of a prediction, after it has left a file."""
 
+    def __init__(self, *, file):
+        self.file = Path(file)
+
     def on_predict_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
-        folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "started").touch()
+        self.file.touch()
         time.sleep(5)
