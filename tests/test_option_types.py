@@ -51,7 +51,7 @@ class Thing:
         (Path("p"), Path),
         (3, Any),
         ("x", T),
-        ([1], Iterable[str]),
+        (["a"], Iterable[str]),
         ("relu", Callable[[int], int]),
         ({"name": "x"}, Thing),
         ("x", Thing),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import types
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from numbers import Integral, Real
@@ -138,9 +138,14 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, Mapping) and (
             len(arguments) < 2 or all(_fits(item, arguments[1]) for item in value.values())
         )
-    if issubclass(kind, Collection):
+    if _is_list(kind):
         return _fits_collection(value, kind, arguments)
     return not isinstance(value, Real | types.NoneType) or (issubclass(kind, Real) and isinstance(value, kind))
+
+
+def _is_list(kind: type) -> bool:
+    """Test for a built-in or abstract collection; tensors and arrays have its methods, but are not plain data."""
+    return issubclass(kind, Iterable) and kind.__module__ in ("builtins", "collections.abc")
 
 
 def _fits_collection(value: Any, kind: type, arguments: tuple[Any, ...]) -> bool:
@@ -181,7 +186,7 @@ def _describe(hint: Any, *, plural: bool = False) -> str:
         return names.get(kind, "another value")
     if issubclass(kind, Mapping):
         return "mappings" if plural else "a mapping"
-    if issubclass(kind, Collection) and not issubclass(kind, str):
+    if _is_list(kind):
         return _describe_collection(kind, arguments, plural=plural)
     return "a path" if issubclass(kind, PurePath) else f"a {kind.__name__}"
 

@@ -24,6 +24,7 @@ from seewhy.explain.gradient.base import GradientExplainer, sum_channels
 from seewhy.explain.grid import arrange_by_sample, enlarge, join_slices, to_grid
 from seewhy.explain.maps import Reading
 from seewhy.option_types import NonNegativeInt, PositiveInt
+from seewhy.options import check_choice
 
 __all__ = ["CaptumCall", "CaptumMethod", "list_captum_classes"]
 
@@ -82,8 +83,7 @@ class CaptumMethod(GradientExplainer):
         memory_budget: MemorySize = "1GiB",
     ) -> None:
         super().__init__(memory_budget=memory_budget)
-        if reading not in get_args(Reading):
-            raise ConfigError(f"reading={reading!r} is unknown; {nearest(str(reading), get_args(Reading))}")
+        check_choice(reading, get_args(Reading), "reading")
         if patch is not None and patch < 1:
             raise ConfigError(f"patch={patch}; expected at least 1, or null")
         self.call = CaptumCall(attribution, arguments or {}, seed=seed)

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import CheckpointError, ConfigError, nearest
+from seewhy.errors import CheckpointError
 from seewhy.interop.tensors import Mismatch, check_finite_weights, read_tensors
 from seewhy.nets.encoders.mit import MIT_VARIANTS, MiT
+from seewhy.options import check_choice
 
 __all__ = ["infer_mit_variant", "load_encoder_weights", "rename_hugging_face"]
 
@@ -56,8 +57,7 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path, *, by: str = "nam
         CheckpointError: no such file, unsafe to load, or made for another network.
         ConfigError: unknown `by`.
     """
-    if by not in MATCHED_BY:
-        raise ConfigError(f"model.weights_by={by!r} is unknown; {nearest(by, MATCHED_BY)}")
+    check_choice(by, MATCHED_BY, "model.weights_by")
     path = Path(path)
     tensors = read_tensors(path)
     # A timm encoder wraps the network under `net`; names in timm's files do not have this prefix.

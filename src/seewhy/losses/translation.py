@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from seewhy.errors import ConfigError, nearest
+from seewhy.options import check_choice
 
 __all__ = [
     "TERMS",
@@ -121,8 +122,7 @@ class AdversarialLoss(nn.Module):
 
     def __init__(self, name: str = "lsgan") -> None:
         super().__init__()
-        if name not in NAMES:
-            raise ConfigError(f"model.losses.adversarial={name!r} is unknown; {nearest(name, NAMES)}")
+        check_choice(name, NAMES, "model.losses.adversarial")
         self.name = name
 
     def generator(self, fake: Sequence[Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from seewhy.errors import ConfigError
-from seewhy.option_types import Fraction, NonNegativeFloat, NonNegativeInt
+from seewhy.option_types import Fraction, NonNegativeFloat, NonNegativeInt, find_value_problem
 from seewhy.options import OptionsOf, call_problems, check_choice, choice_problems
 
 __all__ = [
@@ -111,7 +111,7 @@ def find_optimizer_problems(options: Mapping[str, Any], where: str) -> list[str]
     Example:
         >>> from seewhy.models.base import find_optimizer_problems
         >>> find_optimizer_problems({"name": "adam", "lr": -1.0}, "model.optimizer")
-        ['model.optimizer: Invalid learning rate: -1.0']
+        ['model.optimizer.lr=-1.0 must be a number, 0 or more']
     """
     missing = [f"{where}.{key} must be given" for key in ("name", "lr") if options.get(key) is None]
     if missing:
@@ -120,8 +120,8 @@ def find_optimizer_problems(options: Mapping[str, Any], where: str) -> list[str]
     name = options["name"]
     problems = choice_problems(name, OPTIMIZERS, f"{where}.name")
     problems = problems or call_problems(OPTIMIZERS[name], settings, where, fixed=("params",))
-    if not problems and not math.isfinite(options["lr"]):
-        problems = [f"{where}.lr={options['lr']} must be a finite number"]
+    if problem := find_value_problem(options["lr"], NonNegativeFloat, f"{where}.lr"):
+        problems = [*(line for line in problems if f"{where}.lr=" not in line), problem]
     if not problems:
         try:
             OPTIMIZERS[name]([nn.Parameter(torch.zeros(1))], **settings)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
+from seewhy.options import check_choice
 from seewhy.types import Attention, ImageBatch, MapBatch
 
 __all__ = ["NORMALIZATIONS", "MultiScaleCAM", "View", "min_max"]
@@ -103,8 +104,7 @@ class MultiScaleCAM:
         self.scales = tuple(float(scale) for scale in scales)
         if not self.scales or min(self.scales) <= 0 or len(set(self.scales)) < len(self.scales):
             raise ConfigError(f"CAM scales={list(scales)}; expected different factors > 0, e.g. [1, 0.5, 1.5]")
-        if normalize not in NORMALIZATIONS:
-            raise ConfigError(f"CAM normalize={normalize!r} is unknown; {nearest(normalize, NORMALIZATIONS)}")
+        check_choice(normalize, NORMALIZATIONS, "model.cam.normalize")
         mirrors: dict[tuple[int, ...], bool] = {(-1,): flip, (-2,): flip_vertical, (-2, -1): flip and flip_vertical}
         self.mirrors = [axes for axes, used in mirrors.items() if used]
         self.normalize = normalize

@@ -12,9 +12,10 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
 from seewhy.io.zarr.layout import positive_triple
 from seewhy.io.zarr.source import Box
+from seewhy.options import check_choice
 
 __all__ = ["WINDOWS", "BlendingWindow", "PatchGrid", "box_of", "clip", "split", "voxels"]
 
@@ -149,8 +150,7 @@ class BlendingWindow:
     """
 
     def __init__(self, grid: PatchGrid, *, kind: str = "gaussian") -> None:
-        if kind not in WINDOWS:
-            raise ConfigError(f"window={kind!r} is unknown; {nearest(kind, WINDOWS)}")
+        check_choice(kind, WINDOWS, "window")
         self.kind = kind
         self.axes: tuple[Tensor, ...] = tuple(
             torch.from_numpy(_normalize(WINDOWS[kind](size), starts).astype(np.float32))

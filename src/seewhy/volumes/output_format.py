@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
+from seewhy.options import check_choice
 
 __all__ = ["MODES", "STORED", "OutputFormat", "exponential", "sigmoid", "softmax"]
 
@@ -98,10 +99,8 @@ class OutputFormat:
         class_order: Sequence[int] | None = None,
         empty_logit: float = 12.0,
     ) -> None:
-        if mode not in MODES:
-            raise ConfigError(f"mode={mode!r} is unknown; {nearest(mode, MODES)}")
-        if stored not in STORED:
-            raise ConfigError(f"stored={stored!r} is unknown; {nearest(stored, STORED)}")
+        check_choice(mode, MODES, "mode")
+        check_choice(stored, STORED, "stored")
         if mode in ("binary", "threshold") and channels not in (1, 2):
             raise ConfigError(f"mode={mode} takes 1 or 2 channels, the network has {channels}; use mode=multiclass")
         if mode == "multiclass" and channels < 2:

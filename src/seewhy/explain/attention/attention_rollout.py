@@ -8,12 +8,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
 from seewhy.explain.attention.base import CoarseMap, ForwardMap, shorten_names
 from seewhy.explain.attention.tokens import Query, check_query, check_square, read_row
 from seewhy.explain.capture.attention import AttentionBlock, capture_attention
 from seewhy.explain.capture.function_tracer import Modules, Run
 from seewhy.explain.explained_model import ExplainedModel
+from seewhy.options import check_choice
 
 __all__ = ["AttentionRollout", "HeadFusion"]
 
@@ -60,8 +61,7 @@ class AttentionRollout(ForwardMap):
         grid: Sequence[int] | None = None,
     ) -> None:
         super().__init__(modules=modules)
-        if head_fusion not in get_args(HeadFusion):
-            raise ConfigError(f"head_fusion={head_fusion!r}; {nearest(str(head_fusion), get_args(HeadFusion))}")
+        check_choice(head_fusion, get_args(HeadFusion), "head_fusion")
         if not 0 <= discard_ratio < 1:
             raise ConfigError(f"discard_ratio={discard_ratio}; expected at least 0 and below 1")
         self.head_fusion, self.discard_ratio = head_fusion, discard_ratio

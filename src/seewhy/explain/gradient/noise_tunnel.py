@@ -8,13 +8,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Attribution, Explainer
 from seewhy.explain.budget import MemoryBudget, MemorySize
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import check_noise, draw_step_noise
 from seewhy.explain.targets import Target
 from seewhy.option_types import NonNegativeFloat, NonNegativeInt, PositiveInt
+from seewhy.options import check_choice
 
 __all__ = ["NoiseTunnel"]
 
@@ -65,8 +65,7 @@ class NoiseTunnel(Explainer):
         memory_budget: MemorySize = "1GiB",
     ) -> None:
         check_noise(noise, samples, seed)
-        if gather not in get_args(Gathering):
-            raise ConfigError(f"unknown gather={gather!r}; {nearest(str(gather), get_args(Gathering))}")
+        check_choice(gather, get_args(Gathering), "gather")
         self.explainer, self.gather, self.samples, self.noise, self.seed = explainer, gather, samples, noise, seed
         self.method = name or f"{gather}_{explainer.method}"
         self.reading = explainer.reading if gather == "smooth" else "positive"

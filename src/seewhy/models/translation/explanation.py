@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seewhy.batch import MODALITIES, Batch
-from seewhy.errors import ConfigError, nearest
 from seewhy.explain.attention.gates import Gates, read_channel_gates
 from seewhy.explain.attention.self_attention import SelfAttention
 from seewhy.explain.explained_model import Explainable, ExplainedModel
 from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.nets.generators.blocks import CBAM, ChannelGate, SelfAttention2d, SpatialGate
 from seewhy.nets.generators.slice_stack import centre_slice
+from seewhy.options import check_choice
 
 __all__ = ["ModalityScores", "has_attention", "record_attention", "to_modality_scores"]
 
@@ -54,8 +54,7 @@ class ModalityScores(nn.Module):
         self, generator: nn.Module, *, modalities: Sequence[str] = MODALITIES, measure: str = "intensity"
     ) -> None:
         super().__init__()
-        if measure not in MEASURES:
-            raise ConfigError(f"measure={measure!r} is unknown; {nearest(measure, MEASURES)}")
+        check_choice(measure, MEASURES, "measure")
         self.generator, self.modalities, self.measure = generator, tuple(modalities), measure
 
     def forward(self, image: Tensor | Mapping[str, Tensor]) -> Tensor:

@@ -8,13 +8,13 @@ from typing import Any
 from torch import nn
 
 from seewhy.batch import MODALITIES, STACK_SLICES
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
 from seewhy.losses.translation import TranslationLoss
 from seewhy.nets.generators.discriminators import MultiScaleDiscriminator
 from seewhy.nets.generators.patch_sampler import PatchSampler
 from seewhy.nets.generators.plain import PlainGenerator25D
 from seewhy.nets.generators.self_attention import NCE_CHANNELS, SAGenerator25D
-from seewhy.options import call_with_options, choice_problems, option_problems
+from seewhy.options import call_with_options, check_choice, choice_problems, option_problems
 
 __all__ = ["CYCLES", "DIRECTIONS", "build_discriminators", "build_generators", "build_samplers", "check_choices"]
 
@@ -32,8 +32,7 @@ def build_generators(directions: str, options: Mapping[str, Any]) -> nn.ModuleDi
     """Build a generator for each direction: `name` is `sa` or `plain`, the other options are those of its class."""
     settings = dict(options)
     name = str(settings.pop("name", "sa"))
-    if name not in GENERATORS:
-        raise ConfigError(f"model.generator.name={name!r} is unknown; {nearest(name, GENERATORS)}")
+    check_choice(name, GENERATORS, "model.generator.name")
     sizes = {"slices": STACK_SLICES, "modalities": len(MODALITIES)}
     return nn.ModuleDict(
         {

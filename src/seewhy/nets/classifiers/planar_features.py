@@ -10,6 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, nearest
+from seewhy.options import check_choice
 from seewhy.types import ImageBatch
 
 __all__ = ["PlanarFeatures", "load_timm_weights"]
@@ -76,8 +77,7 @@ class PlanarFeatures(nn.Module):
 
     def __init__(self, name: str, *, in_channels: int, library: str = "timm", **options: Any) -> None:
         super().__init__()
-        if library not in LIBRARIES:
-            raise ConfigError(f"library={library!r} is unknown; {nearest(library, LIBRARIES)}")
+        check_choice(library, LIBRARIES, "library")
         self.name, self.library = name, library
         build = _build_timm if library == "timm" else _build_torchvision
         self.net, self.channels = build(name, in_channels, options)

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
 from seewhy.nets.classifiers.planar_features import PlanarFeatures
 from seewhy.nets.classifiers.spatial_features import SpatialFeatures
+from seewhy.options import check_choice
 
 __all__ = ["ChannelView", "GatedAttentionPooling", "SliceView", "VolumeView", "build_view"]
 
@@ -198,8 +199,7 @@ def build_view(
         "slices": lambda: SliceView(backbone, outputs=outputs, dropout=dropout, hidden=hidden, chunk=chunk),
         "volume": lambda: VolumeView(backbone, outputs=outputs, dropout=dropout),
     }
-    if view not in builders:
-        raise ConfigError(f"model.view={view!r} is unknown; {nearest(view, builders)}")
+    check_choice(view, builders, "model.view")
     if view == "channels" and not depth:
         raise ConfigError(
             "model.view=channels makes every slice a channel and needs their number: "

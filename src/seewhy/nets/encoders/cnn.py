@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
 from seewhy.nets.encoders.base import Encoder, Features
+from seewhy.options import check_choice
 from seewhy.types import ImageBatch
 
 __all__ = ["CNN"]
@@ -58,8 +59,7 @@ class CNN(Encoder):
     ) -> None:
         super().__init__()
         _check(widths=widths, depths=depths, stage_strides=stage_strides, dilations=dilations)
-        if norm not in NORMS:
-            raise ConfigError(f"cnn: unknown norm={norm!r}; {nearest(norm, NORMS)}")
+        check_choice(norm, NORMS, "cnn.norm")
         self.in_channels = in_channels
         self.channels = list(widths)
         self.strides = [math.prod(stage_strides[: level + 1]) for level in range(len(widths))]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, nearest
 from seewhy.nets.generators.slice_stack import centre_slice
+from seewhy.options import check_choice
 
 __all__ = ["Generator25D", "Output", "ValueRange", "check_range", "from_net", "to_net"]
 
@@ -59,8 +60,7 @@ class Generator25D(nn.Module):
 
     def __init__(self, *, slices: int, modalities: int, output: Output, value_range: ValueRange) -> None:
         super().__init__()
-        if output not in OUTPUTS:
-            raise ConfigError(f"model.generator.output={output!r} is unknown; {nearest(output, OUTPUTS)}")
+        check_choice(output, OUTPUTS, "model.generator.output")
         if slices < 1 or slices % 2 == 0:
             raise ConfigError(f"model.generator: slices={slices}; expected an odd number, so that one is in the centre")
         self.channels, self.modalities = slices * modalities, modalities
