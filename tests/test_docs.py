@@ -33,7 +33,7 @@ from seewhy.nets.par import PixelAdaptiveRefinement
 from seewhy.nets.regions import refine_regions
 from seewhy.run import explainers
 from seewhy.run.build import build_model, find_node_problems
-from seewhy.run.check_config import check_config
+from seewhy.run.checks.options import check_config
 from seewhy.run.folder import conf_dir
 from seewhy.run.run_loader import read_checkpoint
 from seewhy.run.train import train

@@ -11,7 +11,7 @@ from typing import Any
 
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.cells import unprotect_cell
-from seewhy.io.sizes import check_regular_file
+from seewhy.io.checks.sizes import check_regular_file
 
 __all__ = ["ClassLabels", "Row", "missing_columns", "parse_integer", "read_table"]
 

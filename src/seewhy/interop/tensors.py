@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from seewhy.errors import CheckpointError, DataError
-from seewhy.io.sizes import check_regular_file
+from seewhy.io.checks.sizes import check_regular_file
 
 __all__ = [
     "Mismatch",

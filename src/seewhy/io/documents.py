@@ -13,7 +13,7 @@ from typing import Any
 
 from seewhy.errors import DataError, SeewhyError
 from seewhy.io.cells import unprotect_cell
-from seewhy.io.sizes import check_regular_file, format_bytes
+from seewhy.io.checks.sizes import check_regular_file, format_bytes
 
 __all__ = ["CsvTable", "read_csv", "read_json", "read_text"]
 

@@ -14,8 +14,8 @@ from PIL import Image, UnidentifiedImageError
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
-from seewhy.io.read_errors import reading
-from seewhy.io.sizes import check_announced
+from seewhy.io.checks.read_errors import reading
+from seewhy.io.checks.sizes import check_announced
 from seewhy.io.tiff import TIFF_SUFFIXES, is_tiff, read_tiff_picture, tiff_picture_shape, turn
 
 __all__ = ["IMAGE_SUFFIXES", "image_shape", "read_image", "write_image"]

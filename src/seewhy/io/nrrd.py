@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import DataError
+from seewhy.io.checks.read_errors import reading
+from seewhy.io.checks.sizes import check_announced, check_memory, check_regular_file
 from seewhy.io.geometry import Geometry
-from seewhy.io.read_errors import reading
-from seewhy.io.sizes import check_announced, check_memory, check_regular_file
 
 __all__ = ["nrrd_geometry", "read_nrrd"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import DataError
-from seewhy.io.read_errors import reading
+from seewhy.io.checks.read_errors import reading
 
 __all__ = [
     "TIFF_SUFFIXES",

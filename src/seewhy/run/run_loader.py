@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError, DataError
 from seewhy.interop.tensors import READ_ERRORS, check_finite_weights
-from seewhy.io.sizes import check_regular_file
+from seewhy.io.checks.sizes import check_regular_file
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.folder import RunFolder
 

@@ -24,12 +24,12 @@ from seewhy.errors import CheckpointError, ConfigError
 from seewhy.io.atomic import atomic_path
 from seewhy.models.protocols import HasBackbones, ScoresPatients, ScoresSamples
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
-from seewhy.run.check_config import check_config
+from seewhy.run.checks.options import check_config
+from seewhy.run.checks.score_names import check_score_names
 from seewhy.run.continuing import Continuation, begin_continuation, find_checkpoint
 from seewhy.run.explainers import build_explain_callback, check_explained
 from seewhy.run.folder import RunFolder
 from seewhy.run.results import print_results, write_report_page, write_results
-from seewhy.run.score_names import check_score_names
 from seewhy.run.translation.score_table import write_samples
 from seewhy.termination import Terminated
 from seewhy.tracking import drop_rows_from

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from seewhy.data.transforms.normalization import IntensityNormalization, finite, measure
 from seewhy.errors import ConfigError, DataError, nearest
+from seewhy.io.checks.labels import read_whole_labels
+from seewhy.io.checks.recognize import describe
 from seewhy.io.geometry import Geometry
-from seewhy.io.labels import read_whole_labels
 from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile, is_nifti
 from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement
-from seewhy.io.recognize import describe
 from seewhy.options import choice_problems
 
 __all__ = [

@@ -17,11 +17,11 @@ from seewhy.data.cases.dataset import Sample
 from seewhy.data.transforms.augmentation import Augmentation
 from seewhy.data.transforms.normalization import channels_first, scale_to_unit
 from seewhy.errors import ConfigError, DataError
+from seewhy.io.checks.recognize import describe
 from seewhy.io.image import IMAGE_SUFFIXES, image_shape, read_image
 from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile, is_nifti
 from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement
-from seewhy.io.recognize import describe
 from seewhy.options import check_choice
 
 __all__ = ["PLANE_SUFFIXES", "PlanarImage", "PlaneReader", "PlaneScaling", "plane_size", "read_plane"]

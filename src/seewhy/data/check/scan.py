@@ -15,7 +15,7 @@ from seewhy.data.check.report import Finding, error, warning
 from seewhy.data.slices.files import Naming
 from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import DataError
-from seewhy.io.labels import read_whole_labels
+from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.npy import read_npy
 from seewhy.io.slices import find_plane_shape
 

@@ -14,8 +14,8 @@ from seewhy.batch import MODALITIES
 from seewhy.data.domains.subjects import Subject
 from seewhy.data.transforms.normalization import measure
 from seewhy.errors import DataError
+from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.geometry import Geometry
-from seewhy.io.labels import read_whole_labels
 from seewhy.io.nifti import NiftiFile
 
 __all__ = ["QUANTILES", "MeasuredSubject", "measure_subject", "segment_tissue"]

@@ -23,7 +23,7 @@ from seewhy.data.prepare.source_case import (
     make_safe_id,
 )
 from seewhy.errors import ConfigError, DataError, nearest
-from seewhy.io.labels import read_whole_labels
+from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
 
 __all__ = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from seewhy.errors import DataError
-from seewhy.io.labels import read_whole_labels
+from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.nifti import NiftiFile
 
 __all__ = ["AUTO", "SCHEMES", "TUMOURS", "LabelScheme", "detect_scheme", "find_family"]

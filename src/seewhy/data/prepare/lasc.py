@@ -24,8 +24,8 @@ from seewhy.data.prepare.source_case import (
 )
 from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import DataError
+from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.image import IMAGE_SUFFIXES, read_image
-from seewhy.io.labels import read_whole_labels
 from seewhy.io.nrrd import read_nrrd
 
 __all__ = ["prepare_lasc"]

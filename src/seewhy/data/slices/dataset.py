@@ -23,7 +23,7 @@ from seewhy.data.transforms.normalization import (
     measure,
 )
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.labels import read_whole_labels
+from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.npy import read_npy
 
 __all__ = ["PatientDataset", "SliceReader", "TrainingDataset", "collate_slices"]

@@ -18,7 +18,7 @@ from seewhy.data.transforms.normalization import IntensityScale
 from seewhy.data.volumes.cases import VolumeCase
 from seewhy.data.volumes.normalization import normalize
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.labels import read_whole_labels
+from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.zarr.source import Box, VolumeSource
 
 __all__ = ["EvaluationDataset", "PatchDataset", "PatchLocator", "VolumeReader", "check_patches", "check_sizes"]

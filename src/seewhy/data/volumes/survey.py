@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from seewhy.data.volumes.cases import VolumeCase
 from seewhy.errors import DataError, SeewhyError
 from seewhy.io.atomic import atomic_path
-from seewhy.io.labels import read_whole_labels
+from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.zarr.source import Box, VolumeSource
 
 __all__ = [

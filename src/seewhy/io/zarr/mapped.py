@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import file_sha256, temporary_folder
+from seewhy.io.checks.read_errors import reading
+from seewhy.io.checks.sizes import format_bytes
 from seewhy.io.nifti import NiftiFile, nifti_bytes
 from seewhy.io.npy import read_npy
-from seewhy.io.read_errors import reading
-from seewhy.io.sizes import format_bytes
 from seewhy.io.zarr.source import Box, VolumeSource, check_channels, native_dtype
 
 __all__ = ["ArraySource", "MappedSource", "NiftiSource", "NpySource", "file_identity"]

@@ -9,11 +9,11 @@ from typing import Any
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import temporary_folder
+from seewhy.io.checks.recognize import recognize, suggest_conversion
+from seewhy.io.checks.sizes import check_regular_file
 from seewhy.io.nifti import NIFTI_SUFFIXES
-from seewhy.io.recognize import recognize, suggest_conversion
-from seewhy.io.sizes import check_regular_file
 from seewhy.io.tiff import TIFF_SUFFIXES
-from seewhy.io.zarr.nested import list_nested
+from seewhy.io.zarr.metadata import list_nested
 from seewhy.io.zarr.source import VolumeSource
 from seewhy.io.zarr.store import guard_remote, is_remote
 

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import ConfigError, DataError, nearest
-from seewhy.io.zarr.checks import check_grid, check_metadata_files
-from seewhy.io.zarr.nested import list_nested
+from seewhy.io.zarr.metadata import check_grid, check_metadata_files, list_nested
 from seewhy.io.zarr.ome import Level, Multiscale, length_in_mm, read_multiscale
 from seewhy.io.zarr.source import Box, VolumeSource, check_channels, native_dtype
 from seewhy.io.zarr.store import is_remote, open_store

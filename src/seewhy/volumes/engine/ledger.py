@@ -15,8 +15,8 @@ import numpy as np
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import write_json
+from seewhy.io.checks.sizes import check_regular_file
 from seewhy.io.documents import read_json
-from seewhy.io.sizes import check_regular_file
 from seewhy.io.zarr.source import Box
 from seewhy.volumes.geometry import box_of
 from seewhy.volumes.plan import Plan, Tile

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from seewhy.errors import DataError
-from seewhy.io.labels import read_whole_labels
+from seewhy.io.checks.labels import read_whole_labels
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])

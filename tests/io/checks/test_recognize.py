@@ -11,11 +11,11 @@ import pytest
 import zarr
 
 from seewhy.errors import ConfigError, DataError
+from seewhy.io.checks.recognize import recognize
 from seewhy.io.image import read_image
 from seewhy.io.nifti import NiftiFile
 from seewhy.io.npy import read_npy
 from seewhy.io.nrrd import read_nrrd
-from seewhy.io.recognize import recognize
 from seewhy.io.zarr.opening import open_source
 
 VALUES = np.arange(24, dtype=np.int16).reshape(2, 3, 4)

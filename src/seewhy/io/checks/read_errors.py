@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from seewhy.errors import DataError, SeewhyError
-from seewhy.io.recognize import recognize
-from seewhy.io.sizes import check_regular_file
+from seewhy.io.checks.recognize import recognize
+from seewhy.io.checks.sizes import check_regular_file
 
 __all__ = ["reading"]
 

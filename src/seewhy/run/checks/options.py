@@ -29,7 +29,7 @@ def check_config(config: DictConfig, *groups: str) -> None:
 
     Example:
         >>> from seewhy.cli.compose import compose_train
-        >>> from seewhy.run.check_config import check_config
+        >>> from seewhy.run.checks.options import check_config
         >>> config = compose_train("experiment=demo/amd", "data.num_workers=-2", "trainer.max_epochs=many")
         >>> check_config(config, "data", "trainer")
         Traceback (most recent call last):

@@ -1,0 +1,1 @@
+"""Checks of files while they are read: sizes, formats, damage, labels."""
