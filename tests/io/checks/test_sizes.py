@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from seewhy.errors import DataError
-from seewhy.io import sizes
+from seewhy.io.checks import sizes
 from seewhy.io.image import image_shape, read_image
 from seewhy.io.nifti import NiftiFile, read_nifti
 from seewhy.io.npy import read_npy, read_npz

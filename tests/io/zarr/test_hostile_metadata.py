@@ -8,7 +8,7 @@ import pytest
 import zarr
 
 from seewhy.errors import DataError, SeewhyError
-from seewhy.io import sizes
+from seewhy.io.checks import sizes
 from seewhy.io.zarr.opening import open_source
 
 HUGE = 10**12
