@@ -29,14 +29,9 @@ def check_config(config: DictConfig, *groups: str) -> None:
 
     Example:
         >>> from seewhy.cli.compose import compose_train
-<<<<<<< HEAD:src/seewhy/run/checks/options.py
         >>> from seewhy.run.checks.options import check_config
-        >>> config = compose_train("experiment=demo/amd", "data.num_workers=-2", "trainer.max_epochs=many")
-=======
-        >>> from seewhy.run.check_config import check_config
         >>> words = ["data.num_workers=-2", "trainer.max_epochs=many"]
         >>> config = compose_train("experiment=demo/amd", "paths.output_dir=run", *words)
->>>>>>> h5:src/seewhy/run/check_config.py
         >>> check_config(config, "data", "trainer")
         Traceback (most recent call last):
         seewhy.errors.ConfigError: data.num_workers=-2 must be an integer, 0 or more; trainer.max_epochs='many' must...
