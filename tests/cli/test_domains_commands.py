@@ -78,7 +78,7 @@ def test_check_opens_what_was_prepared(source, tmp_path, capsys):
     (tmp_path / "out" / "b" / "B001" / "subject.json").write_text("{")
     status, report = found(capsys, tmp_path / "out")
     assert status == 1
-    assert any("subject.json cannot be read" in finding["message"] for finding in report["findings"])
+    assert any("subject.json is not valid JSON" in finding["message"] for finding in report["findings"])
 
 
 def test_options_for_slices_are_refused(source):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from seewhy.data.check.dataset import check_dataset
 from seewhy.data.domains.store import open_store, read_subject
-from seewhy.data.prepare.brats import read_msd_channels
+from seewhy.data.prepare.msd_files import MSDTask
 from seewhy.data.slices.datamodule import BraTSDataModule
 from seewhy.data.slices.files import list_slices
 from seewhy.data.splits import Split, split_from_file
@@ -165,7 +165,7 @@ def test_list_of_prepared_subjects(tmp_path):
 
 def test_description_of_msd(tmp_path):
     content = {"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}, "labels": {"0": "background"}}
-    fuzz(tmp_path / "dataset.json", content, lambda: read_msd_channels(tmp_path, ["flair", "t1"]))
+    fuzz(tmp_path / "dataset.json", content, lambda: [MSDTask(tmp_path).find_channel(name) for name in ("flair", "t1")])
 
 
 def test_selected_cases(tmp_path):

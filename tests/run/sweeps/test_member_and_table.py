@@ -60,7 +60,7 @@ def test_the_command_of_a_member_with_several_processes_trains(tmp_path, monkeyp
         overrides=SimpleNamespace(task=task),
         runtime=SimpleNamespace(output_dir=str(tmp_path), config_sources=[], cwd=str(tmp_path)),
     )
-    (tmp_path / "results.json").write_text(json.dumps({"objective": 0.25}))
+    (tmp_path / "results.json").write_text(json.dumps({"metrics": {}, "objective": 0.25}))
 
     class Process:
         def __init__(self, command, **_):

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from seewhy.cli.main import main
 from seewhy.errors import ConfigError, DataError
+from seewhy.io.documents import read_json
 from seewhy.io.zarr import existing as volume_creation
 from seewhy.run.volumes.predict import predict_volume
 from seewhy.volumes.engine.engine import VolumeEngine
@@ -177,19 +178,17 @@ def test_notes_of_a_faster_part_stay(tmp_path: Path):
 
 def test_a_part_that_starts_while_notes_are_cleared_keeps_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The faster part comes just after the slower one has seen that there is no run."""
-    faster, read = Ledger(tmp_path), Path.read_text
+    faster = Ledger(tmp_path)
 
-    def read_late(self, *arguments, **options):
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, "read_text", read)
-            try:
-                return read(self, *arguments, **options)
-            finally:
-                faster.begin({"output": "new"})
-                faster.open_part(1, 2)
+    def read_late(path):
+        try:
+            return read_json(path)
+        finally:
+            faster.begin({"output": "new"})
+            faster.open_part(1, 2)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_text", read_late)
+        patch.setattr("seewhy.volumes.engine.ledger.read_json", read_late)
         Ledger(tmp_path).clear(output="new")
     faster.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part-0001-of-0002.jsonl", "run.json"]
