@@ -1,7 +1,10 @@
 """Losses of a training step on a GPU that is only imagined: types and devices are followed, nothing is computed.
 
-A backward pass asks for a real GPU.
+A backward pass asks for a real GPU. Each test runs in a process of its own: after imagined tensors on a GPU, autograd
+refuses to work in processes that are forked later, as other tests do.
 """
+
+import multiprocessing
 
 import pytest
 import torch
@@ -38,6 +41,13 @@ def moved(module):
 
 @pytest.mark.parametrize("half", [False, True])
 def test_losses_stay_on_their_device_in_single_precision(half):
+    child = multiprocessing.get_context("fork").Process(target=compute_losses, args=(half,))
+    child.start()
+    child.join(120)
+    assert child.exitcode == 0
+
+
+def compute_losses(half):
     made = model()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.autocast("cuda", torch.bfloat16, enabled=half):
         made = moved(made)
