@@ -65,6 +65,14 @@ def test_a_mistake_gets_one_clear_message(run_command, tmp_path, words, expected
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
+def test_a_folder_that_cannot_be_made_gets_one_clear_message(run_command, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run_command("train.py", "experiment=demo/brats", f"hydra.run.dir={tmp_path}/file/run")
+    assert done.returncode == 1
+    assert f"{tmp_path}/file/run cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("script", ["predict.py", "explain.py"])
 def test_a_run_must_exist(run_command, script, tmp_path):
     assert "error: run=<run folder> must be given" in run_command(script).stderr

@@ -74,7 +74,7 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
 
         _exit(describe_error(error, name), error, full)
     except OSError as error:
-        if error.errno not in DISK:
+        if error.errno not in DISK and task.started:  # before, Hydra makes its folder
             raise
         _exit(f"{error.filename or 'a file'} cannot be written: {error.strerror}", error, full)
     except ValueError as error:

@@ -246,7 +246,7 @@ def test_choices_out_of_range(images, options, said):
     [
         (lambda: explain.Attention(query="clas"), "query='clas'.*auto, class, mean"),
         (lambda: explain.AttentionRelevance(query=[1]), r"query=\[1\]"),
-        (lambda: explain.AttentionRollout(head_fusion="median"), "head_fusion='median'; .*'mean'"),
+        (lambda: explain.AttentionRollout(head_fusion="median"), "head_fusion='median' .*'mean'"),
         (lambda: explain.AttentionRollout(discard_ratio=1), "discard_ratio=1"),
     ],
 )

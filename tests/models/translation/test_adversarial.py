@@ -93,7 +93,7 @@ def test_the_end_of_a_schedule_knows_max_steps(tmp_path):
     fitted(tmp_path, batches, watch, trainer={"max_epochs": 4, "max_steps": 6}, scheduler=scheduler)
     assert watch.rates[::2] == pytest.approx([1e-3, 1e-3 * 2 / 3, 1e-3 / 3])
     with pytest.raises(ConfigError, match=r"trainer.max_epochs=-1 has no end"):
-        fitted(tmp_path, batches, trainer={"max_epochs": -1})
+        fitted(tmp_path, batches, trainer={"max_epochs": -1}, scheduler=scheduler)
 
 
 @pytest.mark.parametrize(

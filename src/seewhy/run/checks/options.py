@@ -15,6 +15,14 @@ from seewhy.run.build import find_node_problems
 
 __all__ = ["check_config"]
 
+LIMITS: dict[str, Any] = {
+    "threads": PositiveInt | None,
+    "seed": Annotated[int, Ge(0), Lt(2**32)],
+    "trainer.accumulate_grad_batches": PositiveInt,
+    "trainer.check_val_every_n_epoch": PositiveInt | None,
+}
+"""Type and limits of options whose reader states none; Lightning divides by those of the Trainer."""
+
 
 def check_config(config: DictConfig, *groups: str) -> None:
     """Check groups of options: names against what exists, values against types and limits.
@@ -37,9 +45,10 @@ def check_config(config: DictConfig, *groups: str) -> None:
         seewhy.errors.ConfigError: data.num_workers=-2 must be an integer, 0 or more; trainer.max_epochs='many' must...
     """
     problems = [problem for group in groups for problem in _find_problems(config, group)]
-    numbers = {"threads": PositiveInt | None, "seed": Annotated[int, Ge(0), Lt(2**32)]}
-    checked = (find_value_problem(config.get(name), hint, name) for name, hint in numbers.items() if name in config)
-    problems = [*filter(None, checked), *problems]
+    numbers = {name: OmegaConf.select(config, name, default=1) for name in LIMITS}
+    limited = [find_value_problem(value, LIMITS[name], name) for name, value in numbers.items()]
+    named = {problem.partition("=")[0] for problem in problems}
+    problems = [problem for problem in limited if problem and problem.partition("=")[0] not in named] + problems
     if problems:
         raise ConfigError("; ".join(problems))
 
