@@ -171,8 +171,8 @@ def _finish(trainer: Trainer, model: LightningModule, results: _Results) -> None
     """Test the best checkpoint, which writes results and then explanations; print them all."""
     folder, config, phantom = results.folder, results.config, results.datamodule.is_phantom
     results.add(trainer)
+    best = _find_best(trainer, folder)
     if config.test:
-        best = _find_best(trainer, folder)
         trainer.test(model, results.datamodule, ckpt_path=best, weights_only=True, verbose=False)
     else:
         results.write(trainer, model)
