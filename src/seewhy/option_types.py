@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -14,10 +15,11 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_orig
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from seewhy.errors import nearest
+from seewhy.errors import ConfigError, nearest
 
 __all__ = [
     "Fraction",
+    "MemorySize",
     "NonNegativeFloat",
     "NonNegativeInt",
     "Percent",
@@ -26,6 +28,7 @@ __all__ = [
     "find_value_problem",
     "list_checks",
     "parameter_types",
+    "parse_bytes",
 ]
 
 PositiveInt: TypeAlias = Annotated[int, Ge(1)]
@@ -198,3 +201,34 @@ def _describe_collection(kind: type, arguments: Sequence[Any], *, plural: bool) 
     fixed = issubclass(kind, tuple) and arguments[-1] is not Ellipsis
     items = _describe(arguments[0], plural=True)
     return f"{lists} of {f'{len(arguments)} ' if fixed else ''}{items}"
+
+
+def parse_bytes(size: float | str) -> int:
+    """Convert "8 GB", "512MiB" or a plain number to bytes.
+
+    Raises:
+        ConfigError: anything else, or less than one byte.
+
+    Example:
+        >>> from seewhy.option_types import parse_bytes
+        >>> parse_bytes("512MiB"), parse_bytes("2 GB"), parse_bytes(1e6)
+        (536870912, 2000000000, 1000000)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?(?:e\+?\d+)?)\s*([kmgt]?)(i?)b?\s*", str(size), re.IGNORECASE)
+    power = " kmgt".index(match[2].lower() or " ") if match else 0
+    count = int(float(match[1]) * (1024 if match[3] else 1000) ** power) if match else 0
+    if count < 1:
+        raise ConfigError(f"memory_budget={size!r}; expected a size such as '1GiB', '512MiB' or a number of bytes")
+    return count
+
+
+def _find_size_problems(size: float | str, option: str) -> list[str]:
+    try:
+        parse_bytes(size)
+    except ConfigError as error:
+        return [str(error).replace("memory_budget", option, 1)]
+    return []
+
+
+MemorySize: TypeAlias = Annotated[float | str, _find_size_problems]
+"""A number of bytes, or text such as "1GiB"."""

@@ -6,8 +6,9 @@ from torch import nn
 
 from seewhy.errors import ConfigError
 from seewhy.explain import ExplainedModel, Saliency
-from seewhy.explain.budget import MemoryBudget, measure_peak_bytes, parse_bytes
+from seewhy.explain.budget import MemoryBudget, measure_peak_bytes
 from seewhy.explain.gradient.base import compute_gradients
+from seewhy.option_types import parse_bytes
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import pytest
 
 from seewhy.errors import ConfigError
 from seewhy.io.zarr.mapped import ArraySource
+from seewhy.option_types import parse_bytes
 from seewhy.volumes.estimate import OccupancySource, estimate
 from seewhy.volumes.geometry import PatchGrid, voxels
-from seewhy.volumes.memory import Costs, parse_bytes, piece_rows
+from seewhy.volumes.memory import Costs, piece_rows
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import make_plan
 

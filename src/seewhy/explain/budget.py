@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,10 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from seewhy.errors import ConfigError
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.memory_saving_autograd import MemorySavingMode
+from seewhy.option_types import parse_bytes
 
-__all__ = ["MemoryBudget", "measure_peak_bytes", "parse_bytes"]
+__all__ = ["MemoryBudget", "measure_peak_bytes"]
 
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 SLACK = 1.01  # freed tensors are searched for only when the peak may have grown by 1 %, since the search takes time
 
 
@@ -43,7 +42,7 @@ class MemoryBudget:
         True
     """
 
-    def __init__(self, size: int | str) -> None:
+    def __init__(self, size: float | str) -> None:
         self.size = parse_bytes(size)
         self._measured: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
 
@@ -100,37 +99,6 @@ class MemoryBudget:
                 f"the device ran out of memory within memory_budget={self.size / 2**20:.0f}MiB; choose a lower "
                 f"memory_budget; if a single sample does not fit, use smaller inputs or the CPU"
             ) from error
-
-
-def find_size_problems(size: int | str, option: str) -> list[str]:
-    """List the problem of a memory size, for the checks of options."""
-    try:
-        parse_bytes(size)
-    except ConfigError as error:
-        return [str(error).replace("memory_budget", option, 1)]
-    return []
-
-
-MemorySize: TypeAlias = Annotated[int | str, find_size_problems]
-"""A number of bytes, or text such as "1GiB"."""
-
-
-def parse_bytes(size: int | str) -> int:
-    """Parse "1GiB", "512 MiB", "2GB" or a number into bytes.
-
-    Raises:
-        ConfigError: another format, or not positive.
-
-    Example:
-        >>> from seewhy.explain.budget import parse_bytes
-        >>> parse_bytes("512 MiB")
-        536870912
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(size).strip())
-    factor = UNITS.get(match[2].upper()) if match else None
-    if match is None or factor is None or float(match[1]) * factor < 1:
-        raise ConfigError(f"memory_budget={size!r}; expected a size such as '1GiB', '512MiB' or a number of bytes")
-    return int(float(match[1]) * factor)
 
 
 def measure_peak_bytes(work: Callable[[], object], resident: list[Tensor]) -> int:

@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from seewhy.errors import ConfigError, ExplanationError, nearest
 from seewhy.explain.base import Attribution
 from seewhy.explain.baseline import DESCRIPTIONS, Baseline, check_baseline, describe_baseline, make_baseline
-from seewhy.explain.budget import MemorySize
 from seewhy.explain.capture.layers import Layers, resolve_layers
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer, sum_channels
 from seewhy.explain.grid import arrange_by_sample, enlarge, join_slices, to_grid
 from seewhy.explain.maps import Reading
-from seewhy.option_types import NonNegativeInt, PositiveInt
+from seewhy.option_types import MemorySize, NonNegativeInt, PositiveInt
 from seewhy.options import check_choice
 
 __all__ = ["CaptumCall", "CaptumMethod", "list_captum_classes"]

@@ -12,10 +12,9 @@ from torch import Tensor
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution
 from seewhy.explain.baseline import Baseline, check_baseline, describe_baseline, make_baseline
-from seewhy.explain.budget import MemorySize
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer, Images
-from seewhy.option_types import PositiveInt
+from seewhy.option_types import MemorySize, PositiveInt
 
 __all__ = ["Occlusion"]
 

@@ -18,8 +18,7 @@ from seewhy.callbacks.maps import WriteMaps
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Explainer
-from seewhy.explain.budget import MemorySize
-from seewhy.option_types import NonNegativeInt
+from seewhy.option_types import MemorySize, NonNegativeInt
 from seewhy.options import parse_options
 from seewhy.reporting.checks import check_explanations
 from seewhy.reporting.report import print_explanations

@@ -6,7 +6,6 @@ from .estimate import Estimate as Estimate
 from .geometry import BlendingWindow as BlendingWindow
 from .geometry import PatchGrid as PatchGrid
 from .memory import Memory as Memory
-from .memory import parse_bytes as parse_bytes
 from .normalization import ChannelNormalization as ChannelNormalization
 from .output_format import OutputFormat as OutputFormat
 from .plan import Plan as Plan

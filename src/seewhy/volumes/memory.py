@@ -5,11 +5,9 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from seewhy.errors import ConfigError
 from seewhy.volumes.geometry import PatchGrid
 from seewhy.volumes.output_format import OutputFormat
 
@@ -20,7 +18,6 @@ __all__ = [
     "SHARD_ROWS",
     "Costs",
     "Memory",
-    "parse_bytes",
     "piece_rows",
     "return_freed_memory",
 ]
@@ -117,24 +114,3 @@ def piece_rows(grid: PatchGrid, chunks: Sequence[int]) -> int:
     starts = grid.starts[0]
     step = max(1, round((starts[-1] - starts[0]) / (len(starts) - 1))) if len(starts) > 1 else grid.patch[0]
     return min(chunks[0] * max(1, round(step / chunks[0])), max(grid.shape[0], 1))
-
-
-def parse_bytes(text: str | int | float) -> int:
-    """Convert ``"8 GB"``, ``"512MiB"`` or a plain number to bytes.
-
-    Raises:
-        ConfigError: anything else.
-
-    Example:
-        >>> parse_bytes("512MiB"), parse_bytes("2 GB"), parse_bytes(1e6)
-        (536870912, 2000000000, 1000000)
-    """
-    match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([kmgt]?)(i?)b?\s*", str(text), re.IGNORECASE)
-    try:
-        number = float(match[1]) if match else None
-    except ValueError:
-        number = None
-    if match is None or number is None:
-        raise ConfigError(f"memory_budget={text!r}: expected bytes, e.g. 8GB, 512MiB or 2e9")
-    power = " kmgt".index(match[2].lower() or " ")
-    return int(number * (1024 if match[3] else 1000) ** power)

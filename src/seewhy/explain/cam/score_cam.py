@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import ConfigError
-from seewhy.explain.budget import MemoryBudget, MemorySize
+from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.cam.base import ActivationMap, Reshape, weighted_sum
 from seewhy.explain.capture.layers import Layers
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.grid import enlarge
-from seewhy.option_types import PositiveInt
+from seewhy.option_types import MemorySize, PositiveInt
 
 __all__ = ["ScoreCAM"]
 

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution, Explainer
-from seewhy.explain.budget import MemoryBudget, MemorySize
+from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.memory_saving_autograd import MemorySavingMode
 from seewhy.explain.targets import Target
+from seewhy.option_types import MemorySize
 
 __all__ = [
     "Draw",

@@ -17,14 +17,13 @@ from torch.overrides import TorchFunctionMode
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.explain.base import Attribution
 from seewhy.explain.baseline import Baseline, check_baseline, describe_baseline, make_baseline
-from seewhy.explain.budget import MemorySize
 from seewhy.explain.capture.function_tracer import Call
 from seewhy.explain.capture.layers import named_parts
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer, Images, sum_channels
 from seewhy.explain.gradient.deep_lift_rules import LINEAR, Value, rule_of
 from seewhy.explain.maps import compute_completeness_error
-from seewhy.option_types import PositiveFloat
+from seewhy.option_types import MemorySize, PositiveFloat
 
 __all__ = ["DeepLift", "RescaleMode"]
 

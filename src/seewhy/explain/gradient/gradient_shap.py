@@ -10,7 +10,6 @@ from torch import Tensor
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution
 from seewhy.explain.baseline import Baseline, check_baseline, describe_baseline, make_baseline
-from seewhy.explain.budget import MemorySize
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import (
     GradientExplainer,
@@ -21,7 +20,7 @@ from seewhy.explain.gradient.base import (
     sum_along_path,
 )
 from seewhy.explain.maps import compute_completeness_error
-from seewhy.option_types import NonNegativeFloat, NonNegativeInt, PositiveInt
+from seewhy.option_types import MemorySize, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 __all__ = ["GradientSHAP"]
 

@@ -11,11 +11,10 @@ from torch import Tensor
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution
 from seewhy.explain.baseline import Baseline, check_baseline, describe_baseline, make_baseline
-from seewhy.explain.budget import MemorySize
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer, Images, sum_along_path
 from seewhy.explain.maps import compute_completeness_error
-from seewhy.option_types import PositiveFloat, PositiveInt
+from seewhy.option_types import MemorySize, PositiveFloat, PositiveInt
 
 __all__ = ["IntegratedGradients"]
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from seewhy.explain.base import Attribution, Explainer
-from seewhy.explain.budget import MemoryBudget, MemorySize
+from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import check_noise, draw_step_noise
 from seewhy.explain.targets import Target
-from seewhy.option_types import NonNegativeFloat, NonNegativeInt, PositiveInt
+from seewhy.option_types import MemorySize, NonNegativeFloat, NonNegativeInt, PositiveInt
 from seewhy.options import check_choice
 
 __all__ = ["NoiseTunnel"]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from seewhy.errors import ConfigError, nearest
-from seewhy.explain.budget import MemorySize, parse_bytes
 from seewhy.explain.judging.perturbation import Fill
+from seewhy.option_types import MemorySize, parse_bytes
 
 __all__ = ["JudgingSettings", "Scope"]
 

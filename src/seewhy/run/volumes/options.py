@@ -8,24 +8,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Lt
 
-from seewhy.errors import ConfigError
-from seewhy.explain.budget import MemorySize
-from seewhy.option_types import NonNegativeInt, PositiveFloat, PositiveInt
-from seewhy.volumes.memory import parse_bytes
+from seewhy.option_types import MemorySize, NonNegativeInt, PositiveInt
 
 __all__ = ["RegionOptions", "VolumeOptions"]
 
 Size: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
 Edge: TypeAlias = NonNegativeInt
 Region: TypeAlias = tuple[Edge, Edge, Edge, Edge, Edge, Edge]
-
-
-def _find_size_problems(size: float | str, option: str) -> list[str]:
-    try:
-        parse_bytes(size)
-    except ConfigError as error:
-        return [str(error).replace("memory_budget", option, 1)]
-    return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +60,7 @@ class StoreOptions:
 class JobOptions:
     """Memory, processes and progress notes."""
 
-    memory_budget: Annotated[PositiveFloat | str, _find_size_problems] = "4GB"
+    memory_budget: MemorySize = "4GB"
     num_parts: PositiveInt = 1
     part_id: NonNegativeInt = 0
     ledger: str | None = None

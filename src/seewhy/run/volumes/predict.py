@@ -18,6 +18,7 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.io.zarr.sink import VolumeSink
 from seewhy.io.zarr.source import VolumeSource
 from seewhy.io.zarr.store import is_remote, local_folder
+from seewhy.option_types import parse_bytes
 from seewhy.run.build import build_trainer, set_threads
 from seewhy.run.volumes.input import check_input, open_input, read_roi
 from seewhy.run.volumes.model import VolumeModel, load_volume_model, to_plain_data
@@ -34,7 +35,7 @@ from seewhy.volumes.engine.engine import VolumeEngine
 from seewhy.volumes.engine.ledger import Ledger
 from seewhy.volumes.estimate import OccupancySource, estimate
 from seewhy.volumes.geometry import BlendingWindow, PatchGrid
-from seewhy.volumes.memory import Costs, parse_bytes, return_freed_memory
+from seewhy.volumes.memory import Costs, return_freed_memory
 from seewhy.volumes.normalization import ChannelNormalization
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import Plan, make_plan

@@ -12,11 +12,12 @@ from rich.progress import Progress
 from seewhy.errors import ConfigError
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.sink import VolumeSink, open_sink
+from seewhy.option_types import parse_bytes
 from seewhy.run.volumes.output import make_sink
 from seewhy.run.volumes.output_file import OutputFile, choose_output
 from seewhy.volumes.engine.ledger import Ledger
 from seewhy.volumes.geometry import PatchGrid
-from seewhy.volumes.memory import Costs, parse_bytes
+from seewhy.volumes.memory import Costs
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import Plan, make_plan
 from seewhy.volumes.stored_logits import LogitStore, blend, finalize
