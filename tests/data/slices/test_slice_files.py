@@ -121,6 +121,9 @@ def test_manifest_that_disagrees(make_slice_set):
     write_manifest(root, [{"name": "x"}])
     with pytest.raises(DataError, match="has no column 'file'; its columns are name"):
         list_slices(root, BRATS, num_classes=2)
+    (root / "manifest.csv").write_text("file,patient\n")
+    with pytest.raises(DataError, match=r"manifest\.csv lists no file; .*delete"):
+        list_slices(root, BRATS, num_classes=2)
 
 
 def test_info(make_slice_set):

@@ -288,6 +288,8 @@ def _read_manifest(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
         return {}, error.problems
     if "file" not in table.columns:
         return {}, [f"{path} has no column 'file'; its columns are {', '.join(table.columns or ['none'])}"]
+    if not table.rows:
+        return {}, [f"{path} lists no file; prepare the data set again, or delete the manifest to do without one"]
     rows: dict[str, dict[str, str]] = {}
     problems = []
     for line, row in zip(table.numbers, table.rows, strict=True):
