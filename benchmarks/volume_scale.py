@@ -25,9 +25,10 @@ from typing import NamedTuple
 import torch
 
 from seewhy.io.zarr.source import Box
+from seewhy.option_types import parse_bytes
 from seewhy.volumes.engine.ledger import Coverage, Ledger
 from seewhy.volumes.geometry import PatchGrid
-from seewhy.volumes.memory import PIECES, Costs, parse_bytes, piece_rows
+from seewhy.volumes.memory import PIECES, Costs, piece_rows
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import Plan, Tile, make_plan
 
