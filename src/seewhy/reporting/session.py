@@ -19,8 +19,8 @@ from seewhy.explain.explained_model import Explainable, ExplainedModel
 from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target
 from seewhy.models.protocols import CalibratesScores, DescribesItself, PreparesExplanation
-from seewhy.reporting.judging import Judges
-from seewhy.reporting.sample import SampleView, compute_part_shares, select_inputs, select_rows, view_sample
+from seewhy.reporting.judging import Judges, compute_part_shares
+from seewhy.reporting.sample import SampleView, select_inputs, select_rows, view_sample
 from seewhy.reporting.selection import ExplanationSettings, TargetChoice
 from seewhy.reporting.store import ExplanationStore, Place, fingerprint
 
