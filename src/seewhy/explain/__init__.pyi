@@ -49,9 +49,9 @@ from .judging.localization import measure_localization as measure_localization
 from .judging.localization import tune_threshold as tune_threshold
 from .judging.randomization import Randomization as Randomization
 from .judging.randomization import RandomizationTest as RandomizationTest
+from .judging.scorecard import JudgingSettings as JudgingSettings
 from .judging.scorecard import Scorecard as Scorecard
 from .judging.scorecard import Verdict as Verdict
-from .judging.settings import JudgingSettings as JudgingSettings
 from .judging.similarity import join_maps as join_maps
 from .judging.similarity import rank_correlation as rank_correlation
 from .judging.similarity import structural_similarity as structural_similarity

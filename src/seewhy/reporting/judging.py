@@ -24,8 +24,7 @@ from seewhy.explain.judging.localization import (
     join_masks,
     tune_threshold,
 )
-from seewhy.explain.judging.scorecard import Scorecard, Verdict
-from seewhy.explain.judging.settings import JudgingSettings, Scope
+from seewhy.explain.judging.scorecard import JudgingSettings, Scope, Scorecard, Verdict
 from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target

@@ -9,8 +9,7 @@ from seewhy.explain.base import Attribution, TargetwiseExplainer
 from seewhy.explain.judging.controls import EdgeControl
 from seewhy.explain.judging.faithfulness import measure_faithfulness
 from seewhy.explain.judging.localization import Threshold, measure_localization
-from seewhy.explain.judging.scorecard import Scorecard
-from seewhy.explain.judging.settings import JudgingSettings
+from seewhy.explain.judging.scorecard import JudgingSettings, Scorecard
 
 ALWAYS = ["method", "target", "probability"]
 CHEAP = ["completeness", "incomplete"]
