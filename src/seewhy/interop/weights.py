@@ -61,7 +61,7 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path, *, by: str = "nam
     path = Path(path)
     tensors = read_tensors(path)
     # A timm encoder wraps the network under `net`; names in timm's files do not have this prefix.
-    wrapped = not isinstance(encoder, MiT) and hasattr(encoder, "net")
+    wrapped = not isinstance(encoder, MiT) and "net" in dict(encoder.named_children())
     target = encoder.get_submodule("net") if wrapped else encoder
     expected = target.state_dict()
     if by == "position":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy.batch import Batch, Prediction
-from seewhy.data.base import BaseDataModule
+from seewhy.data.base import BaseDataModule, find_datamodule
 from seewhy.errors import DataError
 from seewhy.explain.explained_model import Explainable
 from seewhy.io.geometry import Display
@@ -20,7 +20,6 @@ from seewhy.io.placement import Placement
 
 __all__ = [
     "SampleView",
-    "find_datamodule",
     "is_phantom",
     "select_inputs",
     "select_rows",
@@ -102,12 +101,6 @@ class SampleView:
         if not first <= number < first + depth:
             raise DataError(f"slice {number} is not among its slices {first} to {first + depth - 1}", where=self.id)
         return number - first
-
-
-def find_datamodule(trainer: Trainer) -> BaseDataModule | None:
-    """The Trainer's DataModule if it is one of seewhy's, else None."""
-    datamodule = getattr(trainer, "datamodule", None)  # Lightning sets it only where one was given
-    return datamodule if isinstance(datamodule, BaseDataModule) else None
 
 
 def is_phantom(trainer: Trainer) -> bool:

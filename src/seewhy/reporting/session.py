@@ -72,7 +72,10 @@ class Session:
         self.refused: list[str] = []
         self._targets: TargetChoice | None = None
         # Everything that a map depends on; another checkpoint or option makes another key.
-        parts = {key: getattr(settings, key) for key in ("target", "batch_size", "judge", "atlas", "seed")}
+        parts: dict[str, Any] = {
+            "target": settings.target, "batch_size": settings.batch_size, "judge": settings.judge,
+            "atlas": settings.atlas, "seed": settings.seed,
+        }  # fmt: skip
         parts |= {"sha256": facts.get("sha256"), "context": context}
         self.key = fingerprint(parts)
         self.keys = {name: fingerprint({**parts, "options": self.options.get(name)}) for name in self.explainers}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, nearest
-from seewhy.explain.explained_model import ExplainedModel
+from seewhy.explain.explained_model import ExplainedModel, unwrap_compiled
 from seewhy.explain.grid import to_grid
 
 __all__ = ["Capture", "Layer", "Layers", "capture", "find_unknown_parts", "named_parts", "resolve_layers"]
@@ -66,7 +66,7 @@ def named_parts(module: nn.Module) -> dict[str, nn.Module]:
     """Return submodules by every name they have; `torch.compile` wrappers are removed."""
     parts = {}
     for name, part in module.named_modules(remove_duplicate=False):
-        parts[name.replace("_orig_mod.", "")] = getattr(part, "_orig_mod", part)
+        parts[name.replace("_orig_mod.", "")] = unwrap_compiled(part)
     return parts
 
 
@@ -95,7 +95,7 @@ def _find(module: nn.Module, parts: Mapping[str, nn.Module], layer: Layer) -> tu
     """Return name and submodule, or the problem as text."""
     kind = type(module).__name__
     if isinstance(layer, nn.Module):
-        layer = getattr(layer, "_orig_mod", layer)
+        layer = unwrap_compiled(layer)
         names = [name for name, part in parts.items() if part is layer and name]
         return (names[0], layer) if names else f"the given {type(layer).__name__} is not a submodule of {kind}"
     name = layer.replace("_orig_mod.", "")

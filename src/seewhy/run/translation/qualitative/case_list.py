@@ -130,7 +130,7 @@ class CaseOptions:
     @property
     def counts(self) -> dict[str, int]:
         """Category → number of cases."""
-        return {name: int(getattr(self, f"n_{name}")) for name in CATEGORIES}
+        return {name: int(vars(self)[f"n_{name}"]) for name in CATEGORIES}
 
     @property
     def figure_modalities(self) -> tuple[str, ...]:
