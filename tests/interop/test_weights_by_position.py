@@ -3,7 +3,7 @@ import torch
 
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.interop.weights import load_encoder_weights
-from seewhy.nets.classifiers.planar_features import PlanarFeatures
+from seewhy.nets.classifiers.backbones import PlanarFeatures
 
 
 def network(channels=3):

@@ -11,7 +11,7 @@ from .base import Attribution as Attribution
 from .base import Explainer as Explainer
 from .base import TargetwiseExplainer as TargetwiseExplainer
 from .cam.eigen_cam import EigenCAM as EigenCAM
-from .cam.finer_cam import FinerCAM as FinerCAM
+from .cam.grad_cam import FinerCAM as FinerCAM
 from .cam.grad_cam import GradCAM as GradCAM
 from .cam.grad_cam import GradCAMPlusPlus as GradCAMPlusPlus
 from .cam.grad_cam import HiResCAM as HiResCAM

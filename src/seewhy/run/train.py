@@ -24,8 +24,7 @@ from seewhy.errors import CheckpointError, ConfigError
 from seewhy.io.atomic import atomic_path
 from seewhy.models.protocols import HasBackbones, ScoresPatients, ScoresSamples
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
-from seewhy.run.checks.options import check_config
-from seewhy.run.checks.score_names import check_score_names
+from seewhy.run.checks import check_config, check_score_names
 from seewhy.run.continuing import Continuation, begin_continuation, find_checkpoint
 from seewhy.run.explainers import build_explain_callback, check_explained
 from seewhy.run.folder import RunFolder

@@ -195,7 +195,7 @@ class AMDGrading(Classification):
         inputs: names of the images, in order.
         classes: names of the grades, in order.
         in_channels: channels of each image.
-        backbone: `name` and options of `seewhy.nets.classifiers.planar_features.PlanarFeatures`.
+        backbone: `name` and options of `seewhy.nets.classifiers.backbones.PlanarFeatures`.
         pretrained: start from timm's published weights of the backbone, which are downloaded; for a file use the
             command's `weights` instead.
         weights_by: match the tensors of the command's `weights` file by `name`, or by `position` for files with

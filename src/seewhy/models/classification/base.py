@@ -18,7 +18,7 @@ from seewhy.metrics.classification.calibration import calibrated_probability, fi
 from seewhy.metrics.classification.cases import CaseScores
 from seewhy.models.base import BaseModule
 from seewhy.models.protocols import CountsClasses
-from seewhy.nets.classifiers.planar_features import load_timm_weights
+from seewhy.nets.classifiers.backbones import load_timm_weights
 
 __all__ = ["CARRIED", "Classification", "Freezing", "depth_of_parameters"]
 

@@ -31,8 +31,8 @@ class MRIClassification(Classification):
     Args:
         optimizer: `name`, `lr` and options of the optimiser.
         scheduler: `name` and options of `seewhy.models.base.learning_rate_factor`.
-        backbone: `name` and options of `seewhy.nets.classifiers.planar_features.PlanarFeatures`, or with view=volume of
-            `seewhy.nets.classifiers.spatial_features.SpatialFeatures`.
+        backbone: `name` and options of `seewhy.nets.classifiers.backbones.PlanarFeatures`, or with view=volume of
+            `seewhy.nets.classifiers.backbones.SpatialFeatures`.
         classes: names of the classes, in order of their index.
         view: `channels`, `slices` or `volume`.
         slices: first slice and the one after the last, as the data set cuts them.

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seewhy.batch import MODALITIES, STACK_SLICES, Batch
-from seewhy.data.base import find_datamodule
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.losses.translation import TranslationLoss
 from seewhy.models.base import OptimizerOptions, SchedulerOptions
@@ -204,7 +203,7 @@ class CycleGAN25D(UnpairedTranslation):
     def setup(self, stage: str) -> None:
         """Check that training stacks have enough slices for the cycle."""
         super().setup(stage)
-        datamodule = find_datamodule(self.trainer)
+        datamodule = self.find_datamodule()
         slices = datamodule.slices if isinstance(datamodule, StacksSlices) else None
         if stage == "fit" and slices is not None and slices < self.step.stack_slices:
             raise ConfigError(

@@ -15,7 +15,7 @@ from seewhy.explain.explained_model import Explainable
 from seewhy.models.base import BaseModule
 from seewhy.nets.affinity import IGNORE, RandomWalk, attention_affinity
 from seewhy.nets.cam import MultiScaleCAM, View
-from seewhy.nets.encoders.build import build_encoder
+from seewhy.nets.encoders import build_encoder
 from seewhy.nets.heads import ClassificationHead, Pooling, SegFormerHead
 from seewhy.nets.par import PixelAdaptiveRefinement
 from seewhy.nets.pseudo_labels import PseudoLabels, Walks

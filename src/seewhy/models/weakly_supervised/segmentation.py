@@ -105,7 +105,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
     `forward(image)` gives logits [B, K]; the maps of a prediction are those of `ActivationMapModule`.
 
     Args:
-        encoder: `name` and options of `seewhy.nets.encoders.build.build_encoder`.
+        encoder: `name` and options of `seewhy.nets.encoders.build_encoder`.
         optimizer: `name`, `lr` and options of the optimiser.
         scheduler: `name` and options of `seewhy.models.base.learning_rate_factor`.
         in_channels: channels of an image.

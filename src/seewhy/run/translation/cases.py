@@ -14,7 +14,7 @@ from rich.table import Table
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.options import parse_options
-from seewhy.run.checks.options import check_config
+from seewhy.run.checks import check_config
 from seewhy.run.run_loader import SavedRun, load_run, read_checkpoint
 from seewhy.run.translation.qualitative.arrays import pair_cases, read_arrays, write_arrays
 from seewhy.run.translation.qualitative.case_list import (

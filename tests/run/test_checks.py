@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from seewhy.cli.compose import compose_saved, compose_train
 from seewhy.errors import ConfigError
-from seewhy.run.checks.options import check_config
+from seewhy.run.checks import check_config
 from seewhy.run.folder import conf_dir
 
 TRAIN = ("phantom", "data", "model", "callbacks", "explain", "trainer", "logger")

@@ -1,19 +1,25 @@
-"""Check the options of a command before anything is read or written; all problems are reported at once."""
+"""Checks before anything is read or written: the options of a command, and the scores that a training waits for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import os
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
+import torch
 from annotated_types import Ge, Lt
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.errors import ConfigError
+from seewhy.data.base import BaseDataModule
+from seewhy.errors import ConfigError, nearest
 from seewhy.option_types import PositiveInt, find_value_problem
 from seewhy.options import collect_problem, parse_options
 from seewhy.run.build import find_node_problems
 
-__all__ = ["check_config"]
+__all__ = ["check_config", "check_score_names"]
 
 LIMITS: dict[str, Any] = {
     "threads": PositiveInt | None,
@@ -37,7 +43,7 @@ def check_config(config: DictConfig, *groups: str) -> None:
 
     Example:
         >>> from seewhy.cli.compose import compose_train
-        >>> from seewhy.run.checks.options import check_config
+        >>> from seewhy.run.checks import check_config
         >>> words = ["data.num_workers=-2", "trainer.max_epochs=many"]
         >>> config = compose_train("experiment=demo/amd", "paths.output_dir=run", *words)
         >>> check_config(config, "data", "trainer")
@@ -117,3 +123,74 @@ def _find_cases_problems(config: DictConfig) -> list[str]:
 
     plain = OmegaConf.to_container(config.cases, resolve=True)
     return collect_problem(lambda: parse_options(CaseOptions, plain, where="cases"))
+
+
+KNOWN = {"val/loss", "val/prediction/dice"}
+"""Scores that the callbacks in `conf/` monitor; they are not looked for, which takes one validation."""
+
+
+def check_score_names(
+    config: DictConfig, model: LightningModule, datamodule: BaseDataModule, callbacks: Sequence[Callback]
+) -> None:
+    """Check that `objective` and the monitors of callbacks name scores that will be measured.
+
+    Unusual names are looked for in a validation or test of a copy of the untrained model.
+
+    Args:
+        config: of the job.
+        model: before its training.
+        datamodule: set up for `fit`.
+        callbacks: those of `config.callbacks`, in order.
+
+    Raises:
+        ConfigError: a name that is not measured, with the nearest ones, or a stop by validation without any.
+    """
+    nodes = {str(key): node for key, node in (config.callbacks or {}).items() if node is not None}
+    wanted = {f"callbacks.{key}.monitor": node["monitor"] for key, node in nodes.items() if node.get("monitor")}
+    reason = _find_why_not_validated(config, datamodule)
+    for key, callback in zip(nodes, callbacks, strict=True):
+        if reason and isinstance(callback, EarlyStopping) and callback.monitor.startswith("val/"):
+            raise ConfigError(f"callbacks.{key} stops by {callback.monitor!r}, but nothing is validated: {reason}")
+    if config.objective is not None:
+        wanted["objective"] = config.objective
+        if config.objective.startswith("test/") and not config.test:
+            raise ConfigError(f"objective={config.objective!r} is not measured with test=false")
+    if "WORLD_SIZE" in os.environ or config.trainer.get("fast_dev_run"):  # one process must do it alone
+        return
+    for part in ("val", "test"):
+        names = {option: name for option, name in wanted.items() if name.startswith(f"{part}/") and name not in KNOWN}
+        if not names or not datamodule.items_of(part) or (part == "val" and reason):
+            continue
+        measured = _measure(model, datamodule, part)
+        wrong = [
+            f"{option}={name!r} is not measured; {nearest(name, measured)}"
+            for option, name in names.items()
+            if name not in measured
+        ]
+        if wrong:
+            raise ConfigError("; ".join(wrong))
+
+
+def _find_why_not_validated(config: DictConfig, datamodule: BaseDataModule) -> str:
+    """Return the reason why no epoch will be validated; empty if one will be."""
+    trainer = config.trainer
+    every, epochs = trainer.get("check_val_every_n_epoch"), trainer.get("max_epochs")
+    if not datamodule.items_of("val"):
+        return "there are no validation patients"
+    if trainer.get("limit_val_batches") == 0:
+        return "trainer.limit_val_batches=0"
+    if isinstance(every, int) and isinstance(epochs, int) and every > epochs >= 0:
+        return f"trainer.check_val_every_n_epoch={every} in trainer.max_epochs={epochs}"
+    return ""
+
+
+def _measure(model: LightningModule, datamodule: BaseDataModule, part: str) -> list[str]:
+    """Return the names of the scores that a validation or test of the untrained model logs."""
+    trainer = Trainer(
+        accelerator="auto", devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    loop = trainer.validate if part == "val" else trainer.test
+    with torch.random.fork_rng():
+        loop(copy.deepcopy(model), datamodule, verbose=False)
+    return [str(name) for name in trainer.callback_metrics]
