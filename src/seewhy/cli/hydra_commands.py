@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import importlib
 import os
 import re
 import sys

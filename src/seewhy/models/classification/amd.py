@@ -287,6 +287,7 @@ class AMDGrading(Classification):
             inputs=self.net.inputs,
             layers={name: f"net.{layer}" for name, layer in self.net.layers().items()},
             classes=self.classes,
+            temperature=self.score_temperature(),
         )
 
     def explain(
