@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_results", "write_report_page", "write_results"]
 
-DRAWN = ("dice", "cldice", "auprc")
+DRAWN = ("dice", "cldice", "auprc", "lesion_dice")
 """Measures in the figure of scores."""
 PICTURES = 8
 """Maps shown in the report."""
@@ -193,8 +193,8 @@ def print_results(
 
     console = Console()
     if any(name.startswith("test/") for name in metrics):
-        for classification in (True, False):
-            table = results_table(metrics, phantom=phantom, classification=classification)
+        for kind in ("classification", "segmentation", "false positives"):
+            table = results_table(metrics, phantom=phantom, kind=kind)
             if table.row_count:
                 console.print(table)
         for table in model.result_tables(metrics, phantom=phantom) if isinstance(model, ReportsResults) else ():
