@@ -133,7 +133,7 @@ def write_report_page(
     sections += _picture_section(folder, "grading.png", "Class by class, and how sure it is", Section, Picture)
     for name, heading in pictures.items():
         sections += _picture_section(folder, name, heading, Section, Picture)
-    sections += _picture_section(folder, "cases.png", "Patients from best to worst", Section, Picture)
+    sections += _picture_section(folder, "cases.png", "Patients from best to worst, and healthy ones", Section, Picture)
     maps = sorted((folder.path / "attention_maps").glob("*.png"), key=_read_probability, reverse=True)
     if maps:
         chosen = maps[:: max(1, len(maps) // PICTURES)][:PICTURES]
