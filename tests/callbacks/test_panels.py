@@ -128,7 +128,13 @@ def healthy_patient(number, painted):
 
 
 def test_healthy_patients_come_last_the_most_painted_first(tmp_path):
-    batches = [healthy_patient(7, 1), healthy_patient(8, 0), healthy_patient(9, 5), patient(1, hit=4), patient(2, hit=9)]
+    batches = [
+        healthy_patient(7, 1),
+        healthy_patient(8, 0),
+        healthy_patient(9, 5),
+        patient(1, hit=4),
+        patient(2, hit=9),
+    ]
     figure = run_test(tmp_path, batches, patients=6)
     assert [row["patient"] for row in figure.drawn] == ["002", "001", "009", "007"]
     assert names(figure)[2:] == [
