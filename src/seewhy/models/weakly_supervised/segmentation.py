@@ -19,8 +19,8 @@ from seewhy.models.base import OptimizerOptions, SchedulerOptions
 from seewhy.models.weakly_supervised.activation_maps import ActivationMapModule, check_map, complete_loss_weights
 from seewhy.nets.affinity import IGNORE, RandomWalk, affinity_labels, attention_affinity
 from seewhy.nets.cam import MultiScaleCAM, View
+from seewhy.nets.encoders import build_encoder
 from seewhy.nets.encoders.base import Features
-from seewhy.nets.encoders.build import build_encoder
 from seewhy.nets.heads import ClassificationHead, Pooling, SegFormerHead
 from seewhy.nets.par import PixelAdaptiveRefinement
 from seewhy.nets.pseudo_labels import PseudoLabels, label_shares
