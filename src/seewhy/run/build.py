@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.callbacks.checkpoints import find_mode, replace_checkpoint_io
+from seewhy.callbacks.checkpoints import find_mode
 from seewhy.callbacks.guards import EndOnSigterm, StopIfNotFinite
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, SeewhyError
@@ -194,5 +194,4 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
             f"trainer.precision={config.trainer.precision} is not supported, as it would also convert images and "
             f"labels; valid: {', '.join(PRECISIONS)}"
         )
-    replace_checkpoint_io(trainer)
     return trainer

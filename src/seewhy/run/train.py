@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
-from seewhy.callbacks.checkpoints import BestCheckpoint
+from seewhy.callbacks.checkpoints import BestCheckpoint, replace_checkpoint_io
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.guards import AfterTest, BeforeTraining
 from seewhy.data.base import BaseDataModule
@@ -89,6 +89,7 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
 
     callbacks = [BeforeTraining(begin), *callbacks]
     trainer = build_trainer(config, callbacks, build_loggers(config.logger))
+    replace_checkpoint_io(trainer)
     status = "failed"
     try:
         trainer.fit(model, datamodule, ckpt_path=resume, weights_only=True)
