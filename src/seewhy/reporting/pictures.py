@@ -216,7 +216,7 @@ def _table_row(folder: Path, record: Record) -> dict[str, Any]:
         "probability": record["confidence"],
         "truth": None if record["label"] is None else str(record["label"]),
         "explained": record["target_name"],
-        "said": format_title(record),
+        "title": format_title(record),
         "warnings": "; ".join(record["warnings"]),
         **scores,
     }

@@ -2,7 +2,7 @@
 
 A run folder may come from a stranger, and Hydra calls whatever `_target_` names: `os.system` as well as a network.
 So a saved configuration may name only classes of a few kinds, from `seewhy` and the libraries whose networks, losses
-and metrics seewhy uses. Everything else needs `trust=true`, said by the user for one call.
+and metrics seewhy uses. Everything else needs `trust=true`, which the user gives for one call.
 """
 
 from __future__ import annotations
