@@ -141,7 +141,7 @@ def test_user_can_trust_a_run(tmp_path):
     assert compose_saved("predict", run, "trust=true").model._target_ == "mine.Model"
 
 
-@pytest.mark.parametrize("option", ["explain.folder", "explain.own_maps.folder"])
+@pytest.mark.parametrize("option", ["explain.folder", "explain.own_maps.folder", "data.cache_dir"])
 def test_results_stay_in_the_run_folder_unless_the_command_names_another(tmp_path, monkeypatch, option):
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"

@@ -37,7 +37,7 @@ PACKAGES = (
 )  # fmt: skip
 """The packages in which such classes are looked up; nothing else is imported because a file names it."""
 
-FOLDERS = ("explain.folder", "explain.own_maps.folder")
+FOLDERS = ("explain.folder", "explain.own_maps.folder", "data.cache_dir")
 """Options that name a folder to write into; a saved run may only name its own."""
 
 MAX_BYTES = 4 << 20
@@ -134,8 +134,8 @@ def _check_folders(config: dict[str, Any], path: Path, given: Collection[str]) -
             value = value.get(key) if isinstance(value, dict) else None
         if value is not None and option not in given and home not in (Path(str(value)) / "_").resolve().parents:
             raise ConfigError(
-                f"{path} writes results to {option}={value!r}, which is not in the run folder; if you want them there, "
-                f"add this option to the command, or {option}=null for the run folder"
+                f"{path} writes to {option}={value!r}, which is not in the run folder; if you want that, add this "
+                f"option to the command, or {option}=null for the default"
             )
 
 
