@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import sys
@@ -116,13 +115,14 @@ class _Task:
         def task(config: Any) -> Any:
             from hydra.core.hydra_config import HydraConfig
             from hydra.types import RunMode
+            from hydra.utils import get_method
 
             self.started = True
             overrides = sys.argv[1:]
             sys.argv[1:] = [*self.prefix, *overrides]
             module, function = TASKS[self.name]
             try:
-                return getattr(importlib.import_module(module), function)(config)
+                return get_method(f"{module}.{function}")(config)
             except (SeewhyError, RuntimeError) as failure:
                 error = failure if isinstance(failure, SeewhyError) else _describe_outer_cause(failure)
                 if error is None:

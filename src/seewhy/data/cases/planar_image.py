@@ -229,7 +229,7 @@ class PlaneReader:
         self.masks = masks
         self.mask_level = 0.0
 
-    def read(self, case: Case, *, masks: bool) -> Sample:
+    def read_case(self, case: Case, *, masks: bool) -> Sample:
         """Read one case.
 
         Args:

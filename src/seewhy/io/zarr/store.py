@@ -272,7 +272,9 @@ def _is_permanent(error: BaseException) -> bool:
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return status < 500 and status not in RETRIED_STATUS
-    return isinstance(error, FileNotFoundError | PermissionError) or getattr(error, "errno", None) in PERMANENT
+    if isinstance(error, FileNotFoundError | PermissionError):
+        return True
+    return isinstance(error, OSError) and error.errno in PERMANENT
 
 
 def local_folder(path: str) -> Path | None:

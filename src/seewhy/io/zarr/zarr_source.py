@@ -107,7 +107,7 @@ class ZarrSource(VolumeSource):
         chunks = [range(s.start // c, (s.stop - 1) // c + 1) for s, c in zip(spans, array.chunks, strict=True)]
         return any(self._occupancy.stored(index) for index in itertools.product(*chunks))
 
-    def _read(self, box: Box) -> NDArray[Any]:
+    def _read_inside(self, box: Box) -> NDArray[Any]:
         array = self._open()
         key: list[Any] = [0] * array.ndim
         for axis, part in zip("zyx", box, strict=True):

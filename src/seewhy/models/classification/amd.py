@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, nearest
-from seewhy.explain import explainer_modules
+from seewhy.explain import list_explainers
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Explainable
 from seewhy.explain.maps import Maps
@@ -91,12 +91,13 @@ def find_explainer(method: str | Explainer) -> Explainer:
     """
     if isinstance(method, Explainer):
         return method
-    files = explainer_modules()
-    members = vars(import_module(files[method])).values() if method in files else ()
-    for value in members:
-        if isinstance(value, type) and issubclass(value, Explainer) and getattr(value, "method", None) == method:
-            return value()
-    raise ConfigError(f"method={method!r} is unknown; {nearest(method, files)}; or give an explainer with its options")
+    explainers = list_explainers()
+    if method not in explainers:
+        valid = nearest(method, explainers)
+        raise ConfigError(f"method={method!r} is unknown; {valid}; or give an explainer with its options")
+    module, name = explainers[method]
+    explainer: Explainer = vars(import_module(module))[name]()
+    return explainer
 
 
 def summarize_maps(maps: Maps, probability: Tensor) -> Answer:
@@ -286,6 +287,7 @@ class AMDGrading(Classification):
             inputs=self.net.inputs,
             layers={name: f"net.{layer}" for name, layer in self.net.layers().items()},
             classes=self.classes,
+            temperature=self.score_temperature(),
         )
 
     def explain(

@@ -135,4 +135,4 @@ class MRIClassification(Classification):
 
     def explainable(self) -> Explainable:
         """The last feature map: [B, C, h, w] for all slices, [B · D, C, h, w], or [B, C, d, h, w], by view."""
-        return Explainable(layers={"image": "net.encoder"}, classes=self.classes)
+        return Explainable(layers={"image": "net.encoder"}, classes=self.classes, temperature=self.score_temperature())

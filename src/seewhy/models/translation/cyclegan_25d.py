@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seewhy.batch import MODALITIES, STACK_SLICES, Batch
+from seewhy.data.base import find_datamodule
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.losses.translation import TranslationLoss
 from seewhy.models.base import OptimizerOptions, SchedulerOptions
@@ -211,7 +212,7 @@ class CycleGAN25D(UnpairedTranslation):
     def setup(self, stage: str) -> None:
         """Check that training stacks have enough slices for the cycle."""
         super().setup(stage)
-        datamodule = getattr(self.trainer, "datamodule", None)  # Lightning sets it only where one was given
+        datamodule = find_datamodule(self.trainer)
         slices = datamodule.slices if isinstance(datamodule, StacksSlices) else None
         if stage == "fit" and slices is not None and slices < self.step.stack_slices:
             raise ConfigError(

@@ -44,12 +44,19 @@ class ActivationMapModule(BaseModule):
     Views other than the training forward run in evaluation mode, so that they neither draw dropout nor change batch
     statistics, and only for images with a class: in an image without a class, every pixel is background.
 
+    A patient whose highest probability of a class is below `presence_threshold` is taken to be without it: the
+    `refined` map then keeps its order but selects no pixel. See `decide_absence` of `WeaklySupervisedSegmentation`.
+
     The hyperparameters are those of `WeaklySupervisedSegmentation`.
     """
+
+    presence_threshold: Tensor
+    measured_buffers: tuple[str, ...] = ("presence_threshold",)
 
     def configure_nets(self) -> None:
         """Build the encoder, the heads, and the modules that make maps and labels."""
         h = self.hparams
+        self.register_buffer("presence_threshold", torch.zeros(h["num_classes"] - 1))  # every patient has the class
         self.weights = call_with_options(complete_loss_weights, h["loss_weights"], "model.loss_weights")
         self.encoder = build_encoder(**{"in_channels": h["in_channels"], **h["encoder"]})
         self.last_map = nn.Identity()  # lets hooks read the last features, which the encoder returns in a list
@@ -183,7 +190,8 @@ class ActivationMapModule(BaseModule):
         maps = {name: torch.cat([part[name] for _, part in chunks]) for name in chunks[0][1]}
         if "refined" in names:
             body = batch["body"] if "body" in batch else torch.ones_like(image[:, 0], dtype=torch.bool)
-            maps["refined"] = self.refine(image, maps[evidence], body)
+            present = logits.sigmoid().amax(dim=0) >= self.presence_threshold
+            maps["refined"] = self.refine(image, maps[evidence], body) * (0.5 + 0.5 * present)[None, :, None, None]
         prediction = Prediction(probability=logits.sigmoid(), maps={name: maps[name] for name in names})
         carried = {key: value for key, value in batch.items() if key in CARRIED}
         return cast(Prediction, {**carried, **prediction}), logits

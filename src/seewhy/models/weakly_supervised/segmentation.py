@@ -134,6 +134,9 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         gate: classes whose predicted probability is not above this have empty maps; None gates nothing.
         evidence: the map that chooses regions.
         regions: options of `seewhy.nets.regions.refine_regions`; None gives no `refined` map.
+        decide_absence: learn from the labels of the validation slices how high the probability of a patient's most
+            probable slice must be for the class to be present, and draw no regions in patients below. Masks are not
+            used. Without validation patients every patient gets regions.
         region_channel: channel whose intensities tell regions apart.
         validation_maps: maps that are also made in validation.
         chunk_size: slices per forward in evaluation.
@@ -178,6 +181,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         gate: float | None = None,
         evidence: str = "cam",
         regions: Annotated[Mapping[str, Any] | None, OptionsOf(refine_regions, ("image", "evidence", "body"))] = None,
+        decide_absence: bool = True,
         region_channel: NonNegativeInt = 0,
         validation_maps: Sequence[str] = ("cam",),
         chunk_size: PositiveInt = 16,
@@ -308,9 +312,14 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         return self._evaluate(batch, "val", self.hparams["validation_maps"])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of all patients."""
-        if not self.trainer.sanity_checking:
-            self._log_scores("val")
+        """Fit the thresholds of presence to the labels of all patients, and log the scores."""
+        if self.trainer.sanity_checking:
+            return
+        if self.hparams["decide_absence"] and self.trainer.state.fn == "fit":
+            thresholds = self.classification_scores["val"].presence_thresholds()
+            if thresholds:
+                self.presence_threshold.copy_(torch.tensor(thresholds))
+        self._log_scores("val")
 
     def on_test_epoch_start(self) -> None:
         """Reset the scores of the last test."""
