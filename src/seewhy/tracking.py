@@ -17,6 +17,9 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers.mlflow import MLFlowLogger
 from numpy.typing import NDArray
 
+from seewhy.errors import DataError
+from seewhy.io.checks.sizes import has_file
+
 __all__ = ["MetricsCSV", "drop_rows_from", "log_image", "log_table", "takes_images", "takes_tables"]
 
 
@@ -111,6 +114,9 @@ class MetricsCSV(CSVLogger):
 def drop_rows_from(path: Path, step: int) -> None:
     r"""Remove the rows of `metrics.csv` from a step on, which a resumed run will write again.
 
+    Raises:
+        DataError: the file is damaged.
+
     Example:
         >>> path = Path("metrics.csv")
         >>> _ = path.write_text("step,loss\n1,0.5\n2,0.4\n")
@@ -118,15 +124,20 @@ def drop_rows_from(path: Path, step: int) -> None:
         >>> path.read_text().split()
         ['step,loss', '1,0.5']
     """
-    if not path.is_file():
-        return
-    from seewhy.io.atomic import atomic_path
+    from seewhy.io.atomic import write_csv
+    from seewhy.io.documents import read_csv
 
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if int(float(row["step"])) < step]
-        names = list(reader.fieldnames or [])
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    if not has_file(path):
+        return
+    table = read_csv(path)
+    rows = []
+    for number, row in zip(table.numbers, table.rows, strict=True):
+        text = row.get("step", "")
+        try:
+            earlier = float(text) < step
+        except ValueError as error:
+            raise DataError(
+                f"{path}, row {number}: step {text!r} is not a number; remove the row, or the file"
+            ) from error
+        rows += [row] if earlier else []
+    write_csv(path, rows, columns=table.columns)
