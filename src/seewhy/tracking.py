@@ -5,7 +5,6 @@ Only this module distinguishes the loggers.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,9 @@ from lightning.pytorch.loggers.mlflow import MLFlowLogger
 from numpy.typing import NDArray
 
 from seewhy.errors import DataError
+from seewhy.io.atomic import write_csv
 from seewhy.io.checks.sizes import has_file
+from seewhy.io.documents import read_csv
 
 __all__ = ["MetricsCSV", "drop_rows_from", "log_image", "log_table", "takes_images", "takes_tables"]
 
@@ -79,9 +80,8 @@ class _AppendingWriter(_ExperimentWriter):
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
         path = Path(self.metrics_file_path)
-        if path.is_file():
-            with path.open(newline="") as file:
-                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+        if has_file(path):
+            self.metrics_keys = read_csv(path).columns
 
     def _check_log_dir_exists(self) -> None:
         """Keep existing files."""
@@ -124,9 +124,6 @@ def drop_rows_from(path: Path, step: int) -> None:
         >>> path.read_text().split()
         ['step,loss', '1,0.5']
     """
-    from seewhy.io.atomic import write_csv
-    from seewhy.io.documents import read_csv
-
     if not has_file(path):
         return
     table = read_csv(path)

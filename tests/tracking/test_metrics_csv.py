@@ -51,7 +51,11 @@ def test_a_damaged_file_is_named_and_kept(tmp_path, content):
     assert path.read_bytes() == content
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "metrics.csv")
-    with pytest.raises(DataError, match="pipe"):
-        drop_rows_from(tmp_path / "metrics.csv", 1)
+@pytest.mark.parametrize("kind", ["pipe", "folder", "bytes"])
+def test_what_is_no_table_is_neither_waited_for_nor_appended_to(tmp_path, kind):
+    path = tmp_path / "metrics.csv"
+    {"pipe": lambda: os.mkfifo(path), "folder": path.mkdir, "bytes": lambda: path.write_bytes(b"\xff\xfe")}[kind]()
+    with pytest.raises(DataError, match=r"metrics\.csv"):
+        MetricsCSV(str(tmp_path)).log_metrics({"a": 1.0}, step=0)
+    with pytest.raises(DataError, match=r"metrics\.csv"):
+        drop_rows_from(path, 1)
