@@ -42,6 +42,8 @@ FOLDERS = ("explain.folder", "explain.own_maps.folder", "data.cache_dir")
 
 MAX_BYTES = 4 << 20
 """A configuration is a few kilobytes; a larger file is something else."""
+DEEPEST, MOST_ENTRIES = 50, 30_000
+"""Levels and entries of a configuration; more could take minutes to parse, levels with their square."""
 
 
 def read_saved_config(folder: str | Path, *, trust: bool = False, given: Collection[str] = ()) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def load_plain_yaml(path: str | Path) -> Any:
     Aliases are refused, since a few lines of them can stand for gigabytes.
 
     Raises:
-        ConfigError: the file is missing, too large, not UTF-8, not YAML, or has aliases or tags.
+        ConfigError: the file is missing, too large, too deep or long, not UTF-8, not YAML, or has aliases or tags.
     """
     import yaml
     from omegaconf import OmegaConf
@@ -92,7 +94,12 @@ def load_plain_yaml(path: str | Path) -> Any:
         size = path.stat().st_size
         if size > MAX_BYTES or not path.is_file():
             raise ConfigError(f"{path} is not a configuration file ({size} bytes)")
-        for event in yaml.parse(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader):
+        depth = 0
+        for number, event in enumerate(yaml.parse(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST or number > MOST_ENTRIES:
+                limits = f"{DEEPEST} levels of lists or mappings, or {MOST_ENTRIES} entries"
+                raise ConfigError(f"{path} has more than {limits} ({event.start_mark}), which no configuration has")
             if isinstance(event, yaml.AliasEvent):
                 raise ConfigError(f"{path} has YAML aliases ({event.start_mark}), which a saved file never has")
         config = OmegaConf.load(path)
