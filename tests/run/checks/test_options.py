@@ -53,6 +53,7 @@ def test_every_command_passes_with_its_defaults(command):
 
 
 DATA_AND_MODEL = """
+amd data.num_workers=100000
 amd data.fractions=[a,b,c]; amd data.fractions=[0.5,0.5]; amd data.fractions=[2,-1,0]; amd data.num_workers=-2
 amd data.num_workers=abc; amd data.batch_size=0; amd data.batch_size=2.5; amd data.batch_size=true
 amd data.pin_memory=maybe; amd data.inputs=mnv; amd data.image_size=-5; amd data.image_size=[96]; amd data.labels=abc

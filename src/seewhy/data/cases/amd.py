@@ -149,7 +149,7 @@ class AMDDataModule(CaseDataModule):
     def _find_by_name(self, name: str) -> tuple[dict[str, Path | None], list[str]]:
         """Files `<caseID>_<input><extension>`, and their problems."""
         files: dict[str, Path | None] = {}
-        problems = []
+        problems: list[str] = []
         for key in self.inputs:
             path = self.root / f"{name}_{key}{self.extension}"
             count = len(problems)
@@ -161,7 +161,7 @@ class AMDDataModule(CaseDataModule):
     def _find_by_manifest(self, row: Row) -> tuple[dict[str, Path | None], list[str]]:
         """Files of the manifest, whose empty cells mean no file, and their problems."""
         files: dict[str, Path | None] = {}
-        problems = []
+        problems: list[str] = []
         for key, column in (self.file_columns or {}).items():
             path = self.path_of(row, row[column]) if row[column] else None
             count = len(problems)
