@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 from collections.abc import Iterable, Sequence
 
 __all__ = [
@@ -13,7 +14,7 @@ __all__ = [
     "DataError",
     "ExplanationError",
     "SeewhyError",
-    "describe_path_error",
+    "describe_system_error",
     "nearest",
 ]
 
@@ -83,20 +84,26 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 PATH_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 """Errors of paths that do not or cannot exist; without a path they are errors of something else."""
 
+NO_MEMORY = "can't allocate memory|out of memory"
+"""In messages of torch, on CPU and GPU."""
 
-def describe_path_error(error: BaseException, *, any_code: bool = False) -> str | None:
-    """Describe an error of the operating system that its path explains, in one line; None for other errors.
+
+def describe_system_error(error: BaseException, *, any_code: bool = False) -> str | None:
+    """Describe an error of a path, a full disk or of too little memory in one line; None for other errors.
 
     Args:
         error: of any kind.
         any_code: describe the other errors of the operating system too.
 
     Example:
-        >>> describe_path_error(FileNotFoundError(2, "No such file or directory", "/none/scan.nii"))
+        >>> describe_system_error(FileNotFoundError(2, "No such file or directory", "/none/scan.nii"))
         '/none/scan.nii cannot be opened or written: No such file or directory'
     """
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of pathlib before Python 3.13
         return str(error)
+    if isinstance(error, MemoryError) or re.search(NO_MEMORY, str(error)):
+        reason = " ".join(str(error).split(". ")[0].split())
+        return f"there is not enough memory ({reason or 'of this machine'}); use smaller images, patches or batches"
     if not isinstance(error, OSError):
         return None
     named = isinstance(error.filename, str | bytes) and error.errno in PATH_ERRORS

@@ -5,7 +5,6 @@ Only this module distinguishes the loggers.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,11 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers.mlflow import MLFlowLogger
 from numpy.typing import NDArray
+
+from seewhy.errors import DataError
+from seewhy.io.atomic import write_csv
+from seewhy.io.checks.sizes import has_file
+from seewhy.io.documents import read_csv
 
 __all__ = ["MetricsCSV", "drop_rows_from", "log_image", "log_table", "takes_images", "takes_tables"]
 
@@ -76,9 +80,8 @@ class _AppendingWriter(_ExperimentWriter):
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
         path = Path(self.metrics_file_path)
-        if path.is_file():
-            with path.open(newline="") as file:
-                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+        if has_file(path):
+            self.metrics_keys = read_csv(path).columns
 
     def _check_log_dir_exists(self) -> None:
         """Keep existing files."""
@@ -111,6 +114,9 @@ class MetricsCSV(CSVLogger):
 def drop_rows_from(path: Path, step: int) -> None:
     r"""Remove the rows of `metrics.csv` from a step on, which a resumed run will write again.
 
+    Raises:
+        DataError: the file is damaged.
+
     Example:
         >>> path = Path("metrics.csv")
         >>> _ = path.write_text("step,loss\n1,0.5\n2,0.4\n")
@@ -118,15 +124,17 @@ def drop_rows_from(path: Path, step: int) -> None:
         >>> path.read_text().split()
         ['step,loss', '1,0.5']
     """
-    if not path.is_file():
+    if not has_file(path):
         return
-    from seewhy.io.atomic import atomic_path
-
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if int(float(row["step"])) < step]
-        names = list(reader.fieldnames or [])
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    table = read_csv(path)
+    rows = []
+    for number, row in zip(table.numbers, table.rows, strict=True):
+        text = row.get("step", "")
+        try:
+            earlier = float(text) < step
+        except ValueError as error:
+            raise DataError(
+                f"{path}, row {number}: step {text!r} is not a number; remove the row, or the file"
+            ) from error
+        rows += [row] if earlier else []
+    write_csv(path, rows, columns=table.columns)

@@ -143,6 +143,8 @@ def test_axes_go_to_the_front_and_back():
         ({"size": (0, 2, 2)}, "size"),
         ({"pad": ((0, 0), (0, -1), (0, 0))}, "pad"),
         ({"size": (3, 3)}, r"size \(3, 3\); expected entries for 3 axes"),
+        ({"size": (10**6, 10**6, 10**6)}, "memory"),
+        ({"pad": ((0, 10**6), (10**6, 0), (0, 10**6))}, "memory"),
     ],
 )
 def test_steps_that_cannot_be_taken_are_refused(steps, said):

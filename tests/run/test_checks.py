@@ -53,6 +53,7 @@ def test_every_command_passes_with_its_defaults(command):
 
 
 DATA_AND_MODEL = """
+amd data.num_workers=100000
 amd data.fractions=[a,b,c]; amd data.fractions=[0.5,0.5]; amd data.fractions=[2,-1,0]; amd data.num_workers=-2
 amd data.num_workers=abc; amd data.batch_size=0; amd data.batch_size=2.5; amd data.batch_size=true
 amd data.pin_memory=maybe; amd data.inputs=mnv; amd data.image_size=-5; amd data.image_size=[96]; amd data.labels=abc
@@ -83,6 +84,7 @@ amd explain.methods=5; amd explain.methods=[grad_camm]; amd explain.max_samples=
 amd explain.batch_size=0; amd explain.judge=5; amd explain.judge=chaep; amd explain.samples=spred
 amd explain.key_slices=abc; amd explain.every_n_epochs=-1; amd explain.memory_budget=abc; amd explain.after_fit=maybe
 amd explain.options.grad_cam.relu=1; amd explain.options.grad_cam.layers=5; amd explain.options.nosuch.a=1
+amd explain.options.integrated_gradients.steps=x; amd explain.options.occlusion.nosuch=1; amd explain.options.grad_cam=5
 amd explain.nosuch=1; amd seed=-1; amd threads=0; amd callbacks.best.monitor=5; amd callbacks.best.save_top_k=abc
 amd callbacks.ema._target_=nosuch.Class; amd logger.wandb.offline=maybe; amd logger.wandb.project=5
 amd phantom.cases=abc; amd phantom.cases=0; amd phantom.size=abc; brats phantom.slices=0; brats explain.own_maps.maps=5

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from seewhy.cli.compose import expand_overrides, register_run, split_override, store_schemas
-from seewhy.errors import ConfigError, SeewhyError, describe_path_error
+from seewhy.errors import ConfigError, SeewhyError, describe_system_error
 from seewhy.run.folder import conf_dir
 from seewhy.termination import Terminated, end_on_sigterm
 
@@ -67,8 +67,8 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
         from seewhy.cli.hydra_errors import describe_error
 
         _exit(describe_error(error, name), error, full)
-    except OSError as error:
-        message = describe_path_error(error, any_code=not task.started)  # before, Hydra makes its folder
+    except (OSError, MemoryError) as error:
+        message = describe_system_error(error, any_code=not task.started)  # before, Hydra makes its folder
         if message is None:
             raise
         _exit(message, error, full)
@@ -124,7 +124,7 @@ class _Task:
             try:
                 return get_method(f"{module}.{function}")(config)
             except (SeewhyError, RuntimeError) as failure:
-                error = failure if isinstance(failure, SeewhyError) else _describe_lost_process(failure)
+                error = failure if isinstance(failure, SeewhyError) else _describe_outer_cause(failure)
                 if error is None:
                     raise
                 if HydraConfig.get().mode is RunMode.MULTIRUN:
@@ -168,11 +168,11 @@ def _groups_set_to_null(words: Sequence[str]) -> list[str]:
     return [key for _, key, value in overrides if value.strip() == "null" and "." not in key]
 
 
-def _describe_lost_process(error: RuntimeError) -> SeewhyError | None:
-    """Return one message for a lost connection to a process that has ended, or for a path that is a loop of links."""
-    path = describe_path_error(error)
-    if path is not None:
-        return SeewhyError(path)
+def _describe_outer_cause(error: RuntimeError) -> SeewhyError | None:
+    """Return one message for a lost connection to a process that has ended, or for another reason outside seewhy."""
+    message = describe_system_error(error)
+    if message is not None:
+        return SeewhyError(message)
     if not re.search(r"gloo|nccl|ProcessGroup", str(error), re.IGNORECASE):
         return None
     return SeewhyError(

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.argv[1:] = words
         run_hydra_command(words[0], prefix=words[:1])
         return
-    from seewhy.errors import SeewhyError, describe_path_error
+    from seewhy.errors import SeewhyError, describe_system_error
 
     options = _parser().parse_args(words)
     try:
@@ -36,8 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
     except SeewhyError as error:
         sys.stderr.write(f"error: {error}\n")
         status = 1
-    except (OSError, RuntimeError) as error:
-        message = describe_path_error(error)
+    except (OSError, RuntimeError, MemoryError) as error:
+        message = describe_system_error(error)
         if message is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         sys.stderr.write(f"error: {message}\n")

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -20,6 +20,9 @@ from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt
 from seewhy.options import check_choice
 
 __all__ = ["BaseDataModule", "check_counts", "find_datamodule"]
+
+MOST_WORKERS = 512
+"""Processes that read; thousands, as a foreign run folder could ask for, would stop the machine."""
 
 
 class BaseDataModule(LightningDataModule):
@@ -77,7 +80,7 @@ class BaseDataModule(LightningDataModule):
         fold: NonNegativeInt | None = None,
         num_folds: Annotated[int, Ge(2)] | None = None,
         split_file: str | None = None,
-        num_workers: NonNegativeInt = 0,
+        num_workers: Annotated[int, Ge(0), Le(MOST_WORKERS)] = 0,
         pin_memory: bool | None = None,
         predict_on: Literal["train", "val", "test", "all"] = "test",
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -11,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import DataError
+from seewhy.io.checks.sizes import check_memory
 
 __all__ = ["Placement"]
 
 Ends = tuple[tuple[int, int], ...]
+LARGE = 1 << 28
+"""Voxels of a grid above which it is compared with the machine's memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,7 @@ class Placement:
         pad: voxels added before and after, per axis; empty adds none.
 
     Raises:
-        DataError: numbers that do not describe a grid.
+        DataError: numbers that do not describe a grid, or one that does not fit into memory.
 
     Example:
         >>> placement = Placement(source="", shape=(6, 4), crop=((1, 5), (0, 4)), size=(2, 2), pad=((0, 0), (1, 1)))
@@ -76,6 +80,8 @@ class Placement:
         wrong += [f"pad {pad}; expected 0 or more"] if min(min(ends) for ends in pad) < 0 else []
         if wrong:
             raise DataError(wrong, where=where)
+        if math.prod(self.grid) > LARGE:
+            check_memory(f"{self.source or 'an image'}: its grid {self.grid}", 4 * math.prod(self.grid))
 
     # -- shapes ----------------------------------------------------------------------------------------------
 

@@ -97,7 +97,7 @@ def _find_explain_problems(config: DictConfig) -> list[str]:
     problems += collect_problem(lambda: load_explainer_nodes(node))
     if problems:
         return problems
-    for name, explainer in load_explainer_nodes(node).items():
+    for name, explainer in load_explainer_nodes(node, all_options=True).items():
         problems += find_node_problems(explainer, f"explain.options.{name}")
     writer = find_map_writer(config)
     return problems if writer is None else [*problems, *find_node_problems(writer, "explain.own_maps")]

@@ -134,8 +134,12 @@ def find_explanation_folder(config: DictConfig) -> Path:
     return Path(config.explain.folder or config.paths.output_dir)
 
 
-def load_explainer_nodes(node: DictConfig) -> dict[str, DictConfig]:
+def load_explainer_nodes(node: DictConfig, *, all_options: bool = False) -> dict[str, DictConfig]:
     """Load method → node of `conf/explainer/<method>.yaml` with the overrides of `explain.options.<method>`.
+
+    Args:
+        node: the options `explain`.
+        all_options: load also the methods that only `explain.options` names, to check what they are given.
 
     Raises:
         ConfigError: methods without a file, or options of unknown methods.
@@ -150,11 +154,14 @@ def load_explainer_nodes(node: DictConfig) -> dict[str, DictConfig]:
     if unknown:
         raise ConfigError(f"explain.options.{unknown[0]}: unknown method; {nearest(unknown[0], files)}")
     nodes = {}
-    for name in methods:
+    for name in dict.fromkeys([*methods, *(map(str, node.options) if all_options else ())]):
         file = OmegaConf.load(files[name])
         if node.memory_budget is not None and "memory_budget" in file:
             file.memory_budget = node.memory_budget
-        nodes[name] = cast("DictConfig", OmegaConf.merge(file, node.options.get(name) or {}))
+        options = {} if node.options.get(name) is None else node.options[name]
+        if not OmegaConf.is_dict(options) and options != {}:
+            raise ConfigError(f"explain.options.{name}={options!r} must be a mapping from option names to values")
+        nodes[name] = cast("DictConfig", OmegaConf.merge(file, options))
     return nodes
 
 

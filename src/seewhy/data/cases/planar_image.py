@@ -14,6 +14,7 @@ from torch import Tensor
 
 from seewhy.data.cases.case_list import Case
 from seewhy.data.cases.dataset import Sample
+from seewhy.data.prepare.picture_masks import measure_brightness
 from seewhy.data.transforms.augmentation import Augmentation
 from seewhy.data.transforms.normalization import channels_first, scale_to_unit
 from seewhy.errors import ConfigError, DataError
@@ -205,6 +206,9 @@ class PlaneReader:
             the same for all.
         augmentation: one draw for all images of a case, since they show the same region; None switches it off.
         masks: whether there are annotations.
+
+    Attributes:
+        mask_level: brightness above which a pixel of an annotation belongs to the lesion.
     """
 
     def __init__(
@@ -223,6 +227,7 @@ class PlaneReader:
         self.image_size = image_size
         self.augmentation = augmentation
         self.masks = masks
+        self.mask_level = 0.0
 
     def read_case(self, case: Case, *, masks: bool) -> Sample:
         """Read one case.
@@ -328,7 +333,7 @@ class PlaneReader:
         path = case.masks.get(name)
         if path is None:
             return torch.zeros(size, dtype=torch.uint8)
-        values = read_plane(path).values[:1] > 0
+        values = measure_brightness(read_image(path))[None] > self.mask_level
         placement, on_grid = self._place(path, values)
         if placement.grid != size:
             raise DataError(f"{case.where}: {path} is {_sides(values.shape[1:])}, its image {_sides(size)}")

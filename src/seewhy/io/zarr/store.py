@@ -190,12 +190,12 @@ class CountedStore(WrapperStore[Any]):
         Zarr would wait for a pipe, and take folders and links to nothing for missing chunks.
 
         Raises:
-            DataError: a folder, a pipe, a device, or a link to nothing.
+            DataError: a folder, a pipe, a device, a link to nothing, or an empty file.
         """
         if isinstance(self._store, LocalStore) and not key.endswith(METADATA):
             path = os.path.join(self._store.root, key)
-            if key and os.path.lexists(path):
-                check_regular_file(path)
+            if key and os.path.lexists(path) and check_regular_file(path).st_size == 0:
+                raise DataError(f"{path} is empty; copy it again from its origin")
 
     async def _get(self, key: str, prototype: Any, byte_range: Any) -> Any:
         self._check_object(key)
