@@ -1,15 +1,16 @@
-"""Checkpoint of the best epoch, by a validation score whose direction follows from its name."""
+"""Checkpoint of the best epoch, by a validation score whose direction follows from its name; scores in checkpoints."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from seewhy.errors import ConfigError
 
-__all__ = ["BestCheckpoint", "find_mode"]
+__all__ = ["BestCheckpoint", "KeepScores", "find_mode"]
 
 LOWER = ("loss", "error", "mae", "mse", "rmse", "ece", "brier", "nll", "hd95", "assd", "distance", "fid", "kid")
 """Words in names of scores that are better when lower."""
@@ -132,3 +133,25 @@ class BestCheckpoint(ModelCheckpoint):
         """Return the path of a checkpoint now; None if it is gone."""
         here = Path(str(self.dirpath)) / Path(path).name
         return next((str(item) for item in (here, Path(path)) if item.is_file()), None)
+
+
+class KeepScores(Callback):
+    """Saves the scores of the last epoch with each checkpoint, for a training that continues after its last epoch.
+
+    Attributes:
+        scores: name → value, of the checkpoint that the training continues from; empty for a new training.
+    """
+
+    KEY = "scores"
+
+    def __init__(self) -> None:
+        self.scores: dict[str, float] = {}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the scores."""
+        checkpoint[self.KEY] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Restore the scores where a training continues; a test loads another checkpoint."""
+        if trainer.state.fn == "fit":
+            self.scores = dict(checkpoint.get(self.KEY, {}))

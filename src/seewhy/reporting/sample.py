@@ -21,9 +21,9 @@ from seewhy.explain.explained_model import Explainable
 from seewhy.explain.judging.localization import compute_region_shares, compute_slice_shares
 from seewhy.explain.maps import Maps
 from seewhy.io.geometry import Display
-from seewhy.io.nifti import is_nifti, read_nifti
 from seewhy.io.npy import read_npy
 from seewhy.io.placement import Placement
+from seewhy.io.scans.scan import is_scan, read_scan
 
 __all__ = [
     "SampleView",
@@ -266,7 +266,7 @@ def _place_atlas(atlas: str, view: SampleView) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=1)
 def _read_atlas(atlas: str) -> NDArray[Any]:
-    values: NDArray[Any] = read_nifti(atlas)[0] if is_nifti(atlas) else read_npy(Path(atlas))
+    values: NDArray[Any] = read_scan(atlas)[0] if is_scan(atlas) else read_npy(Path(atlas))
     rounded = np.rint(values)
     if not np.allclose(values, rounded):
         raise DataError(f"explain.atlas={atlas} holds fractions; expected whole numbers as labels")
