@@ -1,4 +1,4 @@
-"""Checkpoints: the one of the best epoch, and writes after which a full disk leaves the one before."""
+"""Checkpoints: the one of the best epoch, their scores, and writes after which a full disk leaves the one before."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.io.atomic import atomic_path
 
-__all__ = ["AtomicCheckpointIO", "BestCheckpoint", "find_mode", "replace_checkpoint_io"]
+__all__ = ["AtomicCheckpointIO", "BestCheckpoint", "KeepScores", "find_mode", "replace_checkpoint_io"]
 
 LOWER = ("loss", "error", "mae", "mse", "rmse", "ece", "brier", "nll", "hd95", "assd", "distance", "fid", "kid")
 """Words in names of scores that are better when lower."""
@@ -137,6 +137,28 @@ class BestCheckpoint(ModelCheckpoint):
         """Return the path of a checkpoint now; None if it is gone."""
         here = Path(str(self.dirpath)) / Path(path).name
         return next((str(item) for item in (here, Path(path)) if item.is_file()), None)
+
+
+class KeepScores(Callback):
+    """Saves the scores of the last epoch with each checkpoint, for a training that continues after its last epoch.
+
+    Attributes:
+        scores: name → value, of the checkpoint that the training continues from; empty for a new training.
+    """
+
+    KEY = "scores"
+
+    def __init__(self) -> None:
+        self.scores: dict[str, float] = {}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the scores."""
+        checkpoint[self.KEY] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Restore the scores where a training continues; a test loads another checkpoint."""
+        if trainer.state.fn == "fit":
+            self.scores = dict(checkpoint.get(self.KEY, {}))
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

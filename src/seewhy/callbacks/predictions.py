@@ -25,7 +25,6 @@ __all__ = ["PredictionOptions", "PredictionWriter", "SampleWriter", "WritePredic
 
 UNITS = ("target", "source", "normalized")
 DTYPES = ("float32", "source")
-WITH_GRID = (".nii", ".nii.gz", ".nrrd", ".nhdr")
 """File endings of sources that have a position in the scanner's space; PNG and other pictures have none."""
 
 
@@ -214,10 +213,11 @@ class SampleWriter:
 
     def _write_stacks(self, prediction: Prediction, arrays: dict[str, np.ndarray[Any, Any]]) -> list[Path]:
         """NIfTI files of a patient's maps; none where the source volume is unknown or has moved."""
+        from seewhy.io.scans.scan import is_scan
         from seewhy.io.slices import stack_to_nifti
 
         source = Path(prediction["source"][0])
-        if not source.name.endswith(WITH_GRID) or not source.is_file() or min(prediction["index"]) < 0:
+        if not is_scan(source) or not source.is_file() or min(prediction["index"]) < 0:
             return []
         volumes = {name: array.max(1).astype(np.float32) for name, array in arrays.items()}
         if "refined" in arrays:

@@ -28,8 +28,8 @@ from seewhy.explain.judging.scorecard import JudgingSettings, Scope, Scorecard, 
 from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target
-from seewhy.io.nifti import is_nifti, read_nifti
 from seewhy.io.npy import read_npy
+from seewhy.io.scans.scan import is_scan, read_scan
 from seewhy.reporting.sample import SampleView, select_inputs
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.reporting.store import Place
@@ -176,7 +176,7 @@ def _place_atlas(atlas: str, view: SampleView) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=1)
 def _read_atlas(atlas: str) -> NDArray[Any]:
-    values: NDArray[Any] = read_nifti(atlas)[0] if is_nifti(atlas) else read_npy(Path(atlas))
+    values: NDArray[Any] = read_scan(atlas)[0] if is_scan(atlas) else read_npy(Path(atlas))
     rounded = np.rint(values)
     if not np.allclose(values, rounded):
         raise DataError(f"explain.atlas={atlas} holds fractions; expected whole numbers as labels")

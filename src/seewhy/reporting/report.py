@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -63,7 +64,7 @@ def _write_results(
     for place in track_slowly(places, "drawing explanations"):
         finished = [record for record in (store.record(place, sample) for sample in samples) if record is not None]
         if finished:
-            failed, failures[place.title] = _store_verdict(session, place)
+            failed, failures[place.title] = _store_verdict(session, place, finished)
             finished = [_add_warnings(record, place, failed) for record in finished]
             drawn = draw_method(store, place, finished, key_slices=key_slices, phantom=phantom)
             records += [{**record, "pictures": drawn[record["id"]]} for record in finished]
@@ -90,14 +91,19 @@ def _write_results(
     return results
 
 
-def _store_verdict(session: Session, place: Place) -> tuple[list[str], list[str]]:
+def _store_verdict(session: Session, place: Place, records: Sequence[Record]) -> tuple[list[str], list[str]]:
     """Failures of a method over all samples, which mark every picture, and all doubts about it.
 
-    The verdict is stored for a later session that has nothing left to compute.
+    The verdict is stored for a later session that has nothing left to compute. It counts the samples of all processes
+    and of earlier sessions, too; the randomisation test is of the first samples.
     """
     key = session.keys[place.method]
     verdict = session.judges.verdict(place)
     if verdict is not None and verdict.samples:
+        incomplete = [row["incomplete"] for row in (record["judged"] for record in records) if "incomplete" in row]
+        known = [bool(value) for value in incomplete if value is not None]
+        share = sum(known) / len(known) if known else None
+        verdict = replace(verdict, samples=len(records), incomplete=share)
         facts: dict[str, Any] = {
             "passes": verdict.passes,
             "failures": list(verdict.failures),

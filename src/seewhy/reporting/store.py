@@ -19,8 +19,9 @@ from seewhy.explain.maps import Maps
 from seewhy.io.atomic import atomic_path, write_json
 from seewhy.io.documents import read_json
 from seewhy.io.names import safe_name
-from seewhy.io.nifti import is_nifti, write_nifti_like
+from seewhy.io.nifti import NiftiFile, write_nifti
 from seewhy.io.npy import read_npy, read_npz
+from seewhy.io.scans.scan import is_scan, open_scan
 from seewhy.reporting.sample import SampleView
 
 __all__ = [
@@ -90,7 +91,7 @@ class ExplanationStore:
             view: the sample.
             maps: a batch of one sample.
             facts: `key` and further entries of the record.
-            nifti: also write the map on the grid of the source, where the source is a NIfTI volume.
+            nifti: also write the map on the grid of the source, where the source is a scan with a grid.
         """
         raw = {name: values[0].cpu().numpy() for name, values in maps.maps.items()}
         # Signed maps are drawn with their sign where the method gives it a meaning, else their evidence is drawn.
@@ -209,14 +210,16 @@ class ExplanationStore:
         placement = view.placement
         if placement is None or not view.is_volume:
             return []
-        if not is_nifti(placement.source) or not Path(placement.source).is_file():
+        if not is_scan(placement.source) or not Path(placement.source).is_file():
             return []
         written = []
+        scan = open_scan(placement.source)
+        header, affine = scan.header if isinstance(scan, NiftiFile) else None, scan.geometry.affine
         for name, array in raw.items():
             suffix = "" if len(raw) == 1 else f"_{safe_name(name)}"
             folder = self.subject_folder(place, view.id, volume=True)
             path = folder / f"{safe_name(view.id)}_{place.method}{suffix}.nii.gz"
-            write_nifti_like(path, placement.restore(array.astype(np.float32)), like=placement.source)
+            write_nifti(path, placement.restore(array.astype(np.float32)), affine=affine, header=header)
             written.append(path.relative_to(self.folder).as_posix())
         return written
 

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
-from seewhy.callbacks.checkpoints import BestCheckpoint, replace_checkpoint_io
+from seewhy.callbacks.checkpoints import BestCheckpoint, KeepScores, replace_checkpoint_io
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.guards import AfterTest, BeforeTraining
 from seewhy.data.base import BaseDataModule
@@ -71,7 +71,7 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
     model = build_model(config)
     results = _Results(folder, config, datamodule)
     chosen = build_callbacks(config.callbacks)
-    callbacks = [*chosen, AfterTest(results.write), *build_explain_callback(config)]
+    callbacks = [*chosen, results.kept, AfterTest(results.write), *build_explain_callback(config)]
     if resume is None and config.weights:
         _load_encoder(model, config.weights)
     datamodule.setup("fit")  # reads the training data, so that their problems are reported before anything is written
@@ -137,6 +137,7 @@ class _Results:
     """Scores of a run, which are written as soon as its test is over.
 
     Attributes:
+        kept: scores of the checkpoint that the training continues from.
         metrics: all logged scalars.
         objective: metric that a sweep optimises.
     """
@@ -144,12 +145,15 @@ class _Results:
     folder: RunFolder
     config: DictConfig
     datamodule: BaseDataModule
+    kept: KeepScores = field(default_factory=KeepScores)
     metrics: dict[str, float] = field(default_factory=dict)
     objective: float | None = None
 
     def add(self, trainer: Trainer) -> None:
-        """Add what the last loop has logged."""
+        """Add what the last loop has logged; a training that continued after its last epoch, what it logged before."""
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if trainer.state.fn == "fit" and not logged:
+            logged = self.kept.scores
         self.metrics |= {name: value for name, value in logged.items() if not name.endswith(("_step", "_epoch"))}
 
     def write(self, trainer: Trainer, model: LightningModule) -> None:

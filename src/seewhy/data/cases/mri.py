@@ -29,7 +29,7 @@ class MRIDataModule(CaseDataModule):
     batch is the way back to the scan's own voxels, and slices are numbered as in the scan throughout.
 
     Args:
-        file_column: column of the volumes, `.nii.gz`, `.nii` or `.npy`.
+        file_column: column of the volumes, `.nii.gz`, `.nii`, `.nrrd`, `.nhdr`, `.mha`, `.mhd` or `.npy`.
         mask_column: column of annotations on the volume's grid, for evaluation only; an empty cell is an empty
             annotation. None: no annotations.
         id_pattern: regular expression that finds the case's name at the start of the file's name (without its

@@ -24,7 +24,9 @@ from seewhy.io.zarr.store import is_remote, open_store
 __all__ = ["Occupancy", "ZarrSource"]
 
 METADATA = ("zarr.json", ".zarray")
-FORMATS = "expected zarr.json, .zarray or .zgroup; other formats are read by their suffix (.nii, .nii.gz, .npy, .tif)"
+FORMATS = (
+    "expected zarr.json, .zarray or .zgroup; other formats are read by their suffix (.nii, .nrrd, .mha, .npy, .tif …)"
+)
 
 
 class ZarrSource(VolumeSource):
