@@ -54,3 +54,15 @@ def test_a_grid_has_all_combinations():
 def test_impossible_spaces(word):
     with pytest.raises(ConfigError):
         read_search_space(None, [word])
+
+
+def test_a_missing_or_old_optuna_is_answered_with_its_extra(monkeypatch):
+    import sys
+    from types import SimpleNamespace
+
+    from seewhy.run.sweeps.study import import_optuna
+
+    for module in (None, SimpleNamespace(__version__="2.10.1")):
+        monkeypatch.setitem(sys.modules, "optuna", module)
+        with pytest.raises(ConfigError, match=r"pip install 'seewhy\[sweep\]'"):
+            import_optuna()
