@@ -177,7 +177,7 @@ def test_every_command_is_possible(where, words, my, runs):
     program = program.removesuffix(".py").removeprefix("seewhy-")
     if program == "train":
         if any(word.startswith("hparams_search=optuna") for word in rest):
-            pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+            pytest.importorskip("optuna")
         defaults = ["hydra.searchpath=[file://" + str(my) + "]", "++paths.output_dir=here"]
         overrides = overrides_of(rest)
         config = compose_train(*defaults, *overrides)

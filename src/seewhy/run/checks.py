@@ -19,7 +19,7 @@ from seewhy.option_types import PositiveInt, find_value_problem
 from seewhy.options import collect_problem, parse_options
 from seewhy.run.build import find_node_problems
 
-__all__ = ["check_config", "check_score_names"]
+__all__ = ["check_config", "check_objectives", "check_score_names"]
 
 LIMITS: dict[str, Any] = {
     "threads": PositiveInt | None,
@@ -129,6 +129,28 @@ KNOWN = {"val/loss", "val/prediction/dice"}
 """Scores that the callbacks in `conf/` monitor; they are not looked for, which takes one validation."""
 
 
+def check_objectives(config: DictConfig, names: Sequence[str]) -> None:
+    """Refuse test scores as objectives of a search: the best of many test scores says nothing about new patients.
+
+    Raises:
+        ConfigError: a test score without `objective_on_test=true`.
+
+    Example:
+        >>> from omegaconf import OmegaConf
+        >>> from seewhy.run.checks import check_objectives
+        >>> check_objectives(OmegaConf.create({"objective_on_test": False}), ["test/dice"])
+        Traceback (most recent call last):
+        seewhy.errors.ConfigError: objective='test/dice' would choose by the test patients, ...
+    """
+    tested = [name for name in names if name.startswith("test/")]
+    if tested and not config.get("objective_on_test"):
+        raise ConfigError(
+            f"objective={tested[0]!r} would choose by the test patients, and its best value would no longer be a test; "
+            f"choose a score of the validation, e.g. objective={tested[0].replace('test/', 'val/', 1)}, or set "
+            "objective_on_test=true"
+        )
+
+
 def check_score_names(
     config: DictConfig, model: LightningModule, datamodule: BaseDataModule, callbacks: Sequence[Callback]
 ) -> None:
@@ -151,8 +173,14 @@ def check_score_names(
     for key, callback in zip(nodes, callbacks, strict=True):
         if reason and isinstance(callback, EarlyStopping) and callback.monitor.startswith("val/"):
             raise ConfigError(f"callbacks.{key} stops by {callback.monitor!r}, but nothing is validated: {reason}")
+    tested = [f"{option}={name!r}" for option, name in wanted.items() if str(name).startswith("test/")]
+    if tested:
+        raise ConfigError(f"{'; '.join(tested)}: the best epoch is chosen by a score of the validation (val/…)")
     if config.objective is not None:
         wanted["objective"] = config.objective
+        check_objectives(config, [config.objective])
+        if reason and config.objective.startswith("val/"):
+            raise ConfigError(f"objective={config.objective!r} is not measured: {reason}")
         if config.objective.startswith("test/") and not config.test:
             raise ConfigError(f"objective={config.objective!r} is not measured with test=false")
     if "WORLD_SIZE" in os.environ or config.trainer.get("fast_dev_run"):  # one process must do it alone

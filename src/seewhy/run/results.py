@@ -13,13 +13,13 @@ from rich.console import Console
 
 from seewhy.io.atomic import file_sha256, write_csv
 from seewhy.io.documents import read_csv
-from seewhy.models.protocols import ReportsResults
+from seewhy.models.protocols import HasMeasuredBuffers, ReportsResults
 from seewhy.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from seewhy.figures.report import Section
 
-__all__ = ["print_results", "write_report_page", "write_results"]
+__all__ = ["describe_choice", "print_results", "write_report_page", "write_results"]
 
 DRAWN = ("dice", "cldice", "auprc", "lesion_dice")
 """Measures in the figure of scores."""
@@ -36,6 +36,7 @@ def write_results(
     phantom: bool,
     model: object = None,
     objective: float | None = None,
+    chosen_by: str | None = None,
 ) -> None:
     """Write files, figures and report of a run's scores.
 
@@ -47,6 +48,7 @@ def write_results(
         phantom: whether the data are synthetic.
         model: the model; one that `ReportsResults` adds its tables and pictures.
         objective: metric that a sweep optimises.
+        chosen_by: validation score that chose the best checkpoint; None if the last one is used.
     """
     checkpoint = folder.checkpoints / "best.ckpt"
     folder.write_json(
@@ -56,6 +58,8 @@ def write_results(
             "phantom": phantom,
             "seed": config.seed,
             "objective": objective,
+            "objective_name": config.get("objective"),
+            "chosen_by": chosen_by,
             "checkpoint": file_sha256(checkpoint) if checkpoint.is_file() else None,
             "metrics": {name: value for name, value in sorted(metrics.items()) if math.isfinite(value)},
         },
@@ -64,7 +68,26 @@ def write_results(
         columns = list(dict.fromkeys(key for row in rows for key in row))
         write_csv(folder.path / "patients.csv", rows, columns=columns)
     _draw(folder, metrics, rows, config, phantom=phantom)
-    write_report_page(folder, metrics, config, {}, model=model, phantom=phantom)
+    write_report_page(folder, metrics, config, {}, model=model, phantom=phantom, chosen_by=chosen_by)
+
+
+def describe_choice(metrics: Mapping[str, float], chosen_by: str | None, *, model: object = None) -> str:
+    """Describe on which split the tested checkpoint and what is calibrated were chosen.
+
+    Example:
+        >>> from seewhy.run.results import describe_choice
+        >>> describe_choice({"val/loss": 0.25}, "val/loss")
+        'chosen on the validation split: the checkpoint by val/loss (0.25)'
+        >>> describe_choice({}, None)
+        'nothing was chosen: the last checkpoint is tested'
+    """
+    if chosen_by is None:
+        return "nothing was chosen: the last checkpoint is tested"
+    value = f" ({metrics[chosen_by]:.4g})" if chosen_by in metrics else ""
+    calibrated = ", the temperature of its probabilities" * (
+        isinstance(model, HasMeasuredBuffers) and "temperature" in model.measured_buffers
+    )
+    return f"chosen on the validation split: the checkpoint by {chosen_by}{value}{calibrated}"
 
 
 def _draw(
@@ -108,6 +131,7 @@ def write_report_page(
     *,
     model: object,
     phantom: bool,
+    chosen_by: str | None = None,
 ) -> None:
     """Write one self-contained page.
 
@@ -118,12 +142,14 @@ def write_report_page(
         explained: results of `seewhy.callbacks.explain.ExplainCallback`; may be empty.
         model: see `write_results`.
         phantom: whether the data are synthetic.
+        chosen_by: see `write_results`.
     """
     from seewhy.figures.report import Code, Picture, Section, Text, write_report
     from seewhy.figures.results import results_blocks
     from seewhy.run.folder import code_version
 
-    blocks = results_blocks(metrics, phantom=phantom)
+    choice = Text(describe_choice(metrics, chosen_by, model=model).capitalize() + ".")
+    blocks = [*results_blocks(metrics, phantom=phantom), choice]
     pictures: Mapping[str, str] = {}
     if isinstance(model, ReportsResults):
         blocks = [*blocks, *model.result_blocks(metrics, phantom=phantom)]
@@ -186,6 +212,7 @@ def print_results(
     *,
     model: object,
     phantom: bool,
+    chosen_by: str | None = None,
 ) -> None:
     """Print the tables of scores and the paths of written files."""
     from seewhy.figures.results import results_table
@@ -199,6 +226,7 @@ def print_results(
                 console.print(table)
         for table in model.result_tables(metrics, phantom=phantom) if isinstance(model, ReportsResults) else ():
             console.print(table)
+        console.print(describe_choice(metrics, chosen_by, model=model), style="dim", highlight=False)
     if explained:
         print_explanations(explained, console)
     names = (
