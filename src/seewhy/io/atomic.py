@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders, temporary folders, and checksums."""
+"""Atomic writes and exclusive creation of files and folders, temporary folders, and checksums."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
+from seewhy.errors import DataError
 from seewhy.io.cells import protect_cell
 
 __all__ = [
     "TEMPORARY_PREFIX",
     "atomic_folder",
     "atomic_path",
+    "create_exclusively",
+    "create_json",
     "file_sha256",
     "temporary_beside",
     "temporary_folder",
@@ -107,6 +110,49 @@ def write_json(path: str | Path, record: Any) -> Path:
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
+
+
+def create_json(path: Path, record: Mapping[str, Any]) -> bool:
+    """Create a JSON file atomically; False if it exists, even if another process creates it at the same time."""
+    if path.exists():
+        return False
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
+    write_json(temporary, record)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # no hard links on this file system: the last writer wins, and all compare equal or fail later
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def create_exclusively(path: Path, content: bytes) -> bool:
+    """Create a file unless it exists; of several processes exactly one succeeds, also on NFS 3 and later.
+
+    The content is written after the file is created, so a reader may find it empty for a moment.
+
+    Returns:
+        Whether it was created here.
+
+    Raises:
+        DataError: it can neither be created nor does it exist.
+    """
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be created ({error.strerror or error}); free space or check the rights"
+        ) from error
+    try:
+        os.write(handle, content)
+    finally:
+        os.close(handle)
+    return True
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str]) -> Path:
