@@ -20,10 +20,11 @@ from seewhy.nets.heads import ClassificationHead, Pooling, SegFormerHead
 from seewhy.nets.par import PixelAdaptiveRefinement
 from seewhy.nets.pseudo_labels import PseudoLabels, Walks
 from seewhy.nets.regions import refine_regions
+from seewhy.option_types import NonNegativeFloat
 from seewhy.options import call_with_options
 from seewhy.types import Attention, ImageBatch, MapBatch, ScoreBatch
 
-__all__ = ["ActivationMapModule", "check_map"]
+__all__ = ["ActivationMapModule", "check_map", "complete_loss_weights"]
 
 
 PIECE = 4 * 288 * 288
@@ -56,7 +57,7 @@ class ActivationMapModule(BaseModule):
         """Build the encoder, the heads, and the modules that make maps and labels."""
         h = self.hparams
         self.register_buffer("presence_threshold", torch.zeros(h["num_classes"] - 1))  # every patient has the class
-        self.weights = call_with_options(_loss_weights, h["loss_weights"], "model.loss_weights")
+        self.weights = call_with_options(complete_loss_weights, h["loss_weights"], "model.loss_weights")
         self.encoder = build_encoder(**{"in_channels": h["in_channels"], **h["encoder"]})
         self.last_map = nn.Identity()  # lets hooks read the last features, which the encoder returns in a list
         if h["freeze_norm"]:
@@ -243,11 +244,11 @@ def _evaluation_mode(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def _loss_weights(*, classification: float = 1.0, segmentation: float = 0.1, affinity: float = 0.1) -> dict[str, float]:
-    weights = {"classification": classification, "segmentation": segmentation, "affinity": affinity}
-    if min(weights.values()) < 0:
-        raise ConfigError(f"model.loss_weights must be ≥ 0, found {weights}")
-    return weights
+def complete_loss_weights(
+    *, classification: NonNegativeFloat = 1.0, segmentation: NonNegativeFloat = 0.1, affinity: NonNegativeFloat = 0.1
+) -> dict[str, float]:
+    """Return the weight of each loss, with the defaults of those that are not given."""
+    return {"classification": classification, "segmentation": segmentation, "affinity": affinity}
 
 
 def check_map(where: str, choice: str, valid: Sequence[str]) -> None:

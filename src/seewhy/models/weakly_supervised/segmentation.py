@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -16,13 +16,17 @@ from seewhy.losses.weakly_supervised import AffinityLoss, BalancedCrossEntropy, 
 from seewhy.metrics.classification.slice_labels import SliceLabelScores
 from seewhy.metrics.segmentation.patient_scores import PatientScores
 from seewhy.models.base import OptimizerOptions, SchedulerOptions
-from seewhy.models.weakly_supervised.activation_maps import ActivationMapModule, check_map
-from seewhy.nets.affinity import IGNORE, affinity_labels, attention_affinity
-from seewhy.nets.cam import View
+from seewhy.models.weakly_supervised.activation_maps import ActivationMapModule, check_map, complete_loss_weights
+from seewhy.nets.affinity import IGNORE, RandomWalk, affinity_labels, attention_affinity
+from seewhy.nets.cam import MultiScaleCAM, View
 from seewhy.nets.encoders.base import Features
-from seewhy.nets.pseudo_labels import label_shares
+from seewhy.nets.encoders.build import build_encoder
+from seewhy.nets.heads import ClassificationHead, Pooling, SegFormerHead
+from seewhy.nets.par import PixelAdaptiveRefinement
+from seewhy.nets.pseudo_labels import PseudoLabels, label_shares
+from seewhy.nets.regions import refine_regions
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
-from seewhy.options import call_with_options
+from seewhy.options import OptionsOf, call_with_options
 
 __all__ = ["Phase", "Phases", "WeaklySupervisedSegmentation"]
 
@@ -150,31 +154,33 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
     def __init__(
         self,
         *,
-        encoder: Mapping[str, Any],
+        encoder: Annotated[Mapping[str, Any], OptionsOf(build_encoder)],
         optimizer: OptimizerOptions,
         scheduler: SchedulerOptions,
         in_channels: PositiveInt = 1,
         num_classes: PositiveInt = 2,
-        pooling: Mapping[str, Any] | None = None,
-        classifier: Mapping[str, Any] | None = None,
-        decoder: Mapping[str, Any] | None = None,
-        cam: Mapping[str, Any] | None = None,
-        labels: Mapping[str, Any] | None = None,
+        pooling: Annotated[Mapping[str, Any] | None, OptionsOf(Pooling)] = None,
+        classifier: Annotated[
+            Mapping[str, Any] | None, OptionsOf(ClassificationHead, ("in_channels", "num_outputs", "pooling"))
+        ] = None,
+        decoder: Annotated[Mapping[str, Any] | None, OptionsOf(SegFormerHead, ("channels", "num_classes"))] = None,
+        cam: Annotated[Mapping[str, Any] | None, OptionsOf(MultiScaleCAM)] = None,
+        labels: Annotated[Mapping[str, Any] | None, OptionsOf(PseudoLabels, ("refine", "walk"))] = None,
         min_probability: Fraction = 0.0,
-        refinement: Mapping[str, Any] | None = None,
-        affinity: Mapping[str, Any] | None = None,
+        refinement: Annotated[Mapping[str, Any] | None, OptionsOf(PixelAdaptiveRefinement)] = None,
+        affinity: Annotated[Mapping[str, Any] | None, OptionsOf(RandomWalk)] = None,
         affinity_labels: str = "cam",
         affinity_detach: bool = False,
         seg_detach: bool = False,
         cam_iters: int | float | None = 0.1,
         walk_iters: int | float | None = 0.3,
-        loss_weights: Mapping[str, float] | None = None,
-        loss: Mapping[str, Any] | None = None,
+        loss_weights: Annotated[Mapping[str, float] | None, OptionsOf(complete_loss_weights)] = None,
+        loss: Annotated[Mapping[str, Any] | None, OptionsOf(MultiLabelLoss)] = None,
         head_lr: PositiveFloat = 1.0,
         freeze_norm: bool = False,
         gate: float | None = None,
         evidence: str = "cam",
-        regions: Mapping[str, Any] | None = None,
+        regions: Annotated[Mapping[str, Any] | None, OptionsOf(refine_regions, ("image", "evidence", "body"))] = None,
         decide_absence: bool = True,
         region_channel: NonNegativeInt = 0,
         validation_maps: Sequence[str] = ("cam",),

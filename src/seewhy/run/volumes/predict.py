@@ -14,7 +14,8 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from seewhy.callbacks.volumes.engine import VolumeProgress, VolumeWriter
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError, SeewhyError, nearest
+from seewhy.io.zarr.existing import remove
 from seewhy.io.zarr.sink import VolumeSink
 from seewhy.io.zarr.source import VolumeSource
 from seewhy.io.zarr.store import is_remote, local_folder
@@ -145,7 +146,12 @@ def predict_volume(config: DictConfig) -> None:
     module = VolumePrediction(
         job.predictor, engine, create=lambda first: _create_output(sink, ledger, volume, first=first)
     )
-    trainer.predict(module, return_predictions=False)
+    try:
+        trainer.predict(module, return_predictions=False)
+    except SeewhyError:
+        if parts == trainer.world_size == 1 and sink.is_new and not engine.progress.written:
+            remove(sink.path, to_plain_data(volume.storage_options))  # nothing in it to continue from
+        raise
     trainer.strategy.barrier("everything is written")
     if trainer.is_global_zero:
         engine.finish()
@@ -280,7 +286,12 @@ def _parts(volume: DictConfig, trainer: Trainer) -> tuple[int, int]:
 def _ledger_folder(volume: DictConfig, sink: VolumeSink | LogitStore) -> Path:
     """Folder of the progress notes: `volume.job.ledger`, or inside a local output."""
     if volume.job.ledger is not None:
-        return Path(volume.job.ledger)
+        folder = Path(volume.job.ledger)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"volume.job.ledger={folder} cannot be made ({error.strerror})") from error
+        return folder
     if sink.bookkeeping is None:
         raise ConfigError(f"volume.job.ledger must be given for {sink.path}: a local folder that all parts share")
     return sink.bookkeeping
