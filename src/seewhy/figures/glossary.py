@@ -82,7 +82,7 @@ GLOSSARY = {
         "Thickness.",
     ),
     "iou": Entry(
-        f"Overlap |P∩M|/|P∪M| over all slices of a patient, 0 to 1; {PATIENTS}.",
+        f"Shared pixels over the pixels of either mask, over all slices of a patient, 0 to 1; {PATIENTS}.",
         "The best floor.",
         "Healthy patients; small lesions next to large ones.",
     ),

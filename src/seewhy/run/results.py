@@ -85,7 +85,7 @@ def _draw(
         history = read_csv(table).rows
         if _has_curves(history):
             write_figure(folder.figures / "training.png", training_curves(history, title=config.name))
-    if any(row.get(measure) is not None for row in rows for measure in DRAWN):  # none without a lesion in the test set
+    if any(row.get(measure) is not None for row in rows for measure in DRAWN):
         figure = scores_figure(rows, metrics, prefix="test/", measures=DRAWN, title=config.name, phantom=phantom)
         write_figure(folder.figures / "scores.png", figure)
     if any("prediction" in row for row in rows):

@@ -38,7 +38,8 @@ def describe_slices(batch: Batch) -> list[Row]:
 
     Returns:
         Per slice `id`, `position` from 0 (first) to 1 (last), `from_middle` (squared distance from the middle, 1 at the
-        ends), `area` (pixels of tissue, 1 for the patient's largest slice) and `label` (list). Empty without body or labels.
+        ends), `area` (pixels of tissue, 1 for the patient's largest slice) and `label` (list). Empty without body or
+        labels.
 
     Example:
         >>> body = torch.zeros(3, 4, 4, dtype=torch.bool)
