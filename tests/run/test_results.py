@@ -51,8 +51,7 @@ def test_tested_cases_are_drawn_class_by_class(tmp_path):
     metrics = {f"test/{name}": value for name, value in scores.compute().items()}
     write_results(RunFolder(tmp_path), metrics, scores.rows(), CONFIG, phantom=True)
     assert (tmp_path / "figures" / "grading.png").stat().st_size > 0
-    assert json.loads((tmp_path / "results.json").read_text())["metrics"]["test/floor_nothing/lesion_dice"] == 1.0
-    assert (tmp_path / "figures" / "scores.png").is_file()  # of the false positives
+    assert not (tmp_path / "figures" / "scores.png").exists()
     page = (tmp_path / "report.html").read_text()
     assert "Class by class" in page
     assert "12 cases of 12 patients" in page
