@@ -185,8 +185,7 @@ def _choose_ranked(ranked: Sequence[Row], count: int) -> list[Row]:
     groups = {"best": range(best), "middle": inner, "worst": range(ends, len(ranked))}
     chosen = []
     for group, ranks in groups.items():
-        for rank in ranks:
-            chosen.append({**ranked[rank], "case": _rename(ranked[rank]["case"], group)})
+        chosen += [{**ranked[rank], "case": _rename(ranked[rank]["case"], group)} for rank in ranks]
     return chosen
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
+from seewhy.figures.glossary import GLOSSARY
 from seewhy.figures.labels import (
     CASES,
     CLASSIFICATION,
@@ -27,7 +28,7 @@ from seewhy.figures.labels import (
     present_measures,
     scores_by_method,
 )
-from seewhy.figures.report import Block, ReportTable
+from seewhy.figures.report import Block, Definitions, ReportTable
 from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
 
 __all__ = ["results_blocks", "results_table", "scores_figure"]
@@ -236,6 +237,8 @@ def results_blocks(
 ) -> list[Block]:
     """Report tables of all scores with the floors: agreement of the maps, their false positives, classification.
 
+    The headings link to the glossary of the measures, which follows.
+
     Args:
         results: flat names to values, see `seewhy.figures.labels.scores_by_method`.
         prefix: prefix of the names to show.
@@ -243,6 +246,7 @@ def results_blocks(
         phantom: whether the data are synthetic, which the caption then states.
     """
     blocks: list[Block] = []
+    shown: list[str] = []
     false = (*FALSE_POSITIVES, "fp_area")
     agreement = tuple(name for name in MEASURES if name not in (*CLASSIFICATION, *false))
     for wanted in (agreement, false, CLASSIFICATION):
@@ -261,6 +265,19 @@ def results_blocks(
                 ],
                 caption=describe_data(results, prefix=prefix, phantom=phantom, samples=wanted == CLASSIFICATION),
                 quiet=[is_floor(name) for name in scores],
+                links={label_of(name): f"measure-{name}" for name in columns if name in GLOSSARY},
             )
         )
+        shown += columns
+    if any(name in GLOSSARY for name in shown):
+        blocks.append(_explain_measures(shown))
     return blocks
+
+
+def _explain_measures(measures: Sequence[str]) -> Definitions:
+    entries = {
+        f"measure-{name}": (label_of(name), f"{entry.meaning} Floor: {entry.chance} It does not see: {entry.blind}")
+        for name, entry in GLOSSARY.items()
+        if name in measures
+    }
+    return Definitions(entries, "The measures of these tables")

@@ -108,7 +108,7 @@ def _draw(
         history = read_csv(table).rows
         if _has_curves(history):
             write_figure(folder.figures / "training.png", training_curves(history, title=config.name))
-    if any(row.get(measure) is not None for row in rows for measure in DRAWN):  # none without a lesion in the test set
+    if any(row.get(measure) is not None for row in rows for measure in DRAWN):
         figure = scores_figure(rows, metrics, prefix="test/", measures=DRAWN, title=config.name, phantom=phantom)
         write_figure(folder.figures / "scores.png", figure)
     if any("prediction" in row for row in rows):
@@ -173,7 +173,7 @@ def write_report_page(
     sections.append(Section("Configuration", [Code(OmegaConf.to_yaml(config, resolve=True), "config.yaml")]))
     facts = {"written": datetime.now().isoformat(timespec="seconds"), "seed": str(config.seed)}
     facts |= {"code": code_version() or "not in a checkout"}
-    warnings = _read_map_warnings(folder.path / "doubts.csv")
+    warnings = _find_shortcut(metrics) + _read_map_warnings(folder.path / "doubts.csv")
     if phantom:
         warnings.insert(0, "Phantom data: these patients are synthetic, and the scores say nothing about real ones.")
     write_report(
@@ -183,6 +183,20 @@ def write_report_page(
         facts=facts,
         warnings=warnings,
     )
+
+
+def _find_shortcut(metrics: Mapping[str, float]) -> list[str]:
+    """Warn if the classifier's AUROC is not above what the position and area of slices reach."""
+    floors = {name: metrics.get(f"test/floor_{name}/auroc") for name in ("position", "area", "position_area")}
+    known = {name: value for name, value in floors.items() if value is not None}
+    auroc = metrics.get("test/auroc")
+    if auroc is None or not known or auroc > max(known.values()):
+        return []
+    best = max(known, key=lambda name: known[name])
+    return [
+        f"The classifier's AUROC of {auroc:.3f} is not above what the {best.replace('_', ' and ')} of a slice reach "
+        f"without a network ({known[best]:.3f}): it may see only how large a slice is."
+    ]
 
 
 def _read_map_warnings(path: Path) -> list[str]:
