@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
@@ -154,7 +154,8 @@ def predict_volume(config: DictConfig) -> None:
     try:
         trainer.predict(module, return_predictions=False)
     except SeewhyError:
-        if parts == trainer.world_size == 1 and sink.is_new and not engine.progress.written:
+        alone = parts == trainer.world_size == 1 and not ledger.workers.others()
+        if alone and sink.is_new and not engine.progress.written:
             remove(sink.path, to_plain_data(volume.storage_options))  # nothing in it to continue from
         raise
     trainer.strategy.barrier("everything is written")
@@ -169,7 +170,7 @@ def predict_in_job(text: str) -> None:
     Args:
         text: configuration as YAML.
     """
-    predict_volume(OmegaConf.create(text))
+    predict_volume(cast(DictConfig, OmegaConf.create(text)))
 
 
 def _check_executor(volume: DictConfig, target: OutputFile) -> None:
