@@ -45,7 +45,8 @@ class ActivationMapModule(BaseModule):
     statistics, and only for images with a class: in an image without a class, every pixel is background.
 
     A patient whose highest probability of a class is below `presence_threshold` is taken to be without it: the
-    `refined` map then keeps its order but selects no pixel, and is the paler the less probable the class is. See `decide_absence` of `WeaklySupervisedSegmentation`.
+    `refined` map then keeps its order but selects no pixel, and is the paler the less probable the class is. See
+    `decide_absence` of `WeaklySupervisedSegmentation`.
 
     The hyperparameters are those of `WeaklySupervisedSegmentation`.
     """
