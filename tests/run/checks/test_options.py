@@ -79,6 +79,8 @@ volume model.overlap=1; volume model.window_batch=0; mri model.depth=0; mri mode
 RUNNING = """
 amd trainer.max_epochs=abc; amd trainer.precision=12; amd trainer.accelerator=5; amd trainer.log_every_n_steps=abc
 amd trainer.accumulate_grad_batches=0; amd trainer.check_val_every_n_epoch=0
+amd trainer.devices=99; amd trainer._partial_=true; amd trainer._recursive_=x; amd trainer._args_=5
+amd callbacks.best._partial_=true; amd callbacks.best._convert_=x
 amd trainer.gradient_clip_val=abc; amd trainer.enable_progress_bar=maybe; amd trainer.nonsense=1
 amd explain.methods=5; amd explain.methods=[grad_camm]; amd explain.max_samples=-3; amd explain.max_samples=abc
 amd explain.batch_size=0; amd explain.judge=5; amd explain.judge=chaep; amd explain.samples=spred

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 from omegaconf import DictConfig, OmegaConf
 
 from seewhy.errors import ConfigError
@@ -20,8 +21,10 @@ LIMITS: dict[str, Any] = {
     "seed": Annotated[int, Ge(0), Lt(2**32)],
     "trainer.accumulate_grad_batches": PositiveInt,
     "trainer.check_val_every_n_epoch": PositiveInt | None,
+    "trainer.devices": Annotated[int, Le(max(8, os.cpu_count() or 1))] | str | list[int],
 }
-"""Type and limits of options whose reader states none; Lightning divides by those of the Trainer."""
+"""Type and limits of options whose reader states none; Lightning divides by those of the Trainer, and starts as many
+processes as it is told."""
 
 
 def check_config(config: DictConfig, *groups: str) -> None:
