@@ -86,6 +86,7 @@ amd explain.methods=5; amd explain.methods=[grad_camm]; amd explain.max_samples=
 amd explain.batch_size=0; amd explain.judge=5; amd explain.judge=chaep; amd explain.samples=spred
 amd explain.key_slices=abc; amd explain.every_n_epochs=-1; amd explain.memory_budget=abc; amd explain.after_fit=maybe
 amd explain.options.grad_cam.relu=1; amd explain.options.grad_cam.layers=5; amd explain.options.nosuch.a=1
+amd explain.samples=[]
 amd explain.options.integrated_gradients.steps=x; amd explain.options.occlusion.nosuch=1; amd explain.options.grad_cam=5
 amd explain.nosuch=1; amd seed=-1; amd threads=0; amd callbacks.best.monitor=5; amd callbacks.best.save_top_k=abc
 amd callbacks.ema._target_=nosuch.Class; amd logger.wandb.offline=maybe; amd logger.wandb.project=5
