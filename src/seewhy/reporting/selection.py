@@ -55,7 +55,7 @@ class SampleChoice:
         self.rule = samples if isinstance(samples, str) else "ids"
         if not samples:
             raise ConfigError(
-                "explain.samples is empty; give a rule such as spread, or ids; explain.methods=[] is none"
+                "explain.samples is empty; give a rule, e.g. spread, or ids; explain.methods=[] is none"
             )
         if self.ids is None:
             check_choice(self.rule, (*BY_NAME, *BY_PREDICTION), "explain.samples", others="a list of ids")
