@@ -2,7 +2,7 @@
 
 import csv
 
-from seewhy.tracking import MetricsCSV, drop_rows_from
+from seewhy.tracking.csv_log import MetricsCSV, drop_rows_from
 
 
 def rows(path):

@@ -31,6 +31,7 @@ __all__ = [
     "build_explainers",
     "build_map_writers",
     "check_explained",
+    "find_explanation_folder",
     "load_explainer_nodes",
     "print_explained",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -10,6 +13,8 @@ from seewhy.callbacks.predictions import WritePredictions
 from seewhy.run.checks.options import check_config
 from seewhy.run.explainers import build_explain_callback, print_explained
 from seewhy.run.run_loader import load_run
+from seewhy.run.tracking.contents import log_job
+from seewhy.run.tracking.session import track_job
 
 __all__ = ["predict"]
 
@@ -30,7 +35,9 @@ def predict(config: DictConfig) -> None:
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, ExplainCallback):
             callback.checkpoint = run.checkpoint
-    run.trainer.predict(run.model, run.datamodule, return_predictions=False)
+    with track_job(config, run, job="predict") as session:
+        run.trainer.predict(run.model, run.datamodule, return_predictions=False)
+        log_job(session, run, job="predict", written=_list_tables(run.trainer))
     print_explained(run.trainer)
     if not run.trainer.is_global_zero:
         return
@@ -39,3 +46,9 @@ def predict(config: DictConfig) -> None:
         if isinstance(writer, WritePredictions):
             for line in writer.summary():
                 console.print(line)
+
+
+def _list_tables(trainer: Trainer) -> list[Path]:
+    """The tables that the writers of predictions have written."""
+    writers = [item for item in trainer.callbacks if isinstance(item, WritePredictions)]  # type: ignore[attr-defined]
+    return [path for writer in writers for path in sorted(Path(writer.folder).glob("*.csv"))]

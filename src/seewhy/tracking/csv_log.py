@@ -1,0 +1,96 @@
+"""`metrics.csv` of a run, which a continued training appends to."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.loggers.csv_logs import _ExperimentWriter
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.logger import rank_zero_experiment
+
+from seewhy.tracking.run import RunResults, TrackedRun
+
+__all__ = ["MetricsCSV", "drop_rows_from"]
+
+
+class _AppendingWriter(_ExperimentWriter):
+    """Lightning's writer, without deleting the file of an earlier run in the same folder."""
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        path = Path(self.metrics_file_path)
+        if path.is_file():
+            with path.open(newline="") as file:
+                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+
+    def _check_log_dir_exists(self) -> None:
+        """Keep existing files."""
+
+
+class MetricsCSV(CSVLogger):
+    """Writes logged scalars to `<folder>/metrics.csv`; a resumed run appends to it.
+
+    Args:
+        folder: the run folder.
+        flush_logs_every_n_steps: number of rows between two writes to disk.
+    """
+
+    key = "csv"
+
+    def __init__(self, folder: str, *, flush_logs_every_n_steps: int = 50) -> None:
+        super().__init__(folder, name="", version="", flush_logs_every_n_steps=flush_logs_every_n_steps)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> _ExperimentWriter:
+        """The writer, created at first use."""
+        if self._experiment is None:
+            Path(self.log_dir).mkdir(parents=True, exist_ok=True)
+            self._experiment = _AppendingWriter(self.log_dir)
+        return self._experiment
+
+    def log_hyperparams(self, params: Any = None) -> None:
+        """Do nothing: `config.yaml` has the whole configuration."""
+
+    def begin_run(self, run: TrackedRun) -> Mapping[str, Any]:
+        """Do nothing: configuration, tags and notes are files of the run folder."""
+        return {}
+
+    def rewind(self, step: int) -> None:
+        """Remove the rows from a step on."""
+        drop_rows_from(Path(self.log_dir) / "metrics.csv", step)
+
+    def log_results(self, results: RunResults) -> None:
+        """Do nothing: results, tables and figures are files of the run folder."""
+
+    def close(self, status: str) -> str | None:
+        """Write the rows that are left."""
+        self.finalize(status)
+        return None
+
+
+def drop_rows_from(path: Path, step: int) -> None:
+    r"""Remove the rows of `metrics.csv` from a step on, which a resumed run will write again.
+
+    Example:
+        >>> path = Path("metrics.csv")
+        >>> _ = path.write_text("step,loss\n1,0.5\n2,0.4\n")
+        >>> drop_rows_from(path, step=2)
+        >>> path.read_text().split()
+        ['step,loss', '1,0.5']
+    """
+    if not path.is_file():
+        return
+    from seewhy.io.atomic import atomic_path
+
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if int(float(row["step"])) < step]
+        names = list(reader.fieldnames or [])
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
