@@ -65,7 +65,7 @@ def test_tensorboard_holds_scalars_and_pictures(train_here, tmp_path):
         pictures |= {name: events.Images(name) for name in events.Tags()["images"]}
     assert scalars["val/auroc"] == 2
     assert scalars["test/refined/dice"] == 1
-    assert [image.step for image in pictures["val/panel"]] == [3, 6]
+    assert [image.step for image in pictures["val/panel"]] == [2, 5]
     assert all(image.height > 40 and image.width > 80 for image in pictures["val/panel"])
 
 

@@ -10,11 +10,13 @@ from rich.console import Console
 
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.predictions import WritePredictions
+from seewhy.run.build import build_loggers
 from seewhy.run.checks.options import check_config
 from seewhy.run.explainers import build_explain_callback, print_explained
+from seewhy.run.folder import RunFolder
 from seewhy.run.run_loader import load_run
-from seewhy.run.tracking.contents import log_job
-from seewhy.run.tracking.session import track_job
+from seewhy.run.tracking.contents import log_job, log_volume
+from seewhy.run.tracking.session import begin_session, track_job
 
 __all__ = ["predict"]
 
@@ -22,14 +24,10 @@ __all__ = ["predict"]
 def predict(config: DictConfig) -> None:
     """Predict the samples of `data.predict_on`, or the volume of `volume.input`, and print what was written."""
     is_volume = config.volume.input is not None or config.volume.output is not None
-    check_config(
-        config,
-        *(("volume", "trainer") if is_volume else ("explain", "data", "model", "callbacks", "trainer", "logger")),
-    )
+    groups = ("volume",) if is_volume else ("explain", "data", "model", "callbacks")
+    check_config(config, *groups, "trainer", "logger")
     if is_volume:
-        from seewhy.run.volumes.predict import predict_volume
-
-        predict_volume(config)
+        _predict_volume(config)
         return
     run = load_run(config, *build_explain_callback(config, after_fit=False))
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]
@@ -46,6 +44,23 @@ def predict(config: DictConfig) -> None:
         if isinstance(writer, WritePredictions):
             for line in writer.summary():
                 console.print(line)
+
+
+def _predict_volume(config: DictConfig) -> None:
+    """Predict one volume; loggers show which, where it is, and the model of the run."""
+    from seewhy.run.volumes.predict import predict_volume
+
+    folder = RunFolder(config.run)
+    session = begin_session(config, build_loggers(config.logger), job="predict", folder=folder)
+    session.write_record()
+    status = "failed"
+    try:
+        predict_volume(config)
+        row = {"input": str(config.volume.input), "output": str(config.volume.output), "run": str(config.run)}
+        log_volume(session, folder, row)
+        status = "success"
+    finally:
+        session.close(status)
 
 
 def _list_tables(trainer: Trainer) -> list[Path]:

@@ -118,7 +118,7 @@ class MLflowRun(MLFlowLogger):
                 if self._constants.get(name) == value:
                     continue
                 self._constants[name] = value
-            shown[name] = value
+            shown[name_metric(name)] = value
         if shown:
             super().log_metrics(shown, step)
 
@@ -127,7 +127,7 @@ class MLflowRun(MLFlowLogger):
         """Log best scores, tables, outcomes, figures and artifacts."""
         client, run_id = self.experiment, self.run_id
         for name, value in results.best.items():
-            client.log_metric(run_id, f"best/{name}", value)
+            client.log_metric(run_id, name_metric(f"best/{name}"), value)
         for name, rows in results.tables.items():
             log_table([self], name, rows)
         for caption, path in results.figures.items():
@@ -160,6 +160,17 @@ class MLflowRun(MLFlowLogger):
         """End the run as finished or failed."""
         self.finalize(status)
         return None
+
+
+def name_metric(name: str) -> str:
+    """Name of a score for MLflow, whose file store cannot hold both `val/f1` and `val/f1/early`: a file and a folder.
+
+    Example:
+        >>> name_metric("val/f1"), name_metric("val/f1/early")
+        ('val/f1', 'val/f1.early')
+    """
+    first, _, rest = name.partition("/")
+    return f"{first}/{rest.replace('/', '.')}" if rest else first
 
 
 def _flat_params(run: TrackedRun) -> dict[str, Any]:

@@ -84,11 +84,7 @@ class TensorBoardRun(TensorBoardLogger):
             writer.add_text(f"{run.job}/facts", _as_code(facts), results.step)
             writer.add_text(f"{run.job}/config", _as_code(run.config), results.step)
             if run.job == "train":
-                test = {n: v for n, v in results.scores.items() if n.startswith("test/") and not is_constant(n)}
-                numbers = {f"best/{name}": value for name, value in results.best.items()} | test
-                numbers = {name: value for name, value in numbers.items() if not is_bound(name)}
-                options = {name: _as_option(value) for name, value in flatten({**run.config, **run.facts}).items()}
-                super().log_hyperparams(options, numbers or None)
+                self._log_table(run, results)
         bounds = {name: value for name, value in results.scores.items() if is_bound(name)}
         if bounds:
             writer.add_text("test/intervals", _as_code(bounds), results.step)
@@ -103,6 +99,20 @@ class TensorBoardRun(TensorBoardLogger):
             for column, name in enumerate(results.outcomes.classes):
                 truth, score = results.outcomes.truth[:, column], results.outcomes.probability[:, column]
                 writer.add_pr_curve(f"test/precision_recall/{name}", truth.astype(int), score, results.step)
+
+    def _log_table(self, run: TrackedRun, results: RunResults) -> None:
+        """Log the row of the run in the table of hyperparameters, with its best scores and those of its test."""
+        from torch.utils.tensorboard.summary import hparams
+
+        best = {f"best/{name}": value for name, value in results.best.items()}
+        test = {
+            n: v for n, v in results.scores.items() if n.startswith("test/") and not (is_constant(n) or is_bound(n))
+        }
+        options = {name: _as_option(value) for name, value in flatten({**run.config, **run.facts}).items()}
+        for name, value in best.items():
+            self.experiment.add_scalar(name, value, results.step)
+        for summary in hparams(options, {**best, **test}):
+            self.experiment._get_file_writer().add_summary(summary)
 
     def close(self, status: str) -> str | None:
         """Write what is left."""

@@ -14,7 +14,8 @@ pytest.importorskip("mlflow")
 WORDS = (
     *[word for word in GRADING if not word.startswith(("explain.", "trainer.max_epochs"))],
     "explain.methods=[grad_cam]", "explain.max_samples=2", "explain.judge=cheap", "trainer.log_every_n_steps=1",
-    "data.batch_size=4", "logger=[wandb,tensorboard,mlflow]", "logger.tags=[first,second]", "logger.notes=a note",
+    "data.batch_size=4", "data.batches_per_epoch=3", "logger=[wandb,tensorboard,mlflow]",
+    "logger.tags=[first,second]", "logger.notes=a note",
     "logger.watch=gradients",
 )  # fmt: skip
 STEPS = 3
@@ -27,7 +28,7 @@ def folder(train_here, tmp_path_factory):
     from seewhy.run.explain import explain
 
     folder = tmp_path_factory.mktemp("tracked") / "run"
-    words = [*WORDS, f"trainer.limit_train_batches={STEPS}", "model.scheduler.name=constant"]
+    words = [*WORDS, "model.scheduler.name=constant"]
     train_here(folder, "trainer.max_epochs=1", base=words)
     train_here(folder, "trainer.max_epochs=2", "ckpt_path=last", base=words)
     later = ["logger=[wandb,mlflow]", "explain.methods=[saliency]", "explain.max_samples=2", "explain.judge=none"]
@@ -142,7 +143,7 @@ def test_mlflow_has_one_run_with_parameters_inputs_and_files(folder):
     tags = run.data.tags
     assert (tags["job"], tags["jobs"], tags["first"]) == ("explain", "train,explain", "true")
     assert tags["mlflow.note.content"] == "a note"
-    assert run.data.metrics["best/val/loss"] == min(
+    assert run.data.metrics["best/val.loss"] == min(
         point.value for point in client.get_metric_history(run.info.run_id, "val/loss")
     )
     [data] = run.inputs.dataset_inputs

@@ -1,4 +1,4 @@
-"""Contents of a run for experiment trackers: outcomes, tables, figures with captions, and files with their lineage."""
+"""Contents of a run for experiment trackers: outcomes, tables and figures with captions."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from PIL import Image
 
 from seewhy.errors import DataError
 from seewhy.figures.classification import classes_of
-from seewhy.io.atomic import file_sha256
 from seewhy.io.documents import read_csv, read_json
-from seewhy.io.names import safe_name
 from seewhy.metrics.direction import best_values
 from seewhy.models.protocols import ClassifiesSamples
 from seewhy.run.folder import RunFolder
 from seewhy.run.run_loader import SavedRun
+from seewhy.run.tracking.artifacts import (
+    describe_data,
+    describe_files,
+    describe_model,
+    list_map_files,
+    list_result_files,
+)
 from seewhy.run.tracking.session import Session
 from seewhy.tracking.media import find_step
-from seewhy.tracking.run import Outcomes, RunArtifact, RunResults
+from seewhy.tracking.run import Outcomes, RunResults
 
-__all__ = ["collect_outcomes", "collect_results", "log_job"]
+__all__ = ["collect_outcomes", "collect_results", "log_job", "log_volume"]
 
 Row = dict[str, Any]
 ROWS = 5000
@@ -40,8 +45,6 @@ CAPTIONS = {
     "translation": "Fullest slice of the first subjects, as the other scanner would show it",
 }
 """Figure of a run → caption."""
-HIDDEN = {"cache", "records"}
-"""Folders of explanations that only a restart needs."""
 
 
 def collect_outcomes(model: object, rows: Sequence[Mapping[str, Any]]) -> tuple[Outcomes | None, list[Row]]:
@@ -139,11 +142,11 @@ def collect_results(
         best=best_values(history, modes),
         tables={key: list(several)[:ROWS] for key, several in tables.items() if several},
         outcomes=outcomes,
-        figures={f"{CAPTIONS.get(path.stem, path.stem)}, {config.name}{note}": path for path in figures},
+        figures={f"{name_figure(path)}, {config.name}{note}": path for path in figures},
         artifacts=[
             data, *([model] if model.files else []),
-            *_describe_files("results", f"results-{name}", _list_results(folder), uses=[model.name, data.name]),
-            *_describe_files("maps", f"explanations-{name}", _list_map_files(folder.path), uses=[model.name]),
+            *describe_files("results", f"results-{name}", list_result_files(folder), uses=[model.name, data.name]),
+            *describe_files("maps", f"explanations-{name}", list_map_files(folder.path), uses=[model.name]),
         ],
     )  # fmt: skip
 
@@ -159,24 +162,44 @@ def log_job(session: Session, run: SavedRun, *, job: str, written: Path | Sequen
     """
     if not (session.trackers and run.trainer.is_global_zero):
         return
-    files = _list_map_files(written) if isinstance(written, Path) else {path.name: path for path in written}
+    files = list_map_files(written) if isinstance(written, Path) else {path.name: path for path in written}
     tops = {name: path for name, path in files.items() if Path(name).parent.as_posix() in (".", "explanations")}
     model = describe_model(run.folder, session.name, session.facts, checkpoint=run.checkpoint, is_input=True)
     kind: Any = "maps" if job == "explain" else "results"
     made = f"{'explanations' if job == 'explain' else job}-{session.name}"
+    pictures = [path for path in tops.values() if path.suffix == ".png"]
     own = _list_maps(written) if isinstance(written, Path) else []
     tables = {f"{job}/{path.stem}": read_table(path) for path in tops.values() if path.suffix == ".csv"}
     session.log(
         RunResults(
             step=find_step(run.trainer),
             tables={key: rows[:ROWS] for key, rows in {**tables, "maps": own}.items() if rows},
-            figures={f"{path.stem}, {job} of {session.name}": path for path in tops.values() if path.suffix == ".png"},
+            figures={f"{name_figure(path)}, {job} of {session.name}": path for path in pictures},
             artifacts=[
                 *([model] if model.files else []),
-                *_describe_files(kind, made, files, uses=[model.name]),
+                *describe_files(kind, made, files, uses=[model.name]),
             ],
         )
     )
+
+
+def log_volume(session: Session, folder: RunFolder, row: Mapping[str, Any]) -> None:
+    """Log that a volume was predicted, and by which model.
+
+    Args:
+        session: of the command.
+        folder: of the run.
+        row: places of the input and the output.
+    """
+    if session.trackers:
+        model = describe_model(folder, session.name, session.facts, is_input=True)
+        artifacts = [model] if model.files else []
+        session.log(RunResults(tables={"predict/volumes": [row]}, artifacts=artifacts))
+
+
+def name_figure(path: Path) -> str:
+    """Words for a figure whose file name says what it shows."""
+    return CAPTIONS.get(path.stem, path.stem.removeprefix("fig_").replace("_", " "))
 
 
 def read_table(path: Path) -> list[Row]:
@@ -192,65 +215,6 @@ def _is_number(text: str) -> bool:
         return text == "" or math.isfinite(float(text))
     except ValueError:
         return False
-
-
-def describe_data(config: DictConfig, facts: Mapping[str, Any]) -> RunArtifact:
-    """Describe the data set by its hash and its place; none of its files is copied."""
-    root = config.data.get("root")
-    path = None if root is None else Path(str(root)).absolute()
-    known = ("is_phantom", "train_patients", "val_patients", "test_patients")
-    about = {"hash": facts.get("data_hash"), "split": facts.get("split_hash"), "root": str(path)}
-    name = "data" if path is None else f"data-{safe_name(path.name).replace(' ', '_')}"
-    return RunArtifact(
-        kind="data", name=name, reference=path, is_input=True,
-        facts={**about, **{key: facts[key] for key in known if key in facts}},
-    )  # fmt: skip
-
-
-def describe_model(
-    folder: RunFolder,
-    name: str,
-    facts: Mapping[str, Any],
-    *,
-    uses: Sequence[str] = (),
-    checkpoint: Path | None = None,
-    is_input: bool = False,
-) -> RunArtifact:
-    """Describe the checkpoint with what is needed to use it; the best one if none is given."""
-    path = checkpoint or folder.checkpoints / "best.ckpt"
-    files = {"best.ckpt" if path.stem == "best" else path.name: path}
-    files |= {file: folder.path / file for file in ("config.yaml", "split.json", "results.json")}
-    files = {file: source for file, source in files.items() if source.is_file()}
-    about = {key: facts.get(key) for key in ("data_hash", "split_hash", "experiment", "fold")}
-    if path.is_file():
-        about["sha256"] = file_sha256(path)
-    suffix = "" if path.stem == "best" else f"-{safe_name(path.stem).replace(' ', '_').replace('=', '-')}"
-    return RunArtifact(
-        kind="model", name=f"model-{name}{suffix}", files=files if path.is_file() else {}, facts=about, uses=uses,
-        is_input=is_input,
-    )  # fmt: skip
-
-
-def _describe_files(kind: Any, name: str, files: Mapping[str, Path], *, uses: Sequence[str]) -> list[RunArtifact]:
-    return [RunArtifact(kind=kind, name=name, files=files, uses=uses)] if files else []
-
-
-def _list_results(folder: RunFolder) -> dict[str, Path]:
-    names = ("config.yaml", "split.json", "results.json", "report.html", "patients.csv", "doubts.csv", "metrics.csv")
-    paths = [folder.path / name for name in names] + sorted(folder.figures.glob("*.png"))
-    return {path.relative_to(folder.path).as_posix(): path for path in paths if path.is_file()}
-
-
-def _list_map_files(folder: Path) -> dict[str, Path]:
-    """List the maps below a folder, without the cache of a restart."""
-    places = [folder / name for name in ("explanations", "attention_maps", "cam_npy")]
-    found = {}
-    for place in [place for place in places if place.is_dir()]:
-        for path in sorted(place.rglob("*")):
-            parts = path.relative_to(place).parts
-            if path.is_file() and parts[0] not in HIDDEN:
-                found[path.relative_to(folder).as_posix()] = path
-    return found
 
 
 def _name_labels(rows: Sequence[Mapping[str, Any]]) -> list[Row]:

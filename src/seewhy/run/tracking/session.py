@@ -147,7 +147,8 @@ def begin_session(
     before: Mapping[str, Any] = record or {}
     entry = {
         "title": run["title"], "name": kept, "number": number, "jobs": jobs, "group": run["group"],
-        "tags": list(options.get("tags") or before.get("tags") or []), "notes": options.get("notes") or before.get("notes"),
+        "tags": list(options.get("tags") or before.get("tags") or []),
+        "notes": options.get("notes") or before.get("notes"),
         "trackers": {key: item for key, item in found.items() if item},
     }  # fmt: skip
     return Session(loggers, make_artifact_name(kept), facts, run["modes"], folder, entry)
