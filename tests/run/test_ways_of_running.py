@@ -1,5 +1,7 @@
 """A training in one process, as a user starts it: what it leaves, resumed, logged, with debug presets."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -48,7 +50,10 @@ def test_a_killed_run_continues_to_the_same_metrics(command, home, single, tiny,
     assert not (folder / "results.json").exists()
     refused = command("train.py", *words, expect=1)
     assert "already holds a run; add ckpt_path=last" in refused.stderr
-    command("train.py", *words, "ckpt_path=last")
+    imported = [f"+callbacks.modules.path={folder}/modules.json", "+callbacks.modules._target_=spies.Modules"]
+    command("train.py", *words, "ckpt_path=last", *imported)
+    modules = set(json.loads((folder / "modules.json").read_text()))
+    assert not {"wandb", "mlflow", "tensorboard"} & modules  # of trackers that were not chosen
     assert record.results(folder)["metrics"] == record.results(single)["metrics"]
     assert record.metrics(folder) == record.metrics(single)
 

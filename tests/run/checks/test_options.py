@@ -80,6 +80,7 @@ amd explain.key_slices=abc; amd explain.every_n_epochs=-1; amd explain.memory_bu
 amd explain.options.grad_cam.relu=1; amd explain.options.grad_cam.layers=5; amd explain.options.nosuch.a=1
 amd explain.nosuch=1; amd seed=-1; amd threads=0; amd callbacks.best.monitor=5; amd callbacks.best.save_top_k=abc
 amd callbacks.ema._target_=nosuch.Class; amd logger.wandb.offline=maybe; amd logger.wandb.project=5
+amd logger.watch=everything; amd logger.tags=5; amd logger.artifacts=[nosuch]; amd logger.notes=5
 amd phantom.cases=abc; amd phantom.cases=0; amd phantom.size=abc; brats phantom.slices=0; brats explain.own_maps.maps=5
 """
 VOLUME = """
