@@ -48,7 +48,7 @@ OPEN = {
     "model.regions": [refine_regions],
 }
 """Mappings whose keys are keywords of these functions, so that a yaml does not list all of them."""
-OTHER_TOOLS = {"pip", "pytest", "tensorboard"}
+OTHER_TOOLS = {"mlflow", "pip", "pytest", "tensorboard", "wandb"}
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def known_keys() -> set[str]:
     for words in (
         ["experiment=demo/brats"],
         ["experiment=demo/lasc", "model=afa", "trainer=ddp", "logger=wandb"],
-        ["experiment=brats", "logger=tensorboard"],
+        ["experiment=brats", "logger=[tensorboard,mlflow]"],
         ["experiment=brats", "callbacks=predict"],
         ["experiment=demo/amd", "callbacks=[classification,ema]"],
         ["experiment=demo/mri"],
@@ -261,7 +261,7 @@ def test_every_option_named_in_the_text_exists():
         for name in re.findall(rf"(?:^|\s|\+)((?:{tops})(?:\.\w+)+)(?![\w(])", code):
             parent, _, leaf = name.rpartition(".")
             factories = OPEN.get(parent, [])
-            if leaf in ("py", "png"):
+            if leaf in ("py", "png", "json"):
                 continue
             if name not in known and not any(leaf in inspect.signature(factory).parameters for factory in factories):
                 wrong.append(f"{page}: {name}")

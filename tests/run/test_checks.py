@@ -90,6 +90,7 @@ amd explain.samples=[]
 amd explain.options.integrated_gradients.steps=x; amd explain.options.occlusion.nosuch=1; amd explain.options.grad_cam=5
 amd explain.nosuch=1; amd seed=-1; amd threads=0; amd callbacks.best.monitor=5; amd callbacks.best.save_top_k=abc
 amd callbacks.ema._target_=nosuch.Class; amd logger.wandb.offline=maybe; amd logger.wandb.project=5
+amd logger.watch=everything; amd logger.tags=5; amd logger.artifacts=[nosuch]; amd logger.notes=5
 amd phantom.cases=abc; amd phantom.cases=0; amd phantom.size=abc; brats phantom.slices=0; brats explain.own_maps.maps=5
 """
 VOLUME = """

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from seewhy.errors import DataError
-from seewhy.tracking import MetricsCSV, drop_rows_from
+from seewhy.tracking.csv_log import MetricsCSV, drop_rows_from
 
 
 def rows(path):

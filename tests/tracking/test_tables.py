@@ -5,7 +5,7 @@ import json
 import numpy as np
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
-from seewhy.tracking import log_table, takes_tables
+from seewhy.tracking.media import log_table, takes_tables
 
 
 def test_a_table_of_pictures_and_scores_is_kept_offline(tmp_path, monkeypatch):

@@ -11,58 +11,11 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from seewhy.errors import CheckpointError, ConfigError
+from seewhy.errors import CheckpointError
 from seewhy.io.atomic import atomic_path
+from seewhy.metrics.direction import find_mode
 
-__all__ = ["AtomicCheckpointIO", "BestCheckpoint", "KeepScores", "find_mode", "replace_checkpoint_io"]
-
-LOWER = ("loss", "error", "mae", "mse", "rmse", "ece", "brier", "nll", "hd95", "assd", "distance", "fid", "kid")
-"""Words in names of scores that are better when lower."""
-HIGHER = (
-    "auroc", "auprc", "auc", "accuracy", "acc", "average_precision", "precision", "recall", "sensitivity",
-    "specificity", "f1", "dice", "cldice", "iou", "kappa", "ssim", "psnr", "pearson", "correlation",
-)  # fmt: skip
-"""Words in names of scores that are better when higher."""
-
-
-def find_mode(monitor: str, mode: str | None = None, *, option: str = "callbacks.best") -> str:
-    """Find whether a score is better when lower (`min`) or higher (`max`), by the last part of its name.
-
-    Args:
-        monitor: name of the score.
-        mode: `min` or `max`, for names that say nothing; None finds it.
-        option: dotted name of the options, for messages.
-
-    Raises:
-        ConfigError: the name does not tell, or contradicts `mode`.
-
-    Example:
-        >>> find_mode("val/loss"), find_mode("val/prediction/dice"), find_mode("val/floor_prior/balanced_accuracy")
-        ('min', 'max', 'max')
-        >>> find_mode("val/auroc", "min")
-        Traceback (most recent call last):
-        seewhy.errors.ConfigError: callbacks.best.mode=min contradicts callbacks.best.monitor='val/auroc', ...
-    """
-    if mode not in (None, "min", "max"):
-        raise ConfigError(f"{option}.mode={mode!r} is unknown; valid: 'min', 'max', or null to find it by the name")
-    name = monitor.rsplit("/", 1)[-1].lower()
-    words = {name, *name.split("_")}
-    known = {direction for direction, names in (("min", LOWER), ("max", HIGHER)) if words & set(names)}
-    if len(known) != 1:
-        if mode is None:
-            raise ConfigError(
-                f"{option}.monitor={monitor!r} does not tell whether lower or higher is better; "
-                f"add {option}.mode=min or {option}.mode=max"
-            )
-        return mode
-    found = known.pop()
-    if mode not in (None, found):
-        better = "lower" if found == "min" else "higher"
-        raise ConfigError(
-            f"{option}.mode={mode} contradicts {option}.monitor={monitor!r}, which is better when {better}; "
-            f"set {option}.mode={found}"
-        )
-    return found
+__all__ = ["AtomicCheckpointIO", "BestCheckpoint", "KeepScores", "replace_checkpoint_io"]
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -18,7 +18,7 @@ from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.overlap import dice
 from seewhy.option_types import PositiveInt
 from seewhy.reporting.sample import is_phantom, view_prediction
-from seewhy.tracking import log_image, takes_images
+from seewhy.tracking.media import find_step, log_image, takes_images
 
 if TYPE_CHECKING:
     from seewhy.figures.patient_panel import PanelCase
@@ -43,10 +43,11 @@ class LogPanels(Callback):
         self.every_n_epochs = every_n_epochs
         self.samples = samples
         self.strips: list[np.ndarray[Any, Any]] = []
+        self.names: list[str] = []
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start an empty panel."""
-        self.strips = []
+        self.strips, self.names = [], []
 
     def on_validation_batch_end(
         self,
@@ -62,7 +63,9 @@ class LogPanels(Callback):
         if not due or len(self.strips) >= self.samples or not isinstance(outputs, dict) or "maps" not in outputs:
             return
         if trainer.is_global_zero and takes_images(trainer.loggers):
-            self.strips.append(_draw_strip(trainer, cast(Prediction, outputs), batch))
+            strip, name = _draw_strip(trainer, cast(Prediction, outputs), batch)
+            self.strips.append(strip)
+            self.names.append(name)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send the panel."""
@@ -70,16 +73,19 @@ class LogPanels(Callback):
             return
         width = max(strip.shape[1] for strip in self.strips)
         padded = [np.pad(s, ((0, 4), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in self.strips]
-        log_image(trainer.loggers, "val/panel", np.concatenate(padded), trainer.global_step)
+        caption = "each row the image and its maps, from above: " + "; ".join(self.names)
+        log_image(trainer.loggers, "val/panel", np.concatenate(padded), find_step(trainer), caption=caption)
 
 
-def _draw_strip(trainer: Trainer, prediction: Prediction, batch: Batch) -> np.ndarray[Any, Any]:
-    """The patient's most confident slice next to its maps, [H, W, 3] uint8."""
+def _draw_strip(trainer: Trainer, prediction: Prediction, batch: Batch) -> tuple[np.ndarray[Any, Any], str]:
+    """The patient's most confident slice next to its maps, [H, W, 3] uint8; and its id, probability and maps."""
     from seewhy.figures.overlay import strip
 
     position = int(prediction["probability"].max(1).values.argmax())
     sample = view_prediction(trainer, prediction, batch, position)
-    return strip(sample.image, sample.maps, mask=sample.mask)
+    chances = " / ".join(f"{value:.2f}" for value in prediction["probability"][position].tolist())
+    name = f"{sample.id}, probability {chances}, {', '.join(sample.maps)}"
+    return strip(sample.image, sample.maps, mask=sample.mask), name
 
 
 class PanelFigure(Callback):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seewhy.figures.labels import join_title
 from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
 
-__all__ = ["classes_of", "grading_figure", "reliability_curve"]
+__all__ = ["classes_of", "curves_figure", "grading_figure", "reliability_curve"]
 
 PREFIX = "probability_"
 """Prefix of the columns with predicted probabilities."""
@@ -70,6 +70,42 @@ def grading_figure(
     np.add.at(matrix, (label, prediction), 1)
     _draw_confusion(left, matrix, names)
     _draw_reliability(right, confidence, prediction == label, ece)
+    figure.suptitle(join_title(title, phantom=phantom), fontsize=11, color=INK, x=0.01, ha="left")
+    return figure
+
+
+Points = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def curves_figure(
+    curves: Mapping[str, tuple[Points, Points, float]], *, title: str = "", phantom: bool = False
+) -> Figure:
+    """Draw ROC and precision-recall curves of several classes, with the curves of a guess.
+
+    Args:
+        curves: class → false positive rate and true positive rate; recall and precision; share of the class.
+        title: title of the figure.
+        phantom: whether the data are synthetic, which the title then states.
+    """
+    figure = blank_figure(9.0, 4.2)
+    left, right = figure.subplots(1, 2)
+    for axes in (left, right):
+        style_axes(axes)
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+    left.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", zorder=1)
+    for number, (name, (roc, recall, share)) in enumerate(curves.items()):
+        colour = PALETTE[number % len(PALETTE)]
+        left.plot(*roc, color=colour, linewidth=1.6, label=name)
+        right.plot(*recall, color=colour, linewidth=1.6, label=name)
+        right.axhline(share, color=colour, linewidth=0.9, linestyle="--", alpha=0.6)
+    left.set_xlabel("false positive rate", fontsize=8.5, color=INK)
+    left.set_ylabel("true positive rate", fontsize=8.5, color=INK)
+    left.set_title("ROC; dashed: a guess", fontsize=9.5, color=INK, loc="left")
+    right.set_xlabel("recall", fontsize=8.5, color=INK)
+    right.set_ylabel("precision", fontsize=8.5, color=INK)
+    right.set_title("Precision and recall; dashed: share of the class", fontsize=9.5, color=INK, loc="left")
+    left.legend(fontsize=8, frameon=False, loc="lower right")
     figure.suptitle(join_title(title, phantom=phantom), fontsize=11, color=INK, x=0.01, ha="left")
     return figure
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from seewhy.figures.report import Block
 
 __all__ = [
+    "ClassifiesSamples",
     "CountsClasses",
     "DescribesItself",
     "DescribesVolumes",
@@ -114,6 +115,15 @@ class ScoresSamples(Protocol):
     @property
     def sample_scores(self) -> Mapping[str, HasPatientRows]:
         """Stage (`val` or `test`) → scores."""
+
+
+@runtime_checkable
+class ClassifiesSamples(Protocol):
+    """Keeps probabilities and labels of its samples, next to what it is mainly scored by."""
+
+    @property
+    def classification_scores(self) -> Mapping[str, HasRows]:
+        """Stage (`val` or `test`) → rows with `id`, `patient`, `probability` (list) and `label` (list or index)."""
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from PIL import Image
 from seewhy.io.geometry import Display
 from seewhy.io.names import safe_name
 from seewhy.reporting.store import ExplanationStore, Place
-from seewhy.tracking import log_image, log_table, takes_images, takes_tables
+from seewhy.tracking.media import find_step, log_image, log_table, takes_images, takes_tables
 
 __all__ = ["draw_method", "find_main_picture", "format_title", "log_explanations"]
 
@@ -201,25 +201,28 @@ def log_explanations(trainer: Trainer, folder: Path, records: Sequence[Record], 
             shown = [record for record in records if record["method"] == method][:PANELS]
             for number, record in enumerate(shown):
                 picture = _read_main_picture(folder, record)
-                log_image(trainer.loggers, f"{name}/{method}/{number}", picture, trainer.global_step)
+                caption = f"{record['id']}, {method}: {format_title(record)}"
+                log_image(trainer.loggers, f"{name}/{method}/{number}", picture, find_step(trainer), caption=caption)
     if takes_tables(trainer.loggers):
-        log_table(trainer.loggers, name, [_table_row(folder, record) for record in records[:TABLE_ROWS]])
+        rows = [_table_row(folder, record) for record in records[:TABLE_ROWS]]
+        log_table(trainer.loggers, name, rows, step=find_step(trainer))
 
 
 def _table_row(folder: Path, record: Record) -> dict[str, Any]:
     scores = {key: value for key, value in record.get("judged", {}).items() if isinstance(value, (int, float))}
-    return {
+    row = {
         "id": record["id"],
         "method": record["method"],
         "image and map": _read_main_picture(folder, record),
         "prediction": record["predicted_name"],
         "probability": record["confidence"],
-        "truth": None if record["label"] is None else str(record["label"]),
+        "truth": _format_truth(record),
         "explained": record["target_name"],
+        "probability of the explained class": record["probability"],
         "title": format_title(record),
         "warnings": "; ".join(record["warnings"]),
-        **scores,
     }
+    return row | {key: value for key, value in scores.items() if key not in row}
 
 
 def find_main_picture(record: Record) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeGuard
 
 from hydra.errors import InstantiationException
@@ -13,14 +15,17 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.callbacks.checkpoints import find_mode
 from seewhy.callbacks.guards import EndOnSigterm, StopIfNotFinite
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, SeewhyError
+from seewhy.metrics.direction import find_mode
 from seewhy.option_types import find_value_problem
 from seewhy.options import call_problems
+from seewhy.tracking.run import ArtifactKind, WatchedValues
 
 __all__ = [
+    "LOGGER_OPTIONS",
+    "LoggerOptions",
     "build",
     "build_callbacks",
     "build_datamodule",
@@ -195,9 +200,25 @@ def build_callbacks(nodes: DictConfig | None) -> list[Callback]:
 
 
 def build_loggers(nodes: DictConfig | None) -> list[Logger]:
-    """Build all entries of `logger`; entries set to `null` are left out."""
-    return [build(node, f"logger.{key!s}") for key, node in (nodes or {}).items() if node is not None]
+    """Build all entries of `logger`; entries set to `null` and options that all share are left out."""
+    chosen = {str(key): node for key, node in (nodes or {}).items() if str(key) not in LOGGER_OPTIONS}
+    return [build(node, f"logger.{key}") for key, node in chosen.items() if node is not None]
 
+
+@dataclass(frozen=True)
+class LoggerOptions:
+    """Options of `logger` that all loggers share, as they are in conf/logger/shared/options.yaml."""
+
+    name: str | None = None
+    group: str | None = None
+    tags: Sequence[str] = ()
+    notes: str | None = None
+    artifacts: Sequence[ArtifactKind] = ()
+    watch: WatchedValues | None = None
+    offline: bool = True
+
+
+LOGGER_OPTIONS = tuple(field.name for field in fields(LoggerOptions))
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 """Precisions of a Trainer that keep the weights, the images and their labels as they are."""

@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, nearest
 from seewhy.option_types import PositiveInt, find_value_problem
-from seewhy.options import collect_problem, parse_options
-from seewhy.run.build import find_node_problems
+from seewhy.options import call_problems, collect_problem, parse_options
+from seewhy.run.build import LOGGER_OPTIONS, LoggerOptions, find_node_problems
 
 __all__ = ["check_config", "check_objectives", "check_score_names"]
 
@@ -69,10 +69,12 @@ def _find_problems(config: DictConfig, group: str) -> list[str]:
     if not isinstance(node, DictConfig):
         return [f"{group}={node!r} must be a mapping from option names to values"]
     if group in ("callbacks", "logger"):
-        return [
+        shared = LOGGER_OPTIONS if group == "logger" else ()
+        problems = _find_logger_problems(node) if group == "logger" else []
+        return problems or [
             problem
-            for key in node
-            if node[key] is not None
+            for key in map(str, node)
+            if node[key] is not None and key not in shared
             for problem in find_node_problems(node[key], f"{group}.{key!s}")
         ]
     readers: dict[str, Callable[[DictConfig], list[str]]] = {
@@ -82,6 +84,13 @@ def _find_problems(config: DictConfig, group: str) -> list[str]:
         "cases": _find_cases_problems,
     }
     return readers[group](config) if group in readers else find_node_problems(node, group)
+
+
+def _find_logger_problems(node: DictConfig) -> list[str]:
+    """List the problems of the options that all loggers share."""
+    given = {key: node[key] for key in LOGGER_OPTIONS if key in node}
+    plain = {key: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for key, v in given.items()}
+    return call_problems(LoggerOptions, plain, "logger")
 
 
 def _find_explain_problems(config: DictConfig) -> list[str]:

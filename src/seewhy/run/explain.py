@@ -8,8 +8,10 @@ from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.maps import WriteMaps
 from seewhy.errors import ConfigError
 from seewhy.run.checks import check_config
-from seewhy.run.explainers import build_explain_callback, build_map_writers, print_explained
+from seewhy.run.explainers import build_explain_callback, build_map_writers, find_explanation_folder, print_explained
 from seewhy.run.run_loader import load_run
+from seewhy.run.tracking.contents import log_job
+from seewhy.run.tracking.session import track_job
 
 __all__ = ["explain"]
 
@@ -43,5 +45,7 @@ def explain(config: DictConfig) -> None:
         choice = writer.settings.choice() if isinstance(writer, ExplainCallback) else None
         if len(writers) == 1 and choice is not None and not choice.needs_predictions:
             run.datamodule.only = set(choice.by_name(run.datamodule.sample_ids("predict")))
-    run.trainer.predict(run.model, run.datamodule, return_predictions=False)
+    with track_job(config, run, job="explain") as session:
+        run.trainer.predict(run.model, run.datamodule, return_predictions=False)
+        log_job(session, run, job="explain", written=find_explanation_folder(config))
     print_explained(run.trainer)

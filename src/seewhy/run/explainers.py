@@ -35,6 +35,7 @@ __all__ = [
     "build_map_writers",
     "check_explained",
     "check_explanations",
+    "find_explanation_folder",
     "load_explainer_nodes",
     "print_explained",
 ]

@@ -20,7 +20,7 @@ from seewhy.io.atomic import atomic_path
 __all__ = ["RunFolder", "code_version", "conf_dir"]
 
 
-RECORDS = ("config.yaml", "split.json", "metrics.csv", "results.json", "patients.csv", "tensorboard")
+RECORDS = ("config.yaml", "split.json", "metrics.csv", "results.json", "patients.csv", "tensorboard", "tracking.json")
 """Records of a run that a later run in the same folder writes again."""
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from rich.console import Console
 
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.predictions import WritePredictions
+from seewhy.run.build import build_loggers
 from seewhy.run.checks import check_config
 from seewhy.run.explainers import build_explain_callback, print_explained
+from seewhy.run.folder import RunFolder
 from seewhy.run.run_loader import load_run
+from seewhy.run.tracking.contents import log_job, log_volume
+from seewhy.run.tracking.session import begin_session, track_job
 
 __all__ = ["predict"]
 
@@ -17,20 +24,18 @@ __all__ = ["predict"]
 def predict(config: DictConfig) -> None:
     """Predict the samples of `data.predict_on`, or the volume of `volume.input`, and print what was written."""
     is_volume = config.volume.input is not None or config.volume.output is not None
-    check_config(
-        config,
-        *(("volume", "trainer") if is_volume else ("explain", "data", "model", "callbacks", "trainer", "logger")),
-    )
+    groups = ("volume",) if is_volume else ("explain", "data", "model", "callbacks")
+    check_config(config, *groups, "trainer", "logger")
     if is_volume:
-        from seewhy.run.volumes.predict import predict_volume
-
-        predict_volume(config)
+        _predict_volume(config)
         return
     run = load_run(config, *build_explain_callback(config, after_fit=False))
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, ExplainCallback):
             callback.checkpoint = run.checkpoint
-    run.trainer.predict(run.model, run.datamodule, return_predictions=False)
+    with track_job(config, run, job="predict") as session:
+        run.trainer.predict(run.model, run.datamodule, return_predictions=False)
+        log_job(session, run, job="predict", written=_list_tables(run.trainer))
     print_explained(run.trainer)
     if not run.trainer.is_global_zero:
         return
@@ -39,3 +44,26 @@ def predict(config: DictConfig) -> None:
         if isinstance(writer, WritePredictions):
             for line in writer.summary():
                 console.print(line)
+
+
+def _predict_volume(config: DictConfig) -> None:
+    """Predict one volume; loggers show which, where it is, and the model of the run."""
+    from seewhy.run.volumes.predict import predict_volume
+
+    folder = RunFolder(config.run)
+    session = begin_session(config, build_loggers(config.logger), job="predict", folder=folder)
+    session.write_record()
+    status = "failed"
+    try:
+        predict_volume(config)
+        row = {"input": str(config.volume.input), "output": str(config.volume.output), "run": str(config.run)}
+        log_volume(session, folder, row)
+        status = "success"
+    finally:
+        session.close(status)
+
+
+def _list_tables(trainer: Trainer) -> list[Path]:
+    """The tables that the writers of predictions have written."""
+    writers = [item for item in trainer.callbacks if isinstance(item, WritePredictions)]  # type: ignore[attr-defined]
+    return [path for writer in writers for path in sorted(Path(writer.folder).glob("*.csv"))]

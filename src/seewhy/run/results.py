@@ -15,6 +15,7 @@ from seewhy.io.atomic import file_sha256, write_csv
 from seewhy.io.documents import read_csv
 from seewhy.models.protocols import HasMeasuredBuffers, ReportsResults
 from seewhy.run.folder import RunFolder
+from seewhy.tracking.run import Outcomes
 
 if TYPE_CHECKING:
     from seewhy.figures.report import Section
@@ -37,6 +38,7 @@ def write_results(
     model: object = None,
     objective: float | None = None,
     chosen_by: str | None = None,
+    outcomes: Outcomes | None = None,
 ) -> None:
     """Write files, figures and report of a run's scores.
 
@@ -49,6 +51,7 @@ def write_results(
         model: the model; one that `ReportsResults` adds its tables and pictures.
         objective: metric that a sweep optimises.
         chosen_by: validation score that chose the best checkpoint; None if the last one is used.
+        outcomes: classes and probabilities of what was tested, of a classifier.
     """
     checkpoint = folder.checkpoints / "best.ckpt"
     folder.write_json(
@@ -68,6 +71,7 @@ def write_results(
         columns = list(dict.fromkeys(key for row in rows for key in row))
         write_csv(folder.path / "patients.csv", rows, columns=columns)
     _draw(folder, metrics, rows, config, phantom=phantom)
+    _draw_curves(folder, outcomes, config, phantom=phantom)
     write_report_page(folder, metrics, config, {}, model=model, phantom=phantom, chosen_by=chosen_by)
 
 
@@ -118,6 +122,24 @@ def _draw(
         write_figure(folder.figures / "grading.png", figure)
 
 
+def _draw_curves(folder: RunFolder, outcomes: Outcomes | None, config: DictConfig, *, phantom: bool) -> None:
+    """Draw the ROC and precision-recall curves of classes that the test set has and lacks."""
+    if outcomes is None:
+        return
+    from seewhy.figures.classification import curves_figure
+    from seewhy.figures.style import write_figure
+    from seewhy.metrics.classification.curves import precision_recall_points, roc_points
+
+    curves = {}
+    for column, name in enumerate(outcomes.classes):
+        truth, probability = outcomes.truth[:, column], outcomes.probability[:, column]
+        roc, recall = roc_points(truth, probability), precision_recall_points(truth, probability)
+        if roc is not None and recall is not None:
+            curves[name] = (roc, recall, float(truth.mean()))
+    if curves:
+        write_figure(folder.figures / "curves.png", curves_figure(curves, title=config.name, phantom=phantom))
+
+
 def _has_curves(history: Sequence[Mapping[str, str]]) -> bool:
     """Return whether there are training curves; a run that continues after its last step only tests."""
     return any(cell for row in history for name, cell in row.items() if name.startswith(("train/", "val/")))
@@ -157,6 +179,7 @@ def write_report_page(
     sections = [Section("Results", blocks)]
     sections += _picture_section(folder, "scores.png", "Against floors that know nothing", Section, Picture)
     sections += _picture_section(folder, "grading.png", "Class by class, and how sure it is", Section, Picture)
+    sections += _picture_section(folder, "curves.png", "At every threshold", Section, Picture)
     for name, heading in pictures.items():
         sections += _picture_section(folder, name, heading, Section, Picture)
     sections += _picture_section(folder, "cases.png", "Patients from best to worst, and healthy ones", Section, Picture)

@@ -115,9 +115,19 @@ def load_run(config: DictConfig, *callbacks: Callback) -> SavedRun:
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build_datamodule(config)
     model = build_model(config)
-    hyperparameters = load_state(model, checkpoint).get("hyper_parameters")
+    state = load_state(model, checkpoint)
+    hyperparameters = state.get("hyper_parameters")
     if isinstance(hyperparameters, Mapping):
         datamodule.adopt(hyperparameters)
     loggers = build_loggers(config.logger)
     trainer = build_trainer(config, [*build_callbacks(config.callbacks), *callbacks], loggers)
+    trainer.fit_loop.epoch_loop._batches_that_stepped = _read_step(state)  # loggers show it as the step of this command
     return SavedRun(folder, checkpoint, datamodule, model, trainer)
+
+
+def _read_step(checkpoint: Mapping[str, Any]) -> int:
+    """Number of batches that the weights were trained on; 0 for weights from elsewhere."""
+    try:
+        return int(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])
+    except (KeyError, TypeError, ValueError):
+        return 0

@@ -33,9 +33,13 @@ from seewhy.run.folder import RunFolder
 from seewhy.run.results import print_results, write_report_page, write_results
 from seewhy.run.sweeps.member_state import MemberState, write_state
 from seewhy.run.sweeps.pruning import build_pruning_callback
+from seewhy.run.tracking.contents import collect_outcomes, collect_results
+from seewhy.run.tracking.session import Session, begin_session, build_histograms
 from seewhy.run.translation.score_table import write_samples
 from seewhy.termination import Terminated
-from seewhy.tracking import drop_rows_from
+from seewhy.tracking.csv_log import drop_rows_from
+from seewhy.tracking.media import find_step
+from seewhy.tracking.run import Outcomes
 
 __all__ = ["check_objective", "train"]
 
@@ -86,26 +90,32 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
     if continued is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         _report_kept(folder.keep_records(move=True))  # of a run that ended before its first checkpoint
 
+    loggers = build_loggers(config.logger)
+    session = begin_session(
+        config, loggers, job="train", folder=folder, datamodule=datamodule, callbacks=callbacks,
+        resumed=continued is not None,
+    )  # fmt: skip
+
     def begin(trainer: Trainer, module: LightningModule) -> None:
         if continued is not None:
             continued.check_optimizers(trainer, module)
         if trainer.is_global_zero:
-            _write_records(folder, config, datamodule, continued)
+            _write_records(folder, config, datamodule, continued, session)
 
-    callbacks = [BeforeTraining(begin), *callbacks]
-    trainer = build_trainer(config, callbacks, build_loggers(config.logger))
-    replace_checkpoint_io(trainer)
+    callbacks = [BeforeTraining(begin), *callbacks, *build_histograms(config)]
     status = "failed"
     try:
+        trainer = build_trainer(config, callbacks, loggers)
+        replace_checkpoint_io(trainer)
         trainer.fit(model, datamodule, ckpt_path=resume, weights_only=True)
         if trainer.state.status != "finished":
             raise KeyboardInterrupt
         if not any(_record_pruned(item, trainer, folder) for item in pruning):
-            _finish(trainer, model, results)
+            _finish(trainer, model, results, session)
         status = "success"
         return results.objective
     finally:
-        _close(trainer, status)
+        session.close(status)
 
 
 def _record_pruned(pruning: PruneTrial, trainer: Trainer, folder: RunFolder) -> bool:
@@ -132,16 +142,18 @@ def _load_encoder(model: LightningModule, path: str) -> None:
 
 
 def _write_records(
-    folder: RunFolder, config: DictConfig, datamodule: BaseDataModule, continued: Continuation | None
+    folder: RunFolder, config: DictConfig, datamodule: BaseDataModule, continued: Continuation | None, session: Session
 ) -> None:
     """Write split and configuration before the first step; those of before are kept."""
     if continued is not None:
         _report_kept(folder.keep_records(move=False))
         drop_rows_from(folder.path / "metrics.csv", continued.step)  # they will be logged again
+        session.rewind(continued.step)
         LOGGER.info("continuing from %s, step %d", continued.path, continued.step)
     split = datamodule.split_record()
     folder.write_json("split.json", split)
     folder.write_config(config, split=split["hash"], data=datamodule.fingerprint())
+    session.write_record()
 
 
 def _report_kept(kept: Path | None) -> None:
@@ -158,6 +170,8 @@ class _Results:
         metrics: all logged scalars.
         objective: metric that a sweep optimises.
         chosen_by: validation score that chose the best checkpoint.
+        rows: of `patients.csv`.
+        outcomes: of a classifier, and rows of its slices.
     """
 
     folder: RunFolder
@@ -167,6 +181,8 @@ class _Results:
     metrics: dict[str, float] = field(default_factory=dict)
     objective: float | None = None
     chosen_by: str | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    outcomes: tuple[Outcomes | None, list[dict[str, Any]]] = (None, [])
 
     def add(self, trainer: Trainer) -> None:
         """Add what the last loop has logged; a training that continued after its last epoch, what it logged before."""
@@ -180,17 +196,18 @@ class _Results:
         self.add(trainer)
         self.objective = self.metrics.get(self.config.objective)
         rows, samples = _patient_rows(model), _sample_rows(model)
+        self.rows, self.outcomes = rows, collect_outcomes(model, rows)
         if trainer.is_global_zero:
             if samples:
                 write_samples(self.folder.path / "evaluation", samples)
             write_results(
                 self.folder, self.metrics, rows, self.config, model=model, objective=self.objective,
-                phantom=self.datamodule.is_phantom, chosen_by=self.chosen_by,
+                phantom=self.datamodule.is_phantom, chosen_by=self.chosen_by, outcomes=self.outcomes[0],
             )  # fmt: skip
         check_objective(self.metrics, self.config.objective)
 
 
-def _finish(trainer: Trainer, model: LightningModule, results: _Results) -> None:
+def _finish(trainer: Trainer, model: LightningModule, results: _Results, session: Session) -> None:
     """Test the best checkpoint, which writes results and then explanations; print them all."""
     folder, config, phantom = results.folder, results.config, results.datamodule.is_phantom
     results.add(trainer)
@@ -208,6 +225,14 @@ def _finish(trainer: Trainer, model: LightningModule, results: _Results) -> None
                 folder, results.metrics, config, explained, model=model, phantom=phantom, chosen_by=results.chosen_by
             )
         print_results(folder, results.metrics, explained, model=model, phantom=phantom, chosen_by=results.chosen_by)
+        if session.trackers:
+            session.log(
+                collect_results(
+                    folder, config, name=session.name, facts=session.facts, step=find_step(trainer),
+                    scores=results.metrics, rows=results.rows, outcomes=results.outcomes[0],
+                    slices=results.outcomes[1], modes=session.modes,
+                )
+            )  # fmt: skip
     trainer.strategy.barrier()
 
 
@@ -294,14 +319,3 @@ def _explain_no_validation(trainer: Trainer) -> str:
     if every is not None and every > epochs:
         return f"no epoch was validated (trainer.check_val_every_n_epoch={every} in {epochs} epochs)"
     return "no validation patients"
-
-
-def _close(trainer: Trainer, status: str) -> None:
-    """Close loggers with `success` or `failed`, so that the next member of a sweep starts new ones."""
-    import sys
-
-    for logger in trainer.loggers:
-        logger.finalize(status)
-    wandb: Any = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=int(status != "success"))

@@ -16,7 +16,7 @@ from seewhy.io.geometry import Display
 from seewhy.metrics.translation.similarity import DIRECTIONS, centre_slices, slice_similarity, subject_name
 from seewhy.option_types import PositiveInt
 from seewhy.reporting.sample import is_phantom
-from seewhy.tracking import log_image, takes_images
+from seewhy.tracking.media import find_step, log_image, takes_images
 
 if TYPE_CHECKING:
     from seewhy.figures.translation.case import TranslationCase
@@ -67,7 +67,9 @@ class TranslationFigure(Callback):
             figure = self._draw(trainer)
             figure.canvas.draw()
             pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # [H, W, 3] uint8
-            log_image(trainer.loggers, "val/translation", pixels, trainer.global_step)
+            subjects = ", ".join(case.subject for cases in self.cases.values() for case in cases)
+            caption = f"fullest slice of {subjects}: as scanned, as the other scanner would show it, and back"
+            log_image(trainer.loggers, "val/translation", pixels, find_step(trainer), caption=caption)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with no subject."""

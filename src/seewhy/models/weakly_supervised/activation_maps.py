@@ -119,6 +119,7 @@ class ActivationMapModule(BaseModule):
         return Explainable(
             layers={"image": "last_map"},
             attention=tuple(names[layer] for layer in self.encoder.attention_layers()),
+            classes=("absent", "present") if self.hparams["num_classes"] == 2 else (),
             multi_label=True,
         )
 

@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from seewhy.callbacks.checkpoints import find_mode
 from seewhy.errors import ConfigError, SeewhyError
 from seewhy.figures.sweep import Setting, measure_importance
+from seewhy.metrics.direction import find_mode
 from seewhy.run.records import read_results
 from seewhy.run.sweeps.table import REPLICATES, find_varied, setting_of, write_table
 

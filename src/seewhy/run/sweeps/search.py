@@ -14,9 +14,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.callbacks.checkpoints import find_mode
 from seewhy.errors import ConfigError, SeewhyError
 from seewhy.io.atomic import atomic_path
+from seewhy.metrics.direction import find_mode
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt
 from seewhy.options import check_choice, parse_options
 from seewhy.run.checks import check_objectives

@@ -16,6 +16,8 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.options import parse_options
 from seewhy.run.checks import check_config
 from seewhy.run.run_loader import SavedRun, load_run, read_checkpoint
+from seewhy.run.tracking.contents import log_job
+from seewhy.run.tracking.session import track_job
 from seewhy.run.translation.qualitative.arrays import pair_cases, read_arrays, write_arrays
 from seewhy.run.translation.qualitative.case_list import (
     SIDES,
@@ -52,6 +54,12 @@ def cases(config: DictConfig) -> None:
     options = _read_options(config.cases)
     run = load_run(config)
     check_model(run)
+    with track_job(config, run, job="cases") as session:
+        log_job(session, run, job="cases", written=_run_stages(run, options))
+
+
+def _run_stages(run: SavedRun, options: CaseOptions) -> list[Path]:
+    """Run the stages, and return the files that they have written."""
     console = Console()
     folder = run.folder.path / "cases"
     if "select" in options.stages:
@@ -74,6 +82,7 @@ def cases(config: DictConfig) -> None:
     parents = [file.parent for files in written.values() for file in files]
     for parent in dict.fromkeys(parents):
         console.print(f"{parents.count(parent)} files of them: {parent}")
+    return [folder / "case_ids.json", *(file for files in written.values() for file in files)]
 
 
 def _read_options(node: DictConfig | None) -> CaseOptions:

@@ -23,6 +23,8 @@ from seewhy.progress import slow_bar
 from seewhy.run.checks import check_config
 from seewhy.run.folder import code_version
 from seewhy.run.run_loader import SavedRun, load_run, read_checkpoint
+from seewhy.run.tracking.contents import log_job
+from seewhy.run.tracking.session import track_job
 from seewhy.run.translation.evaluation.distances import measure_distances
 from seewhy.run.translation.evaluation.features import FeatureExtractor, build_features
 from seewhy.run.translation.evaluation.probing import count_trainings, run_probes, summarize_probes
@@ -62,6 +64,20 @@ def evaluate(config: DictConfig) -> None:
             f"data are {type(run.datamodule).__name__}"
         )
     _check_domains(run.datamodule)
+    with track_job(config, run, job="evaluate") as session:
+        written = _evaluate(config, run, recorder, settings, features)
+        log_job(session, run, job="evaluate", written=written)
+
+
+def _evaluate(
+    config: DictConfig,
+    run: SavedRun,
+    recorder: SubjectRecorder,
+    settings: EvaluationSettings,
+    features: FeatureExtractor,
+) -> list[Path]:
+    """Predict, measure and write; returns the files on the first process."""
+    assert isinstance(run.datamodule, BraTSDomainsDataModule)
     names = [RAW, *(name for name in settings.baselines or () if name != RAW)]
     ready, missing = fit_baselines(names, collect_training_quantiles(run.datamodule))
     recorder.use(ready)
@@ -70,13 +86,14 @@ def evaluate(config: DictConfig) -> None:
     rows = {name: scores.patient_rows() for name, scores in recorder.scores.items()}
     samples = recorder.scores[MODEL].rows()
     if not run.trainer.is_global_zero:
-        return
+        return []
     evaluation = _measure(records, rows, features, settings)
     statuses = {name: "ok" if name in ready else missing[name] for name in names}
     evaluation = {**_collect_facts(run, config, records, features), "methods": {**statuses, MODEL: "ok"}, **evaluation}
     part = run.datamodule.predict_on
     folder = Path(settings.folder or run.folder.path) / ("evaluation" if part == "test" else f"evaluation_{part}")
     _write(folder, evaluation, samples, run)
+    return [path for path in sorted(folder.iterdir()) if path.suffix in (".csv", ".json", ".png", ".pdf")]
 
 
 def collect_training_quantiles(datamodule: BraTSDomainsDataModule) -> Quantiles:

@@ -1,77 +1,22 @@
-"""Experiment trackers: pictures and tables for W&B, TensorBoard and MLflow, and `metrics.csv` that a resume continues.
-
-Only this module distinguishes the loggers.
-"""
+"""`metrics.csv` of a run, which a continued training appends to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.fabric.loggers.csv_logs import _ExperimentWriter
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers.mlflow import MLFlowLogger
-from numpy.typing import NDArray
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import write_csv
 from seewhy.io.checks.sizes import has_file
 from seewhy.io.documents import read_csv
+from seewhy.tracking.run import RunResults, TrackedRun
 
-__all__ = ["MetricsCSV", "drop_rows_from", "log_image", "log_table", "takes_images", "takes_tables"]
-
-
-def takes_images(loggers: Iterable[Logger]) -> bool:
-    """Whether any of the loggers shows pictures; without one, none need be drawn."""
-    return any(isinstance(logger, (TensorBoardLogger, WandbLogger, MLFlowLogger)) for logger in loggers)
-
-
-def log_image(loggers: Iterable[Logger], name: str, image: NDArray[np.uint8], step: int) -> None:
-    """Send one picture to TensorBoard, W&B and MLflow; other loggers store only numbers.
-
-    Args:
-        loggers: the Trainer's loggers.
-        name: e.g. `val/panel`.
-        image: [H, W, 3] uint8.
-        step: optimiser step of the picture.
-    """
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(name, image, step, dataformats="HWC")
-        elif isinstance(logger, WandbLogger):
-            logger.log_image(name, [image], step=step)
-        elif isinstance(logger, MLFlowLogger):
-            file = f"{name.replace('/', '_')}_{step:07d}.png"
-            logger.experiment.log_image(logger.run_id, image, file)
-
-
-def takes_tables(loggers: Iterable[Logger]) -> bool:
-    """Whether any of the loggers shows tables."""
-    return any(isinstance(logger, WandbLogger) for logger in loggers)
-
-
-def log_table(loggers: Iterable[Logger], name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Send one table to W&B; the other loggers show no tables with pictures.
-
-    Args:
-        loggers: the Trainer's loggers.
-        name: e.g. `explanations`.
-        rows: one mapping per row, column → a number, text, None, or a picture [H, W, 3] uint8; the table has the
-            columns of all rows.
-    """
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            import wandb
-
-            def cell(value: Any, image: Any = wandb.Image) -> Any:
-                return image(value) if isinstance(value, np.ndarray) else value
-
-            data = [[cell(row.get(column)) for column in columns] for row in rows]
-            logger.log_table(name, columns=columns, data=data)
+__all__ = ["MetricsCSV", "drop_rows_from"]
 
 
 class _AppendingWriter(_ExperimentWriter):
@@ -95,6 +40,8 @@ class MetricsCSV(CSVLogger):
         flush_logs_every_n_steps: number of rows between two writes to disk.
     """
 
+    key = "csv"
+
     def __init__(self, folder: str, *, flush_logs_every_n_steps: int = 50) -> None:
         super().__init__(folder, name="", version="", flush_logs_every_n_steps=flush_logs_every_n_steps)
 
@@ -109,6 +56,22 @@ class MetricsCSV(CSVLogger):
 
     def log_hyperparams(self, params: Any = None) -> None:
         """Do nothing: `config.yaml` has the whole configuration."""
+
+    def begin_run(self, run: TrackedRun) -> Mapping[str, Any]:
+        """Do nothing: configuration, tags and notes are files of the run folder."""
+        return {}
+
+    def rewind(self, step: int) -> None:
+        """Remove the rows from a step on."""
+        drop_rows_from(Path(self.log_dir) / "metrics.csv", step)
+
+    def log_results(self, results: RunResults) -> None:
+        """Do nothing: results, tables and figures are files of the run folder."""
+
+    def close(self, status: str) -> str | None:
+        """Write the rows that are left."""
+        self.finalize(status)
+        return None
 
 
 def drop_rows_from(path: Path, step: int) -> None:

@@ -1,0 +1,1 @@
+"""Runs in experiment trackers: begin, continue and close them, and collect what they show."""
