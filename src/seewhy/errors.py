@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable, Sequence
 
-__all__ = ["CheckpointError", "ConfigError", "DataError", "ExplanationError", "SeewhyError", "nearest"]
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "ExplanationError",
+    "SeewhyError",
+    "describe_path_error",
+    "nearest",
+]
 
 
 class SeewhyError(Exception):
@@ -66,3 +76,31 @@ def nearest(name: str, valid: Iterable[str], *, count: int = 3) -> str:
     close = difflib.get_close_matches(name, options, n=count, cutoff=0.5) or options[: 2 * count]
     label = "nearest" if len(close) < len(options) else "valid"
     return f"{label}: " + ", ".join(repr(option) for option in close) if close else "none exist"
+
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Errors of a disk that is full or may not be written to."""
+PATH_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
+"""Errors of paths that do not or cannot exist; without a path they are errors of something else."""
+
+
+def describe_path_error(error: BaseException, *, any_code: bool = False) -> str | None:
+    """Describe an error of the operating system that its path explains, in one line; None for other errors.
+
+    Args:
+        error: of any kind.
+        any_code: describe the other errors of the operating system too.
+
+    Example:
+        >>> describe_path_error(FileNotFoundError(2, "No such file or directory", "/none/scan.nii"))
+        '/none/scan.nii cannot be opened or written: No such file or directory'
+    """
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of pathlib before Python 3.13
+        return str(error)
+    if not isinstance(error, OSError):
+        return None
+    named = isinstance(error.filename, str | bytes) and error.errno in PATH_ERRORS
+    if not (any_code or named or error.errno in DISK_ERRORS):
+        return None
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file"
+    return f"{name if len(name) < 300 else name[:100] + '…'} cannot be opened or written: {error.strerror or error}"

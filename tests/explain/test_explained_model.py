@@ -306,3 +306,25 @@ def test_several_labels_are_sigmoids_of_their_own(nets, images):
 def test_one_column_of_scores_has_a_note_for_the_reader(nets, images):
     maps = GradCAM(layers="features.4")(nets.Net(classes=1), images, target=1)
     assert "target=1 explains the value of a regression" in " ".join(maps.notes)
+
+
+@pytest.mark.parametrize(("classes", "several"), [(1, False), (3, False), (3, True)])
+def test_probabilities_are_those_of_calibrated_scores(classes, several):
+    class Calibrated(nn.Module):
+        def explainable(self):
+            return Explainable(multi_label=several, temperature=4.0)
+
+        def forward(self, image):
+            return image.mean((2, 3)).repeat(1, classes) * torch.arange(1, classes + 1)
+
+    images = torch.tensor([2.0, -1.0]).reshape(2, 1, 1, 1).expand(2, 1, 4, 4)
+    model = ExplainedModel(Calibrated(), images)
+    scores = model.scores(model.inputs)
+    target = torch.tensor([0, 1]) if classes == 1 else torch.tensor([0, 2])
+    whole = scores / 4
+    if classes == 1:
+        expected = torch.stack([(-whole[0, 0]).sigmoid(), whole[1, 0].sigmoid()])
+    else:
+        each = whole.sigmoid() if several else whole.softmax(1)
+        expected = torch.stack([each[0, 0], each[1, 2]])
+    assert torch.allclose(model.probabilities(scores, target), expected)

@@ -1,15 +1,20 @@
-"""Checkpoint of the best epoch, by a validation score whose direction follows from its name."""
+"""Checkpoints: the one of the best epoch, and writes after which a full disk leaves the one before."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from seewhy.errors import ConfigError
+from seewhy.errors import CheckpointError, ConfigError
+from seewhy.io.atomic import atomic_path
 
-__all__ = ["BestCheckpoint", "find_mode"]
+__all__ = ["AtomicCheckpointIO", "BestCheckpoint", "find_mode", "replace_checkpoint_io"]
 
 LOWER = ("loss", "error", "mae", "mse", "rmse", "ece", "brier", "nll", "hd95", "assd", "distance", "fid", "kid")
 """Words in names of scores that are better when lower."""
@@ -132,3 +137,52 @@ class BestCheckpoint(ModelCheckpoint):
         """Return the path of a checkpoint now; None if it is gone."""
         here = Path(str(self.dirpath)) / Path(path).name
         return next((str(item) for item in (here, Path(path)) if item.is_file()), None)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint next to its final name, syncs it to the disk and renames it.
+
+    Lightning writes to the system's temporary folder first; from there to another file system a checkpoint is copied
+    over the one before, and both are lost if that disk is full.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write one checkpoint; paths with a protocol (`s3://…`) are left to Lightning.
+
+        Raises:
+            CheckpointError: the file could not be written; an earlier one is unchanged.
+        """
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        try:
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:
+            cause = _find_cause(error)
+            if cause is None:
+                raise
+            kept = f"the one before is kept ({path})" if Path(path).is_file() else "there is none before"
+            raise CheckpointError(
+                f"the checkpoint could not be written: {cause}; {kept}; free space, then continue "
+                f"with ckpt_path=last hydra.run.dir={Path(path).parent.parent}"
+            ) from error
+
+
+def _find_cause(error: BaseException) -> str | None:
+    """Return the reason of a failed write; None for other errors. torch hides the system's in a RuntimeError."""
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, OSError):
+            return current.strerror or str(current)
+        current = current.__cause__ or current.__context__
+    text = str(error).splitlines()[0] if str(error) else ""
+    return text if "inline_container" in text or "PytorchStreamWriter" in text else None
+
+
+def replace_checkpoint_io(trainer: Trainer) -> None:
+    """Let a Trainer write its checkpoints by `AtomicCheckpointIO`, unless its strategy has its own format."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()

@@ -12,7 +12,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
-from seewhy.data.base import BaseDataModule
+from seewhy.data.base import BaseDataModule, find_datamodule
 from seewhy.errors import ConfigError, nearest
 from seewhy.io.atomic import atomic_path, write_csv
 from seewhy.io.documents import read_csv
@@ -20,7 +20,6 @@ from seewhy.io.names import safe_name
 from seewhy.metrics.classification.cases import make_case_row
 from seewhy.metrics.gather import gather_rows
 from seewhy.models.protocols import NamesClasses, NamesPredictionWriter
-from seewhy.reporting.sample import find_datamodule
 
 __all__ = ["PredictionOptions", "PredictionWriter", "SampleWriter", "WritePredictions", "WrittenFiles"]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seewhy.data.loaders import EpochSampler, PatientSampler, ranks_of
@@ -19,7 +19,7 @@ from seewhy.io.geometry import Display
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt
 from seewhy.options import check_choice
 
-__all__ = ["BaseDataModule", "check_counts"]
+__all__ = ["BaseDataModule", "check_counts", "find_datamodule"]
 
 
 class BaseDataModule(LightningDataModule):
@@ -253,3 +253,9 @@ def check_counts(**counts: int | None) -> None:
     ]
     if wrong:
         raise ConfigError("; ".join(wrong))
+
+
+def find_datamodule(trainer: Trainer) -> BaseDataModule | None:
+    """The Trainer's DataModule if it is one of seewhy's, else None."""
+    datamodule = getattr(trainer, "datamodule", None)  # Lightning sets it only where one was given
+    return datamodule if isinstance(datamodule, BaseDataModule) else None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.explain.module_output import find_scores
 from seewhy.explain.targets import Target, resolve_targets
+from seewhy.probability import calibrated_probability
 
 __all__ = ["Explainable", "ExplainableModule", "ExplainedModel", "Inputs"]
 
@@ -36,6 +37,7 @@ class Explainable:
         attention: dotted names of attention modules, first to last.
         classes: names of the classes.
         multi_label: whether each column of the scores has its own sigmoid, instead of one softmax over all columns.
+        temperature: divides the scores before they become probabilities, for a calibrated module.
     """
 
     inputs: tuple[str, ...] = ("image",)
@@ -43,6 +45,7 @@ class Explainable:
     attention: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     multi_label: bool = False
+    temperature: float = 1.0
 
 
 @runtime_checkable
@@ -52,6 +55,12 @@ class ExplainableModule(Protocol):
     def explainable(self) -> Explainable:
         """Describe inputs, layers, attention modules and classes."""
         ...
+
+
+def unwrap_compiled(module: nn.Module) -> nn.Module:
+    """Return the module inside a wrapper of `torch.compile`, whose class is private; other modules unchanged."""
+    inner: nn.Module = getattr(module, "_orig_mod", module)
+    return inner
 
 
 class ExplainedModel:
@@ -80,7 +89,7 @@ class ExplainedModel:
     def __init__(self, module: nn.Module, inputs: Inputs) -> None:
         if not isinstance(module, nn.Module):
             raise ConfigError(f"got {type(module).__name__}, expected an nn.Module; explain the one it was made from")
-        self.module: nn.Module = getattr(module, "_orig_mod", module)  # torch.compile wraps the module
+        self.module = unwrap_compiled(module)
         about = self.module.explainable() if isinstance(self.module, ExplainableModule) else None
         self._takes_dict = about is not None and not isinstance(inputs, Tensor)
         self._takes_keywords = isinstance(inputs, Mapping)
@@ -206,11 +215,12 @@ class ExplainedModel:
         return scores.gather(1, target[:, None])[:, 0]
 
     def probabilities(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Return the probability of each row's target, [n] in [0, 1]."""
-        scores = scores.detach().float()
-        if scores.shape[1] == 1 or self.about.multi_label:
-            return self.target_scores(scores, target).sigmoid()
-        return self.target_scores(scores.softmax(dim=1), target)
+        """Return the calibrated probability of each row's target, [n] in [0, 1]."""
+        return self.class_probabilities(scores).gather(1, target[:, None])[:, 0]
+
+    def class_probabilities(self, scores: Tensor) -> Tensor:
+        """Return the calibrated probability of every class, [n, K], or [n, 2] for a single column of scores."""
+        return calibrated_probability(scores.detach(), self.about.temperature, multi_label=self.about.multi_label)
 
     def _check(self, given: Mapping[str, Tensor]) -> None:
         kind = type(self.module).__name__

@@ -6,7 +6,6 @@ from .classification.amd import Answer as Answer
 from .classification.base import Classification as Classification
 from .classification.base import Freezing as Freezing
 from .classification.mri import MRIClassification as MRIClassification
-from .protocols import CalibratesScores as CalibratesScores
 from .protocols import CountsClasses as CountsClasses
 from .protocols import DescribesItself as DescribesItself
 from .protocols import DescribesVolumes as DescribesVolumes

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from seewhy.figures.report import Block
 
 __all__ = [
-    "CalibratesScores",
     "CountsClasses",
     "DescribesItself",
     "DescribesVolumes",
@@ -72,14 +71,6 @@ class NamesMaps(Protocol):
     """Predicts maps with known names."""
 
     map_names: list[str]
-
-
-@runtime_checkable
-class CalibratesScores(Protocol):
-    """Divides its class scores by a temperature before it turns them into probabilities."""
-
-    def score_temperature(self) -> float:
-        """The temperature, above 0."""
 
 
 @runtime_checkable

@@ -133,6 +133,7 @@ def report_section(results: Mapping[str, Any]) -> Section:
         results: of `write_session_results`, with at least one record.
     """
     from seewhy.figures.explanations.tables import explanation_section
+    from seewhy.figures.labels import describe_intervals
 
     folder: Path = results["folder"]
     figures = dict(results["figures"])
@@ -145,7 +146,7 @@ def report_section(results: Mapping[str, Any]) -> Section:
         figures=figures,
         pictures=_choose_pictures(results),
         limit=PICTURES,
-        note=f"{patients} patients, 95 % bootstrap intervals by patient" if results["ranking"] else "",
+        note=f"{patients} patients, {describe_intervals(patients)}" if results["ranking"] else "",
         phantom=bool(results["records"][0]["phantom"]),
     )
 
@@ -186,13 +187,14 @@ def print_explanations(results: Mapping[str, Any], console: Console) -> None:
         console: the terminal.
     """
     from seewhy.figures.explanations.tables import explanation_tables, share_table
+    from seewhy.figures.labels import describe_intervals
 
     folder: Path = results["folder"]
     records = results["records"]
     if records:
         phantom = bool(records[0]["phantom"])
         patients = len({record["patient"] for record in records})
-        note = f"{results['samples']} samples of {patients} patients; 95 % bootstrap intervals by patient"
+        note = f"{results['samples']} samples of {patients} patients; {describe_intervals(patients)}"
         for table in explanation_tables(
             results["ranking"], checks=_collect_checks(results), note=note, phantom=phantom
         ):

@@ -18,9 +18,10 @@ from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Explainable, ExplainedModel
 from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target
-from seewhy.models.protocols import CalibratesScores, DescribesItself, PreparesExplanation
-from seewhy.reporting.judging import Judges
-from seewhy.reporting.sample import SampleView, compute_part_shares, select_inputs, select_rows, view_sample
+from seewhy.models.protocols import DescribesItself, PreparesExplanation
+from seewhy.probability import calibrated_probability
+from seewhy.reporting.judging import Judges, compute_part_shares
+from seewhy.reporting.sample import SampleView, select_inputs, select_rows, view_sample
 from seewhy.reporting.selection import ExplanationSettings, TargetChoice
 from seewhy.reporting.store import ExplanationStore, Place, fingerprint
 
@@ -72,7 +73,10 @@ class Session:
         self.refused: list[str] = []
         self._targets: TargetChoice | None = None
         # Everything that a map depends on; another checkpoint or option makes another key.
-        parts = {key: getattr(settings, key) for key in ("target", "batch_size", "judge", "atlas", "seed")}
+        parts: dict[str, Any] = {
+            "target": settings.target, "batch_size": settings.batch_size, "judge": settings.judge,
+            "atlas": settings.atlas, "seed": settings.seed,
+        }  # fmt: skip
         parts |= {"sha256": facts.get("sha256"), "context": context}
         self.key = fingerprint(parts)
         self.keys = {name: fingerprint({**parts, "options": self.options.get(name)}) for name in self.explainers}
@@ -196,13 +200,10 @@ class Session:
 
     def _describe_prediction(self, maps: Maps) -> dict[str, Any]:
         """Names of prediction and target, with the probabilities of the model's own predictions."""
-        temperature = self.module.score_temperature() if isinstance(self.module, CalibratesScores) else 1.0
-        scores = maps.scores[0] / temperature
+        about = self.about
+        each = calibrated_probability(maps.scores[:1], about.temperature, multi_label=about.multi_label)[0]
+        scores = maps.scores[0]
         predicted = int(scores[0] > 0) if len(scores) == 1 else int(scores.argmax())
-        if len(scores) == 1:
-            each = torch.stack([-scores[0], scores[0]]).sigmoid()
-        else:
-            each = scores.sigmoid() if self.about.multi_label else scores.softmax(dim=0)
         return {
             "probability": float(each[int(maps.target[0])]),
             "target_name": self.targets.name(int(maps.target[0])),

@@ -13,12 +13,11 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.callbacks.checkpoints import find_mode
+from seewhy.callbacks.checkpoints import find_mode, replace_checkpoint_io
 from seewhy.callbacks.guards import EndOnSigterm, StopIfNotFinite
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, SeewhyError
 from seewhy.options import call_problems
-from seewhy.run.checkpoint_io import replace_checkpoint_io
 
 __all__ = [
     "build",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_results", "write_report_page", "write_results"]
 
-DRAWN = ("dice", "cldice", "auprc")
+DRAWN = ("dice", "cldice", "auprc", "lesion_dice")
 """Measures in the figure of scores."""
 PICTURES = 8
 """Maps shown in the report."""
@@ -133,7 +133,7 @@ def write_report_page(
     sections += _picture_section(folder, "grading.png", "Class by class, and how sure it is", Section, Picture)
     for name, heading in pictures.items():
         sections += _picture_section(folder, name, heading, Section, Picture)
-    sections += _picture_section(folder, "cases.png", "Patients from best to worst", Section, Picture)
+    sections += _picture_section(folder, "cases.png", "Patients from best to worst, and healthy ones", Section, Picture)
     maps = sorted((folder.path / "attention_maps").glob("*.png"), key=_read_probability, reverse=True)
     if maps:
         chosen = maps[:: max(1, len(maps) // PICTURES)][:PICTURES]
@@ -193,8 +193,8 @@ def print_results(
 
     console = Console()
     if any(name.startswith("test/") for name in metrics):
-        for classification in (True, False):
-            table = results_table(metrics, phantom=phantom, classification=classification)
+        for kind in ("classification", "segmentation", "false positives"):
+            table = results_table(metrics, phantom=phantom, kind=kind)
             if table.row_count:
                 console.print(table)
         for table in model.result_tables(metrics, phantom=phantom) if isinstance(model, ReportsResults) else ():

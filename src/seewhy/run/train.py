@@ -104,7 +104,7 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
 
 def _load_encoder(model: LightningModule, path: str) -> None:
     """Load pretrained weights into every encoder or backbone of the model."""
-    from seewhy.interop.encoder_weights import load_encoder_weights
+    from seewhy.interop.weights import load_encoder_weights
 
     parts = list(model.backbones()) if isinstance(model, HasBackbones) else []
     if not parts:

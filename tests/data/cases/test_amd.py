@@ -470,7 +470,7 @@ def test_masks_lie_on_nifti_images(tmp_path):
     (tmp_path / "labels.csv").write_text("caseID,label\n" + "".join(f"e{n},{n % 2}\n" for n in range(12)))
     data = AMDDataModule(root=str(tmp_path), inputs=["oct"], classes=["a", "b"], extension=".nii.gz")
     data.setup("fit")
-    sample = data.reader.read(data.cases[0], masks=True)
+    sample = data.reader.read_case(data.cases[0], masks=True)
     assert torch.equal(sample["image"]["oct"][0] > 0.5, sample["mask"]["oct"] > 0)
     assert int(sample["mask"]["oct"].sum()) == 15
 

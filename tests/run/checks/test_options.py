@@ -68,6 +68,11 @@ amd model.scheduler.warmup=abc; amd model.scheduler.warmup=-1; amd model.schedul
 amd model.scheduler.nonsense=1; amd model.input_dropout=2; amd model.in_channels=0; amd model.head_lr=-1
 amd model.layer_decay=0; amd model.freeze_backbone_epochs=-1; amd model.calibrate=maybe; amd model.classes=3
 brats model.num_classes=0; brats model.head_lr=fast; cyclegan model.accumulate=0; cyclegan model.clip=0
+brats model.cam.scales=x; brats model.cam.nope=1; brats model.loss_weights.affinity=-1; brats model.pooling.nope=1
+brats model.decoder.dim=x; brats model.labels.low=x; brats model.regions.level=x; amd model.loss.name=zz
+amd model.loss.gamma=x; amd model.head.dropout=x; mri model.loss.name=5; volume model.loss.nope=1
+cyclegan model.losses.adversarial=5; cyclegan model.losses.nope=1; cyclegan model.generator.width=x
+cyclegan model.generator.name=zz; cyclegan model.discriminator.scales=x; cyclegan model.nce.dim=x
 volume model.overlap=1; volume model.window_batch=0; mri model.depth=0; mri model.dropout=1.5
 """
 RUNNING = """

@@ -261,6 +261,7 @@ def test_voxels_that_are_not_finite_are_named(config: DictConfig, values: np.nda
     config.volume.input = str(tmp_path / "nan.zarr")
     with pytest.raises(DataError, match=r"nan\.zarr: voxels of \[0:16, 0:16, 0:16\] are not finite"):
         predict_volume(config)
+    assert not Path(config.volume.output).exists()  # there is nothing in it to continue from
 
 
 def test_separate_steps_end_like_one_pass(config: DictConfig, values: np.ndarray, capsys: pytest.CaptureFixture):

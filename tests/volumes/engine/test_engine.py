@@ -30,12 +30,12 @@ class Watched(ArraySource):
         self.stored = occupied
         self.fails_after, self.calls = fails_after, 0
 
-    def _read(self, box):
+    def _read_inside(self, box):
         self.calls += 1
         if self.fails_after is not None and self.calls > self.fails_after:
             raise DataError("array: chunk 0/1/2 is damaged")
         self.seen[box] += 1
-        return super()._read(box)
+        return super()._read_inside(box)
 
     def occupied(self, box):
         return self.stored is None or bool(self.stored[box].any())

@@ -143,7 +143,7 @@ class SliceStackReader:
         """
         axis = self._find_axis(header)
         whole = Placement(source=str(header.path), shape=header.shape, axis=axis)
-        depth, rows, columns = whole.ordered
+        depth, rows, columns = whole.full_grid
         start, stop = self.slices or (0, depth)
         if stop > depth:
             raise DataError(
@@ -160,7 +160,7 @@ class SliceStackReader:
             pad=((0, 0), *(_margins(side, length, self.pad) for side, length in zip(sides, size, strict=True))),
         )
 
-    def read(self, placement: Placement) -> NDArray[np.float32]:
+    def read_grid(self, placement: Placement) -> NDArray[np.float32]:
         """Read, normalise and cut the volume of a placement.
 
         Returns:

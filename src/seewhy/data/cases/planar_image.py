@@ -224,7 +224,7 @@ class PlaneReader:
         self.augmentation = augmentation
         self.masks = masks
 
-    def read(self, case: Case, *, masks: bool) -> Sample:
+    def read_case(self, case: Case, *, masks: bool) -> Sample:
         """Read one case.
 
         Args:

@@ -37,6 +37,9 @@ def check_regular_file(path: str | Path) -> os.stat_result:
     try:
         facts = Path(path).stat()
     except FileNotFoundError as error:
+        if os.path.islink(path):  # as git-annex and DataLad leave a file that is not fetched
+            message = f"{path} is a link to {os.readlink(path)}, which does not exist; fetch or copy that file"
+            raise DataError(message) from error
         raise DataError(f"{path} does not exist") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise DataError(f"{path} cannot be opened ({getattr(error, 'strerror', None) or error})") from error

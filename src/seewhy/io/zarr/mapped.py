@@ -70,7 +70,7 @@ class ArraySource(VolumeSource):
             digest.update(np.ascontiguousarray(plane).data)
         return {**self._collect_identity(), "sha256": digest.hexdigest()}
 
-    def _read(self, box: Box) -> NDArray[Any]:
+    def _read_inside(self, box: Box) -> NDArray[Any]:
         return read_channels(self._array, self, box)
 
 
@@ -109,7 +109,7 @@ class MappedSource(VolumeSource):
             self._mapped, self._process = self._map(), os.getpid()
         return self._mapped
 
-    def _read(self, box: Box) -> NDArray[Any]:
+    def _read_inside(self, box: Box) -> NDArray[Any]:
         return read_channels(self._values(), self, box)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -226,8 +226,8 @@ class NiftiSource(MappedSource):
             array = array[:, :, :, 0]
         return with_channels(array.T, self.path)
 
-    def _read(self, box: Box) -> NDArray[Any]:
-        values = super()._read(box)
+    def _read_inside(self, box: Box) -> NDArray[Any]:
+        values = super()._read_inside(box)
         if (self._slope, self._intercept) == (1.0, 0.0):
             return values
         # int32 and float64 are scaled in float64.

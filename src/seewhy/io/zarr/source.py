@@ -80,7 +80,7 @@ class VolumeSource(ABC):
         for axis, part, size in zip("ZYX", box, self.shape[1:], strict=True):
             if part.step not in (None, 1) or not 0 <= part.start < part.stop <= size:
                 raise DataError(f"{self.path}: {axis} {part.start}:{part.stop} lies outside 0:{size}, or is empty")
-        return self._read(box)
+        return self._read_inside(box)
 
     def occupied(self, box: Box) -> bool:
         """Whether a box may hold other values than `fill_value`; False only if it is certain without reading values."""
@@ -95,7 +95,7 @@ class VolumeSource(ABC):
         """
 
     @abstractmethod
-    def _read(self, box: Box) -> NDArray[Any]:
+    def _read_inside(self, box: Box) -> NDArray[Any]:
         """Read a box that lies inside."""
 
     def _collect_identity(self) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class ZarrSource(VolumeSource):
         chunks = [range(s.start // c, (s.stop - 1) // c + 1) for s, c in zip(spans, array.chunks, strict=True)]
         return any(self._occupancy.stored(index) for index in itertools.product(*chunks))
 
-    def _read(self, box: Box) -> NDArray[Any]:
+    def _read_inside(self, box: Box) -> NDArray[Any]:
         array = self._open()
         key: list[Any] = [0] * array.ndim
         for axis, part in zip("zyx", box, strict=True):
@@ -118,6 +118,8 @@ class ZarrSource(VolumeSource):
             key[place] = slice(first, last + 1)
         try:
             values = np.asarray(array[tuple(key)])
+        except DataError:
+            raise
         except Exception as error:  # every codec has its own errors for damaged bytes
             raise DataError(self._format_read_error(key, error)) from error
         kept = [axis for axis in ("c", "z", "y", "x") if self._axes[axis] is not None]
@@ -245,7 +247,9 @@ def _node(store: Any, path: str, inside: str = "") -> Any:
         check_metadata_files(Path(path.removeprefix("file://")) / inside)
     try:
         node = zarr.open(store=store, path=inside, mode="r")
-        dict(node.attrs)  # zarr does not check that attributes are a mapping
+        attributes = node.metadata.attributes  # zarr does not check that they are a mapping
+        if not isinstance(attributes, Mapping):
+            raise TypeError(f"attributes are {attributes!r:.40}, not a mapping")
         return node
     except FileNotFoundError as error:
         where = f"{path}/{inside}" if inside else path

@@ -11,31 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seewhy.metrics.classification.measures import expected_calibration_error
+from seewhy.probability import calibrated_probability, two_sided_scores
 
 __all__ = ["calibrated_probability", "fit_temperature", "ideal_calibration_error"]
 
 LIMITS = (0.05, 20.0)
 """Range of a fitted temperature."""
-
-
-def calibrated_probability(logits: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
-    """Probability of every class, the softmax of logits / temperature (Guo 2017).
-
-    Args:
-        logits: [B, K] raw scores; K = 1 is one logit of two classes, whose sigmoid is the probability of class 1.
-        temperature: values above 1 make probabilities less certain; the order of the classes does not change.
-
-    Returns:
-        [B, K], or [B, 2] for K = 1.
-
-    Example:
-        >>> logits = torch.tensor([[0.0, 2.0]])
-        >>> calibrated_probability(logits)
-        tensor([[0.1192, 0.8808]])
-        >>> calibrated_probability(logits, temperature=2.0)
-        tensor([[0.2689, 0.7311]])
-    """
-    return torch.softmax(_two_sided(logits.float()) / temperature, dim=1)
 
 
 @torch.no_grad()
@@ -62,7 +43,7 @@ def fit_temperature(logits: Tensor, label: Tensor) -> float:
         return 1.0
     # Validation runs in inference mode, whose tensors allow no gradient; hence the clones outside of it.
     with torch.inference_mode(False), torch.enable_grad():
-        scores = _two_sided(logits.detach().double().cpu().clone())
+        scores = two_sided_scores(logits.detach().double().cpu().clone())
         truth = label.detach().long().cpu().clone()
         log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.LBFGS([log_t], max_iter=100, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
@@ -97,8 +78,3 @@ def ideal_calibration_error(probability: NDArray[np.float64], *, draws: int = 20
         for _ in range(draws)
     ]
     return float(np.mean(errors))
-
-
-def _two_sided(logits: Tensor) -> Tensor:
-    """[B, 2] scores of two classes from a single logit; others unchanged."""
-    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits

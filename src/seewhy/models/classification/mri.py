@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
 from seewhy.explain import Explainable
+from seewhy.losses.classification import find_loss_problems
 from seewhy.models.base import OptimizerOptions, SchedulerOptions
 from seewhy.models.classification.base import Classification
 from seewhy.nets.classifiers.volume_views import SliceView, build_view
@@ -82,7 +83,7 @@ class MRIClassification(Classification):
         attention_dim: PositiveInt = 128,
         chunk_size: PositiveInt = 32,
         ordinal: bool = False,
-        loss: Mapping[str, Any] | None = None,
+        loss: Annotated[Mapping[str, Any] | None, find_loss_problems] = None,
         calibrate: bool = True,
         freeze: Sequence[str] = (),
         freeze_backbone_epochs: NonNegativeInt = 0,
@@ -134,4 +135,4 @@ class MRIClassification(Classification):
 
     def explainable(self) -> Explainable:
         """The last feature map: [B, C, h, w] for all slices, [B · D, C, h, w], or [B, C, d, h, w], by view."""
-        return Explainable(layers={"image": "net.encoder"}, classes=self.classes)
+        return Explainable(layers={"image": "net.encoder"}, classes=self.classes, temperature=self.score_temperature())

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from seewhy.batch import MODALITIES, Batch, Prediction
+from seewhy.data.base import find_datamodule
 from seewhy.errors import ConfigError
 from seewhy.metrics.translation.similarity import DIRECTIONS, TranslationScores, centre_slices, subject_name
 from seewhy.metrics.translation.sliced_wasserstein import TranslationDistance
@@ -109,7 +110,7 @@ class UnpairedTranslation(AdversarialModule):
 
     def on_fit_start(self) -> None:
         """Measure the typical intensities of -1 and 1: the median over all training subjects."""
-        datamodule = getattr(self.trainer, "datamodule", None)  # Lightning sets it only where one was given
+        datamodule = find_datamodule(self.trainer)
         if not isinstance(datamodule, MeasuresIntensities):
             return
         for domain in DIRECTIONS:

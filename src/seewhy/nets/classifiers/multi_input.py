@@ -91,17 +91,17 @@ class MultiInputClassifier(nn.Module):
         )
 
     @property
-    def shared(self) -> bool:
+    def shares_backbone(self) -> bool:
         """Whether one backbone serves all inputs."""
         return SHARED in self.branches
 
     def branch(self, name: str) -> PlanarFeatures:
         """Return the backbone of an input; its output is the last feature map [B, channels, h, w]."""
-        return cast(PlanarFeatures, self.branches[SHARED if self.shared else name])
+        return cast(PlanarFeatures, self.branches[SHARED if self.shares_backbone else name])
 
     def layers(self) -> dict[str, str]:
         """Return input → name of the submodule that returns its last feature map."""
-        return {name: f"branches.{SHARED if self.shared else name}" for name in self.inputs}
+        return {name: f"branches.{SHARED if self.shares_backbone else name}" for name in self.inputs}
 
     def forward(self, images: Mapping[str, Tensor]) -> Tensor:
         """Compute class scores [B, K].

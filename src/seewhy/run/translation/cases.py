@@ -66,7 +66,9 @@ def cases(config: DictConfig) -> None:
         for category, files in track(written.items(), "drawing cases", transient=True, console=Console(stderr=True)):
             arrays = read_arrays(folder / f"inference_{category}.npz", record[category])
             attention = read_attention(folder / f"attention_{category}.npz", arrays)
-            files += draw_category(_figures(run), category, arrays, attention, record=record, modalities=options.drawn)
+            files += draw_category(
+                _figures(run), category, arrays, attention, record=record, modalities=options.figure_modalities
+            )
     console.print(_build_table(record, options.categories))
     console.print(f"cases: {folder / 'case_ids.json'}")
     parents = [file.parent for files in written.values() for file in files]

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from seewhy.callbacks.volumes.engine import VolumeProgress, VolumeWriter
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError, SeewhyError, nearest
+from seewhy.io.zarr.existing import remove
 from seewhy.io.zarr.sink import VolumeSink
 from seewhy.io.zarr.source import VolumeSource
 from seewhy.io.zarr.store import is_remote, local_folder
@@ -150,7 +151,12 @@ def predict_volume(config: DictConfig) -> None:
     module = VolumePrediction(
         job.predictor, engine, create=lambda first: _create_output(sink, ledger, volume, target, first=first)
     )
-    trainer.predict(module, return_predictions=False)
+    try:
+        trainer.predict(module, return_predictions=False)
+    except SeewhyError:
+        if trainer.world_size == 1 and sink.is_new and not ledger.is_used:
+            remove(sink.path, to_plain_data(volume.storage_options))  # nothing in it to continue from
+        raise
     trainer.strategy.barrier("everything is written")
     if trainer.is_global_zero:
         engine.finish()
@@ -163,7 +169,9 @@ def predict_in_job(text: str) -> None:
     Args:
         text: configuration as YAML.
     """
-    predict_volume(OmegaConf.create(text))
+    config = OmegaConf.create(text)
+    assert isinstance(config, DictConfig)
+    predict_volume(config)
 
 
 def _check_executor(volume: DictConfig, target: OutputFile) -> None:
@@ -303,7 +311,12 @@ def _ledger_folder(volume: DictConfig, sink: VolumeSink | LogitStore) -> Path:
                 f"volume.job.ledger={volume.job.ledger} is not a folder of this machine: processes claim their work "
                 "with files that only one of them can create; choose a local or network folder that all of them see"
             )
-        return Path(volume.job.ledger)
+        folder = Path(volume.job.ledger)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"volume.job.ledger={folder} cannot be made ({error.strerror})") from error
+        return folder
     if sink.bookkeeping is None:
         raise ConfigError(f"volume.job.ledger must be given for {sink.path}: a local folder that all processes see")
     return sink.bookkeeping

@@ -6,8 +6,8 @@ from torch import nn
 
 from seewhy.errors import ConfigError
 from seewhy.explain import Attention, CaptumMethod, Explainable, GradCAM, NoiseTunnel, Saliency
-from seewhy.reporting.checks import check_explanations
 from seewhy.reporting.selection import ExplanationSettings
+from seewhy.run.explainers import check_explanations
 
 
 class Net(nn.Module):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from seewhy.callbacks.checkpoints import AtomicCheckpointIO, replace_checkpoint_io
 from seewhy.errors import CheckpointError
-from seewhy.run.checkpoint_io import AtomicCheckpointIO, replace_checkpoint_io
 
 
 def test_a_trainer_writes_by_it():
