@@ -7,7 +7,7 @@ import time
 import pytest
 
 from seewhy.run.sweeps import workers
-from seewhy.run.sweeps.workers import FileLock, Worker, is_locked
+from seewhy.run.sweeps.workers import FileLock, SweepWorker, is_locked
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_lock_ends_with_its_process(tmp_path, other):
 
 
 def test_a_killed_worker_is_dead_and_a_living_one_is_not(tmp_path, other):
-    here, there = Worker(tmp_path / "w"), Worker(tmp_path / "w")
+    here, there = SweepWorker(tmp_path / "w"), SweepWorker(tmp_path / "w")
     child = other(there.alive)
     with here.alive():
         assert [here.is_dead(name) for name in (here.name, there.name, None, "never")] == [False, False, True, True]
@@ -65,7 +65,7 @@ def test_a_killed_worker_is_dead_and_a_living_one_is_not(tmp_path, other):
 
 def test_a_worker_of_another_machine_is_dead_after_some_time_without_sign(tmp_path, monkeypatch):
     """Its lock cannot be seen from here on every file system."""
-    here = Worker(tmp_path)
+    here = SweepWorker(tmp_path)
     path = tmp_path / "there"
     path.write_text('{"host": "another", "pid": 1}')
     assert not here.is_dead("there")

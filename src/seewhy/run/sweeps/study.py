@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from seewhy.errors import ConfigError
 from seewhy.run.sweeps.member_state import MemberState, read_state
-from seewhy.run.sweeps.workers import FileLock, Worker, is_locked
+from seewhy.run.sweeps.workers import FileLock, SweepWorker, is_locked
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -149,7 +149,7 @@ class SharedStudy:
                 folder = Path(kept["folder"])
         self.lock = lock or FileLock(folder / "study.lock")
         self.folder = folder
-        self.worker = Worker(folder / ".workers")
+        self.worker = SweepWorker(folder / ".workers")
 
     @contextmanager
     def working(self) -> Iterator[None]:

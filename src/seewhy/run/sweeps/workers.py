@@ -17,7 +17,7 @@ from typing import Any
 
 from seewhy.errors import ConfigError
 
-__all__ = ["FileLock", "Worker", "is_locked"]
+__all__ = ["FileLock", "SweepWorker", "is_locked"]
 
 HEARTBEAT = 20.0
 """Seconds between two signs of life of a worker."""
@@ -97,7 +97,7 @@ def is_locked(path: Path) -> bool | None:
     return False
 
 
-class Worker:
+class SweepWorker:
     """A process that runs members of a sweep, and its sign of life: a locked file whose time it renews.
 
     Args:

@@ -154,8 +154,7 @@ def predict_volume(config: DictConfig) -> None:
     try:
         trainer.predict(module, return_predictions=False)
     except SeewhyError:
-        alone = parts == trainer.world_size == 1 and not ledger.workers.others()
-        if alone and sink.is_new and not engine.progress.written:
+        if trainer.world_size == 1 and sink.is_new and not ledger.is_used:
             remove(sink.path, to_plain_data(volume.storage_options))  # nothing in it to continue from
         raise
     trainer.strategy.barrier("everything is written")

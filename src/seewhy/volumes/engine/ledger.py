@@ -335,6 +335,11 @@ class Ledger:
         if self._workers is not None and not self._workers.is_member():
             raise ConfigError(f"{self.folder.parent} was replaced or removed while this process was working on it")
 
+    @property
+    def is_used(self) -> bool:
+        """Whether other processes are at work, or any has written something."""
+        return bool(self.committed()) or (self._workers is not None and bool(self._workers.others()))
+
     def check_unused(self) -> None:
         """Check that no other process is at work, before an output is replaced or becomes one file.
 

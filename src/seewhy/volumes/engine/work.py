@@ -205,7 +205,8 @@ class WorkQueue:
             return False
         began = self._clock()
         self.stopped.wait(self._pause)
-        self._pause = min(2 * self._pause, LONGEST_WAIT)
+        longest = LONGEST_WAIT if self.pace is None else min(LONGEST_WAIT, self.pace / 10)
+        self._pause = max(SHORTEST_WAIT, min(2 * self._pause, longest))
         if not any(unit in self._mine for unit in open_units):
             self.waited += self._clock() - began
         return not self.stopped.is_set()
