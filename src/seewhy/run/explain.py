@@ -8,7 +8,7 @@ from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.maps import WriteMaps
 from seewhy.errors import ConfigError
 from seewhy.run.checks.options import check_config
-from seewhy.run.explainers import build_explain_callback, build_map_writers, print_explained
+from seewhy.run.explainers import build_explain_callback, build_map_writers, check_explained, print_explained
 from seewhy.run.run_loader import load_run
 
 __all__ = ["explain"]
@@ -38,6 +38,7 @@ def explain(config: DictConfig) -> None:
     if not writers:
         raise ConfigError("nothing to explain: choose methods, e.g. explain.methods=[grad_cam]")
     run = load_run(config, *writers)
+    check_explained(writers, run.model, run.datamodule, ["predict"])
     for writer in writers:
         writer.checkpoint = run.checkpoint
         choice = writer.settings.choice() if isinstance(writer, ExplainCallback) else None

@@ -8,7 +8,7 @@ from rich.console import Console
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.predictions import WritePredictions
 from seewhy.run.checks.options import check_config
-from seewhy.run.explainers import build_explain_callback, print_explained
+from seewhy.run.explainers import build_explain_callback, check_explained, print_explained
 from seewhy.run.run_loader import load_run
 
 __all__ = ["predict"]
@@ -27,6 +27,7 @@ def predict(config: DictConfig) -> None:
         predict_volume(config)
         return
     run = load_run(config, *build_explain_callback(config, after_fit=False))
+    check_explained(run.trainer.callbacks, run.model, run.datamodule, ["predict"])  # type: ignore[attr-defined]
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, ExplainCallback):
             callback.checkpoint = run.checkpoint
