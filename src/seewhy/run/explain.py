@@ -8,7 +8,13 @@ from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.maps import WriteMaps
 from seewhy.errors import ConfigError
 from seewhy.run.checks import check_config
-from seewhy.run.explainers import build_explain_callback, build_map_writers, find_explanation_folder, print_explained
+from seewhy.run.explainers import (
+    build_explain_callback,
+    build_map_writers,
+    check_explained,
+    find_explanation_folder,
+    print_explained,
+)
 from seewhy.run.run_loader import load_run
 from seewhy.run.tracking.contents import log_job
 from seewhy.run.tracking.session import track_job
@@ -40,6 +46,7 @@ def explain(config: DictConfig) -> None:
     if not writers:
         raise ConfigError("nothing to explain: choose methods, e.g. explain.methods=[grad_cam]")
     run = load_run(config, *writers)
+    check_explained(writers, run.model, run.datamodule, ["predict"])
     for writer in writers:
         writer.checkpoint = run.checkpoint
         choice = writer.settings.choice() if isinstance(writer, ExplainCallback) else None

@@ -21,6 +21,7 @@ from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Explainer
 from seewhy.explain.capture.layers import find_unknown_parts
+from seewhy.io.checks.sizes import find_file_problems
 from seewhy.models.protocols import DescribesItself, PreparesExplanation
 from seewhy.option_types import MemorySize, NonNegativeInt
 from seewhy.options import collect_problem, parse_options
@@ -97,21 +98,28 @@ def build_explain_callback(
     ]
 
 
-def check_explained(callbacks: Sequence[Callback], model: LightningModule, datamodule: BaseDataModule) -> None:
-    """Check the classes, layers and samples that `explain` names, before a training that would end with an error.
+def check_explained(
+    callbacks: Sequence[Callback],
+    model: LightningModule,
+    datamodule: BaseDataModule,
+    parts: Sequence[str] | None = None,
+) -> None:
+    """Check the classes, layers, samples and files that `explain` names, before a command that would end with an error.
 
     Args:
         callbacks: of the Trainer.
-        model: built, not trained.
-        datamodule: set up for a fit.
+        model: built.
+        datamodule: of the command; for a training, set up for a fit.
+        parts: of the data that will be explained; None: those of a training.
 
     Raises:
         ConfigError: all of them that do not exist.
     """
     for callback in callbacks:
         if isinstance(callback, ExplainCallback):
-            parts = ["val"] * (callback.every_n_epochs > 0) + ["test"] * callback.after_fit
-            check_explanations(callback.settings, callback.explainers, model, datamodule, parts)
+            trained = ["val"] * (callback.every_n_epochs > 0) + ["test"] * callback.after_fit
+            chosen = trained if parts is None else parts
+            check_explanations(callback.settings, callback.explainers, model, datamodule, chosen)
 
 
 def build_map_writers(config: DictConfig) -> list[WriteMaps]:
@@ -214,8 +222,8 @@ def check_explanations(
         settings: samples, targets and files.
         explainers: method name → explainer.
         module: the model.
-        datamodule: set up for a fit.
-        parts: of the data that will be explained: `val` and `test`.
+        datamodule: of the command.
+        parts: of the data that will be explained: `val`, `test` or `predict`.
 
     Raises:
         ConfigError: all of them that do not exist, each with the nearest.
@@ -235,7 +243,8 @@ def check_explanations(
         problems += [
             line for part in parts for line in collect_problem(partial(choice.by_name, datamodule.sample_ids(part)))
         ]
-    if settings.atlas is not None and not Path(settings.atlas).exists():
-        problems.append(f"explain.atlas={settings.atlas} does not exist")
+    if settings.atlas is not None:
+        remedy = "give a file of labels, or explain.atlas=null"
+        problems += [f"explain.atlas={problem}" for problem in find_file_problems(settings.atlas, remedy)]
     if problems:
         raise ConfigError("; ".join(dict.fromkeys(problems)))

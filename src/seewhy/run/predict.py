@@ -12,7 +12,7 @@ from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.predictions import WritePredictions
 from seewhy.run.build import build_loggers
 from seewhy.run.checks import check_config
-from seewhy.run.explainers import build_explain_callback, print_explained
+from seewhy.run.explainers import build_explain_callback, check_explained, print_explained
 from seewhy.run.folder import RunFolder
 from seewhy.run.run_loader import load_run
 from seewhy.run.tracking.contents import log_job, log_volume
@@ -30,6 +30,7 @@ def predict(config: DictConfig) -> None:
         _predict_volume(config)
         return
     run = load_run(config, *build_explain_callback(config, after_fit=False))
+    check_explained(run.trainer.callbacks, run.model, run.datamodule, ["predict"])  # type: ignore[attr-defined]
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, ExplainCallback):
             callback.checkpoint = run.checkpoint
