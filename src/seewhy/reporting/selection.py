@@ -54,11 +54,7 @@ class SampleChoice:
         self.ids = None if isinstance(samples, str) else [str(name) for name in samples]
         self.rule = samples if isinstance(samples, str) else "ids"
         if not samples:
-<<<<<<< HEAD
-            raise ConfigError("explain.samples is empty; give a rule, e.g. spread, or ids; explain.methods=[] is none")
-=======
             raise ConfigError("explain.samples is empty; give ids, or a rule such as spread")
->>>>>>> h1
         if self.ids is None:
             check_choice(self.rule, (*BY_NAME, *BY_PREDICTION), "explain.samples", others="a list of ids")
         self.count, self.seed = count, seed
