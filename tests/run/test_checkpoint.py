@@ -94,3 +94,23 @@ def test_a_pipe_is_not_waited_for(tmp_path, read):
     os.mkfifo(tmp_path / "a.ckpt")
     with pytest.raises(CheckpointError, match="pipe"):
         read(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": {"w": torch.zeros(2, 2).to_sparse()}},
+        {"state_dict": {"w": torch.zeros(2, device="meta")}},
+        {"state_dict": {"w": torch.zeros(2, dtype=torch.complex64)}},
+        {"state_dict": {}, "pytorch-lightning_version": 5},
+        {"state_dict": {}, "loops": 5},
+        {"state_dict": {}, "callbacks": [1]},
+        {"state_dict": {}, "epoch": "x"},
+    ],
+)
+def test_entries_of_other_kinds_are_named(tmp_path, content):
+    torch.save(content, tmp_path / "bad.ckpt")
+    with pytest.raises(CheckpointError, match=r"bad\.ckpt .*(w|version|loops|callbacks|epoch) is "):
+        read_checkpoint(tmp_path / "bad.ckpt")
+    torch.save({"state_dict": {"w": torch.zeros(2)}, "epoch": 3, "loops": {}}, tmp_path / "good.ckpt")
+    assert read_checkpoint(tmp_path / "good.ckpt")["epoch"] == 3

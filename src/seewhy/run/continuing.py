@@ -103,7 +103,7 @@ def begin_continuation(
     """Load the weights of a checkpoint and check that this training continues that of the checkpoint.
 
     Raises:
-        CheckpointError: another model, split, data set, list of classes or monitor.
+        CheckpointError: another model, split, data set, list of classes or monitor, or a damaged training state.
     """
     checkpoint = load_state(model, path)
     if "optimizer_states" not in checkpoint:
@@ -116,11 +116,14 @@ def begin_continuation(
     ]
     if problems:
         raise CheckpointError(f"{path} cannot be continued like this: {'; '.join(problems)}; {ANOTHER_RUN}")
-    loop = checkpoint["loops"]["fit_loop"]
-    datamodule.first_epoch = int(loop["epoch_progress"]["current"]["processed"])
-    # Logged steps count batches; `global_step` counts the steps of all optimizers.
-    step = int(loop["epoch_loop.state_dict"]["_batches_that_stepped"])
-    groups = [state["param_groups"] for state in checkpoint["optimizer_states"]]
+    try:
+        loop = checkpoint["loops"]["fit_loop"]
+        datamodule.first_epoch = int(loop["epoch_progress"]["current"]["processed"])
+        # Logged steps count batches; `global_step` counts the steps of all optimizers.
+        step = int(loop["epoch_loop.state_dict"]["_batches_that_stepped"])
+        groups = [state["param_groups"] for state in checkpoint["optimizer_states"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its training state is damaged ({type(error).__name__}: {error})") from error
     return Continuation(path, step, groups, hyperparameters)
 
 

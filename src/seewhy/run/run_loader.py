@@ -23,6 +23,30 @@ from seewhy.run.folder import RunFolder
 __all__ = ["SavedRun", "load_run", "load_state", "read_checkpoint"]
 
 
+def _is_plain(value: torch.Tensor) -> bool:
+    """Whether a tensor holds values in the usual layout, and no complex numbers."""
+    return value.layout is torch.strided and not value.is_meta and not value.is_complex()
+
+
+PARTS = {"pytorch-lightning_version": str, "loops": dict, "callbacks": dict, "optimizer_states": list, "epoch": int}
+"""Entries of a Lightning checkpoint that a continued training reads, and their types."""
+
+
+def _find_foreign_entries(checkpoint: dict[str, Any], state: dict[str, Any]) -> list[str]:
+    """List entries of other types than Lightning writes, and tensors that are no weights."""
+    problems = [
+        f"{key} is {checkpoint[key]!r:.40}, not a {kind.__name__}"
+        for key, kind in PARTS.items()
+        if key in checkpoint and not isinstance(checkpoint[key], kind)
+    ]
+    tensors = [
+        f"{name} is a {value.dtype} tensor of layout {value.layout} on {value.device}"
+        for name, value in state.items()
+        if isinstance(value, torch.Tensor) and not _is_plain(value)
+    ]
+    return problems + tensors[:3]
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a Lightning checkpoint with `weights_only=True`.
 
@@ -52,6 +76,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} is not a Lightning checkpoint (no state_dict of names and tensors); load bare weights with "
             "`python -m seewhy import` or weights=…"
         )
+    problems = _find_foreign_entries(checkpoint, state)
+    if problems:
+        raise CheckpointError(f"{path} is not a checkpoint that seewhy wrote: {'; '.join(problems)}")
     others = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if others:
         raise CheckpointError(f"{path}: {len(others)} entries of its state_dict are no tensors (first: {others[0]})")
