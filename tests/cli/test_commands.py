@@ -2,10 +2,14 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
+from argparse import Namespace
 
 import pytest
+
+from seewhy.cli.main import main
 
 PROBE = """
 import sys, runpy
@@ -80,3 +84,12 @@ def test_a_run_must_exist(run_command, script, tmp_path):
     assert done.returncode == 1
     assert "holds no config.yaml" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_sigterm_ends_other_commands_with_a_line(monkeypatch, capsys):
+    options = Namespace(run=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("argparse.ArgumentParser.parse_args", lambda *_: options)
+    with pytest.raises(SystemExit) as end:
+        main(["check", "x"])
+    assert end.value.code == 143
+    assert capsys.readouterr().err == "ended by SIGTERM; run the same command again\n"

@@ -68,7 +68,7 @@ def test_a_rank_that_is_killed_ends_the_others_with_one_message_and_a_checkpoint
     dies = ["+callbacks.dies._target_=spies.Dies", "+callbacks.dies.rank=1", "+callbacks.dies.epoch=1"]
     process = start(DOORS["train.py"](repository), *words, *dies, "+callbacks.dies.how=kill", f"hydra.run.dir={folder}")
     wait_for(folder / "checkpoints" / "last.ckpt", process)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=120)
     assert process.returncode in (1, -9)
     assert "Traceback" not in stderr
     assert stderr.count("error:") == (process.returncode == 1)

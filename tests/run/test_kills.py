@@ -28,8 +28,8 @@ TRIALS = [
 ]
 VARYING = re.compile(r"\.hydra|earlier|.*\.log|\.lock|report-\d+\.json|config\.yaml|report\.html|ranking\.png")
 """Parts of paths whose content holds times, or is of one command."""
-VARYING_KEYS = {"seconds", "checkpoint"}
-"""Keys of JSON with times, and with the checksum of a checkpoint, which records paths."""
+VARYING_KEYS = {"seconds", "checkpoint", "sha256"}
+"""Keys of JSON with times, and with the checksum of a checkpoint, which also holds states of callbacks."""
 IDENTITY = re.compile(r"[0-9a-f]{32}")
 """Identities that are drawn for each new store."""
 

@@ -29,10 +29,15 @@ def main(arguments: list[str] | None = None) -> None:
         run_hydra_command(words[0], prefix=words[:1])
         return
     from seewhy.errors import SeewhyError, describe_system_error
+    from seewhy.termination import Terminated, end_on_sigterm
 
     options = _parser().parse_args(words)
     try:
-        status = options.run(options)
+        with end_on_sigterm():
+            status = options.run(options)
+    except Terminated as end:
+        sys.stderr.write(f"ended by SIGTERM; {end.advice}\n")
+        raise
     except SeewhyError as error:
         sys.stderr.write(f"error: {error}\n")
         status = 1

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from seewhy.cli.main import main
 from seewhy.errors import ConfigError
 from seewhy.io.scans.scan import read_scan, write_scan
-from seewhy.run.volumes import predict
+from seewhy.run.volumes import output_file, predict
 from seewhy.run.volumes.output_file import choose_output
 from seewhy.run.volumes.predict import predict_volume
 from seewhy.volumes.output_format import OutputFormat
@@ -120,6 +120,19 @@ def test_a_stopped_prediction_goes_on(nifti: DictConfig, stopped):
     predict_volume(nifti)
     assert np.array_equal(np.asarray(nib.load(path).dataobj), labels.T)
     assert len(content) == path.stat().st_size
+
+
+def test_the_store_of_a_process_that_was_killed_after_it_wrote_the_file_is_removed(
+    nifti: DictConfig, monkeypatch: pytest.MonkeyPatch
+):
+    path = to_file(nifti, "pred.mha")
+    monkeypatch.setattr(output_file, "remove", lambda *_: None)
+    predict_volume(nifti)
+    assert names(path) == {"pred.mha", ".pred.mha.zarr"}
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match=r"pred\.mha already exists"):
+        predict_volume(nifti)
+    assert names(path) == {"pred.mha"}
 
 
 @pytest.mark.parametrize(

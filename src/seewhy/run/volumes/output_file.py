@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seewhy.errors import ConfigError
 from seewhy.io.nifti import is_nifti
 from seewhy.io.scans.scan import HEADERED_SUFFIXES, WRITTEN_SUFFIXES, write_scan
-from seewhy.io.zarr.existing import remove
+from seewhy.io.zarr.existing import read_mark, remove
 from seewhy.io.zarr.ome import length_in_mm
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.sink import VolumeSink
@@ -132,9 +132,21 @@ def choose_output(path: str, *, option: str = "volume.output", overwrite: bool =
         raise ConfigError(
             f"{option}={path}: {suffix} is written to local folders only; choose a name that ends in .zarr"
         )
+    store = local.with_name(f".{local.name}.zarr")
     if local.exists() and (local.is_dir() or not overwrite):
+        _remove_exported(store, local)
         raise ConfigError(f"{option}={path} already exists; choose another path, or set volume.overwrite=true")
-    return OutputFile(str(local.with_name(f".{local.name}.zarr")), local)
+    return OutputFile(str(store), local)
+
+
+def _remove_exported(store: Path, path: Path) -> None:
+    """Remove a finished store whose file was written after it, by a process that was killed before it removed it."""
+    mark = read_mark(str(store), None) if store.is_dir() and path.is_file() else None
+    if mark is None or not mark.get("finished"):
+        return
+    written = max(file.stat().st_mtime_ns for file in store.iterdir() if file.is_file())
+    if path.stat().st_mtime_ns >= written:
+        remove(str(store), None)
 
 
 def _stem(name: str) -> str:
