@@ -53,7 +53,7 @@ from seewhy.figures.colours import run_scale
 from seewhy.figures.labels import method_label
 from seewhy.figures.overlay import overlay
 from seewhy.figures.sheet import Bar, Cell, sheet, write_sheet
-from seewhy.interop.encoder_weights import load_encoder_weights
+from seewhy.interop.weights import load_encoder_weights
 from seewhy.metrics.bootstrap import bootstrap_difference, bootstrap_interval
 
 SIZE = 224

@@ -12,6 +12,11 @@ os.environ.setdefault("WANDB_MODE", "offline")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser):
+    """`--trials` repeats tests of processes that are killed at random."""
+    parser.addoption("--trials", type=int, default=2, help="trials of each test of processes that come and go")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """With `-n`, run all tests of a file in one worker, so that its trained runs and phantoms are made once."""

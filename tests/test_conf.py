@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from seewhy.cli.compose import TrainConfig, compose_train
 from seewhy.explain import Explainer
 from seewhy.run.build import build, find_node_problems
-from seewhy.run.checks.options import check_config
+from seewhy.run.checks import check_config
 from seewhy.run.folder import conf_dir
 
 CONF = conf_dir()

@@ -24,8 +24,7 @@ from seewhy.cli.compose import compose_train, expand_overrides, register_run, st
 from seewhy.cli.main import HYDRA, _parser
 from seewhy.data.splits import split_from_file
 from seewhy.nets.affinity import RandomWalk
-from seewhy.nets.classifiers.planar_features import PlanarFeatures
-from seewhy.nets.classifiers.spatial_features import SpatialFeatures
+from seewhy.nets.classifiers.backbones import PlanarFeatures, SpatialFeatures
 from seewhy.nets.encoders.cnn import CNN
 from seewhy.nets.encoders.mit import MiT
 from seewhy.nets.encoders.timm_encoder import TimmEncoder
@@ -33,7 +32,7 @@ from seewhy.nets.par import PixelAdaptiveRefinement
 from seewhy.nets.regions import refine_regions
 from seewhy.run import explainers
 from seewhy.run.build import build_model, find_node_problems
-from seewhy.run.checks.options import check_config
+from seewhy.run.checks import check_config
 from seewhy.run.folder import conf_dir
 from seewhy.run.run_loader import read_checkpoint
 from seewhy.run.train import train
@@ -178,7 +177,7 @@ def test_every_command_is_possible(where, words, my, runs):
     program = program.removesuffix(".py").removeprefix("seewhy-")
     if program == "train":
         if any(word.startswith("hparams_search=optuna") for word in rest):
-            pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+            pytest.importorskip("optuna")
         defaults = ["hydra.searchpath=[file://" + str(my) + "]", "++paths.output_dir=here"]
         overrides = overrides_of(rest)
         config = compose_train(*defaults, *overrides)

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
+import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["CheckpointError", "ConfigError", "DataError", "ExplanationError", "SeewhyError", "nearest"]
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "ExplanationError",
+    "SeewhyError",
+    "describe_system_error",
+    "nearest",
+]
 
 
 class SeewhyError(Exception):
@@ -66,3 +77,37 @@ def nearest(name: str, valid: Iterable[str], *, count: int = 3) -> str:
     close = difflib.get_close_matches(name, options, n=count, cutoff=0.5) or options[: 2 * count]
     label = "nearest" if len(close) < len(options) else "valid"
     return f"{label}: " + ", ".join(repr(option) for option in close) if close else "none exist"
+
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Errors of a disk that is full or may not be written to."""
+PATH_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
+"""Errors of paths that do not or cannot exist; without a path they are errors of something else."""
+
+NO_MEMORY = "can't allocate memory|out of memory"
+"""In messages of torch, on CPU and GPU."""
+
+
+def describe_system_error(error: BaseException, *, any_code: bool = False) -> str | None:
+    """Describe an error of a path, a full disk or of too little memory in one line; None for other errors.
+
+    Args:
+        error: of any kind.
+        any_code: describe the other errors of the operating system too.
+
+    Example:
+        >>> describe_system_error(FileNotFoundError(2, "No such file or directory", "/none/scan.nii"))
+        '/none/scan.nii cannot be opened or written: No such file or directory'
+    """
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of pathlib before Python 3.13
+        return str(error)
+    if isinstance(error, MemoryError) or re.search(NO_MEMORY, str(error)):
+        reason = " ".join(str(error).split(". ")[0].split())
+        return f"there is not enough memory ({reason or 'of this machine'}); use smaller images, patches or batches"
+    if not isinstance(error, OSError):
+        return None
+    named = isinstance(error.filename, str | bytes) and error.errno in PATH_ERRORS
+    if not (any_code or named or error.errno in DISK_ERRORS):
+        return None
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file"
+    return f"{name if len(name) < 300 else name[:100] + '…'} cannot be opened or written: {error.strerror or error}"

@@ -8,6 +8,7 @@ import re
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import astuple
 from functools import cache
 from numbers import Integral, Real
 from pathlib import PurePath
@@ -38,8 +39,8 @@ NonNegativeFloat: TypeAlias = Annotated[float, Ge(0)]
 Fraction: TypeAlias = Annotated[float, Ge(0), Le(1)]
 Percent: TypeAlias = Annotated[float, Ge(0), Le(100)]
 
-LIMITS = {Ge: ("ge", "{} or more"), Gt: ("gt", "above {}"), Le: ("le", "{} or less"), Lt: ("lt", "below {}")}
-"""Kind of a limit → its attribute, and words."""
+LIMITS = {Ge: "{} or more", Gt: "above {}", Le: "{} or less", Lt: "below {}"}
+"""Kind of a limit → words."""
 PLAIN = {int: "an integer", float: "a number", str: "a string", bool: "true or false", types.NoneType: "null"}
 PLURALS = {int: "integers", float: "numbers", str: "strings", bool: "true or false"}
 
@@ -159,10 +160,16 @@ def _fits_collection(value: Any, kind: type, arguments: tuple[Any, ...]) -> bool
     return not arguments or all(_fits(item, arguments[0]) for item in value)
 
 
+def _bound_of(limit: Any) -> Any:
+    """Return the number of a limit."""
+    (bound,) = astuple(limit)
+    return bound
+
+
 def _keeps_limit(value: Any, limit: Any) -> bool:
     if type(limit) not in LIMITS:
         return True
-    bound = getattr(limit, LIMITS[type(limit)][0])
+    bound = _bound_of(limit)
     if not isinstance(value, Real) or not math.isfinite(value):
         return False
     return {Ge: value >= bound, Gt: value > bound, Le: value <= bound, Lt: value < bound}[type(limit)]
@@ -173,7 +180,7 @@ def _describe(hint: Any, *, plural: bool = False) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         limits = [limit for limit in arguments[1:] if type(limit) in LIMITS]
-        words = [LIMITS[type(limit)][1].format(getattr(limit, LIMITS[type(limit)][0])) for limit in limits]
+        words = [LIMITS[type(limit)].format(_bound_of(limit)) for limit in limits]
         if [type(limit) for limit in limits] == [Ge, Le]:
             words = [f"from {limits[0].ge} to {limits[1].le}"]
         return ", ".join([_describe(arguments[0], plural=plural), *filter(None, [" and ".join(words)])])

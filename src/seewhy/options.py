@@ -223,7 +223,7 @@ def check_fields(options: Any, where: str) -> None:
         ConfigError: all values of wrong types or out of range.
     """
     hints = get_type_hints(type(options), include_extras=True)
-    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    values = {field.name: vars(options)[field.name] for field in fields(options)}
     problems = [wrong for key, value in values.items() for wrong in _find_problems(value, hints[key], f"{where}.{key}")]
     if problems:
         raise ConfigError("; ".join(problems))

@@ -121,10 +121,36 @@ def test_without_lesions_patients_are_ranked_by_probability(tmp_path):
     assert [row["case"].mask for row in figure.drawn] == [None, None]
 
 
-def test_patients_without_a_lesion_do_not_stand_among_those_with_one(tmp_path):
-    healthy = patient(9, hit=0, lesion=(0, 0))
-    figure = run_test(tmp_path, [healthy, patient(1, hit=4), patient(2, hit=9)], patients=6)
-    assert [row["patient"] for row in figure.drawn] == ["002", "001"]
+def healthy_patient(number, painted):
+    batch = patient(number, hit=0, lesion=(0, 0))
+    batch["refined"][1, 0, 0, :painted] = 1.0
+    return batch
+
+
+def test_healthy_patients_come_last_the_most_painted_first(tmp_path):
+    batches = [
+        healthy_patient(7, 1),
+        healthy_patient(8, 0),
+        healthy_patient(9, 5),
+        patient(1, hit=4),
+        patient(2, hit=9),
+    ]
+    figure = run_test(tmp_path, batches, patients=6)
+    assert [row["patient"] for row in figure.drawn] == ["002", "001", "009", "007"]
+    assert names(figure)[2:] == [
+        "healthy: 009, slice 10\n5 px painted in all slices", "healthy: 007, slice 10\n1 px painted in all slices",
+    ]  # fmt: skip
+
+
+def test_healthy_patients_alone_are_ranked_by_what_is_painted(tmp_path):
+    figure = run_test(tmp_path, [healthy_patient(7, 1), healthy_patient(8, 0), healthy_patient(9, 5)], patients=2)
+    assert [row["patient"] for row in figure.drawn] == ["008", "009"]
+
+
+def test_healthy_patients_take_at_most_a_third(tmp_path):
+    batches = [healthy_patient(number, number) for number in range(6)] + [patient(n, hit=n) for n in range(10, 16)]
+    figure = run_test(tmp_path, batches, patients=3)
+    assert [row["patient"] for row in figure.drawn] == ["014", "010", "005"]
 
 
 def test_few_pictures_are_kept_however_many_patients(tmp_path):

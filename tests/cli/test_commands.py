@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_made_gets_one_clear_message(run_command, tmp_pa
     (tmp_path / "file").write_text("")
     done = run_command("train.py", "experiment=demo/brats", f"hydra.run.dir={tmp_path}/file/run")
     assert done.returncode == 1
-    assert f"{tmp_path}/file/run cannot be written" in done.stderr
+    assert f"{tmp_path}/file/run cannot be opened or written" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -39,3 +39,17 @@ def test_one_line_and_nothing_written(tmp_path, capsys, command, kind):
     shown = capsys.readouterr()
     assert "in.pth" in (shown.err + shown.out).replace("\n", "")
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["prepare brats", "check", "pool", "import afa", "blend", "finalize"])
+@pytest.mark.parametrize("kind", ["long name", "long path", "loop of links", "below a file"])
+def test_paths_that_cannot_exist(tmp_path, capsys, command, kind):
+    paths = {"long name": "a" * 5000, "long path": "a/" * 2500 + "x.pth", "loop of links": "loop.pth"}
+    path, out = tmp_path / paths.get(kind, "file/x.pth"), tmp_path / "out"
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop.pth").symlink_to("loop.pth")
+    with pytest.raises(SystemExit) as end:
+        main([str({"IN": path, "OUT": out}.get(word, word)) for word in COMMANDS[command]])
+    assert end.value.code == 1
+    assert str(tmp_path)[:40] in "".join(capsys.readouterr()).replace("\n", "")
+    assert not out.exists()

@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seewhy.data.assignment import assign_by_fractions, shuffle_patients
 from seewhy.data.splits import (
     Split,
-    assign_by_fractions,
     choose_split,
-    shuffle_patients,
     split_by_fold,
     split_by_fractions,
     split_by_given_folds,

@@ -66,7 +66,7 @@ def test_results_of_cases_are_named_and_ordered():
 
 
 def test_the_terminal_marks_the_best_but_not_what_is_ideal():
-    table = results_table(RESULTS, classification=True)
+    table = results_table(RESULTS, kind="classification")
     cells = {column.header: list(column.cells) for column in table.columns}
     assert cells["ECE ↓"] == ["[bold]0.050[/]", "0.200", "0.010", NONE, NONE]
     assert cells["MAE ↓"][0] == "[bold]0.200[/]"

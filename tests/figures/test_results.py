@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from seewhy.figures.labels import Score, describe_data, label_of, scores_by_method
+from seewhy.figures.labels import FALSE_POSITIVES, Score, describe_data, describe_intervals, label_of, scores_by_method
 from seewhy.figures.results import results_table
 
 RESULTS = {
@@ -69,7 +69,7 @@ def test_the_best_is_bold_and_a_floor_that_wins_is_red():
 
 
 def test_classification_is_a_table_of_its_own():
-    text = printed(results_table(RESULTS, classification=True))
+    text = printed(results_table(RESULTS, kind="classification"))
     assert "0.970" in text
     assert "floor: chance" in text
     assert "Dice" not in text
@@ -77,14 +77,22 @@ def test_classification_is_a_table_of_its_own():
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_a_full_table_fits_the_terminal_uncut(width):
+@pytest.mark.parametrize("kind", ["segmentation", "false positives"])
+def test_a_full_table_fits_the_terminal_uncut(width, kind):
     names = ["cam", "affinity", "segmentation", "refined", "floor_otsu3", "floor_centre"]
     full = {
         f"{name}/{measure}{bound}": 0.5
         for name in names
-        for measure in ("dice", "dice_positive", "auprc", "hd95_slices_mm", "fp_slices")
+        for measure in ("dice", "dice_positive", "auprc", "hd95_slices_mm", *FALSE_POSITIVES)
         for bound in ("", "_low", "_high")
     }
-    text = printed(results_table(full, prefix=""), width=width)
+    text = printed(results_table(full, prefix="", kind=kind), width=width)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
+
+
+def test_few_patients_are_said_to_give_rough_intervals():
+    few = {"test/cam/dice": 0.5, "test/cam/dice_low": 0.1, "test/cam/dice_high": 0.9, "test/patients": 7.0}
+    assert "rough" in describe_data(few, prefix="test/")
+    assert "rough" not in describe_data(few | {"test/patients": 10.0}, prefix="test/")
+    assert describe_intervals(9) != describe_intervals(10) == describe_intervals(None)

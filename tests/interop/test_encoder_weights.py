@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from seewhy.errors import CheckpointError
-from seewhy.interop.encoder_weights import infer_mit_variant, load_encoder_weights, rename_hugging_face
-from seewhy.nets.encoders.build import build_encoder
+from seewhy.interop.weights import infer_mit_variant, load_encoder_weights, rename_hugging_face
+from seewhy.nets.encoders import build_encoder
 
 
 def hugging_face_layout(state):

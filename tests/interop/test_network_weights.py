@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from seewhy.errors import CheckpointError
-from seewhy.interop.network_weights import load_network
+from seewhy.interop.weights import load_network
 
 
 def net(seed: int, **more: object) -> nn.Module:

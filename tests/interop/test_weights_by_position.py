@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from seewhy.errors import CheckpointError, ConfigError
-from seewhy.interop.encoder_weights import load_encoder_weights
-from seewhy.nets.classifiers.planar_features import PlanarFeatures
+from seewhy.interop.weights import load_encoder_weights
+from seewhy.nets.classifiers.backbones import PlanarFeatures
 
 
 def network(channels=3):

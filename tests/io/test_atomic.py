@@ -1,9 +1,19 @@
 import hashlib
 import json
+import os
+import signal
 
 import pytest
 
-from seewhy.io.atomic import TEMPORARY_PREFIX, atomic_folder, atomic_path, file_sha256, write_csv, write_json
+from seewhy.io.atomic import (
+    TEMPORARY_PREFIX,
+    atomic_folder,
+    atomic_path,
+    file_sha256,
+    temporary_folder,
+    write_csv,
+    write_json,
+)
 
 
 def test_file_appears_whole_and_keeps_its_ending(tmp_path):
@@ -92,3 +102,51 @@ def test_digest_is_that_of_the_content_and_not_of_the_name(tmp_path):
         assert file_sha256(tmp_path / name) == hashlib.sha256(content).hexdigest()
     (tmp_path / "b").write_bytes(content[:-1])
     assert file_sha256(str(tmp_path / "b")) != file_sha256(tmp_path / "a")
+
+
+def kill_inside(block):
+    """Enter a block in a process that is then killed."""
+    child = os.fork()
+    if child == 0:
+        with block as path:
+            (path / "half" if path.is_dir() else path).write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_writer(tmp_path):
+    for block, name in ((atomic_folder, "set"), (atomic_path, "last.ckpt")):
+        kill_inside(block(tmp_path / name))
+        assert [path.name[-len(name) :] for path in tmp_path.iterdir()] == [name]  # the second removed the first
+    with atomic_path(tmp_path / "running") as other:
+        other.write_text("1")
+        child = os.fork()
+        if child == 0:
+            with atomic_path(tmp_path / "last.ckpt") as temporary:
+                temporary.write_text("whole")
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert list(tmp_path.glob(f"{TEMPORARY_PREFIX}*")) == [other]  # of a process that runs
+    assert {path.name for path in tmp_path.iterdir()} == {"last.ckpt", "running"}
+
+
+def test_what_another_machine_left_is_removed_after_a_week(tmp_path):
+    old, new = (tmp_path / f"{TEMPORARY_PREFIX}00000000-{number}-abcd1234-last.ckpt" for number in (1, 2))
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    with atomic_path(tmp_path / "last.ckpt") as temporary:
+        temporary.touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"last.ckpt", new.name}
+
+
+def test_the_temporary_folder_of_a_killed_process_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    child = os.fork()
+    if child == 0:
+        (temporary_folder() / "unpacked").write_text("1")
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    [left] = tmp_path.iterdir()
+    folder = temporary_folder()
+    assert list(tmp_path.iterdir()) == [folder] != [left]

@@ -19,7 +19,7 @@ def placements(draw, resize):
     """A source of two or three axes with any axis in front, any crop, padding and perhaps new sizes."""
     shape = tuple(draw(st.lists(st.integers(1, 9), min_size=2, max_size=3)))
     axis = draw(st.one_of(st.none(), st.integers(0, len(shape) - 1)))
-    order = Placement(source="", shape=shape, axis=axis).ordered
+    order = Placement(source="", shape=shape, axis=axis).full_grid
     crop = []
     for length in order:
         start = draw(st.integers(0, length - 1))
@@ -70,7 +70,7 @@ def test_a_record_is_plain_data_and_comes_back(placement):
 @pytest.mark.parametrize("size", [(9, 8, 10), (18, 32, 25), (24, 41, 47)])
 def test_a_bright_voxel_comes_back_where_it_was(axis, size):
     shape = (22, 26, 30)
-    order = Placement(source="", shape=shape, axis=axis).ordered
+    order = Placement(source="", shape=shape, axis=axis).full_grid
     crop = tuple((1, length - 2) for length in order)
     placement = Placement(source="", shape=shape, axis=axis, crop=crop, size=size, pad=((1, 0), (2, 3), (0, 4)))
     voxels = [(6, 7, 8), (11, 13, 15), (15, 18, 21), (9, 17, 12)]
@@ -143,6 +143,8 @@ def test_axes_go_to_the_front_and_back():
         ({"size": (0, 2, 2)}, "size"),
         ({"pad": ((0, 0), (0, -1), (0, 0))}, "pad"),
         ({"size": (3, 3)}, r"size \(3, 3\); expected entries for 3 axes"),
+        ({"size": (10**6, 10**6, 10**6)}, "memory"),
+        ({"pad": ((0, 10**6), (10**6, 0), (0, 10**6))}, "memory"),
     ],
 )
 def test_steps_that_cannot_be_taken_are_refused(steps, said):

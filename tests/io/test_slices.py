@@ -76,7 +76,7 @@ def test_all_misfits_at_once(tmp_path):
     assert "slice 0 has shape (4, 5)" in str(caught.value)
     with pytest.raises(DataError, match="no slices to stack"):
         stack_slices({}, grid)
-    with pytest.raises(DataError, match="is not NIfTI or NRRD"):
+    with pytest.raises(DataError, match="is not NIfTI, NRRD or MetaImage"):
         stack_to_nifti({0: np.zeros((2, 2))}, tmp_path / "a.png", tmp_path / "out.nii.gz")
 
 

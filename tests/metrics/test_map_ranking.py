@@ -32,7 +32,7 @@ def test_a_patient_counts_once():
     good = rank_methods(TABLE)[0]
     assert good.method == "good"
     assert good.scores["auprc"] == pytest.approx((0.8 + 0.6 + 0.8 + 0.7) / 4)
-    assert good.intervals["auprc"] == bootstrap_interval([0.8, 0.6, 0.8, 0.7])
+    assert good.intervals["auprc"] == bootstrap_interval([0.8, 0.6, 0.8, 0.7], limits=(0, 1))
     assert good.samples == 5
 
 
@@ -53,7 +53,7 @@ def test_places_are_means_over_scores_with_shared_ties():
 def test_floors_are_rows_and_the_best_is_the_measure_of_others():
     ranked = {one.method: one for one in rank_methods(TABLE)}
     assert [name for name, one in ranked.items() if one.floor] == ["control_edges", "control_centre"]
-    assert ranked["good"].above_floor["auprc"] == bootstrap_difference([0.8, 0.6, 0.8, 0.7], [0.3] * 4)
+    assert ranked["good"].above_floor["auprc"] == bootstrap_difference([0.8, 0.6, 0.8, 0.7], [0.3] * 4, limits=(0, 1))
     assert ranked["good"].above_floor["auprc"].low > 0
     assert ranked["poor"].above_floor["auprc"].mean < 0
     assert ranked["control_edges"].above_floor == {}

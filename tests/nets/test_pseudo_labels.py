@@ -8,7 +8,7 @@ from torch import nn
 from seewhy.errors import ConfigError
 from seewhy.nets.affinity import RandomWalk, attention_affinity
 from seewhy.nets.cam import MultiScaleCAM, View
-from seewhy.nets.encoders.build import build_encoder
+from seewhy.nets.encoders import build_encoder
 from seewhy.nets.heads import ClassificationHead
 from seewhy.nets.par import PixelAdaptiveRefinement
 from seewhy.nets.pseudo_labels import PseudoLabels, Walks, class_shares, label_shares, two_threshold_labels

@@ -89,7 +89,7 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_another_process_that_was_faster_is_no_error(phantom, tmp_path, monkeypatch):
-    import seewhy.phantoms.slices as folder
+    import seewhy.phantoms.write_cached as folder
 
     root, real = tmp_path / "p", folder.write_json
 

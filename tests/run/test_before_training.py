@@ -24,7 +24,9 @@ EXPLAINED = (*GRADING, "explain.methods=[grad_cam]", "explain.judge=none", "expl
         ("callbacks.best.mode=max", r"callbacks\.best\.mode=max contradicts"),
         ("+callbacks.best.nosuch=1", r"callbacks\.best\.nosuch"),
         ("callbacks.best.monitor=val/aurocc_loss", r"callbacks\.best\.monitor='val/aurocc_loss' is not measured"),
-        ("objective=test/aurocc", r"objective='test/aurocc' is not measured; nearest: 'test/auroc"),
+        ("objective=val/aurocc", r"objective='val/aurocc' is not measured; nearest: 'val/auroc"),
+        ("objective=test/auroc", r"objective='test/auroc' would choose by the test.*objective_on_test=true"),
+        ("callbacks.best.monitor=test/auroc", r"callbacks\.best\.monitor='test/auroc'.*validation"),
         ("trainer.precision=bf16-true", r"trainer\.precision=bf16-true.*bf16-mixed"),
         ("trainer.precision=64", r"trainer\.precision=64"),
         ("trainer.max_epochs=-1", r"trainer\.max_epochs=-1 has no end.*model\.scheduler\.name=constant"),
@@ -90,8 +92,21 @@ def test_early_stopping_without_validation_names_the_reason(train_here, tmp_path
 
 def test_an_objective_that_only_the_test_measures(train_here, tmp_path):
     with pytest.raises(ConfigError, match=r"objective='test/auroc' is not measured with test=false"):
-        train_here(tmp_path, "objective=test/auroc", "test=false", base=GRADING)
-    assert train_here(tmp_path, "objective=test/auroc", base=GRADING) is not None
+        train_here(tmp_path, "objective=test/auroc", "objective_on_test=true", "test=false", base=GRADING)
+    assert train_here(tmp_path, "objective=test/auroc", "objective_on_test=true", base=GRADING) is not None
+
+
+def test_the_validation_scores_of_a_run_are_those_of_its_best_checkpoint(train_here, tmp_path, record):
+    """Not those of the last epoch, which are worse here: the learning rate is far too large."""
+    words = ["trainer.max_epochs=4", "model.optimizer.lr=0.3", "objective=val/loss"]
+    value = train_here(tmp_path, *words, base=GRADING)
+    losses = [float(row["val/loss"]) for row in record.metrics(tmp_path) if "val/loss" in row]
+    assert len(losses) == 4
+    assert losses[-1] != min(losses)
+    results = record.results(tmp_path)
+    assert value == results["metrics"]["val/loss"] == pytest.approx(min(losses), rel=1e-5)
+    assert results["chosen_by"] == results["objective_name"] == "val/loss"
+    assert "validation split: the checkpoint by val/loss" in (tmp_path / "report.html").read_text()
 
 
 def test_a_training_without_a_number_of_epochs_ends_by_its_time(train_here, tmp_path, record):

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 from omegaconf import OmegaConf
 
@@ -26,7 +27,8 @@ def test_a_test_without_any_lesion_still_ends_in_a_report(tmp_path):
     write_results(RunFolder(tmp_path), metrics, rows, CONFIG, phantom=True)
     assert "test/refined/dice" not in json.loads((tmp_path / "results.json").read_text())["metrics"]
     assert (tmp_path / "report.html").is_file()
-    assert not (tmp_path / "figures" / "scores.png").exists()
+    assert json.loads((tmp_path / "results.json").read_text())["metrics"]["test/floor_nothing/lesion_dice"] == 1.0
+    assert (tmp_path / "figures" / "scores.png").is_file()  # of the false positives
 
 
 def test_a_test_with_a_lesion_is_drawn(tmp_path):
@@ -56,3 +58,11 @@ def test_tested_cases_are_drawn_class_by_class(tmp_path):
     header, *rows = (tmp_path / "patients.csv").read_text().splitlines()
     assert header.startswith("id,patient,source,label,prediction,label_name,prediction_name,correct,performance_type")
     assert len(rows) == 12
+
+
+@pytest.mark.parametrize(("auroc", "warned"), [(0.97, False), (0.96, True), (0.9, True)])
+def test_a_classifier_that_does_not_beat_position_and_area_is_warned_of_in_the_report(auroc, warned, tmp_path):
+    floors = {"test/floor_area/auroc": 0.95, "test/floor_position/auroc": 0.7, "test/floor_position_area/auroc": 0.96}
+    write_results(RunFolder(tmp_path), {"test/auroc": auroc, **floors}, [], CONFIG, phantom=False)
+    page = (tmp_path / "report.html").read_text()
+    assert ("position and area of a slice" in page) == warned

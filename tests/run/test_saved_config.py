@@ -141,7 +141,7 @@ def test_user_can_trust_a_run(tmp_path):
     assert compose_saved("predict", run, "trust=true").model._target_ == "mine.Model"
 
 
-@pytest.mark.parametrize("option", ["explain.folder", "explain.own_maps.folder"])
+@pytest.mark.parametrize("option", ["explain.folder", "explain.own_maps.folder", "data.cache_dir"])
 def test_results_stay_in_the_run_folder_unless_the_command_names_another(tmp_path, monkeypatch, option):
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"
@@ -203,6 +203,10 @@ def test_other_roots_and_interpolations_of_a_file_mean_nothing(tmp_path, monkeyp
         b"a: &a [1, 2]\nb: [*a, *a]\nconfig: {}",
         b"config: [unclosed",
         b"config: " + b"[" * 5000,
+        b"config: " + b"[" * 1_000_000,
+        b"config: " + b"{a: " * 100_000,
+        b"config:\n" + b"- " * 100_000,
+        b"config: [" + b"x," * 1_000_000 + b"]",
         b"",
         b"- a list",
         b"config: text",

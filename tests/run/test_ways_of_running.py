@@ -111,9 +111,9 @@ def test_a_run_that_is_complete_can_only_be_tested_again(train_here, tmp_path, r
 
 def test_an_objective_that_is_not_measured_names_those_that_are(train_here, tmp_path):
     with pytest.raises(ConfigError, match=r"objective='test/dicee' is not measured; .*dice"):
-        train_here(tmp_path, "objective=test/dicee", "trainer.max_epochs=1")
+        train_here(tmp_path, "objective=test/dicee", "objective_on_test=true", "trainer.max_epochs=1")
 
 
 def test_the_objective_is_given_back(train_here, tmp_path, record):
-    value = train_here(tmp_path, "objective=test/refined/dice", "trainer.max_epochs=1")
+    value = train_here(tmp_path, "objective=test/refined/dice", "objective_on_test=true", "trainer.max_epochs=1")
     assert value == record.results(tmp_path)["objective"] == record.results(tmp_path)["metrics"]["test/refined/dice"]

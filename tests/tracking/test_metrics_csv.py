@@ -1,7 +1,11 @@
 """metrics.csv survives a second start in the same folder."""
 
 import csv
+import os
 
+import pytest
+
+from seewhy.errors import DataError
 from seewhy.tracking.csv_log import MetricsCSV, drop_rows_from
 
 
@@ -34,3 +38,24 @@ def test_rows_that_will_come_again_are_dropped(tmp_path):
     assert [row["step"] for row in rows(tmp_path / "metrics.csv")] == ["0", "1", "2"]
     drop_rows_from(tmp_path / "none.csv", 3)
     assert not (tmp_path / "none.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"epoch,step\n0,x\n", b"epoch\n0\n", b"\xff\xfe", b"step,step\n1,2\n", b'step\n"1']
+)
+def test_a_damaged_file_is_named_and_kept(tmp_path, content):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"metrics\.csv"):
+        drop_rows_from(path, 1)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "bytes"])
+def test_what_is_no_table_is_neither_waited_for_nor_appended_to(tmp_path, kind):
+    path = tmp_path / "metrics.csv"
+    {"pipe": lambda: os.mkfifo(path), "folder": path.mkdir, "bytes": lambda: path.write_bytes(b"\xff\xfe")}[kind]()
+    with pytest.raises(DataError, match=r"metrics\.csv"):
+        MetricsCSV(str(tmp_path)).log_metrics({"a": 1.0}, step=0)
+    with pytest.raises(DataError, match=r"metrics\.csv"):
+        drop_rows_from(path, 1)

@@ -1,5 +1,6 @@
 """A small network, a small volume, and everything between them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,9 +91,15 @@ class Job:
         return PatchPredictor([self.net], batch_size=self.batch_size)
 
     def run(self):
-        """The array after all parts have run."""
-        for part in range(self.parts):
-            self.engine(part).run(self.predictor())
+        """The array after one engine has run, or as many at the same time as the plan expects."""
+        if self.parts == 1:
+            self.engine().run(self.predictor())
+            return self.sink.array
+        engines = [self.engine(part) for part in range(self.parts)]
+        with ThreadPoolExecutor(self.parts) as pool:
+            for progress in [pool.submit(engine.run, self.predictor()) for engine in engines]:
+                progress.result()
+        self.shares = [engine.progress.run for engine in engines]
         return self.sink.array
 
 

@@ -12,7 +12,6 @@ from scipy.ndimage import gaussian_filter
 
 from seewhy.errors import ConfigError
 from seewhy.volumes.geometry import WINDOWS, BlendingWindow, PatchGrid, clip, split, voxels
-from seewhy.volumes.plan import Tile
 
 
 @pytest.mark.parametrize(
@@ -77,22 +76,6 @@ def test_boxes_split_on_a_grid_from_the_origin():
     assert [(part[0].start, part[0].stop) for part in parts] == [(3, 4), (4, 8), (8, 9)]
     assert sum(voxels(part) for part in parts) == voxels(box)
     assert clip((slice(-3, 2), slice(0, 99), slice(50, 60)), (10, 10, 10)) == (slice(0, 2), slice(0, 10), slice(10, 10))
-
-
-@given(row=st.integers(0, 47), low=st.integers(0, 2), high=st.integers(3, 4))
-def test_a_walk_taken_up_runs_exactly_the_patches_that_reach_past_the_row(row, low, high):
-    grid = PatchGrid(shape=(64, 40, 40), patch=(16, 16, 16), overlap=0.5)
-    tile = Tile(grid, (slice(low * 16, high * 16), slice(0, 16), slice(16, 40)))
-    row = max(row, tile.core[0].start)
-    steps = list(tile.steps(row))
-    wanted = [k for k, s in enumerate(grid.starts[0]) if s + 16 > row and s < tile.core[0].stop]
-    assert [step.z for step in steps] == wanted
-    finals = [step.final for step in steps]
-    assert finals == sorted(finals)
-    assert finals[-1] == tile.core[0].stop
-    # No later patch reaches a row that was called final.
-    for step, following in itertools.pairwise(steps):
-        assert step.final <= max(row, grid.starts[0][following.z])
 
 
 @pytest.mark.parametrize("kind", sorted(WINDOWS))

@@ -1,4 +1,6 @@
-"""Tiles, memory and owners."""
+"""Tiles, units and memory."""
+
+import json
 
 import numpy as np
 import pytest
@@ -39,8 +41,10 @@ def test_tiles_are_whole_shards_that_cover_the_volume_once_within_the_budget(par
             assert axis.stop % size == 0 or axis.stop == length
     assert (count == 1).all()
     assert plan.memory.total <= budget
-    assert sorted(index for own in plan.owners for index in own) == list(range(len(plan.tiles)))
-    assert len(plan.owners) == parts
+    units = [plan.unit(tile, row) for tile in range(len(plan.tiles)) for row in range(plan.rows)]
+    assert sum(map(voxels, units)) == sum(map(voxels, (span.core for span in plan.spans))) == count.size
+    assert len(plan.spans) >= min(parts, len(units))
+    assert plan.adopt(json.loads(json.dumps(plan.record()))).record() == plan.record()
 
 
 def test_one_part_with_room_gets_one_tile_and_repeats_nothing():
@@ -51,17 +55,19 @@ def test_one_part_with_room_gets_one_tile_and_repeats_nothing():
 
 def test_work_is_shared_evenly():
     plan = make_plan(costs((640, 320, 320)), memory_budget=10**9, parts=8)
-    loads = [sum(tile.count for tile in plan.of(part)) for part in range(8)]
+    loads = [span.count for span in plan.spans]
+    assert len(loads) == 8
     assert max(loads) < 1.15 * np.mean(loads)
 
 
-def test_empty_tiles_weigh_nothing():
-    def occupancy(box):
-        return max(0, box[0].stop - max(320, box[0].start)) / (box[0].stop - box[0].start)
-
-    plan = make_plan(costs((640, 64, 64)), memory_budget=10**9, parts=2, occupancy=occupancy)
-    busy = [sum(tile.count * occupancy(tile.core) for tile in plan.of(part)) for part in range(2)]
-    assert min(busy) > 0.4 * sum(busy)
+@pytest.mark.parametrize(
+    "columns",
+    [[], [[[0, 150], [0, 32]]], [[[0, 150], [0, 30]], [[0, 150], [30, 170]]], [[[0, 150], [170, 0]]], "columns", [5]],
+)
+def test_columns_of_another_plan_must_cover_the_region_in_whole_shards(columns):
+    plan = make_plan(costs(), memory_budget=10**9)
+    with pytest.raises((ValueError, TypeError)):
+        plan.adopt({**plan.record(), "columns": columns})
 
 
 def test_memory_does_not_depend_on_the_rows_of_the_volume():

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
-from seewhy.data.base import BaseDataModule
+from seewhy.data.base import BaseDataModule, find_datamodule
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Explainer
 from seewhy.io.atomic import file_sha256
@@ -19,7 +19,6 @@ from seewhy.option_types import NonNegativeInt
 from seewhy.reporting.judging import TUNING
 from seewhy.reporting.pictures import log_explanations
 from seewhy.reporting.report import write_session_results
-from seewhy.reporting.sample import find_datamodule
 from seewhy.reporting.selection import ExplanationSettings, SampleChoice, prediction_rows
 from seewhy.reporting.session import Session
 from seewhy.reporting.store import ExplanationStore

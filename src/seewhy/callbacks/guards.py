@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.strategies.launchers.launcher import _Launcher
 from torch import Tensor
 
 from seewhy.errors import SeewhyError
@@ -62,13 +64,14 @@ class EndOnSigterm(Callback):
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             handlers: Any = signal.getsignal(signal.SIGTERM)
             if hasattr(handlers, "signal_handlers"):  # of Lightning, with that of the command at its end
-                own = [item for item in handlers.signal_handlers if hasattr(item, "__self__")]
+                own = [item for item in handlers.signal_handlers if inspect.ismethod(item)]
                 handlers.signal_handlers[:] = own
             return
 
         def handle(signum: int, frame: FrameType | None) -> None:
-            if trainer.strategy.launcher is not None and hasattr(trainer.strategy.launcher, "kill"):
-                trainer.strategy.launcher.kill(signum)
+            launcher = trainer.strategy.launcher
+            if isinstance(launcher, _Launcher):
+                launcher.kill(signum)
             raise_terminated(signum, frame)
 
         trainer._signal_connector._register_signal(signal.SIGTERM, handle)  # restored with Lightning's own

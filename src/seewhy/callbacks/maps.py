@@ -185,7 +185,7 @@ LOGGER = logging.getLogger(__name__)
 class ImplausibleMapsWriter(Callback):
     """Writes `doubts.csv`: signs, found without masks, that a patient's map follows something other than a lesion.
 
-    One row per tested or predicted patient and class: `peak`, `cover`, `overlap` (see
+    One row per tested or predicted patient and class: `peak`, `cover`, `overlap`, `area_correlation` (see
     `seewhy.metrics.segmentation.plausibility`), and `doubts` as text, which is empty for a plausible map. The number
     of implausible maps is logged, and the report lists them.
 
@@ -252,7 +252,8 @@ class ImplausibleMapsWriter(Callback):
             signs = measure_plausibility(maps[:, k], batch["body"], prediction["probability"][:, k])
             overlap = None if math.isnan(signs.overlap) else signs.overlap
             row: Row = {"patient": prediction["patient"][0], "class": k + 1, "map": self.map, "peak": signs.peak}
-            row |= {"cover": signs.cover, "overlap": overlap, "doubts": "; ".join(signs.doubts())}
+            row |= {"cover": signs.cover, "overlap": overlap, "area_correlation": signs.area_correlation}
+            row["doubts"] = "; ".join(signs.doubts())
             self.rows.append(row)
 
     def _write_table(self, trainer: Trainer) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LogPanels", "PanelFigure", "choose_rows", "drop_pictures"]
 
+FALSE = "false positives"
+"""Start of the measure that ranks healthy patients."""
 THRESHOLD = 0.5
 """Value of a map above which a pixel counts as lesion."""
 
@@ -87,12 +89,14 @@ def _draw_strip(trainer: Trainer, prediction: Prediction, batch: Batch) -> tuple
 
 
 class PanelFigure(Callback):
-    """Writes `cases.png` after a test: patients from best to worst, a third each from the best, middle and worst.
+    """Writes `cases.png` after a test: patients from best to worst, and healthy patients with their false positives.
 
-    Patients are ranked by the Dice of their last map (`refined`, where the model makes it) over all their slices
-    with all classes as one, or, where no patient has an annotated lesion, by their highest probability. Each is
-    shown by the slice with the largest lesion, else by the one with the highest probability, with the Dice of every
-    map on that slice. Pictures are kept of a fixed number of patients, so that memory does not grow with the test
+    Patients with a lesion are ranked by the Dice of their last map (`refined`, where the model makes it) over all
+    their slices with all classes as one; a third each is from the best, the middle and the worst. Healthy patients
+    take up to a third of the rows, the one with the most predicted pixels first. Without any annotation patients are
+    ranked by their highest probability. Each is shown by the slice with the largest lesion, for healthy patients the
+    one with the most predicted pixels, else by the one with the highest probability, with the Dice of every map on
+    that slice. Pictures are kept of a fixed number of patients, so that memory does not grow with the test
     set; see `drop_pictures`. Under DDP the first process gathers the candidates of all and draws.
 
     Args:
@@ -168,9 +172,17 @@ def choose_rows(rows: Sequence[Row], count: int) -> list[Row]:
         count: how many to choose; where it is not divisible by 3, the best get one more, then the worst.
 
     Returns:
-        At most `count` rows with their pictures, named by their position in the ranking.
+        At most `count` rows with their pictures, named by their position in the ranking; healthy patients last.
     """
-    ranked = next(iter(_group_by_measure(rows).values()))
+    groups = _group_by_measure(rows)
+    ranked = next(iter(groups.values()))
+    healthy = next((group for name, group in groups.items() if name.startswith(FALSE) and group is not ranked), [])
+    healthy = [row for row in healthy if row["case"] is not None][::-1][: count // 3]
+    chosen = _choose_ranked(ranked, count - len(healthy))
+    return chosen + [{**row, "case": _rename(row["case"], "healthy")} for row in healthy]
+
+
+def _choose_ranked(ranked: Sequence[Row], count: int) -> list[Row]:
     if len(ranked) <= count:
         return [row for row in ranked if row["case"] is not None]
     best, worst, middle = (count + 2) // 3, (count + 1) // 3, count // 3
@@ -179,10 +191,12 @@ def choose_rows(rows: Sequence[Row], count: int) -> list[Row]:
     groups = {"best": range(best), "middle": inner, "worst": range(ends, len(ranked))}
     chosen = []
     for group, ranks in groups.items():
-        for rank in ranks:
-            case: PanelCase = ranked[rank]["case"]
-            chosen.append({**ranked[rank], "case": replace(case, name=f"{group}: {case.name}")})
+        chosen += [{**ranked[rank], "case": _rename(ranked[rank]["case"], group)} for rank in ranks]
     return chosen
+
+
+def _rename(case: PanelCase, group: str) -> PanelCase:
+    return replace(case, name=f"{group}: {case.name}")
 
 
 def _nearest_to_median(ranked: Sequence[Row], ranks: Iterable[int]) -> list[int]:
@@ -194,7 +208,7 @@ def _nearest_to_median(ranked: Sequence[Row], ranks: Iterable[int]) -> list[int]
 def _group_by_measure(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Rows by the measure that ranks them, Dice first, each from the highest score to the lowest."""
     groups: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (row["measure"] == "probability", -row["score"])):
+    for row in sorted(rows, key=lambda row: (not row["measure"].startswith("Dice"), row["measure"], -row["score"])):
         groups.setdefault(row["measure"], []).append(row)
     return groups
 
@@ -203,11 +217,16 @@ def _make_row(trainer: Trainer, prediction: Prediction, batch: Batch) -> Row:
     """One patient: its measure and score, and the picture of its most informative slice."""
     name = list(prediction["maps"])[-1]
     predicted = prediction["maps"][name].amax(1) > THRESHOLD
-    lesion = (cast(Tensor, batch["mask"]) > 0).to(predicted.device) if "mask" in batch else torch.zeros_like(predicted)
+    lesion = (cast(Tensor, batch["mask"]) > 0).to(predicted.device) if "mask" in batch else None
     row: Row = {"patient": prediction["patient"][0]}
-    if lesion.any():
+    if lesion is not None and lesion.any():
         row |= {"measure": f"Dice of {name}", "score": dice(predicted, lesion)}
         position, note = int(lesion.flatten(1).sum(dim=1).argmax()), f"patient's Dice {row['score']:.2f}"
+    elif lesion is not None:
+        painted = predicted.flatten(1).sum(dim=1)
+        row |= {"measure": f"{FALSE} of {name}", "score": -float(painted.sum())}
+        area = painted if bool(painted.any()) else prediction["probability"].amax(1)
+        position, note = int(area.argmax()), f"{int(painted.sum())} px painted in all slices"
     else:
         probability = prediction["probability"].amax(1)
         row |= {"measure": "probability", "score": float(probability.max())}

@@ -12,7 +12,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
-from seewhy.data.base import BaseDataModule
+from seewhy.data.base import BaseDataModule, find_datamodule
 from seewhy.errors import ConfigError, nearest
 from seewhy.io.atomic import atomic_path, write_csv
 from seewhy.io.documents import read_csv
@@ -20,13 +20,11 @@ from seewhy.io.names import safe_name
 from seewhy.metrics.classification.cases import make_case_row
 from seewhy.metrics.gather import gather_rows
 from seewhy.models.protocols import NamesClasses, NamesPredictionWriter
-from seewhy.reporting.sample import find_datamodule
 
 __all__ = ["PredictionOptions", "PredictionWriter", "SampleWriter", "WritePredictions", "WrittenFiles"]
 
 UNITS = ("target", "source", "normalized")
 DTYPES = ("float32", "source")
-WITH_GRID = (".nii", ".nii.gz", ".nrrd", ".nhdr")
 """File endings of sources that have a position in the scanner's space; PNG and other pictures have none."""
 
 
@@ -215,10 +213,11 @@ class SampleWriter:
 
     def _write_stacks(self, prediction: Prediction, arrays: dict[str, np.ndarray[Any, Any]]) -> list[Path]:
         """NIfTI files of a patient's maps; none where the source volume is unknown or has moved."""
+        from seewhy.io.scans.scan import is_scan
         from seewhy.io.slices import stack_to_nifti
 
         source = Path(prediction["source"][0])
-        if not source.name.endswith(WITH_GRID) or not source.is_file() or min(prediction["index"]) < 0:
+        if not is_scan(source) or not source.is_file() or min(prediction["index"]) < 0:
             return []
         volumes = {name: array.max(1).astype(np.float32) for name, array in arrays.items()}
         if "refined" in arrays:

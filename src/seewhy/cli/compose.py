@@ -48,7 +48,8 @@ class TrainConfig:
     ckpt_path: str | None = None
     test: bool = True
     objective: str | None = None
-    direction: str = "maximize"
+    objective_on_test: bool = False
+    direction: str | None = None
 
 
 @dataclass
@@ -172,7 +173,10 @@ def expand_overrides(words: Iterable[str]) -> list[str]:
     return expanded
 
 
-TRAINING_ONLY = {"callbacks", "ckpt_path", "direction", "logger", "objective", "paths", "phantom", "test", "weights"}
+TRAINING_ONLY = {
+    "callbacks", "ckpt_path", "direction", "logger", "objective", "objective_on_test", "paths", "phantom",
+    "test", "weights",
+}  # fmt: skip
 """Root keys of an experiment that only training uses."""
 
 

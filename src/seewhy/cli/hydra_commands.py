@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import importlib
 import os
 import re
 import sys
@@ -12,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from seewhy.cli.compose import expand_overrides, register_run, split_override, store_schemas
-from seewhy.errors import ConfigError, SeewhyError
+from seewhy.errors import ConfigError, SeewhyError, describe_system_error
 from seewhy.run.folder import conf_dir
 from seewhy.termination import Terminated, end_on_sigterm
 
@@ -26,10 +24,6 @@ TASKS = {
     "cases": ("seewhy.run.translation.cases", "cases"),
 }
 """Command → module and name of the function that takes its configuration; imported only when it runs."""
-
-
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-"""Errors of a disk that is full or may not be written to."""
 
 
 def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
@@ -73,10 +67,11 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
         from seewhy.cli.hydra_errors import describe_error
 
         _exit(describe_error(error, name), error, full)
-    except OSError as error:
-        if error.errno not in DISK and task.started:  # before, Hydra makes its folder
+    except (OSError, MemoryError) as error:
+        message = describe_system_error(error, any_code=not task.started)  # before, Hydra makes its folder
+        if message is None:
             raise
-        _exit(f"{error.filename or 'a file'} cannot be written: {error.strerror}", error, full)
+        _exit(message, error, full)
     except ValueError as error:
         # Hydra's own check that a choice of a group is a text or a list; errors of the task itself are not meant.
         groups = [] if task.started else _groups_set_to_null(sys.argv[1:])
@@ -120,15 +115,16 @@ class _Task:
         def task(config: Any) -> Any:
             from hydra.core.hydra_config import HydraConfig
             from hydra.types import RunMode
+            from hydra.utils import get_method
 
             self.started = True
             overrides = sys.argv[1:]
             sys.argv[1:] = [*self.prefix, *overrides]
             module, function = TASKS[self.name]
             try:
-                return getattr(importlib.import_module(module), function)(config)
+                return get_method(f"{module}.{function}")(config)
             except (SeewhyError, RuntimeError) as failure:
-                error = failure if isinstance(failure, SeewhyError) else _describe_lost_process(failure)
+                error = failure if isinstance(failure, SeewhyError) else _describe_outer_cause(failure)
                 if error is None:
                     raise
                 if HydraConfig.get().mode is RunMode.MULTIRUN:
@@ -172,8 +168,11 @@ def _groups_set_to_null(words: Sequence[str]) -> list[str]:
     return [key for _, key, value in overrides if value.strip() == "null" and "." not in key]
 
 
-def _describe_lost_process(error: RuntimeError) -> SeewhyError | None:
-    """Return one message for an error of the communication with a process that has ended; None for other errors."""
+def _describe_outer_cause(error: RuntimeError) -> SeewhyError | None:
+    """Return one message for a lost connection to a process that has ended, or for another reason outside seewhy."""
+    message = describe_system_error(error)
+    if message is not None:
+        return SeewhyError(message)
     if not re.search(r"gloo|nccl|ProcessGroup", str(error), re.IGNORECASE):
         return None
     return SeewhyError(

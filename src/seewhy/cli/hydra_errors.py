@@ -29,6 +29,8 @@ def describe_error(error: Exception, config_name: str) -> str:
 
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if group == "hydra/launcher" and choice.startswith("submitit"):
+            return f"hydra/launcher={choice} needs submitit; pip install 'seewhy[sweep]'"
         return (
             f"{group or 'config'}={choice!r} does not exist; {nearest(choice, error.options or _list_choices(group))}"
         )
@@ -108,15 +110,20 @@ def _list_choices(group: str) -> list[str]:
 def _describe_unknown_key(name: str, config_name: str) -> str:
     """Name the options closest to one that no config declares: first those whose last part is the same."""
     name = name.split("@")[0].lstrip("+~")
-    keys = list(_list_keys(config_name))
+    keys = list(_list_keys(config_name, hydra=name.startswith("hydra.")))
     leaf = name.rsplit(".", 1)[-1]
     same_leaf = [key for key in keys if key.rsplit(".", 1)[-1] == leaf]
     close = "nearest: " + ", ".join(repr(key) for key in same_leaf[:3]) if same_leaf else nearest(name, keys)
     return f"option {name!r} does not exist; {close}"
 
 
-def _list_keys(config_name: str) -> Iterator[str]:
-    """List the dotted keys of the configuration that the command line chooses, without its wrong overrides."""
+def _list_keys(config_name: str, *, hydra: bool) -> Iterator[str]:
+    """List the dotted keys of the configuration that the command line chooses, without its wrong overrides.
+
+    Args:
+        config_name: root configuration of the command.
+        hydra: list the options of Hydra instead.
+    """
     import sys
 
     from hydra import compose, initialize_config_dir
@@ -127,9 +134,12 @@ def _list_keys(config_name: str) -> Iterator[str]:
     choices = [word for word, parts in overrides if parts is not None and (conf_dir() / parts[1]).is_dir()]
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         try:
-            config = compose(config_name, overrides=choices)
+            config = compose(config_name, overrides=choices, return_hydra_config=hydra)
         except Exception:  # the choices themselves may be wrong
-            config = compose(config_name)
+            config = compose(config_name, return_hydra_config=hydra)
+    if hydra:
+        yield from _list_dotted(config.hydra, "hydra.")
+        return
     yield from _list_dotted(config, "")
     yield from (path.name for path in conf_dir().iterdir() if path.is_dir())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 
 __all__ = ["main"]
@@ -27,13 +28,19 @@ def main(arguments: list[str] | None = None) -> None:
         sys.argv[1:] = words
         run_hydra_command(words[0], prefix=words[:1])
         return
-    from seewhy.errors import SeewhyError
+    from seewhy.errors import SeewhyError, describe_system_error
 
     options = _parser().parse_args(words)
     try:
         status = options.run(options)
     except SeewhyError as error:
         sys.stderr.write(f"error: {error}\n")
+        status = 1
+    except (OSError, RuntimeError, MemoryError) as error:
+        message = describe_system_error(error)
+        if message is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        sys.stderr.write(f"error: {message}\n")
         status = 1
     raise SystemExit(status)
 

@@ -30,8 +30,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", help="uint8, uint16, float32 or labels (as in the prediction)")
     parser.add_argument("--threshold", type=float, help="probability above which a voxel is foreground (as predicted)")
     parser.add_argument("--memory-budget", default="4GB", help="of this process (4GB)")
-    parser.add_argument("--num-parts", type=int, default=1, help="processes that share the output (1)")
-    parser.add_argument("--part-id", type=int, default=0, help="number of this process (0)")
+    parser.add_argument("--num-parts", type=int, default=1, help="processes that are expected to share the output (1)")
+    parser.add_argument("--part-id", type=int, default=0, help="place among them at which this one starts (0)")
 
 
 def _blend(options: argparse.Namespace) -> int:

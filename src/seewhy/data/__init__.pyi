@@ -1,5 +1,6 @@
 """Names of `seewhy.data`."""
 
+from .assignment import shuffle_patients as shuffle_patients
 from .base import BaseDataModule as BaseDataModule
 from .cases.amd import AMDDataModule as AMDDataModule
 from .cases.case_list import Case as Case
@@ -24,7 +25,6 @@ from .slices.dataset import TrainingDataset as TrainingDataset
 from .slices.files import Naming as Naming
 from .slices.label_rule import LabelRule as LabelRule
 from .splits import Split as Split
-from .splits import shuffle_patients as shuffle_patients
 from .transforms.augmentation import Augmentation as Augmentation
 from .transforms.augmentation import PatchAugmentation as PatchAugmentation
 from .transforms.augmentation import VolumeAugmentation as VolumeAugmentation

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge
-from lightning.pytorch import LightningDataModule
+from annotated_types import Ge, Le
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seewhy.data.loaders import EpochSampler, PatientSampler, ranks_of
@@ -19,7 +19,10 @@ from seewhy.io.geometry import Display
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt
 from seewhy.options import check_choice
 
-__all__ = ["BaseDataModule", "check_counts"]
+__all__ = ["BaseDataModule", "check_counts", "find_datamodule"]
+
+MOST_WORKERS = 512
+"""Processes that read; thousands, as a foreign run folder could ask for, would stop the machine."""
 
 
 class BaseDataModule(LightningDataModule):
@@ -77,7 +80,7 @@ class BaseDataModule(LightningDataModule):
         fold: NonNegativeInt | None = None,
         num_folds: Annotated[int, Ge(2)] | None = None,
         split_file: str | None = None,
-        num_workers: NonNegativeInt = 0,
+        num_workers: Annotated[int, Ge(0), Le(MOST_WORKERS)] = 0,
         pin_memory: bool | None = None,
         predict_on: Literal["train", "val", "test", "all"] = "test",
     ) -> None:
@@ -253,3 +256,9 @@ def check_counts(**counts: int | None) -> None:
     ]
     if wrong:
         raise ConfigError("; ".join(wrong))
+
+
+def find_datamodule(trainer: Trainer) -> BaseDataModule | None:
+    """The Trainer's DataModule if it is one of seewhy's, else None."""
+    datamodule = getattr(trainer, "datamodule", None)  # Lightning sets it only where one was given
+    return datamodule if isinstance(datamodule, BaseDataModule) else None

@@ -11,9 +11,13 @@ from seewhy.errors import DataError
 __all__ = ["OTHER_VOLUMES", "Listing", "list_by_stem", "split_suffix", "summarize_names"]
 
 OTHER_VOLUMES = (
-    ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".dcm", ".ima", ".hdr", ".img", ".h5", ".hdf5", ".mnc", ".npz",
+    ".mgz", ".mgh", ".dcm", ".ima", ".hdr", ".img", ".h5", ".hdf5", ".mnc", ".npz",
 )  # fmt: skip
-"""Endings of volumes in formats that data folders of NIfTI do not read."""
+"""Endings of volumes in formats that data folders of scans do not read."""
+
+HEADERS = (".mhd", ".nhdr", ".MHD", ".NHDR")
+VALUES = (".raw", ".zraw", ".gz", ".bz2")
+"""Endings of the files of values next to such headers."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ def list_by_stem(folder: Path, suffixes: Sequence[str], *, accepts: Callable[[Pa
     problems = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         parts = split_suffix(path.name, suffixes)
+        if path.suffix.lower() in VALUES and _has_header(path):
+            continue
         if path.name.startswith("."):
             listing.left_out.extend([path.name] if path.name.startswith("._") else [])
             continue
@@ -70,6 +76,12 @@ def list_by_stem(folder: Path, suffixes: Sequence[str], *, accepts: Callable[[Pa
     if problems:
         raise DataError(problems, where=str(folder))
     return listing
+
+
+def _has_header(path: Path) -> bool:
+    """Whether a file of values has a header of the same name, which names it."""
+    stem = path.with_suffix("") if path.suffix.lower() in (".gz", ".bz2") else path
+    return any(stem.with_suffix(suffix).is_file() for suffix in HEADERS)
 
 
 def summarize_names(names: Sequence[str], shown: int = 5) -> str:

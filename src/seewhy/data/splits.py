@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seewhy.data.patients import report_spellings, warn_of_divided_scans
+from seewhy.data.assignment import assign_by_fractions, list_scans, shuffle_patients
+from seewhy.data.patients import find_person, group_scans, report_spellings, warn_of_divided_scans
 from seewhy.data.split_file import read_split_file
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.options import check_choice
@@ -22,9 +22,7 @@ from seewhy.options import check_choice
 __all__ = [
     "PARTS",
     "Split",
-    "assign_by_fractions",
     "choose_split",
-    "shuffle_patients",
     "split_by_fold",
     "split_by_fractions",
     "split_by_given_folds",
@@ -111,8 +109,11 @@ def choose_split(
 ) -> Split:
     """Make the split that the options ask for; without any of them it is by `fractions`.
 
+    Scans of one person that have names of BraTS, e.g. `BraTS-GLI-00005-000` and `-001`, stay in one part; shares and
+    folds count people. So do unnamed scans of a named person, and a person's name stands for all of its scans.
+
     Args:
-        patients: all patients, each once.
+        patients: all patients (scans), each once.
         fractions: shares of train, val and test.
         seed: of the random order for fractions and folds.
         patient_of_file: file name → patient, needed by `slice_split`.
@@ -175,71 +176,14 @@ def split_by_fractions(
     shares = [float(share) for share in fractions]
     if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
         raise ConfigError(f"data.fractions={list(fractions)} must be three shares (train, val, test) that add up to 1")
-    wanted = sum(share > 0 for share in shares)
-    if len(patients) < wanted:
+    wanted, people = sum(share > 0 for share in shares), group_scans(patients)
+    if len(people) < wanted:
         raise ConfigError(
-            f"data.fractions={list(fractions)} asks for {wanted} parts, but there are {len(patients)} patients; "
+            f"data.fractions={list(fractions)} asks for {wanted} parts, but there are {len(people)} patients; "
             "set a share to 0 or name the patients with data.train_patients and so on"
         )
     lists = dict(zip(PARTS, assign_by_fractions(patients, shares, seed, strata), strict=True))
     return _split(lists, {"by": "fractions", "fractions": shares, "seed": seed}, order=patients, strata=strata)
-
-
-def assign_by_fractions(
-    patients: Sequence[str], shares: Sequence[float], seed: int, strata: Mapping[str, int] | None = None
-) -> tuple[list[str], list[str], list[str]]:
-    """Assign patients to train, val and test at random.
-
-    Each group is assigned separately, so that every part has patients of every group that is large enough. The
-    rounding error of one group is carried over to the next. Groups with fewer patients than parts are merged.
-
-    Args:
-        patients: all patients, at least one for every share above 0.
-        shares: of train, val and test; they add up to 1. A share above 0 gets at least one patient.
-        seed: of the random order.
-        strata: patient → group; None: one group.
-    """
-    members: defaultdict[int, list[str]] = defaultdict(list)
-    for patient in shuffle_patients(patients, seed, strata):
-        members[(strata or {}).get(patient, 0)].append(patient)
-    least = sum(share > 0 for share in shares)
-    groups = [group for group in members.values() if len(group) >= least]
-    small = [patient for group in members.values() if len(group) < least for patient in group]
-    train, val, test = [], [], []
-    carried = [0.0, 0.0, 0.0]
-    for group in [*groups, small] if small else groups:
-        exact = [share * len(group) + rest for share, rest in zip(shares, carried, strict=True)]
-        counts = _round_counts(len(group), exact, shares)
-        carried = [value - count for value, count in zip(exact, counts, strict=True)]
-        val += group[: counts[1]]
-        test += group[counts[1] : counts[1] + counts[2]]
-        train += group[counts[1] + counts[2] :]
-    return train, val, test
-
-
-def shuffle_patients(patients: Sequence[str], seed: int, strata: Mapping[str, int] | None = None) -> list[str]:
-    """Sort patients into a random order that depends on the seed and each name alone, group after group.
-
-    Every k-th patient of it is a sample with the same share of each group (`strata`: patient → group).
-    """
-    keys = {patient: hashlib.sha256(f"{seed}:{patient}".encode()).digest() for patient in patients}
-    return sorted(patients, key=lambda patient: ((strata or {}).get(patient, 0), keys[patient]))
-
-
-def _round_counts(total: int, exact: Sequence[float], shares: Sequence[float]) -> list[int]:
-    """Round to integers that add up to the total, by largest remainders.
-
-    A share above 0 gets at least 1 where there are enough for all; else training gets its 1 first.
-    """
-    wanted = [int(share > 0) for share in shares]
-    floor = wanted if total >= sum(wanted) else [wanted[0], 0, 0]
-    counts = [max(int(value), low) for value, low in zip(exact, floor, strict=True)]
-    while sum(counts) < total:
-        open_parts = [part for part in range(3) if wanted[part]]
-        counts[max(open_parts, key=lambda part: exact[part] - counts[part])] += 1
-    while sum(counts) > total:
-        counts[max(range(3), key=lambda part: (counts[part] > floor[part], counts[part] - exact[part]))] -= 1
-    return counts
 
 
 def split_by_fold(
@@ -254,16 +198,18 @@ def split_by_fold(
         seed: of the random folds.
         strata: patient → group; each fold then gets its share of every group.
     """
-    if not 3 <= num_folds <= len(patients):
-        raise ConfigError(f"data.num_folds={num_folds} must be between 3 and the number of patients ({len(patients)})")
+    people = group_scans(patients)
+    if not 3 <= num_folds <= len(people):
+        raise ConfigError(f"data.num_folds={num_folds} must be between 3 and the number of patients ({len(people)})")
     if not 0 <= fold < num_folds:
         raise ConfigError(f"data.fold={fold} must be between 0 and data.num_folds - 1 = {num_folds - 1}")
-    order = shuffle_patients(patients, seed, strata)
+    order = shuffle_patients(list(people), seed, strata)
     test = order[fold::num_folds]
     val = order[(fold + 1) % num_folds :: num_folds]
     train = [patient for patient in order if patient not in {*test, *val}]
     made = {"by": "fold", "fold": fold, "num_folds": num_folds, "seed": seed}
-    return _split({"train": train, "val": val, "test": test}, made, order=patients, strata=strata)
+    lists = {part: list_scans(people, names) for part, names in zip(PARTS, (train, val, test), strict=True)}
+    return _split(lists, made, order=patients, strata=strata)
 
 
 def split_by_given_folds(folds: Mapping[str, int], *, fold: int) -> Split:
@@ -296,13 +242,26 @@ def split_by_patients(
     val: Sequence[str] | None = None,
     test: Sequence[str] | None = None,
 ) -> Split:
-    """Split by the names of patients; without training patients, all patients that are not named train."""
+    """Split by the names of patients, or of people with several scans.
+
+    Without training patients, all patients that are not named train, but scans of a named person go to its part.
+    """
     named = zip(PARTS, (train, val, test), strict=True)
-    lists = {part: [str(patient) for patient in names or ()] for part, names in named}
+    scans = {find_person(own[0]): own for own in group_scans(patients).values()}
+    known = set(patients)
+    lists = {
+        part: [
+            scan for name in map(str, names or ()) for scan in ([name] if name in known else scans.get(name, [name]))
+        ]
+        for part, names in named
+    }
     _check_exist(patients, ((f"data.{part}_patients", name) for part, names in lists.items() for name in names))
     if train is None:
         taken = {*lists["val"], *lists["test"]}
-        lists["train"] = [patient for patient in patients if patient not in taken]
+        part_of = {find_person(name): part for part in PARTS for name in lists[part]}
+        for patient in patients:
+            if patient not in taken:
+                lists[part_of.get(find_person(patient), "train")].append(patient)
     return _split(lists, {"by": "patients"})
 
 

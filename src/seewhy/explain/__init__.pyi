@@ -2,22 +2,22 @@
 
 from . import judging as judging
 from .attention.attention import Attention as Attention
+from .attention.attention import SelfAttention as SelfAttention
 from .attention.attention_relevance import AttentionRelevance as AttentionRelevance
 from .attention.attention_rollout import AttentionRollout as AttentionRollout
 from .attention.gates import Gates as Gates
 from .attention.gates import read_channel_gates as read_channel_gates
-from .attention.self_attention import SelfAttention as SelfAttention
 from .base import Attribution as Attribution
 from .base import Explainer as Explainer
 from .base import TargetwiseExplainer as TargetwiseExplainer
 from .cam.eigen_cam import EigenCAM as EigenCAM
-from .cam.finer_cam import FinerCAM as FinerCAM
+from .cam.grad_cam import FinerCAM as FinerCAM
 from .cam.grad_cam import GradCAM as GradCAM
-from .cam.grad_cam_plus_plus import GradCAMPlusPlus as GradCAMPlusPlus
-from .cam.hires_cam import HiResCAM as HiResCAM
-from .cam.layer_cam import LayerCAM as LayerCAM
+from .cam.grad_cam import GradCAMPlusPlus as GradCAMPlusPlus
+from .cam.grad_cam import HiResCAM as HiResCAM
+from .cam.grad_cam import LayerCAM as LayerCAM
+from .cam.grad_cam import XGradCAM as XGradCAM
 from .cam.score_cam import ScoreCAM as ScoreCAM
-from .cam.xgrad_cam import XGradCAM as XGradCAM
 from .captum_method import CaptumMethod as CaptumMethod
 from .explained_model import Explainable as Explainable
 from .explained_model import ExplainableModule as ExplainableModule
@@ -25,9 +25,9 @@ from .explained_model import ExplainedModel as ExplainedModel
 from .frozen_module import keep_unchanged as keep_unchanged
 from .gradient.deep_lift import DeepLift as DeepLift
 from .gradient.gradient_shap import GradientSHAP as GradientSHAP
-from .gradient.input_x_gradient import InputXGradient as InputXGradient
 from .gradient.integrated_gradients import IntegratedGradients as IntegratedGradients
 from .gradient.noise_tunnel import NoiseTunnel as NoiseTunnel
+from .gradient.saliency import InputXGradient as InputXGradient
 from .gradient.saliency import Saliency as Saliency
 from .judging.controls import CentreControl as CentreControl
 from .judging.controls import Control as Control
@@ -49,9 +49,9 @@ from .judging.localization import measure_localization as measure_localization
 from .judging.localization import tune_threshold as tune_threshold
 from .judging.randomization import Randomization as Randomization
 from .judging.randomization import RandomizationTest as RandomizationTest
+from .judging.scorecard import JudgingSettings as JudgingSettings
 from .judging.scorecard import Scorecard as Scorecard
 from .judging.scorecard import Verdict as Verdict
-from .judging.settings import JudgingSettings as JudgingSettings
 from .judging.similarity import join_maps as join_maps
 from .judging.similarity import rank_correlation as rank_correlation
 from .judging.similarity import structural_similarity as structural_similarity
@@ -61,5 +61,5 @@ from .maps import Maps as Maps
 from .maps import find_incomplete as find_incomplete
 from .occlusion import Occlusion as Occlusion
 
-def explainer_modules() -> dict[str, str]: ...
-def __getattr__(name: str) -> type[Explainer]: ...  # explainers that are found by their file's name
+def list_explainers() -> dict[str, tuple[str, str]]: ...
+def __getattr__(name: str) -> type[Explainer]: ...  # explainers that are found in the source

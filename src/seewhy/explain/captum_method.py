@@ -179,7 +179,7 @@ def _resize_to_image(raw: Tensor, image: Tensor) -> tuple[Tensor, tuple[str, ...
 
 RESERVED = ("inputs", "target", "additional_forward_args", "baselines", "feature_mask", "return_convergence_delta")
 """Arguments of `attribute()` that seewhy sets."""
-NEEDS = {"layer": ("__init__", "layer"), "baseline": ("attribute", "baselines"), "patch": ("attribute", "feature_mask")}
+NEEDS = {"layer": "layer", "baseline": "baselines", "patch": "feature_mask"}
 DRAWING = ("GradientShap", "LayerGradientShap", "Lime", "KernelShap", "ShapleyValueSampling", "ShapleyValues")
 GUIDED = ("GuidedBackprop", "Deconvolution", "GuidedGradCam")
 """Classes that change only the gradients of `nn.ReLU`."""
@@ -210,15 +210,13 @@ class CaptumCall:
     """
 
     def __init__(self, attribution: str, arguments: Mapping[str, Any], *, seed: int) -> None:
-        import captum.attr
-
         if attribution in EXCLUDED:
             raise ConfigError(f"attribution={attribution!r} is not offered: {EXCLUDED[attribution]}")
-        names = list_captum_classes()
-        if attribution not in names:
-            raise ConfigError(f"Captum has no attribution {attribution!r} for images; {nearest(attribution, names)}")
+        kinds = list_captum_classes()
+        if attribution not in kinds:
+            raise ConfigError(f"Captum has no attribution {attribution!r} for images; {nearest(attribution, kinds)}")
         self.attribution, self.arguments, self.seed = attribution, dict(arguments), seed
-        self.kind: Any = getattr(captum.attr, attribution)
+        self.kind: Any = kinds[attribution]
         self.draws = attribution in DRAWING
         parameters = inspect.signature(self.kind.attribute).parameters
         valid = [name for name in parameters if name not in ("self", "kwargs", *RESERVED)]
@@ -233,8 +231,8 @@ class CaptumCall:
 
     def takes(self, option: str) -> bool:
         """Whether the class takes a layer, a baseline or patches."""
-        function, name = NEEDS[option]
-        return name in inspect.signature(getattr(self.kind, function)).parameters
+        function = self.kind.__init__ if option == "layer" else self.kind.attribute
+        return NEEDS[option] in inspect.signature(function).parameters
 
     def check(self, subject: ExplainedModel) -> None:
         """Check that a method that guides ReLUs has a ReLU; otherwise it would return plain gradients.
@@ -308,20 +306,20 @@ class CaptumCall:
         return {name: one.detach() for name, one in zip(images, results, strict=True)}
 
 
-def list_captum_classes() -> list[str]:
-    """List the classes of `captum.attr` that make a map of an image from a model, or from a model and a layer."""
+def list_captum_classes() -> dict[str, Any]:
+    """Return name → class of those of Captum that make a map of an image from a model, or from a model and a layer."""
     import captum.attr
 
-    names = []
+    kinds: dict[str, Any] = {}
     for name in captum.attr.__all__:
-        kind: Any = getattr(captum.attr, name)
-        usable = isinstance(kind, type) and callable(getattr(kind, "attribute", None))
+        kind: Any = vars(captum.attr)[name]
+        usable = isinstance(kind, type) and callable(getattr(kind, "attribute", None))  # base classes only annotate it
         if not usable or name in EXCLUDED:
             continue
         required = {*_required_parameters(kind.__init__), *_required_parameters(kind.attribute)}
         if required <= {"model", "forward_func", "layer", "inputs", "baselines"}:
-            names.append(name)
-    return names
+            kinds[name] = kind
+    return kinds
 
 
 def _required_parameters(function: Any) -> list[str]:
@@ -363,7 +361,7 @@ def restore_module(module: nn.Module) -> Iterator[None]:
     values = [(parameter, parameter.data) for parameter in module.parameters()]
     try:
         for part in parts:
-            if getattr(part, "inplace", False) is True:
+            if part.__dict__.get("inplace") is True:
                 part.inplace = False  # type: ignore[assignment]
         yield
     finally:

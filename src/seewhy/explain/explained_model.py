@@ -57,6 +57,12 @@ class ExplainableModule(Protocol):
         ...
 
 
+def unwrap_compiled(module: nn.Module) -> nn.Module:
+    """Return the module inside a wrapper of `torch.compile`, whose class is private; other modules unchanged."""
+    inner: nn.Module = getattr(module, "_orig_mod", module)
+    return inner
+
+
 class ExplainedModel:
     """A module and a batch for it, by name.
 
@@ -83,7 +89,7 @@ class ExplainedModel:
     def __init__(self, module: nn.Module, inputs: Inputs) -> None:
         if not isinstance(module, nn.Module):
             raise ConfigError(f"got {type(module).__name__}, expected an nn.Module; explain the one it was made from")
-        self.module: nn.Module = getattr(module, "_orig_mod", module)  # torch.compile wraps the module
+        self.module = unwrap_compiled(module)
         about = self.module.explainable() if isinstance(self.module, ExplainableModule) else None
         self._takes_dict = about is not None and not isinstance(inputs, Tensor)
         self._takes_keywords = isinstance(inputs, Mapping)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -53,13 +53,19 @@ def find_scores(output: object, samples: int, module: str) -> Tensor:
     raise ConfigError(f"{module} returned {listed}; expected class scores [{samples}, K]; {REMEDY}")
 
 
+@runtime_checkable
+class _HasLogits(Protocol):
+    """Outputs of the models of Hugging Face."""
+
+    logits: Any
+
+
 def _name_values(output: object) -> dict[str, Any] | None:
     """Return the values of an output by name or position; None if it is a single value."""
     if isinstance(output, Mapping):
         return {str(name): value for name, value in output.items()}
-    logits = None if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if logits is not None:
-        return {"logits": logits}
+    if isinstance(output, _HasLogits) and output.logits is not None and not isinstance(output, Tensor):
+        return {"logits": output.logits}
     if isinstance(output, tuple | list):
         fields = getattr(output, "_fields", range(len(output)))  # of a named tuple
         return {str(name): value for name, value in zip(fields, output, strict=True)}

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 __all__ = [
     "CASES",
     "CLASSIFICATION",
+    "FALSE_POSITIVES",
     "MEASURES",
     "NONE",
     "SEGMENTATION",
     "Score",
     "describe_data",
+    "describe_intervals",
     "is_floor",
     "join_title",
     "label_of",
@@ -96,6 +98,9 @@ METHODS = {
     "floor_component": "floor: largest bright part",
     "floor_nothing": "floor: nothing",
     "floor_chance": "floor: chance",
+    "floor_position": "floor: slice position",
+    "floor_area": "floor: slice area",
+    "floor_position_area": "floor: position, area",
     "floor_majority": "floor: majority class",
     "floor_prior": "floor: frequencies",
     "floor_permuted": "floor: permuted",
@@ -125,8 +130,11 @@ MEASURES = {
     "hd95_slices_px": "HD95 of slices (px)",
     "hd95_mm": "HD95 in 3D (mm)",
     "hd95_px": "HD95 in 3D (voxels)",
+    "lesion_dice": "lesion-wise Dice",
+    "fp_volume_ml": "false volume (mL)",
     "fp_area": "false positive px per healthy slice",
     "fp_slices": "healthy slices hit",
+    "healthy_hit": "healthy patients hit",
 }
 """Measure → label."""
 
@@ -136,12 +144,15 @@ CLASSIFICATION = ("auroc", "f1", "accuracy", "balanced_accuracy", "average_preci
 CASES = ("auroc", "accuracy", "balanced_accuracy", "kappa", "mae", "ece")
 """Measures in the terminal table of case classifiers."""
 SEGMENTATION = (
-    "dice", "cldice", "dice_positive", "auprc", "hd95_slices_mm", "hd95_slices_px", "hd95_mm", "hd95_px", "fp_slices",
+    "dice", "cldice", "dice_positive", "auprc", "hd95_slices_mm", "hd95_slices_px", "hd95_mm", "hd95_px",
 )  # fmt: skip
 """Measures in the terminal table of segmentations, in order."""
+FALSE_POSITIVES = ("lesion_dice", "fp_volume_ml", "fp_slices", "healthy_hit")
+"""Measures in the terminal table of false positives, which healthy patients have, too."""
 
 
-INTERVALS = "95 % bootstrap intervals by patient"
+FEW = 10
+"""Fewer patients than this give rough intervals."""
 NONE = "\N{EN DASH}"
 """Printed where a method does not define a measure."""
 
@@ -172,9 +183,9 @@ class Score(NamedTuple):
 
 
 def _digits(measure: str) -> int:
-    if measure.startswith(("hd95", "fp_area")):
+    if measure.startswith(("hd95", "fp_area", "fp_volume")):
         return 1
-    return 2 if measure == "fp_slices" else 3
+    return 2 if measure in ("fp_slices", "healthy_hit") else 3
 
 
 def scores_by_method(results: Mapping[str, float], *, prefix: str = "") -> dict[str, dict[str, Score]]:
@@ -224,7 +235,7 @@ def is_floor(method: str) -> bool:
 
 def lower_is_better(measure: str) -> bool:
     """Whether smaller values of a measure are better: distances, false positives and errors."""
-    return measure.startswith(("hd95", "fp_", "mae", *CERTAINTY))
+    return measure.startswith(("hd95", "fp_", "healthy_", "mae", *CERTAINTY))
 
 
 def label_of(name: str) -> str:
@@ -233,6 +244,19 @@ def label_of(name: str) -> str:
     if label is None and name.startswith("floor_window_"):
         return f"{METHODS['floor_window']}, {name.removeprefix('floor_window_')}"
     return label or name.replace("_", " ")
+
+
+def describe_intervals(patients: float | None) -> str:
+    """Describe the intervals, with a note where there are too few patients for good ones.
+
+    Example:
+        >>> describe_intervals(30)
+        '95 % bootstrap intervals by patient'
+        >>> describe_intervals(7)
+        '95 % bootstrap intervals by patient, rough with fewer than 10 patients'
+    """
+    note = f", rough with fewer than {FEW} patients" if patients is not None and patients < FEW else ""
+    return f"95 % bootstrap intervals by patient{note}"
 
 
 def describe_data(
@@ -252,7 +276,7 @@ def describe_data(
         parts += [] if count is None else [f"{count:.0f} samples"]
         if cases is not None:
             parts += [f"{cases:.0f} cases of {results[f'{prefix}patients']:.0f} patients"]
-            parts += [INTERVALS] if f"{prefix}accuracy_low" in results else []
+            parts += [describe_intervals(results[f"{prefix}patients"])] if f"{prefix}accuracy_low" in results else []
     else:
         patients, ill = results.get(f"{prefix}patients"), results.get(f"{prefix}patients_with_lesion")
         if patients is not None:
@@ -261,7 +285,7 @@ def describe_data(
                 + (f", {ill:.0f} with lesion" if ill is not None else "")
             )
         if any(name.startswith(prefix) and name.endswith("_low") for name in results):
-            parts.append(INTERVALS)
+            parts.append(describe_intervals(patients))
     if phantom:
         parts.append("PHANTOM data, not patients")
     return "; ".join(parts)

@@ -6,7 +6,7 @@ import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image
 from seewhy.figures.style import png_bytes
 from seewhy.io.atomic import atomic_path
 
-__all__ = ["Block", "Code", "Picture", "ReportTable", "Section", "Text", "write_report"]
+__all__ = ["Block", "Code", "Definitions", "Picture", "ReportTable", "Section", "Text", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,12 @@ class ReportTable:
     caption: str = ""
     quiet: Sequence[bool] = ()
     """Rows shown in grey, e.g. the floors."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Column → anchor of its explanation in a `Definitions` block of the same page."""
 
     def html(self) -> str:
         """The block as HTML."""
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
+        head = "".join(f"<th>{self._heading(name)}</th>" for name in self.columns)
         lines = []
         for i, row in enumerate(self.rows):
             quiet = ' class="quiet"' if i < len(self.quiet) and self.quiet[i] else ""
@@ -66,6 +68,27 @@ class ReportTable:
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
         return f'<div class="wide"><table>{caption}{body}</table></div>'
+
+    def _heading(self, name: str) -> str:
+        text, anchor = html.escape(name), self.links.get(name)
+        return text if anchor is None else f'<a href="#{html.escape(anchor)}">{text}</a>'
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Terms with their meaning, to which headings of tables link."""
+
+    entries: Mapping[str, tuple[str, str]]
+    """Anchor → term and meaning."""
+    caption: str
+
+    def html(self) -> str:
+        """The block as HTML."""
+        items = "".join(
+            f'<dt id="{html.escape(anchor)}">{html.escape(term)}</dt><dd>{html.escape(meaning)}</dd>'
+            for anchor, (term, meaning) in self.entries.items()
+        )
+        return f"<h3>{html.escape(self.caption)}</h3><dl>{items}</dl>"
 
 
 @dataclass(frozen=True)
@@ -84,7 +107,7 @@ class Picture:
         return f'<figure><img alt="{caption}" src="data:image/{kind};base64,{data}">{below}</figure>'
 
 
-Block = Text | Code | ReportTable | Picture
+Block = Text | Code | ReportTable | Definitions | Picture
 
 
 @dataclass(frozen=True)
@@ -164,6 +187,12 @@ th,td{padding:.32rem .8rem;text-align:right;border-bottom:1px solid var(--line);
 th{white-space:normal;vertical-align:bottom}
 th:first-child,td:first-child{text-align:left;padding-left:0}
 tr.quiet{color:var(--soft)}
+th a{color:inherit;text-decoration-color:var(--line)}
+h3{font-size:1rem;margin:1.6rem 0 .4rem}
+dl{font-size:.88rem;margin:0}
+dt{font-weight:600;margin-top:.5rem}
+dd{margin:0;color:var(--soft)}
+dt:target{background:var(--warn)}
 figure{margin:1rem 0}
 img{max-width:100%;height:auto;background:#fff;border-radius:4px}
 figcaption{color:var(--soft);font-size:.86rem}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
+from seewhy.figures.glossary import GLOSSARY
 from seewhy.figures.labels import (
     CASES,
     CLASSIFICATION,
+    FALSE_POSITIVES,
     MEASURES,
     NONE,
     SEGMENTATION,
@@ -26,11 +28,13 @@ from seewhy.figures.labels import (
     present_measures,
     scores_by_method,
 )
-from seewhy.figures.report import Block, ReportTable
+from seewhy.figures.report import Block, Definitions, ReportTable
 from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
 
 __all__ = ["results_blocks", "results_table", "scores_figure"]
 
+TableKind = Literal["segmentation", "false positives", "classification"]
+"""Groups of measures in the terminal."""
 SHORT = {
     "dice_positive": "Dice +",
     "auprc": "AUPRC",
@@ -38,13 +42,16 @@ SHORT = {
     "hd95_slices_px": "HD95 px",
     "hd95_mm": "3D HD95 mm",
     "hd95_px": "3D HD95 voxels",
-    "fp_slices": "FP",
+    "lesion_dice": "lesions",
+    "fp_volume_ml": "mL",
+    "fp_slices": "slices",
+    "healthy_hit": "patients",
     "balanced_accuracy": "balanced",
     "mae": "MAE",
     "ece": "ECE",
 }
 """Column headings that fit into 80 columns; the caption explains them."""
-WITH_INTERVAL = ("dice",)
+WITH_INTERVAL = ("dice", "lesion_dice")
 NO_RIVALS = ("ceiling", "ideal")
 """Rows with the best possible values, which do not compete."""
 
@@ -55,7 +62,7 @@ def results_table(
     prefix: str = "test/",
     ceiling: Mapping[str, float] | None = None,
     phantom: bool = False,
-    classification: bool = False,
+    kind: TableKind = "segmentation",
     title: str | None = None,
 ) -> Table:
     """Terminal table with one row per method, floors below a rule; best values bold, and red if a floor has them.
@@ -65,11 +72,12 @@ def results_table(
         prefix: prefix of the names to show, e.g. "test/" or "".
         ceiling: measure → value of a model trained with masks, as the last row.
         phantom: whether the data are synthetic, which the caption then states.
-        classification: show AUROC, accuracy and so on of the samples instead of the scores of the maps.
+        kind: `segmentation` (agreement of the maps with the lesions), `false positives` (of the maps, also in
+            healthy patients), or `classification` (AUROC, accuracy and so on of the samples).
         title: above the table.
     """
-    wanted: tuple[str, ...] = SEGMENTATION
-    if classification:
+    wanted: tuple[str, ...] = FALSE_POSITIVES if kind == "false positives" else SEGMENTATION
+    if kind == "classification":
         wanted = CASES if f"{prefix}balanced_accuracy" in results else CLASSIFICATION
     scores = {name: own for name, own in scores_by_method(results, prefix=prefix).items() if set(own) & set(wanted)}
     columns = present_measures(scores, wanted)
@@ -116,8 +124,11 @@ def _caption(results: Mapping[str, float], prefix: str, columns: tuple[str, ...]
         lines.append(f"balanced: mean recall of the classes{grades}; ECE: calibration error")
     if "dice_positive" in columns:
         lines.append("Dice +: on slices that show a lesion")
+    if "lesion_dice" in columns:
+        lines.append("mL: volume predicted outside the annotation")
+        lines.append("lesions: lesion-wise Dice, false regions count 0; over all patients")
     if "fp_slices" in columns:
-        lines.append("FP: share of healthy slices hit")
+        lines.append("slices, patients: share of the healthy ones with any predicted pixel")
     if any(measure.startswith("hd95_slices") for measure in columns):
         lines.append("HD95: in 2D, mean over lesion slices")
     return "\n".join(line for line in lines if line).replace("PHANTOM", "[bold yellow]PHANTOM[/]")
@@ -181,7 +192,7 @@ def _draw_measure(
         if measure in scores[name]:
             _draw_mean(axes, place, scores[name][measure], colour)
     axes.set_ylim(len(names) - 0.3, -0.9)
-    if measure.startswith(("hd95", "fp_area")):
+    if measure.startswith(("hd95", "fp_area", "fp_volume")):
         axes.set_xlim(left=0)
     else:
         axes.set_xlim(-0.02, 1.02)
@@ -224,7 +235,9 @@ def results_blocks(
     ceiling: Mapping[str, float] | None = None,
     phantom: bool = False,
 ) -> list[Block]:
-    """Report tables of all scores with the floors: one table for the maps, one for the classification.
+    """Report tables of all scores with the floors: agreement of the maps, their false positives, classification.
+
+    The headings link to the glossary of the measures, which follows.
 
     Args:
         results: flat names to values, see `seewhy.figures.labels.scores_by_method`.
@@ -233,7 +246,10 @@ def results_blocks(
         phantom: whether the data are synthetic, which the caption then states.
     """
     blocks: list[Block] = []
-    for wanted in (tuple(name for name in MEASURES if name not in CLASSIFICATION), CLASSIFICATION):
+    shown: list[str] = []
+    false = (*FALSE_POSITIVES, "fp_area")
+    agreement = tuple(name for name in MEASURES if name not in (*CLASSIFICATION, *false))
+    for wanted in (agreement, false, CLASSIFICATION):
         scores = {name: own for name, own in scores_by_method(results, prefix=prefix).items() if set(own) & set(wanted)}
         columns = present_measures(scores, wanted)
         if not columns:
@@ -249,6 +265,19 @@ def results_blocks(
                 ],
                 caption=describe_data(results, prefix=prefix, phantom=phantom, samples=wanted == CLASSIFICATION),
                 quiet=[is_floor(name) for name in scores],
+                links={label_of(name): f"measure-{name}" for name in columns if name in GLOSSARY},
             )
         )
+        shown += columns
+    if any(name in GLOSSARY for name in shown):
+        blocks.append(_explain_measures(shown))
     return blocks
+
+
+def _explain_measures(measures: Sequence[str]) -> Definitions:
+    entries = {
+        f"measure-{name}": (label_of(name), f"{entry.meaning} Floor: {entry.chance} It does not see: {entry.blind}")
+        for name, entry in GLOSSARY.items()
+        if name in measures
+    }
+    return Definitions(entries, "The measures of these tables")

@@ -6,11 +6,10 @@ import io
 import math
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
@@ -90,13 +89,13 @@ def add_captions(figure: Figure, *, head: str, foot: str = "") -> Figure:
     return figure
 
 
-def log_axis(axes: Axes, axis: str) -> None:
+def log_axis(axes: Axes, axis: Literal["x", "y"]) -> None:
     """Make the x or y axis logarithmic, with plain numbers that do not overlap.
 
     Call it after drawing, because the number of ticks depends on the range.
     """
-    getattr(axes, f"set_{axis}scale")("log")
-    target: Axis = getattr(axes, f"{axis}axis")
+    set_scale, target = (axes.set_xscale, axes.xaxis) if axis == "x" else (axes.set_yscale, axes.yaxis)
+    set_scale("log")
     low, high = target.get_view_interval()
     decades = math.log10(high / low)
     # More numbers per decade if there is room for them.

@@ -1,27 +1,35 @@
-"""Atomic writes of files and folders, temporary folders, and checksums."""
+"""Atomic writes and exclusive creation of files and folders, temporary folders, and checksums."""
 
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
+from seewhy.errors import DataError
 from seewhy.io.cells import protect_cell
 
 __all__ = [
     "TEMPORARY_PREFIX",
     "atomic_folder",
     "atomic_path",
+    "create_exclusively",
+    "create_json",
     "file_sha256",
+    "temporary_beside",
     "temporary_folder",
     "write_csv",
     "write_json",
@@ -29,6 +37,12 @@ __all__ = [
 
 TEMPORARY_PREFIX = ".tmp-"
 """Prefix of names of files and folders that are still being written; listings of data sets skip them."""
+FOLDER_PREFIX = "seewhy-"
+"""Prefix of names of temporary folders."""
+OWNED = re.compile(rf"(?:{re.escape(TEMPORARY_PREFIX)}|{FOLDER_PREFIX})(?P<machine>[0-9a-f]{{8}})-(?P<process>\d+)-.+")
+"""Temporary names, with the machine and the process that made them."""
+ABANDONED = 7 * 24 * 3600
+"""Seconds after which what a process of another machine left is removed; whether it runs cannot be known here."""
 
 
 @contextmanager
@@ -36,7 +50,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path next to `path` that replaces `path` when the block ends without an exception.
 
     The temporary name has the same suffix, because writers choose the format by it. Parent folders are created.
-    After an exception the temporary file is removed and an existing file stays unchanged.
+    After an exception the temporary file is removed and an existing file stays unchanged. What a killed process left
+    in the folder is removed by the next process that writes into it.
 
     Args:
         path: the file to write.
@@ -52,7 +67,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_beside(final)
+    temporary = temporary_beside(final)
     try:
         yield temporary
         os.replace(temporary, final)
@@ -75,7 +90,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_beside(final)
+    temporary = temporary_beside(final)
     temporary.mkdir()
     try:
         yield temporary
@@ -95,6 +110,49 @@ def write_json(path: str | Path, record: Any) -> Path:
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
+
+
+def create_json(path: Path, record: Mapping[str, Any]) -> bool:
+    """Create a JSON file atomically; False if it exists, even if another process creates it at the same time."""
+    if path.exists():
+        return False
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
+    write_json(temporary, record)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # no hard links on this file system: the last writer wins, and all compare equal or fail later
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def create_exclusively(path: Path, content: bytes) -> bool:
+    """Create a file unless it exists; of several processes exactly one succeeds, also on NFS 3 and later.
+
+    The content is written after the file is created, so a reader may find it empty for a moment.
+
+    Returns:
+        Whether it was created here.
+
+    Raises:
+        DataError: it can neither be created nor does it exist.
+    """
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be created ({error.strerror or error}); free space or check the rights"
+        ) from error
+    try:
+        os.write(handle, content)
+    finally:
+        os.close(handle)
+    return True
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str]) -> Path:
@@ -119,9 +177,69 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: S
     return Path(path)
 
 
-def _temporary_beside(final: Path) -> Path:
-    """A path in the same folder (a rename must not cross file systems) with the same suffix."""
-    return final.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{final.name[-50:]}")
+def temporary_beside(final: Path) -> Path:
+    """A path in the same folder (a rename must not cross file systems) with the same suffix, for this process.
+
+    Example:
+        >>> temporary_beside(Path("runs/last.ckpt")).suffix
+        '.ckpt'
+    """
+    _remove_abandoned(str(final.parent), os.getpid())
+    return final.with_name(f"{TEMPORARY_PREFIX}{_owner()}-{uuid.uuid4().hex[:8]}-{final.name[-50:]}")
+
+
+def _owner() -> str:
+    """Name of this machine and process in temporary names."""
+    return f"{_machine()}-{os.getpid()}"
+
+
+@functools.cache
+def _machine() -> str:
+    """Eight hexadecimal digits for this machine, or this container: process numbers are unique within it."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        space = ""
+    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
+
+
+@functools.lru_cache(maxsize=4096)
+def _remove_abandoned(folder: str, process: int) -> None:
+    """Remove what ended processes left in a folder; done once per folder and process.
+
+    Args:
+        folder: it may not exist.
+        process: number of this process.
+    """
+    try:
+        entries = [path for path in Path(folder).iterdir() if path.name.startswith((TEMPORARY_PREFIX, FOLDER_PREFIX))]
+    except OSError:
+        return
+    for path in entries:
+        owner = OWNED.fullmatch(path.name)
+        if owner is None or not _is_abandoned(path, owner["machine"], int(owner["process"])):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path, machine: str, process: int) -> bool:
+    """Whether the process that made a temporary path has ended."""
+    if machine != _machine():
+        try:
+            return time.time() - path.lstat().st_mtime > ABANDONED
+        except OSError:
+            return False
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # it runs for another user
+        return False
+    return False
 
 
 def file_sha256(path: str | Path) -> str:
@@ -136,9 +254,12 @@ def file_sha256(path: str | Path) -> str:
 def temporary_folder() -> Path:
     """Create a folder that is removed when this process ends, in the main process and in those of `multiprocessing`.
 
+    The folder of a process that was killed is removed by the next one that calls this.
+
     A forked process does not remove the folder of its parent. Worker processes skip `atexit`, so a finalizer of
     `multiprocessing` is used, with a priority below 0: it runs after child processes have ended.
     """
-    folder = Path(tempfile.mkdtemp(prefix="seewhy-"))
+    _remove_abandoned(tempfile.gettempdir(), os.getpid())
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{_owner()}-"))
     Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-10)
     return folder

@@ -1,4 +1,4 @@
-"""Read and write PNG and TIFF pictures."""
+"""Read PNG, TIFF and JPEG pictures, and write PNG and TIFF."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from PIL import Image, UnidentifiedImageError
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
 from seewhy.io.checks.read_errors import reading
+from seewhy.io.checks.recognize import recognize
 from seewhy.io.checks.sizes import check_announced
-from seewhy.io.tiff import TIFF_SUFFIXES, is_tiff, read_tiff_picture, tiff_picture_shape, turn
+from seewhy.io.tiff import TIFF_SUFFIXES, is_tiff, open_tiff, read_tiff_picture, tiff_picture_shape, turn
 
-__all__ = ["IMAGE_SUFFIXES", "image_shape", "read_image", "write_image"]
+__all__ = ["IMAGE_SUFFIXES", "PICTURE_SUFFIXES", "check_lossless", "image_shape", "read_image", "write_image"]
 
 IMAGE_SUFFIXES = (".png", *TIFF_SUFFIXES)
+"""Formats that keep values, for masks too."""
+PICTURE_SUFFIXES = (*IMAGE_SUFFIXES, ".jpg", ".jpeg")
+"""Formats of pictures that are read."""
+LOSSY = {"OJPEG", "JPEG", "JPEG_LOSSY", "WEBP", "JPEGXR_NDPI", "JPEGXL", "JPEG2000", "APERIO_JP2000_YCBC"}
+"""Compressions of TIFF that change values, or may do so."""
 DAMAGE = (SyntaxError, TypeError, KeyError, IndexError, struct.error, OverflowError)
 """Errors of Pillow for damaged files."""
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16")
@@ -36,12 +42,12 @@ def read_image(path: str | Path, *, page: int | None = None) -> NDArray[Any]:
     their values. PNG with 2 or 4 bits per grey is scaled to 8 bits, as its specification says.
 
     Args:
-        path: a PNG or TIFF file.
+        path: a PNG, TIFF or JPEG file.
         page: page of a TIFF with several pages, counted from 0; None expects a single page.
 
     Returns:
-        [H, W] of any integer or float type in TIFF, uint8 or uint16 in PNG; [H, W, 3] for colour (palettes are
-        resolved to uint8), [H, W, 4] with transparency. Black-and-white files have the values 0 and 255.
+        [H, W] of any integer or float type in TIFF, uint8 or uint16 in PNG, uint8 in JPEG; [H, W, 3] for colour
+        (palettes are resolved to uint8), [H, W, 4] with transparency. Black-and-white files have the values 0 and 255.
 
     Raises:
         DataError: the file is missing, damaged, not a picture, of a kind of values that cannot be kept (named), or has
@@ -66,7 +72,7 @@ def image_shape(path: str | Path) -> tuple[int, ...]:
     """Shape of the array that `read_image` returns, without decoding values; verifies the checksums of a PNG.
 
     Args:
-        path: a PNG or TIFF file.
+        path: a PNG, TIFF or JPEG file.
 
     Returns:
         (H, W), or (H, W, 3) or (H, W, 4) for colour.
@@ -85,6 +91,31 @@ def image_shape(path: str | Path) -> tuple[int, ...]:
         picture.verify()
     height, width = (width, height) if turned else (height, width)
     return (height, width, 4 if transparent else 3) if colour else (height, width)
+
+
+def check_lossless(path: str | Path) -> None:
+    """Check that a mask is stored with its values: JPEG blurs outlines, so that labels change and new ones appear.
+
+    Args:
+        path: a picture; other formats pass.
+
+    Raises:
+        DataError: JPEG (by content, whatever the name), or TIFF with such a compression.
+
+    Example:
+        >>> Image.new("L", (8, 8)).save("mask.jpg")
+        >>> check_lossless("mask.jpg")
+        Traceback (most recent call last):
+        seewhy.errors.DataError: mask.jpg is stored as JPEG, which changes the values of a mask; ...
+    """
+    path = Path(path)
+    kind = recognize(path)
+    if kind == "TIFF" and path.suffix.lower() in PICTURE_SUFFIXES:
+        with open_tiff(path) as tiff:
+            packed = {page.compression.name for page in tiff.pages} & LOSSY
+        kind = f"TIFF with {sorted(packed)[0]}" if packed else kind
+    if kind in ("JPEG", "JPEG 2000") or (kind or "").startswith("TIFF with"):
+        raise DataError(f"{path} is stored as {kind}, which changes the values of a mask; export it again as PNG")
 
 
 def write_image(path: str | Path, array: NDArray[Any]) -> Path:
@@ -118,7 +149,7 @@ def write_image(path: str | Path, array: NDArray[Any]) -> Path:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
-    """Open a PNG (or a JPEG of that name) and read its header; errors until it is closed name the file."""
+    """Open a PNG or JPEG and read its header; errors until it is closed name the file."""
     with _reading(path), Image.open(path, formats=("PNG", "JPEG")) as picture:
         if picture.format == "PNG":
             width, height = picture.size
@@ -137,7 +168,7 @@ def _open(path: Path) -> Iterator[Image.Image]:
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
-        with reading(path, kind="PNG or TIFF", foreign=UnidentifiedImageError, damage=DAMAGE):
+        with reading(path, kind="PNG, TIFF or JPEG", foreign=UnidentifiedImageError, damage=DAMAGE):
             yield
     except Image.DecompressionBombError as error:
         raise DataError(

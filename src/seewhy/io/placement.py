@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -11,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import DataError
+from seewhy.io.checks.sizes import check_memory
 
 __all__ = ["Placement"]
 
 Ends = tuple[tuple[int, int], ...]
+LARGE = 1 << 28
+"""Voxels of a grid above which it is compared with the machine's memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,7 @@ class Placement:
         pad: voxels added before and after, per axis; empty adds none.
 
     Raises:
-        DataError: numbers that do not describe a grid.
+        DataError: numbers that do not describe a grid, or one that does not fit into memory.
 
     Example:
         >>> placement = Placement(source="", shape=(6, 4), crop=((1, 5), (0, 4)), size=(2, 2), pad=((0, 0), (1, 1)))
@@ -60,7 +64,7 @@ class Placement:
             raise DataError(f"shape {self.shape}; expected two or three axes", where=where)
         if self.axis is not None and not 0 <= self.axis < count:
             raise DataError(f"axis {self.axis}; expected 0 to {count - 1}", where=where)
-        crop = self.crop or tuple((0, length) for length in self.ordered)
+        crop = self.crop or tuple((0, length) for length in self.full_grid)
         size = self.size or tuple(stop - start for start, stop in crop)
         pad = self.pad or ((0, 0),) * count
         for name, value in (("crop", crop), ("size", size), ("pad", pad)):
@@ -69,13 +73,15 @@ class Placement:
             object.__setattr__(self, name, value)
         wrong = [
             f"crop {start}:{stop} along grid axis {number} lies outside 0:{length}"
-            for number, ((start, stop), length) in enumerate(zip(crop, self.ordered, strict=True))
+            for number, ((start, stop), length) in enumerate(zip(crop, self.full_grid, strict=True))
             if not 0 <= start < stop <= length
         ]
         wrong += [f"size {size}; expected 1 or more along every axis"] if min(size) < 1 else []
         wrong += [f"pad {pad}; expected 0 or more"] if min(min(ends) for ends in pad) < 0 else []
         if wrong:
             raise DataError(wrong, where=where)
+        if math.prod(self.grid) > LARGE:
+            check_memory(f"{self.source or 'an image'}: its grid {self.grid}", 4 * math.prod(self.grid))
 
     # -- shapes ----------------------------------------------------------------------------------------------
 
@@ -86,7 +92,7 @@ class Placement:
         return (*first, *(number for number in range(len(self.shape)) if number != self.axis))
 
     @property
-    def ordered(self) -> tuple[int, ...]:
+    def full_grid(self) -> tuple[int, ...]:
         """Shape of the source in the order of the grid's axes."""
         return tuple(self.shape[number] for number in self.axes)
 
@@ -148,7 +154,7 @@ class Placement:
         self._check_shape(map_, self.grid, "the grid")
         inner = tuple(slice(before, before + size) for size, (before, _) in zip(self.size, self.pad, strict=True))
         values = _resize(map_[inner], tuple(stop - start for start, stop in self.crop), order)
-        whole = np.full(self.ordered, fill, values.dtype)
+        whole = np.full(self.full_grid, fill, values.dtype)
         whole[tuple(slice(start, stop) for start, stop in self.crop)] = values
         return np.ascontiguousarray(np.transpose(whole, np.argsort(self.axes)))
 
@@ -176,7 +182,7 @@ class Placement:
         if not start <= number < stop:
             raise DataError(
                 f"slice {number} is outside the crop from {start} to {stop - 1} "
-                f"(axis {self.axes[0]} has {self.ordered[0]} slices)",
+                f"(axis {self.axes[0]} has {self.full_grid[0]} slices)",
                 where=self.source or None,
             )
         return before + _nearest(number - start, stop - start, size)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from seewhy.errors import DataError
 from seewhy.io.geometry import Geometry
-from seewhy.io.nifti import NiftiFile, is_nifti, write_nifti
-from seewhy.io.nrrd import nrrd_geometry
+from seewhy.io.nifti import NiftiFile, write_nifti
+from seewhy.io.scans.scan import is_scan, open_scan
 
 __all__ = ["IMAGES", "MANIFEST_COLUMNS", "MASKS", "find_plane_shape", "natural_key", "stack_slices", "stack_to_nifti"]
 
@@ -58,7 +58,7 @@ def stack_to_nifti(
 
     Args:
         slices: index along `axis` → [rows, columns]; missing slices are zero.
-        source: the NIfTI or NRRD volume the slices were cut from (column `source` of manifest.csv).
+        source: the NIfTI, NRRD or MetaImage volume the slices were cut from (column `source` of manifest.csv).
         path_out: the `.nii.gz` (or `.nii`) to write.
         axis: axis along which the slices were cut.
 
@@ -70,16 +70,13 @@ def stack_to_nifti(
         DataError: the source is missing or has no grid; no slices; a slice of another shape or outside the volume.
     """
     source = Path(source)
-    header = None
-    if is_nifti(source):
-        file = NiftiFile(source)
-        geometry, header = file.geometry, file.header
-    elif source.suffix.lower() in (".nrrd", ".nhdr"):
-        geometry = nrrd_geometry(source)
-    else:
+    if not is_scan(source):
         raise DataError(
-            f"{source} is not NIfTI or NRRD, so its grid in scanner space is unknown and slices cannot be stacked back"
+            f"{source} is not NIfTI, NRRD or MetaImage, so its grid in scanner space is unknown and slices cannot be "
+            "stacked back"
         )
+    file = open_scan(source)
+    geometry, header = file.geometry, file.header if isinstance(file, NiftiFile) else None
     volume = stack_slices(slices, geometry, axis=axis, where=str(source))
     return write_nifti(path_out, volume, affine=geometry.affine, header=header)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seewhy.errors import ConfigError
-from seewhy.options import call_with_options, check_choice
+from seewhy.options import call_problems, call_with_options, check_choice, choice_problems
 
 __all__ = [
     "LOSSES",
@@ -27,6 +27,7 @@ __all__ = [
     "SoftOrdinalLoss",
     "balanced_weights",
     "build_loss",
+    "find_loss_problems",
 ]
 
 
@@ -245,6 +246,23 @@ LOSSES: dict[str, type[ClassWeights]] = {
 }
 
 
+def find_loss_problems(options: Mapping[str, Any], option: str) -> list[str]:
+    """List the problems of a loss's `name` and options, in the words of `build_loss`.
+
+    Example:
+        >>> from seewhy.losses.classification import find_loss_problems
+        >>> find_loss_problems({"name": "focal", "gamma": "x"}, "model.loss")
+        ["model.loss.gamma='x' must be a number"]
+    """
+    name = options.get("name", "")
+    problems = choice_problems(name, LOSSES, f"{option}.name")
+    return problems or call_problems(LOSSES[name], _choose(options), option, fixed=("num_classes",))
+
+
+def _choose(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key != "name" and value is not None}
+
+
 def build_loss(*, num_classes: int, options: Mapping[str, Any]) -> ClassWeights:
     """The loss `options["name"]` with its other options.
 
@@ -255,5 +273,4 @@ def build_loss(*, num_classes: int, options: Mapping[str, Any]) -> ClassWeights:
     """
     name = str(options.get("name", ""))
     check_choice(name, LOSSES, "model.loss.name")
-    chosen = {key: value for key, value in options.items() if key != "name" and value is not None}
-    return call_with_options(LOSSES[name], chosen, "model.loss", num_classes=num_classes)
+    return call_with_options(LOSSES[name], _choose(options), "model.loss", num_classes=num_classes)

@@ -1,6 +1,7 @@
 """Names of `seewhy.metrics`."""
 
 from .bootstrap import Interval as Interval
+from .bootstrap import bca_bounds as bca_bounds
 from .bootstrap import bootstrap_difference as bootstrap_difference
 from .bootstrap import bootstrap_interval as bootstrap_interval
 from .bootstrap import percentile_bounds as percentile_bounds
@@ -15,7 +16,11 @@ from .classification.measures import average_precisions as average_precisions
 from .classification.measures import case_measures as case_measures
 from .classification.measures import confusion_matrices as confusion_matrices
 from .classification.measures import expected_calibration_error as expected_calibration_error
+from .classification.slice_floors import PositionFloors as PositionFloors
+from .classification.slice_floors import describe_slices as describe_slices
 from .classification.slice_labels import SliceLabelScores as SliceLabelScores
+from .classification.slice_labels import fit_presence_threshold as fit_presence_threshold
+from .logistic import fit_logistic as fit_logistic
 from .map_ranking import MethodRank as MethodRank
 from .map_ranking import rank_methods as rank_methods
 from .segmentation.floors import Guess as Guess
@@ -29,6 +34,7 @@ from .segmentation.overlap import dice as dice
 from .segmentation.overlap import hausdorff95_slices as hausdorff95_slices
 from .segmentation.overlap import hausdorff95_volume as hausdorff95_volume
 from .segmentation.overlap import iou as iou
+from .segmentation.overlap import lesion_wise_dice as lesion_wise_dice
 from .segmentation.overlap import skeleton as skeleton
 from .segmentation.patient_scores import PatientScores as PatientScores
 from .segmentation.plausibility import Plausibility as Plausibility

@@ -28,6 +28,8 @@ HIGHER = {
 }
 """Score that counts in the ranking → whether higher is better. Scores that describe the map alone (shares) or a single
 method (completeness) do not compare methods, and the randomisation test is either passed or failed."""
+SHARES = ("pointing", "energy", "auprc", "iou")
+"""Scores from 0 to 1; the others are differences and correlations, from -1 to 1."""
 FLOOR = "control_"
 """Prefix of the methods that do not use the network."""
 
@@ -117,14 +119,18 @@ def rank_methods(
     ranked = []
     for position, method in enumerate(methods):
         options = {"resamples": resamples, "confidence": confidence, "seed": seed}
+        limits = {name: (0.0 if name in SHARES else -1.0, 1.0) for name in used}
         lines = {name: grid[position] for name, grid in values.items()}
-        intervals = {name: bootstrap_interval(line, **options) for name, line in lines.items()}  # type: ignore[arg-type]
+        intervals = {
+            name: bootstrap_interval(line, limits=limits[name], **options)  # type: ignore[arg-type]
+            for name, line in lines.items()
+        }
         gaps = {}
         for name, up in used.items():
             floor = _best_floor(methods, means[name], up)
             if floor is not None and not method.startswith(FLOOR):
                 pair = (lines[name], values[name][floor]) if up else (values[name][floor], lines[name])
-                gaps[name] = bootstrap_difference(*pair, **options)  # type: ignore[arg-type]
+                gaps[name] = bootstrap_difference(*pair, limits=limits[name], **options)  # type: ignore[arg-type]
         ranked.append(
             MethodRank(
                 method=method,

@@ -180,6 +180,10 @@ class BaseModule(LightningModule):
         """Groups of `{"params": [...], "lr_scale": float}`; by default one group of all trainable parameters."""
         return [{"params": [p for p in self.parameters() if p.requires_grad], "lr_scale": 1.0}]
 
+    def find_datamodule(self) -> object:
+        """The DataModule of the Trainer; None if it was called with DataLoaders."""
+        return getattr(self.trainer, "datamodule", None)  # Lightning sets it only where one was given
+
     def total_steps(self) -> int:
         """Number of optimiser steps of this fit.
 

@@ -14,7 +14,7 @@ from seewhy.types import ImageBatch, MapBatch
 
 __all__ = ["PixelAdaptiveRefinement"]
 
-DIRECTIONS = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0))
+DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
 class PixelAdaptiveRefinement:

@@ -107,7 +107,7 @@ def refine_regions(
 def _refine(values: Volume, seen: Volume, inside: Mask, tau: float, *, iterations: int, coupling: float) -> Volume:
     prior = logit(seen) - logit(np.float32(tau))
     chosen: Mask = (seen > tau) & inside
-    posterior = prior
+    posterior = _sigmoid(prior)  # where there is nothing to compare, the evidence alone
     for _ in range(iterations):
         if not chosen.any() or chosen.sum() == inside.sum():
             break

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
-from seewhy.io.atomic import write_csv, write_json
+from seewhy.io.atomic import write_csv
 from seewhy.io.image import write_image
 from seewhy.option_types import NonNegativeInt, PositiveInt
 from seewhy.options import check_choice
@@ -263,7 +263,6 @@ def write_amd_phantom(
             write_image(folder / "masks" / f"{eye.name}_{carrier}_mask.png", mask > 0)
         rows = [{"caseID": eye.name, "label": eye.grade, "patient": eye.patient} for eye in eyes]
         write_csv(folder / "labels.csv", rows, columns=("caseID", "label", "patient"))
-        write_json(folder / "dataset.json", settings)
 
     files = {f"*_{name}.png": cases for name in INPUTS} | {"masks/*_mask.png": cases}
     return write_or_reuse(root, settings, write, files=files, kind="pictures")

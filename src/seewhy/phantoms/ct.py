@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from seewhy.errors import ConfigError
-from seewhy.io.atomic import write_json
 from seewhy.option_types import NonNegativeInt, PositiveInt
 from seewhy.phantoms.volume_drawing import FloatArray, draw_field
 from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
@@ -345,12 +345,8 @@ def write_ct_phantom(
         "classes": list(CLASSES),
     }  # fmt: skip
 
-    def write(folder: Path) -> None:
-        _write_volumes(folder, settings)
-        write_json(folder / "dataset.json", settings)
-
     files = {"images/*.zarr/zarr.json": volumes, "labels/*.zarr/zarr.json": volumes}
-    return write_or_reuse(root, settings, write, files=files, kind="volumes")
+    return write_or_reuse(root, settings, partial(_write_volumes, settings=settings), files=files, kind="volumes")
 
 
 def _write_volumes(folder: Path, settings: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from seewhy.errors import ConfigError
-from seewhy.io.atomic import write_csv, write_json
+from seewhy.io.atomic import write_csv
 from seewhy.io.nifti import write_nifti
 from seewhy.option_types import NonNegativeInt, PositiveFloat, PositiveInt
 from seewhy.phantoms.volume_drawing import FloatArray, Frame, draw_field, make_frame, soft_step
@@ -240,7 +240,6 @@ def write_mri_phantom(
     def write(folder: Path) -> None:
         rows = _write_heads(folder, settings)
         write_csv(folder / TABLE, rows, columns=("file", LABEL, "patient", "mask"))
-        write_json(folder / "dataset.json", settings)
 
     return write_or_reuse(
         root, settings, write, files={"volumes/*.nii.gz": cases, "masks/*.nii.gz": cases}, kind="volumes"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from scipy.ndimage import gaussian_filter
 
 from seewhy.batch import MODALITIES
 from seewhy.errors import ConfigError
-from seewhy.io.atomic import write_json
 from seewhy.io.nifti import write_nifti
 from seewhy.option_types import NonNegativeInt, PositiveFloat
 from seewhy.phantoms.volume_drawing import FloatArray, Frame, draw_field, make_frame, soft_step
@@ -349,15 +349,11 @@ def write_scanner_phantom(
         "shape": [int(n) for n in shape], "spacing": float(spacing), "seed": seed,
     }  # fmt: skip
 
-    def write(folder: Path) -> None:
-        _write_subjects(folder, settings)
-        write_json(folder / "dataset.json", settings)
-
     files = {}
     for domain, count in zip(OTHER, subjects, strict=True):
         files[f"{domain}/*/*.nii.gz"] = 5 * count
         files[f"{COUNTERPARTS}/{domain}/*/*.nii.gz"] = 4 * count
-    return write_or_reuse(root, settings, write, files=files, kind="volumes")
+    return write_or_reuse(root, settings, partial(_write_subjects, settings=settings), files=files, kind="volumes")
 
 
 def _write_subjects(folder: Path, settings: dict[str, Any]) -> None:

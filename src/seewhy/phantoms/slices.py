@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
-from seewhy.io.atomic import write_csv, write_json
+from seewhy.io.atomic import write_csv
 from seewhy.io.npy import write_npy
 from seewhy.io.slices import IMAGES, MANIFEST_COLUMNS, MASKS
 from seewhy.option_types import NonNegativeInt, PositiveInt
@@ -362,7 +362,6 @@ def _write_phantom(
             volume, mask = draw_patient(recipe, slices=slices, size=size, seed=seed, number=number)
             rows += _write_slices(folder, number, volume, mask, file_name, modality)
         write_csv(folder / "manifest.csv", rows, columns=MANIFEST_COLUMNS)
-        write_json(folder / "dataset.json", settings)
 
     files = {f"{part}/*.npy": patients * slices for part in (IMAGES, MASKS)}
     return write_or_reuse(root, settings, write, files=files, kind="slices")

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.atomic import atomic_folder
+from seewhy.io.atomic import atomic_folder, write_json
 from seewhy.io.documents import read_json
 
 __all__ = ["check_minimums", "write_or_reuse"]
 
+RECORD = "dataset.json"
 REMEDY = "set another data.root, or delete that folder so that the phantom is written again"
 
 
@@ -27,8 +28,8 @@ def write_or_reuse(
 
     Args:
         root: the data set's folder; made when it is not there.
-        settings: everything that the files depend on, as plain data, with `phantom: True`.
-        write: writes all files, including `dataset.json` with the settings, into an empty folder.
+        settings: everything that the files depend on, as plain data, with `phantom: True`; kept as `dataset.json`.
+        write: writes all other files into an empty folder.
         files: glob pattern → number of files; a folder with another number is not reused.
         kind: plural noun for those files, for messages.
 
@@ -44,6 +45,7 @@ def write_or_reuse(
     try:
         with atomic_folder(final) as folder:
             write(folder)
+            write_json(folder / RECORD, settings)
     except OSError:
         # Another process (a second rank, a sweep's member) may have finished the same phantom first.
         if not _is_reusable(final, settings, files, kind):
@@ -69,9 +71,9 @@ def _is_reusable(root: Path, settings: Mapping[str, Any], files: Mapping[str, in
     """Return whether `root` holds exactly this phantom; False if it is missing or empty."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
-    record = root / "dataset.json"
+    record = root / RECORD
     if not record.is_file():
-        raise DataError(f"{root} exists but holds no phantom (dataset.json is missing); {REMEDY}")
+        raise DataError(f"{root} exists but holds no phantom ({RECORD} is missing); {REMEDY}")
     try:
         stored = read_json(record)
     except DataError as error:

@@ -1,10 +1,15 @@
-"""Scores of maps during a session: a scorecard per method, floors, and thresholds from validation samples."""
+"""Scores of maps during a session: scorecards, floors and tuned thresholds; shares by slice and by region."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seewhy.batch import Batch
@@ -12,17 +17,24 @@ from seewhy.errors import DataError, ExplanationError
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Inputs
 from seewhy.explain.judging.controls import make_controls
-from seewhy.explain.judging.localization import Threshold, join_masks, tune_threshold
-from seewhy.explain.judging.scorecard import Scorecard, Verdict
-from seewhy.explain.judging.settings import JudgingSettings, Scope
+from seewhy.explain.judging.localization import (
+    Threshold,
+    compute_region_shares,
+    compute_slice_shares,
+    join_masks,
+    tune_threshold,
+)
+from seewhy.explain.judging.scorecard import JudgingSettings, Scope, Scorecard, Verdict
 from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target
-from seewhy.reporting.sample import select_inputs
+from seewhy.io.npy import read_npy
+from seewhy.io.scans.scan import is_scan, read_scan
+from seewhy.reporting.sample import SampleView, select_inputs
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.reporting.store import Place
 
-__all__ = ["TUNING", "Judges"]
+__all__ = ["TUNING", "Judges", "compute_part_shares"]
 
 Row = dict[str, Any]
 Masks = Tensor | Mapping[str, Tensor] | None
@@ -111,3 +123,61 @@ class Judges:
             return tune_threshold(pairs) if pairs else None
         except (DataError, ExplanationError):  # no lesion in the samples, or the method refuses some of them
             return None
+
+
+def compute_part_shares(maps: Maps, view: SampleView, atlas: str | None) -> dict[str, Any]:
+    """Compute the share of a volume's map in each slice and in each region of an atlas.
+
+    Args:
+        maps: a batch of one sample.
+        view: the sample.
+        atlas: file of labels on the grid of the sample's source, or None.
+
+    Returns:
+        Plain data: `slices`: input → share of each slice; `regions`: input → label → share, and `region_areas`:
+        label → the region's share of the grid, which is the share of a constant map. Empty for planar samples.
+
+    Raises:
+        DataError: an atlas on another grid.
+    """
+    if not view.is_volume:
+        return {}
+    result: dict[str, Any] = {
+        "slices": {
+            name: [round(float(share), 6) for share in shares[0]] for name, shares in compute_slice_shares(maps).items()
+        }
+    }
+    if atlas is not None:
+        labels = _place_atlas(atlas, view)
+        regions = compute_region_shares(maps, dict.fromkeys(maps.maps, torch.from_numpy(labels)))
+        result["regions"] = {
+            name: {str(label): round(float(share[0]), 6) for label, share in shares.items()}
+            for name, shares in regions.items()
+        }
+        values, counts = np.unique(labels, return_counts=True)
+        result["region_areas"] = {
+            str(int(v)): round(float(c) / labels.size, 6) for v, c in zip(values, counts, strict=True)
+        }
+    return result
+
+
+def _place_atlas(atlas: str, view: SampleView) -> NDArray[np.int64]:
+    """Cut and resize the atlas like the sample."""
+    labels = _read_atlas(atlas)
+    if view.placement is None:
+        raise DataError(f"explain.atlas={atlas}: it is unknown how {view.id} was cut from its source", where=view.id)
+    if labels.shape != tuple(view.placement.shape):
+        raise DataError(
+            f"explain.atlas={atlas} has shape {labels.shape}, {view.placement.source} has {view.placement.shape}; "
+            "an atlas must lie on the grid of the volumes"
+        )
+    return view.placement.apply(labels, order=0).astype(np.int64)
+
+
+@lru_cache(maxsize=1)
+def _read_atlas(atlas: str) -> NDArray[Any]:
+    values: NDArray[Any] = read_scan(atlas)[0] if is_scan(atlas) else read_npy(Path(atlas))
+    rounded = np.rint(values)
+    if not np.allclose(values, rounded):
+        raise DataError(f"explain.atlas={atlas} holds fractions; expected whole numbers as labels")
+    return rounded.astype(np.int32)

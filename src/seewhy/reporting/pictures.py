@@ -219,7 +219,7 @@ def _table_row(folder: Path, record: Record) -> dict[str, Any]:
         "truth": _format_truth(record),
         "explained": record["target_name"],
         "probability of the explained class": record["probability"],
-        "said": format_title(record),
+        "title": format_title(record),
         "warnings": "; ".join(record["warnings"]),
     }
     return row | {key: value for key, value in scores.items() if key not in row}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -63,7 +64,7 @@ def _write_results(
     for place in track_slowly(places, "drawing explanations"):
         finished = [record for record in (store.record(place, sample) for sample in samples) if record is not None]
         if finished:
-            failed, failures[place.title] = _store_verdict(session, place)
+            failed, failures[place.title] = _store_verdict(session, place, finished)
             finished = [_add_warnings(record, place, failed) for record in finished]
             drawn = draw_method(store, place, finished, key_slices=key_slices, phantom=phantom)
             records += [{**record, "pictures": drawn[record["id"]]} for record in finished]
@@ -90,14 +91,19 @@ def _write_results(
     return results
 
 
-def _store_verdict(session: Session, place: Place) -> tuple[list[str], list[str]]:
+def _store_verdict(session: Session, place: Place, records: Sequence[Record]) -> tuple[list[str], list[str]]:
     """Failures of a method over all samples, which mark every picture, and all doubts about it.
 
-    The verdict is stored for a later session that has nothing left to compute.
+    The verdict is stored for a later session that has nothing left to compute. It counts the samples of all processes
+    and of earlier sessions, too; the randomisation test is of the first samples.
     """
     key = session.keys[place.method]
     verdict = session.judges.verdict(place)
     if verdict is not None and verdict.samples:
+        incomplete = [row["incomplete"] for row in (record["judged"] for record in records) if "incomplete" in row]
+        known = [bool(value) for value in incomplete if value is not None]
+        share = sum(known) / len(known) if known else None
+        verdict = replace(verdict, samples=len(records), incomplete=share)
         facts: dict[str, Any] = {
             "passes": verdict.passes,
             "failures": list(verdict.failures),
@@ -133,6 +139,7 @@ def report_section(results: Mapping[str, Any]) -> Section:
         results: of `write_session_results`, with at least one record.
     """
     from seewhy.figures.explanations.tables import explanation_section
+    from seewhy.figures.labels import describe_intervals
 
     folder: Path = results["folder"]
     figures = dict(results["figures"])
@@ -145,7 +152,7 @@ def report_section(results: Mapping[str, Any]) -> Section:
         figures=figures,
         pictures=_choose_pictures(results),
         limit=PICTURES,
-        note=f"{patients} patients, 95 % bootstrap intervals by patient" if results["ranking"] else "",
+        note=f"{patients} patients, {describe_intervals(patients)}" if results["ranking"] else "",
         phantom=bool(results["records"][0]["phantom"]),
     )
 
@@ -186,13 +193,14 @@ def print_explanations(results: Mapping[str, Any], console: Console) -> None:
         console: the terminal.
     """
     from seewhy.figures.explanations.tables import explanation_tables, share_table
+    from seewhy.figures.labels import describe_intervals
 
     folder: Path = results["folder"]
     records = results["records"]
     if records:
         phantom = bool(records[0]["phantom"])
         patients = len({record["patient"] for record in records})
-        note = f"{results['samples']} samples of {patients} patients; 95 % bootstrap intervals by patient"
+        note = f"{results['samples']} samples of {patients} patients; {describe_intervals(patients)}"
         for table in explanation_tables(
             results["ranking"], checks=_collect_checks(results), note=note, phantom=phantom
         ):

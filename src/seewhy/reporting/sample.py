@@ -1,34 +1,25 @@
-"""Samples of a batch as plain arrays, and the shares of a map per slice and per region of an atlas."""
+"""Samples of a batch as plain arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
 from seewhy.batch import Batch, Prediction
-from seewhy.data.base import BaseDataModule
+from seewhy.data.base import BaseDataModule, find_datamodule
 from seewhy.errors import DataError
 from seewhy.explain.explained_model import Explainable
-from seewhy.explain.judging.localization import compute_region_shares, compute_slice_shares
-from seewhy.explain.maps import Maps
 from seewhy.io.geometry import Display
-from seewhy.io.nifti import is_nifti, read_nifti
-from seewhy.io.npy import read_npy
 from seewhy.io.placement import Placement
 
 __all__ = [
     "SampleView",
-    "compute_part_shares",
-    "find_datamodule",
     "is_phantom",
     "select_inputs",
     "select_rows",
@@ -110,12 +101,6 @@ class SampleView:
         if not first <= number < first + depth:
             raise DataError(f"slice {number} is not among its slices {first} to {first + depth - 1}", where=self.id)
         return number - first
-
-
-def find_datamodule(trainer: Trainer) -> BaseDataModule | None:
-    """The Trainer's DataModule if it is one of seewhy's, else None."""
-    datamodule = getattr(trainer, "datamodule", None)  # Lightning sets it only where one was given
-    return datamodule if isinstance(datamodule, BaseDataModule) else None
 
 
 def is_phantom(trainer: Trainer) -> bool:
@@ -213,61 +198,3 @@ def _get_label(label: Tensor | None, position: int) -> int | list[float] | None:
         return [float(value) for value in label[position]]
     index = int(label[position])
     return index if index >= 0 else None
-
-
-def compute_part_shares(maps: Maps, view: SampleView, atlas: str | None) -> dict[str, Any]:
-    """Compute the share of a volume's map in each slice and in each region of an atlas.
-
-    Args:
-        maps: a batch of one sample.
-        view: the sample.
-        atlas: file of labels on the grid of the sample's source, or None.
-
-    Returns:
-        Plain data: `slices`: input → share of each slice; `regions`: input → label → share, and `region_areas`:
-        label → the region's share of the grid, which is the share of a constant map. Empty for planar samples.
-
-    Raises:
-        DataError: an atlas on another grid.
-    """
-    if not view.is_volume:
-        return {}
-    result: dict[str, Any] = {
-        "slices": {
-            name: [round(float(share), 6) for share in shares[0]] for name, shares in compute_slice_shares(maps).items()
-        }
-    }
-    if atlas is not None:
-        labels = _place_atlas(atlas, view)
-        regions = compute_region_shares(maps, dict.fromkeys(maps.maps, torch.from_numpy(labels)))
-        result["regions"] = {
-            name: {str(label): round(float(share[0]), 6) for label, share in shares.items()}
-            for name, shares in regions.items()
-        }
-        values, counts = np.unique(labels, return_counts=True)
-        result["region_areas"] = {
-            str(int(v)): round(float(c) / labels.size, 6) for v, c in zip(values, counts, strict=True)
-        }
-    return result
-
-
-def _place_atlas(atlas: str, view: SampleView) -> NDArray[np.int64]:
-    """Cut and resize the atlas like the sample."""
-    labels = _read_atlas(atlas)
-    if view.placement is None:
-        raise DataError(f"explain.atlas={atlas}: it is unknown how {view.id} was cut from its source", where=view.id)
-    if labels.shape != tuple(view.placement.shape):
-        raise DataError(
-            f"explain.atlas={atlas} has shape {labels.shape}, {view.placement.source} has {view.placement.shape}; "
-            "an atlas must lie on the grid of the volumes"
-        )
-    return view.placement.apply(labels, order=0).astype(np.int64)
-
-
-@lru_cache(maxsize=1)
-def _read_atlas(atlas: str) -> NDArray[Any]:
-    values: NDArray[Any] = read_nifti(atlas)[0] if is_nifti(atlas) else read_npy(Path(atlas))
-    rounded = np.rint(values)
-    if not np.allclose(values, rounded):
-        raise DataError(f"explain.atlas={atlas} holds fractions; expected whole numbers as labels")
-    return rounded.astype(np.int32)

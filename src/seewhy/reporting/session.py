@@ -20,8 +20,8 @@ from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target
 from seewhy.models.protocols import DescribesItself, PreparesExplanation
 from seewhy.probability import calibrated_probability
-from seewhy.reporting.judging import Judges
-from seewhy.reporting.sample import SampleView, compute_part_shares, select_inputs, select_rows, view_sample
+from seewhy.reporting.judging import Judges, compute_part_shares
+from seewhy.reporting.sample import SampleView, select_inputs, select_rows, view_sample
 from seewhy.reporting.selection import ExplanationSettings, TargetChoice
 from seewhy.reporting.store import ExplanationStore, Place, fingerprint
 
@@ -73,7 +73,10 @@ class Session:
         self.refused: list[str] = []
         self._targets: TargetChoice | None = None
         # Everything that a map depends on; another checkpoint or option makes another key.
-        parts = {key: getattr(settings, key) for key in ("target", "batch_size", "judge", "atlas", "seed")}
+        parts: dict[str, Any] = {
+            "target": settings.target, "batch_size": settings.batch_size, "judge": settings.judge,
+            "atlas": settings.atlas, "seed": settings.seed,
+        }  # fmt: skip
         parts |= {"sha256": facts.get("sha256"), "context": context}
         self.key = fingerprint(parts)
         self.keys = {name: fingerprint({**parts, "options": self.options.get(name)}) for name in self.explainers}

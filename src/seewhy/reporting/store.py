@@ -1,4 +1,4 @@
-"""Store of explanations on disk: arrays, records, and cached data for pictures."""
+"""Store of explanations on disk: arrays, cached data for pictures, and records, whose types are checked on reading."""
 
 from __future__ import annotations
 
@@ -12,17 +12,27 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import NotRequired, TypedDict
 
 from seewhy.errors import DataError
 from seewhy.explain.maps import Maps
 from seewhy.io.atomic import atomic_path, write_json
+from seewhy.io.documents import read_json
 from seewhy.io.names import safe_name
-from seewhy.io.nifti import is_nifti, write_nifti_like
+from seewhy.io.nifti import NiftiFile, write_nifti
 from seewhy.io.npy import read_npy, read_npz
-from seewhy.reporting.records import ExplanationRecord, FloorsRecord, VerdictRecord, read_record
+from seewhy.io.scans.scan import is_scan, open_scan
 from seewhy.reporting.sample import SampleView
 
-__all__ = ["ExplanationStore", "Place", "fingerprint"]
+__all__ = [
+    "ExplanationRecord",
+    "ExplanationStore",
+    "FloorsRecord",
+    "Place",
+    "VerdictRecord",
+    "fingerprint",
+    "read_record",
+]
 
 Array = NDArray[Any]
 
@@ -81,7 +91,7 @@ class ExplanationStore:
             view: the sample.
             maps: a batch of one sample.
             facts: `key` and further entries of the record.
-            nifti: also write the map on the grid of the source, where the source is a NIfTI volume.
+            nifti: also write the map on the grid of the source, where the source is a scan with a grid.
         """
         raw = {name: values[0].cpu().numpy() for name, values in maps.maps.items()}
         # Signed maps are drawn with their sign where the method gives it a meaning, else their evidence is drawn.
@@ -200,14 +210,16 @@ class ExplanationStore:
         placement = view.placement
         if placement is None or not view.is_volume:
             return []
-        if not is_nifti(placement.source) or not Path(placement.source).is_file():
+        if not is_scan(placement.source) or not Path(placement.source).is_file():
             return []
         written = []
+        scan = open_scan(placement.source)
+        header, affine = scan.header if isinstance(scan, NiftiFile) else None, scan.geometry.affine
         for name, array in raw.items():
             suffix = "" if len(raw) == 1 else f"_{safe_name(name)}"
             folder = self.subject_folder(place, view.id, volume=True)
             path = folder / f"{safe_name(view.id)}_{place.method}{suffix}.nii.gz"
-            write_nifti_like(path, placement.restore(array.astype(np.float32)), like=placement.source)
+            write_nifti(path, placement.restore(array.astype(np.float32)), affine=affine, header=header)
             written.append(path.relative_to(self.folder).as_posix())
         return written
 
@@ -245,3 +257,59 @@ def _to_grey(image: Array) -> NDArray[np.uint8]:
         low, high = float(image.min()), float(image.max())
     scaled = (image - low) / max(float(high - low), 1e-12)
     return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+class ExplanationRecord(TypedDict):
+    """One sample, method and target."""
+
+    key: str
+    id: str
+    patient: str
+    method: str
+    target: int
+    target_name: str
+    probability: float
+    predicted_name: str
+    confidence: float
+    label: int | list[float] | None
+    classes: list[str]
+    signed: bool
+    completeness: float | None
+    notes: list[str]
+    shares: dict[str, float]
+    statistics: dict[str, dict[str, str | float | None]]
+    files: list[str]
+    display: dict[str, bool]
+    spacing: list[float] | None
+    slice_numbers: list[int]
+    judged: dict[str, str | float | bool | None]
+    parts: NotRequired[dict[str, dict[str, Any]]]
+
+
+class VerdictRecord(TypedDict):
+    """The verdict on a method over all samples."""
+
+    key: str
+    failures: list[str]
+    doubts: list[str]
+
+
+class FloorsRecord(TypedDict):
+    """Scores of the floors on one sample."""
+
+    key: str
+    rows: list[dict[str, Any]]
+
+
+def read_record(path: Path, kind: type) -> dict[str, Any] | None:
+    """Read a record; None if it is missing, damaged or of other types, so that it is made again.
+
+    Args:
+        path: the file.
+        kind: one of the types of this module.
+    """
+    try:
+        record: dict[str, Any] = read_json(path, kind)
+    except DataError:
+        return None
+    return record

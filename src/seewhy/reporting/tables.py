@@ -245,10 +245,11 @@ def write_ranking(
     shown = ranking_rows(methods, rows, untrained) + _time_rows(records)
     if shown:
         from seewhy.figures.explanations.ranking import ranking_figure
+        from seewhy.figures.labels import describe_intervals
         from seewhy.figures.style import write_figure
 
         patients = len({row["patient"] for row in rows})
-        note = f"{patients} patients, 95 % bootstrap intervals by patient"
+        note = f"{patients} patients, {describe_intervals(patients)}"
         write_figure(folder / "ranking.png", ranking_figure(shown, title=title, note=note, phantom=phantom))
     return shown
 

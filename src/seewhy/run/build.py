@@ -20,7 +20,6 @@ from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, SeewhyError
 from seewhy.metrics.direction import find_mode
 from seewhy.options import call_problems
-from seewhy.run.checkpoint_io import replace_checkpoint_io
 from seewhy.tracking.run import ArtifactKind, WatchedValues
 
 __all__ = [
@@ -216,5 +215,4 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
             f"trainer.precision={config.trainer.precision} is not supported, as it would also convert images and "
             f"labels; valid: {', '.join(PRECISIONS)}"
         )
-    replace_checkpoint_io(trainer)
     return trainer

@@ -29,7 +29,8 @@ ANOTHER_RUN = "start a new run (without ckpt_path) for other choices"
 def find_checkpoint(config: DictConfig, folder: RunFolder) -> Path | None:
     """Find the checkpoint to continue from; None for a new run.
 
-    A job that SLURM has requeued continues from the checkpoint that Lightning wrote before the requeue.
+    A job that SLURM has requeued continues from the checkpoint that Lightning wrote before the requeue, or else from
+    that of its last epoch.
 
     Raises:
         SeewhyError: the folder holds another run, or the checkpoint does not exist.
@@ -46,9 +47,12 @@ def find_checkpoint(config: DictConfig, folder: RunFolder) -> Path | None:
 
 
 def _find_requeued(folder: RunFolder) -> Path | None:
-    """Return the newest checkpoint that Lightning wrote before a requeue."""
+    """Return the newest checkpoint that Lightning wrote before a requeue, or the last one of a job that was killed."""
+    last = folder.checkpoints / "last.ckpt"
     paths = list(folder.path.glob("hpc_ckpt_*.ckpt"))
-    return max(paths, key=lambda path: int(path.stem.rpartition("_")[2]), default=None)
+    if paths:
+        return max(paths, key=lambda path: int(path.stem.rpartition("_")[2]))
+    return last if last.is_file() else None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.maps import WriteMaps
 from seewhy.errors import ConfigError
-from seewhy.run.checks.options import check_config
+from seewhy.run.checks import check_config
 from seewhy.run.explainers import build_explain_callback, build_map_writers, find_explanation_folder, print_explained
 from seewhy.run.run_loader import load_run
 from seewhy.run.tracking.contents import log_job

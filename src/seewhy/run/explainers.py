@@ -1,9 +1,10 @@
-"""Build explainers, the callback that runs them, and map writers from `explain`; print what they wrote."""
+"""Explanations of a configuration: explainers, their callback and map writers, their checks, and what they wrote."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,17 +13,19 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from torch import nn
 
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.maps import WriteMaps
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Explainer
+from seewhy.explain.capture.layers import find_unknown_parts
+from seewhy.models.protocols import DescribesItself, PreparesExplanation
 from seewhy.option_types import MemorySize, NonNegativeInt
-from seewhy.options import parse_options
-from seewhy.reporting.checks import check_explanations
+from seewhy.options import collect_problem, parse_options
 from seewhy.reporting.report import print_explanations
-from seewhy.reporting.selection import ExplanationSettings
+from seewhy.reporting.selection import ExplanationSettings, TargetChoice
 from seewhy.run.build import build
 from seewhy.run.folder import conf_dir
 
@@ -31,6 +34,7 @@ __all__ = [
     "build_explainers",
     "build_map_writers",
     "check_explained",
+    "check_explanations",
     "find_explanation_folder",
     "load_explainer_nodes",
     "print_explained",
@@ -131,8 +135,12 @@ def find_explanation_folder(config: DictConfig) -> Path:
     return Path(config.explain.folder or config.paths.output_dir)
 
 
-def load_explainer_nodes(node: DictConfig) -> dict[str, DictConfig]:
+def load_explainer_nodes(node: DictConfig, *, all_options: bool = False) -> dict[str, DictConfig]:
     """Load method → node of `conf/explainer/<method>.yaml` with the overrides of `explain.options.<method>`.
+
+    Args:
+        node: the options `explain`.
+        all_options: load also the methods that only `explain.options` names, to check what they are given.
 
     Raises:
         ConfigError: methods without a file, or options of unknown methods.
@@ -147,11 +155,14 @@ def load_explainer_nodes(node: DictConfig) -> dict[str, DictConfig]:
     if unknown:
         raise ConfigError(f"explain.options.{unknown[0]}: unknown method; {nearest(unknown[0], files)}")
     nodes = {}
-    for name in methods:
+    for name in dict.fromkeys([*methods, *(map(str, node.options) if all_options else ())]):
         file = OmegaConf.load(files[name])
         if node.memory_budget is not None and "memory_budget" in file:
             file.memory_budget = node.memory_budget
-        nodes[name] = cast("DictConfig", OmegaConf.merge(file, node.options.get(name) or {}))
+        options = {} if node.options.get(name) is None else node.options[name]
+        if not OmegaConf.is_dict(options) and options != {}:
+            raise ConfigError(f"explain.options.{name}={options!r} must be a mapping from option names to values")
+        nodes[name] = cast("DictConfig", OmegaConf.merge(file, options))
     return nodes
 
 
@@ -186,3 +197,45 @@ def print_explained(trainer: Trainer) -> None:
                 console.print(f"the model's own maps of {written} samples: {folders}")
         if isinstance(writer, ExplainCallback) and writer.results:
             print_explanations(writer.results, console)
+
+
+def check_explanations(
+    settings: ExplanationSettings,
+    explainers: Mapping[str, Explainer],
+    module: nn.Module,
+    datamodule: BaseDataModule,
+    parts: Sequence[str],
+) -> None:
+    """Check that classes, layers, samples and files exist which the options name.
+
+    A model that is explained by another module, which it makes for each batch, has its classes and layers only then.
+
+    Args:
+        settings: samples, targets and files.
+        explainers: method name → explainer.
+        module: the model.
+        datamodule: set up for a fit.
+        parts: of the data that will be explained: `val` and `test`.
+
+    Raises:
+        ConfigError: all of them that do not exist, each with the nearest.
+    """
+    problems = []
+    if isinstance(module, DescribesItself) and not isinstance(module, PreparesExplanation):
+        about = module.explainable()
+        if about.classes:
+            problems += collect_problem(
+                partial(TargetChoice, settings.target, about, classes=max(len(about.classes), 2))
+            )
+        for name, explainer in explainers.items():
+            unknown = find_unknown_parts(module, explainer.chosen_parts())
+            problems += [f"explain.options.{name}: {problem}" for problem in unknown]
+    choice = settings.choice()
+    if choice.ids is not None:
+        problems += [
+            line for part in parts for line in collect_problem(partial(choice.by_name, datamodule.sample_ids(part)))
+        ]
+    if settings.atlas is not None and not Path(settings.atlas).exists():
+        problems.append(f"explain.atlas={settings.atlas} does not exist")
+    if problems:
+        raise ConfigError("; ".join(dict.fromkeys(problems)))

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from seewhy.errors import ConfigError
 from seewhy.run.folder import RunFolder
 
-__all__ = ["NewFolder", "RefusedFolder", "claim_folder"]
+__all__ = ["NewFolder", "RefusedFolder", "check_sweep_folder", "claim_folder"]
 
 
 class RefusedFolder(SystemExit):
@@ -53,8 +53,9 @@ class NewFolder(Callback):
         path = str(config.hydra.sweep.dir)
         if not _is_chosen(config, "hydra.sweep.dir"):
             config.hydra.sweep.dir = _choose(path)
-        else:
-            _check(lambda: _check_sweep(Path(path)))
+        elif not str(OmegaConf.select(config, "hydra.sweeper._target_")).endswith(".StudySweeper"):
+            # A search continues the study of its folder, and compares itself with it.
+            _check(lambda: check_sweep_folder(Path(path)))
 
 
 def claim_folder(path: str) -> str:
@@ -101,8 +102,12 @@ def _check_run(folder: RunFolder, *, new: bool) -> None:
             folder.refuse_overwrite()
 
 
-def _check_sweep(folder: Path) -> None:
-    """Refuse a folder that holds members of another sweep: their scores would get the values of the new ones."""
+def check_sweep_folder(folder: Path) -> None:
+    """Refuse a folder that holds members of another sweep: their scores would get the values of the new ones.
+
+    Raises:
+        ConfigError: the members are named.
+    """
     members = sorted({path.parent.name for path in folder.glob("*/.hydra")})
     if members:
         shown = ", ".join(members[:5]) + (", …" if len(members) > 5 else "")

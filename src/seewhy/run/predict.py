@@ -11,7 +11,7 @@ from rich.console import Console
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.predictions import WritePredictions
 from seewhy.run.build import build_loggers
-from seewhy.run.checks.options import check_config
+from seewhy.run.checks import check_config
 from seewhy.run.explainers import build_explain_callback, print_explained
 from seewhy.run.folder import RunFolder
 from seewhy.run.run_loader import load_run

@@ -18,7 +18,10 @@ class Results(TypedDict):
 
     metrics: dict[str, float]
     phantom: NotRequired[bool]
+    seed: NotRequired[int]
     objective: NotRequired[float | None]
+    objective_name: NotRequired[str | None]
+    chosen_by: NotRequired[str | None]
 
 
 def read_results(run: Path) -> dict[str, Any]:
@@ -32,7 +35,9 @@ def read_results(run: Path) -> dict[str, Any]:
 
 
 def read_overrides(run: Path) -> dict[str, str]:
-    """Read the overrides of a run, option → value, without those of Hydra; empty if they were not recorded.
+    """Read the overrides of a run, option → value; empty if they were not recorded.
+
+    Left out are options of Hydra, and the checkpoint from which an interrupted run has continued itself.
 
     Raises:
         DataError: the file is not a list of overrides.
@@ -47,4 +52,7 @@ def read_overrides(run: Path) -> dict[str, str]:
     if not isinstance(words, list):
         raise DataError(f"{path} is not a list of overrides; delete the folder of this run, or run it again")
     pairs = (str(word).lstrip("+").split("=", 1) for word in words if "=" in str(word))
-    return {key: value for key, value in pairs if not key.startswith("hydra.")}
+    kept = {key: value for key, value in pairs if not key.startswith("hydra.")}
+    if kept.get("ckpt_path") == "last" or kept.get("ckpt_path", "").strip("'").startswith(f"{run.absolute()}/"):
+        del kept["ckpt_path"]
+    return kept

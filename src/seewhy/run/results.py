@@ -13,16 +13,16 @@ from rich.console import Console
 
 from seewhy.io.atomic import file_sha256, write_csv
 from seewhy.io.documents import read_csv
-from seewhy.models.protocols import ReportsResults
+from seewhy.models.protocols import HasMeasuredBuffers, ReportsResults
 from seewhy.run.folder import RunFolder
 from seewhy.tracking.run import Outcomes
 
 if TYPE_CHECKING:
     from seewhy.figures.report import Section
 
-__all__ = ["print_results", "write_report_page", "write_results"]
+__all__ = ["describe_choice", "print_results", "write_report_page", "write_results"]
 
-DRAWN = ("dice", "cldice", "auprc")
+DRAWN = ("dice", "cldice", "auprc", "lesion_dice")
 """Measures in the figure of scores."""
 PICTURES = 8
 """Maps shown in the report."""
@@ -38,6 +38,7 @@ def write_results(
     model: object = None,
     objective: float | None = None,
     outcomes: Outcomes | None = None,
+    chosen_by: str | None = None,
 ) -> None:
     """Write files, figures and report of a run's scores.
 
@@ -50,6 +51,7 @@ def write_results(
         model: the model; one that `ReportsResults` adds its tables and pictures.
         objective: metric that a sweep optimises.
         outcomes: classes and probabilities of what was tested, of a classifier.
+        chosen_by: validation score that chose the best checkpoint; None if the last one is used.
     """
     checkpoint = folder.checkpoints / "best.ckpt"
     folder.write_json(
@@ -59,6 +61,8 @@ def write_results(
             "phantom": phantom,
             "seed": config.seed,
             "objective": objective,
+            "objective_name": config.get("objective"),
+            "chosen_by": chosen_by,
             "checkpoint": file_sha256(checkpoint) if checkpoint.is_file() else None,
             "metrics": {name: value for name, value in sorted(metrics.items()) if math.isfinite(value)},
         },
@@ -68,7 +72,26 @@ def write_results(
         write_csv(folder.path / "patients.csv", rows, columns=columns)
     _draw(folder, metrics, rows, config, phantom=phantom)
     _draw_curves(folder, outcomes, config, phantom=phantom)
-    write_report_page(folder, metrics, config, {}, model=model, phantom=phantom)
+    write_report_page(folder, metrics, config, {}, model=model, phantom=phantom, chosen_by=chosen_by)
+
+
+def describe_choice(metrics: Mapping[str, float], chosen_by: str | None, *, model: object = None) -> str:
+    """Describe on which split the tested checkpoint and what is calibrated were chosen.
+
+    Example:
+        >>> from seewhy.run.results import describe_choice
+        >>> describe_choice({"val/loss": 0.25}, "val/loss")
+        'chosen on the validation split: the checkpoint by val/loss (0.25)'
+        >>> describe_choice({}, None)
+        'nothing was chosen: the last checkpoint is tested'
+    """
+    if chosen_by is None:
+        return "nothing was chosen: the last checkpoint is tested"
+    value = f" ({metrics[chosen_by]:.4g})" if chosen_by in metrics else ""
+    calibrated = ", the temperature of its probabilities" * (
+        isinstance(model, HasMeasuredBuffers) and "temperature" in model.measured_buffers
+    )
+    return f"chosen on the validation split: the checkpoint by {chosen_by}{value}{calibrated}"
 
 
 def _draw(
@@ -89,7 +112,7 @@ def _draw(
         history = read_csv(table).rows
         if _has_curves(history):
             write_figure(folder.figures / "training.png", training_curves(history, title=config.name))
-    if any(row.get(measure) is not None for row in rows for measure in DRAWN):  # none without a lesion in the test set
+    if any(row.get(measure) is not None for row in rows for measure in DRAWN):
         figure = scores_figure(rows, metrics, prefix="test/", measures=DRAWN, title=config.name, phantom=phantom)
         write_figure(folder.figures / "scores.png", figure)
     if any("prediction" in row for row in rows):
@@ -130,6 +153,7 @@ def write_report_page(
     *,
     model: object,
     phantom: bool,
+    chosen_by: str | None = None,
 ) -> None:
     """Write one self-contained page.
 
@@ -140,12 +164,14 @@ def write_report_page(
         explained: results of `seewhy.callbacks.explain.ExplainCallback`; may be empty.
         model: see `write_results`.
         phantom: whether the data are synthetic.
+        chosen_by: see `write_results`.
     """
     from seewhy.figures.report import Code, Picture, Section, Text, write_report
     from seewhy.figures.results import results_blocks
     from seewhy.run.folder import code_version
 
-    blocks = results_blocks(metrics, phantom=phantom)
+    choice = Text(describe_choice(metrics, chosen_by, model=model).capitalize() + ".")
+    blocks = [*results_blocks(metrics, phantom=phantom), choice]
     pictures: Mapping[str, str] = {}
     if isinstance(model, ReportsResults):
         blocks = [*blocks, *model.result_blocks(metrics, phantom=phantom)]
@@ -156,7 +182,7 @@ def write_report_page(
     sections += _picture_section(folder, "curves.png", "At every threshold", Section, Picture)
     for name, heading in pictures.items():
         sections += _picture_section(folder, name, heading, Section, Picture)
-    sections += _picture_section(folder, "cases.png", "Patients from best to worst", Section, Picture)
+    sections += _picture_section(folder, "cases.png", "Patients from best to worst, and healthy ones", Section, Picture)
     maps = sorted((folder.path / "attention_maps").glob("*.png"), key=_read_probability, reverse=True)
     if maps:
         chosen = maps[:: max(1, len(maps) // PICTURES)][:PICTURES]
@@ -170,7 +196,7 @@ def write_report_page(
     sections.append(Section("Configuration", [Code(OmegaConf.to_yaml(config, resolve=True), "config.yaml")]))
     facts = {"written": datetime.now().isoformat(timespec="seconds"), "seed": str(config.seed)}
     facts |= {"code": code_version() or "not in a checkout"}
-    warnings = _read_map_warnings(folder.path / "doubts.csv")
+    warnings = _find_shortcut(metrics) + _read_map_warnings(folder.path / "doubts.csv")
     if phantom:
         warnings.insert(0, "Phantom data: these patients are synthetic, and the scores say nothing about real ones.")
     write_report(
@@ -180,6 +206,20 @@ def write_report_page(
         facts=facts,
         warnings=warnings,
     )
+
+
+def _find_shortcut(metrics: Mapping[str, float]) -> list[str]:
+    """Warn if the classifier's AUROC is not above what the position and area of slices reach."""
+    floors = {name: metrics.get(f"test/floor_{name}/auroc") for name in ("position", "area", "position_area")}
+    known = {name: value for name, value in floors.items() if value is not None}
+    auroc = metrics.get("test/auroc")
+    if auroc is None or not known or auroc > max(known.values()):
+        return []
+    best = max(known, key=lambda name: known[name])
+    return [
+        f"The classifier's AUROC of {auroc:.3f} is not above what the {best.replace('_', ' and ')} of a slice reach "
+        f"without a network ({known[best]:.3f}): it may see only how large a slice is."
+    ]
 
 
 def _read_map_warnings(path: Path) -> list[str]:
@@ -209,6 +249,7 @@ def print_results(
     *,
     model: object,
     phantom: bool,
+    chosen_by: str | None = None,
 ) -> None:
     """Print the tables of scores and the paths of written files."""
     from seewhy.figures.results import results_table
@@ -216,12 +257,13 @@ def print_results(
 
     console = Console()
     if any(name.startswith("test/") for name in metrics):
-        for classification in (True, False):
-            table = results_table(metrics, phantom=phantom, classification=classification)
+        for kind in ("classification", "segmentation", "false positives"):
+            table = results_table(metrics, phantom=phantom, kind=kind)
             if table.row_count:
                 console.print(table)
         for table in model.result_tables(metrics, phantom=phantom) if isinstance(model, ReportsResults) else ():
             console.print(table)
+        console.print(describe_choice(metrics, chosen_by, model=model), style="dim", highlight=False)
     if explained:
         print_explanations(explained, console)
     names = (

@@ -2,7 +2,7 @@
 
 A run folder may come from a stranger, and Hydra calls whatever `_target_` names: `os.system` as well as a network.
 So a saved configuration may name only classes of a few kinds, from `seewhy` and the libraries whose networks, losses
-and metrics seewhy uses. Everything else needs `trust=true`, said by the user for one call.
+and metrics seewhy uses. Everything else needs `trust=true`, which the user gives for one call.
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ PACKAGES = (
 )  # fmt: skip
 """The packages in which such classes are looked up; nothing else is imported because a file names it."""
 
-FOLDERS = ("explain.folder", "explain.own_maps.folder")
+FOLDERS = ("explain.folder", "explain.own_maps.folder", "data.cache_dir")
 """Options that name a folder to write into; a saved run may only name its own."""
 
 MAX_BYTES = 4 << 20
 """A configuration is a few kilobytes; a larger file is something else."""
+DEEPEST, MOST_ENTRIES = 50, 30_000
+"""Levels and entries of a configuration; more could take minutes to parse, levels with their square."""
 
 
 def read_saved_config(folder: str | Path, *, trust: bool = False, given: Collection[str] = ()) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def load_plain_yaml(path: str | Path) -> Any:
     Aliases are refused, since a few lines of them can stand for gigabytes.
 
     Raises:
-        ConfigError: the file is missing, too large, not UTF-8, not YAML, or has aliases or tags.
+        ConfigError: the file is missing, too large, too deep or long, not UTF-8, not YAML, or has aliases or tags.
     """
     import yaml
     from omegaconf import OmegaConf
@@ -92,7 +94,12 @@ def load_plain_yaml(path: str | Path) -> Any:
         size = path.stat().st_size
         if size > MAX_BYTES or not path.is_file():
             raise ConfigError(f"{path} is not a configuration file ({size} bytes)")
-        for event in yaml.parse(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader):
+        depth = 0
+        for number, event in enumerate(yaml.parse(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST or number > MOST_ENTRIES:
+                limits = f"{DEEPEST} levels of lists or mappings, or {MOST_ENTRIES} entries"
+                raise ConfigError(f"{path} has more than {limits} ({event.start_mark}), which no configuration has")
             if isinstance(event, yaml.AliasEvent):
                 raise ConfigError(f"{path} has YAML aliases ({event.start_mark}), which a saved file never has")
         config = OmegaConf.load(path)
@@ -134,8 +141,8 @@ def _check_folders(config: dict[str, Any], path: Path, given: Collection[str]) -
             value = value.get(key) if isinstance(value, dict) else None
         if value is not None and option not in given and home not in (Path(str(value)) / "_").resolve().parents:
             raise ConfigError(
-                f"{path} writes results to {option}={value!r}, which is not in the run folder; if you want them there, "
-                f"add this option to the command, or {option}=null for the run folder"
+                f"{path} writes to {option}={value!r}, which is not in the run folder; if you want that, add this "
+                f"option to the command, or {option}=null for the default"
             )
 
 

@@ -14,22 +14,25 @@ from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig
 
-from seewhy.callbacks.checkpoints import BestCheckpoint
+from seewhy.callbacks.checkpoints import BestCheckpoint, KeepScores, replace_checkpoint_io
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.guards import AfterTest, BeforeTraining
+from seewhy.callbacks.pruning import PruneTrial
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.io.atomic import atomic_path
 from seewhy.models.protocols import HasBackbones, ScoresPatients, ScoresSamples
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
-from seewhy.run.checks.options import check_config
-from seewhy.run.checks.score_names import check_score_names
+from seewhy.run.checks import check_config, check_score_names
 from seewhy.run.continuing import Continuation, begin_continuation, find_checkpoint
 from seewhy.run.explainers import build_explain_callback, check_explained
 from seewhy.run.folder import RunFolder
 from seewhy.run.results import print_results, write_report_page, write_results
+from seewhy.run.sweeps.member_state import MemberState, write_state
+from seewhy.run.sweeps.pruning import build_pruning_callback
 from seewhy.run.tracking.contents import collect_outcomes, collect_results
 from seewhy.run.tracking.session import Session, begin_session, build_histograms
 from seewhy.run.translation.score_table import write_samples
@@ -76,7 +79,8 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
     model = build_model(config)
     results = _Results(folder, config, datamodule)
     chosen = build_callbacks(config.callbacks)
-    callbacks = [*chosen, AfterTest(results.write), *build_explain_callback(config)]
+    pruning = build_pruning_callback(config)
+    callbacks = [*chosen, results.kept, *pruning, AfterTest(results.write), *build_explain_callback(config)]
     if resume is None and config.weights:
         _load_encoder(model, config.weights)
     datamodule.setup("fit")  # reads the training data, so that their problems are reported before anything is written
@@ -102,19 +106,32 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
     status = "failed"
     try:
         trainer = build_trainer(config, callbacks, loggers)
+        replace_checkpoint_io(trainer)
         trainer.fit(model, datamodule, ckpt_path=resume, weights_only=True)
         if trainer.state.status != "finished":
             raise KeyboardInterrupt
-        _finish(trainer, model, results, session)
+        if not any(_record_pruned(item, trainer, folder) for item in pruning):
+            _finish(trainer, model, results, session)
         status = "success"
         return results.objective
     finally:
         session.close(status)
 
 
+def _record_pruned(pruning: PruneTrial, trainer: Trainer, folder: RunFolder) -> bool:
+    """Return whether the search has ended this member early, after writing that into its folder."""
+    if pruning.epoch is None:
+        return False
+    if trainer.is_global_zero:
+        write_state(folder.path, MemberState("PRUNED", epoch=pruning.epoch, value=pruning.value))
+        LOGGER.info("pruned in epoch %d with %s %.4g; not tested", pruning.epoch, pruning.monitor, pruning.value)
+    trainer.strategy.barrier()
+    return True
+
+
 def _load_encoder(model: LightningModule, path: str) -> None:
     """Load pretrained weights into every encoder or backbone of the model."""
-    from seewhy.interop.encoder_weights import load_encoder_weights
+    from seewhy.interop.weights import load_encoder_weights
 
     parts = list(model.backbones()) if isinstance(model, HasBackbones) else []
     if not parts:
@@ -149,23 +166,29 @@ class _Results:
     """Scores of a run, which are written as soon as its test is over.
 
     Attributes:
+        kept: scores of the checkpoint that the training continues from.
         metrics: all logged scalars.
         objective: metric that a sweep optimises.
         rows: of `patients.csv`.
         outcomes: of a classifier, and rows of its slices.
+        chosen_by: validation score that chose the best checkpoint.
     """
 
     folder: RunFolder
     config: DictConfig
     datamodule: BaseDataModule
+    kept: KeepScores = field(default_factory=KeepScores)
     metrics: dict[str, float] = field(default_factory=dict)
     objective: float | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     outcomes: tuple[Outcomes | None, list[dict[str, Any]]] = (None, [])
+    chosen_by: str | None = None
 
     def add(self, trainer: Trainer) -> None:
-        """Add what the last loop has logged."""
+        """Add what the last loop has logged; a training that continued after its last epoch, what it logged before."""
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if trainer.state.fn == "fit" and not logged:
+            logged = self.kept.scores
         self.metrics |= {name: value for name, value in logged.items() if not name.endswith(("_step", "_epoch"))}
 
     def write(self, trainer: Trainer, model: LightningModule) -> None:
@@ -179,7 +202,7 @@ class _Results:
                 write_samples(self.folder.path / "evaluation", samples)
             write_results(
                 self.folder, self.metrics, rows, self.config, model=model, objective=self.objective,
-                phantom=self.datamodule.is_phantom, outcomes=self.outcomes[0],
+                phantom=self.datamodule.is_phantom, chosen_by=self.chosen_by, outcomes=self.outcomes[0],
             )  # fmt: skip
         check_objective(self.metrics, self.config.objective)
 
@@ -188,7 +211,9 @@ def _finish(trainer: Trainer, model: LightningModule, results: _Results, session
     """Test the best checkpoint, which writes results and then explanations; print them all."""
     folder, config, phantom = results.folder, results.config, results.datamodule.is_phantom
     results.add(trainer)
-    best = _find_best(trainer, folder)
+    best, results.chosen_by = _find_best(trainer, folder)
+    if best is not None:
+        _validate_best(trainer, model, results, best)
     if config.test:
         trainer.test(model, results.datamodule, ckpt_path=best, weights_only=True, verbose=False)
     else:
@@ -196,8 +221,10 @@ def _finish(trainer: Trainer, model: LightningModule, results: _Results, session
     if trainer.is_global_zero:
         explained = next((item.results for item in trainer.callbacks if isinstance(item, ExplainCallback)), {})  # type: ignore[attr-defined]
         if explained:
-            write_report_page(folder, results.metrics, config, explained, model=model, phantom=phantom)
-        print_results(folder, results.metrics, explained, model=model, phantom=phantom)
+            write_report_page(
+                folder, results.metrics, config, explained, model=model, phantom=phantom, chosen_by=results.chosen_by
+            )
+        print_results(folder, results.metrics, explained, model=model, phantom=phantom, chosen_by=results.chosen_by)
         if session.trackers:
             session.log(
                 collect_results(
@@ -207,6 +234,24 @@ def _finish(trainer: Trainer, model: LightningModule, results: _Results, session
                 )
             )  # fmt: skip
     trainer.strategy.barrier()
+
+
+def _validate_best(trainer: Trainer, model: LightningModule, results: _Results, best: str) -> None:
+    """Validate the best checkpoint, so that the validation scores of the results are those of the model that is tested.
+
+    Loggers get nothing of it: they have the validation of that epoch.
+    """
+    last = {name for name in results.metrics if name.startswith("val/")}
+    if not last:  # nothing is validated
+        return
+    loggers, trainer.loggers = trainer.loggers, []
+    try:
+        with isolate_rng():
+            trainer.validate(model, results.datamodule, ckpt_path=best, weights_only=True, verbose=False)
+    finally:
+        trainer.loggers = loggers
+    results.metrics = {name: value for name, value in results.metrics.items() if name not in last}
+    results.add(trainer)
 
 
 def check_objective(metrics: Mapping[str, float], name: str | None) -> float | None:
@@ -239,10 +284,10 @@ def _sample_rows(model: LightningModule) -> list[dict[str, Any]]:
     return model.sample_scores["test"].rows() if isinstance(model, ScoresSamples) else []
 
 
-def _find_best(trainer: Trainer, folder: RunFolder) -> str | None:
-    """Return `best.ckpt`: the best checkpoint by the score that its callback monitors, or the last one without any.
+def _find_best(trainer: Trainer, folder: RunFolder) -> tuple[str | None, str | None]:
+    """Return `best.ckpt` and the score that chose it: the best checkpoint of its callback, or the last one without any.
 
-    None in `fast_dev_run`, which saves nothing: the present weights are tested then.
+    Without a path in `fast_dev_run`, which saves nothing: the present weights are tested then.
     """
     savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
     savers = [saver for saver in savers if saver.best_model_path]
@@ -251,7 +296,7 @@ def _find_best(trainer: Trainer, folder: RunFolder) -> str | None:
     last = [saver for saver in savers if saver.monitor is None]
     last.sort(key=lambda saver: Path(saver.best_model_path).stem != "last")
     if trainer.fast_dev_run or not (judged or last):  # type: ignore[attr-defined]
-        return None
+        return None, None
     best = folder.checkpoints / "best.ckpt"
     source = Path((judged or last)[0].best_model_path)
     if trainer.is_global_zero:
@@ -261,7 +306,7 @@ def _find_best(trainer: Trainer, folder: RunFolder) -> str | None:
             with atomic_path(best) as temporary:
                 shutil.copyfile(source, temporary)
     trainer.strategy.barrier()
-    return str(best)
+    return str(best), judged[0].monitor if judged else None
 
 
 def _explain_no_validation(trainer: Trainer) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,10 @@ from lightning.fabric.loggers.csv_logs import _ExperimentWriter
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
+from seewhy.errors import DataError
+from seewhy.io.atomic import write_csv
+from seewhy.io.checks.sizes import has_file
+from seewhy.io.documents import read_csv
 from seewhy.tracking.run import RunResults, TrackedRun
 
 __all__ = ["MetricsCSV", "drop_rows_from"]
@@ -22,9 +25,8 @@ class _AppendingWriter(_ExperimentWriter):
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
         path = Path(self.metrics_file_path)
-        if path.is_file():
-            with path.open(newline="") as file:
-                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+        if has_file(path):
+            self.metrics_keys = read_csv(path).columns
 
     def _check_log_dir_exists(self) -> None:
         """Keep existing files."""
@@ -75,6 +77,9 @@ class MetricsCSV(CSVLogger):
 def drop_rows_from(path: Path, step: int) -> None:
     r"""Remove the rows of `metrics.csv` from a step on, which a resumed run will write again.
 
+    Raises:
+        DataError: the file is damaged.
+
     Example:
         >>> path = Path("metrics.csv")
         >>> _ = path.write_text("step,loss\n1,0.5\n2,0.4\n")
@@ -82,15 +87,17 @@ def drop_rows_from(path: Path, step: int) -> None:
         >>> path.read_text().split()
         ['step,loss', '1,0.5']
     """
-    if not path.is_file():
+    if not has_file(path):
         return
-    from seewhy.io.atomic import atomic_path
-
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if int(float(row["step"])) < step]
-        names = list(reader.fieldnames or [])
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    table = read_csv(path)
+    rows = []
+    for number, row in zip(table.numbers, table.rows, strict=True):
+        text = row.get("step", "")
+        try:
+            earlier = float(text) < step
+        except ValueError as error:
+            raise DataError(
+                f"{path}, row {number}: step {text!r} is not a number; remove the row, or the file"
+            ) from error
+        rows += [row] if earlier else []
+    write_csv(path, rows, columns=table.columns)

@@ -46,7 +46,7 @@ class OccupancySource:
 
 
 class Estimate(NamedTuple):
-    """Costs of all parts together, unless stated otherwise."""
+    """Costs of all expected processes together, unless stated otherwise."""
 
     patches: int
     """Maximum number of predicted patches; homogeneous ones are only detected when they are read."""
@@ -64,7 +64,7 @@ class Estimate(NamedTuple):
     memory: Memory
     """Memory of one process without its networks."""
     seconds: float | None
-    """Seconds in the network of the busiest part; None if the time per patch is unknown."""
+    """Seconds in the network of each process, which share the work evenly; None if the time per patch is unknown."""
 
     def lines(self) -> list[str]:
         """Lines of text for the terminal."""
@@ -73,13 +73,13 @@ class Estimate(NamedTuple):
         memory = ", ".join(f"{name} {_bytes(size)}" for name, size in self.memory._asdict().items())
         lines = [
             f"patches     {self.patches:,} ({extra:.1%} of them repeated at borders of tiles){run}",
-            f"tiles       {self.tiles:,} for {self.parts} part(s)",
+            f"tiles       {self.tiles:,} for {self.parts} process(es)",
             f"read        {_bytes(self.read)} in {self.chunk_reads:,} chunks, uncompressed",
             f"write       {_bytes(self.written)}, uncompressed",
             f"memory      {_bytes(self.memory.total)} per process without the network ({memory})",
         ]
         if self.seconds is not None:
-            lines.append(f"time        {_time(self.seconds)} in the network of the busiest part")
+            lines.append(f"time        {_time(self.seconds)} in the network of each process")
         return lines
 
 
@@ -94,7 +94,7 @@ def estimate(
     """Estimate the costs of a plan.
 
     Args:
-        plan: tiles and owners.
+        plan: tiles and units.
         source: the volume; only the existence of chunks is checked, nothing is read.
         seconds_per_patch: measured time of the network, all folds and mirrors, per patch.
         skip_empty: whether empty patches are skipped; otherwise, and for remote stores, chunks are not checked.
@@ -103,24 +103,24 @@ def estimate(
     costs = plan.costs
     # One request per chunk would take longer than the estimate is worth.
     occupancy = OccupancySource(source, costs.shard) if skip_empty and not is_remote(source.path) else None
-    shares = [1.0 if occupancy is None else occupancy(tile.core) for tile in plan.tiles]
+    spans = plan.spans
+    shares = [1.0 if occupancy is None else occupancy(span.core) for span in spans]
     piece = piece_rows(costs.grid, source.chunks)
-    chunks = [_chunks(tile.window, source, piece) for tile in plan.tiles]
-    loads = [tile.count * share for tile, share in zip(plan.tiles, shares, strict=True)]
-    busiest = max(sum(loads[index] for index in tiles) for tiles in plan.owners)
+    chunks = [_chunks(span.window, source, piece) for span in spans]
+    loads = [span.count * share for span, share in zip(spans, shares, strict=True)]
     planes, itemsize = costs.output_format.planes or 1, costs.output_format.dtype.itemsize
     logits = math.prod(costs.grid.patch) * costs.output_format.channels * np.dtype(np.float16).itemsize
     return Estimate(
-        patches=plan.patches,
+        patches=sum(span.count for span in spans),
         needed=plan.needed,
-        occupied=None if occupancy is None else sum(loads) / plan.patches,
+        occupied=None if occupancy is None else sum(loads) / sum(span.count for span in spans),
         tiles=len(plan.tiles),
         parts=plan.parts,
         chunk_reads=sum(count for count, _ in chunks),
         read=sum(size for _, size in chunks) * source.shape[0] * source.dtype.itemsize,
         written=round(sum(loads)) * logits if keep_logits else voxels(plan.region) * planes * itemsize,
         memory=plan.memory,
-        seconds=None if seconds_per_patch is None else busiest * seconds_per_patch,
+        seconds=None if seconds_per_patch is None else sum(loads) * seconds_per_patch / plan.parts,
     )
 
 

@@ -21,10 +21,11 @@ from seewhy.io.zarr.source import VolumeSource
 from seewhy.volumes.engine.consumers import Blender
 from seewhy.volumes.engine.ledger import Ledger
 from seewhy.volumes.engine.stream import Add, Advance, Begin, Position
+from seewhy.volumes.engine.work import Span
 from seewhy.volumes.engine.writer import Sink
 from seewhy.volumes.geometry import BlendingWindow, PatchGrid, split
 from seewhy.volumes.output_format import OutputFormat
-from seewhy.volumes.plan import Plan, Tile
+from seewhy.volumes.plan import Plan, Step
 
 __all__ = ["LogitStore", "blend", "finalize"]
 
@@ -211,10 +212,10 @@ def blend(
         store: written by a run with `keep_logits`.
         sink: output with the format's dtype and shape and the plan's shards.
         output_format: ``stored="logits"`` keeps blended logits for `finalize`; any other makes the result at once.
-        plan: tiles and owners, over the store's grid.
+        plan: tiles and units, over the store's grid.
         window: profile of the weights.
         ledger: notes of this step, not those of the prediction.
-        part: of the plan.
+        part: place among the expected processes at which this one prefers to start.
         progress: called with the number of blended patches and of all patches.
 
     Returns:
@@ -228,14 +229,14 @@ def blend(
             f"{store.path} holds {store.channels} channels of logits, the output format takes {output_format.channels}"
         )
     if not store.finished:
-        raise ConfigError(f"{store.path} is not complete; start the parts again that have not finished")
+        raise ConfigError(f"{store.path} is not complete; start the same prediction again to complete it")
     ledger = Ledger() if ledger is None else ledger
     # The store's identity covers its grid and everything that its logits were made with.
     settings = {
         "step": "blend", "logits": store.facts, "of": store.contents, "window": window,
         "head": output_format.settings(), "shard": list(plan.costs.shard),
     }  # fmt: skip
-    tiles = ledger.start_part(plan, part, fingerprint=lambda: settings, output=sink)
+    queue = ledger.start(plan, part, fingerprint=lambda: settings, output=sink)
     blender = Blender(
         grid=store.grid,
         window=BlendingWindow(store.grid, kind=window),
@@ -243,17 +244,18 @@ def blend(
         depth=plan.costs.shard[0],
         device=torch.device("cpu"),
         sink=sink,
-        on_written=ledger.commit,
+        on_written=queue.commit,
+        is_written=queue.is_written,
     )
-    total = sum(step.patches for tile, row in tiles for step in tile.steps(row))
+    total = queue.count_open()[0]
     try:
         with ThreadPoolExecutor(2, thread_name_prefix="read-ahead") as readers:
-            for tile, row in tiles:
-                _blend_tile(tile, row, store, blender, readers, lambda: progress and progress(blender.run, total))
+            for span in queue.spans(check=blender.check):
+                _blend_span(span, store, blender, readers, lambda: progress and progress(blender.run, total))
     finally:
         blender.close()
         ledger.close()
-    return ledger.finish(plan, sink)
+    return ledger.finish(queue.plan, sink)
 
 
 def finalize(
@@ -271,9 +273,9 @@ def finalize(
         blended: [K, Z, Y, X] float16 logits.
         sink: output with the format's dtype and shape and the plan's shards.
         output_format: of the result.
-        plan: shards and owners.
+        plan: tiles and units.
         ledger: notes of this step.
-        part: of the plan.
+        part: place among the expected processes at which this one prefers to start.
 
     Returns:
         Whether the output is complete; the sink has then been finished.
@@ -287,35 +289,27 @@ def finalize(
         )
     ledger = Ledger() if ledger is None else ledger
     settings = {"step": "finalize", "head": output_format.settings(), "shard": list(plan.costs.shard)}
-    tiles = ledger.start_part(plan, part, fingerprint=lambda: {**settings, "input": blended.identity()}, output=sink)
+    queue = ledger.start(plan, part, fingerprint=lambda: {**settings, "input": blended.identity()}, output=sink)
     try:
-        for tile, row in tiles:
-            rows = (slice(row, tile.core[0].stop), *tile.core[1:])
-            for slab in split(rows, (plan.costs.shard[0], *plan.costs.grid.shape[1:])):
+        for span in queue.spans():
+            for slab in span.slabs():
                 for box in split(slab, plan.costs.shard):
                     logits = torch.from_numpy(blended.read(box).astype(np.float32))
                     values: NDArray[Any] = output_format(logits).numpy()
                     sink.write(box, values if values.dtype == output_format.dtype else values.view(output_format.dtype))
-                ledger.commit(slab)
+                queue.commit(slab)
     finally:
         ledger.close()
-    return ledger.finish(plan, sink)
+    return ledger.finish(queue.plan, sink)
 
 
-def _blend_tile(
-    tile: Tile,
-    row: int,
-    store: LogitStore,
-    blender: Blender,
-    readers: ThreadPoolExecutor,
-    progress: Callable[[], Any],
+def _blend_span(
+    span: Span, store: LogitStore, blender: Blender, readers: ThreadPoolExecutor, progress: Callable[[], Any]
 ) -> None:
-    """Blend one tile; patches are read ahead and added in order."""
-    blender.execute([Begin(tile, row)], None)
-    reads = _read_ahead(tile, row, store, readers)
-    for step in tile.steps(row):
-        for _ in range(step.patches):
-            position, logits = next(reads)
+    """Blend the units of one walk; patches are read ahead and added in order."""
+    blender.execute([Begin(span.tile, span.row)], None)
+    for step in span.steps():
+        for position, logits in _read_ahead(step, store, readers):
             values = None if logits is None else torch.from_numpy(logits)[None]
             blender.execute([Add(position, None if values is None else 0)], values)
         blender.execute([Advance(step.final)], None)
@@ -323,16 +317,15 @@ def _blend_tile(
 
 
 def _read_ahead(
-    tile: Tile, row: int, store: LogitStore, readers: ThreadPoolExecutor
+    step: Step, store: LogitStore, readers: ThreadPoolExecutor
 ) -> Iterator[tuple[Position, NDArray[np.float16] | None]]:
     waiting: deque[tuple[Position, Future[NDArray[np.float16] | None]]] = deque()
-    for step in tile.steps(row):
-        for y in step.ys:
-            for x in step.xs:
-                position = (step.z, y, x)
-                waiting.append((position, readers.submit(store.read, position)))
-                if len(waiting) > READS_AHEAD:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
+    for y in step.ys:
+        for x in step.xs:
+            position = (step.z, y, x)
+            waiting.append((position, readers.submit(store.read, position)))
+            if len(waiting) > READS_AHEAD:
+                first, future = waiting.popleft()
+                yield first, future.result()
     for first, future in waiting:
         yield first, future.result()

@@ -1,5 +1,6 @@
 import inspect
 import json
+import os
 
 import nibabel as nib
 import numpy as np
@@ -324,6 +325,52 @@ def test_annotations_and_images_of_other_names_are_named(tmp_path):
     assert "p7_R_ga.png does; names must agree in capitals" in stated[1]
 
 
+def write_masks(root, *masks):
+    write_eyes(root)
+    (root / "masks").mkdir()
+    for path, mask in zip(sorted(root.glob("*_ga.png")), masks, strict=False):
+        Image.fromarray(np.asarray(mask, np.uint8)).save(root / "masks" / f"{path.stem}_mask.png")
+
+
+def test_values_of_annotations_are_decided_for_all_of_them(tmp_path):
+    block = np.zeros((24, 20))
+    block[5:15, 5:15] = 1
+    write_masks(tmp_path / "classes", block, 2 * block)
+    with pytest.raises(DataError, match=r"classes/masks: .*values 0, 1, 2.*unclear which"):
+        module(tmp_path / "classes").setup("fit")
+    edges = 255 * block
+    edges[4, 5:15] = 100  # interpolated: below half
+    write_masks(tmp_path / "edges", edges, 255 * block)
+    data = module(tmp_path / "edges", predict_on="all")
+    data.setup("predict")
+    masks = [batch["mask"]["ga"] for batch in data.predict_dataloader()]
+    assert sum(int(mask.sum()) for mask in masks) == 200
+    write_masks(tmp_path / "ones", block, 255 * block)  # of two programs
+    data = module(tmp_path / "ones", predict_on="all")
+    data.setup("predict")
+    assert sum(int(batch["mask"]["ga"].sum()) for batch in data.predict_dataloader()) == 200
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "link to nothing"])
+@pytest.mark.parametrize("place", ["image", "annotation"])
+def test_what_is_no_file_is_not_a_missing_one(tmp_path, kind, place):
+    """`missing: allow` would leave out an image that git-annex has not fetched, without a word."""
+    tmp_path = tmp_path / "set"
+    write_masks(tmp_path, np.zeros((24, 20)))
+    path = sorted(tmp_path.glob("*_ga.png"))[0]
+    path = path if place == "image" else tmp_path / "masks" / f"{path.stem}_mask.png"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else "../.git/annex/objects/x")
+    for missing in ("error", "allow"):
+        with pytest.raises(DataError, match=rf"{path.name} is a {kind.split()[0]}"):
+            module(tmp_path, missing=missing).setup("fit")
+
+
 def test_annotations_of_another_shape_than_their_image_are_refused_before_training(tmp_path):
     root = write_eyes(tmp_path / "eyes")
     (root / "masks").mkdir()
@@ -470,7 +517,7 @@ def test_masks_lie_on_nifti_images(tmp_path):
     (tmp_path / "labels.csv").write_text("caseID,label\n" + "".join(f"e{n},{n % 2}\n" for n in range(12)))
     data = AMDDataModule(root=str(tmp_path), inputs=["oct"], classes=["a", "b"], extension=".nii.gz")
     data.setup("fit")
-    sample = data.reader.read(data.cases[0], masks=True)
+    sample = data.reader.read_case(data.cases[0], masks=True)
     assert torch.equal(sample["image"]["oct"][0] > 0.5, sample["mask"]["oct"] > 0)
     assert int(sample["mask"]["oct"].sum()) == 15
 

@@ -34,7 +34,7 @@ def test_the_reference_pipeline_restated(tmp_path, name):
         expected.append(np.pad(np.asarray(small), 8))
     reader = SliceStackReader(axis=1, slices=(10, 125), size=112, pad=8)
     placement = placed(reader, path)
-    grid = reader.read(placement)
+    grid = reader.read_grid(placement)
     assert grid.shape == (115, 128, 128) == placement.grid
     assert grid.dtype == np.float32
     np.testing.assert_allclose(grid, np.stack(expected), atol=2e-5)
@@ -70,7 +70,7 @@ def test_a_slice_of_the_grid_is_that_slice_of_the_scan(tmp_path):
     for axis in range(3):
         reader = SliceStackReader(axis=axis, slices=(2, 6), normalize="none")
         placement = placed(reader, path)
-        grid = reader.read(placement)
+        grid = reader.read_grid(placement)
         for number in range(2, 6):
             np.testing.assert_array_equal(grid[placement.position(number)], np.take(values, number, axis))
 
@@ -90,11 +90,11 @@ def test_normalisation_is_over_the_whole_volume(tmp_path):
     values[:, :4] = 0
     path = save(tmp_path / "a.nii.gz", values)
     whole = SliceStackReader(axis=1)
-    grid = whole.read(placed(whole, path))
+    grid = whole.read_grid(placed(whole, path))
     assert abs(grid.mean()) < 1e-5
     assert abs(grid.std() - 1) < 1e-5
     part = SliceStackReader(axis=1, slices=(4, 14))
-    np.testing.assert_array_equal(part.read(placed(part, path)), grid[4:])  # not over the slices that are left
+    np.testing.assert_array_equal(part.read_grid(placed(part, path)), grid[4:])  # not over the slices that are left
 
 
 def test_robust_normalisation_ignores_scale_and_pads_with_background(tmp_path):
@@ -103,8 +103,8 @@ def test_robust_normalisation_ignores_scale_and_pads_with_background(tmp_path):
     reader = SliceStackReader(axis=1, normalize="robust", pad=3)
     one = save(tmp_path / "a.nii.gz", values)
     two = save(tmp_path / "b.nii.gz", 7 * values)
-    grid = reader.read(placed(reader, one))
-    np.testing.assert_allclose(grid, reader.read(placed(reader, two)), atol=1e-4)
+    grid = reader.read_grid(placed(reader, one))
+    np.testing.assert_allclose(grid, reader.read_grid(placed(reader, two)), atol=1e-4)
     assert np.all(grid[0] == grid[0, 0, 0])  # background and padding are one value
     inside = grid[4:20, 7:19, 7:19]
     assert abs(np.median(inside)) < 0.05
@@ -116,12 +116,12 @@ def test_holes_are_filled_and_constant_volumes_are_zero(tmp_path):
     values[0, 0, 0] = np.nan
     values[1, 1, 1] = np.inf
     reader = SliceStackReader(axis=0)
-    assert np.isfinite(reader.read(placed(reader, save(tmp_path / "a.nii.gz", values)))).all()
+    assert np.isfinite(reader.read_grid(placed(reader, save(tmp_path / "a.nii.gz", values)))).all()
     constant = save(tmp_path / "b.nii.gz", np.full((6, 6, 6), 3, np.int16))
-    assert not reader.read(placed(reader, constant)).any()
+    assert not reader.read_grid(placed(reader, constant)).any()
     lost = save(tmp_path / "c.nii.gz", np.full((6, 6, 6), np.nan, np.float32))
     with pytest.raises(DataError, match=r"c\.nii\.gz holds no finite value"):
-        reader.read(placed(reader, lost))
+        reader.read_grid(placed(reader, lost))
 
 
 def test_masks_follow_their_volume(tmp_path):

@@ -166,10 +166,10 @@ def test_missing_channels_and_two_files_of_one_name_are_named(nnunet):
 
 def test_files_that_are_passed_over_are_named(tmp_path, nnunet):
     write(tmp_path / "brats", OLD, [1, 4])
-    for name in ("UCSF_0005_flair.mha", "UCSF_0004_adc.nii.gz", "._UCSF_0004_flair.nii.gz", "readme.txt"):
+    for name in ("UCSF_0005_flair.mgz", "UCSF_0004_adc.nii.gz", "._UCSF_0004_flair.nii.gz", "readme.txt"):
         (tmp_path / "brats" / OLD / name).write_bytes(b"x")
     left_out = prepare(tmp_path / "brats")[0].left_out
-    assert "UCSF_0005_flair.mha" in left_out["other formats"]
+    assert "UCSF_0005_flair.mgz" in left_out["other formats"]
     assert left_out["other names"].startswith("2 files (._UCSF_0004_flair.nii.gz, UCSF_0004_adc.nii.gz)")
-    (nnunet / "imagesTr" / "c3_0000.mha").write_bytes(b"x")
-    assert list(prepare(nnunet)[0].left_out) == ["c3_0000.mha"]
+    (nnunet / "imagesTr" / "c3_0000.mgz").write_bytes(b"x")
+    assert list(prepare(nnunet)[0].left_out) == ["c3_0000.mgz"]

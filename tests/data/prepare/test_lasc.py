@@ -114,7 +114,7 @@ def test_pictures(pictures, tmp_path):
         np.testing.assert_array_equal(np.load(out / "imageSlice" / row["file"]), image[..., index])
         np.testing.assert_array_equal(np.load(out / "maskSlice" / row["file"]), mask[..., index] // 255)
         assert row["spacing_row"] == ""
-    with pytest.raises(DataError, match=r"\.png is not NIfTI or NRRD"):
+    with pytest.raises(DataError, match=r"\.png is not NIfTI, NRRD or MetaImage"):
         stack_to_nifti({0: np.zeros((12, 14))}, manifest(out)[0]["source"], tmp_path / "x.nii.gz")
 
 

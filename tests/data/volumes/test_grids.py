@@ -97,13 +97,13 @@ def test_ome_labels_are_compared_in_their_own_unit(scale, shift, said, tmp_path)
 def test_no_file_is_passed_over_silently(tmp_path):
     for number in range(4):
         write_case(tmp_path, f"c{number}")
-    for name in ("images/c8.mha", "images/._c0.nii.gz", "images/.DS_Store", "labels/c1.txt"):
+    for name in ("images/c8.mgz", "images/._c0.nii.gz", "images/.DS_Store", "labels/c1.txt"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "labels" / "c9.nii.gz").write_bytes((tmp_path / "labels" / "c0.nii.gz").read_bytes())
     with pytest.warns(UserWarning, match="left out") as caught:
         assert len(module(tmp_path).cases) == 4
     texts = [str(warning.message) for warning in caught]
-    assert "images: 2 files (._c0.nii.gz, c8.mha) left out" in texts[0]
+    assert "images: 2 files (._c0.nii.gz, c8.mgz) left out" in texts[0]
     assert "labels: 1 file (c1.txt) left out" in texts[1]
     assert "c9.nii.gz" in texts[2]
     write_npy(tmp_path / "images" / "c2.npy", np.zeros(SHAPE[::-1]))

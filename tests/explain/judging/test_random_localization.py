@@ -11,8 +11,7 @@ from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.judging.localization import measure_localization
 from seewhy.explain.judging.randomization import LOCATED, RandomizationTest
 from seewhy.explain.judging.reinitialization import reinitialize
-from seewhy.explain.judging.scorecard import Scorecard
-from seewhy.explain.judging.settings import JudgingSettings
+from seewhy.explain.judging.scorecard import JudgingSettings, Scorecard
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from seewhy.explain import GradCAM
 from seewhy.explain.base import Attribution, TargetwiseExplainer
 from seewhy.explain.judging.controls import make_controls
 from seewhy.explain.judging.randomization import Randomization, RandomizationTest
-from seewhy.explain.judging.scorecard import Scorecard
-from seewhy.explain.judging.settings import JudgingSettings
+from seewhy.explain.judging.scorecard import JudgingSettings, Scorecard
 from seewhy.run.build import build
 from seewhy.run.folder import conf_dir
 

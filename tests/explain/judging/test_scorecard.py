@@ -9,8 +9,7 @@ from seewhy.explain.base import Attribution, TargetwiseExplainer
 from seewhy.explain.judging.controls import EdgeControl
 from seewhy.explain.judging.faithfulness import measure_faithfulness
 from seewhy.explain.judging.localization import Threshold, measure_localization
-from seewhy.explain.judging.scorecard import Scorecard
-from seewhy.explain.judging.settings import JudgingSettings
+from seewhy.explain.judging.scorecard import JudgingSettings, Scorecard
 
 ALWAYS = ["method", "target", "probability"]
 CHEAP = ["completeness", "incomplete"]
@@ -123,7 +122,7 @@ def test_several_inputs_get_shares_effects_and_their_own_energy(nets, three):
 def test_bad_settings_are_told_at_once():
     with pytest.raises(ConfigError, match="nearest: 'auto'"):
         JudgingSettings(scope="autos")
-    with pytest.raises(ConfigError, match=r"redraws=0 \(at least 1\), noise=-1"):
+    with pytest.raises(ConfigError, match=r"redraws=0.*noise=-1"):
         JudgingSettings(redraws=0, noise=-1)
     with pytest.raises(ConfigError, match="memory_budget"):
         JudgingSettings(memory_budget="much")

@@ -20,8 +20,8 @@ from seewhy.io.zarr.opening import open_source
 
 VALUES = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
 FORMATS = {
-    "a.mha": (b"ObjectType = Image\nNDims = 3\n", "MetaImage", "SimpleITK"),
-    "a.nrrd": (b"NRRD0004\n", "NRRD", "SimpleITK"),
+    "a.vol": (b"ObjectType = Image\nNDims = 3\n", "MetaImage", "SimpleITK"),
+    "a.seg": (b"NRRD0004\n", "NRRD", "SimpleITK"),
     "a.dcm": (b"\0" * 128 + b"DICM", "DICOM", "dcm2niix"),
     "IM0001": (b"\0" * 128 + b"DICM", "DICOM", "dcm2niix"),
     "a.h5": (b"\x89HDF\r\n\x1a\n", "HDF5", "zarr"),
@@ -40,7 +40,7 @@ def test_volumes_of_other_formats(tmp_path: Path, name: str):
     content, kind, remedy = FORMATS[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(
-        DataError, match=rf"{name} .*{kind}.*seewhy reads zarr, \.nii, \.nii\.gz, \.npy.*{remedy}"
+        DataError, match=rf"{name} .*{kind}.*seewhy reads zarr, \.nii, \.nii\.gz, \.nrrd.*{remedy}"
     ) as caught:
         open_source(tmp_path / name)
     assert "\n" not in str(caught.value)

@@ -49,6 +49,8 @@ def chunk_grid(*shape):
         {"dimension_names": ["z", "y"]},
         {"dimension_names": 5},
         {"attributes": 5},
+        {"attributes": []},
+        {"attributes": "abc"},
         {"attributes": {"_ARRAY_DIMENSIONS": 5}},
         {"attributes": {"_ARRAY_DIMENSIONS": ["x"]}},
         {"node_type": "tree"},
@@ -146,3 +148,28 @@ def test_metadata_in_a_pipe_are_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "scan" / "zarr.json")
     with pytest.raises(DataError, match="pipe"):
         open_source(tmp_path / "scan")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "loop", "link to nothing"])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_is_no_file_is_no_chunk(tmp_path, kind, zarr_format):
+    """Neither waited for nor taken for a chunk that is missing, which would be background."""
+    array = zarr.create_array(
+        str(tmp_path / "scan"), data=np.ones((4, 4, 4)), chunks=(2, 4, 4), zarr_format=zarr_format
+    )
+    chunk = tmp_path / "scan" / array.metadata.encode_chunk_key((1, 0, 0))
+    chunk.unlink()
+    links = {"device": "/dev/zero", "loop": chunk.name, "link to nothing": "../.git/annex/objects/x"}
+    if kind == "pipe":
+        os.mkfifo(chunk)
+    elif kind == "folder":
+        chunk.mkdir()
+    else:
+        chunk.symlink_to(links[kind])
+    source = open_source(tmp_path / "scan")
+    boxes = [tuple(slice(start, start + 1) for start in (z, 0, 0)) for z in (0, 2)]
+    assert source.occupied(boxes[0])
+    assert source.read(boxes[0]).item() == 1
+    for use in (source.read, source.occupied):
+        with pytest.raises(DataError, match=chunk.name):
+            use(boxes[1])

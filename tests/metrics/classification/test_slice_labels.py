@@ -1,3 +1,4 @@
+import math
 import warnings
 
 import pytest
@@ -9,7 +10,7 @@ from torchmetrics.functional.classification import (
     multilabel_f1_score,
 )
 
-from seewhy.metrics.classification.slice_labels import SliceLabelScores
+from seewhy.metrics.classification.slice_labels import SliceLabelScores, fit_presence_threshold
 
 
 def feed(scores, probability, label, *, names=None):
@@ -109,3 +110,39 @@ def test_reset_forgets_and_nothing_gives_nothing():
     scores.reset()
     assert scores.compute() == {}
     assert scores.rows() == []
+
+
+def odds_mean(low, high):
+    logit = (math.log(low / (1 - low)) + math.log(high / (1 - high))) / 2
+    return 1 / (1 + math.exp(-logit))
+
+
+@pytest.mark.parametrize(
+    ("slices", "expected"),
+    [
+        # Healthy patients b and c; the healthy slices of patient a do not count.
+        ({"a": [(0.9, 1), (0.8, 0)], "b": [(0.3, 0), (0.1, 0)], "c": [(0.2, 0)]}, odds_mean(0.3, 0.9)),
+        # All are ill: their slices without the class take the place of healthy patients.
+        ({"a": [(0.9, 1), (0.2, 0)], "b": [(0.7, 1), (0.1, 0)]}, odds_mean(0.2, 0.7)),
+        # One healthy patient is above the weakest ill one: the median of the healthy, and nobody ill is lost.
+        ({"a": [(0.6, 1)], "b": [(0.7, 0)], "c": [(0.2, 0)], "d": [(0.3, 0)]}, odds_mean(0.3, 0.6)),
+        ({"a": [(0.1, 1)], "b": [(0.7, 0)], "c": [(0.2, 0)]}, 0.0),
+        ({"a": [(0.9, 1)], "b": [(0.8, 1)]}, 0.0),
+        ({"a": [(0.9, 0)]}, 0.0),
+        ({}, 0.0),
+        ({"a": [(1.0, 1)], "b": [(0.0, 0)]}, 0.5),
+    ],
+)
+def test_presence_threshold_by_hand(slices, expected):
+    rows = [(p, y, name) for name, values in slices.items() for p, y in values]
+    found = fit_presence_threshold(*([row[i] for row in rows] for i in range(3)))
+    assert found == pytest.approx(expected)
+
+
+def test_presence_thresholds_are_per_class():
+    scores = SliceLabelScores()
+    probability = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.1, 0.3]])
+    label = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    feed(scores, probability, label, names=["a_0", "b_0", "c_0"])
+    assert scores.presence_thresholds() == pytest.approx([odds_mean(0.2, 0.9), odds_mean(0.3, 0.8)])
+    assert SliceLabelScores().presence_thresholds() == []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from monai.metrics import compute_hausdorff_distance
 from torchmetrics.functional.classification import binary_average_precision
 
-from seewhy.metrics.segmentation.overlap import average_precision, dice, hausdorff95_slices, iou
+from seewhy.metrics.segmentation.overlap import average_precision, dice, hausdorff95_slices, iou, lesion_wise_dice
 
 
 def square(top, left, size, *, shape=(1, 32, 32)):
@@ -93,3 +93,28 @@ def test_hausdorff_is_that_of_monai_slice_by_slice():
         for p, m in zip(prediction, mask, strict=True)
     ]
     assert hausdorff95_slices(prediction, mask) == pytest.approx(float(np.mean(single)), rel=1e-6)
+
+
+def _boxes(*boxes):
+    mask = torch.zeros(6, 40, 40, dtype=torch.bool)
+    for plane, row, column, size in boxes:
+        mask[plane, row : row + size, column : column + size] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("prediction", "mask", "expected"),
+    [
+        ([], [], 1.0),  # a healthy patient left alone
+        ([(2, 5, 5, 2)], [], 0.0),  # a healthy patient hit
+        ([], [(2, 5, 5, 4)], 0.0),
+        ([(2, 5, 5, 4)], [(2, 5, 5, 4), (2, 30, 30, 4)], 0.5),  # one of two lesions is missed
+        ([(2, 5, 5, 4), (2, 30, 30, 1)], [(2, 5, 5, 4)], 0.5),  # one pixel far away costs as much as a lesion
+        ([(2, 5, 5, 4)], [(2, 5, 5, 2), (2, 5, 9, 2)], 2 * 4 / (8 + 16)),  # parts that dilation joins are one lesion
+        ([(2, 5, 5, 4), (2, 5, 12, 4)], [(2, 5, 5, 4)], 2 * 16 / (16 + 16 + 0) / 2),  # 3 pixels between: not touching
+        ([(2, 5, 5, 4), (2, 5, 11, 4)], [(2, 5, 5, 4)], 2 * 16 / (16 + 32)),  # touches the dilated lesion
+        ([(5, 36, 36, 4)], [(5, 36, 36, 4)], 1.0),  # in the corner of the volume
+    ],
+)
+def test_lesion_wise_dice_by_hand(prediction, mask, expected):
+    assert lesion_wise_dice(_boxes(*prediction), _boxes(*mask)) == pytest.approx(expected)

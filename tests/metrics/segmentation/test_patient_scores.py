@@ -80,6 +80,28 @@ def test_distances_are_mm_where_the_spacing_is_known_and_never_mixed_with_pixels
     assert (found["cam/hd95_slices_mm"], found["cam/hd95_slices_px"]) == (6.0, 3.0)
 
 
+@pytest.mark.parametrize(
+    ("spacing", "expected"), [((0.5, 2.0, 3.0), 10 * 3.0 / 1000), ((0.5, 2.0, math.nan), None), (None, None)]
+)
+def test_false_volume_is_in_millilitres_where_all_three_distances_are_known(spacing, expected):
+    batch = patient_batch(spacing=spacing)
+    drawn = as_map(batch["mask"]).clone()
+    drawn[0, 0, 0:2, 0:5] = 1  # ten pixels outside the lesion
+    (row,) = score({"cam": drawn}, batch).rows()
+    assert row["fp_volume_ml"] == (pytest.approx(expected) if expected else None)
+
+
+def test_no_prediction_is_a_floor_that_healthy_patients_make_strong():
+    scores = PatientScores()
+    for name, lesion in (("a", True), ("b", False), ("c", False)):
+        batch = patient_batch(name, lesion=lesion)
+        scores.update({"maps": {"cam": as_map(batch["mask"])}}, batch)
+    found = scores.compute()
+    assert found["floor_nothing/dice"] == found["floor_nothing/healthy_hit"] == 0.0
+    assert found["floor_nothing/lesion_dice"] == pytest.approx(2 / 3)
+    assert found["cam/lesion_dice"] == 1.0
+
+
 def test_a_silent_map_costs_the_diagonal_and_no_overlap():
     found = score({"cam": torch.zeros(S, 1, H, W)}, patient_batch(spacing=(2.0, 1.0))).compute()
     assert found["cam/dice"] == found["cam/fp_slices"] == 0.0
@@ -92,9 +114,12 @@ def test_a_patient_without_lesion_counts_for_false_positives_only():
     for batch in (healthy, ill):
         scores.update({"maps": {"cam": as_map(ill["mask"])}}, batch)
     row = next(row for row in scores.rows() if row["patient"] == "healthy")
-    assert [m for m in MEASURES if row[m] is not None] == ["fp_area", "fp_slices"]
+    assert [m for m in MEASURES if row[m] is not None] == ["lesion_dice", "fp_area", "fp_slices", "healthy_hit"]
+    assert (row["lesion_dice"], row["healthy_hit"]) == (0.0, 1.0)
     found = scores.compute()
     assert found["cam/dice"] == 1.0
+    assert found["cam/lesion_dice"] == 0.5  # of both
+    assert found["cam/healthy_hit"] == 1.0  # of the healthy one
     assert found["cam/fp_area"] == (8 + 0) / 2
     assert (found["patients"], found["patients_with_lesion"]) == (2, 1)
     assert all(math.isfinite(value) for value in found.values())
@@ -142,7 +167,8 @@ def test_floors_do_not_depend_on_the_model_and_chance_is_the_share():
         rows.append([row for row in scores.rows() if row["map"].startswith("floor_")])
     assert rows[0] == rows[1]
     by_name = {row["map"]: row for row in rows[0]}
-    assert set(by_name) == {"floor_body", "floor_otsu", "floor_otsu3", "floor_centre", "floor_intensity"}
+    names = {"floor_body", "floor_otsu", "floor_otsu3", "floor_centre", "floor_intensity", "floor_nothing"}
+    assert set(by_name) == names
     share = by_name["floor_body"]["lesion_share"]
     assert by_name["floor_body"]["auprc"] == pytest.approx(share)
     assert by_name["floor_body"]["dice"] == pytest.approx(2 * share / (1 + share))

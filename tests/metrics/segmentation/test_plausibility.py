@@ -112,3 +112,22 @@ def test_wrong_shapes_and_missing_body_are_refused(head: Tensor) -> None:
         measure_plausibility(values, head, SURE[:3])
     with pytest.raises(DataError, match="`body`"):
         measure_plausibility(values, torch.zeros_like(head), SURE)
+
+
+def test_probabilities_that_follow_the_area_of_slices_raise_a_doubt():
+    body = torch.zeros(10, 20, 20, dtype=torch.bool)
+    for i, plane in enumerate(body):
+        plane[: 2 + i, 4:16] = True
+    area = body.flatten(1).sum(dim=1).float()
+    follows = measure_plausibility(torch.rand(10, 20, 20), body, area / 300)
+    assert follows.area_correlation == pytest.approx(1.0)
+    assert any("area of tissue" in text for text in follows.doubts())
+    other = measure_plausibility(torch.rand(10, 20, 20), body, torch.tensor([0.9, 0.1] * 5))
+    assert abs(other.area_correlation) < 0.5
+    assert not any("area of tissue" in text for text in other.doubts())
+
+
+def test_few_or_equal_slices_have_no_correlation_with_area():
+    body = torch.ones(10, 20, 20, dtype=torch.bool)
+    assert measure_plausibility(torch.rand(10, 20, 20), body, torch.rand(10)).area_correlation is None
+    assert measure_plausibility(torch.rand(4, 20, 20), body[:4], torch.rand(4)).area_correlation is None

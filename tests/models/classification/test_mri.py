@@ -6,7 +6,7 @@ import torch
 from monai.networks import nets as monai_nets
 
 from seewhy.errors import ConfigError
-from seewhy.interop.encoder_weights import load_encoder_weights
+from seewhy.interop.weights import load_encoder_weights
 from seewhy.models.classification.mri import MRIClassification
 
 PLANAR = {"name": "test_efficientnet"}

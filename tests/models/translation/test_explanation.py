@@ -7,8 +7,8 @@ from torch import nn
 
 from seewhy.batch import MODALITIES
 from seewhy.errors import ConfigError, ExplanationError
+from seewhy.explain.attention.attention import SelfAttention
 from seewhy.explain.attention.gates import Gates
-from seewhy.explain.attention.self_attention import SelfAttention
 from seewhy.explain.cam.grad_cam import GradCAM
 from seewhy.explain.gradient.saliency import Saliency
 from seewhy.models.translation.cyclegan_25d import CycleGAN25D

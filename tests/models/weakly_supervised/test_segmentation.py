@@ -226,6 +226,36 @@ def test_gate_empties_maps_of_classes_not_predicted():
         assert (maps["affinity"][i].max() > 0) == (p > gate)
 
 
+def test_an_absent_class_has_no_region_but_keeps_the_order_of_its_pixels():
+    model, batch = convolutional(regions={"floor": 0.0}).eval(), patient()
+    highest = float(model(batch["image"]).detach().sigmoid().max())
+    drawn = model.predict_step(batch)["maps"]["refined"]
+    assert bool((drawn > 0.5).any())
+    model.presence_threshold.fill_(highest - 1e-3)
+    assert torch.equal(model.predict_step(batch)["maps"]["refined"], drawn)
+    model.presence_threshold.fill_(highest + 1e-3)
+    absent = model.predict_step(batch)["maps"]["refined"]
+    assert float(absent.max()) <= 0.5
+    torch.testing.assert_close(absent, drawn / 2)
+
+
+@pytest.mark.parametrize("decide", [True, False])
+def test_the_threshold_of_presence_comes_from_validation_labels_and_is_in_the_checkpoint(decide, tmp_path):
+    model = convolutional(decide_absence=decide)
+    healthy = patient("h", 4) | {"label": torch.zeros(4, 1)}
+    run = trainer(tmp_path, limit_train_batches=2)
+    run.fit(model, loader(training_batches(2)), loader([patient("x"), healthy]))
+    expected = model.classification_scores["val"].presence_thresholds()[0]
+    kept = float(model.presence_threshold)
+    assert kept == pytest.approx(expected if decide else 0.0)
+    before = model.presence_threshold.clone()
+    run.validate(model, loader([patient("z", 3)]), verbose=False)  # only a fit decides
+    assert torch.equal(model.presence_threshold, before)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    again = WeaklySupervisedSegmentation.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert torch.equal(again.presence_threshold, before)
+
+
 def test_explanation_contract():
     model, image = attentive(), torch.randn(2, 1, 33, 47, requires_grad=True)
     local = model.class_activation(image)

@@ -5,8 +5,8 @@ from torch import nn
 
 from seewhy.errors import ConfigError
 from seewhy.models.classification.base import depth_of_parameters
+from seewhy.nets.classifiers.backbones import PlanarFeatures
 from seewhy.nets.classifiers.multi_input import MultiInputClassifier
-from seewhy.nets.classifiers.planar_features import PlanarFeatures
 
 INPUTS = ("mnv", "fluid", "ga", "drusen")
 SMALL = {"name": "test_efficientnet"}

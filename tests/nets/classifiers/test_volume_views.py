@@ -7,8 +7,7 @@ from monai.networks import nets as monai_nets
 from torch import nn
 
 from seewhy.errors import ConfigError
-from seewhy.nets.classifiers.planar_features import PlanarFeatures
-from seewhy.nets.classifiers.spatial_features import SpatialFeatures
+from seewhy.nets.classifiers.backbones import PlanarFeatures, SpatialFeatures
 from seewhy.nets.classifiers.volume_views import GatedAttentionPooling, SliceView, build_view
 
 SMALL_2D = {"name": "test_efficientnet"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seewhy.errors import ConfigError
-from seewhy.nets.encoders.build import Encoder, build_encoder
+from seewhy.nets.encoders import Encoder, build_encoder
 
 
 @pytest.mark.parametrize("name", ["cnn", "mit_nano", "resnet18", "pvt_v2_b0"])

@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 
 from seewhy.errors import ConfigError
 from seewhy.run.sweeps import members
-from seewhy.run.sweeps.members import count_processes, sweep_rows
+from seewhy.run.sweeps.members import count_processes
+from seewhy.run.sweeps.table import sweep_rows
 from seewhy.run.train import check_objective
 
 
@@ -40,8 +41,8 @@ def test_rows_in_order_of_members(tmp_path):
         (folder / "results.json").write_text(json.dumps({"metrics": {"test/dice": number / 10}}))
         (folder / ".hydra" / "overrides.yaml").write_text(f"- seed={number}\n- +x.y=a=b\n- hydra.mode=RUN\n")
     assert sweep_rows(tmp_path) == [
-        {"member": "2", "seed": "2", "x.y": "a=b", "test/dice": 0.2},
-        {"member": "10", "seed": "10", "x.y": "a=b", "test/dice": 1.0},
+        {"member": "2", "state": "COMPLETE", "seed": "2", "x.y": "a=b", "test/dice": 0.2},
+        {"member": "10", "state": "COMPLETE", "seed": "10", "x.y": "a=b", "test/dice": 1.0},
     ]
 
 
@@ -57,7 +58,7 @@ def test_the_command_of_a_member_with_several_processes_trains(tmp_path, monkeyp
     commands, trained = [], []
     task = ["experiment=demo/brats", "trainer=ddp_cpu", "seed=7"]
     hydra = SimpleNamespace(
-        overrides=SimpleNamespace(task=task),
+        overrides=SimpleNamespace(task=task, hydra=["hydra.sweep.dir=x", "hydra.sweeper.max_batch_size=3"]),
         runtime=SimpleNamespace(output_dir=str(tmp_path), config_sources=[], cwd=str(tmp_path)),
     )
     (tmp_path / "results.json").write_text(json.dumps({"metrics": {}, "objective": 0.25}))
@@ -75,6 +76,8 @@ def test_the_command_of_a_member_with_several_processes_trains(tmp_path, monkeyp
     monkeypatch.undo()
 
     [[python, flag, module, *words]] = commands
+    assert "hydra.sweeper.max_batch_size=3" in words
+    assert "hydra.sweep.dir=x" not in words
     assert (python, flag) == (sys.executable, "-m")
     monkeypatch.setattr(
         members,

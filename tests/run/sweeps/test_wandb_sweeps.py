@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from seewhy.cli.compose import compose_train
 from seewhy.metrics.direction import find_mode
-from seewhy.run.checks.options import check_config
+from seewhy.run.checks import check_config
 from seewhy.run.folder import conf_dir
 
 ROOT = conf_dir() / "hparams_search" / "wandb"

@@ -16,6 +16,7 @@ from seewhy.cli.main import main
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.documents import read_json
 from seewhy.io.zarr import existing as volume_creation
+from seewhy.io.zarr.sink import VolumeSink
 from seewhy.run.volumes.predict import predict_volume
 from seewhy.volumes.engine.engine import VolumeEngine
 from seewhy.volumes.engine.ledger import Ledger
@@ -75,13 +76,23 @@ def blended(config: DictConfig) -> str:
     return path
 
 
-def test_half_a_blend_is_not_finalised(config: DictConfig, capsys: pytest.CaptureFixture):
+def test_half_a_blend_is_not_finalised(
+    config: DictConfig, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     config.volume.job.keep_logits = True
     predict_volume(config)
-    half = elsewhere(config, "blended")
-    with pytest.raises(SystemExit):
-        main(["blend", config.volume.output, half, "--num-parts", "2", "--part-id", "0"])
+    half, write = elsewhere(config, "blended"), VolumeSink.write
+
+    def fill_disk(self, box, block):
+        if box[0].start:
+            raise DataError("the disk is full")
+        write(self, box, block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VolumeSink, "write", fill_disk)
+        refused(["blend", config.volume.output, half], "the disk is full", capsys)
     refused(["finalize", half, elsewhere(config, "final")], "is not complete", capsys)
+    assert blended(config) == half
 
 
 def test_logits_are_not_finished_while_more_of_them_are_predicted(
@@ -165,12 +176,19 @@ def test_notes_are_of_one_output(config: DictConfig, stopped, tmp_path: Path):
         predict_volume(config)
 
 
+def names(folder: Path) -> list[str]:
+    """Names of everything in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_notes_of_a_faster_part_stay(tmp_path: Path):
     ledger = Ledger(tmp_path)
     ledger.begin({"output": "new"})
-    ledger.open_part(1, 2)
+    ledger.workers.join()
+    ledger.open_notes()
+    (tmp_path / "claims-0000").mkdir()
     Ledger(tmp_path).clear(output="new")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["part-0001-of-0002.jsonl", "run.json"]
+    assert names(tmp_path) == ["claims-0000", "part-0000.jsonl", "run.json", "worker-0000.json"]
     ledger.close()
     Ledger(tmp_path).clear(output="newer")
     assert not list(tmp_path.iterdir())
@@ -185,22 +203,23 @@ def test_a_part_that_starts_while_notes_are_cleared_keeps_its_own(tmp_path: Path
             return read_json(path)
         finally:
             faster.begin({"output": "new"})
-            faster.open_part(1, 2)
+            faster.workers.join()
+            faster.open_notes()
 
     with monkeypatch.context() as patch:
         patch.setattr("seewhy.volumes.engine.ledger.read_json", read_late)
         Ledger(tmp_path).clear(output="new")
     faster.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["part-0001-of-0002.jsonl", "run.json"]
+    assert names(tmp_path) == ["part-0000.jsonl", "run.json", "worker-0000.json"]
 
 
 def test_notes_that_are_half_cleared_are_of_no_other_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ledger, unlink, left = Ledger(tmp_path), Path.unlink, [1]
     ledger.begin({"output": "old"})
-    ledger.open_part(0, 2)
-    ledger.close()
-    ledger.open_part(1, 2)
-    ledger.close()
+    for _ in range(2):
+        ledger.workers.join()
+        ledger.open_notes()
+        ledger.close()
 
     def cut_off(self, **options):
         left[0] -= 1

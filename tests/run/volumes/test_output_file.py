@@ -111,8 +111,8 @@ def test_a_stopped_prediction_goes_on(nifti: DictConfig, stopped):
     [
         ("pred.tif", {}, r"does not write \.tif; .*\.zarr.*\.nii\.gz"),
         ("pred.xyz", {}, r"does not write \.xyz"),
-        ("pred.nrrd", {}, r"does not write \.nrrd"),
-        ("pred.mha/", {}, r"does not write \.mha"),
+        ("pred.nhdr", {}, r"does not write \.nhdr \(two files\)"),
+        ("pred.mgz/", {}, r"does not write \.mgz"),
         ("pred.npy", {}, r"does not write \.npy"),
     ],
 )

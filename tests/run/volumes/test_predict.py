@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import re
 import resource
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +24,9 @@ from seewhy.errors import CheckpointError, ConfigError, DataError
 from seewhy.io.zarr.opening import open_source
 from seewhy.models.volumes.segmentation import VolumeSegmentation
 from seewhy.run.volumes.predict import predict_volume
+from seewhy.volumes.engine.ledger import Ledger
 from seewhy.volumes.output_format import OutputFormat
-from seewhy.volumes.predictor import predict_array
+from seewhy.volumes.predictor import PatchPredictor, predict_array
 
 SHAPE = (40, 36, 44)
 WHOLE = tuple(slice(0, size) for size in SHAPE)
@@ -116,7 +120,9 @@ def test_a_network_by_config(config: DictConfig, values: np.ndarray, capsys: pyt
     assert report["complete"] is True
     # Once more: nothing is left to do.
     predict_volume(config)
-    assert json.loads((Path(config.volume.output) / ".seewhy" / "report-0000.json").read_text())["run"] == 0
+    reports = sorted((Path(config.volume.output) / ".seewhy").glob("report-*.json"))
+    assert json.loads(reports[-1].read_text())["run"] == 0
+    assert len(reports) == 2
 
 
 @pytest.mark.parametrize("form", [2, 3])
@@ -149,17 +155,58 @@ def test_over_http_from_a_server_that_fails_one_request_in_ten(config: DictConfi
     np.testing.assert_array_equal(result(config), local)
 
 
-def test_parts_of_a_job_array_give_the_same_bytes(config: DictConfig, capsys: pytest.CaptureFixture):
+def predict_in_child(config: DictConfig) -> None:
+    """Predict in a forked process, slowly enough that others join."""
+    call = PatchPredictor.__call__
+    PatchPredictor.__call__ = lambda self, image: (time.sleep(0.02), call(self, image))[1]
+    predict_volume(config)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_processes_that_start_the_same_command_share_one_output(
+    config: DictConfig, capfd: pytest.CaptureFixture, parts: int
+):
     predict_volume(config)
     whole, files = result(config), contents(config.volume.output)
-    set_options(config, output=elsewhere(config, "parts"), num_parts=3)
-    for part in (2, 0, 1):
-        capsys.readouterr()
-        config.volume.job.part_id = part
-        predict_volume(config)
-        assert ("other parts are not done yet" in capsys.readouterr().out) is (part != 1)
+    set_options(config, output=elsewhere(config, "shared"), num_parts=parts, memory_budget="2MB")
+    capfd.readouterr()
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=predict_in_child, args=(config,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
     np.testing.assert_array_equal(result(config), whole)
     assert contents(config.volume.output) == files
+    assert "with others, which wrote" in capfd.readouterr().out
+    reports = [json.loads(path.read_text()) for path in (Path(config.volume.output) / ".seewhy").glob("report-*")]
+    assert len(reports) == 3
+    assert sum(report["run"] > 0 for report in reports) > 1
+    assert zarr.open_group(config.volume.output, mode="r").attrs["seewhy"]["finished"] is True
+
+
+def test_an_output_in_work_is_not_replaced(config: DictConfig, tmp_path: Path):
+    predict_volume(config)
+    ledger = Ledger(Path(config.volume.output) / ".seewhy")
+    ledger.workers.join()
+    before = contents(config.volume.output)
+    config.volume.overwrite = True
+    with pytest.raises(ConfigError, match=rf"out\.zarr is being written by process {os.getpid()} on .*overwrite"):
+        predict_volume(config)
+    assert contents(config.volume.output) == before
+    config.volume.overwrite = False
+    config.volume.roi = [0, 16, 0, 16, 0, 16]
+    with pytest.raises(ConfigError, match=r"being written by .* another volume\.roi"):
+        predict_volume(config)
+    ledger.close()
+    predict_volume(config)
+
+
+def test_claims_need_a_folder(config: DictConfig):
+    config.volume.job.ledger = "s3://bucket/notes"
+    with pytest.raises(ConfigError, match=r"volume\.job\.ledger=s3://bucket/notes is not a folder"):
+        predict_volume(config)
 
 
 def contents(store: str) -> dict[str, bytes]:
@@ -214,6 +261,7 @@ def test_voxels_that_are_not_finite_are_named(config: DictConfig, values: np.nda
     config.volume.input = str(tmp_path / "nan.zarr")
     with pytest.raises(DataError, match=r"nan\.zarr: voxels of \[0:16, 0:16, 0:16\] are not finite"):
         predict_volume(config)
+    assert not Path(config.volume.output).exists()  # there is nothing in it to continue from
 
 
 def test_separate_steps_end_like_one_pass(config: DictConfig, values: np.ndarray, capsys: pytest.CaptureFixture):

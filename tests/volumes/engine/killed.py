@@ -1,5 +1,6 @@
-"""Parts of a prediction from zarr to zarr, in processes that can be killed."""
+"""A prediction from zarr to zarr, in processes that can be killed, slowed down, and joined by others."""
 
+import json
 import os
 import sys
 import time
@@ -20,10 +21,12 @@ from seewhy.volumes.plan import make_plan
 from seewhy.volumes.predictor import PatchPredictor
 
 SHARD = (16, 32, 32)
+LEASE = 5.0
 
 
-def main(folder, part, parts, budget, *, pause=0.005):
-    """Predict, slowly; finish when all parts are done."""
+def main(folder, part, parts, budget, slower, *, pause=0.005):
+    """Predict, slowly, and say in a file how long that took; finish when everything is written."""
+    began = time.monotonic()
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 2, 3, padding=1))
     source = open_source(str(folder / "in.zarr"))
@@ -55,18 +58,30 @@ def main(folder, part, parts, budget, *, pause=0.005):
         output_format=output_format,
         normalize=ChannelNormalization([{"scheme": "zscore"}], channels=1),
         plan=make_plan(costs, memory_budget=budget, parts=parts),
-        ledger=Ledger(sink.bookkeeping),
+        ledger=Ledger(sink.bookkeeping, lease=LEASE),
         settings={"predictor": predictor.settings()},
         part=part,
     )
-    engine.run(lambda image: (time.sleep(pause), predictor(image))[1])
+
+    def predict(image):
+        started = time.monotonic()
+        time.sleep(pause)
+        logits = predictor(image)
+        time.sleep((slower - 1) * (time.monotonic() - started))
+        return logits
+
+    progress, computed = engine.run(predict), time.monotonic()
     engine.finish()
+    ended = time.monotonic()
+    record = {**progress.record(), "finishing": ended - computed, "whole": ended - began}
+    (folder / f"worker-{engine.worker}.json").write_text(json.dumps(record))
 
 
 def nursery():
     """Start processes on demand, by a fork from one that has loaded everything and done nothing.
 
-    Lines of `start FOLDER PART PARTS BUDGET` are answered by a process id, lines of `wait ID` by its exit code.
+    Lines of `start FOLDER PART PARTS BUDGET [SLOWER]` are answered by a process id, lines of `wait ID` by its exit
+    code.
     """
     for line in sys.stdin:
         word, *rest = line.split()
@@ -75,8 +90,8 @@ def nursery():
         else:
             answer = os.fork()
             if not answer:
-                folder, part, parts, budget = rest
-                main(Path(folder), int(part), int(parts), int(float(budget)))
+                folder, part, parts, budget, slower = (*rest, 1)[:5]
+                main(Path(folder), int(part), int(parts), int(float(budget)), float(slower))
                 os._exit(0)
         sys.stdout.write(f"{answer}\n")
         sys.stdout.flush()

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 
 from seewhy.errors import ConfigError
-from seewhy.volumes.engine.ledger import Coverage, Ledger
-from seewhy.volumes.geometry import box_of
+from seewhy.volumes.engine.coverage import Coverage
+from seewhy.volumes.engine.ledger import Ledger
+from seewhy.volumes.geometry import PatchGrid, box_of
+from seewhy.volumes.memory import Costs
+from seewhy.volumes.output_format import OutputFormat
+from seewhy.volumes.plan import make_plan
 
 BOX = box_of((0, 0, 16), (16, 8, 32))
 
@@ -28,31 +32,30 @@ def test_the_same_run_is_joined_and_another_refused_by_its_keys(tmp_path):
     assert "patch" not in words
 
 
-def test_commits_of_all_parts_are_read_and_a_torn_line_is_not(tmp_path):
+def join(folder):
+    """A ledger whose process may commit."""
+    ledger = Ledger(folder)
+    ledger.workers.join()
+    ledger.open_notes()
+    return ledger
+
+
+def test_commits_of_all_processes_are_read_and_a_torn_line_is_not(tmp_path):
     for part in (0, 1):
-        ledger = Ledger(tmp_path)
-        ledger.open_part(part, 2)
+        ledger = join(tmp_path)
+        assert ledger.name == f"000{part}"
         ledger.commit(box_of((16 * part, 0, 0), (16 * part + 16, 8, 8)))
         ledger.close()
-    torn = tmp_path / "part-0000-of-0002.jsonl"
+    torn = tmp_path / "part-0000.jsonl"
     torn.write_bytes(torn.read_bytes() + b"[[0, 16], [0,")
-    assert len(Ledger(tmp_path).committed()) == 2
-    ledger = Ledger(tmp_path)
-    ledger.open_part(0, 2)
+    (tmp_path / "part-0002-of-0004.jsonl").write_bytes(b"[[32, 48], [0, 8], [0, 8]]\n")  # of an earlier version
+    assert len(Ledger(tmp_path).committed()) == 3
+    ledger = join(tmp_path)
+    assert ledger.name == "0002"
     ledger.commit(BOX)
     assert BOX in ledger.committed()
-    assert len(ledger.committed()) == 3
+    assert len(ledger.committed()) == 4
     ledger.close()
-
-
-def test_a_part_runs_once_at_a_time(tmp_path):
-    first = Ledger(tmp_path)
-    first.open_part(2, 4)
-    with pytest.raises(ConfigError, match=r"part 2 of 4 .* another process"):
-        Ledger(tmp_path).open_part(2, 4)
-    Ledger(tmp_path).open_part(3, 4)
-    first.close()
-    Ledger(tmp_path).open_part(2, 4)
 
 
 def _begin(folder, barrier, results, value):
@@ -87,19 +90,20 @@ def test_statistics_are_measured_once_and_the_end_happens_once(tmp_path):
     assert calls == ["measured", "finished"]
 
 
-def test_coverage_finds_the_first_open_row():
-    shape, shard = (50, 20, 20), (8, 16, 16)
-    core = box_of((8, 0, 0), (50, 20, 16))
-    boxes = [box_of((8, 0, 0), (24, 20, 16)), box_of((24, 0, 0), (32, 16, 16)), box_of((40, 0, 0), (50, 20, 16))]
-    coverage = Coverage(shape=shape, shard=shard, boxes=boxes)
-    assert coverage.first_open_row(core) == 24
-    assert not coverage.is_complete(core)
-    coverage = Coverage(shape=shape, shard=shard, boxes=[*boxes, box_of((24, 16, 0), (40, 20, 16)), BOX])
-    assert coverage.first_open_row(core) == 32
-    full = Coverage(shape=shape, shard=shard, boxes=[box_of((0, 0, 0), shape)])
-    assert full.first_open_row(core) == 50
-    assert full.is_complete(core)
-    assert np.prod(full.written.shape) == 7 * 2 * 2
+def test_coverage_counts_units_that_are_written_over_their_whole_width():
+    grid = PatchGrid(shape=(50, 20, 20), patch=(8, 8, 8))
+    costs = Costs(grid, OutputFormat(mode="binary", channels=2), 1, 1, (8, 8, 8), (8, 16, 16), 1)
+    plan = make_plan(costs, memory_budget=10**9)
+    coverage = Coverage(shape=(50, 20, 20), shard=(8, 16, 16), boxes=[box_of((8, 0, 0), (24, 20, 20))])
+    assert coverage.units(plan).tolist() == [[False, True, True, False, False, False, False]]
+    coverage.add(box_of((48, 0, 0), (50, 16, 20)))
+    assert not coverage.units(plan)[0, 6]
+    coverage.add(box_of((48, 16, 0), (50, 20, 20)))
+    assert coverage.units(plan)[0, 6]
+    assert not coverage.is_complete(plan.region)
+    coverage.add(box_of((0, 0, 0), (50, 20, 20)))
+    assert coverage.is_complete(plan.region)
+    assert np.prod(coverage.written.shape) == 7 * 2 * 2
 
 
 @pytest.mark.parametrize(

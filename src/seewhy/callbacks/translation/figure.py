@@ -10,11 +10,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from seewhy.batch import MODALITIES, Batch, Prediction
+from seewhy.data.base import find_datamodule
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
 from seewhy.metrics.translation.similarity import DIRECTIONS, centre_slices, slice_similarity, subject_name
 from seewhy.option_types import PositiveInt
-from seewhy.reporting.sample import find_datamodule, is_phantom
+from seewhy.reporting.sample import is_phantom
 from seewhy.tracking.media import find_step, log_image, takes_images
 
 if TYPE_CHECKING:

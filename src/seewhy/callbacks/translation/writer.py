@@ -1,4 +1,4 @@
-"""Translated scans as NIfTI files: each on the grid of its source, under the source's file name."""
+"""Translated scans: each on the grid of its source, under the source's file name and in its format."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from seewhy.data.prepare.msd_files import MSDTask, is_msd
 from seewhy.errors import ConfigError
 from seewhy.io.atomic import atomic_path
 from seewhy.io.names import safe_name
-from seewhy.io.nifti import NiftiFile, write_nifti
+from seewhy.io.nifti import NiftiFile
 from seewhy.io.placement import Placement
+from seewhy.io.scans.scan import WRITTEN_SUFFIXES, open_scan, write_scan
 from seewhy.metrics.translation.similarity import DIRECTIONS, subject_name
 from seewhy.models.protocols import TranslatesScans
 
@@ -134,7 +135,7 @@ class TranslationWriter:
         channels = _channel_numbers(files)
         written = []
         for path in dict.fromkeys(files.values()):
-            file = NiftiFile(path)
+            file = open_scan(path)
             values = file.read()
             # float32 where the source's header scales its numbers.
             integers = file.dtype.kind in "iu" and values.dtype == file.dtype
@@ -154,8 +155,11 @@ class TranslationWriter:
                     tissue = low + (tissue + 1) * (high - low) / 2
                 volume[inside] = tissue
             target = folder / Path(path).name
-            header, affine = file.header, file.geometry.affine
-            written.append(write_nifti(target, _cast_clipped(result, dtype), affine=affine, header=header))
+            if not target.name.lower().endswith(WRITTEN_SUFFIXES):  # formats of two files
+                target = target.with_suffix(".nrrd" if target.suffix.lower() == ".nhdr" else ".mha")
+            header, grid = file.header if isinstance(file, NiftiFile) else None, file.geometry
+            volume = _cast_clipped(result, dtype)
+            written.append(write_scan(target, volume, affine=grid.affine, header=header, oriented=grid.oriented))
         return written
 
 

@@ -14,9 +14,11 @@ from seewhy.data.cases.case_list import Files
 from seewhy.data.cases.datamodule import CaseDataModule
 from seewhy.data.cases.planar_image import PLANE_SUFFIXES, PlaneReader, PlaneScaling
 from seewhy.data.listing import split_suffix, summarize_names
+from seewhy.data.prepare.picture_masks import find_mask_level
 from seewhy.data.table import Row
 from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
-from seewhy.errors import ConfigError
+from seewhy.errors import ConfigError, DataError
+from seewhy.io.checks.sizes import has_file
 from seewhy.option_types import PositiveInt
 from seewhy.options import OptionsOf, choice_problems
 
@@ -106,14 +108,21 @@ class AMDDataModule(CaseDataModule):
         masks = {}
         if self._mask_folder is not None:
             paths = {key: self._mask_folder / f"{name}_{key}_mask.png" for key in self.inputs}
-            masks = {key: path for key, path in paths.items() if path.is_file()}
+            masks = {key: path for key, path in paths.items() if self._has_file(path, problems)}
         # Without a name no file can be found; the missing name is reported already.
         return Files(name, files, masks, problems if name else [])
 
     def setup(self, stage: str) -> None:
-        """See `CaseDataModule.setup`; also warns of files in the folder of annotations that no case can have."""
+        """See `CaseDataModule.setup`; also decides which values of the annotations are the lesion, for all of them.
+
+        Files in their folder that no case can have are warned of.
+
+        Raises:
+            DataError: as `CaseDataModule.setup` does, or annotations of several classes.
+        """
         super().setup(stage)
         if self._mask_folder is not None:
+            self.reader.mask_level = self._mask_level
             endings = tuple(f"_{key}_mask.png" for key in self.inputs)
             others = sorted(path.name for path in self._mask_folder.iterdir() if not path.name.endswith(endings))
             others = [name for name in others if name.startswith("._") or name[0] != "."]
@@ -124,6 +133,15 @@ class AMDDataModule(CaseDataModule):
                 )
 
     @cached_property
+    def _mask_level(self) -> float:
+        """Brightness above which a pixel of an annotation belongs to the lesion."""
+        masks = [path for case in self.cases for path in case.masks.values()]
+        try:
+            return find_mask_level(masks)
+        except DataError as error:
+            raise DataError(error.problems, where=str(self._mask_folder)) from error
+
+    @cached_property
     def _mask_folder(self) -> Path | None:
         folder = None if self.masks is None else self.root / self.masks
         return folder if folder is not None and folder.is_dir() else None
@@ -131,26 +149,39 @@ class AMDDataModule(CaseDataModule):
     def _find_by_name(self, name: str) -> tuple[dict[str, Path | None], list[str]]:
         """Files `<caseID>_<input><extension>`, and their problems."""
         files: dict[str, Path | None] = {}
-        problems = []
+        problems: list[str] = []
         for key in self.inputs:
             path = self.root / f"{name}_{key}{self.extension}"
-            files[key] = path if path.is_file() else None
-            if files[key] is None and self.missing == "error":
+            count = len(problems)
+            files[key] = path if self._has_file(path, problems) else None
+            if files[key] is None and self.missing == "error" and len(problems) == count:
                 problems.append(f"{path} does not exist{self._other_extension(path)}")
         return files, problems
 
     def _find_by_manifest(self, row: Row) -> tuple[dict[str, Path | None], list[str]]:
         """Files of the manifest, whose empty cells mean no file, and their problems."""
         files: dict[str, Path | None] = {}
-        problems = []
+        problems: list[str] = []
         for key, column in (self.file_columns or {}).items():
             path = self.path_of(row, row[column]) if row[column] else None
-            files[key] = path if path is not None and path.is_file() else None
+            count = len(problems)
+            files[key] = path if path is not None and self._has_file(path, problems) else None
+            if len(problems) > count:
+                continue
             if path is not None and files[key] is None and self.missing == "error":
                 problems.append(f"{column!r}: {path} does not exist; leave the cell empty if there is no such image")
             elif path is not None and not path.name.lower().endswith(PLANE_SUFFIXES):
                 problems.append(f"{column!r}: {path} has an unknown format; expected {', '.join(PLANE_SUFFIXES)}")
         return files, problems
+
+    @staticmethod
+    def _has_file(path: Path, problems: list[str]) -> bool:
+        """Whether a file exists; what is there but is no file is added to the problems."""
+        try:
+            return has_file(path)
+        except DataError as error:
+            problems += error.problems
+            return False
 
     @cached_property
     def _file_names(self) -> dict[str, list[str]]:

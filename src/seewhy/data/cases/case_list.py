@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seewhy.data.patients import find_spellings
-from seewhy.data.splits import PARTS, Split, assign_by_fractions, choose_split, split_by_given_folds
+from seewhy.data.assignment import assign_by_fractions
+from seewhy.data.patients import find_person, find_spellings
+from seewhy.data.splits import PARTS, Split, choose_split, split_by_given_folds
 from seewhy.data.table import ClassLabels, Row, parse_integer
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.names import safe_name
@@ -269,6 +270,8 @@ def _split_by_tables(
 ) -> Split:
     """Keep the parts that the tables give; the other patients train, or fill by `fractions` the parts not given."""
     given = set(parts.values())
+    people = {find_person(patient): part for patient, part in parts.items()}  # whose other scans follow
+    parts = {**{name: people[find_person(name)] for name in patients if find_person(name) in people}, **parts}
     free = [patient for patient in patients if patient not in parts]
     lists = {part: [patient for patient in patients if parts.get(patient) == part] for part in PARTS}
     shares = [

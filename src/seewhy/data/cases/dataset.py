@@ -24,7 +24,7 @@ Sample = dict[str, Any]
 class CaseReader(Protocol):
     """Turns files into tensors; lives in worker processes, so it holds plain data only."""
 
-    def read(self, case: Case, *, masks: bool) -> Sample:
+    def read_case(self, case: Case, *, masks: bool) -> Sample:
         """Read one case.
 
         Args:
@@ -74,7 +74,7 @@ class CaseDataset(Dataset[Sample]):
         """
         draw = draw if isinstance(draw, Draw) else Draw(draw, draw)
         case = self.cases[draw.sample]
-        sample = self.reader.read(case, masks=self.seed is None)
+        sample = self.reader.read_case(case, masks=self.seed is None)
         if self.seed is not None:
             sample = self.reader.augment(sample, np.random.default_rng([self.seed, draw.number]))
         sample_info = {"id": case.id, "patient": case.patient, "source": case.source}

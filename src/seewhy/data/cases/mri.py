@@ -14,6 +14,7 @@ from seewhy.data.cases.mri_slices import VOLUME_SUFFIXES, SliceStackReader
 from seewhy.data.table import Row
 from seewhy.data.transforms.augmentation import VolumeAugmentation, build_augmentation
 from seewhy.errors import ConfigError
+from seewhy.io.checks.sizes import find_file_problems
 from seewhy.io.geometry import Display, display_of_plane
 from seewhy.option_types import NonNegativeInt, PositiveInt
 from seewhy.options import OptionsOf
@@ -28,7 +29,7 @@ class MRIDataModule(CaseDataModule):
     batch is the way back to the scan's own voxels, and slices are numbered as in the scan throughout.
 
     Args:
-        file_column: column of the volumes, `.nii.gz`, `.nii` or `.npy`.
+        file_column: column of the volumes, `.nii.gz`, `.nii`, `.nrrd`, `.nhdr`, `.mha`, `.mhd` or `.npy`.
         mask_column: column of annotations on the volume's grid, for evaluation only; an empty cell is an empty
             annotation. None: no annotations.
         id_pattern: regular expression that finds the case's name at the start of the file's name (without its
@@ -104,13 +105,12 @@ class MRIDataModule(CaseDataModule):
         path = self.path_of(row, text)
         if not text:
             problems.append(f"{self.file_column!r} is empty; every case needs its volume")
-        elif not path.is_file():
-            problems.append(f"{path} does not exist; relative paths start from data.root")
+        else:
+            problems += find_file_problems(path, "relative paths start from data.root")
         masks = {}
         if self.mask_column is not None and row[self.mask_column]:
             masks[INPUT] = self.path_of(row, row[self.mask_column])
-            if not masks[INPUT].is_file():
-                problems.append(f"{masks[INPUT]} does not exist; leave {self.mask_column!r} empty if there is none")
+            problems += find_file_problems(masks[INPUT], f"leave {self.mask_column!r} empty if there is none")
         column = self.columns.id
         name = row[column] if column is not None else self._name_of(text, problems)
         return Files(name, {INPUT: path if text else None}, masks, problems)

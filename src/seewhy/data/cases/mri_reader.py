@@ -68,7 +68,7 @@ class MRIReader:
             self._headers[path] = read_header(path)
         return self._headers[path]
 
-    def read(self, case: Case, *, masks: bool) -> Sample:
+    def read_case(self, case: Case, *, masks: bool) -> Sample:
         """Read one case.
 
         Returns:
@@ -78,7 +78,7 @@ class MRIReader:
         path = _file(case)
         header = self.header(path)
         placement = self.volumes.placement(header)
-        grid = self.cache(path, lambda: self.volumes.read(placement))
+        grid = self.cache(path, lambda: self.volumes.read_grid(placement))
         sample: Sample = {
             "image": torch.tensor(np.asarray(grid))[None],
             "index": placement.crop[0][0],

@@ -15,9 +15,9 @@ from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.checks.recognize import describe
 from seewhy.io.geometry import Geometry
-from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile, is_nifti
 from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement
+from seewhy.io.scans.scan import SCAN_SUFFIXES, is_scan, open_scan
 from seewhy.options import choice_problems
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "read_values",
 ]
 
-VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, ".npy")
+VOLUME_SUFFIXES = (*SCAN_SUFFIXES, ".npy")
 AXES = {"sagittal": "RL", "coronal": "AP", "axial": "SI"}
 """Names of slice directions, and the directions in which the axis across the slices can point."""
 NORMALIZATIONS = ("zscore", "robust", "none")
@@ -71,8 +71,8 @@ def read_header(path: str | Path) -> VolumeHeader:
         DataError: the file is missing, damaged, of another format, or does not have three axes.
     """
     path = Path(path)
-    if is_nifti(path):
-        file = NiftiFile(path)
+    if is_scan(path):
+        file = open_scan(path)
         shape: tuple[int, ...] = file.shape
         geometry = file.geometry
     elif path.suffix.lower() == ".npy":
@@ -90,7 +90,7 @@ def read_values(path: str | Path) -> NDArray[Any]:
     Raises:
         DataError: the file cannot be read.
     """
-    return read_npy(path) if Path(path).suffix.lower() == ".npy" else NiftiFile(path).read()
+    return read_npy(path) if Path(path).suffix.lower() == ".npy" else open_scan(path).read()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ class SliceStackReader:
         """
         axis = self._find_axis(header)
         whole = Placement(source=str(header.path), shape=header.shape, axis=axis)
-        depth, rows, columns = whole.ordered
+        depth, rows, columns = whole.full_grid
         start, stop = self.slices or (0, depth)
         if stop > depth:
             raise DataError(
@@ -160,7 +160,7 @@ class SliceStackReader:
             pad=((0, 0), *(_margins(side, length, self.pad) for side, length in zip(sides, size, strict=True))),
         )
 
-    def read(self, placement: Placement) -> NDArray[np.float32]:
+    def read_grid(self, placement: Placement) -> NDArray[np.float32]:
         """Read, normalise and cut the volume of a placement.
 
         Returns:

@@ -14,19 +14,20 @@ from torch import Tensor
 
 from seewhy.data.cases.case_list import Case
 from seewhy.data.cases.dataset import Sample
+from seewhy.data.prepare.picture_masks import measure_brightness
 from seewhy.data.transforms.augmentation import Augmentation
 from seewhy.data.transforms.normalization import channels_first, scale_to_unit
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.checks.recognize import describe
-from seewhy.io.image import IMAGE_SUFFIXES, image_shape, read_image
-from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile, is_nifti
+from seewhy.io.image import PICTURE_SUFFIXES, check_lossless, image_shape, read_image
 from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement
+from seewhy.io.scans.scan import SCAN_SUFFIXES, is_scan, open_scan
 from seewhy.options import check_choice
 
 __all__ = ["PLANE_SUFFIXES", "PlanarImage", "PlaneReader", "PlaneScaling", "plane_size", "read_plane"]
 
-PLANE_SUFFIXES = (*IMAGE_SUFFIXES, ".npy", *NIFTI_SUFFIXES)
+PLANE_SUFFIXES = (*PICTURE_SUFFIXES, ".npy", *SCAN_SUFFIXES)
 
 FloatArray = NDArray[np.float32]
 
@@ -36,7 +37,7 @@ class PlanarImage:
     """One planar image.
 
     Attributes:
-        values: [C, H, W] float32, as stored; rows of a NIfTI are its second axis, so that it lies like a PNG.
+        values: [C, H, W] float32, as stored; rows of a scan are its second axis, so that it lies like a PNG.
         dtype: of the file.
         path: the file.
     """
@@ -47,9 +48,9 @@ class PlanarImage:
 
 
 def read_plane(path: Path, *, channels: int = 1) -> PlanarImage:
-    """Read a planar image: PNG, TIFF, NPY, or a NIfTI of one plane or of three as colours.
+    """Read a planar image: a picture, an NPY, or a scan (NIfTI, NRRD, MetaImage) of one plane or of three as colours.
 
-    All have one orientation, that of pictures: rows, then columns. The first axis of a NIfTI is x, the columns of a
+    All have one orientation, that of pictures: rows, then columns. The first axis of a scan is x, the columns of a
     picture; its affine does not turn it further.
 
     Args:
@@ -62,7 +63,7 @@ def read_plane(path: Path, *, channels: int = 1) -> PlanarImage:
     array = _read_array(path)
     shape = array.shape
     # Palettes and screenshots have an opacity channel, which can be dropped if it is constant.
-    if array.ndim == 3 and shape[2] == 4 and path.name.lower().endswith(IMAGE_SUFFIXES):
+    if array.ndim == 3 and shape[2] == 4 and path.name.lower().endswith(PICTURE_SUFFIXES):
         if (array[..., 3] != array[0, 0, 3]).any():
             raise DataError(f"{path} is transparent in places; save it without transparency")
         array = array[..., :3]
@@ -78,7 +79,7 @@ def plane_size(path: Path, *, channels: int = 1) -> tuple[int, int]:
         DataError: as `read_plane`, as far as the header shows it.
     """
     name = path.name.lower()
-    if name.endswith((*IMAGE_SUFFIXES, ".npy")):
+    if name.endswith((*PICTURE_SUFFIXES, ".npy")):
         shape = npy_shape(path) if name.endswith(".npy") else image_shape(path)
         if len(shape) == 2:
             return shape[0], shape[1]
@@ -89,13 +90,13 @@ def plane_size(path: Path, *, channels: int = 1) -> tuple[int, int]:
 
 def _read_array(path: Path) -> NDArray[Any]:
     name = path.name.lower()
-    if name.endswith(IMAGE_SUFFIXES):
+    if name.endswith(PICTURE_SUFFIXES):
         return read_image(path)
     if name.endswith(".npy"):
         return read_npy(path)
-    if not name.endswith(NIFTI_SUFFIXES):
+    if not is_scan(path):
         raise DataError(f"{path} has an unknown format{describe(path)}; expected {', '.join(PLANE_SUFFIXES)}")
-    array = NiftiFile(path).read()
+    array = open_scan(path).read()
     single = [axis for axis in (2, 0, 1) if array.shape[axis] == 1]
     if single:
         return np.take(array, 0, single[0]).swapaxes(0, 1)
@@ -205,6 +206,9 @@ class PlaneReader:
             the same for all.
         augmentation: one draw for all images of a case, since they show the same region; None switches it off.
         masks: whether there are annotations.
+
+    Attributes:
+        mask_level: brightness above which a pixel of an annotation belongs to the lesion.
     """
 
     def __init__(
@@ -223,8 +227,9 @@ class PlaneReader:
         self.image_size = image_size
         self.augmentation = augmentation
         self.masks = masks
+        self.mask_level = 0.0
 
-    def read(self, case: Case, *, masks: bool) -> Sample:
+    def read_case(self, case: Case, *, masks: bool) -> Sample:
         """Read one case.
 
         Args:
@@ -306,6 +311,10 @@ class PlaneReader:
         path = case.masks.get(name)
         if path is None or not self.masks:
             return []
+        try:
+            check_lossless(path)
+        except DataError as error:
+            return [f"{case.where}: {error}"]
         own = plane_size(path)
         if own == size or (self.image_size is not None and own[0] * size[1] == own[1] * size[0]):
             return []
@@ -313,7 +322,7 @@ class PlaneReader:
 
     def _place(self, path: Path, values: NDArray[Any]) -> tuple[Placement, NDArray[np.float32]]:
         """Placement of a plane in its file, and the plane [C, H, W] on the model's grid."""
-        turned = is_nifti(path)  # the placement turns the stored axes
+        turned = is_scan(path)  # the placement turns the stored axes
         stored = values.swapaxes(1, 2) if turned else values
         placement = Placement(
             source=str(path),
@@ -328,7 +337,7 @@ class PlaneReader:
         path = case.masks.get(name)
         if path is None:
             return torch.zeros(size, dtype=torch.uint8)
-        values = read_plane(path).values[:1] > 0
+        values = measure_brightness(read_image(path))[None] > self.mask_level
         placement, on_grid = self._place(path, values)
         if placement.grid != size:
             raise DataError(f"{case.where}: {path} is {_sides(values.shape[1:])}, its image {_sides(size)}")

@@ -16,7 +16,7 @@ from seewhy.data.transforms.normalization import measure
 from seewhy.errors import DataError
 from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.geometry import Geometry
-from seewhy.io.nifti import NiftiFile
+from seewhy.io.scans.scan import Scan, open_scan
 
 __all__ = ["QUANTILES", "MeasuredSubject", "measure_subject", "segment_tissue"]
 
@@ -114,14 +114,14 @@ def segment_tissue(volumes: list[NDArray[Any]]) -> NDArray[np.bool_]:
     return body
 
 
-def _open_files(subject: Subject) -> dict[str, NiftiFile]:
+def _open_files(subject: Subject) -> dict[str, Scan]:
     """Open all files and check that they have the same grid."""
-    files: dict[str, NiftiFile] = {}
+    files: dict[str, Scan] = {}
     problems: list[str] = []
     wanted = {**subject.files, **({"segmentation": subject.segmentation} if subject.segmentation else {})}
     for name, path in wanted.items():
         try:
-            files[name] = NiftiFile(path)
+            files[name] = open_scan(path)
         except DataError as error:
             problems += error.problems
             continue
@@ -145,7 +145,7 @@ def _open_files(subject: Subject) -> dict[str, NiftiFile]:
     return files
 
 
-def _read_modalities(subject: Subject, files: Mapping[str, NiftiFile]) -> list[NDArray[Any]]:
+def _read_modalities(subject: Subject, files: Mapping[str, Scan]) -> list[NDArray[Any]]:
     """Read the values [D, H, W] of all modalities, in their order.
 
     Raises:
@@ -164,14 +164,14 @@ def _read_modalities(subject: Subject, files: Mapping[str, NiftiFile]) -> list[N
     return list(volumes.values())
 
 
-def _read_values(file: NiftiFile, channel: int | None) -> NDArray[Any]:
+def _read_values(file: Scan, channel: int | None) -> NDArray[Any]:
     """Read values [D, H, W]: whole numbers of up to 16 bits stay int16, all others become float32."""
     values = np.moveaxis(file.read(channel=channel), AXIS, 0)
     small = values.dtype.kind in "iu" and np.can_cast(values.dtype, np.int16)
     return values.astype(np.int16 if small else np.float32)
 
 
-def _read_mask(file: NiftiFile) -> NDArray[np.uint8]:
+def _read_mask(file: Scan) -> NDArray[np.uint8]:
     labels = np.moveaxis(read_whole_labels(file.read(), file.path), AXIS, 0)
     if labels.min() < 0 or labels.max() > 255:
         raise DataError(

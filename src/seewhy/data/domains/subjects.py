@@ -14,7 +14,7 @@ from seewhy.data.prepare.brats_files import SEGMENTATIONS, FileName, group_files
 from seewhy.data.prepare.msd_files import MSDTask, is_msd
 from seewhy.data.prepare.source_case import find_clashes, list_files_below
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.nifti import NIFTI_SUFFIXES
+from seewhy.io.scans.scan import SCAN_SUFFIXES
 
 __all__ = ["Subject", "find_patient", "find_subjects"]
 
@@ -27,7 +27,7 @@ class Subject:
         id: safe as a file name, unique within its domain.
         name: name in the source files.
         patient: patient of the scan; several scans, also of both domains, may be of one patient.
-        files: modality → NIfTI file.
+        files: modality → file (NIfTI, NRRD or MetaImage).
         channel: modality → channel of its file, or None for a file of three axes.
         segmentation: annotation, for evaluation only, or None.
     """
@@ -50,7 +50,7 @@ def find_subjects(folder: Path, *, patient_pattern: str | None = None) -> tuple[
 
     Supported are `<subject>_<modality>.nii.gz` in one folder per subject or all in one folder, `<subject>/
     <modality>.nii.gz`, with the modality names of BraTS 2012 to 2024 and MSD, and MSD tasks of 4D files
-    (`dataset.json`, `imagesTr/`).
+    (`dataset.json`, `imagesTr/`); all also as `.nii`, `.nrrd`, `.nhdr`, `.mha` or `.mhd`.
 
     Args:
         folder: folder of one domain.
@@ -144,7 +144,7 @@ def _list_brats_subjects(folder: Path) -> tuple[list[Named], list[str]]:
 
 def _parse_file(path: Path) -> FileName | None:
     """Parse a file name into subject and kind; the folder names the subject of a file like `t1.nii.gz`."""
-    if path.name.startswith(".") or split_suffix(path.name, NIFTI_SUFFIXES) is None:
+    if path.name.startswith(".") or split_suffix(path.name, SCAN_SUFFIXES) is None:
         return None
     return parse_name(path) or parse_name(path.with_name(f"{path.parent.name}_{path.name}"))
 

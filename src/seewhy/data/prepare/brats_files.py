@@ -1,4 +1,4 @@
-"""Find and read the cases of a BraTS release, one NIfTI file per modality; names of modalities and tumour regions."""
+"""Find and read the cases of a BraTS release, one file per modality; names of modalities and tumour regions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from seewhy.data.prepare.source_case import (
 )
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.checks.labels import read_whole_labels
-from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
+from seewhy.io.scans.scan import SCAN_SUFFIXES, Scan, open_scan
 
 __all__ = [
     "AUTOMATIC",
@@ -54,10 +54,8 @@ SEGMENTATIONS = ("seg", "segmentation", AUTOMATIC)
 """Endings of segmentation files; a manual segmentation is preferred to an automatic one."""
 
 ALIASES = {alias: name for name, aliases in MODALITIES.items() for alias in aliases}
-NAME = re.compile(
-    rf"^(?P<case>.+?)[_-](?P<kind>{'|'.join(sorted((*ALIASES, *SEGMENTATIONS), key=len, reverse=True))})\.nii(\.gz)?$",
-    re.IGNORECASE,
-)
+KINDS = "|".join(sorted((*ALIASES, *SEGMENTATIONS), key=len, reverse=True))
+NAME = re.compile(rf"^(?P<case>.+?)[_-](?P<kind>{KINDS})({'|'.join(map(re.escape, SCAN_SUFFIXES))})$", re.IGNORECASE)
 
 
 class FileName(NamedTuple):
@@ -193,10 +191,10 @@ def find_brats(source: Path, *, modality: str, tumour: str, label_scheme: str = 
 
 
 def report_unread(source: Path) -> dict[str, str]:
-    """Report files below a folder that are passed over: volumes of other formats, and NIfTI files of other names."""
+    """Report files below a folder that are passed over: volumes of other formats, and scans of other names."""
     names = [path.name for path in list_files_below(source) if path.name[0] != "." or path.name.startswith("._")]
     others = [name for name in names if split_suffix(name, OTHER_VOLUMES)]
-    unnamed = [name for name in names if split_suffix(name, NIFTI_SUFFIXES) and parse_name(Path(name)) is None]
+    unnamed = [name for name in names if split_suffix(name, SCAN_SUFFIXES) and parse_name(Path(name)) is None]
     reports = {
         "other formats": (others, "convert them to NIfTI"),
         "other names": (unnamed, "expected <case>_<modality>"),
@@ -228,8 +226,8 @@ def load_pair(
     """Read one modality and the segmentation of a case.
 
     Args:
-        image: NIfTI of three axes, or four with `channel`.
-        segmentation: NIfTI of the same grid.
+        image: scan of three axes, or four with `channel`.
+        segmentation: scan of the same grid.
         region: label values that count as lesion.
         values: label values that may occur.
         channel: of an image of four axes.
@@ -284,7 +282,7 @@ def group_files(
     return groups
 
 
-def _find_grid_problems(picture: NiftiFile, mask: NiftiFile, channel: int | None) -> list[str]:
+def _find_grid_problems(picture: Scan, mask: Scan, channel: int | None) -> list[str]:
     problems = []
     if channel is None and picture.channels > 1:
         problems.append(f"{picture.path.name} has {picture.channels} channels; expected one volume")
@@ -296,10 +294,10 @@ def _find_grid_problems(picture: NiftiFile, mask: NiftiFile, channel: int | None
     return problems
 
 
-def _try_open(path: Path, problems: list[str]) -> NiftiFile | None:
+def _try_open(path: Path, problems: list[str]) -> Scan | None:
     """Open a file, or append its error to the problems."""
     try:
-        return NiftiFile(path)
+        return open_scan(path)
     except DataError as error:
         problems.append(str(error))
         return None

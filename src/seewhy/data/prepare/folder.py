@@ -166,10 +166,10 @@ class DatasetFolder:
 
     def _move_to_destination(self) -> None:
         """Rename the finished folder to its destination, then remove the folder that it replaces."""
+        old = self.destination.with_name(f"{TEMPORARY_PREFIX}old-{self.destination.name}")
+        shutil.rmtree(old, ignore_errors=True)  # also of a call that was killed after it had renamed
         if self.work == self.destination:
             return
-        old = self.destination.with_name(f"{TEMPORARY_PREFIX}old-{self.destination.name}")
-        shutil.rmtree(old, ignore_errors=True)
         if self.destination.exists():
             os.rename(self.destination, old)
         os.rename(self.work, self.destination)

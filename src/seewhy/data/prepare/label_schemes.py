@@ -11,7 +11,7 @@ import numpy as np
 
 from seewhy.errors import DataError
 from seewhy.io.checks.labels import read_whole_labels
-from seewhy.io.nifti import NiftiFile
+from seewhy.io.scans.scan import open_scan
 
 __all__ = ["AUTO", "SCHEMES", "TUMOURS", "LabelScheme", "detect_scheme", "find_family"]
 
@@ -108,7 +108,7 @@ def detect_scheme(family: str, segmentations: Mapping[str, Path], tumour: str) -
     schemes = [SCHEMES[name] for name in FAMILIES[family]]
     for case, path in segmentations.items():
         try:
-            seen |= set(np.unique(read_whole_labels(NiftiFile(path).read(), path)).tolist())
+            seen |= set(np.unique(read_whole_labels(open_scan(path).read(), path)).tolist())
         except DataError:
             continue
         fitting = [scheme for scheme in schemes if _fits(scheme, family, seen, case)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from seewhy.data.prepare.source_case import (
 from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import DataError
 from seewhy.io.checks.labels import read_whole_labels
-from seewhy.io.image import IMAGE_SUFFIXES, read_image
+from seewhy.io.image import PICTURE_SUFFIXES, check_lossless, read_image
 from seewhy.io.nrrd import read_nrrd
 
 __all__ = ["prepare_lasc"]
@@ -50,9 +51,9 @@ def prepare_lasc(
     """Cut left-atrium MRI into `imageSlice/<name>_<slice>_<label>.npy`, masks, manifest and settings.
 
     Two layouts are supported. LASC 2018: folders with `lgemri.nrrd` and `laendo.nrrd` (cavity 255), cut along the third
-    axis. Pictures: `images/<patient>_<slice>.png` (or TIFF) with `masks/` of the same names, gray or coloured (the
-    brightest of red, green and blue counts); which of their values are the atrium is decided for all masks together.
-    Checks and restarts are those of `prepare_brats`.
+    axis. Pictures: `images/<patient>_<slice>.png` (or TIFF, JPEG) with `masks/` of the same names (PNG or TIFF), gray
+    or coloured (the brightest of red, green and blue counts); which of their values are the atrium is decided for all
+    masks together. Checks and restarts are those of `prepare_brats`.
 
     Args:
         source: the folder to read.
@@ -173,11 +174,13 @@ def _find_pictures(source: Path) -> tuple[list[SourceCase], dict[str, str]]:
     for part in listed:
         try:
             listed[part] = _list_pictures(source / part)
+            if part == "masks":
+                problems += _find_lossy(listed[part].files.values())
         except DataError as error:
             problems += error.problems
     masks = listed["masks"].files
     for part, listing in listed.items():
-        left_out |= {f"{part}/{name}": f"not read; expected {', '.join(IMAGE_SUFFIXES)}" for name in listing.left_out}
+        left_out |= {f"{part}/{name}": f"not read; expected {', '.join(PICTURE_SUFFIXES)}" for name in listing.left_out}
     lonely = sorted(masks.keys() - listed["images"].files.keys())
     left_out |= {f"masks/{masks[stem].name}": "no image of the same name" for stem in lonely}
     for path in listed["images"].files.values():
@@ -241,4 +244,15 @@ def _read_gray(path: Path) -> NDArray[Any]:
 def _list_pictures(folder: Path) -> Listing:
     if not folder.is_dir():
         raise DataError(f"folder {folder} does not exist; expected pictures with the same names as in images/")
-    return list_by_stem(folder, IMAGE_SUFFIXES)
+    return list_by_stem(folder, PICTURE_SUFFIXES)
+
+
+def _find_lossy(masks: Iterable[Path]) -> list[str]:
+    """Report masks whose format changes values."""
+    problems: list[str] = []
+    for mask in masks:
+        try:
+            check_lossless(mask)
+        except DataError as error:
+            problems += error.problems
+    return problems

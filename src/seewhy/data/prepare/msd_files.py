@@ -22,7 +22,7 @@ from seewhy.data.prepare.brats_files import (
 from seewhy.data.prepare.source_case import SourceCase, find_clashes
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.documents import read_json
-from seewhy.io.nifti import NIFTI_SUFFIXES, NiftiFile
+from seewhy.io.scans.scan import SCAN_SUFFIXES, open_scan
 
 __all__ = ["MSDTask", "find_msd", "is_msd"]
 
@@ -55,7 +55,7 @@ class MSDTask:
 
     @cached_property
     def _images(self) -> Listing:
-        return list_by_stem(self.source / "imagesTr", NIFTI_SUFFIXES)
+        return list_by_stem(self.source / "imagesTr", SCAN_SUFFIXES)
 
     @property
     def left_out(self) -> list[str]:
@@ -78,7 +78,7 @@ class MSDTask:
     @cached_property
     def labels(self) -> dict[str, Path]:
         """Case → segmentation."""
-        return list_by_stem(self.source / "labelsTr", NIFTI_SUFFIXES).files
+        return list_by_stem(self.source / "labelsTr", SCAN_SUFFIXES).files
 
     def find_image(self, case: str, modality: str) -> tuple[Path, int | None] | None:
         """Find file and channel of a modality; the channel is None for a file of one channel, and no file is None.
@@ -126,7 +126,7 @@ def find_msd(source: Path, *, modality: str, tumour: str) -> FoundCases:
     region = select_region_labels(task.regions, tumour)
     values = {value for key, item in task.regions.items() for value in _label_values(key, item)} | {0}
     cases: list[SourceCase] = []
-    left_out = dict.fromkeys(task.left_out, "not read; expected .nii.gz or .nii")
+    left_out = dict.fromkeys(task.left_out, f"not read; expected {', '.join(SCAN_SUFFIXES)}")
     problems = find_clashes((make_case_id(name), next(iter(files.values()))) for name, files in task.images.items())
     for name in task.images:
         patient, image, labels = make_case_id(name), task.find_image(name, modality), task.labels.get(name)
@@ -180,7 +180,7 @@ def _read_description(source: Path) -> dict[str, Any]:
 
 def _check_channels(image: Path, expected: int) -> list[str]:
     try:
-        channels = NiftiFile(image).channels
+        channels = open_scan(image).channels
     except DataError as error:
         return [str(error)]
     return [] if channels == expected else [f"{image} has {channels} channels; dataset.json names {expected}"]

@@ -65,14 +65,23 @@ class _MaskValues:
 
     def __init__(self, values: NDArray[Any]) -> None:
         brightness = measure_brightness(values)
-        self.levels: set[float] = set(np.unique(brightness).tolist())
-        colours = values[..., :3].reshape(-1, 3) if values.ndim == 3 else values.reshape(-1, 1)
-        found, codes = np.unique(colours, axis=0, return_inverse=True)
-        codes = codes.reshape(brightness.shape)
-        flat = codes[ndimage.minimum_filter(codes, 3) == ndimage.maximum_filter(codes, 3)]
-        self.areas: set[Area] = {tuple(found[code].tolist()) for code in np.unique(flat)}
+        self.levels: set[float] = set(_list_levels(brightness))
+        if values.ndim == 2 and len(self.levels) < 3:  # quick for most masks
+            self.areas: set[Area] = {(level,) for level in self.levels}
+        else:
+            colours = values[..., :3].reshape(-1, 3) if values.ndim == 3 else values.reshape(-1, 1)
+            found, codes = np.unique(colours, axis=0, return_inverse=True)
+            codes = codes.reshape(brightness.shape)
+            flat = codes[ndimage.minimum_filter(codes, 3) == ndimage.maximum_filter(codes, 3)]
+            self.areas = {tuple(found[code].tolist()) for code in np.unique(flat)}
         corners = brightness[[0, 0, -1, -1], [0, -1, 0, -1]]
         self.inverted = bool((corners > max(self.levels) / 2).all())
+
+
+def _list_levels(brightness: NDArray[Any]) -> list[float]:
+    """Values of a picture; those of the usual type are counted, which is many times faster than sorting."""
+    levels = np.flatnonzero(np.bincount(brightness.ravel())) if brightness.dtype == np.uint8 else np.unique(brightness)
+    return [float(level) for level in levels]
 
 
 def _is_binary(values: list[float], masks: Iterable[_MaskValues]) -> bool:

@@ -47,7 +47,7 @@ class SliceReader:
         self.num_classes = num_classes
         self.statistics: dict[str, IntensityStatistics] = {}
 
-    def read(self, record: SliceRecord) -> NDArray[np.float32]:
+    def read_slice(self, record: SliceRecord) -> NDArray[np.float32]:
         """Raw slice [C, H, W] float32 with finite values."""
         return channels_first(read_npy(record.path), channels=self.channels, where=str(record.path))
 
@@ -61,7 +61,7 @@ class SliceReader:
         if patient not in self.statistics:
             count = min(len(records), MEASURED_SLICES)
             chosen = [records[round(place)] for place in np.linspace(0, len(records) - 1, count)]
-            self.statistics[patient] = self._measure([self.read(record) for record in chosen])
+            self.statistics[patient] = self._measure([self.read_slice(record) for record in chosen])
         return self.statistics[patient]
 
     def normalize(self, image: NDArray[np.float32], patient: str) -> tuple[NDArray[np.float32], IntensityStatistics]:
@@ -114,7 +114,7 @@ class TrainingDataset(Dataset[dict[str, Any]]):
         """
         draw = draw if isinstance(draw, Draw) else Draw(draw, draw)
         record = self.records[draw.sample]
-        image, statistics = self.reader.normalize(self.reader.read(record), record.patient)
+        image, statistics = self.reader.normalize(self.reader.read_slice(record), record.patient)
         padding = self.reader.normalization.background(statistics, len(image))
         if self.augmentation is not None:
             rng = np.random.default_rng([self.seed, draw.number])
@@ -151,7 +151,7 @@ class PatientDataset(Dataset[Batch]):
         """The batch of one patient, see `seewhy.batch.Batch`."""
         records = self.patients[index]
         statistics = self.reader.measure_patient(records[0].patient, records)
-        raw = [self.reader.read(record) for record in records]
+        raw = [self.reader.read_slice(record) for record in records]
         _check_sizes(records, raw)
         images = [self.reader.normalize(image, records[0].patient)[0] for image in raw]
         batch: Batch = {

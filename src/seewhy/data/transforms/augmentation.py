@@ -387,5 +387,6 @@ def _change_intensity(
 
 def _without_metadata(tensor: Tensor) -> Tensor:
     """Drop MONAI's metadata, which batches and workers would carry along."""
-    plain: Tensor = tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor
-    return plain.contiguous()
+    from monai.data import MetaTensor
+
+    return (tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor).contiguous()

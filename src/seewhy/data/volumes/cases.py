@@ -12,13 +12,14 @@ from lightning.pytorch.utilities import rank_zero_warn
 from seewhy.data.listing import Listing, list_by_stem, summarize_names
 from seewhy.errors import ConfigError, DataError, SeewhyError
 from seewhy.io.names import find_name_clashes, safe_name
+from seewhy.io.scans.scan import SCAN_SUFFIXES
 from seewhy.io.slices import natural_key
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.source import Box, VolumeSource, describe_offset, millimetres, volume_geometry
 
 __all__ = ["Ends", "VolumeCase", "find_cases"]
 
-SUFFIXES = (".ome.zarr", ".zarr", ".nii.gz", ".nii", ".npy", ".ome.tiff", ".ome.tif", ".tiff", ".tif")
+SUFFIXES = (".ome.zarr", ".zarr", *SCAN_SUFFIXES, ".npy", ".ome.tiff", ".ome.tif", ".tiff", ".tif")
 Ends = tuple[int, int, int, int, int, int]
 """First voxel and the one after the last along Z, Y and X: (z0, z1, y0, y1, x0, x1)."""
 

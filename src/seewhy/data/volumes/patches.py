@@ -80,7 +80,7 @@ class VolumeReader:
         self.scales = dict(scales)
         self._opened: dict[str, tuple[VolumeSource, VolumeSource | None]] = {}
 
-    def read(self, case: VolumeCase, box: Box) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
+    def read_patch(self, case: VolumeCase, box: Box) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
         """Read the normalised image [C, z, y, x] and the labels [z, y, x] of a box of the volume."""
         if case.volume not in self._opened:
             self._opened[case.volume] = case.open()
@@ -168,7 +168,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         """Return the patch of a draw; a plain index, as with `overfit_batches`, is used as number of the draw."""
         draw = draw if isinstance(draw, Draw) else Draw(draw, draw)
         case, box = self.locator(draw)
-        values, labels = self.reader.read(case, box)
+        values, labels = self.reader.read_patch(case, box)
         if labels is None:
             raise DataError(f"training case {case.id} has no labels; set data.labels to the folder that contains them")
         image, mask = map(torch.from_numpy, _pad_to_patch(values, labels, self.locator.patch))
@@ -197,7 +197,7 @@ class EvaluationDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return one case."""
         case = self.cases[index]
-        values, labels = self.reader.read(case, case.box)
+        values, labels = self.reader.read_patch(case, case.box)
         item: dict[str, Any] = {
             "image": torch.from_numpy(values),
             "spacing": torch.tensor(case.spacing or (float("nan"),) * 3, dtype=torch.float32),

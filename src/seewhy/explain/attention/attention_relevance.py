@@ -13,9 +13,9 @@ from seewhy.errors import ConfigError
 from seewhy.explain.attention.base import CoarseMap, make_attribution, shorten_names
 from seewhy.explain.attention.tokens import Query, check_query, check_square, read_row
 from seewhy.explain.base import Attribution, Explainer
-from seewhy.explain.capture.activations import Capture
 from seewhy.explain.capture.attention import AttentionBlock, capture_attention
 from seewhy.explain.capture.function_tracer import Modules
+from seewhy.explain.capture.layers import Capture
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.targets import Target
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
@@ -86,6 +86,20 @@ def _list_proportionate(
     return grids
 
 
+@runtime_checkable
+class _CountsPrefix(Protocol):
+    """Transformers of timm."""
+
+    num_prefix_tokens: int
+
+
+@runtime_checkable
+class _CountsRegisters(Protocol):
+    """Transformers of DINOv2."""
+
+    num_register_tokens: int
+
+
 def _read_prefix(run: Run) -> tuple[int | None, bool]:
     """Read from the network how many leading tokens it has, and whether its scores come from the first of them.
 
@@ -93,12 +107,11 @@ def _read_prefix(run: Run) -> tuple[int | None, bool]:
     forward, the use of its tokens is unknown.
     """
     for part in reversed(run.around):
-        count = getattr(part, "num_prefix_tokens", None)
-        if isinstance(count, int) and hasattr(part, "cls_token"):
+        if isinstance(part, _CountsPrefix) and hasattr(part, "cls_token"):  # a parameter, which protocols do not find
             pools = getattr(part, "global_pool", "token") in ("token", "")
-            return count, pools and part.cls_token is not None and part in run.running
-        if isinstance(registers := getattr(part, "num_register_tokens", None), int):  # DINOv2
-            return 1 + registers, True
+            return part.num_prefix_tokens, pools and part.cls_token is not None and part in run.running
+        if isinstance(part, _CountsRegisters):
+            return 1 + part.num_register_tokens, True
     return None, True
 
 

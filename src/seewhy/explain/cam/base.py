@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from seewhy.explain.base import Attribution, Explainer
-from seewhy.explain.capture.activations import Capture, capture
-from seewhy.explain.capture.layers import Layers, resolve_layers
+from seewhy.explain.capture.layers import Capture, Layers, capture, resolve_layers
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.grid import arrange_by_sample, enlarge, join_slices, to_grid
 from seewhy.explain.targets import Target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -137,11 +137,17 @@ def _signature(
     """Arguments of `scaled_dot_product_attention`, a built-in function without a signature."""
 
 
+@runtime_checkable
+class _CountsHeads(Protocol):
+    """Attention modules of timm, torchvision and torch."""
+
+    num_heads: int
+
+
 def _count_heads(weights: Tensor, run: Run, batch: int) -> int:
     """Return the number of heads in the first axis of [n · heads, N, M]; 1 if there are no heads."""
-    # `num_heads` is the attribute of attention modules in timm, torchvision and torch.
-    numbers = [getattr(part, "num_heads", None) for part in reversed(run.around)]
-    heads = next((number for number in numbers if isinstance(number, int)), 1)
+    numbers = [part.num_heads for part in reversed(run.around) if isinstance(part, _CountsHeads)]
+    heads = next((number for number in numbers if isinstance(number, int)), 1)  # some networks list those of stages
     return heads if len(weights) % (heads * batch) == 0 else 1
 
 

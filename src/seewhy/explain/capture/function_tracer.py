@@ -21,6 +21,11 @@ from seewhy.explain.explained_model import ExplainedModel
 __all__ = ["Call", "FunctionTracer", "Handler", "Modules", "Run"]
 
 
+def name_function(function: Callable[..., Any]) -> str:
+    """Return the name of a function; empty for callables without one."""
+    return str(getattr(function, "__name__", ""))
+
+
 class Call:
     """Call of a torch function; its in-place form is replaced by the one that is not in place.
 
@@ -31,13 +36,14 @@ class Call:
     """
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.name: str = getattr(function, "__name__", "")
+        self.name = name_function(function)
         self.args, self.kwargs, self.function = args, kwargs, function
         self.in_place = False
         if self.name.endswith("_") and not self.name.endswith("__"):
             self.name = self.name[:-1]
-            homes = [home for home in (torch.Tensor, torch, functional) if hasattr(home, self.name)]
-            self.in_place, self.function = bool(homes), getattr(homes[0], self.name) if homes else function
+            others = (getattr(home, self.name, None) for home in (torch.Tensor, torch, functional))
+            other = next((item for item in others if item is not None), None)
+            self.in_place, self.function = other is not None, other or function
         elif self.composed:
             bound = inspect.signature(function).bind(*args, **kwargs)
             self.in_place = bool(bound.arguments.get("inplace", False))
@@ -193,7 +199,7 @@ class FunctionTracer(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
+        name = name_function(func)
         if name == "multi_head_attention_forward":  # trace the functions inside it
             with self:
                 return Call(func, args, kwargs).run_composed()

@@ -21,9 +21,9 @@ from .localization import tune_threshold as tune_threshold
 from .randomization import Randomization as Randomization
 from .randomization import RandomizationTest as RandomizationTest
 from .reinitialization import reinitialize as reinitialize
+from .scorecard import JudgingSettings as JudgingSettings
 from .scorecard import Scorecard as Scorecard
 from .scorecard import Verdict as Verdict
-from .settings import JudgingSettings as JudgingSettings
 from .similarity import join_maps as join_maps
 from .similarity import rank_correlation as rank_correlation
 from .similarity import structural_similarity as structural_similarity

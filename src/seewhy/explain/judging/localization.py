@@ -25,7 +25,6 @@ __all__ = [
 ]
 
 SHARES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-FRACTIONS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +151,7 @@ def tune_threshold(pairs: Iterable[tuple[Tensor, Tensor]]) -> Threshold:
         raise DataError("no validation sample has a mask; masks are needed to tune the threshold")
     scale = float(torch.stack([values.max() for values, _ in with_mask]).double().mean())
     options = [Threshold(kind="area", value=value) for value in SHARES]
-    options += [Threshold(kind="scale", value=value, scale=scale) for value in FRACTIONS]
+    options += [Threshold(kind="scale", value=value, scale=scale) for value in (step / 20 for step in range(1, 20))]
     means = [float(torch.stack([_iou(option.region(v), m) for v, m in with_mask]).mean()) for option in options]
     best = max(range(len(options)), key=means.__getitem__)
     return replace(options[best], iou=means[best])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -120,13 +121,30 @@ def _draw_parameters(parts: list[nn.Module], seed: int) -> None:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         for part in parts:
-            reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
-            if callable(reset) and _needs_no_arguments(reset):
+            reset = _find_reset(part)
+            if reset is not None and _needs_no_arguments(reset):
                 reset()
                 continue
             for parameter in part.parameters(recurse=False):
                 order = torch.randperm(parameter.numel()).to(parameter.device)
                 parameter.copy_(parameter.flatten()[order].reshape(parameter.shape))
+
+
+@runtime_checkable
+class _Resets(Protocol):
+    def reset_parameters(self) -> object: ...
+
+
+@runtime_checkable
+class _ResetsPrivately(Protocol):
+    def _reset_parameters(self) -> object: ...
+
+
+def _find_reset(part: nn.Module) -> Callable[[], object] | None:
+    """Find the method by which PyTorch's layers draw their parameters; None for a layer without one."""
+    if isinstance(part, _Resets):
+        return part.reset_parameters
+    return part._reset_parameters if isinstance(part, _ResetsPrivately) else None
 
 
 def _needs_no_arguments(function: object) -> bool:
@@ -161,7 +179,7 @@ def _measure_statistics(subject: ExplainedModel, parts: list[nn.Module]) -> None
 
 
 def _has_running_statistics(part: nn.Module) -> bool:
-    return all(isinstance(getattr(part, name, None), Tensor) for name in ("running_mean", "running_var"))
+    return {"running_mean", "running_var"} <= {name for name, _ in part.named_buffers(recurse=False)}
 
 
 def _pool_moments(first: tuple[int, Tensor, Tensor], second: tuple[int, Tensor, Tensor]) -> tuple[int, Tensor, Tensor]:

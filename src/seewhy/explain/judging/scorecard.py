@@ -1,4 +1,4 @@
-"""Scorecard of a method: all scores of its maps, one row per sample, and the verdict."""
+"""Scorecard of a method: its settings, all scores of its maps, one row per sample, and the verdict."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from torch import Tensor, nn
@@ -17,15 +17,65 @@ from seewhy.explain.explained_model import Inputs
 from seewhy.explain.judging.faithfulness import measure_faithfulness
 from seewhy.explain.judging.input_effects import leave_one_out
 from seewhy.explain.judging.localization import Threshold, measure_localization
+from seewhy.explain.judging.perturbation import Fill
 from seewhy.explain.judging.randomization import LOCATED, Randomization, RandomizationTest
-from seewhy.explain.judging.settings import JudgingSettings, Scope
 from seewhy.explain.judging.stability import measure_stability
 from seewhy.explain.maps import LIMIT, Maps, find_incomplete
+from seewhy.option_types import MemorySize, NonNegativeFloat, NonNegativeInt, PositiveInt
+from seewhy.options import check_fields
 
-__all__ = ["JudgingSettings", "Row", "Scorecard", "Verdict"]
+__all__ = ["JudgingSettings", "Row", "Scope", "Scorecard", "Verdict"]
 
 Row: TypeAlias = dict[str, "float | int | bool | str | None"]
 Column: TypeAlias = "list[float | int | bool | str | None]"
+
+
+Scope: TypeAlias = Literal["auto", "all", "cheap", "none"]
+
+FEW = 64
+"""Largest number of samples for which `auto` computes the expensive scores, too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgingSettings:
+    """Scores to compute, and their options.
+
+    Attributes:
+        scope: `cheap`: completeness, randomisation, leaving inputs out, localisation; `all`: also faithfulness and
+            stability; `auto`: all for up to 64 samples, else cheap; `none`: no scores.
+        cases: samples of the randomisation test; 0 skips it.
+        redraws: re-initialised networks, and heads, per sample.
+        steps: steps of the deletion and insertion curves.
+        fill: value of removed pixels: blur, mean or zero.
+        draws: random orders, blurred orders and noisy copies per sample.
+        stability: whether `all` includes stability; it is not informative for maps made without the network.
+        noise: standard deviation of the noise of the stability test, as a share of each image's standard deviation.
+        memory_budget: memory limit of the forwards of the curves, e.g. "1GiB".
+        seed: seed of all random draws.
+
+    Raises:
+        ConfigError: an unknown scope or fill, or a number out of its range.
+    """
+
+    scope: Scope = "auto"
+    cases: NonNegativeInt = 8
+    redraws: PositiveInt = 3
+    steps: PositiveInt = 10
+    fill: Fill = "blur"
+    draws: PositiveInt = 3
+    stability: bool = True
+    noise: NonNegativeFloat = 0.05
+    memory_budget: MemorySize = "1GiB"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "judging")
+
+    def scope_of(self, samples: int) -> Scope:
+        """Resolve `auto` for a run of a number of samples."""
+        if self.scope != "auto":
+            return self.scope
+        return "all" if samples <= FEW else "cheap"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,14 +242,19 @@ class Scorecard:
         return {column: [*(_nan_to_none(row[name]) for row in rows), *missing] for column, name in columns.items()}
 
     def _faithfulness(self, module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
-        options = {name: getattr(self.settings, name) for name in ("steps", "fill", "draws", "seed")}
-        result = measure_faithfulness(module, inputs, maps, budget=self._budget, **options)
+        chosen = self.settings
+        result = measure_faithfulness(
+            module, inputs, maps, budget=self._budget,
+            steps=chosen.steps, fill=chosen.fill, draws=chosen.draws, seed=chosen.seed,
+        )  # fmt: skip
         levels = {"random_order": result.random, "blurred_order": result.blurred}
         return {"deletion": result.deletion, "insertion": result.insertion, **levels, **result.gaps()}
 
     def _stability(self, module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
-        options = {name: getattr(self.settings, name) for name in ("noise", "draws", "seed")}
-        result = measure_stability(self.explainer, module, inputs, maps, **options)
+        chosen = self.settings
+        result = measure_stability(
+            self.explainer, module, inputs, maps, noise=chosen.noise, draws=chosen.draws, seed=chosen.seed
+        )
         flips = {f"stability_flip_{axis}": values for axis, values in result.flip.items()}
         return {"stability_noise": result.noise, **flips}
 
@@ -219,7 +274,7 @@ def _localization(
     maps: Maps, masks: Tensor | Mapping[str, Tensor], threshold: Threshold | None
 ) -> dict[str, Tensor | None]:
     result = measure_localization(maps, masks, threshold=threshold)
-    scores = {name: getattr(result, name) for name in ("mask_share", "pointing", "energy", "auprc", "iou")}
+    scores = {name: values for name, values in vars(result).items() if name != "by_input"}
     single = len(maps.maps) == 1
     return scores | ({} if single else {f"energy_{name}": values for name, values in result.by_input.items()})
 

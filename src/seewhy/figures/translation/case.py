@@ -85,6 +85,16 @@ class TranslationCase:
         return map_[y][:, x][inside] if inside.any() else map_.ravel()
 
     @property
+    def images(self) -> dict[str, Array | None]:
+        """Name → picture [M, H, W], or None where it is unknown."""
+        return {
+            "input": self.input,
+            "translated": self.translated,
+            "truth": self.truth,
+            "reconstructed": self.reconstructed,
+        }
+
+    @property
     def frame(self) -> CropFrame:
         """Frame around the tissue."""
         return crop_frame(self.body, self.spacing)

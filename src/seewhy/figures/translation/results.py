@@ -140,7 +140,7 @@ def translation_panel(
     """
     if not cases:
         raise ValueError("no cases to draw")
-    shown = [row for row in ROWS if any(getattr(case, row) is not None for case in cases)]
+    shown = [row for row in ROWS if any(case.images[row] is not None for case in cases)]
     blocks = [cases[first : first + BLOCKS] for first in range(0, len(cases), BLOCKS)]
     tall = CELL * max(_ratio(case) for case in cases)
     width = CELL * len(modalities) * len(blocks[0]) + 0.9
@@ -168,7 +168,7 @@ def _draw_block(part: SubFigure, case: TranslationCase, shown: Sequence[str], mo
 
 
 def _draw_cell(axes: Axes, case: TranslationCase, row: str, place: int) -> None:
-    image = getattr(case, row)
+    image = case.images[row]
     if image is None:
         axes.set_axis_off()
         return

@@ -192,7 +192,7 @@ def _rows(
 
 def _plane(which: str, index: int, otherwise: str) -> Callable[[TranslationCase], Array | str]:
     def select(case: TranslationCase) -> Array | str:
-        array: Array | None = getattr(case, which)
+        array = case.images[which]
         return otherwise if array is None else array[index]
 
     return select

@@ -11,10 +11,10 @@ from typing import Any
 from torch import nn
 
 from seewhy.errors import CheckpointError, ConfigError, nearest
-from seewhy.interop.network_weights import fill_network
 from seewhy.interop.nnunet.network import PlaneByPlane, Transposed, build_network, old_architecture
 from seewhy.interop.nnunet.plans import PLANS, NNUNetHeads, NNUNetPlans, read_plans
 from seewhy.interop.tensors import extract_state_dict, read_file
+from seewhy.interop.weights import fill_network
 from seewhy.io.atomic import file_sha256
 
 __all__ = ["SCHEME", "NNUNetModel", "fetch_folder", "read_nnunet"]

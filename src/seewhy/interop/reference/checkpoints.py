@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import CheckpointError, DataError
-from seewhy.interop.encoder_weights import infer_mit_variant
 from seewhy.interop.tensors import Mismatch, extract_state_dict, read_file, to_plain_data
+from seewhy.interop.weights import infer_mit_variant
 from seewhy.io.documents import read_json
+from seewhy.nets.classifiers.backbones import PlanarFeatures
 from seewhy.nets.classifiers.multi_input import MultiInputClassifier
-from seewhy.nets.classifiers.planar_features import PlanarFeatures
 from seewhy.nets.classifiers.volume_views import ChannelView
 from seewhy.nets.encoders.mit import MIT_VARIANTS, MiT
 from seewhy.nets.heads import ClassificationHead, SegFormerHead

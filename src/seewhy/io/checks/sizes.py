@@ -12,7 +12,16 @@ from pathlib import Path
 
 from seewhy.errors import DataError
 
-__all__ = ["DEFLATE_RATIO", "check_announced", "check_memory", "check_regular_file", "format_bytes", "physical_memory"]
+__all__ = [
+    "DEFLATE_RATIO",
+    "check_announced",
+    "check_memory",
+    "check_regular_file",
+    "find_file_problems",
+    "format_bytes",
+    "has_file",
+    "physical_memory",
+]
 
 DEFLATE_RATIO = 1032
 """Bytes that one byte of a deflate stream (gzip, zip, PNG) can stand for at most (RFC 1951: 258 bytes in 2 bits)."""
@@ -37,6 +46,9 @@ def check_regular_file(path: str | Path) -> os.stat_result:
     try:
         facts = Path(path).stat()
     except FileNotFoundError as error:
+        if os.path.islink(path):  # as git-annex and DataLad leave a file that is not fetched
+            message = f"{path} is a link to {os.readlink(path)}, which does not exist; fetch or copy that file"
+            raise DataError(message) from error
         raise DataError(f"{path} does not exist") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise DataError(f"{path} cannot be opened ({getattr(error, 'strerror', None) or error})") from error
@@ -44,6 +56,35 @@ def check_regular_file(path: str | Path) -> os.stat_result:
         return facts
     kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
     raise DataError(f"{path} is a {kinds.get(stat.S_IFMT(facts.st_mode), 'device')}; expected a file")
+
+
+def has_file(path: str | Path) -> bool:
+    """Whether there is a file; anything else of this name is an error, and not a file that is missing.
+
+    Raises:
+        DataError: a folder, a pipe, a device, or a link to nothing.
+
+    Example:
+        >>> has_file("none.png")
+        False
+    """
+    if not os.path.lexists(path):
+        return False
+    check_regular_file(path)
+    return True
+
+
+def find_file_problems(path: str | Path, remedy: str) -> list[str]:
+    """List what is wrong with the path of a file: nothing is there, with a remedy, or no file.
+
+    Example:
+        >>> find_file_problems("none.nii", "leave the cell empty")
+        ['none.nii does not exist; leave the cell empty']
+    """
+    try:
+        return [] if has_file(path) else [f"{path} does not exist; {remedy}"]
+    except DataError as error:
+        return error.problems
 
 
 def check_announced(path: str | Path, announced: int, *, stored: int, packed: bool = False) -> None:

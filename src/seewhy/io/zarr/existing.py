@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from seewhy.io.atomic import TEMPORARY_PREFIX
+from seewhy.io.atomic import temporary_beside
 from seewhy.io.zarr.layout import MARK
 from seewhy.io.zarr.store import METADATA, CountedStore, Counters, local_folder, open_store
 
@@ -60,7 +59,7 @@ def remove(path: str, options: Mapping[str, Any] | None) -> None:
     """
     folder = local_folder(path)
     if folder is not None:
-        doomed = folder.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{folder.name}")
+        doomed = temporary_beside(folder)
         folder.rename(doomed)
         shutil.rmtree(doomed)
         return

@@ -1,11 +1,11 @@
-"""Volumes in memory and in memory-mapped files: arrays, NPY and NIfTI."""
+"""Volumes in memory and in memory-mapped files: arrays, NPY, NIfTI, NRRD and MetaImage."""
 
 from __future__ import annotations
 
 import gzip
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from seewhy.io.checks.read_errors import reading
 from seewhy.io.checks.sizes import format_bytes
 from seewhy.io.nifti import NiftiFile, nifti_bytes
 from seewhy.io.npy import read_npy
+from seewhy.io.scans.scan import HeaderedFile, reading_scan
 from seewhy.io.zarr.source import Box, VolumeSource, check_channels, native_dtype
 
 __all__ = ["ArraySource", "MappedSource", "NiftiSource", "NpySource", "file_identity"]
@@ -70,7 +71,7 @@ class ArraySource(VolumeSource):
             digest.update(np.ascontiguousarray(plane).data)
         return {**self._collect_identity(), "sha256": digest.hexdigest()}
 
-    def _read(self, box: Box) -> NDArray[Any]:
+    def _read_inside(self, box: Box) -> NDArray[Any]:
         return read_channels(self._array, self, box)
 
 
@@ -109,7 +110,7 @@ class MappedSource(VolumeSource):
             self._mapped, self._process = self._map(), os.getpid()
         return self._mapped
 
-    def _read(self, box: Box) -> NDArray[Any]:
+    def _read_inside(self, box: Box) -> NDArray[Any]:
         return read_channels(self._values(), self, box)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -172,7 +173,7 @@ def file_identity(path: str | Path, *, copied: bool = False) -> dict[str, Any]:
 PADDING = 1 << 16
 """Bytes that may follow the values of a `.nii.gz`; some writers fill up blocks."""
 UNPACKED: dict[tuple[str, int, int], str] = {}
-"""Path, size and time of a `.nii.gz` → its unpacked copy."""
+"""Path, size and time of a compressed file → its unpacked copy."""
 
 
 class NiftiSource(MappedSource):
@@ -226,12 +227,60 @@ class NiftiSource(MappedSource):
             array = array[:, :, :, 0]
         return with_channels(array.T, self.path)
 
-    def _read(self, box: Box) -> NDArray[Any]:
-        values = super()._read(box)
+    def _read_inside(self, box: Box) -> NDArray[Any]:
+        values = super()._read_inside(box)
         if (self._slope, self._intercept) == (1.0, 0.0):
             return values
         # int32 and float64 are scaled in float64.
         return (values * np.float32(self._slope) + np.float32(self._intercept)).astype(np.float32, copy=False)
+
+
+class ScanSource(MappedSource):
+    """A NRRD or MetaImage file: its array (X, Y, Z[, C]) is read as (C, Z, Y, X), the order of SimpleITK.
+
+    As for `NiftiSource`, nothing is reoriented or resampled, and compressed values are unpacked once per process to a
+    temporary file on disk. Positions are millimetres.
+
+    Args:
+        path: `.nrrd`, `.nhdr`, `.mha` or `.mhd`.
+        channels: channels to read; None reads all.
+        origin: remote address that the file was copied from; None for a local file.
+
+    Raises:
+        DataError: missing, damaged, or of another format.
+    """
+
+    kind = "scan"
+
+    def __init__(self, path: str, *, channels: Sequence[int] | None = None, origin: str | None = None) -> None:
+        super().__init__(path, origin=origin)
+        self._header = HeaderedFile(path).stored
+        geometry = self._header.geometry
+        if self._header.has_spacing:
+            x, y, z = geometry.spacing
+            self.spacing, self.unit = (z, y, x), "millimeter"
+        self.affine = geometry.affine if geometry.oriented else None
+        self._describe(channels)
+
+    def identity(self) -> dict[str, Any]:
+        """Identity of a mapped file and of its file of values, and the affine."""
+        facts = {**super().identity(), "affine": None if self.affine is None else self.affine.tolist()}
+        if self._header.data != self._header.path:
+            facts["values"] = file_identity(self._header.data)
+        return facts
+
+    def _map(self) -> NDArray[Any]:
+        header = self._header
+        with reading_scan(Path(self._file)):
+            if header.packing == "text":
+                return with_channels(header.read().T, self.path)
+            unpacked, offset = str(header.data), header.offset + header.skip
+            if header.packing != "raw":
+                unpacked, offset = _unpack(unpacked, header.nbytes, header.unpack), 0
+            array: NDArray[Any] = np.memmap(
+                unpacked, dtype=header.dtype, mode="r", offset=offset, shape=header.stored_shape, order="F"
+            )
+        return with_channels(header.move_channels(array).T, self.path)
 
 
 def _unit(header: Any) -> str:
@@ -244,26 +293,38 @@ def _unit(header: Any) -> str:
 
 
 def _decompress(path: str) -> str:
-    """Decompress a file to a temporary folder, once per process and version of the file.
+    """Decompress a NIfTI to a temporary folder.
 
     A forked process reads the copy of its parent, which lives longer.
     """
+    announced = nifti_bytes(nib.load(path))
+
+    def unpack() -> Iterator[bytes]:
+        with gzip.open(path, "rb") as packed:
+            left = announced
+            while piece := packed.read(min(1 << 20, left)):
+                left -= len(piece)
+                yield piece
+            if len(packed.read(PADDING + 1)) > PADDING:
+                raise DataError(f"{path} unpacks to more than the {format_bytes(announced)} that its header announces")
+
+    return _unpack(path, announced, unpack)
+
+
+def _unpack(path: str, announced: int, unpack: Callable[[], Iterator[bytes]]) -> str:
+    """Write unpacked values to a temporary file, once per process and version of the file."""
     facts = file_identity(path)
     key = (os.path.abspath(path), facts["size"], facts["mtime_ns"])
     if key not in UNPACKED or not Path(UNPACKED[key]).exists():
-        target = temporary_folder() / Path(path).name[: -len(".gz")]
-        announced = nifti_bytes(nib.load(path))
+        target = temporary_folder() / Path(path).stem
         free = shutil.disk_usage(target.parent).free
         if announced > free:
             raise DataError(
                 f"{path} unpacks to {format_bytes(announced)}; {target.parent} has {format_bytes(free)} free; "
                 "set TMPDIR to a larger disk"
             )
-        with gzip.open(path, "rb") as packed, target.open("wb") as plain:
-            left = announced
-            while piece := packed.read(min(1 << 20, left)):
-                left -= plain.write(piece)
-            if len(packed.read(PADDING + 1)) > PADDING:
-                raise DataError(f"{path} unpacks to more than the {format_bytes(announced)} that its header announces")
+        with target.open("wb") as plain:
+            for piece in unpack():
+                plain.write(piece)
         UNPACKED[key] = str(target)
     return UNPACKED[key]

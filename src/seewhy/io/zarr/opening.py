@@ -11,7 +11,7 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import temporary_folder
 from seewhy.io.checks.recognize import recognize, suggest_conversion
 from seewhy.io.checks.sizes import check_regular_file
-from seewhy.io.nifti import NIFTI_SUFFIXES
+from seewhy.io.scans.scan import HEADERED_SUFFIXES, SCAN_SUFFIXES
 from seewhy.io.tiff import TIFF_SUFFIXES
 from seewhy.io.zarr.metadata import list_nested
 from seewhy.io.zarr.source import VolumeSource
@@ -20,7 +20,7 @@ from seewhy.io.zarr.store import guard_remote, is_remote
 __all__ = ["local_copy", "open_source"]
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
-READ = "seewhy reads zarr, .nii, .nii.gz, .npy, .tif, and a folder of .tif planes"
+READ = "seewhy reads zarr, .nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, .npy, .tif, and a folder of .tif planes"
 VERSION_KEYS = (
     *("ETag", "etag", "Content-MD5", "md5Hash", "Last-Modified", "LastModified", "last_modified", "mtime", "created"),
 )
@@ -39,9 +39,10 @@ def open_source(
     """Open a volume for reading in boxes; the format follows from the name.
 
     Args:
-        path: `.npy`, `.nii`, `.nii.gz`, `.tif(f)` (several pages), a folder of `.tif(f)` planes, or a zarr array
-            or group of any name; local, or an address for fsspec (`https://…`, `s3://…`). Zarr is read in place;
-            other remote files are copied to a temporary file first.
+        path: `.npy`, `.nii`, `.nii.gz`, `.nrrd`, `.nhdr`, `.mha`, `.mhd`, `.tif(f)` (several pages), a folder of
+            `.tif(f)` planes, or a zarr array or group of any name; local, or an address for fsspec (`https://…`,
+            `s3://…`). Zarr is read in place; other remote files are copied to a temporary file first, so the two
+            files of `.nhdr` and `.mhd` have to be local.
         level: level of an OME-NGFF pyramid, by position (0 is the finest) or name; None takes the finest.
         channels: channels to read; None reads all.
         options: `retries` (5), `backoff` in seconds (0.2); all others are passed to fsspec's file system.
@@ -62,7 +63,7 @@ def open_source(
     """
     address = str(path)
     name = address.split("?")[0].rstrip("/").lower()
-    if not (name.endswith((".npy", *NIFTI_SUFFIXES, *TIFF_SUFFIXES)) or _is_folder_of_planes(address)):
+    if not (name.endswith((".npy", *SCAN_SUFFIXES, *TIFF_SUFFIXES)) or _is_folder_of_planes(address)):
         if not is_remote(address):
             _check_local_store(address)
         from seewhy.io.zarr.zarr_source import ZarrSource
@@ -74,10 +75,10 @@ def open_source(
     local = local_copy(address, options) if origin else address.removeprefix("file://")
     if not Path(local).is_dir():
         check_regular_file(local)
-    if name.endswith((".npy", *NIFTI_SUFFIXES)):
-        from seewhy.io.zarr.mapped import NiftiSource, NpySource
+    if name.endswith((".npy", *SCAN_SUFFIXES)):
+        from seewhy.io.zarr.mapped import NiftiSource, NpySource, ScanSource
 
-        kind = NpySource if name.endswith(".npy") else NiftiSource
+        kind = ScanSource if name.endswith(HEADERED_SUFFIXES) else NpySource if name.endswith(".npy") else NiftiSource
         return kind(local, channels=channels, origin=origin)
     from seewhy.io.zarr.tiff import TiffSource
 

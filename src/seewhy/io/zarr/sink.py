@@ -33,6 +33,7 @@ class VolumeSink:
         bookkeeping: folder for the ledger inside a local store; None for a remote one.
         identity: drawn when the store is created: a new store at the same path has another; None before `create`.
         finished: whether it was complete when it was opened.
+        is_new: whether `create` has just made the store.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class VolumeSink:
         finished: bool = False,
     ) -> None:
         self.path, self.layout, self.attributes = path, layout, dict(attributes)
-        self.identity, self.finished = identity, finished
+        self.identity, self.finished, self.is_new = identity, finished, False
         self.counters = Counters()
         self._options = dict(options)
         self._array: Any = None
@@ -107,6 +108,7 @@ class VolumeSink:
             if not exist_ok or not is_there(self.path, self._options):
                 raise
             return self._join(open_sink(self.path, options=self._options))  # another process was faster
+        self.is_new = True
         return True
 
     def _join(self, present: VolumeSink) -> bool:

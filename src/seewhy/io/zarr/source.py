@@ -42,7 +42,7 @@ class VolumeSource(ABC):
         translation: position of the first voxel along Z, Y and X in `unit`; None if the file does not state it.
         unit: of the spacing by its UDUNITS name, e.g. `micrometer`; None if the file does not state it.
         level: name of the pyramid level that was opened; None without a pyramid.
-        affine: [4, 4], from indices (X, Y, Z) to RAS+ positions in `unit`, for NIfTI only.
+        affine: [4, 4], from indices (X, Y, Z) to RAS+ positions in `unit`, for NIfTI, NRRD and MetaImage only.
         channels: stored channels that are read, in this order.
         fill_value: value of voxels that were never written.
         counters: amount read so far in this process.
@@ -80,7 +80,7 @@ class VolumeSource(ABC):
         for axis, part, size in zip("ZYX", box, self.shape[1:], strict=True):
             if part.step not in (None, 1) or not 0 <= part.start < part.stop <= size:
                 raise DataError(f"{self.path}: {axis} {part.start}:{part.stop} lies outside 0:{size}, or is empty")
-        return self._read(box)
+        return self._read_inside(box)
 
     def occupied(self, box: Box) -> bool:
         """Whether a box may hold other values than `fill_value`; False only if it is certain without reading values."""
@@ -95,7 +95,7 @@ class VolumeSource(ABC):
         """
 
     @abstractmethod
-    def _read(self, box: Box) -> NDArray[Any]:
+    def _read_inside(self, box: Box) -> NDArray[Any]:
         """Read a box that lies inside."""
 
     def _collect_identity(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def millimetres(source: VolumeSource) -> Triple | None:
 def volume_geometry(source: VolumeSource) -> Geometry | None:
     """Grid of a volume in millimetres, axes X, Y and Z; None if its voxel size is unknown.
 
-    Only NIfTI states the orientation. A unit that is unknown counts as millimetres.
+    Only NIfTI, NRRD and MetaImage state the orientation. A unit that is unknown counts as millimetres.
     """
     factor = length_in_mm(source.unit) or 1.0
     if source.spacing is None:
@@ -150,7 +150,7 @@ def volume_geometry(source: VolumeSource) -> Geometry | None:
 def describe_offset(image: VolumeSource, labels: VolumeSource, *, coarse: bool = False) -> str | None:
     """Describe how labels lie apart from their image; None if they share a grid, as far as both files state it.
 
-    Formats without an orientation are compared with NIfTI by their voxel sizes alone, and files without a position
+    Formats without an orientation are compared with the others by their voxel sizes alone, and files without a position
     likewise.
 
     Args:

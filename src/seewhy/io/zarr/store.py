@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import random
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from seewhy.errors import DataError
+from seewhy.io.checks.sizes import check_regular_file
 
 __all__ = [
     "BOOKKEEPING",
@@ -177,11 +179,26 @@ class CountedStore(WrapperStore[Any]):
 
     async def exists(self, key: str) -> bool:
         """Whether a key exists; a failing web server does not prove that it is missing."""
+        self._check_object(key)
         if self.remote and "http" in self._store.fs.protocol:
             return await self._retry(lambda: self._head(key))
         return await self._retry(lambda: self._store.exists(key))
 
+    def _check_object(self, key: str) -> None:
+        """Refuse what is no file in the place of an object.
+
+        Zarr would wait for a pipe, and take folders and links to nothing for missing chunks.
+
+        Raises:
+            DataError: a folder, a pipe, a device, a link to nothing, or an empty file.
+        """
+        if isinstance(self._store, LocalStore) and not key.endswith(METADATA):
+            path = os.path.join(self._store.root, key)
+            if key and os.path.lexists(path) and check_regular_file(path).st_size == 0:
+                raise DataError(f"{path} is empty; copy it again from its origin")
+
     async def _get(self, key: str, prototype: Any, byte_range: Any) -> Any:
+        self._check_object(key)
         value = await self._store.get(key, prototype, byte_range)
         if value is None or byte_range is None or not self.remote:
             return value
@@ -255,7 +272,9 @@ def _is_permanent(error: BaseException) -> bool:
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return status < 500 and status not in RETRIED_STATUS
-    return isinstance(error, FileNotFoundError | PermissionError) or getattr(error, "errno", None) in PERMANENT
+    if isinstance(error, FileNotFoundError | PermissionError):
+        return True
+    return isinstance(error, OSError) and error.errno in PERMANENT
 
 
 def local_folder(path: str) -> Path | None:

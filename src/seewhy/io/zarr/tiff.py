@@ -67,7 +67,7 @@ class TiffSource(VolumeSource):
         newest = max(fact["mtime_ns"] for fact in facts)
         return {**self._collect_identity(), "size": sum(fact["size"] for fact in facts), "mtime_ns": newest}
 
-    def _read(self, box: Box) -> NDArray[Any]:
+    def _read_inside(self, box: Box) -> NDArray[Any]:
         z, y, x = box
         shape = (len(self.channels), z.stop - z.start, y.stop - y.start, x.stop - x.start)
         values = np.empty(shape, dtype=self.dtype)
@@ -94,7 +94,7 @@ class TiffSource(VolumeSource):
                 with reading_tiff(path):
                     if self._opened is None or self._process != os.getpid():
                         self._opened, self._process = load_tiff(path), os.getpid()
-                    values = self._series.read(self._opened, path, channel, plane)
+                    values = self._series.read_plane(self._opened, path, channel, plane)
         self.counters.add(bytes_read=values.nbytes, reads=1)
         return values
 

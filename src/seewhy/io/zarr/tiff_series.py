@@ -74,7 +74,7 @@ class TiffSeries:
             )
         return cls(pages, only.keyframe.shape, only.keyframe.dtype, None if whole else only.dataoffset)
 
-    def read(self, tiff: Any, path: Path, channel: int, plane: int) -> NDArray[Any]:
+    def read_plane(self, tiff: Any, path: Path, channel: int, plane: int) -> NDArray[Any]:
         """Read the plane of a channel from the open file, [H, W]."""
         number, only = int(self.pages[channel, plane]), tiff.series[0]
         if self.offset is None:
@@ -121,7 +121,7 @@ def read_voxel_size(tiff: Any, path: str) -> tuple[Triple | None, str | None]:
     y, x = (below / above for above, below in resolution)
     # ImageJ writes other characters than ASCII as Java does: \\u00B5m.
     unit = re.sub(r"\\u([0-9A-Fa-f]{4})", lambda match: chr(int(match[1], 16)), str(facts.get("unit", "")))
-    spacing = _known((float(facts["spacing"]), y, x))
+    spacing = _drop_unknown((float(facts["spacing"]), y, x))
     return spacing, unit_name(unit) if spacing else None
 
 
@@ -137,10 +137,10 @@ def _ome_voxel_size(text: str, path: str) -> tuple[Triple | None, str | None]:
     if not all(sizes) or len(units) > 1:
         return None, None
     z, y, x = (float(size or 0) for size in sizes)
-    spacing = _known((z, y, x))
+    spacing = _drop_unknown((z, y, x))
     return spacing, units.pop() if spacing else None
 
 
-def _known(sizes: Triple) -> Triple | None:
+def _drop_unknown(sizes: Triple) -> Triple | None:
     """A voxel size; None for one that is 0, negative or not finite, as written by tools that do not know it."""
     return sizes if all(0 < size < float("inf") for size in sizes) else None

@@ -24,7 +24,9 @@ from seewhy.io.zarr.store import is_remote, open_store
 __all__ = ["Occupancy", "ZarrSource"]
 
 METADATA = ("zarr.json", ".zarray")
-FORMATS = "expected zarr.json, .zarray or .zgroup; other formats are read by their suffix (.nii, .nii.gz, .npy, .tif)"
+FORMATS = (
+    "expected zarr.json, .zarray or .zgroup; other formats are read by their suffix (.nii, .nrrd, .mha, .npy, .tif …)"
+)
 
 
 class ZarrSource(VolumeSource):
@@ -107,7 +109,7 @@ class ZarrSource(VolumeSource):
         chunks = [range(s.start // c, (s.stop - 1) // c + 1) for s, c in zip(spans, array.chunks, strict=True)]
         return any(self._occupancy.stored(index) for index in itertools.product(*chunks))
 
-    def _read(self, box: Box) -> NDArray[Any]:
+    def _read_inside(self, box: Box) -> NDArray[Any]:
         array = self._open()
         key: list[Any] = [0] * array.ndim
         for axis, part in zip("zyx", box, strict=True):
@@ -118,6 +120,8 @@ class ZarrSource(VolumeSource):
             key[place] = slice(first, last + 1)
         try:
             values = np.asarray(array[tuple(key)])
+        except DataError:
+            raise
         except Exception as error:  # every codec has its own errors for damaged bytes
             raise DataError(self._format_read_error(key, error)) from error
         kept = [axis for axis in ("c", "z", "y", "x") if self._axes[axis] is not None]
@@ -245,7 +249,9 @@ def _node(store: Any, path: str, inside: str = "") -> Any:
         check_metadata_files(Path(path.removeprefix("file://")) / inside)
     try:
         node = zarr.open(store=store, path=inside, mode="r")
-        dict(node.attrs)  # zarr does not check that attributes are a mapping
+        attributes = node.metadata.attributes  # zarr does not check that they are a mapping
+        if not isinstance(attributes, Mapping):
+            raise TypeError(f"attributes are {attributes!r:.40}, not a mapping")
         return node
     except FileNotFoundError as error:
         where = f"{path}/{inside}" if inside else path

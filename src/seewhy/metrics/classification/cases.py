@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seewhy.batch import Batch, Prediction
 from seewhy.errors import DataError
-from seewhy.metrics.bootstrap import percentile_bounds, resampled_weights
+from seewhy.metrics.bootstrap import bca_bounds, percentile_bounds, resampled_weights
 from seewhy.metrics.classification.calibration import calibrated_probability, ideal_calibration_error
 from seewhy.metrics.classification.measures import case_measures
 from seewhy.metrics.gather import Row, gather_rows
@@ -164,9 +164,10 @@ class CaseScores:
         """Scores of all cases, the same on every rank.
 
         Returns:
-            `<score>` with `<score>_low` and `<score>_high`, a 95 % percentile interval over patients drawn with
-            replacement; `uncalibrated/<score>` for the scores that depend on the temperature; `ideal/ece`, the
-            calibration error of a perfectly calibrated model with as many cases; the floors `floor_majority/…` (always
+            `<score>` with `<score>_low` and `<score>_high`, a 95 % bootstrap interval over patients (BCa, see
+            `seewhy.metrics.bootstrap.bca_bounds`); `uncalibrated/<score>` for the scores that depend on the
+            temperature; `ideal/ece`, the calibration error of a perfectly calibrated model with as many cases; the
+            floors `floor_majority/…` (always
             the most frequent class), `floor_prior/…` (the class frequencies as probabilities) and `floor_permuted/…`
             (these predictions exchanged between patients, with the central 95 % of the permutations); `cases` and
             `patients`. Empty without cases.
@@ -203,17 +204,29 @@ class CaseScores:
     def _intervals(
         self, probability: NDArray[np.float64], truth: NDArray[np.int64], rows: list[Row]
     ) -> dict[str, float]:
-        weights = None
+        weights, patients = None, [row["patient"] for row in rows]
         if self.resamples:
-            weights = resampled_weights([row["patient"] for row in rows], resamples=self.resamples, seed=self.seed)
+            weights = resampled_weights(patients, resamples=self.resamples, seed=self.seed)
         if weights is None:
             return {}
-        size = max(1, PIECE // len(rows))
+        estimates = self._weighted_scores(probability, truth, np.ones((1, len(rows))))
+        resampled = self._weighted_scores(probability, truth, weights)
+        left_out = self._weighted_scores(probability, truth, _leave_one_out(patients, at_most=self.resamples))
+        bounds = {
+            name: bca_bounds(values, float(estimates[name][0]), left_out[name]) for name, values in resampled.items()
+        }
+        return _name_bounds({self._public_name(name): ends for name, ends in bounds.items()})
+
+    def _weighted_scores(
+        self, probability: NDArray[np.float64], truth: NDArray[np.int64], weights: NDArray[np.float64]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Scores under each of the weightings [R, N], in pieces that fit into memory."""
+        size = max(1, PIECE // len(truth))
         parts = [
             case_measures(probability, truth, weights[first : first + size], ordinal=self.ordinal)
-            for first in range(0, len(weights), size)
+            for first in range(0, max(len(weights), 1), size)
         ]
-        return _bounds({self._public_name(name): np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _floors(self, truth: NDArray[np.int64]) -> dict[str, float]:
         """Scores of predictions that are the same for every case."""
@@ -245,7 +258,7 @@ class CaseScores:
             if not _per_class(name) and name not in CERTAINTY
         }
         means = {name: float(np.nanmean(value)) for name, value in values.items() if not np.isnan(value).all()}
-        return means | _bounds(values)
+        return means | _name_bounds({name: percentile_bounds(value) for name, value in values.items()})
 
 
 def _permute_patients(patients: list[str], count: int, seed: int) -> Iterator[NDArray[np.int64]]:
@@ -263,12 +276,19 @@ def _permute_patients(patients: list[str], count: int, seed: int) -> Iterator[ND
         yield order
 
 
-def _bounds(values: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+def _leave_one_out(patients: list[str], *, at_most: int) -> NDArray[np.float64]:
+    """Weights [P, N] without each patient in turn; [0, N] for more patients, whose scores are hardly skewed."""
+    names, index = np.unique(np.asarray(patients), return_inverse=True)
+    count = len(names) if len(names) <= at_most else 0
+    weights: NDArray[np.float64] = (index.ravel()[None, :] != np.arange(count)[:, None]).astype(np.float64)
+    return weights
+
+
+def _name_bounds(bounds: dict[str, tuple[float, float] | None]) -> dict[str, float]:
     result = {}
-    for name, value in values.items():
-        bounds = percentile_bounds(value)
-        if bounds is not None:
-            result[f"{name}_low"], result[f"{name}_high"] = bounds
+    for name, ends in bounds.items():
+        if ends is not None:
+            result[f"{name}_low"], result[f"{name}_high"] = ends
     return result
 
 

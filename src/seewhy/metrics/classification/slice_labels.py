@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Sequence
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -11,7 +14,51 @@ from torchmetrics.functional.classification import binary_auroc, binary_f1_score
 from seewhy.batch import Batch, Prediction
 from seewhy.metrics.gather import Row, gather_rows
 
-__all__ = ["SliceLabelScores"]
+__all__ = ["SliceLabelScores", "fit_presence_threshold"]
+
+
+def fit_presence_threshold(probability: Sequence[float], label: Sequence[int], patient: Sequence[str]) -> float:
+    """Threshold on a patient's highest slice probability above which the class is present, from labels of slices.
+
+    The highest probability of each patient with the class is compared with that of each patient without it; if all
+    patients have it, with that of their slices without it. The threshold is half-way, in log odds, between the weakest
+    ill patient and the strongest healthy one, or, where these overlap, the median of the healthy. So no patient of this
+    set is lost, and some healthy ones may be kept.
+
+    Args:
+        probability: [N] predicted probability of the class in each slice, in [0, 1].
+        label: [N] whether the slice shows the class, 0 or 1.
+        patient: [N] patient of each slice.
+
+    Returns:
+        In (0, 1); 0, which every patient exceeds, if there are no slices of either kind, or if even the median of the
+        healthy is as high as the weakest ill patient, so that no threshold helps.
+
+    Example:
+        >>> probability, label = [0.9, 0.2, 0.95, 0.1, 0.3], [1, 0, 1, 0, 0]
+        >>> round(fit_presence_threshold(probability, label, ["a", "a", "b", "c", "d"]), 3)
+        0.663
+    """
+    highest: dict[tuple[str, bool], float] = {}
+    for share, present, name in zip(probability, label, patient, strict=True):
+        key = (name, bool(present))
+        highest[key] = max(highest.get(key, 0.0), float(share))
+    ill = {name: value for (name, present), value in highest.items() if present}
+    free = {name: value for (name, present), value in highest.items() if not present}
+    healthy = [value for name, value in free.items() if name not in ill] or list(free.values())
+    if not ill or not healthy:
+        return 0.0
+    weakest, strongest = min(ill.values()), max(healthy)
+    if strongest >= weakest:
+        strongest = median(healthy)
+    if strongest >= weakest:
+        return 0.0
+    return 1 / (1 + math.exp(-(_log_odds(weakest) + _log_odds(strongest)) / 2))
+
+
+def _log_odds(probability: float) -> float:
+    share = min(max(probability, 1e-6), 1 - 1e-6)
+    return math.log(share / (1 - share))
 
 
 class SliceLabelScores:
@@ -58,6 +105,15 @@ class SliceLabelScores:
     def rows(self) -> list[Row]:
         """One row per sample of all ranks: `id`, `patient`, `probability` (list), `label` (list or index)."""
         return gather_rows(self._rows, key=("id",))
+
+    def presence_thresholds(self) -> list[float]:
+        """`fit_presence_threshold` of each of the K classes of multi-label samples; empty without samples."""
+        rows = self.rows()
+        patients = [str(row["patient"]) for row in rows]
+        count = len(rows[0]["label"]) if rows else 0
+        columns = ([row["probability"][k] for row in rows] for k in range(count))
+        labels = ([row["label"][k] > 0.5 for row in rows] for k in range(count))
+        return [fit_presence_threshold(*pair, patients) for pair in zip(columns, labels, strict=True)]
 
     def compute(self) -> dict[str, float]:
         """Scores of the data set and their floors.

@@ -43,7 +43,8 @@ def slice_floors(image: Tensor, body: Tensor) -> dict[str, Guess]:
         Name → guess: `floor_body` (all tissue is lesion; its average precision is the chance level),
         `floor_otsu` and `floor_otsu3` (the brightest of two or three classes of the patient's tissue),
         `floor_centre` (Gaussian around the centre of each slice's body; the mask is within one standard deviation),
-        `floor_intensity` (brighter means more likely lesion; a map only).
+        `floor_intensity` (brighter means more likely lesion; a map only), `floor_nothing` (no pixel, which is right
+        for healthy patients; a mask only).
     """
     intensity = torch.nan_to_num(image.detach().float().mean(dim=1))
     centre = centre_prior(body)
@@ -53,6 +54,7 @@ def slice_floors(image: Tensor, body: Tensor) -> dict[str, Guess]:
         "floor_otsu3": Guess(_brightest_class(intensity, body, classes=3), None),
         "floor_centre": Guess((centre >= ONE_SIGMA) & body, centre),
         "floor_intensity": Guess(None, intensity),
+        "floor_nothing": Guess(torch.zeros_like(body), None),
     }
 
 

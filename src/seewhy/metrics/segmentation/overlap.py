@@ -10,15 +10,20 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from monai.losses.cldice import soft_skel
 from monai.metrics import compute_hausdorff_distance
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_dilation, distance_transform_edt, generate_binary_structure
+from scipy.ndimage import label as label_components
 from torch import Tensor
 
-__all__ = ["average_precision", "cldice", "dice", "hausdorff95_slices", "hausdorff95_volume", "iou", "skeleton"]
+__all__ = [
+    "average_precision", "cldice", "dice", "hausdorff95_slices", "hausdorff95_volume", "iou", "lesion_wise_dice",
+    "skeleton",
+]  # fmt: skip
 
 
 def dice(prediction: Tensor, mask: Tensor) -> float:
@@ -53,6 +58,62 @@ def iou(prediction: Tensor, mask: Tensor) -> float:
     if not bool(mask.any()):
         return float("nan")
     return int((prediction & mask).sum()) / int((prediction | mask).sum())
+
+
+JOINED = 3
+"""Parts of an annotated lesion that this many dilations join are one lesion (BraTS 2023)."""
+
+
+def lesion_wise_dice(prediction: Tensor, mask: Tensor) -> float:
+    """Dice of every lesion, averaged over lesions and false lesions (BraTS 2023, lesion-wise metrics).
+
+    Annotated parts that three dilations join are one lesion. Its Dice is with all predicted components that touch the
+    dilated lesion, 0 if none does. A predicted component that touches no lesion counts as one more lesion with Dice 0,
+    so every false region costs as much as a missed lesion. Small lesions count like large ones.
+
+    Args:
+        prediction: [Z, Y, X] bool.
+        mask: [Z, Y, X] bool.
+
+    Returns:
+        In [0, 1]. Without any lesion it is 1 if nothing is predicted and else 0, so healthy patients count too.
+
+    Example:
+        >>> mask, prediction = torch.zeros(2, 4, 32, 32, dtype=torch.bool)
+        >>> mask[1, 2:6, 2:6] = prediction[1, 2:6, 2:6] = True
+        >>> lesion_wise_dice(prediction, mask)
+        1.0
+        >>> prediction[1, 20:22, 20:22] = True  # a false region far away
+        >>> lesion_wise_dice(prediction, mask)
+        0.5
+    """
+    truth, guess = mask.cpu().numpy().astype(bool), prediction.cpu().numpy().astype(bool)
+    if not truth.any() or not guess.any():
+        return float(truth.any() == guess.any())
+    box = _enclosing_box(truth | guess, margin=JOINED)
+    truth, guess = truth[box], guess[box]
+    neighbours = generate_binary_structure(3, 3)
+    areas, lesions = label_components(binary_dilation(truth, neighbours, iterations=JOINED), neighbours)
+    parts, count = label_components(guess, neighbours)
+    # Pixels per pair of dilated lesion and predicted component.
+    touching = np.histogram2d(
+        areas.ravel(), parts.ravel(), bins=(np.arange(lesions + 2) - 0.5, np.arange(count + 2) - 0.5)
+    )[0]
+    sizes, hits = np.bincount(parts.ravel(), minlength=count + 1), touching[1:, 1:] > 0
+    total = 0.0
+    for k, found in enumerate(hits, start=1):
+        lesion = truth & (areas == k)
+        overlap = int(np.isin(parts[lesion], 1 + np.flatnonzero(found)).sum())
+        total += 2 * overlap / (int(lesion.sum()) + int(sizes[1:][found].sum()))
+    return total / (lesions + int((~hits.any(axis=0)).sum()))
+
+
+def _enclosing_box(mask: np.ndarray[Any, np.dtype[np.bool_]], *, margin: int) -> tuple[slice, ...]:
+    """Smallest box around a non-empty mask, with a margin where the array allows it."""
+    places = [
+        np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)
+    ]
+    return tuple(slice(max(0, int(at[0]) - margin), int(at[-1]) + 1 + margin) for at in places)
 
 
 def average_precision(score: Tensor, mask: Tensor) -> float:

@@ -15,15 +15,18 @@ from seewhy.errors import DataError
 from seewhy.metrics.bootstrap import named_interval
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.floors import Guess, slice_floors
-from seewhy.metrics.segmentation.overlap import average_precision, dice, hausdorff95_slices, iou
+from seewhy.metrics.segmentation.overlap import average_precision, dice, hausdorff95_slices, iou, lesion_wise_dice
 
 __all__ = ["PatientScores"]
 
-MEASURES = (
-    "dice", "iou", "auprc",
-    "dice_positive", "iou_positive", "auprc_positive",
-    "hd95_slices_mm", "hd95_slices_px", "fp_area", "fp_slices",
-)  # fmt: skip
+MEASURES = {
+    "dice": (0.0, 1.0), "iou": (0.0, 1.0), "auprc": (0.0, 1.0),
+    "dice_positive": (0.0, 1.0), "iou_positive": (0.0, 1.0), "auprc_positive": (0.0, 1.0),
+    "hd95_slices_mm": (0.0, math.inf), "hd95_slices_px": (0.0, math.inf),
+    "lesion_dice": (0.0, 1.0), "fp_volume_ml": (0.0, math.inf),
+    "fp_area": (0.0, math.inf), "fp_slices": (0.0, 1.0), "healthy_hit": (0.0, 1.0),
+}  # fmt: skip
+"""Measure → its range."""
 
 
 class PatientScores:
@@ -37,15 +40,20 @@ class PatientScores:
       without any threshold. The chance level is the value of `floor_body`.
     - `hd95_slices_mm`, or `hd95_slices_px` without a spacing: the mean over positive slices of the 2D HD95, see
       `seewhy.metrics.segmentation.overlap.hausdorff95_slices`.
+    - `lesion_dice`: lesion-wise Dice in 3D, which healthy patients have, too, see
+      `seewhy.metrics.segmentation.overlap.lesion_wise_dice`.
+    - `fp_volume_ml`: volume predicted outside the annotation, in mL; not without a spacing in all three directions.
     - `fp_area`: predicted pixels per slice without the class; `fp_slices`: share of such slices with any.
+    - `healthy_hit`: only for patients without the class: 1 if any pixel is predicted, else 0.
 
     A measure that a patient does not define (Dice without a lesion, false positives without a healthy slice) is None
-    in its row and left out of the means. With several classes a pixel belongs to the class with the highest value, if
-    that is above `threshold`.
+    in its row and left out of the means: Dice, IoU, AUPRC and HD95 are means over patients with a lesion,
+    `lesion_dice` and `fp_volume_ml` over all patients, `healthy_hit` over the healthy ones.
+    With several classes a pixel belongs to the class with the highest value, if that is above `threshold`.
 
     Args:
         threshold: value of a map above which a pixel is lesion.
-        distances: compute HD95, the slowest measure.
+        distances: compute HD95 and the lesion-wise Dice, the slowest measures.
         with_floors: also score the guesses of `seewhy.metrics.segmentation.floors`.
         resamples: number of bootstrap resamples over patients.
         seed: seed of the bootstrap.
@@ -115,7 +123,7 @@ class PatientScores:
 
         Returns:
             `<map>/<measure>`, and `<map>/<measure>_low` and `_high` with at least three patients that define
-            it; `lesion_share`, `patients` and `patients_with_lesion`. Empty without patients.
+            it; `lesion_share`, `patients`, `patients_with_lesion`. Empty without patients.
         """
         rows = self.rows()
         if not rows:
@@ -123,9 +131,10 @@ class PatientScores:
         scores: dict[str, float] = {}
         for name in dict.fromkeys(row["map"] for row in rows):
             map_rows = [row for row in rows if row["map"] == name]
-            for measure in MEASURES:
+            for measure, limits in MEASURES.items():
                 values = [row[measure] for row in map_rows if row[measure] is not None]
-                scores |= named_interval(f"{name}/{measure}", values, resamples=self.resamples, seed=self.seed)
+                key, seed = f"{name}/{measure}", self.seed
+                scores |= named_interval(key, values, limits=limits, resamples=self.resamples, seed=seed)
         patients = {row["patient"]: row for row in rows}
         return {
             **scores,
@@ -143,7 +152,7 @@ class PatientScores:
         ]
 
     def _add(self, patient: str, name: str, guesses: list[Guess], mask: Tensor, body: Tensor, batch: Batch) -> None:
-        spacing, lesion = _plane_spacing(batch), mask > 0
+        spacing, lesion = _common_spacing(batch), mask > 0
         # With a single class, all annotated classes together are the lesion.
         parts = [lesion] if len(guesses) == 1 else [mask == k + 1 for k in range(len(guesses))]
         per_class = [
@@ -161,7 +170,7 @@ class PatientScores:
 
 
 def measure_class(
-    guess: Guess, lesion: Tensor, body: Tensor, *, spacing: tuple[float, float] | None, distances: bool
+    guess: Guess, lesion: Tensor, body: Tensor, *, spacing: tuple[float, float, float] | None, distances: bool
 ) -> dict[str, float]:
     """All measures of one class of one patient; NaN for an undefined measure.
 
@@ -169,8 +178,8 @@ def measure_class(
         guess: mask and/or score [S, H, W].
         lesion: [S, H, W] bool, the annotation.
         body: [S, H, W] bool.
-        spacing: mm between rows and columns, or None if unknown.
-        distances: whether to compute HD95.
+        spacing: mm between rows, columns and slices (NaN if only this is unknown), or None if unknown.
+        distances: whether to compute HD95 and the lesion-wise Dice.
     """
     scores: dict[str, float] = {}
     positive = lesion.flatten(1).any(dim=1)
@@ -186,9 +195,14 @@ def measure_class(
         if distances:
             unit = "px" if spacing is None else "mm"
             scores[f"hd95_slices_{unit}"] = hausdorff95_slices(guess.mask, lesion, spacing=spacing)
+            scores["lesion_dice"] = lesion_wise_dice(guess.mask, lesion)
         area = guess.mask[~positive].flatten(1).sum(dim=1).double()
         scores["fp_area"] = float(area.mean()) if len(area) else float("nan")
         scores["fp_slices"] = float((area > 0).double().mean()) if len(area) else float("nan")
+        if spacing is not None:  # NaN, and so left out, without the distance of slices
+            scores["fp_volume_ml"] = int((guess.mask & ~lesion).sum()) * math.prod(spacing) / 1000
+        if not bool(positive.any()):
+            scores["healthy_hit"] = float(guess.mask.any())
     return scores
 
 
@@ -208,14 +222,17 @@ def _only_patient(batch: Batch) -> str:
     return patients[0]
 
 
-def _plane_spacing(batch: Batch) -> tuple[float, float] | None:
-    """Spacing of rows and columns in mm if all slices share it; None if unknown."""
+def _common_spacing(batch: Batch) -> tuple[float, float, float] | None:
+    """Spacing of rows, columns and slices (NaN if unknown) in mm if all slices share it; None if unknown."""
     if "spacing" not in batch:
         return None
-    plane = batch["spacing"][:, :2].detach().double().cpu()
+    spacing = batch["spacing"].detach().double().cpu()
+    plane = spacing[:, :2]
     if not bool(torch.isfinite(plane).all()) or not torch.allclose(plane, plane[:1].expand_as(plane)):
         return None
-    return float(plane[0, 0]), float(plane[0, 1])
+    depths = spacing[:, 2] if spacing.shape[1] > 2 else torch.full((len(spacing),), math.nan)
+    depth = float(depths[0]) if torch.allclose(depths, depths[:1].expand_as(depths)) else math.nan
+    return float(plane[0, 0]), float(plane[0, 1]), depth
 
 
 def _intensities(image: Tensor | Mapping[str, Tensor]) -> Tensor:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from seewhy.errors import DataError
@@ -16,23 +18,29 @@ MIN_POSITIVE = 5
 LOW_PEAK = 0.7
 WIDE_COVER = 0.25
 HIGH_OVERLAP = 0.8
+MAX_CORRELATION = 0.9
+MIN_SLICES = 8
 MIN_SYMMETRY = 0.9  # axial head slices have .94 to .97 left to right, and .81 to .84 front to back
 
 
 @dataclass(frozen=True)
 class Plausibility:
-    """Three numbers about a map within the body, on the slices that the classifier predicts as positive.
+    """Four numbers about a patient: of a map on the slices predicted as positive, and of the classifier on all slices.
 
     Attributes:
         peak: mean of the 100 highest values, in [0, 1]; low if no place supports the class.
         cover: share of the body above half of the peak, in [0, 1]; large if the map follows ordinary tissue.
         overlap: share of the map that overlaps with its mirror image, in [0, 1]; high for anatomy on both sides.
             NaN if the outline of the body is not symmetric or the map is empty.
+        area_correlation: rank correlation (Spearman) of the slices' probability with their area of tissue, in
+            [-1, 1]; high if the classifier may only see how large a slice is. None with fewer than 8 slices, or if
+            either is the same in all.
     """
 
     peak: float
     cover: float
     overlap: float
+    area_correlation: float | None = None
 
     def doubts(self) -> list[str]:
         """One sentence per value outside the range that maps on a lesion showed; empty without any.
@@ -48,6 +56,11 @@ class Plausibility:
             doubts.append(f"the map covers {self.cover:.0%} of the body (above {WIDE_COVER:.0%}): ordinary tissue")
         if self.overlap > HIGH_OVERLAP:  # False for NaN
             doubts.append(f"{self.overlap:.0%} of the map is on its mirror image (above {HIGH_OVERLAP:.0%}): anatomy")
+        if self.area_correlation is not None and self.area_correlation > MAX_CORRELATION:
+            doubts.append(
+                f"slice probabilities follow the area of tissue (rank correlation {self.area_correlation:.2f}, above "
+                f"{MAX_CORRELATION}): the classifier may only see how large a slice is"
+            )
         return doubts
 
 
@@ -78,7 +91,18 @@ def measure_plausibility(values: Tensor, body: Tensor, probability: Tensor, *, t
         raise DataError("`body` has no pixel on the positive slices; expected tissue there")
     peak = inside.topk(min(PEAK_PIXELS, inside.numel())).values.mean()
     cover = (inside > peak / 2).float().mean()
-    return Plausibility(float(peak), float(cover), _mirror_overlap(values, body, chosen))
+    return Plausibility(
+        float(peak), float(cover), _mirror_overlap(values, body, chosen), correlate_area(probability, body)
+    )
+
+
+def correlate_area(probability: Tensor, body: Tensor) -> float | None:
+    """Spearman's rank correlation of the probability [S] of slices with their area of tissue [S, H, W]."""
+    area = body.flatten(1).sum(dim=1).cpu().numpy()
+    shares = probability.detach().double().cpu().numpy()
+    if len(area) < MIN_SLICES or np.ptp(area) == 0 or np.ptp(shares) == 0:
+        return None
+    return float(spearmanr(area, shares).statistic)
 
 
 def _positive_slices(probability: Tensor, threshold: float) -> Tensor:

@@ -17,7 +17,9 @@ __all__ = ["PREDICTION", "VolumeScores"]
 
 PREDICTION = "prediction"
 """Name of the model's prediction in the results, next to the floors."""
-MEASURES = ("dice", "iou", "cldice", "hd95_mm", "hd95_px")
+SHARE, LENGTH = (0.0, 1.0), (0.0, math.inf)
+MEASURES = {"dice": SHARE, "iou": SHARE, "cldice": SHARE, "hd95_mm": LENGTH, "hd95_px": LENGTH}
+"""Measure → its range."""
 
 
 class VolumeScores:
@@ -128,7 +130,7 @@ class VolumeScores:
             if row.get(measure) is not None:
                 by_patient.setdefault(row["patient"], []).append(row[measure])
         values = [float(np.mean(scores)) for scores in by_patient.values()]
-        return named_interval(name, values, resamples=self.resamples, seed=self.seed)
+        return named_interval(name, values, limits=MEASURES[measure], resamples=self.resamples, seed=self.seed)
 
 
 def _means(rows: Iterable[Row]) -> dict[str, float | None]:

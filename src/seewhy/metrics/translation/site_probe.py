@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seewhy.metrics.logistic import fit_logistic
 from seewhy.metrics.translation.similarity import DIRECTIONS
 
 __all__ = [
@@ -42,15 +43,8 @@ class Fitted(NamedTuple):
         converged: whether the loss became small before the last training step.
     """
 
-    scores: Scorer
+    scores: Callable[[Tensor], Tensor]
     converged: bool
-
-
-class Scorer(Protocol):
-    """Scores samples."""
-
-    def __call__(self, samples: Tensor) -> Tensor:
-        """See `Fitted`."""
 
 
 class Probe(Protocol):
@@ -137,33 +131,10 @@ class LogisticProbe:
 
     def fit(self, samples: Tensor, second: Tensor, *, seed: int) -> Fitted:
         """See `Probe`; samples are [N, D]; the fit is deterministic, so the seed is not used."""
-        values = samples.double()
-        mean, spread = values.mean(dim=0), values.std(dim=0, correction=0)
-        spread = torch.where(spread > 1e-12, spread, 1.0)
-        count = len(values)
-        weight = torch.where(second, count / (2 * second.sum()), count / (2 * (~second).sum())).double()
-        standard, truth = (values - mean) / spread, second.double()
-        slopes = torch.zeros(values.shape[1], dtype=torch.float64, device=values.device, requires_grad=True)
-        offset = torch.zeros((), dtype=torch.float64, device=values.device, requires_grad=True)
-        optimizer = torch.optim.LBFGS(
-            [slopes, offset], max_iter=200, tolerance_grad=1e-8, tolerance_change=1e-12, line_search_fn="strong_wolfe"
-        )
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            logits = standard @ slopes + offset
-            loss = F.binary_cross_entropy_with_logits(logits, truth, weight=weight, reduction="sum")
-            loss = self.strength * loss + slopes.square().sum() / 2
-            loss.backward()
-            return loss
-
-        with torch.enable_grad():
-            optimizer.step(closure)
-        weights, shift = slopes.detach(), offset.detach()
-        return Fitted(lambda new: ((new.double() - mean) / spread) @ weights + shift, True)
+        return Fitted(fit_logistic(samples, second, strength=self.strength), True)
 
 
-def _scorer(net: nn.Module) -> Scorer:
+def _scorer(net: nn.Module) -> Callable[[Tensor], Tensor]:
     def scores(samples: Tensor) -> Tensor:
         with torch.no_grad():
             logits: Tensor = net(samples)[:, 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 import torch
@@ -13,21 +13,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, nearest
-from seewhy.explain import explainer_modules
+from seewhy.explain import list_explainers
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Explainable
 from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target
 from seewhy.figures.colours import run_scale
 from seewhy.figures.explanations.heatmaps import headline, write_planar
+from seewhy.losses.classification import find_loss_problems
 from seewhy.models.base import OptimizerOptions, SchedulerOptions
 from seewhy.models.classification.base import Classification
 from seewhy.nets.classifiers.multi_input import MultiInputClassifier
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
-from seewhy.options import call_with_options
+from seewhy.options import OptionsOf, call_with_options
 
 __all__ = ["AMDGrading", "Answer", "find_explainer", "stack_images", "summarize_maps", "write_answer"]
 
+PASSED = ("inputs", "num_outputs", "backbone", "in_channels", "shared", "stem", "input_dropout")
+"""Parameters of `MultiInputClassifier` that are options of the model itself."""
 Image = Any
 """A tensor or array [H, W], [C, H, W] or [B, C, H, W], or None for a missing image."""
 
@@ -88,12 +91,13 @@ def find_explainer(method: str | Explainer) -> Explainer:
     """
     if isinstance(method, Explainer):
         return method
-    files = explainer_modules()
-    members = vars(import_module(files[method])).values() if method in files else ()
-    for value in members:
-        if isinstance(value, type) and issubclass(value, Explainer) and getattr(value, "method", None) == method:
-            return value()
-    raise ConfigError(f"method={method!r} is unknown; {nearest(method, files)}; or give an explainer with its options")
+    explainers = list_explainers()
+    if method not in explainers:
+        valid = nearest(method, explainers)
+        raise ConfigError(f"method={method!r} is unknown; {valid}; or give an explainer with its options")
+    module, name = explainers[method]
+    explainer: Explainer = vars(import_module(module))[name]()
+    return explainer
 
 
 def summarize_maps(maps: Maps, probability: Tensor) -> Answer:
@@ -194,7 +198,7 @@ class AMDGrading(Classification):
         inputs: names of the images, in order.
         classes: names of the grades, in order.
         in_channels: channels of each image.
-        backbone: `name` and options of `seewhy.nets.classifiers.planar_features.PlanarFeatures`.
+        backbone: `name` and options of `seewhy.nets.classifiers.backbones.PlanarFeatures`.
         pretrained: start from timm's published weights of the backbone, which are downloaded; for a file use the
             command's `weights` instead.
         weights_by: match the tensors of the command's `weights` file by `name`, or by `position` for files with
@@ -235,10 +239,10 @@ class AMDGrading(Classification):
         weights_by: str = "name",
         shared: bool = False,
         stem: str | None = None,
-        head: Mapping[str, Any] | None = None,
+        head: Annotated[Mapping[str, Any] | None, OptionsOf(MultiInputClassifier, PASSED)] = None,
         input_dropout: Fraction = 0.0,
         ordinal: bool = True,
-        loss: Mapping[str, Any] | None = None,
+        loss: Annotated[Mapping[str, Any] | None, find_loss_problems] = None,
         calibrate: bool = True,
         freeze: Sequence[str] = (),
         freeze_backbone_epochs: NonNegativeInt = 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -18,7 +18,7 @@ from seewhy.metrics.classification.calibration import calibrated_probability, fi
 from seewhy.metrics.classification.cases import CaseScores
 from seewhy.models.base import BaseModule
 from seewhy.models.protocols import CountsClasses
-from seewhy.nets.classifiers.planar_features import load_timm_weights
+from seewhy.nets.classifiers.backbones import load_timm_weights
 
 __all__ = ["CARRIED", "Classification", "Freezing", "depth_of_parameters"]
 
@@ -36,7 +36,7 @@ def depth_of_parameters(network: nn.Module) -> dict[str, int]:
         {'0.weight': 0, '0.bias': 0, '2.weight': 1, '2.bias': 1}
     """
     for prefix, part in network.named_modules():
-        if hasattr(part, "group_matcher"):
+        if isinstance(part, _GroupsParameters):
             return _rank_depths(_timm_depths(part), f"{prefix}." if prefix else "")
     prefix, part = "", network
     while True:
@@ -47,6 +47,13 @@ def depth_of_parameters(network: nn.Module) -> dict[str, int]:
     # A parameter of the part itself, such as a position embedding, comes before all children.
     depths = {name: depth for depth, name in enumerate(children, start=1)}
     return _rank_depths({name: depths.get(name.split(".")[0], 0) for name, _ in part.named_parameters()}, prefix)
+
+
+@runtime_checkable
+class _GroupsParameters(Protocol):
+    """Networks of timm."""
+
+    def group_matcher(self) -> Any: ...
 
 
 def _timm_depths(network: Any) -> dict[str, int]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
 from seewhy.explain import Explainable
+from seewhy.losses.classification import find_loss_problems
 from seewhy.models.base import OptimizerOptions, SchedulerOptions
 from seewhy.models.classification.base import Classification
 from seewhy.nets.classifiers.volume_views import SliceView, build_view
@@ -31,8 +32,8 @@ class MRIClassification(Classification):
     Args:
         optimizer: `name`, `lr` and options of the optimiser.
         scheduler: `name` and options of `seewhy.models.base.learning_rate_factor`.
-        backbone: `name` and options of `seewhy.nets.classifiers.planar_features.PlanarFeatures`, or with view=volume of
-            `seewhy.nets.classifiers.spatial_features.SpatialFeatures`.
+        backbone: `name` and options of `seewhy.nets.classifiers.backbones.PlanarFeatures`, or with view=volume of
+            `seewhy.nets.classifiers.backbones.SpatialFeatures`.
         classes: names of the classes, in order of their index.
         view: `channels`, `slices` or `volume`.
         slices: first slice and the one after the last, as the data set cuts them.
@@ -82,7 +83,7 @@ class MRIClassification(Classification):
         attention_dim: PositiveInt = 128,
         chunk_size: PositiveInt = 32,
         ordinal: bool = False,
-        loss: Mapping[str, Any] | None = None,
+        loss: Annotated[Mapping[str, Any] | None, find_loss_problems] = None,
         calibrate: bool = True,
         freeze: Sequence[str] = (),
         freeze_backbone_epochs: NonNegativeInt = 0,

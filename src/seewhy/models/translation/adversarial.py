@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
@@ -188,10 +189,10 @@ class AdversarialModule(BaseModule):
 
     def synchronize_last(self, window: AccumulationWindow) -> AbstractContextManager[None]:
         """Context of a batch's backward passes; under DDP, only the last batch of a window exchanges gradients."""
-        block_sync = getattr(self.trainer.strategy, "block_backward_sync", None)  # only some strategies have it
-        if window.last or block_sync is None or self.trainer.world_size == 1:
+        strategy = self.trainer.strategy
+        if window.last or not isinstance(strategy, ParallelStrategy) or self.trainer.world_size == 1:
             return nullcontext()
-        context: AbstractContextManager[None] = block_sync()
+        context: AbstractContextManager[None] = strategy.block_backward_sync()
         return context
 
     def step_optimizers(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +16,20 @@ from seewhy.models.base import OptimizerOptions, SchedulerOptions
 from seewhy.models.protocols import StacksSlices
 from seewhy.models.translation.adversarial import ReplayHistories, freeze_parameters
 from seewhy.models.translation.explanation import to_modality_scores
-from seewhy.models.translation.networks import build_discriminators, build_generators, build_samplers, check_choices
+from seewhy.models.translation.networks import (
+    build_discriminators,
+    build_generators,
+    build_samplers,
+    check_choices,
+    find_generator_problems,
+    find_nce_problems,
+)
 from seewhy.models.translation.step import OUTSIDE, TranslationStep, cut_out
 from seewhy.models.translation.unpaired import UnpairedTranslation, direction_of, other_domain
+from seewhy.nets.generators.discriminators import MultiScaleDiscriminator
 from seewhy.nets.generators.slice_stack import repeat_slice, stack_volume
 from seewhy.option_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from seewhy.options import call_with_options
+from seewhy.options import OptionsOf, call_with_options
 
 __all__ = ["CycleGAN25D"]
 
@@ -74,10 +82,10 @@ class CycleGAN25D(UnpairedTranslation):
         *,
         optimizer: OptimizerOptions,
         scheduler: SchedulerOptions,
-        generator: Mapping[str, Any] | None = None,
-        discriminator: Mapping[str, Any] | None = None,
-        losses: Mapping[str, Any] | None = None,
-        nce: Mapping[str, Any] | None = None,
+        generator: Annotated[Mapping[str, Any] | None, find_generator_problems] = None,
+        discriminator: Annotated[Mapping[str, Any] | None, OptionsOf(MultiScaleDiscriminator, ("channels",))] = None,
+        losses: Annotated[Mapping[str, Any] | None, OptionsOf(TranslationLoss)] = None,
+        nce: Annotated[Mapping[str, Any] | None, find_nce_problems] = None,
         directions: str = "both",
         cycle: str = "neighbours",
         legacy_layout: bool = False,
@@ -203,7 +211,7 @@ class CycleGAN25D(UnpairedTranslation):
     def setup(self, stage: str) -> None:
         """Check that training stacks have enough slices for the cycle."""
         super().setup(stage)
-        datamodule = getattr(self.trainer, "datamodule", None)  # Lightning sets it only where one was given
+        datamodule = self.find_datamodule()
         slices = datamodule.slices if isinstance(datamodule, StacksSlices) else None
         if stage == "fit" and slices is not None and slices < self.step.stack_slices:
             raise ConfigError(

@@ -14,9 +14,18 @@ from seewhy.nets.generators.discriminators import MultiScaleDiscriminator
 from seewhy.nets.generators.patch_sampler import PatchSampler
 from seewhy.nets.generators.plain import PlainGenerator25D
 from seewhy.nets.generators.self_attention import NCE_CHANNELS, SAGenerator25D
-from seewhy.options import call_with_options, check_choice, choice_problems, option_problems
+from seewhy.options import call_problems, call_with_options, check_choice, choice_problems, option_problems
 
-__all__ = ["CYCLES", "DIRECTIONS", "build_discriminators", "build_generators", "build_samplers", "check_choices"]
+__all__ = [
+    "CYCLES",
+    "DIRECTIONS",
+    "build_discriminators",
+    "build_generators",
+    "build_samplers",
+    "check_choices",
+    "find_generator_problems",
+    "find_nce_problems",
+]
 
 GENERATORS: dict[str, type[SAGenerator25D] | type[PlainGenerator25D]] = {
     "sa": SAGenerator25D,
@@ -40,6 +49,27 @@ def build_generators(directions: str, options: Mapping[str, Any]) -> nn.ModuleDi
             for direction in DIRECTIONS[directions]
         }
     )
+
+
+def find_generator_problems(options: Mapping[str, Any], option: str) -> list[str]:
+    """List the problems of a generator's `name` and options.
+
+    Example:
+        >>> from seewhy.models.translation.networks import find_generator_problems
+        >>> find_generator_problems({"name": "plain", "width": "wide"}, "model.generator")
+        ["model.generator.width='wide' must be an integer"]
+    """
+    settings = dict(options)
+    name = settings.pop("name", "sa")
+    problems = choice_problems(name, GENERATORS, f"{option}.name")
+    return problems or call_problems(GENERATORS[name], settings, option, fixed=("slices", "modalities"))
+
+
+def find_nce_problems(options: Mapping[str, Any], option: str) -> list[str]:
+    """List the problems of the options of PatchNCE and of its sampler."""
+    problems = option_problems(options, NCE, option)
+    sampler = {name: value for name, value in options.items() if name in NCE and name != "identity"}
+    return problems + call_problems(PatchSampler, sampler, option, fixed=("channels",))
 
 
 def build_discriminators(directions: str, options: Mapping[str, Any] | None) -> nn.ModuleDict:

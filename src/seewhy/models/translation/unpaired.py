@@ -109,7 +109,7 @@ class UnpairedTranslation(AdversarialModule):
 
     def on_fit_start(self) -> None:
         """Measure the typical intensities of -1 and 1: the median over all training subjects."""
-        datamodule = getattr(self.trainer, "datamodule", None)  # Lightning sets it only where one was given
+        datamodule = self.find_datamodule()
         if not isinstance(datamodule, MeasuresIntensities):
             return
         for domain in DIRECTIONS:

@@ -17,7 +17,7 @@ from seewhy.models.base import BaseModule, OptimizerOptions, SchedulerOptions
 from seewhy.models.protocols import DescribesVolumes
 from seewhy.models.volumes.networks import VolumeNetwork, build_volume_network
 from seewhy.option_types import NonNegativeInt, PositiveInt
-from seewhy.options import call_with_options
+from seewhy.options import OptionsOf, call_with_options
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.predictor import PatchPredictor, predict_array
 
@@ -82,7 +82,7 @@ class VolumeSegmentation(BaseModule):
         in_channels: PositiveInt = 1,
         regions: Mapping[str, Sequence[int]] | None = None,
         ignore_label: NonNegativeInt | None = None,
-        loss: Mapping[str, Any] | None = None,
+        loss: Annotated[Mapping[str, Any] | None, OptionsOf(DiceCrossEntropy, ("regions", "ignore_label"))] = None,
         overlap: Annotated[float, Ge(0), Lt(1)] = 0.5,
         window: str = "gaussian",
         window_batch: PositiveInt = 2,

@@ -15,15 +15,16 @@ from seewhy.explain.explained_model import Explainable
 from seewhy.models.base import BaseModule
 from seewhy.nets.affinity import IGNORE, RandomWalk, attention_affinity
 from seewhy.nets.cam import MultiScaleCAM, View
-from seewhy.nets.encoders.build import build_encoder
+from seewhy.nets.encoders import build_encoder
 from seewhy.nets.heads import ClassificationHead, Pooling, SegFormerHead
 from seewhy.nets.par import PixelAdaptiveRefinement
 from seewhy.nets.pseudo_labels import PseudoLabels, Walks
 from seewhy.nets.regions import refine_regions
+from seewhy.option_types import NonNegativeFloat
 from seewhy.options import call_with_options
 from seewhy.types import Attention, ImageBatch, MapBatch, ScoreBatch
 
-__all__ = ["ActivationMapModule", "check_map"]
+__all__ = ["ActivationMapModule", "check_map", "complete_loss_weights"]
 
 
 PIECE = 4 * 288 * 288
@@ -43,13 +44,20 @@ class ActivationMapModule(BaseModule):
     Views other than the training forward run in evaluation mode, so that they neither draw dropout nor change batch
     statistics, and only for images with a class: in an image without a class, every pixel is background.
 
+    A patient whose highest probability of a class is below `presence_threshold` is taken to be without it: the
+    `refined` map then keeps its order but selects no pixel. See `decide_absence` of `WeaklySupervisedSegmentation`.
+
     The hyperparameters are those of `WeaklySupervisedSegmentation`.
     """
+
+    presence_threshold: Tensor
+    measured_buffers: tuple[str, ...] = ("presence_threshold",)
 
     def configure_nets(self) -> None:
         """Build the encoder, the heads, and the modules that make maps and labels."""
         h = self.hparams
-        self.weights = call_with_options(_loss_weights, h["loss_weights"], "model.loss_weights")
+        self.register_buffer("presence_threshold", torch.zeros(h["num_classes"] - 1))  # every patient has the class
+        self.weights = call_with_options(complete_loss_weights, h["loss_weights"], "model.loss_weights")
         self.encoder = build_encoder(**{"in_channels": h["in_channels"], **h["encoder"]})
         self.last_map = nn.Identity()  # lets hooks read the last features, which the encoder returns in a list
         if h["freeze_norm"]:
@@ -183,7 +191,8 @@ class ActivationMapModule(BaseModule):
         maps = {name: torch.cat([part[name] for _, part in chunks]) for name in chunks[0][1]}
         if "refined" in names:
             body = batch["body"] if "body" in batch else torch.ones_like(image[:, 0], dtype=torch.bool)
-            maps["refined"] = self.refine(image, maps[evidence], body)
+            present = logits.sigmoid().amax(dim=0) >= self.presence_threshold
+            maps["refined"] = self.refine(image, maps[evidence], body) * (0.5 + 0.5 * present)[None, :, None, None]
         prediction = Prediction(probability=logits.sigmoid(), maps={name: maps[name] for name in names})
         carried = {key: value for key, value in batch.items() if key in CARRIED}
         return cast(Prediction, {**carried, **prediction}), logits
@@ -236,11 +245,11 @@ def _evaluation_mode(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def _loss_weights(*, classification: float = 1.0, segmentation: float = 0.1, affinity: float = 0.1) -> dict[str, float]:
-    weights = {"classification": classification, "segmentation": segmentation, "affinity": affinity}
-    if min(weights.values()) < 0:
-        raise ConfigError(f"model.loss_weights must be ≥ 0, found {weights}")
-    return weights
+def complete_loss_weights(
+    *, classification: NonNegativeFloat = 1.0, segmentation: NonNegativeFloat = 0.1, affinity: NonNegativeFloat = 0.1
+) -> dict[str, float]:
+    """Return the weight of each loss, with the defaults of those that are not given."""
+    return {"classification": classification, "segmentation": segmentation, "affinity": affinity}
 
 
 def check_map(where: str, choice: str, valid: Sequence[str]) -> None:

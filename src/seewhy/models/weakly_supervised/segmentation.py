@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -16,13 +16,17 @@ from seewhy.losses.weakly_supervised import AffinityLoss, BalancedCrossEntropy, 
 from seewhy.metrics.classification.slice_labels import SliceLabelScores
 from seewhy.metrics.segmentation.patient_scores import PatientScores
 from seewhy.models.base import OptimizerOptions, SchedulerOptions
-from seewhy.models.weakly_supervised.activation_maps import ActivationMapModule, check_map
-from seewhy.nets.affinity import IGNORE, affinity_labels, attention_affinity
-from seewhy.nets.cam import View
+from seewhy.models.weakly_supervised.activation_maps import ActivationMapModule, check_map, complete_loss_weights
+from seewhy.nets.affinity import IGNORE, RandomWalk, affinity_labels, attention_affinity
+from seewhy.nets.cam import MultiScaleCAM, View
+from seewhy.nets.encoders import build_encoder
 from seewhy.nets.encoders.base import Features
-from seewhy.nets.pseudo_labels import label_shares
+from seewhy.nets.heads import ClassificationHead, Pooling, SegFormerHead
+from seewhy.nets.par import PixelAdaptiveRefinement
+from seewhy.nets.pseudo_labels import PseudoLabels, label_shares
+from seewhy.nets.regions import refine_regions
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
-from seewhy.options import call_with_options
+from seewhy.options import OptionsOf, call_with_options
 
 __all__ = ["Phase", "Phases", "WeaklySupervisedSegmentation"]
 
@@ -105,7 +109,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
     `forward(image)` gives logits [B, K]; the maps of a prediction are those of `ActivationMapModule`.
 
     Args:
-        encoder: `name` and options of `seewhy.nets.encoders.build.build_encoder`.
+        encoder: `name` and options of `seewhy.nets.encoders.build_encoder`.
         optimizer: `name`, `lr` and options of the optimiser.
         scheduler: `name` and options of `seewhy.models.base.learning_rate_factor`.
         in_channels: channels of an image.
@@ -130,6 +134,9 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         gate: classes whose predicted probability is not above this have empty maps; None gates nothing.
         evidence: the map that chooses regions.
         regions: options of `seewhy.nets.regions.refine_regions`; None gives no `refined` map.
+        decide_absence: learn from the labels of the validation slices how high the probability of a patient's most
+            probable slice must be for the class to be present, and draw no regions in patients below. Masks are not
+            used. Without validation patients every patient gets regions.
         region_channel: channel whose intensities tell regions apart.
         validation_maps: maps that are also made in validation.
         chunk_size: slices per forward in evaluation.
@@ -147,31 +154,34 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
     def __init__(
         self,
         *,
-        encoder: Mapping[str, Any],
+        encoder: Annotated[Mapping[str, Any], OptionsOf(build_encoder)],
         optimizer: OptimizerOptions,
         scheduler: SchedulerOptions,
         in_channels: PositiveInt = 1,
         num_classes: PositiveInt = 2,
-        pooling: Mapping[str, Any] | None = None,
-        classifier: Mapping[str, Any] | None = None,
-        decoder: Mapping[str, Any] | None = None,
-        cam: Mapping[str, Any] | None = None,
-        labels: Mapping[str, Any] | None = None,
+        pooling: Annotated[Mapping[str, Any] | None, OptionsOf(Pooling)] = None,
+        classifier: Annotated[
+            Mapping[str, Any] | None, OptionsOf(ClassificationHead, ("in_channels", "num_outputs", "pooling"))
+        ] = None,
+        decoder: Annotated[Mapping[str, Any] | None, OptionsOf(SegFormerHead, ("channels", "num_classes"))] = None,
+        cam: Annotated[Mapping[str, Any] | None, OptionsOf(MultiScaleCAM)] = None,
+        labels: Annotated[Mapping[str, Any] | None, OptionsOf(PseudoLabels, ("refine", "walk"))] = None,
         min_probability: Fraction = 0.0,
-        refinement: Mapping[str, Any] | None = None,
-        affinity: Mapping[str, Any] | None = None,
+        refinement: Annotated[Mapping[str, Any] | None, OptionsOf(PixelAdaptiveRefinement)] = None,
+        affinity: Annotated[Mapping[str, Any] | None, OptionsOf(RandomWalk)] = None,
         affinity_labels: str = "cam",
         affinity_detach: bool = False,
         seg_detach: bool = False,
         cam_iters: int | float | None = 0.1,
         walk_iters: int | float | None = 0.3,
-        loss_weights: Mapping[str, float] | None = None,
-        loss: Mapping[str, Any] | None = None,
+        loss_weights: Annotated[Mapping[str, float] | None, OptionsOf(complete_loss_weights)] = None,
+        loss: Annotated[Mapping[str, Any] | None, OptionsOf(MultiLabelLoss)] = None,
         head_lr: PositiveFloat = 1.0,
         freeze_norm: bool = False,
         gate: float | None = None,
         evidence: str = "cam",
-        regions: Mapping[str, Any] | None = None,
+        regions: Annotated[Mapping[str, Any] | None, OptionsOf(refine_regions, ("image", "evidence", "body"))] = None,
+        decide_absence: bool = True,
         region_channel: NonNegativeInt = 0,
         validation_maps: Sequence[str] = ("cam",),
         chunk_size: PositiveInt = 16,
@@ -302,9 +312,14 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         return self._evaluate(batch, "val", self.hparams["validation_maps"])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of all patients."""
-        if not self.trainer.sanity_checking:
-            self._log_scores("val")
+        """Fit the thresholds of presence to the labels of all patients, and log the scores."""
+        if self.trainer.sanity_checking:
+            return
+        if self.hparams["decide_absence"] and self.trainer.state.fn == "fit":
+            thresholds = self.classification_scores["val"].presence_thresholds()
+            if thresholds:
+                self.presence_threshold.copy_(torch.tensor(thresholds))
+        self._log_scores("val")
 
     def on_test_epoch_start(self) -> None:
         """Reset the scores of the last test."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
-from seewhy.nets.classifiers.planar_features import PlanarFeatures
+from seewhy.nets.classifiers.backbones import PlanarFeatures
 
 __all__ = ["PRESENT", "SHARED", "MultiInputClassifier"]
 
@@ -34,7 +34,7 @@ class MultiInputClassifier(nn.Module):
     Args:
         inputs: names of the images, in the order in which they are processed and their features are joined.
         num_outputs: K, class scores.
-        backbone: `name` and options of `seewhy.nets.classifiers.planar_features.PlanarFeatures`.
+        backbone: `name` and options of `seewhy.nets.classifiers.backbones.PlanarFeatures`.
         in_channels: channels of each image.
         shared: whether one backbone serves all inputs, called once per input.
         stem: `conv1x1` adds a 1 x 1 convolution to three channels, shared by all inputs, before the backbones, as in
@@ -91,17 +91,17 @@ class MultiInputClassifier(nn.Module):
         )
 
     @property
-    def shared(self) -> bool:
+    def shares_backbone(self) -> bool:
         """Whether one backbone serves all inputs."""
         return SHARED in self.branches
 
     def branch(self, name: str) -> PlanarFeatures:
         """Return the backbone of an input; its output is the last feature map [B, channels, h, w]."""
-        return cast(PlanarFeatures, self.branches[SHARED if self.shared else name])
+        return cast(PlanarFeatures, self.branches[SHARED if self.shares_backbone else name])
 
     def layers(self) -> dict[str, str]:
         """Return input → name of the submodule that returns its last feature map."""
-        return {name: f"branches.{SHARED if self.shared else name}" for name in self.inputs}
+        return {name: f"branches.{SHARED if self.shares_backbone else name}" for name in self.inputs}
 
     def forward(self, images: Mapping[str, Tensor]) -> Tensor:
         """Compute class scores [B, K].

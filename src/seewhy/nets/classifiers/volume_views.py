@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
-from seewhy.nets.classifiers.planar_features import PlanarFeatures
-from seewhy.nets.classifiers.spatial_features import SpatialFeatures
+from seewhy.nets.classifiers.backbones import PlanarFeatures, SpatialFeatures
 from seewhy.options import check_choice
 
 __all__ = ["ChannelView", "GatedAttentionPooling", "SliceView", "VolumeView", "build_view"]
@@ -57,7 +56,7 @@ class ChannelView(nn.Module):
     positions of the head in every scan.
 
     Args:
-        backbone: `name` and options of `seewhy.nets.classifiers.planar_features.PlanarFeatures`.
+        backbone: `name` and options of `seewhy.nets.classifiers.backbones.PlanarFeatures`.
         depth: slices of a volume.
         outputs: number of class scores.
         dropout: dropout before the last layer.
@@ -92,7 +91,7 @@ class SliceView(nn.Module):
     the number of slices; the scores are the same, since slices are combined in the pooling only.
 
     Args:
-        backbone: `name` and options of `seewhy.nets.classifiers.planar_features.PlanarFeatures`.
+        backbone: `name` and options of `seewhy.nets.classifiers.backbones.PlanarFeatures`.
         outputs: number of class scores.
         dropout: dropout before the last layer.
         hidden: width of the attention, see `GatedAttentionPooling`.
@@ -143,7 +142,7 @@ class VolumeView(nn.Module):
     """The volume by a 3D network: any number of slices, and a feature map with depth.
 
     Args:
-        backbone: `name` and options of `seewhy.nets.classifiers.spatial_features.SpatialFeatures`.
+        backbone: `name` and options of `seewhy.nets.classifiers.backbones.SpatialFeatures`.
         outputs: number of class scores.
         dropout: dropout before the last layer.
 

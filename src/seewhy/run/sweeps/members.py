@@ -1,8 +1,7 @@
-"""Run the members of a sweep, and write and print a table of them."""
+"""Run the members of a sweep, those with several processes as single runs of their own."""
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -11,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from seewhy.errors import SeewhyError
-from seewhy.run.records import read_overrides, read_results
+from seewhy.run.records import read_results
+from seewhy.run.sweeps.member_state import quote_value, read_state
 
-__all__ = ["SweepTable", "count_processes", "run_member", "sweep_rows"]
+__all__ = ["count_processes", "run_member"]
 
 RANK_VARIABLES = {"RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED"}
+SLURM_TASKS = {"SLURM_NTASKS", "SLURM_NPROCS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"}
+"""Variables by which Lightning takes a process for one of several that SLURM has started."""
 
 
 def run_member(config: DictConfig) -> float | None:
@@ -75,11 +75,14 @@ def _run_process() -> float | None:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     command = [sys.executable, "-m", "seewhy", "train", *hydra.overrides.task]
-    command += ["hydra.mode=RUN", f"hydra.run.dir='{folder}'"]
+    # Which trial of a study this is, its storage and its pruner; the rest of Hydra's words would start the sweep again.
+    command += [word for word in hydra.overrides.hydra if word.startswith(("hydra.sweeper.", "hydra/sweeper="))]
+    command += ["hydra.mode=RUN", f"hydra.run.dir={quote_value(str(folder))}"]
     for source in hydra.runtime.config_sources:
         if source.provider == "command-line":
             command += ["--config-dir", source.path]
-    environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
+    # The Trainer starts its processes by itself, also within a job of SLURM that has one task.
+    environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES | SLURM_TASKS}
     process = subprocess.Popen(command, cwd=hydra.runtime.cwd, env=environment)
     try:
         status = process.wait()
@@ -89,88 +92,7 @@ def _run_process() -> float | None:
         raise
     if status != 0:
         raise SeewhyError(f"its process failed with exit status {status}; see {folder}/train.log")
+    if (state := read_state(folder)) is not None and state.state == "PRUNED":
+        return None
     objective: float | None = read_results(folder).get("objective")
     return objective
-
-
-class SweepTable(Callback):
-    """Hydra callback that writes `sweep.csv` after every member and prints it after the last one.
-
-    Hydra continues after a failed member but then skips `on_multirun_end`; `sweep.csv` is complete even then.
-    """
-
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Update the table if this job is part of a sweep."""
-        if config.hydra.mode is RunMode.MULTIRUN:
-            _write(Path(str(config.hydra.sweep.dir)))
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the table, and pool the folds if the sweep is over folds."""
-        folder = Path(str(config.hydra.sweep.dir))
-        rows = _write(folder)
-        if rows:
-            _print(rows, folder / "sweep.csv")
-        if len({row.get("data.fold") for row in rows}) > 1:
-            _pool_folds(folder)
-
-
-def sweep_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return one row per finished member, in order of its number: number, overrides and metrics.
-
-    Example:
-        >>> import json
-        >>> from pathlib import Path
-        >>> from seewhy.run.sweeps.members import sweep_rows
-        >>> run = Path("sweep/0")
-        >>> (run / ".hydra").mkdir(parents=True)
-        >>> _ = (run / "results.json").write_text(json.dumps({"metrics": {"test/auroc": 0.75}}))
-        >>> _ = (run / ".hydra" / "overrides.yaml").write_text("[seed=1]")
-        >>> sweep_rows(Path("sweep"))
-        [{'member': '0', 'seed': '1', 'test/auroc': 0.75}]
-    """
-    rows = []
-    for results in folder.glob("*/results.json"):
-        run = results.parent
-        rows.append({"member": run.name, **read_overrides(run), **read_results(run)["metrics"]})
-    return sorted(rows, key=lambda row: (not row["member"].isdigit(), row["member"].zfill(8)))
-
-
-def _write(folder: Path) -> list[dict[str, Any]]:
-    """Write the table of the members so far, and return its rows."""
-    from seewhy.io.atomic import write_csv
-
-    rows = sweep_rows(folder)
-    if rows:
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        write_csv(folder / "sweep.csv", [{key: row.get(key, "") for key in columns} for row in rows], columns=columns)
-    return rows
-
-
-def _pool_folds(folder: Path) -> None:
-    """Pool the folds of a classification; other sweeps are not an error."""
-    from seewhy.errors import SeewhyError
-    from seewhy.run.sweeps.pooling import pool_folds, print_pooled, read_members
-
-    try:
-        if read_members(folder):
-            print_pooled(pool_folds(folder), folder)
-    except SeewhyError as error:
-        logging.getLogger(__name__).warning("the folds are not pooled: %s", error)
-
-
-def _print(rows: list[dict[str, Any]], path: Path) -> None:
-    """Print the overrides that varied and the main metrics."""
-    from rich.console import Console
-    from rich.table import Table
-
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    varied = [key for key in columns if len({str(row.get(key)) for row in rows}) > 1]
-    metrics = [key for key in varied if key.startswith("test/") and key.endswith(("/dice", "/auprc", "auroc"))]
-    choices = [key for key in varied if "/" not in key]
-    table = Table(title=f"{len(rows)} members", caption=str(path))
-    for key in choices + metrics[:8]:
-        table.add_column(key.removeprefix("test/").replace("/", "\n"), overflow="fold")
-    for row in rows:
-        cells = (row.get(key, "") for key in choices + metrics[:8])
-        table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells))
-    Console().print(table)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.options import parse_options
-from seewhy.run.checks.options import check_config
+from seewhy.run.checks import check_config
 from seewhy.run.run_loader import SavedRun, load_run, read_checkpoint
 from seewhy.run.tracking.contents import log_job
 from seewhy.run.tracking.session import track_job
@@ -74,7 +74,9 @@ def _run_stages(run: SavedRun, options: CaseOptions) -> list[Path]:
         for category, files in track(written.items(), "drawing cases", transient=True, console=Console(stderr=True)):
             arrays = read_arrays(folder / f"inference_{category}.npz", record[category])
             attention = read_attention(folder / f"attention_{category}.npz", arrays)
-            files += draw_category(_figures(run), category, arrays, attention, record=record, modalities=options.drawn)
+            files += draw_category(
+                _figures(run), category, arrays, attention, record=record, modalities=options.figure_modalities
+            )
     console.print(_build_table(record, options.categories))
     console.print(f"cases: {folder / 'case_ids.json'}")
     parents = [file.parent for files in written.values() for file in files]

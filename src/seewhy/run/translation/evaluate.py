@@ -20,7 +20,7 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import file_sha256, write_csv, write_json
 from seewhy.metrics.gather import Row
 from seewhy.progress import slow_bar
-from seewhy.run.checks.options import check_config
+from seewhy.run.checks import check_config
 from seewhy.run.folder import code_version
 from seewhy.run.run_loader import SavedRun, load_run, read_checkpoint
 from seewhy.run.tracking.contents import log_job

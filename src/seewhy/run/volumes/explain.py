@@ -304,7 +304,7 @@ def _folder(config: DictConfig) -> Path:
         return Path(config.explain.folder)
     local = None if config.volume.output is None else local_folder(str(config.volume.output))
     if local is not None:
-        stem = re.sub(r"\.(zarr|nii(\.gz)?)$", "", local.name, flags=re.IGNORECASE)
+        stem = re.sub(r"\.(zarr|nii(\.gz)?|nrrd|mha)$", "", local.name, flags=re.IGNORECASE)
         return local.with_name(f"{stem}_explanations")
     name = str(config.volume.input).rstrip("/").rpartition("/")[2].split(".")[0]
     return RunFolder(config.run).path / "explanations" / name

@@ -134,7 +134,7 @@ def _from_nnunet(options: DictConfig) -> VolumeModel:
 
 
 def _from_config(options: DictConfig) -> VolumeModel:
-    from seewhy.interop.network_weights import load_network
+    from seewhy.interop.weights import load_network
 
     if options.weights is None:
         raise ConfigError("volume.model.weights must be given with volume.model.network")

@@ -64,6 +64,9 @@ class JobOptions:
     num_parts: PositiveInt = 1
     part_id: NonNegativeInt = 0
     ledger: str | None = None
+    lease: Annotated[float, Ge(1)] = 60
+    executor: Literal["submitit"] | None = None
+    submitit: Mapping[str, Any] = field(default_factory=dict)
     keep_logits: bool = False
     estimate: bool = False
 

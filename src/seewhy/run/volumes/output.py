@@ -196,14 +196,12 @@ def print_results(
     lines = [warning] if warning else []
     if preview:
         lines.append(f"preview: {preview}")
-    if not complete:
-        lines.append("other parts are not done yet; the last one finishes the store. Start this part again to resume")
-    elif isinstance(sink, LogitStore):
+    if isinstance(sink, LogitStore):
         lines.append(f"next: python -m seewhy blend {sink.path} BLENDED.zarr")
     for line in lines:
         console.print(line, soft_wrap=True)
     if sink.bookkeeping is not None:
-        write_json(sink.bookkeeping / f"report-{config.volume.job.part_id:04d}.json", facts)
+        write_json(sink.bookkeeping / f"report-{engine.worker}.json", facts)
     if complete and isinstance(sink, VolumeSink):
         target.export(sink, engine.output_format)
 
@@ -212,8 +210,7 @@ def _rows(
     facts: dict[str, Any], engine: VolumeEngine, sink: VolumeSink | LogitStore, target: OutputFile
 ) -> list[tuple[str, str]]:
     retries = f", {facts['retries']:,} retries" if facts["retries"] else ""
-    parts = engine.plan.parts
-    rows = [("part", f"{engine.part + 1} of {parts}; the numbers below are of this part")] if parts > 1 else []
+    rows = _describe_sharing(engine)
     rows += [
         ("patches", f"{facts['run']:,} predicted, {facts['skipped']:,} skipped as empty"),
         ("time", f"{facts['seconds']:.1f} s, {facts['voxels'] / max(facts['seconds'], 1e-9):,.0f} voxels/s"),
@@ -221,10 +218,27 @@ def _rows(
     ]
     if isinstance(sink, LogitStore):
         return rows
-    kind = f"zarr v{sink.layout.zarr_format}" if target.path is None else "written as NIfTI"
+    kind = f"zarr v{sink.layout.zarr_format}" if target.path is None else f"written as {target.path.suffix}"
     size = f"{_format_shape(sink.shape)} {sink.dtype.name}, {kind}"
     written = f"{facts['bytes_written'] / 1e6:,.1f} MB in {facts['writes']:,} objects"
     return [("size", size), *rows, ("written", written)]
+
+
+def _describe_sharing(engine: VolumeEngine) -> list[tuple[str, str]]:
+    """What this process did for others and they for it; nothing if it worked alone."""
+    progress, rows = engine.progress, []
+    if progress.elsewhere:
+        share = progress.elsewhere / max(progress.voxels, 1)
+        number = f"number {int(engine.worker)}, with others, which wrote {share:.0%} meanwhile"
+        rows = [("process", f"{number}; the numbers below are of this one")]
+    taken = [f"{count} of process {int(name)}" for name, count in sorted(progress.taken_over.items())]
+    if taken:
+        rows.append(("taken over", f"rows of shards whose process was lost: {', '.join(taken)}"))
+    if progress.helped:
+        rows.append(("helped", f"{progress.helped} rows of shards of slower processes computed again"))
+    if progress.waited >= 1:
+        rows.append(("waited", f"{progress.waited:.1f} s for the last of the others"))
+    return rows
 
 
 def _format_shape(shape: tuple[int, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Results as one NIfTI file: predicted into a hidden zarr store next to it, and converted at the end."""
+"""Results as one NIfTI, NRRD or MetaImage: predicted into a hidden zarr store next to it, converted at the end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import ConfigError
-from seewhy.io.nifti import NIFTI_SUFFIXES, is_nifti, write_nifti
+from seewhy.io.nifti import is_nifti
+from seewhy.io.scans.scan import HEADERED_SUFFIXES, WRITTEN_SUFFIXES, write_scan
 from seewhy.io.zarr.existing import remove
 from seewhy.io.zarr.ome import length_in_mm
 from seewhy.io.zarr.opening import open_source
@@ -33,7 +34,7 @@ class OutputFile:
 
     Attributes:
         store: path of the zarr store.
-        path: the NIfTI to write; None if the store is the result.
+        path: the file to write; None if the store is the result.
     """
 
     store: str
@@ -50,7 +51,7 @@ class OutputFile:
     def check(
         self, output_format: OutputFormat, volume: tuple[int, ...], *, memory_budget: int, parts: int = 1
     ) -> None:
-        """Refuse a NIfTI that could not be written, before anything is computed.
+        """Refuse a file that could not be written, before anything is computed.
 
         Args:
             output_format: of the values.
@@ -64,10 +65,10 @@ class OutputFile:
         if self.path is None:
             return
         if output_format.stored == "logits":
-            raise ConfigError(f"{self.path}: NIfTI cannot hold logits (float16); choose a name that ends in .zarr")
+            raise ConfigError(f"{self.path}: it cannot hold logits (float16); choose a name that ends in .zarr")
         if parts > 1:
             raise ConfigError(f"{self.path}: several parts can only share a store; choose a name that ends in .zarr")
-        if max(volume) > LONGEST:
+        if is_nifti(self.path) and max(volume) > LONGEST:
             raise ConfigError(f"{self.path}: NIfTI has at most {LONGEST} voxels along an axis, not {max(volume)}")
         written = output_format.dtype if output_format.labels else np.dtype(np.float32)
         needed = math.prod(output_format.shape(volume)) * (output_format.dtype.itemsize + written.itemsize)
@@ -78,7 +79,7 @@ class OutputFile:
             )
 
     def export(self, sink: VolumeSink, output_format: OutputFormat) -> None:
-        """Write the finished store as NIfTI and remove the store; nothing is done if the store is the result.
+        """Write the finished store as one file and remove the store; nothing is done if the store is the result.
 
         Class numbers keep their type, all others become probabilities (float32). Axes are (X, Y, Z[, class]).
 
@@ -94,20 +95,23 @@ class OutputFile:
         if not output_format.labels:
             array = array / np.float32(output_format.scale)
         affine, header = _find_grid(sink, (x, y, z))
-        write_nifti(self.path, array, affine=affine, header=header)
+        oriented = sink.attributes.get("affine") is not None
+        if oriented and not is_nifti(self.path):  # NRRD and MetaImage are in millimetres
+            affine[:3] *= length_in_mm(sink.layout.unit) or 1.0
+        write_scan(self.path, array, affine=affine, header=header, oriented=oriented)
         remove(sink.path, None)
 
 
 def choose_output(path: str, *, option: str = "volume.output", overwrite: bool = False) -> OutputFile:
-    """Choose the format of a result by its name: a zarr store, or NIfTI.
+    """Choose the format of a result by its name: a zarr store, NIfTI, NRRD or MetaImage.
 
     Args:
         path: as given; a name without suffix is a store.
         option: name of the option in error messages.
-        overwrite: whether an existing NIfTI is replaced.
+        overwrite: whether an existing file is replaced.
 
     Raises:
-        ConfigError: a name of another format, a NIfTI that exists or that is not local.
+        ConfigError: a name of another format, a file that exists or that is not local.
 
     Example:
         >>> choose_output("out/pred.nii.gz").store
@@ -118,25 +122,28 @@ def choose_output(path: str, *, option: str = "volume.output", overwrite: bool =
     if suffix in ("", ".zarr"):
         return OutputFile(path)
     local = local_folder(path)
-    if not is_nifti(name):
+    if not name.lower().endswith(WRITTEN_SUFFIXES):
+        two = " (two files)" if suffix in HEADERED_SUFFIXES else ""
         raise ConfigError(
-            f"{option}={path}: seewhy does not write {suffix}; choose a name that ends in .zarr, or in "
-            f"{' or '.join(NIFTI_SUFFIXES)} for a volume that fits in memory"
+            f"{option}={path}: seewhy does not write {suffix}{two}; choose a name that ends in .zarr, or in "
+            f"{', '.join(WRITTEN_SUFFIXES)} for a volume that fits in memory"
         )
     if local is None or is_remote(path):
-        raise ConfigError(f"{option}={path}: NIfTI is written to local folders only; choose a name that ends in .zarr")
+        raise ConfigError(
+            f"{option}={path}: {suffix} is written to local folders only; choose a name that ends in .zarr"
+        )
     if local.exists() and (local.is_dir() or not overwrite):
         raise ConfigError(f"{option}={path} already exists; choose another path, or set volume.overwrite=true")
     return OutputFile(str(local.with_name(f".{local.name}.zarr")), local)
 
 
 def _stem(name: str) -> str:
-    """Name of a NIfTI without its suffix."""
-    return next((name[: -len(suffix)] for suffix in NIFTI_SUFFIXES if name.lower().endswith(suffix)), name)
+    """Name of a file without its suffix."""
+    return next((name[: -len(suffix)] for suffix in WRITTEN_SUFFIXES if name.lower().endswith(suffix)), name)
 
 
 def _find_grid(sink: VolumeSink, shape: tuple[int, int, int]) -> tuple[NDArray[np.float64], nib.Nifti1Header]:
-    """Affine and header of a result: those of a NIfTI input, otherwise the voxel size without orientation."""
+    """Affine and header of a result: those of an input with a grid, otherwise the voxel size without orientation."""
     header = nib.Nifti1Header()
     affine, unit = sink.attributes.get("affine"), sink.layout.unit
     if affine is not None:

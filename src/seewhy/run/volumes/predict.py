@@ -6,20 +6,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from seewhy.callbacks.volumes.engine import VolumeProgress, VolumeWriter
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError, SeewhyError, nearest
+from seewhy.io.zarr.existing import remove
 from seewhy.io.zarr.sink import VolumeSink
 from seewhy.io.zarr.source import VolumeSource
 from seewhy.io.zarr.store import is_remote, local_folder
 from seewhy.option_types import parse_bytes
 from seewhy.run.build import build_trainer, set_threads
+from seewhy.run.volumes.executor import submit_prediction
 from seewhy.run.volumes.input import check_input, open_input, read_roi
 from seewhy.run.volumes.model import VolumeModel, load_volume_model, to_plain_data
 from seewhy.run.volumes.output import (
@@ -30,10 +32,10 @@ from seewhy.run.volumes.output import (
     print_estimate,
     print_results,
 )
-from seewhy.run.volumes.output_file import choose_output
+from seewhy.run.volumes.output_file import OutputFile, choose_output
 from seewhy.volumes.engine.engine import VolumeEngine
 from seewhy.volumes.engine.ledger import Ledger
-from seewhy.volumes.estimate import OccupancySource, estimate
+from seewhy.volumes.estimate import estimate
 from seewhy.volumes.geometry import BlendingWindow, PatchGrid
 from seewhy.volumes.memory import Costs, return_freed_memory
 from seewhy.volumes.normalization import ChannelNormalization
@@ -113,6 +115,10 @@ def predict_volume(config: DictConfig) -> None:
     volume = config.volume
     target = choose_output(str(volume.output or ""), overwrite=bool(volume.overwrite))
     _check_paths(volume)
+    if volume.job.executor == "submitit" and not volume.job.estimate:
+        _check_executor(volume, target)
+        submit_prediction(config, predict_in_job)
+        return
     return_freed_memory()  # before any network is loaded
     set_threads(config)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -140,16 +146,39 @@ def predict_volume(config: DictConfig) -> None:
     else:
         options = to_plain_data(volume.storage_options)
         sink = make_sink(target.store, job.plan.costs.output_format, job.plan, description, options=options)
-    ledger = Ledger(_ledger_folder(volume, sink))
+    ledger = Ledger(_ledger_folder(volume, sink), lease=volume.job.lease)
     engine = _build_engine(volume, job, sink, ledger)
     module = VolumePrediction(
-        job.predictor, engine, create=lambda first: _create_output(sink, ledger, volume, first=first)
+        job.predictor, engine, create=lambda first: _create_output(sink, ledger, volume, target, first=first)
     )
-    trainer.predict(module, return_predictions=False)
+    try:
+        trainer.predict(module, return_predictions=False)
+    except SeewhyError:
+        alone = parts == trainer.world_size == 1 and not ledger.workers.others()
+        if alone and sink.is_new and not engine.progress.written:
+            remove(sink.path, to_plain_data(volume.storage_options))  # nothing in it to continue from
+        raise
     trainer.strategy.barrier("everything is written")
     if trainer.is_global_zero:
         engine.finish()
         print_results(config, engine, sink, target, warning=warning)
+
+
+def predict_in_job(text: str) -> None:
+    """Predict in a job of `volume.job.executor`.
+
+    Args:
+        text: configuration as YAML.
+    """
+    predict_volume(cast(DictConfig, OmegaConf.create(text)))
+
+
+def _check_executor(volume: DictConfig, target: OutputFile) -> None:
+    """Refuse options with which jobs would disturb each other."""
+    if target.path is not None:
+        raise ConfigError(f"{target.path}: several jobs can only share a store; choose a name that ends in .zarr")
+    if volume.overwrite:
+        raise ConfigError("volume.overwrite=true with volume.job.executor: remove the output, or choose another one")
 
 
 def _check_paths(volume: DictConfig) -> None:
@@ -164,8 +193,12 @@ def _check_paths(volume: DictConfig) -> None:
         )
 
 
-def _create_output(sink: VolumeSink | LogitStore, ledger: Ledger, volume: DictConfig, *, first: bool) -> None:
+def _create_output(
+    sink: VolumeSink | LogitStore, ledger: Ledger, volume: DictConfig, target: OutputFile, *, first: bool
+) -> None:
     """Create or open the output; a store of logits already exists."""
+    if first and (volume.overwrite or target.path is not None):
+        ledger.check_unused()
     if isinstance(sink, VolumeSink):
         new = sink.create(overwrite=bool(volume.overwrite) and first, exist_ok=True)
     else:
@@ -227,15 +260,7 @@ def _prepare_job(config: DictConfig, trainer: Trainer, model: VolumeModel, sourc
         shard=shard,
         batch_size=inference.batch_size,
     )
-    # For a remote store, one request per chunk would cost more than an uneven distribution.
-    weighted = parts > 1 and inference.skip_empty and not is_remote(source.path)
-    plan = make_plan(
-        costs,
-        memory_budget=parse_bytes(options.memory_budget),
-        parts=parts,
-        roi=read_roi(volume),
-        occupancy=OccupancySource(source, shard) if weighted else None,
-    )
+    plan = make_plan(costs, memory_budget=parse_bytes(options.memory_budget), parts=parts, roi=read_roi(volume))
     return VolumeJob(source, model, predictor, normalize, plan, part, seconds)
 
 
@@ -266,7 +291,7 @@ def _time_patch(predictor: PatchPredictor, channels: int, patch: Sequence[int]) 
 
 
 def _parts(volume: DictConfig, trainer: Trainer) -> tuple[int, int]:
-    """Number of processes that share the work, over all machines and jobs, and the number of this one."""
+    """Number of processes that are expected, over all machines and jobs, and the place of this one among them."""
     count, number = volume.job.num_parts, volume.job.part_id
     if count < 1 or not 0 <= number < count:
         raise ConfigError(f"volume.job.part_id={number} of {count} parts; expected 0 to num_parts - 1")
@@ -280,7 +305,17 @@ def _parts(volume: DictConfig, trainer: Trainer) -> tuple[int, int]:
 def _ledger_folder(volume: DictConfig, sink: VolumeSink | LogitStore) -> Path:
     """Folder of the progress notes: `volume.job.ledger`, or inside a local output."""
     if volume.job.ledger is not None:
-        return Path(volume.job.ledger)
+        if is_remote(volume.job.ledger):
+            raise ConfigError(
+                f"volume.job.ledger={volume.job.ledger} is not a folder of this machine: processes claim their work "
+                "with files that only one of them can create; choose a local or network folder that all of them see"
+            )
+        folder = Path(volume.job.ledger)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"volume.job.ledger={folder} cannot be made ({error.strerror})") from error
+        return folder
     if sink.bookkeeping is None:
-        raise ConfigError(f"volume.job.ledger must be given for {sink.path}: a local folder that all parts share")
+        raise ConfigError(f"volume.job.ledger must be given for {sink.path}: a local folder that all processes see")
     return sink.bookkeeping

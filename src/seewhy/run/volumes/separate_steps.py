@@ -43,8 +43,8 @@ def blend_logits(
         window: weights of a patch's voxels: gaussian, nnunet, hann or constant.
         output_format: changes of the stored result (`mode`, `stored`, `threshold`); None keeps blended logits.
         memory_budget: bytes of this process.
-        part: number of this process.
-        parts: processes that share the work.
+        part: place among the expected processes at which this one starts.
+        parts: processes that are expected to share the work.
 
     Returns:
         Whether the output is complete.
@@ -88,8 +88,8 @@ def finalize_logits(
         output: zarr store to write.
         output_format: changes of the stored result (`mode`, `stored`, `threshold`).
         memory_budget: bytes of this process.
-        part: number of this process.
-        parts: processes that share the work.
+        part: place among the expected processes at which this one starts.
+        parts: processes that are expected to share the work.
 
     Returns:
         Whether the output is complete.
@@ -102,7 +102,7 @@ def finalize_logits(
     if not isinstance(facts, Mapping) or store.attributes.get("stored") != "logits":
         raise ConfigError(f"{blended} holds no blended logits; create them with `python -m seewhy blend`")
     if not store.finished:
-        raise ConfigError(f"{blended} is not complete; start the parts of blend again that have not finished")
+        raise ConfigError(f"{blended} is not complete; start the same blend again to complete it")
     chosen = _change_format(facts["head"], output_format or {})
     target = choose_output(output, option="OUTPUT")
     grid = PatchGrid(**facts["grid"])

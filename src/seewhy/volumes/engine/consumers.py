@@ -126,7 +126,7 @@ def _overlap(patch: slice, core: slice) -> tuple[slice, slice]:
 
 
 class Blender:
-    """Blends the logits of one part's tiles, one tile after the other.
+    """Blends the logits of tiles, one tile after the other.
 
     Args:
         grid: positions over the whole volume.
@@ -136,6 +136,7 @@ class Blender:
         device: where logits are added.
         sink: the output.
         on_written: called with each box after its write has returned.
+        is_written: whether another process has written a box meanwhile; it is not written again.
     """
 
     def __init__(
@@ -148,10 +149,11 @@ class Blender:
         device: torch.device,
         sink: Sink,
         on_written: Callable[[Box], None],
+        is_written: Callable[[Box], bool] = lambda box: False,
     ) -> None:
         self.grid, self.window, self.output_format = grid, window.to(device), output_format
         self.depth, self.device = depth, device
-        self._writer = Writer(sink=sink, dtype=output_format.dtype, on_written=on_written)
+        self._writer = Writer(sink=sink, dtype=output_format.dtype, on_written=on_written, is_written=is_written)
         self._empty = output_format.empty_logits(device)[:, None, None, None]
         self._weighted = torch.empty((output_format.channels, *grid.patch), device=device)
         self._accumulator: Accumulator | None = None

@@ -18,6 +18,7 @@ from seewhy.volumes.engine.bounded_queue import BoundedQueue, QueueEnd
 from seewhy.volumes.engine.consumers import Blender, LogitConsumer, LogitKeeper
 from seewhy.volumes.engine.ledger import Ledger
 from seewhy.volumes.engine.stream import PatchStream, Work
+from seewhy.volumes.engine.work import WorkQueue
 from seewhy.volumes.engine.writer import Sink
 from seewhy.volumes.geometry import BlendingWindow, voxels
 from seewhy.volumes.memory import BATCHES_AHEAD, piece_rows
@@ -42,11 +43,17 @@ class Progress:
         run: patches that were predicted.
         skipped: patches that counted as background.
         written: voxels that are written.
+        elsewhere: voxels that other processes have written meanwhile.
+        waited: seconds without work, at the end, while others completed theirs.
+        helped: rows of shards that were computed although another process had claimed them, because it was slow.
+        taken_over: rows of shards that were computed because a process was lost, by its name.
     """
 
     def __init__(self, *, counters: Counters) -> None:
         self.counters = counters
         self.patches, self.voxels, self.run, self.skipped, self.written = 0, 0, 0, 0, 0
+        self.elsewhere, self.waited, self.helped = 0, 0.0, 0
+        self.taken_over: dict[str, int] = {}
         self._began = time.monotonic()
 
     def begin(self, *, patches: int, voxels: int) -> None:
@@ -56,8 +63,11 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """Fraction of the patches that is done, in [0, 1]."""
-        return (self.run + self.skipped) / self.patches if self.patches else 1.0
+        """Fraction of the patches that is done, here or elsewhere, in [0, 1]."""
+        if not self.patches:
+            return 1.0
+        others = self.elsewhere / self.voxels if self.voxels else 0.0
+        return min(1.0, (self.run + self.skipped) / self.patches + others)
 
     @property
     def seconds(self) -> float:
@@ -78,12 +88,15 @@ class Progress:
             "voxels": self.written,
             "seconds": self.seconds,
             "voxels_per_second": self.written / self.seconds if self.seconds else 0.0,
+            "waited": self.waited,
+            "helped": self.helped,
+            "taken_over": self.taken_over,
             **self.counters.record(),
         }
 
 
 class VolumeEngine:
-    """Predicts the tiles of one part of a plan.
+    """Predicts the tiles of a plan, alone or with other processes that share its ledger.
 
     Iterating yields batches ``{"image": [B, C, *patch] float32, "starts": first voxel of each patch, "work": …}``.
     Pass each batch with its logits to `accept`, in the same order, and call `close` at the end; `run` does all of
@@ -100,16 +113,17 @@ class VolumeEngine:
         window: weights of the patches, over the plan's grid.
         output_format: converts logits to stored numbers.
         normalize: normalizes patches.
-        plan: tiles and their owners.
-        ledger: progress notes for resuming; None keeps none on disk.
+        plan: tiles and units.
+        ledger: progress notes, for resuming and for sharing the work; None keeps none on disk.
         settings: whatever else decides the output's bytes, for the fingerprint: hash of the weights, settings of the
             predictor.
-        part: part of the plan that this process computes; may be set until iteration begins.
+        part: place among the expected processes at which this one prefers to start; may be set until iteration begins.
         skip_empty: skip patches that hold one value only; they count as background.
         device: where the network runs and, if they fit, logits are added.
 
     Attributes:
         progress: of this process.
+        worker: number of this process among all that ever worked on the output, as in its notes.
         report_measured: called with the completed fraction of the statistics pre-pass; None to call nothing.
     """
 
@@ -138,6 +152,8 @@ class VolumeEngine:
         self._works: BoundedQueue[Work] = BoundedQueue(BATCHES_AHEAD)
         self._consumer: LogitConsumer | None = None
         self._reader: threading.Thread | None = None
+        self._queue: WorkQueue | None = None
+        self.worker = "0000"
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that decides the output's bytes, as plain data; how the work is split is not part of it."""
@@ -155,7 +171,7 @@ class VolumeEngine:
         }
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Batches of this part, continuing where an earlier run stopped."""
+        """Batches of this process until everything is written, continuing where earlier ones stopped."""
         consumer = self._start()
         while True:
             consumer.check()
@@ -194,7 +210,7 @@ class VolumeEngine:
     def run(
         self, predictor: Callable[[Tensor], Tensor], *, progress: Callable[[Progress], None] | None = None
     ) -> Progress:
-        """Predict this part's tiles.
+        """Predict until everything is written.
 
         Args:
             predictor: maps a batch [B, C, *patch] float32 to logits [B, K, *patch].
@@ -239,11 +255,11 @@ class VolumeEngine:
 
     @property
     def complete(self) -> bool:
-        """Whether all parts have written the whole region."""
+        """Whether the whole region is written."""
         return self.ledger.is_complete(self.plan)
 
     def finish(self) -> bool:
-        """Finish the output (coarser levels, metadata) once all parts are done; any part may call this.
+        """Finish the output (coarser levels, metadata) once everything is written; one of all that call this does it.
 
         Returns:
             Whether the output is complete.
@@ -251,17 +267,17 @@ class VolumeEngine:
         return self.ledger.finish(self.plan, self.sink)
 
     def _start(self) -> LogitConsumer:
-        tiles = self.ledger.start_part(self.plan, self.part, fingerprint=self.fingerprint, output=self.sink)
+        queue = self.ledger.start(self.plan, self.part, fingerprint=self.fingerprint, output=self.sink)
+        self._queue, self.plan, self.worker = queue, queue.plan, self.ledger.name
         if self.normalize.needs:
             self.normalize.bind(self.ledger.statistics(self._measure))
-        self.progress.begin(
-            patches=sum(step.patches for tile, row in tiles for step in tile.steps(row)),
-            voxels=sum((tile.core[0].stop - row) * voxels((slice(0, 1), *tile.core[1:])) for tile, row in tiles),
-        )
+        patches, open_voxels = queue.count_open()
+        self.progress.begin(patches=patches, voxels=open_voxels)
         self._consumer = self._make_consumer()
         stream = PatchStream(
             source=self.source,
-            tiles=tiles,
+            queue=queue,
+            check=self._consumer.check,
             normalize=self.normalize,
             batch_size=self.plan.costs.batch_size,
             piece=piece_rows(self.grid, self.plan.costs.chunks),
@@ -291,6 +307,7 @@ class VolumeEngine:
             device=device,
             sink=self.sink,
             on_written=self._on_written,
+            is_written=self._is_written,
         )
 
     def _read(self, stream: PatchStream) -> None:
@@ -318,8 +335,28 @@ class VolumeEngine:
             self._execute(self._pending.popleft(), None)
 
     def _on_written(self, box: Box) -> None:
-        self.ledger.commit(box)
+        assert self._queue is not None
+        self._queue.commit(box)
         self.progress.written += voxels(box)
+        self._publish()
+
+    def _is_written(self, box: Box) -> bool:
+        """Whether another process has written a box meanwhile.
+
+        Raises:
+            ConfigError: the output was replaced while this process was stopped.
+        """
+        self.ledger.check_member()
+        return self._queue is not None and self._queue.is_written(box)
+
+    def _publish(self) -> None:
+        """Tell others this process's speed, and the progress bar what others have done."""
+        assert self._queue is not None
+        self.ledger.publish(self._queue.pace)
+        self.progress.waited, self.progress.helped = self._queue.waited, self._queue.helped
+        self.progress.taken_over = dict(self._queue.claims.taken_over)
+        left = self._queue.count_open()[1]
+        self.progress.elsewhere = max(0, self.progress.voxels - left - self.progress.written)
 
     def _measure(self) -> dict[str, Any]:
         return measure(
@@ -330,6 +367,9 @@ class VolumeEngine:
         )
 
     def _release(self) -> None:
+        if self._queue is not None:
+            self._queue.stopped.set()
+            self._publish()
         self._works.end(drop=True)
         if self._reader is not None:
             self._reader.join()

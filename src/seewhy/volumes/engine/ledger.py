@@ -1,32 +1,34 @@
-"""Progress notes of a prediction: which shards are written, by which run, and what remains after a kill."""
+"""Progress notes of a prediction: which shards are written, by which run, who works, and what remains after a kill."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import shutil
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-import numpy as np
-
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.atomic import write_json
+from seewhy.io.atomic import create_json, write_json
 from seewhy.io.checks.sizes import check_regular_file
 from seewhy.io.documents import read_json
 from seewhy.io.zarr.source import Box
+from seewhy.volumes.engine.claims import Claims, FileClaims, MemoryClaims
+from seewhy.volumes.engine.coverage import Coverage
+from seewhy.volumes.engine.work import WorkQueue
+from seewhy.volumes.engine.workers import LEASE, Workers
 from seewhy.volumes.geometry import box_of
-from seewhy.volumes.plan import Plan, Tile
+from seewhy.volumes.plan import Plan
 
-__all__ = ["OUTPUT", "Coverage", "Ledger", "Output"]
+__all__ = ["OUTPUT", "Ledger", "Output"]
 
 RUN, STATISTICS, FINISHED = "run.json", "statistics.json", "finished.json"
+ONCE = "claims-once"
+"""Folder of the claims on what one process does for all."""
 OUTPUT = "output"
 """Key of the fingerprint for the identity of the output."""
-BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 class Output(Protocol):
@@ -45,55 +47,29 @@ class Output(Protocol):
         """Called once everything is written."""
 
 
-class Coverage:
-    """Written shards of a volume, one flag per shard.
-
-    Args:
-        shape: of the volume, ZYX.
-        shard: of the output, ZYX.
-        boxes: written boxes; whole shards, or up to the volume's end.
-    """
-
-    def __init__(self, *, shape: Sequence[int], shard: Sequence[int], boxes: Iterable[Box] = ()) -> None:
-        self.shard = tuple(shard)
-        self.written = np.zeros([-(-n // s) for n, s in zip(shape, shard, strict=True)], dtype=bool)
-        for box in boxes:
-            self.written[self._shards(box)] = True
-
-    def first_open_row(self, core: Box) -> int:
-        """First row of a tile that is not written over the tile's whole width; the tile's end if all rows are."""
-        rows = self.written[self._shards(core)].all(axis=(1, 2))
-        if rows.all():
-            return int(core[0].stop)
-        return max(int(core[0].start), (core[0].start // self.shard[0] + int(rows.argmin())) * self.shard[0])
-
-    def is_complete(self, region: Box) -> bool:
-        """Whether a region is completely written."""
-        return bool(self.written[self._shards(region)].all())
-
-    def _shards(self, box: Box) -> tuple[slice, ...]:
-        return tuple(
-            slice(axis.start // size, -(-axis.stop // size)) for axis, size in zip(box, self.shard, strict=True)
-        )
-
-
 class Ledger:
-    """Progress notes of a run in a folder, usually `<output>/.seewhy`, that all parts of the run share.
+    """Progress notes of a run in a folder, usually `<output>/.seewhy`, that all processes of the run share.
 
-    `run.json` holds the fingerprint: everything that decides the output's bytes. Every part appends to its own file,
-    `part-0002-of-0004.jsonl`, one line per row of shards, after the writes have returned, and syncs it; no file has
-    two writers. An incomplete last line is ignored when reading. Any part of any later run reads all files, so a lost
-    part can be restarted alone, and a run can be resumed with another number of parts or another memory budget:
-    neither changes the output.
+    `run.json` holds the fingerprint: everything that decides the output's bytes. Every process appends to its own file,
+    `part-0002.jsonl`, one line per row of shards, after the writes have returned, and syncs it; no file has two
+    writers. An incomplete last line is ignored when reading. Any process of any later run reads all files, so a run can
+    be resumed with another number of processes or another memory budget: neither changes the output.
+
+    `plan-0000.json` holds the columns of the processes that work together, `claims-0000/` who computes which unit,
+    `worker-0002.json` who is alive. A later run with a plan that does not fit begins the next number.
 
     Args:
-        folder: shared by all parts; None keeps the notes in memory only, for a run that cannot be resumed.
+        folder: shared by all processes; None keeps the notes in memory only, for one process that cannot be resumed.
+        lease: seconds without a heartbeat after which a process of another machine counts as lost.
     """
 
-    def __init__(self, folder: str | Path | None = None) -> None:
+    def __init__(self, folder: str | Path | None = None, *, lease: float = LEASE) -> None:
         self._folder = None if folder is None else Path(folder)
+        self._workers = None if self._folder is None else Workers(self._folder, lease=lease)
         self._boxes: list[Box] = []
         self._file: IO[bytes] | None = None
+        self._offsets: dict[Path, int] = {}
+        self._reading = threading.Lock()
 
     @property
     def folder(self) -> Path:
@@ -106,38 +82,97 @@ class Ledger:
             raise ValueError("this ledger keeps its notes in memory and has no folder")
         return self._folder
 
-    # -- one part of a plan ----------------------------------------------------------------------------------
+    @property
+    def workers(self) -> Workers:
+        """Presence of the processes that share the folder.
 
-    def start_part(
-        self, plan: Plan, part: int, *, fingerprint: Callable[[], Mapping[str, Any]], output: Output
-    ) -> list[tuple[Tile, int]]:
-        """Start or resume one part of a plan.
+        Raises:
+            ValueError: the notes are kept in memory only.
+        """
+        if self._workers is None:
+            raise ValueError("this ledger keeps its notes in memory and is not shared")
+        return self._workers
+
+    @property
+    def name(self) -> str:
+        """Name of this process among all that ever shared the folder; `0000` in memory."""
+        return self._workers.name if self._workers is not None and self._workers.joined else "0000"
+
+    # -- one process ----------------------------------------------------------------------------------------------
+
+    def start(
+        self, plan: Plan, part: int = 0, *, fingerprint: Callable[[], Mapping[str, Any]], output: Output
+    ) -> WorkQueue:
+        """Start, resume or join the work on a plan.
 
         Args:
-            plan: tiles and owners.
-            part: of the plan.
+            plan: tiles, where no other process is at work; otherwise its columns are used.
+            part: place among the expected processes at which this one prefers to start.
             fingerprint: returns what decides the output's bytes; called only if the ledger has a folder.
             output: reopened if the region is not completely written.
 
-        Returns:
-            The tiles that are not complete, each with its first row that is not written.
-
         Raises:
-            ConfigError: the run was started with other settings, or another process computes this part.
+            ConfigError: the run was started with other settings, or other processes write another region or use tiles
+                that do not fit into this process's memory budget.
         """
+        claims: Claims = MemoryClaims()
         if self._folder is not None:
             self.begin({OUTPUT: output.identity, **fingerprint()})
-            self.open_part(part, plan.parts)
+            self.workers.join()
+            try:
+                plan, claims = self._agree(plan)
+            except BaseException:
+                self.workers.leave()
+                raise
+            self.open_notes()
             if not self.is_complete(plan):
                 (self.folder / FINISHED).unlink(missing_ok=True)
                 output.reopen()
         coverage = self.coverage(plan)
-        rows = [(tile, coverage.first_open_row(tile.core)) for tile in plan.of(part)]
-        return [(tile, row) for tile, row in rows if row < tile.core[0].stop]
+        return WorkQueue(
+            plan,
+            claims=claims,
+            part=part,
+            read_written=lambda: self._update(coverage).units(plan),
+            commit=self.commit,
+        )
+
+    def _agree(self, plan: Plan) -> tuple[Plan, Claims]:
+        """Use the columns of the processes at work, or make this plan theirs."""
+        others = self.workers.others()
+        number = max((int(path.stem[-4:]) for path in self.folder.glob("plan-[0-9][0-9][0-9][0-9].json")), default=0)
+        while True:
+            path = self.folder / f"plan-{number:04d}.json"
+            create_json(path, plan.record())
+            try:
+                agreed = plan.adopt(self._read_note(path))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                agreed = None
+            fits = agreed is not None and agreed.memory.total <= plan.budget
+            if agreed is not None and (agreed.record() == plan.record() or (fits and others)):
+                return agreed, FileClaims(self.folder / f"claims-{number:04d}", self.workers)
+            if others:
+                places = ", ".join(worker.place for worker in others)
+                difference = (
+                    "another volume.roi; wait for its end, or choose the same"
+                    if agreed is None
+                    else f"tiles of {agreed.memory.total / 1e6:.0f} MB; raise memory_budget to join them"
+                )
+                raise ConfigError(f"{self.folder.parent} is being written by {places} with {difference}")
+            number += 1
 
     def coverage(self, plan: Plan) -> Coverage:
-        """Shards that any part has written so far."""
+        """Shards that any process has written so far."""
         return Coverage(shape=plan.costs.grid.shape, shard=plan.costs.shard, boxes=self.committed())
+
+    def _update(self, coverage: Coverage) -> Coverage:
+        """Add what was committed since the last call."""
+        with self._reading:
+            for box in self._read_commits(self._offsets):
+                coverage.add(box)
+            for box in self._boxes:
+                coverage.add(box)
+        return coverage
 
     def is_complete(self, plan: Plan) -> bool:
         """Whether the plan's region is completely written."""
@@ -172,7 +207,7 @@ class Ledger:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / RUN
         ours = _flatten(json.loads(json.dumps(fingerprint)))
-        if _create_json(path, fingerprint):
+        if create_json(path, fingerprint):
             return
         theirs = _flatten(self._read_note(path))
         missing = "(none)"
@@ -192,45 +227,46 @@ class Ledger:
                 "choose another output, or set volume.overwrite=true"
             )
 
-    def open_part(self, part: int, parts: int) -> None:
-        """Open this part's file for commits.
-
-        Raises:
-            ConfigError: another process has it open.
-        """
-        path = self.folder / f"part-{part:04d}-of-{parts:04d}.jsonl"
-        file = path.open("a+b")
-        if not _try_lock(file):
-            file.close()
-            raise ConfigError(f"part {part} of {parts} of {self.folder.parent} is being computed by another process")
-        # A line that a kill cut off must not become the start of the next line.
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-        self._file = file
+    def open_notes(self) -> None:
+        """Open this process's file for commits; it must have joined."""
+        self._file = (self.folder / f"part-{self.workers.name}.jsonl").open("ab")
 
     def commit(self, box: Box) -> None:
         """Record that all voxels of a box are written; with a folder, returns once the line is on disk.
 
         Raises:
-            ValueError: the part's file is not open.
+            ValueError: the process's file is not open.
         """
         if self._folder is None:
             self._boxes.append(box)
             return
         if self._file is None:
-            raise ValueError("call open_part before commit")
+            raise ValueError("call open_notes before commit")
         line = json.dumps([[axis.start, axis.stop] for axis in box])
         self._file.write(line.encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def committed(self) -> list[Box]:
-        """All boxes that any part has committed."""
-        boxes = list(self._boxes)
+        """All boxes that any process has committed."""
+        return [*self._boxes, *self._read_commits({})]
+
+    def _read_commits(self, offsets: dict[Path, int]) -> list[Box]:
+        """Boxes of the complete lines after the offset of each file, which is moved."""
+        boxes = []
         for path in sorted(self._folder.glob("part-*.jsonl")) if self._folder is not None else ():
             check_regular_file(path)
-            for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-                boxes.append(self._parse_line(line, f"{path}, line {number}"))
+            begun = offsets.get(path, 0)
+            if path.stat().st_size <= begun:
+                continue
+            with path.open("rb") as file:
+                file.seek(begun)
+                content = file.read()
+            content = content[: content.rfind(b"\n") + 1]
+            offsets[path] = begun + len(content)
+            for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+                where = f"{path}, line {number}" if not begun else f"{path}, line {number} after byte {begun}"
+                boxes.append(self._parse_line(line, where))
         return boxes
 
     def _parse_line(self, line: bytes, where: str) -> Box:
@@ -256,33 +292,62 @@ class Ledger:
         return f"the notes in {self.folder} cannot be continued: start again with volume.overwrite=true"
 
     def statistics(self, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Statistics of the input, measured by the first part that needs them while the others wait.
+        """Statistics of the input, measured by the first process that needs them while the others wait.
 
         Args:
-            measure: returns plain data; called at most once per run if the file system supports locks.
+            measure: returns plain data; called once per run, and again if the process that called it is lost.
         """
         if self._folder is None:
             return measure()
         path = self.folder / STATISTICS
-        with _locked(self.folder / "statistics.lock"):
-            if not path.exists():
-                write_json(path, measure())
+        self._do_once("statistics", path.exists, lambda: write_json(path, measure()))
         return self._read_note(path)
 
     def finish_once(self, action: Callable[[], Any], *, region: Box) -> bool:
-        """Call `action` unless a part has already done so for this region; other parts wait until it returns.
+        """Call `action` unless a process has already done so for this region; other processes wait until it returns.
 
         Returns:
             Whether it was called here.
         """
         note = {"region": [[axis.start, axis.stop] for axis in region]}
         path = self.folder / FINISHED
-        with _locked(self.folder / "finish.lock"):
-            if path.exists() and self._read_note(path) == note:
-                return False
-            action()
-            write_json(path, note)
-        return True
+        key = "finish-" + "-".join(str(end) for span in note["region"] for end in span)
+        return self._do_once(
+            key, lambda: path.exists() and self._read_note(path) == note, lambda: (action(), write_json(path, note))
+        )
+
+    def _do_once(self, key: str, is_done: Callable[[], bool], action: Callable[[], Any]) -> bool:
+        """Let one process do something; one that is lost is replaced. True if it was done here."""
+        with self.workers.present():
+            return FileClaims(self.folder / ONCE, self.workers).do_once(key, is_done, action)
+
+    def publish(self, pace: float | None) -> None:
+        """Tell other processes the seconds per unit of this one, with the next heartbeat."""
+        if self._workers is not None:
+            self._workers.pace = pace
+
+    def check_member(self) -> None:
+        """Check that the notes are still those of this process's run.
+
+        Raises:
+            ConfigError: the output was replaced while this process was stopped.
+        """
+        if self._workers is not None and not self._workers.is_member():
+            raise ConfigError(f"{self.folder.parent} was replaced or removed while this process was working on it")
+
+    def check_unused(self) -> None:
+        """Check that no other process is at work, before an output is replaced or becomes one file.
+
+        Raises:
+            ConfigError: there is one.
+        """
+        others = [] if self._workers is None else self._workers.others()
+        if others:
+            places = ", ".join(worker.place for worker in others)
+            raise ConfigError(
+                f"{self.folder.parent} is being written by {places}: several processes can share a store, but not "
+                "replace it (volume.overwrite) or write one file; wait for its end, or choose another output"
+            )
 
     def clear(self, *, output: str | None = None) -> None:
         """Delete the notes of an earlier run whose output was removed; only files that a ledger writes are deleted.
@@ -293,7 +358,8 @@ class Ledger:
         # Listed before the run is read: a part writes its run first, so the files of a part of this output that
         # started earlier are never listed without its run being seen. The run is deleted last: after a kill, what
         # remains is still recognised as notes of another output.
-        doomed = [path for pattern in ("part-*.jsonl", FINISHED, STATISTICS, RUN) for path in self.folder.glob(pattern)]
+        patterns = ("part-*.jsonl", "claims-*", "plan-*.json", "worker-*.json", FINISHED, STATISTICS, RUN)
+        doomed = [path for pattern in patterns for path in self.folder.glob(pattern)]
         try:
             noted = read_json(self.folder / RUN).get(OUTPUT)
         except DataError:
@@ -301,30 +367,18 @@ class Ledger:
         if output is not None and noted == output:
             return
         for path in doomed:
-            path.unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close this part's file."""
+        """Close this process's file, and leave: what it has claimed and not written is free."""
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-def _create_json(path: Path, record: Mapping[str, Any]) -> bool:
-    """Create a JSON file atomically; False if it exists, even if another process creates it at the same time."""
-    if path.exists():
-        return False
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
-    write_json(temporary, record)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError:  # no hard links on this file system: the last writer wins, and all compare equal or fail later
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return True
+        if self._workers is not None:
+            self._workers.leave()
 
 
 def _flatten(record: Any, prefix: str = "") -> dict[str, Any]:
@@ -335,29 +389,3 @@ def _flatten(record: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in record.items():
         flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
-
-
-def _try_lock(file: IO[Any]) -> bool:
-    """Lock an open file until the process ends; False if another process holds the lock, True without lock support."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in BUSY
-    return True
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file while the block runs, waiting for other processes; does not wait without lock support."""
-    with path.open("a") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except (ImportError, OSError):
-            pass
-        yield

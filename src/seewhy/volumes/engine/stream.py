@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from seewhy.errors import DataError
 from seewhy.io.zarr.source import Box, VolumeSource, box_shape
+from seewhy.volumes.engine.work import Span, WorkQueue
 from seewhy.volumes.geometry import clip
 from seewhy.volumes.normalization import ChannelNormalization
 from seewhy.volumes.plan import Tile
@@ -89,6 +90,8 @@ class InputRows:
         self.ring: NDArray[Any] = np.empty(shape, dtype=source.dtype)
         self.loaded = window[0].start
         """Rows before this one were read, or skipped."""
+        self.limit = window[0].stop
+        """Rows from this one on are not read ahead, as another process may compute their patches."""
         self._ahead: tuple[Box, Future[NDArray[Any]]] | None = None
 
     def load(self, start: int, stop: int) -> None:
@@ -127,7 +130,7 @@ class InputRows:
         ahead, self._ahead = self._ahead, None
         future = ahead[1] if ahead is not None and ahead[0] == box else self._submit(box)
         values = None if future is None else future.result()
-        if box[0].stop < self.window[0].stop:
+        if box[0].stop < min(self.limit, self.window[0].stop):
             following = self._piece(box[0].stop)
             submitted = self._submit(following)
             self._ahead = None if submitted is None else (following, submitted)
@@ -147,11 +150,12 @@ class InputRows:
 
 
 class PatchStream:
-    """Reads, normalizes and batches the patches of tiles.
+    """Claims units, and reads, normalizes and batches their patches.
 
     Args:
         source: the volume.
-        tiles: tiles, each with its first row that is not written yet.
+        queue: units that are not written yet.
+        check: raises the error of whoever receives the batches, which would otherwise be waited for forever.
         normalize: normalizes patches.
         batch_size: patches per batch; the last batch is padded with zeros.
         piece: rows of input per read.
@@ -163,29 +167,47 @@ class PatchStream:
         self,
         *,
         source: VolumeSource,
-        tiles: Sequence[tuple[Tile, int]],
+        queue: WorkQueue,
+        check: Callable[[], None],
         normalize: ChannelNormalization,
         batch_size: int,
         piece: int,
         skip_empty: bool,
         pinned: bool = False,
     ) -> None:
-        self.source, self.tiles, self.normalize = source, tiles, normalize
+        self.source, self.queue, self.check, self.normalize = source, queue, check, normalize
         self.batch_size, self.piece, self.skip_empty, self.pinned = batch_size, piece, skip_empty, pinned
         self._image: Tensor | None = None
         self._commands: list[Command] = []
         self._starts: list[Position] = []
 
     def __iter__(self) -> Iterator[Work]:
-        """All work of the tiles, in order."""
+        """Work until all units are written or claimed, and those of lost processes after that."""
         with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
-            for tile, row in self.tiles:
-                yield from self._walk(tile, row, reader)
-            if self._commands:
-                yield self._pack()
+            while True:
+                span = self.queue.next_span()
+                if span is not None:
+                    yield from self._walk(span, reader)
+                elif self._commands:
+                    yield self._pack()  # own rows must be written before others are waited for
+                    yield from self._push()
+                else:
+                    self.check()
+                    if not self.queue.wait():
+                        return
 
-    def _walk(self, tile: Tile, row: int, reader: ThreadPoolExecutor) -> Iterator[Work]:
-        self._commands.append(Begin(tile, row))
+    def _push(self) -> Iterator[Work]:
+        """A batch without patches, if others are waited for: Lightning fetches one batch ahead before it runs one."""
+        if self.queue.wait():
+            yield Work(torch.zeros((self.batch_size, self.source.shape[0], *self._patch)), [], [])
+
+    @property
+    def _patch(self) -> tuple[int, int, int]:
+        return self.queue.plan.costs.grid.patch
+
+    def _walk(self, span: Span, reader: ThreadPoolExecutor) -> Iterator[Work]:
+        tile = span.tile
+        self._commands.append(Begin(tile, span.row))
         rows = InputRows(
             source=self.source,
             window=tile.window,
@@ -194,7 +216,8 @@ class PatchStream:
             reader=reader,
             occupied=self._occupied,
         )
-        for step in tile.steps(row):
+        for step in span.steps():
+            rows.limit = span.reach
             for y in step.ys:
                 for x in step.xs:
                     position = (step.z, y, x)

@@ -128,10 +128,18 @@ class Writer:
         sink: the output.
         dtype: stored type.
         on_written: called with each box after its write has returned.
+        is_written: whether another process has written a box meanwhile, with the same bytes; it is not written again.
     """
 
-    def __init__(self, *, sink: Sink, dtype: np.dtype[Any], on_written: Callable[[Box], None]) -> None:
-        self.sink, self.dtype, self._on_written = sink, dtype, on_written
+    def __init__(
+        self,
+        *,
+        sink: Sink,
+        dtype: np.dtype[Any],
+        on_written: Callable[[Box], None],
+        is_written: Callable[[Box], bool] = lambda box: False,
+    ) -> None:
+        self.sink, self.dtype, self._on_written, self._is_written = sink, dtype, on_written, is_written
         self._queue: BoundedQueue[Rows] = BoundedQueue(1)
         self._thread = threading.Thread(target=self._work, name="write-behind", daemon=True)
         self._thread.start()
@@ -156,8 +164,9 @@ class Writer:
                 rows = self._queue.get()
                 if rows.ready is not None:
                     rows.ready.synchronize()
-                self._write(rows)
-                self._on_written(rows.box)
+                if not self._is_written(rows.box):
+                    self._write(rows)
+                    self._on_written(rows.box)
                 del rows
         except QueueEnd:
             pass
@@ -171,6 +180,8 @@ class Writer:
         try:
             self.sink.write(rows.box, block)
         except SeewhyError:
+            if self._is_written(rows.box):  # a process that has finished the output may remove unfinished files
+                return
             raise
         except OSError as error:
             spans = ", ".join(f"{axis.start}:{axis.stop}" for axis in rows.box)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seewhy.errors import CheckpointError, ConfigError, nearest
-from seewhy.interop.encoder_weights import load_encoder_weights
 from seewhy.interop.tensors import read_tensors
+from seewhy.interop.weights import load_encoder_weights
 from seewhy.io.atomic import file_sha256
 from seewhy.metrics.translation.feature_distances import FEATURES, intensity_features
 from seewhy.run.translation.evaluation.settings import FeatureOptions

@@ -109,7 +109,7 @@ class CaseOptions:
         lists: dict[str, tuple[Sequence[str], Sequence[str]]] = {
             "stages": (self.stages, STAGES),
             "categories": (self.categories, CATEGORIES),
-            "modalities": (self.drawn, MODALITIES),
+            "modalities": (self.figure_modalities, MODALITIES),
         }
         problems = [
             f"cases.{name}={value!r} is unknown; {nearest(value, valid)}"
@@ -130,10 +130,10 @@ class CaseOptions:
     @property
     def counts(self) -> dict[str, int]:
         """Category → number of cases."""
-        return {name: int(getattr(self, f"n_{name}")) for name in CATEGORIES}
+        return {name: int(vars(self)[f"n_{name}"]) for name in CATEGORIES}
 
     @property
-    def drawn(self) -> tuple[str, ...]:
+    def figure_modalities(self) -> tuple[str, ...]:
         """Modalities of the figures."""
         return MODALITIES if "all" in self.modalities else tuple(self.modalities)
 
