@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from seewhy.errors import DataError
-from seewhy.io.image import image_shape, read_image, write_image
+from seewhy.io.image import check_lossless, image_shape, read_image, write_image
 
 RNG = np.random.default_rng(0)
 
@@ -81,3 +81,48 @@ def test_the_shape_of_a_damaged_picture_is_refused(tmp_path):
     Image.new("L", (2, 2)).save(tmp_path / "s.tif", save_all=True, append_images=[Image.new("L", (2, 2))])
     with pytest.raises(DataError, match="2 pages"):
         image_shape(tmp_path / "s.tif")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_as_viewers_show_them(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    values = RNG.integers(0, 256, (16, 24), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(values).save(path, exif=exif)
+    with Image.open(path) as picture:
+        expected = np.asarray(ImageOps.exif_transpose(picture))
+    np.testing.assert_array_equal(read_image(path), expected)
+    assert image_shape(path) == expected.shape
+
+
+def test_kinds_of_jpeg(tmp_path):
+    values = RNG.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "a.jpg", quality=100, subsampling=0)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - values).max() < 8
+    assert image_shape(tmp_path / "a.jpg") == (16, 16, 3)
+    Image.new("CMYK", (4, 4)).save(tmp_path / "c.jpg")
+    with pytest.raises(DataError, match=r"c\.jpg has CMYK"):
+        read_image(tmp_path / "c.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
+    with pytest.raises(DataError, match=r"cut\.jpg is truncated"):
+        read_image(tmp_path / "cut.jpg")
+    with pytest.raises(DataError, match="unknown suffix"):
+        write_image(tmp_path / "w.jpg", values)
+
+
+def test_masks_may_not_be_stored_with_losses(tmp_path):
+    import tifffile
+
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:40] = 255
+    Image.fromarray(mask).save(tmp_path / "m.jpg")
+    (tmp_path / "m.png").write_bytes((tmp_path / "m.jpg").read_bytes())  # whatever the name
+    tifffile.imwrite(tmp_path / "m.tif", mask, compression="jpeg")
+    for name in ("m.jpg", "m.png", "m.tif"):
+        with pytest.raises(DataError, match=rf"{name} is stored as .*JPEG.*PNG"):
+            check_lossless(tmp_path / name)
+    check_lossless(write_image(tmp_path / "right.png", mask))
+    tifffile.imwrite(tmp_path / "right.tif", mask, compression="zlib")
+    check_lossless(tmp_path / "right.tif")

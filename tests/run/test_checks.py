@@ -79,11 +79,14 @@ volume model.overlap=1; volume model.window_batch=0; mri model.depth=0; mri mode
 RUNNING = """
 amd trainer.max_epochs=abc; amd trainer.precision=12; amd trainer.accelerator=5; amd trainer.log_every_n_steps=abc
 amd trainer.accumulate_grad_batches=0; amd trainer.check_val_every_n_epoch=0
+amd trainer.devices=99; amd trainer._partial_=true; amd trainer._recursive_=x; amd trainer._args_=5
+amd callbacks.best._partial_=true; amd callbacks.best._convert_=x
 amd trainer.gradient_clip_val=abc; amd trainer.enable_progress_bar=maybe; amd trainer.nonsense=1
 amd explain.methods=5; amd explain.methods=[grad_camm]; amd explain.max_samples=-3; amd explain.max_samples=abc
 amd explain.batch_size=0; amd explain.judge=5; amd explain.judge=chaep; amd explain.samples=spred
 amd explain.key_slices=abc; amd explain.every_n_epochs=-1; amd explain.memory_budget=abc; amd explain.after_fit=maybe
 amd explain.options.grad_cam.relu=1; amd explain.options.grad_cam.layers=5; amd explain.options.nosuch.a=1
+amd explain.samples=[]
 amd explain.options.integrated_gradients.steps=x; amd explain.options.occlusion.nosuch=1; amd explain.options.grad_cam=5
 amd explain.nosuch=1; amd seed=-1; amd threads=0; amd callbacks.best.monitor=5; amd callbacks.best.save_top_k=abc
 amd callbacks.ema._target_=nosuch.Class; amd logger.wandb.offline=maybe; amd logger.wandb.project=5

@@ -127,3 +127,26 @@ def test_records_are_numbered_and_a_folder_of_checkpoints_is_refused(tmp_path):
     (run.checkpoints / "x.ckpt").touch()
     with pytest.raises(ConfigError, match="already holds a run; add ckpt_path=last"):
         run.refuse_overwrite()
+
+
+def test_a_run_that_was_killed_before_its_first_last_checkpoint_goes_on(copied, begun, train_here, tmp_path):
+    undisturbed = shutil.copytree(begun, tmp_path / "undisturbed")
+    checkpoints = copied / "checkpoints"
+    (checkpoints / "last.ckpt").rename(checkpoints / ".tmp-0123abcd-99999999-0123abcd-last.ckpt")
+    with pytest.raises(ConfigError, match="ckpt_path=last"):
+        train_here(copied, base=FOLD)
+    for folder in (copied, undisturbed):
+        train_here(folder, "ckpt_path=last", "trainer.max_epochs=2", base=FOLD)
+    first, second = (
+        torch.load(path / "checkpoints" / "last.ckpt", weights_only=True) for path in (copied, undisturbed)
+    )
+    assert all(torch.equal(value, second["state_dict"][name]) for name, value in first["state_dict"].items())
+    assert (copied / "metrics.csv").read_text() == (undisturbed / "metrics.csv").read_text()
+
+
+def test_a_checkpoint_that_is_half_written_is_no_run(train_here, tmp_path):
+    litter = tmp_path / "run" / "checkpoints" / ".tmp-0123abcd-99999999-0123abcd-best.ckpt"
+    litter.parent.mkdir(parents=True)
+    litter.write_bytes(b"half")
+    train_here(tmp_path / "run", base=FOLD)
+    assert (litter.parent / "last.ckpt").is_file()

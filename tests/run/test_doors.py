@@ -60,13 +60,23 @@ def test_every_door_trains_with_two_processes_to_the_same_results(start, reposit
     assert results[door] == next(iter(results.values()))
 
 
-def test_a_rank_that_is_killed_ends_the_others_with_one_message(start, repository, home, tiny):
-    words = [*tiny, *DDP, "data.batches_per_epoch=6", "+callbacks.dies._target_=spies.Dies", "+callbacks.dies.rank=1"]
-    process = start(DOORS["train.py"](repository), *words, "+callbacks.dies.how=kill", f"hydra.run.dir={home / 'dies'}")
-    _, stderr = process.communicate(timeout=120)
+def test_a_rank_that_is_killed_ends_the_others_with_one_message_and_a_checkpoint_to_continue_from(
+    start, repository, home, tiny, command, record
+):
+    folder, twin = home / "dies", home / "lives"
+    words = [*tiny, *DDP, "trainer.max_epochs=2", "data.batches_per_epoch=6"]
+    dies = ["+callbacks.dies._target_=spies.Dies", "+callbacks.dies.rank=1", "+callbacks.dies.epoch=1"]
+    process = start(DOORS["train.py"](repository), *words, *dies, "+callbacks.dies.how=kill", f"hydra.run.dir={folder}")
+    wait_for(folder / "checkpoints" / "last.ckpt", process)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode in (1, -9)
     assert "Traceback" not in stderr
     assert stderr.count("error:") == (process.returncode == 1)
+    command("train.py", *words, f"hydra.run.dir={folder}", "ckpt_path=last")
+    command("train.py", *words, f"hydra.run.dir={twin}")
+    assert record.results(folder)["metrics"] == record.results(twin)["metrics"]
+    assert record.metrics(folder) == record.metrics(twin)
+    assert not list(folder.rglob(".tmp-*"))
 
 
 def wait_for(path, process):

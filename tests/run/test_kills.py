@@ -21,10 +21,12 @@ from command_server import CommandServer
 
 pytestmark = pytest.mark.slow
 
-TRIALS = [(signal.SIGKILL, number) for number in range(int(os.environ.get("SEEWHY_KILLS", "2")))] + [
-    (signal.SIGTERM, number) for number in range(int(os.environ.get("SEEWHY_TERMS", "1")))
+TRIALS = [
+    (kind, number)
+    for kind, variable, default in ((signal.SIGTERM, "SEEWHY_TERMS", "1"), (signal.SIGKILL, "SEEWHY_KILLS", "2"))
+    for number in range(int(os.environ.get(variable, default)))
 ]
-VARYING = re.compile(r"\.hydra|earlier|.*\.log|\.lock|report-\d+\.json|config\.yaml|report\.html")
+VARYING = re.compile(r"\.hydra|earlier|.*\.log|\.lock|report-\d+\.json|config\.yaml|report\.html|ranking\.png")
 """Parts of paths whose content holds times, or is of one command."""
 VARYING_KEYS = {"seconds", "checkpoint"}
 """Keys of JSON with times, and with the checksum of a checkpoint, which records paths."""

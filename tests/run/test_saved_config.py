@@ -7,8 +7,8 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from seewhy.cli.compose import compose_saved
-from seewhy.errors import ConfigError
+from seewhy.cli.compose import check_train_log, compose_saved
+from seewhy.errors import ConfigError, DataError
 from seewhy.run.saved_config import load_plain_yaml, read_saved_config
 
 GOOD = {
@@ -230,6 +230,28 @@ def test_aliases_are_refused_at_once(tmp_path):
     (tmp_path / "config.yaml").write_text("\n".join(lines))
     with pytest.raises(ConfigError, match="alias"):
         load_plain_yaml(tmp_path / "config.yaml")
+
+
+def test_other_machines_are_not_waited_for(tmp_path):
+    config = deepcopy(GOOD)
+    config["trainer"]["num_nodes"] = 50
+    assert compose_saved("predict", write_run(tmp_path / "run", config)).trainer.num_nodes == 1
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to nothing"])
+def test_a_log_that_is_no_file_is_not_waited_for(tmp_path, kind):
+    """Hydra opens the log before anything of seewhy runs."""
+    run = write_run(tmp_path / "run", GOOD)
+    for name, check in (
+        ("after.log", lambda: compose_saved("predict", run)),
+        ("train.log", lambda: check_train_log(["seed=1", f"hydra.run.dir='{run}'"])),
+    ):
+        check()
+        path = run / name
+        make = {"pipe": os.mkfifo, "folder": os.mkdir, "link to nothing": lambda path: path.symlink_to("none")}
+        make[kind](path)
+        with pytest.raises(DataError, match=name):
+            check()
 
 
 def test_fifo_does_not_block(tmp_path):

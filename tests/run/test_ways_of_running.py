@@ -105,8 +105,8 @@ def test_a_run_that_is_complete_can_only_be_tested_again(train_here, tmp_path, r
     first = record.results(tmp_path)["metrics"]
     train_here(tmp_path, "ckpt_path=last")
     again = record.results(tmp_path)["metrics"]
-    tested = {name: value for name, value in first.items() if name.startswith("test/")}
-    assert {name: again[name] for name in tested} == tested
+    assert again == first  # scores of training and validation are kept with the checkpoint
+    assert any(name.startswith("val/") for name in first)
 
 
 def test_an_objective_that_is_not_measured_names_those_that_are(train_here, tmp_path):

@@ -73,13 +73,13 @@ class Log(Logger):
 
 
 class Dies(Callback):
-    """Ends one rank in the second step: killed, or by an error."""
+    """Ends one rank in the second step of an epoch: killed, or by an error."""
 
-    def __init__(self, *, rank, how):
-        self.rank, self.how = rank, how
+    def __init__(self, *, rank, how, epoch=0):
+        self.rank, self.how, self.epoch = rank, how, epoch
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if trainer.global_rank == self.rank and batch_idx == 1:
+        if trainer.global_rank == self.rank and batch_idx == 1 and trainer.current_epoch == self.epoch:
             if self.how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise RuntimeError("boom")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seewhy.errors import ConfigError
+from seewhy.io.checks.sizes import has_file
 from seewhy.run.folder import conf_dir
 from seewhy.run.saved_config import read_saved_config
 
@@ -20,6 +21,7 @@ __all__ = [
     "CasesConfig",
     "RunConfig",
     "TrainConfig",
+    "check_train_log",
     "compose_saved",
     "compose_train",
     "expand_overrides",
@@ -173,6 +175,18 @@ def expand_overrides(words: Iterable[str]) -> list[str]:
     return expanded
 
 
+def check_train_log(words: Iterable[str]) -> None:
+    """Check the log in the folder that `hydra.run.dir` names, which Hydra opens before seewhy runs.
+
+    Raises:
+        DataError: a pipe, a folder, a device, or a link to nothing.
+    """
+    for word in words:
+        _, key, value = split_override(word) or ("", "", "")
+        if key == "hydra.run.dir" and "${" not in value:
+            has_file(Path(_unquote(value.strip())) / "train.log")
+
+
 TRAINING_ONLY = {
     "callbacks", "ckpt_path", "direction", "logger", "objective", "objective_on_test", "paths", "phantom",
     "test", "weights",
@@ -195,6 +209,7 @@ def register_run(arguments: Iterable[str]) -> list[str]:
 
     Raises:
         ConfigError: the folder or its `config.yaml` is missing; existing run folders are listed.
+        DataError: the log in the folder is no file.
     """
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
@@ -212,6 +227,7 @@ def register_run(arguments: Iterable[str]) -> list[str]:
         run = Path(_unquote(choices["run"]))
         if not (run / "config.yaml").is_file():
             raise ConfigError(f"run={run} holds no config.yaml; {_list_runs(run)}")
+        has_file(run / "after.log")  # Hydra opens it, and would wait for a pipe
         config = OmegaConf.create(read_saved_config(run, trust=choices["trust"] == "true", given=given))
     elif choices["from_experiment"]:
         config = _compose_experiment(choices["from_experiment"])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from seewhy.cli.compose import expand_overrides, register_run, split_override, store_schemas
+from seewhy.cli.compose import check_train_log, expand_overrides, register_run, split_override, store_schemas
 from seewhy.errors import ConfigError, SeewhyError, describe_system_error
 from seewhy.run.folder import conf_dir
 from seewhy.termination import Terminated, end_on_sigterm
@@ -50,6 +50,8 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
     task = _Task(name, prefix)
     try:
         words = _correct_flags(sys.argv[1 + len(prefix) :])
+        if name == "train":
+            check_train_log(words)
         sys.argv[1:] = expand_overrides(words if name == "train" else register_run(words))
         with end_on_sigterm():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task.guarded())()

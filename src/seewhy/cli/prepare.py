@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
     kinds = parser.add_subparsers(title="sources", metavar="SOURCE", required=True, dest="kind")
     brats = kinds.add_parser(
         "brats",
-        help="BraTS folders (<case>_<modality>.nii.gz, _seg) or MSD Task01_BrainTumour (4D NIfTI)",
+        help="BraTS folders (<case>_<modality>.nii.gz, .nrrd or .mha, _seg) or MSD Task01_BrainTumour (4D NIfTI)",
         description="Write imageSlice/BRATS_<id>_<slice>_<label>.npy, maskSlice/, manifest.csv and dataset.json.",
     )
     brats.add_argument(
@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
     )
     lasc = kinds.add_parser(
         "lasc",
-        help="LASC 2018 folders (lgemri.nrrd, laendo.nrrd) or images/ and masks/ of <patient>_<slice>.png",
+        help="LASC 2018 folders (lgemri.nrrd, laendo.nrrd) or images/ and masks/ of <patient>_<slice>.png, .tif",
         description="Write imageSlice/<name>_<slice>_<label>.npy, maskSlice/, manifest.csv and dataset.json.",
     )
     for kind in (brats, lasc):

@@ -13,14 +13,15 @@ def add_parser(commands: Any) -> None:
     blend = commands.add_parser("blend", help="blend the logits stored by predict volume.job.keep_logits=true")
     blend.add_argument("logits", help="volume.output of that prediction")
     blend.add_argument(
-        "output", help="zarr store of blended logits (float16), or with --dtype a result as zarr or .nii.gz"
+        "output",
+        help="zarr store of blended logits (float16), or with --dtype a result (zarr, .nii.gz, .nrrd, .mha)",
     )
     blend.add_argument("--window", default="gaussian", help="gaussian, nnunet, hann or constant (gaussian)")
     _add_common(blend)
     blend.set_defaults(run=_blend)
     finalize = commands.add_parser("finalize", help="make probabilities or labels of blended logits")
     finalize.add_argument("blended", help="output of `blend`")
-    finalize.add_argument("output", help="zarr store to write, or .nii.gz")
+    finalize.add_argument("output", help="zarr store to write, or .nii.gz, .nrrd, .mha")
     _add_common(finalize)
     finalize.set_defaults(run=_finalize)
 

@@ -189,7 +189,7 @@ def _describe_mismatch(path: Path, encoder: nn.Module, tensors: Mapping[str, Ten
         variant = infer_mit_variant(tensors)
         seems = f" It seems to be {variant or 'a MiT of an unknown size'}."
         remedy = f"choose encoder.name={variant}, or {remedy}" if variant else remedy
-    kind = getattr(encoder, "variant", None) or getattr(encoder, "name", None) or type(encoder).__name__
+    kind = vars(encoder).get("variant") or vars(encoder).get("name") or type(encoder).__name__
     return f"{path}: weights of another network than {kind}.{seems}\n{mismatch}\n  → {remedy}"
 
 

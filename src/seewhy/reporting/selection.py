@@ -53,6 +53,8 @@ class SampleChoice:
     def __init__(self, samples: str | Sequence[int | str], *, count: int, seed: int = 0) -> None:
         self.ids = None if isinstance(samples, str) else [str(name) for name in samples]
         self.rule = samples if isinstance(samples, str) else "ids"
+        if not samples:
+            raise ConfigError("explain.samples is empty; give a rule, e.g. spread, or ids; explain.methods=[] is none")
         if self.ids is None:
             check_choice(self.rule, (*BY_NAME, *BY_PREDICTION), "explain.samples", others="a list of ids")
         self.count, self.seed = count, seed

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -19,6 +19,7 @@ from seewhy.callbacks.guards import EndOnSigterm, StopIfNotFinite
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, SeewhyError
 from seewhy.metrics.direction import find_mode
+from seewhy.option_types import find_value_problem
 from seewhy.options import call_problems
 from seewhy.tracking.run import ArtifactKind, WatchedValues
 
@@ -110,11 +111,36 @@ def build(node: DictConfig | None, name: str, **extra: Any) -> Any:
         raise
 
 
-def find_node_problems(node: DictConfig, name: str) -> list[str]:
-    """List the problems of a node and of nodes with `_target_` below it: wrong class, unknown keys, wrong values."""
+KEYWORDS: dict[str, Any] = {
+    "_convert_": Literal["none", "partial", "object", "all"],
+    "_recursive_": bool,
+    "_partial_": bool,
+    "_args_": list[Any],
+}
+"""Keywords of Hydra in a node, and their types."""
+
+
+def _find_keyword_problems(node: DictConfig, name: str, *, whole: bool) -> list[str]:
+    """List the problems of Hydra's keywords; what a command uses as a whole cannot be built in part."""
+    plain: Any = OmegaConf.to_container(node, resolve=False)
+    found = [find_value_problem(plain[key], hint, f"{name}.{key}") for key, hint in KEYWORDS.items() if key in plain]
+    if whole and plain.get("_partial_") is True:
+        found.append(f"{name}._partial_=true: it is built as a whole; remove _partial_")
+    return [problem for problem in found if problem is not None]
+
+
+def find_node_problems(node: DictConfig, name: str, *, whole: bool = True) -> list[str]:
+    """List the problems of a node and of nodes with `_target_` below it: wrong class, unknown keys, wrong values.
+
+    Args:
+        node: with `_target_`.
+        name: its dotted name.
+        whole: whether it stands for an object, and not for a part of one that may be built later.
+    """
     if not OmegaConf.is_dict(node) or "_target_" not in node:
         return [f"{name} has no _target_, so nothing can be built from it"]
     missing = [f"{name}.{key!s} must be given" for key in node if OmegaConf.is_missing(node, key)]
+    missing += _find_keyword_problems(node, name, whole=whole)
     target = str(node["_target_"])
     try:
         factory = get_object(target)
@@ -130,7 +156,7 @@ def find_node_problems(node: DictConfig, name: str) -> list[str]:
     problems = missing + call_problems(factory, plain, name)
     for key, child in children.items():
         if _is_object(child):
-            problems += find_node_problems(child, f"{name}.{key}")
+            problems += find_node_problems(child, f"{name}.{key}", whole=False)
     return problems
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import DictConfig, OmegaConf
@@ -26,8 +26,10 @@ LIMITS: dict[str, Any] = {
     "seed": Annotated[int, Ge(0), Lt(2**32)],
     "trainer.accumulate_grad_batches": PositiveInt,
     "trainer.check_val_every_n_epoch": PositiveInt | None,
+    "trainer.devices": Annotated[int, Le(max(8, os.cpu_count() or 1))] | str | list[int],
 }
-"""Type and limits of options whose reader states none; Lightning divides by those of the Trainer."""
+"""Type and limits of options whose reader states none; Lightning divides by those of the Trainer, and starts as many
+processes as it is told."""
 
 
 def check_config(config: DictConfig, *groups: str) -> None:

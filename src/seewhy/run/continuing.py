@@ -30,7 +30,8 @@ def find_checkpoint(config: DictConfig, folder: RunFolder) -> Path | None:
     """Find the checkpoint to continue from; None for a new run.
 
     A job that SLURM has requeued continues from the checkpoint that Lightning wrote before the requeue, or else from
-    that of its last epoch.
+    that of its last epoch. `last` is `last.ckpt`, or the newest checkpoint of the folder: a process that was killed in
+    its first epoch may have written the best one only.
 
     Raises:
         SeewhyError: the folder holds another run, or the checkpoint does not exist.
@@ -40,7 +41,7 @@ def find_checkpoint(config: DictConfig, folder: RunFolder) -> Path | None:
         if requeued is None:
             folder.refuse_overwrite()
         return requeued
-    path = folder.checkpoint(final=True) if config.ckpt_path == "last" else Path(config.ckpt_path)
+    path = folder.newest_checkpoint() if config.ckpt_path == "last" else Path(config.ckpt_path)
     if folder.path.resolve() not in path.resolve().parents:
         folder.refuse_overwrite(f"choose another hydra.run.dir to continue {path}")
     return path

@@ -45,6 +45,10 @@ class RunFolder:
         """Folder of figures drawn from results."""
         return self.path / "figures"
 
+    def has_checkpoint(self) -> bool:
+        """Whether the folder holds a checkpoint, apart from one that a killed process was still writing."""
+        return any(path.name[0] != "." for path in self.checkpoints.glob("*.ckpt"))
+
     def refuse_overwrite(
         self, remedy: str = "add ckpt_path=last to continue it, or choose another hydra.run.dir"
     ) -> None:
@@ -56,7 +60,7 @@ class RunFolder:
         Raises:
             ConfigError: the folder already holds checkpoints.
         """
-        if self.checkpoints.is_dir() and any(self.checkpoints.glob("*.ckpt")):
+        if self.has_checkpoint():
             raise ConfigError(f"{self.path} already holds a run; {remedy}")
 
     @contextmanager
@@ -126,6 +130,17 @@ class RunFolder:
                 "give ckpt_path=… or let the run finish"
             )
         return path
+
+    def newest_checkpoint(self) -> Path:
+        """Path of the checkpoint to continue from: the last one, or the newest where there is no last one.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        if self.has_checkpoint() and not (self.checkpoints / "last.ckpt").is_file():
+            paths = [path for path in self.checkpoints.glob("*.ckpt") if path.name[0] != "."]
+            return max(paths, key=lambda path: path.stat().st_mtime)
+        return self.checkpoint(final=True)
 
     def write_config(self, config: DictConfig, **facts: Any) -> Path:
         """Write the resolved configuration with version, commit and hashes.

@@ -72,8 +72,9 @@ def read_saved_config(folder: str | Path, *, trust: bool = False, given: Collect
     if not trust:
         check_targets(kept, path)
         _check_folders(kept, path, given)
-    if isinstance(kept.get("trainer"), dict) and "default_root_dir" in kept["trainer"]:
-        kept["trainer"]["default_root_dir"] = str(path.parent)
+    for option, value in (("default_root_dir", str(path.parent)), ("num_nodes", 1)):
+        if isinstance(kept.get("trainer"), dict) and option in kept["trainer"]:
+            kept["trainer"][option] = value  # of this machine, which would wait for other nodes
     return kept
 
 

@@ -63,7 +63,7 @@ def train(config: DictConfig) -> float | None:
         try:
             return _train(config, folder)
         except (Terminated, SIGTERMException):
-            saved = (folder.checkpoints / "last.ckpt").is_file()
+            saved = folder.has_checkpoint()
             raise Terminated(
                 f"continue with ckpt_path=last hydra.run.dir={folder.path}" if saved
                 else "no epoch was finished; run the same command again"

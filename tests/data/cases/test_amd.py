@@ -522,6 +522,24 @@ def test_masks_lie_on_nifti_images(tmp_path):
     assert int(sample["mask"]["oct"].sum()) == 15
 
 
+def test_jpeg_images_and_masks(tmp_path):
+    root = tmp_path / "eyes"
+    write_eyes(root)
+    for path in root.glob("*.png"):
+        with Image.open(path) as picture:
+            picture.save(path.with_suffix(".jpg"), quality=95)
+        path.unlink()
+    data = module(root, extension=".jpg")
+    data.setup("fit")
+    assert next(iter(data.val_dataloader()))["image"]["mnv"].max() > 0
+    mask = next((root / "masks").glob("*.png"))
+    with Image.open(mask) as picture:
+        picture.save(tmp_path / "lossy.jpg")
+    mask.write_bytes((tmp_path / "lossy.jpg").read_bytes())
+    (problem,) = problems_of(lambda: module(root, extension=".jpg").setup("fit"))
+    assert f"{mask.name} is stored as JPEG" in problem
+
+
 def test_real_planes_from_a_manifest(samples, tmp_path):
     folder = samples / "oct_drusen"
     rows = [f"{path.name[:8]};imagesTr/{path.name};{n % 2}" for n, path in enumerate(sorted(folder.glob("imagesTr/*")))]

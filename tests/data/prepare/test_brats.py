@@ -12,6 +12,7 @@ from seewhy.data.prepare import builder as builder_module
 from seewhy.data.prepare import prepare_brats
 from seewhy.data.prepare.brats_files import parse_name, resolve_modality, select_region_labels
 from seewhy.errors import ConfigError, DataError
+from seewhy.io.scans.scan import read_scan, write_scan
 from seewhy.io.slices import stack_to_nifti
 
 AFFINE = np.array([[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1.0, 0], [0, 0, 0, 1]])
@@ -84,6 +85,23 @@ def test_names_values_masks_and_manifest(source, tmp_path):
     report = check_dataset(out)
     assert report.ok
     assert {finding.kind for finding in report.warnings} == {"automatic-masks", "patients"}
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd", ".MHA"])
+def test_other_scans_give_the_same_slices(source, tmp_path, suffix):
+    prepared(source, tmp_path / "nifti")
+    for path in sorted(source.rglob("*.nii.gz")):
+        values, geometry = read_scan(path)
+        write_scan(str(path).replace(".nii.gz", suffix), values, affine=geometry.affine)
+        path.unlink()
+    prepared(source, tmp_path / "other")
+    assert names(tmp_path / "other") == names(tmp_path / "nifti")
+    for part in ("imageSlice", "maskSlice"):
+        for name in names(tmp_path / "nifti"):
+            found, expected = (np.load(tmp_path / kind / part / name) for kind in ("other", "nifti"))
+            np.testing.assert_array_equal(found, expected)
+    rows = [[{**row, "source": ""} for row in manifest(tmp_path / kind)] for kind in ("other", "nifti")]
+    assert rows[0] == rows[1]
 
 
 def test_case_folders_may_be_links_even_in_a_circle(source, tmp_path):

@@ -4,6 +4,7 @@ import nibabel as nib
 import nrrd
 import numpy as np
 import pytest
+from PIL import Image
 
 from seewhy.data.check import check_dataset
 from seewhy.data.prepare import prepare_lasc
@@ -116,6 +117,21 @@ def test_pictures(pictures, tmp_path):
         assert row["spacing_row"] == ""
     with pytest.raises(DataError, match=r"\.png is not NIfTI, NRRD or MetaImage"):
         stack_to_nifti({0: np.zeros((12, 14))}, manifest(out)[0]["source"], tmp_path / "x.nii.gz")
+
+
+def test_images_may_be_jpeg_and_masks_may_not(pictures, tmp_path):
+    path = sorted((pictures / "images").glob("*.png"))[0]
+    with Image.open(path) as picture:
+        picture.convert("L").save(path.with_suffix(".jpg"), quality=95)
+    path.unlink()
+    prepared(pictures, tmp_path / "out")
+    assert any(row["source"].endswith(".jpg") for row in manifest(tmp_path / "out"))
+    mask = pictures / "masks" / path.name
+    with Image.open(mask) as picture:
+        picture.convert("L").save(mask.with_suffix(".jpeg"))
+    mask.unlink()
+    with pytest.raises(DataError, match=rf"{path.stem}\.jpeg is stored as JPEG"):
+        prepared(pictures, tmp_path / "again")
 
 
 def test_picture_problems_at_once(pictures, tmp_path):

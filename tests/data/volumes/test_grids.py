@@ -1,6 +1,7 @@
 """Grids of images and labels, and of the volumes of one data set."""
 
 import shutil
+import warnings
 
 import nibabel as nib
 import numpy as np
@@ -109,6 +110,36 @@ def test_no_file_is_passed_over_silently(tmp_path):
     write_npy(tmp_path / "images" / "c2.npy", np.zeros(SHAPE[::-1]))
     with pytest.raises(DataError, match=r"c2\.nii\.gz and c2\.npy have one name"):
         _ = module(tmp_path).cases
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd", ".nhdr"])
+def test_other_scans_are_read_like_nifti(tmp_path, suffix):
+    sitk = pytest.importorskip("SimpleITK")
+    for number in range(4):
+        write_case(tmp_path, f"c{number}")
+    expected = {batch["id"][0]: batch for batch in read_all(tmp_path)}
+    for path in sorted(tmp_path.rglob("*.nii.gz")):
+        sitk.WriteImage(sitk.ReadImage(str(path)), str(path).replace(".nii.gz", suffix), True)
+        path.unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        found = {batch["id"][0]: batch for batch in read_all(tmp_path)}
+    assert found.keys() == expected.keys()
+    for name, batch in found.items():
+        assert torch.equal(batch["image"], expected[name]["image"])
+        assert torch.equal(batch["mask"], expected[name]["mask"])
+    path = next((tmp_path / "labels").glob(f"c1{suffix}"))
+    image = sitk.ReadImage(str(path))
+    image.SetOrigin([30.0, 0, 0])
+    sitk.WriteImage(image, str(path), True)
+    (problem,) = problems_of(tmp_path)
+    assert "30 mm" in problem
+
+
+def read_all(root):
+    data = module(root)
+    data.setup("fit")
+    return list(data.test_dataloader())
 
 
 def test_stores_without_an_ending_are_read(tmp_path):

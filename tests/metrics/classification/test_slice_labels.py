@@ -112,8 +112,8 @@ def test_reset_forgets_and_nothing_gives_nothing():
     assert scores.rows() == []
 
 
-def odds_mean(low, high):
-    logit = (math.log(low / (1 - low)) + math.log(high / (1 - high))) / 2
+def odds_quarter(low, high):
+    logit = 0.75 * math.log(low / (1 - low)) + 0.25 * math.log(high / (1 - high))
     return 1 / (1 + math.exp(-logit))
 
 
@@ -121,16 +121,16 @@ def odds_mean(low, high):
     ("slices", "expected"),
     [
         # Healthy patients b and c; the healthy slices of patient a do not count.
-        ({"a": [(0.9, 1), (0.8, 0)], "b": [(0.3, 0), (0.1, 0)], "c": [(0.2, 0)]}, odds_mean(0.3, 0.9)),
+        ({"a": [(0.9, 1), (0.8, 0)], "b": [(0.3, 0), (0.1, 0)], "c": [(0.2, 0)]}, odds_quarter(0.3, 0.9)),
         # All are ill: their slices without the class take the place of healthy patients.
-        ({"a": [(0.9, 1), (0.2, 0)], "b": [(0.7, 1), (0.1, 0)]}, odds_mean(0.2, 0.7)),
+        ({"a": [(0.9, 1), (0.2, 0)], "b": [(0.7, 1), (0.1, 0)]}, odds_quarter(0.2, 0.7)),
         # One healthy patient is above the weakest ill one: the median of the healthy, and nobody ill is lost.
-        ({"a": [(0.6, 1)], "b": [(0.7, 0)], "c": [(0.2, 0)], "d": [(0.3, 0)]}, odds_mean(0.3, 0.6)),
+        ({"a": [(0.6, 1)], "b": [(0.7, 0)], "c": [(0.2, 0)], "d": [(0.3, 0)]}, odds_quarter(0.3, 0.6)),
         ({"a": [(0.1, 1)], "b": [(0.7, 0)], "c": [(0.2, 0)]}, 0.0),
         ({"a": [(0.9, 1)], "b": [(0.8, 1)]}, 0.0),
         ({"a": [(0.9, 0)]}, 0.0),
         ({}, 0.0),
-        ({"a": [(1.0, 1)], "b": [(0.0, 0)]}, 0.5),
+        ({"a": [(1.0, 1)], "b": [(0.0, 0)]}, odds_quarter(1e-6, 1 - 1e-6)),
     ],
 )
 def test_presence_threshold_by_hand(slices, expected):
@@ -144,5 +144,5 @@ def test_presence_thresholds_are_per_class():
     probability = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.1, 0.3]])
     label = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
     feed(scores, probability, label, names=["a_0", "b_0", "c_0"])
-    assert scores.presence_thresholds() == pytest.approx([odds_mean(0.2, 0.9), odds_mean(0.3, 0.8)])
+    assert scores.presence_thresholds() == pytest.approx([odds_quarter(0.2, 0.9), odds_quarter(0.3, 0.8)])
     assert SliceLabelScores().presence_thresholds() == []

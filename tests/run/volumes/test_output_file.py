@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from seewhy.cli.main import main
 from seewhy.errors import ConfigError
+from seewhy.io.scans.scan import read_scan, write_scan
 from seewhy.run.volumes import predict
 from seewhy.run.volumes.output_file import choose_output
 from seewhy.run.volumes.predict import predict_volume
@@ -77,6 +78,21 @@ def test_probabilities_are_float32_with_classes_last(nifti: DictConfig):
     image = nib.load(path)
     assert image.get_data_dtype() == np.float32
     np.testing.assert_array_equal(np.asarray(image.dataobj), stored.T / np.float32(255))
+
+
+@pytest.mark.parametrize(("given", "asked"), [("in.mha", "pred.mha"), ("in.nrrd", "PRED.NRRD"), ("in.nii.gz", "p.mha")])
+def test_other_formats_lie_on_the_input(config: DictConfig, values: np.ndarray, tmp_path: Path, given: str, asked: str):
+    write_scan(tmp_path / given, np.ascontiguousarray(values.T), affine=AFFINE)
+    set_options(config, input=str(tmp_path / given), dtype="labels")
+    predict_volume(config)
+    labels = result(config, "/labels/prediction")[0]
+    path = to_file(config, asked)
+    predict_volume(config)
+    found, geometry = read_scan(path)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, labels.T)
+    np.testing.assert_allclose(geometry.affine, AFFINE, atol=1e-5)
+    assert names(path) - {given} == {asked}
 
 
 def test_an_input_without_orientation_gives_its_voxel_size(config: DictConfig):

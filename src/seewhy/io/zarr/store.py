@@ -63,7 +63,7 @@ class Counters:
     def record(self) -> dict[str, int]:
         """All counts, read at the same time."""
         with self._lock:
-            return {field: getattr(self, field) for field in FIELDS}
+            return {field: vars(self)[field] for field in FIELDS}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.record()

@@ -45,7 +45,8 @@ class ActivationMapModule(BaseModule):
     statistics, and only for images with a class: in an image without a class, every pixel is background.
 
     A patient whose highest probability of a class is below `presence_threshold` is taken to be without it: the
-    `refined` map then keeps its order but selects no pixel. See `decide_absence` of `WeaklySupervisedSegmentation`.
+    `refined` map then keeps its order but selects no pixel, and is the paler the less probable the class is. See
+    `decide_absence` of `WeaklySupervisedSegmentation`.
 
     The hyperparameters are those of `WeaklySupervisedSegmentation`.
     """
@@ -191,11 +192,16 @@ class ActivationMapModule(BaseModule):
         maps = {name: torch.cat([part[name] for _, part in chunks]) for name in chunks[0][1]}
         if "refined" in names:
             body = batch["body"] if "body" in batch else torch.ones_like(image[:, 0], dtype=torch.bool)
-            present = logits.sigmoid().amax(dim=0) >= self.presence_threshold
-            maps["refined"] = self.refine(image, maps[evidence], body) * (0.5 + 0.5 * present)[None, :, None, None]
+            maps["refined"] = self.refine(image, maps[evidence], body) * self._presence_factors(logits)
         prediction = Prediction(probability=logits.sigmoid(), maps={name: maps[name] for name in names})
         carried = {key: value for key, value in batch.items() if key in CARRIED}
         return cast(Prediction, {**carried, **prediction}), logits
+
+    def _presence_factors(self, logits: Tensor) -> Tensor:
+        """Factor [1, K, 1, 1] of a patient's regions: 1 where the class is present, else below 0.5, never 0."""
+        highest = logits.sigmoid().amax(dim=0)
+        share = 0.5 * highest / self.presence_threshold.clamp(min=1e-6)
+        return torch.where(highest >= self.presence_threshold, 1.0, share)[None, :, None, None]
 
     @torch.no_grad()
     def refine(self, image: ImageBatch, evidence: MapBatch, body: Tensor) -> MapBatch:
