@@ -5,8 +5,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from seewhy.callbacks.checkpoints import BestCheckpoint, find_mode
+from seewhy.callbacks.checkpoints import BestCheckpoint
 from seewhy.errors import ConfigError
+from seewhy.metrics.direction import find_mode
 
 LOSSES = [3.0, 1.0, 2.0, 4.0]
 """Validation loss of each epoch: the second is the best."""

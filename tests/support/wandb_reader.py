@@ -1,6 +1,7 @@
 """What offline W&B runs of a run folder hold, read back from their files."""
 
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,14 @@ def _put(target, keys, value):
 
 def _keys(item):
     return list(item.nested_key) or [item.key]
+
+
+def wait_for_end(path: Path, seconds=10):
+    """Wait until W&B's own process has written the last record, shortly after `finish` returns."""
+    for _ in range(int(seconds * 10)):
+        if [record.WhichOneof("record_type") for record in read_records(path)][-1:] == ["exit"]:
+            return
+        time.sleep(0.1)
 
 
 def read_session(path: Path):
@@ -52,6 +61,8 @@ def read_session(path: Path):
 def read_sessions(folder: Path):
     """All sessions of a run folder, oldest first."""
     files = sorted(Path(folder).glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.parent.name)
+    for path in files:
+        wait_for_end(path)
     return [read_session(path) for path in files]
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import wandb
+from wandb_reader import wait_for_end
 
 from seewhy.errors import DataError
 from seewhy.tracking.wandb_file import drop_history_from, read_records
@@ -15,6 +16,7 @@ def written(tmp_path):
         run.log({"loss": step / 2, "trainer/global_step": step, "long": "y" * 20_000})
     run.finish()
     [path] = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    wait_for_end(path)
     return path
 
 

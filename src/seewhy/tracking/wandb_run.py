@@ -71,6 +71,7 @@ class WandbRun(WandbLogger):
     def begin_run(self, run: TrackedRun) -> Mapping[str, Any]:
         """Give W&B the run's id, names and configuration; nothing is written yet."""
         earlier = dict(run.earlier or {})
+        self._wandb_init.pop("anonymous", None)  # an option of Lightning that W&B warns of
         self._run, self._id = run, _choose_id(earlier.get("id"))
         title = self._wandb_init["name"] or earlier.get("name") or run.title
         tags = list(dict.fromkeys([*earlier.get("tags", ()), *self.tags, *(run.jobs[1:])]))

@@ -220,10 +220,10 @@ def _find_varied(folder: Path) -> list[str]:
     mine = list(HydraConfig.get().overrides.task)
     try:
         sweep: Any = load_plain_yaml(folder.absolute().parent / "multirun.yaml")
-        common = set(sweep["hydra"]["overrides"]["task"])
+        common = {str(word).lower() for word in sweep["hydra"]["overrides"]["task"]}  # Hydra writes false as False
     except (SeewhyError, KeyError, TypeError):
         common = set()
-    return [word for word in mine if word not in common and not word.startswith("hydra.")]
+    return [word for word in mine if word.lower() not in common and not word.startswith("hydra.")]
 
 
 def _collect_facts(config: DictConfig, folder: RunFolder, datamodule: BaseDataModule | None) -> dict[str, Any]:
