@@ -239,6 +239,7 @@ def test_impossible_searches_end_before_a_member(search, words, fact):
     assert not (search.folder / "0").exists()
 
 
+@pytest.mark.slow
 def test_a_test_score_as_objective_on_request(search):
     search.run("objective=test/refined/dice", "objective_on_test=true", "hydra.sweeper.n_trials=2")
     assert all(trial.values == [trial.params["model.optimizer.lr"]] for trial in search.trials())
