@@ -138,7 +138,7 @@ def sweep_figure(
     left.tick_params(axis="y", colors=INK)
     hidden = len(settings) - len(ranked)
     members = sum(len(setting.values) for setting in settings)
-    foot = f"{len(settings)} settings, {members} complete members; dots: members" + ", bar: mean" * (
+    foot = f"settings: {len(settings)}, complete members: {members}; dots: members" + ", bar: mean" * (
         members > len(settings)
     )
     foot += f"; {hidden} worse settings not shown" * bool(hidden)

@@ -97,7 +97,7 @@ def search(tmp_path):
 
 
 def test_a_search_continues_as_if_it_had_not_ended(search, tmp_path):
-    sampler = "hydra.sweeper.sampler={_target_:optuna.samplers.TPESampler,n_startup_trials:2,seed:0}"
+    sampler = "hydra.sweeper.sampler={_target_:optuna.samplers.TPESampler,n_startup_trials:2}"
     search.run(sampler, "hydra.sweeper.n_trials=2")
     search.run(sampler, "hydra.sweeper.n_trials=5")
     search.check(5)
@@ -227,6 +227,7 @@ def test_a_folder_with_members_of_a_grid_is_refused(search):
         (["objective=test/refined/dice"], "objective_on_test=true"),
         (["objective=val/unclear"], "direction"),
         (["hydra.sweeper.sampler=tpee"], "tpe"),
+        (["hydra.sweeper.sampler={_target_:optuna.samplers.TPESampler,seed:1}"], "hydra.sweeper.seed"),
         (["hydra.sweeper.pruner=median", "objective=test/refined/dice", "objective_on_test=true"], "validation"),
         (["model.optimizer.lr=interval(2,1)"], "model.optimizer.lr"),
         (["model.optimizer.lrr=1,2"], "model.optimizer.lr"),
@@ -239,6 +240,7 @@ def test_impossible_searches_end_before_a_member(search, words, fact):
     assert not (search.folder / "0").exists()
 
 
+@pytest.mark.slow
 def test_a_test_score_as_objective_on_request(search):
     search.run("objective=test/refined/dice", "objective_on_test=true", "hydra.sweeper.n_trials=2")
     assert all(trial.values == [trial.params["model.optimizer.lr"]] for trial in search.trials())

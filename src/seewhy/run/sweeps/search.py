@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from seewhy.errors import ConfigError, SeewhyError
 from seewhy.io.atomic import atomic_path
 from seewhy.metrics.direction import find_mode
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt
-from seewhy.options import check_choice, parse_options
+from seewhy.options import accepted_options, check_choice, parse_options
 from seewhy.run.checks import check_objectives
 from seewhy.run.new_folder import check_sweep_folder
 from seewhy.run.sweeps.member_state import MemberState, quote_value, read_state, write_state
@@ -180,8 +180,12 @@ def _build_part(
     if isinstance(choice, str):
         check_choice(choice, [*names, *([GRID] if option == "sampler" else [])], f"hydra.sweeper.{option}")
         return getattr(module, names.get(choice, "RandomSampler"))(**fixed)
+    if "seed" in choice:
+        raise ConfigError(f"hydra.sweeper.{option}.seed={choice['seed']}: the seed of each trial follows from "
+                          "hydra.sweeper.seed; set that instead")  # fmt: skip
     try:
-        return instantiate(dict(choice), **{key: value for key, value in fixed.items() if key in choice})
+        accepted = accepted_options(get_class(str(choice.get("_target_"))))
+        return instantiate(dict(choice), **{key: fixed[key] for key in fixed if accepted is None or key in accepted})
     except Exception as error:  # Hydra's errors, and those of what it calls
         raise ConfigError(f"hydra.sweeper.{option}={dict(choice)} cannot be built: {error}") from error
 
