@@ -95,4 +95,5 @@ def test_one_that_sleeps_past_its_lease_spoils_nothing(nursery, folder, stored):
     assert nursery("wait", sleeper) == 0
     assert stored(folder / "killed") == done
     record = json.loads((folder / "killed" / "worker-0001.json").read_text())
-    assert record["taken_over"].keys() == {"0000"}
+    # Its units were computed by the other one: as help, or after the lease, whichever came first.
+    assert record["helped"] + sum(record["taken_over"].values()) > 0
