@@ -66,7 +66,7 @@ class JobOptions:
     ledger: str | None = None
     lease: Annotated[float, Ge(1)] = 60
     executor: Literal["submitit"] | None = None
-    submitit: Mapping[str, Any] = field(default_factory=dict)
+    submitit: Mapping[str, Any] | None = None
     keep_logits: bool = False
     estimate: bool = False
 
