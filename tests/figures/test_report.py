@@ -80,16 +80,19 @@ def test_warnings_come_before_the_sections(tmp_path):
 
 
 def test_results_stand_beside_their_floors_and_the_ceiling():
-    maps, slices = results_blocks(RESULTS, ceiling={"dice": 0.95}, phantom=True)
+    maps, slices, measures = results_blocks(RESULTS, ceiling={"dice": 0.95}, phantom=True)
     assert maps.columns == ["", "Dice"]
     assert maps.rows == [["refined", "0.800"], ["floor: Otsu", "0.300"], ["ceiling", "0.950"]]
     assert maps.quiet == [False, True, False]
     assert "PHANTOM" in maps.caption
     assert slices.rows == [["classifier", "0.900"], ["floor: chance", "0.500"]]
+    assert list(measures.entries) == ["measure-auroc", "measure-dice"]
 
 
 def test_without_masks_only_the_classes_are_scored():
-    assert len(results_blocks({"test/auroc": 0.9})) == 1
+    slices, measures = results_blocks({"test/auroc": 0.9})
+    assert slices.columns == ["", "AUROC"]
+    assert list(measures.entries) == ["measure-auroc"]
     assert results_blocks({"test/loss": 0.9}) == []
 
 

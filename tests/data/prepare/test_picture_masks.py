@@ -104,7 +104,7 @@ def test_pictures_that_are_passed_over_are_named(tmp_path):
         (tmp_path / "in" / name).write_bytes(b"x")
     summary = prepare_lasc(tmp_path / "in", tmp_path / "out", progress=False)
     assert summary.slices == 2
-    assert set(summary.left_out) == {"images/p1_2.jpg", "images/._p1_0.PNG", "masks/p1_7.png"}
+    assert set(summary.left_out) == {"p1_2", "images/._p1_0.PNG", "masks/p1_7.png"}  # p1_2 has no mask
     (tmp_path / "in" / "masks" / "p1_0.tif").write_bytes(b"x")
     with pytest.raises(DataError, match=r"p1_0\.PNG and p1_0\.tif have one name"):
         prepare_lasc(tmp_path / "in", tmp_path / "other", progress=False)
