@@ -158,8 +158,9 @@ def test_an_imported_checkpoint_predicts(tmp_path, record, prefix):
     )
     assert said.startswith("mit_b0, 2 classes")
     made = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-    assert made.keys() == state.keys()
+    assert made.keys() == state.keys() | {"presence_threshold"}
     assert all(torch.equal(made[name], state[name]) for name in state)
+    assert made["presence_threshold"].tolist() == [0.0]  # every patient may have the class
     data = write_tumour_phantom(tmp_path / "data", patients=2, slices=2, size=64, seed=1)
     predict_here(tmp_path / "run", tmp_path / "out", f"data.root={data}", "data.predict_on=all")
     assert len(record.table(tmp_path / "out" / "predictions" / "predictions.csv")) == 4

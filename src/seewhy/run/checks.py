@@ -50,7 +50,7 @@ def check_config(config: DictConfig, *groups: str) -> None:
         >>> config = compose_train("experiment=demo/amd", "paths.output_dir=run", *words)
         >>> check_config(config, "data", "trainer")
         Traceback (most recent call last):
-        seewhy.errors.ConfigError: data.num_workers=-2 must be an integer, from 0 to 512; trainer.max_epochs='many' must...
+        seewhy.errors.ConfigError: data.num_workers=-2 must be an integer, from 0 to 512; ...
     """
     problems = [problem for group in groups for problem in _find_problems(config, group)]
     numbers = {name: OmegaConf.select(config, name, default=1) for name in LIMITS}
