@@ -34,7 +34,7 @@ from seewhy.run.results import print_results, write_report_page, write_results
 from seewhy.run.sweeps.member_state import MemberState, write_state
 from seewhy.run.sweeps.pruning import build_pruning_callback
 from seewhy.run.tracking.contents import collect_outcomes, collect_results
-from seewhy.run.tracking.session import Session, begin_session, build_histograms
+from seewhy.run.tracking.session import TrackingSession, begin_session, build_histograms
 from seewhy.run.translation.score_table import write_samples
 from seewhy.termination import Terminated
 from seewhy.tracking.csv_log import drop_rows_from
@@ -142,7 +142,11 @@ def _load_encoder(model: LightningModule, path: str) -> None:
 
 
 def _write_records(
-    folder: RunFolder, config: DictConfig, datamodule: BaseDataModule, continued: Continuation | None, session: Session
+    folder: RunFolder,
+    config: DictConfig,
+    datamodule: BaseDataModule,
+    continued: Continuation | None,
+    session: TrackingSession,
 ) -> None:
     """Write split and configuration before the first step; those of before are kept."""
     if continued is not None:
@@ -207,7 +211,7 @@ class _Results:
         check_objective(self.metrics, self.config.objective)
 
 
-def _finish(trainer: Trainer, model: LightningModule, results: _Results, session: Session) -> None:
+def _finish(trainer: Trainer, model: LightningModule, results: _Results, session: TrackingSession) -> None:
     """Test the best checkpoint, which writes results and then explanations; print them all."""
     folder, config, phantom = results.folder, results.config, results.datamodule.is_phantom
     results.add(trainer)

@@ -25,7 +25,7 @@ from seewhy.run.tracking.artifacts import (
     list_map_files,
     list_result_files,
 )
-from seewhy.run.tracking.session import Session
+from seewhy.run.tracking.session import TrackingSession
 from seewhy.tracking.media import find_step
 from seewhy.tracking.run import Outcomes, RunResults
 
@@ -151,7 +151,7 @@ def collect_results(
     )  # fmt: skip
 
 
-def log_job(session: Session, run: SavedRun, *, job: str, written: Path | Sequence[Path]) -> None:
+def log_job(session: TrackingSession, run: SavedRun, *, job: str, written: Path | Sequence[Path]) -> None:
     """Log what a later command has made from the model of a run: tables, figures, and files that use the model.
 
     Args:
@@ -183,7 +183,7 @@ def log_job(session: Session, run: SavedRun, *, job: str, written: Path | Sequen
     )
 
 
-def log_volume(session: Session, folder: RunFolder, row: Mapping[str, Any]) -> None:
+def log_volume(session: TrackingSession, folder: RunFolder, row: Mapping[str, Any]) -> None:
     """Log that a volume was predicted, and by which model.
 
     Args:

@@ -29,7 +29,7 @@ from seewhy.run.run_loader import SavedRun
 from seewhy.run.saved_config import load_plain_yaml
 from seewhy.tracking.run import RunResults, TrackedRun, Tracker
 
-__all__ = ["Session", "begin_session", "build_histograms", "find_sweep", "track_job"]
+__all__ = ["TrackingSession", "begin_session", "build_histograms", "find_sweep", "track_job"]
 
 LOGGER = logging.getLogger(__name__)
 FILE = "tracking.json"
@@ -49,7 +49,7 @@ class TrackingRecord(TypedDict):
 
 
 @dataclass
-class Session:
+class TrackingSession:
     """A command on a run as its trackers see it.
 
     Attributes:
@@ -109,7 +109,7 @@ def begin_session(
     datamodule: BaseDataModule | None = None,
     callbacks: Sequence[Callback] = (),
     resumed: bool = True,
-) -> Session:
+) -> TrackingSession:
     """Give the trackers the run before anything is logged.
 
     Args:
@@ -122,7 +122,7 @@ def begin_session(
         resumed: continue the run of `tracking.json`.
     """
     if not loggers:
-        return Session((), "")
+        return TrackingSession((), "")
     record = _read_record(folder) if resumed else None
     sweep = find_sweep(folder.path)
     number = record["number"] if record else 1 + _last_number(folder)
@@ -151,11 +151,11 @@ def begin_session(
         "notes": options.get("notes") or before.get("notes"),
         "trackers": {key: item for key, item in found.items() if item},
     }  # fmt: skip
-    return Session(loggers, make_artifact_name(kept), facts, run["modes"], folder, entry)
+    return TrackingSession(loggers, make_artifact_name(kept), facts, run["modes"], folder, entry)
 
 
 @contextmanager
-def track_job(config: DictConfig, run: SavedRun, *, job: str) -> Iterator[Session]:
+def track_job(config: DictConfig, run: SavedRun, *, job: str) -> Iterator[TrackingSession]:
     """Let a later command on a run log to the run of its model; closes the trackers at the end of the block."""
     session = begin_session(config, run.trainer.loggers, job=job, folder=run.folder)
     session.write_record()
