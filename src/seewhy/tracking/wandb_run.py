@@ -251,7 +251,7 @@ def _draw_outcomes(outcomes: Outcomes) -> dict[str, Any]:
             class_names=list(outcomes.classes), title="Confusion matrix of the test",
         )  # fmt: skip
     kinds = {
-        "roc": (roc_points, "ROC of the test", "fpr", "tpr", "False positive rate", "True positive rate"),
+        "roc": (roc_points, "ROC of the test", "false_positives", "tpr", "False positive rate", "True positive rate"),
         "precision_recall": (
             precision_recall_points, "Precision and recall of the test", "recall", "precision", "Recall", "Precision",
         ),
