@@ -84,3 +84,13 @@ def test_code_is_never_run_and_its_name_is_told(tmp_path):
     with pytest.raises(CheckpointError, match="not loaded"):
         read_tensors(tmp_path / "plain.pkl")
     assert not target.exists()
+
+
+@pytest.mark.parametrize("content", [b"\x95\x00", b"\x80\x02\x00.", b"\x80\x02}q\x00", b"\xff" * 40])
+def test_pickles_with_other_instructions_are_refused(tmp_path, content):
+    torch.save({"a": torch.zeros(2)}, tmp_path / "good.pth")
+    with zipfile.ZipFile(tmp_path / "good.pth") as read, zipfile.ZipFile(tmp_path / "bad.pth", "w") as write:
+        for entry in read.infolist():
+            write.writestr(entry, content if entry.filename.endswith("data.pkl") else read.read(entry))
+    with pytest.raises(CheckpointError, match=r"bad\.pth"):
+        read_file(tmp_path / "bad.pth")

@@ -98,12 +98,15 @@ def to_plain_data(value: Any) -> Any:
 def list_refused_classes(path: Path) -> list[str]:
     """List the dotted names of the classes for which a PyTorch file is refused.
 
-    Empty for PyTorch's format before 1.6, which cannot be inspected.
+    Empty for PyTorch's format before 1.6, and for damaged files, which cannot be inspected.
     """
     if not zipfile.is_zipfile(path):
         return []
-    with torch.serialization.safe_globals(list_safe_globals()):
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    try:
+        with torch.serialization.safe_globals(list_safe_globals()):
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except (pickle.UnpicklingError, *READ_ERRORS):
+        return []
 
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")

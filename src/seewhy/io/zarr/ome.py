@@ -181,6 +181,8 @@ def _axes(entry: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str | None, 
     declared = entry.get("axes")
     if declared is None:  # 0.1 and 0.2 always had these five
         return tuple("tczyx"), (None,) * 5
+    if not isinstance(declared, list | tuple):
+        raise ValueError(f"axes are {declared!r}; expected a list")
     if all(isinstance(axis, str) for axis in declared):  # 0.3
         return tuple(axis.lower() for axis in declared), (None,) * len(declared)
     return tuple(str(axis["name"]).lower() for axis in declared), tuple(
@@ -199,11 +201,21 @@ def _level(entry: Mapping[str, Any], shared: tuple[list[float], list[float]], co
     )
 
 
+LARGEST = 1e15
+"""Largest size of a voxel, and the inverse of the smallest, in any unit of length from nanometres to metres."""
+
+
+def _read_size(value: Any) -> float:
+    if isinstance(value, bool) or abs(float(value)) > LARGEST or 0 < abs(float(value)) < 1 / LARGEST:
+        raise ValueError(f"a scale of {value!r}")
+    return float(value)
+
+
 def _transform(entries: Any, count: int) -> tuple[list[float], list[float]]:
     scale, translation = [1.0] * count, [0.0] * count
     for entry in entries or []:
         if entry["type"] == "scale":
-            scale = [float(value) for value in entry["scale"]]
+            scale = [_read_size(value) for value in entry["scale"]]
         elif entry["type"] == "translation":
             translation = [float(value) for value in entry["translation"]]
         elif entry["type"] != "identity":
