@@ -10,6 +10,7 @@ from seewhy.io.atomic import (
     atomic_folder,
     atomic_path,
     file_sha256,
+    list_files,
     temporary_folder,
     write_csv,
     write_json,
@@ -150,3 +151,19 @@ def test_the_temporary_folder_of_a_killed_process_is_removed_by_the_next(tmp_pat
     [left] = tmp_path.iterdir()
     folder = temporary_folder()
     assert list(tmp_path.iterdir()) == [folder] != [left]
+
+
+def test_files_that_were_being_written_are_not_listed(tmp_path):
+    for name in ("b.png", "a.png", "below/c.png", ".tmp-0a1b2c3d-7-d.png", "below/.tmp-0a1b2c3d-7-e/f.png", "g.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in list_files(tmp_path, "*.png")] == ["a.png", "b.png"]
+    assert [path.name for path in list_files(tmp_path, "**/*.png")] == ["a.png", "b.png", "c.png"]
+    assert list_files(tmp_path / "missing", "*") == []
+
+
+def test_a_folder_below_a_hidden_one_is_listed(tmp_path):
+    (tmp_path / ".runs").mkdir()
+    (tmp_path / ".runs" / "a.png").touch()
+    assert [path.name for path in list_files(tmp_path / ".runs", "*.png")] == ["a.png"]

@@ -29,6 +29,7 @@ __all__ = [
     "create_exclusively",
     "create_json",
     "file_sha256",
+    "list_files",
     "temporary_beside",
     "temporary_folder",
     "write_csv",
@@ -73,6 +74,25 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def list_files(folder: str | Path, pattern: str) -> list[Path]:
+    """List the finished files of a folder in order of their paths, without those that a killed process was writing.
+
+    Args:
+        folder: may be missing.
+        pattern: of `Path.glob`; `**/` in front searches the folders below, too.
+
+    Example:
+        >>> Path("maps").mkdir()
+        >>> for name in ("b.png", "a.png", ".tmp-0a1b2c3d-7-c.png"):
+        ...     Path("maps", name).touch()
+        >>> [path.name for path in list_files("maps", "*.png")]
+        ['a.png', 'b.png']
+    """
+    paths = sorted(path for path in Path(folder).glob(pattern) if path.is_file())
+    below = [path.relative_to(folder).parts for path in paths]
+    return [path for path, parts in zip(paths, below, strict=True) if not any(part[0] == "." for part in parts)]
 
 
 @contextmanager

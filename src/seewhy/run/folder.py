@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seewhy import __version__
 from seewhy.errors import CheckpointError, ConfigError
-from seewhy.io.atomic import atomic_path
+from seewhy.io.atomic import atomic_path, list_files
 
 __all__ = ["RunFolder", "code_version", "conf_dir"]
 
@@ -47,7 +47,7 @@ class RunFolder:
 
     def has_checkpoint(self) -> bool:
         """Whether the folder holds a checkpoint, apart from one that a killed process was still writing."""
-        return any(path.name[0] != "." for path in self.checkpoints.glob("*.ckpt"))
+        return bool(list_files(self.checkpoints, "*.ckpt"))
 
     def refuse_overwrite(
         self, remedy: str = "add ckpt_path=last to continue it, or choose another hydra.run.dir"
@@ -124,7 +124,7 @@ class RunFolder:
         """
         path = self.checkpoints / ("last.ckpt" if final else "best.ckpt")
         if not path.is_file():
-            names = sorted(file.name for file in self.checkpoints.glob("*.ckpt"))
+            names = [file.name for file in list_files(self.checkpoints, "*.ckpt")]
             raise CheckpointError(
                 f"{path} does not exist; the folder holds: {', '.join(names) or 'nothing'}; "
                 "give ckpt_path=… or let the run finish"
@@ -138,8 +138,7 @@ class RunFolder:
             CheckpointError: there is none.
         """
         if self.has_checkpoint() and not (self.checkpoints / "last.ckpt").is_file():
-            paths = [path for path in self.checkpoints.glob("*.ckpt") if path.name[0] != "."]
-            return max(paths, key=lambda path: path.stat().st_mtime)
+            return max(list_files(self.checkpoints, "*.ckpt"), key=lambda path: path.stat().st_mtime)
         return self.checkpoint(final=True)
 
     def write_config(self, config: DictConfig, **facts: Any) -> Path:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.predictions import WritePredictions
+from seewhy.io.atomic import list_files
 from seewhy.run.build import build_loggers
 from seewhy.run.checks import check_config
 from seewhy.run.explainers import build_explain_callback, check_explained, print_explained
@@ -67,4 +68,4 @@ def _predict_volume(config: DictConfig) -> None:
 def _list_tables(trainer: Trainer) -> list[Path]:
     """The tables that the writers of predictions have written."""
     writers = [item for item in trainer.callbacks if isinstance(item, WritePredictions)]  # type: ignore[attr-defined]
-    return [path for writer in writers for path in sorted(Path(writer.folder).glob("*.csv"))]
+    return [path for writer in writers for path in list_files(writer.folder, "*.csv")]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from seewhy.io.atomic import file_sha256, write_csv
+from seewhy.io.atomic import file_sha256, list_files, write_csv
 from seewhy.io.documents import read_csv
 from seewhy.models.protocols import HasMeasuredBuffers, ReportsResults
 from seewhy.run.folder import RunFolder
@@ -183,7 +183,7 @@ def write_report_page(
     for name, heading in pictures.items():
         sections += _picture_section(folder, name, heading, Section, Picture)
     sections += _picture_section(folder, "cases.png", "Patients from best to worst, and healthy ones", Section, Picture)
-    maps = sorted((folder.path / "attention_maps").glob("*.png"), key=_read_probability, reverse=True)
+    maps = sorted(list_files(folder.path / "attention_maps", "*.png"), key=_read_probability, reverse=True)
     if maps:
         chosen = maps[:: max(1, len(maps) // PICTURES)][:PICTURES]
         text = "Samples from the most to the least confident; every map on one scale from 0 to 1."

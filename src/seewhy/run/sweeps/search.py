@@ -20,6 +20,7 @@ from seewhy.metrics.direction import find_mode
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt
 from seewhy.options import accepted_options, check_choice, parse_options
 from seewhy.run.checks import check_objectives
+from seewhy.run.folder import RunFolder
 from seewhy.run.new_folder import check_sweep_folder
 from seewhy.run.sweeps.member_state import MemberState, quote_value, read_state, write_state
 from seewhy.run.sweeps.search_space import SearchSpace, read_search_space
@@ -277,12 +278,8 @@ class _Search:
             f"hydra.sweeper.trial={trial.number}",
             f"hydra.sweeper.storage={quote_value(address)}",
         ]
-        saved = folder / "checkpoints"
-        if (saved / "last.ckpt").is_file():
+        if RunFolder(folder).has_checkpoint():
             words.append("ckpt_path=last")
-        elif checkpoints := list(saved.glob("*.ckpt")):
-            newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
-            words.append(f"ckpt_path={quote_value(str(newest))}")
         return words
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from seewhy.io.atomic import file_sha256
+from seewhy.io.atomic import file_sha256, list_files
 from seewhy.io.names import safe_name
 from seewhy.run.folder import RunFolder
 from seewhy.tracking.run import RunArtifact
@@ -64,7 +64,7 @@ def describe_files(kind: Any, name: str, files: Mapping[str, Path], *, uses: Seq
 def list_result_files(folder: RunFolder) -> dict[str, Path]:
     """List the records, tables, figures and the report of a run."""
     names = ("config.yaml", "split.json", "results.json", "report.html", "patients.csv", "doubts.csv", "metrics.csv")
-    paths = [folder.path / name for name in names] + sorted(folder.figures.glob("*.png"))
+    paths = [folder.path / name for name in names] + list_files(folder.figures, "*.png")
     return {path.relative_to(folder.path).as_posix(): path for path in paths if path.is_file()}
 
 
@@ -72,9 +72,8 @@ def list_map_files(folder: Path) -> dict[str, Path]:
     """List the maps below a folder, without the cache of a restart."""
     places = [folder / name for name in ("explanations", "attention_maps", "cam_npy")]
     found = {}
-    for place in [place for place in places if place.is_dir()]:
-        for path in sorted(place.rglob("*")):
-            parts = path.relative_to(place).parts
-            if path.is_file() and parts[0] not in HIDDEN:
+    for place in places:
+        for path in list_files(place, "**/*"):
+            if path.relative_to(place).parts[0] not in HIDDEN:
                 found[path.relative_to(folder).as_posix()] = path
     return found

@@ -13,6 +13,7 @@ from PIL import Image
 
 from seewhy.errors import DataError
 from seewhy.figures.classification import classes_of
+from seewhy.io.atomic import list_files
 from seewhy.io.documents import read_csv, read_json
 from seewhy.metrics.direction import best_values
 from seewhy.models.protocols import ClassifiesSamples
@@ -133,7 +134,7 @@ def collect_results(
     history = read_csv(table).rows if table.is_file() else []
     tables = {"test/patients": _name_labels(rows), "test/slices": slices, "maps": _list_maps(folder.path)}
     note = " (phantom data)" if facts.get("is_phantom") else ""
-    figures = sorted(folder.figures.glob("*.png"))
+    figures = list_files(folder.figures, "*.png")
     data = describe_data(config, facts)
     model = describe_model(folder, name, facts, uses=[data.name])
     return RunResults(
@@ -230,7 +231,7 @@ def _name_labels(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
 def _list_maps(folder: Path) -> list[Row]:
     """Rows of the maps that the model predicts, with their pictures."""
     rows: list[Row] = []
-    for path in sorted((folder / "cam_npy").glob("*.json"))[:PICTURES]:
+    for path in list_files(folder / "cam_npy", "*.json")[:PICTURES]:
         try:
             record = read_json(path)
         except DataError:
