@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.data.cases.amd import AMDDataModule
 from seewhy.errors import ConfigError, ExplanationError
-from seewhy.explain import GradCAM
+from seewhy.explain import AttentionRollout, GradCAM
 from seewhy.models.classification.amd import AMDGrading
 from seewhy.phantoms.amd import write_amd_phantom
 from seewhy.reporting.selection import ExplanationSettings
@@ -164,6 +164,12 @@ def test_a_method_that_refuses_leaves_the_others_alone_and_is_told(explained, tm
     assert len(given) + len(refused) == len(whole) == 16
     assert refused
     assert all("too dark to be explained" in line for line in refused)
+
+
+def test_a_method_that_does_not_fit_the_model_leaves_no_file(explained, tmp_path):
+    with pytest.raises(ConfigError, match="no attention in AMDGrading"):
+        explained(tmp_path, {"attention_rollout": AttentionRollout()}, loop="predict")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_validation_samples_are_explained_every_so_many_epochs_and_shown(explained, tmp_path):

@@ -135,7 +135,6 @@ class Session:
         for view in views:
             for number in (self.settings.key_slices or ()) if view.is_volume else ():
                 view.slice_position(number)  # raises for a slice that the model does not see
-            self.store.write_view(view)
             self.samples.append(view.id)
         targets = self.targets.of(batch.get("label"), lambda: self._predict_classes(batch))
         for method in self.explainers:
@@ -144,6 +143,8 @@ class Session:
                 for part, rows, seconds in self._compute_maps(method, batch, targets):
                     for place, maps in zip(places, part, strict=True):
                         self._store_maps(place, maps, select_rows(batch, rows), [views[row] for row in rows], seconds)
+        for view in views:  # not before the maps: a method that does not fit the model then leaves no file
+            self.store.write_view(view)
         if self.judges.active and not all(self.store.has_floors(view.id, self.key) for view in views):
             self._store_floors(batch, targets[0], views)
 
