@@ -138,7 +138,7 @@ def claim_store(store: Path, folders: Mapping[str, Path]) -> None:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"{store} cannot be created ({error.strerror}); choose a folder that can be written (data.cache_dir of a run)"
+            f"{store} cannot be created ({error.strerror}); choose a writable folder (data.cache_dir of a run)"
         ) from error
     if foreign := _find_foreign_files(store):
         raise DataError(
