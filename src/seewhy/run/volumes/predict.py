@@ -158,8 +158,8 @@ def predict_volume(config: DictConfig) -> None:
             remove(sink.path, to_plain_data(volume.storage_options))  # nothing in it to continue from
         raise
     trainer.strategy.barrier("everything is written")
+    engine.finish()  # all ranks build the coarser levels
     if trainer.is_global_zero:
-        engine.finish()
         print_results(config, engine, sink, target, warning=warning)
 
 
