@@ -65,10 +65,10 @@ def test_a_task_that_failed_here_is_tried_again_and_other_lines_are_skipped(tmp_
     with workers.present():
         tasks = SharedTasks(tmp_path, workers, kind="sums")
         assert next(tasks.each([Task("a")])).key == "a"  # claimed, and never completed
-        assert tasks.done == set()
-        (tmp_path / "sums-0077.jsonl").write_bytes(b'\xff{\n"b"\n"c')
+        assert tasks.done == {}
+        (tmp_path / "sums-0077.jsonl").write_bytes(b'\xff{\n["b", {"n": 1}]\n[5]\n["c"')
         assert [task.key for task in tasks.each([Task("a"), Task("b"), Task("c")])] == ["a", "c"]
-        assert tasks.done >= {"a", "b", "c"}
+        assert tasks.done == {"a": None, "b": {"n": 1}, "c": None}
 
 
 def test_lines_are_read_once_and_differences_named(tmp_path):

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seewhy.sharing.claims import FileClaims
 from seewhy.sharing.notes import Notes
@@ -45,7 +45,7 @@ class SharedTasks:
         kind: of the tasks; begins the names of their files.
 
     Attributes:
-        done: keys of the tasks that are done, as far as this process has looked.
+        done: results of the tasks that are done, by key, as far as this process has looked.
         waited: seconds in which this process had nothing to do.
 
     Example:
@@ -63,7 +63,7 @@ class SharedTasks:
 
     def __init__(self, folder: Path, workers: Workers, *, kind: str) -> None:
         self.claims, self._notes = FileClaims(folder / f"claims-{kind}", workers), Notes(folder, kind)
-        self.done: set[str] = set()
+        self.done: dict[str, Any] = {}
         self.waited = 0.0
         self._mine: set[str] = set()
         self._looked = -LOOK
@@ -77,7 +77,8 @@ class SharedTasks:
         """Claim one task after the other until all are done, waiting for other processes where nothing is free.
 
         Yields:
-            Tasks of this process. Each counts as done when the next one is asked for.
+            Tasks of this process. Each counts as done when the next one is asked for; call `complete` before that to
+            give a result.
         """
         pause = SHORTEST_WAIT
         self.refresh()
@@ -85,7 +86,8 @@ class SharedTasks:
             for task in self.claim(left):
                 pause = SHORTEST_WAIT
                 yield task
-                self.complete(task)
+                if task.key not in self.done:
+                    self.complete(task)
             self.refresh()
             if all(task.key in self.done for task in left):
                 continue
@@ -107,33 +109,42 @@ class SharedTasks:
             if not self._can_begin(task) or not (task.key in self._mine or self.claims.take(task.key)):
                 continue
             self._mine.add(task.key)
-            self.refresh()  # its process may have noted it, and left, since the last look
+            self._read_notes()  # its process may have noted it, and left, since the last look
             if task.key not in self.done:
                 yield task
 
-    def complete(self, task: Task) -> None:
-        """Note that a task is done."""
+    def complete(self, task: Task, result: Any = None) -> None:
+        """Note that a task is done.
+
+        Args:
+            task: claimed by this process.
+            result: plain data for other processes, read from `done`.
+        """
         if not self._notes.is_open:
             self._notes.open(self.claims.workers.name)
-        self._notes.append(task.key)
-        self.done.add(task.key)
+        self._notes.append([task.key, result])
+        self.done[task.key] = result
 
     def refresh(self) -> None:
         """Look at what all processes have claimed and done; a damaged line counts as not done."""
         self.claims.refresh()
-        for line, _ in self._notes.read():
-            try:
-                self.done.add(str(json.loads(line)))
-            except (ValueError, RecursionError):
-                continue
+        self._read_notes()
         self._looked = time.monotonic()
 
     def close(self) -> None:
         """Close the notes of this process."""
         self._notes.close()
 
+    def _read_notes(self) -> None:
+        for line, _ in self._notes.read():
+            try:
+                key, result = json.loads(line)
+                self.done.setdefault(str(key), result)
+            except (ValueError, TypeError, RecursionError):
+                continue
+
     def _can_begin(self, task: Task) -> bool:
-        return task.key not in self.done and task.needs <= self.done
+        return task.key not in self.done and task.needs <= self.done.keys()
 
     def _is_any_free(self, tasks: Iterable[Task]) -> bool:
         return any(
