@@ -51,6 +51,7 @@ class TrainConfig:
     test: bool = True
     objective: str | None = None
     objective_on_test: bool = False
+    effective_batch_size: int | None = None
     direction: str | None = None
 
 
@@ -196,7 +197,7 @@ def check_train_log(words: Iterable[str]) -> None:
 
 
 TRAINING_ONLY = {
-    "callbacks", "ckpt_path", "direction", "logger", "objective", "objective_on_test", "paths", "phantom",
+    "callbacks", "ckpt_path", "direction", "effective_batch_size", "logger", "objective", "objective_on_test", "paths", "phantom",
     "test", "weights",
 }  # fmt: skip
 """Root keys of an experiment that only training uses."""

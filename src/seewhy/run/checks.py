@@ -23,6 +23,7 @@ __all__ = ["check_config", "check_objectives", "check_score_names"]
 
 LIMITS: dict[str, Any] = {
     "threads": PositiveInt | None,
+    "effective_batch_size": PositiveInt | None,
     "seed": Annotated[int, Ge(0), Lt(2**32)],
     "trainer.accumulate_grad_batches": PositiveInt,
     "trainer.check_val_every_n_epoch": PositiveInt | None,
