@@ -62,14 +62,15 @@ def test_swa_saves_the_mean_of_the_last_epochs(train_here, tmp_path):
     for name, value in weights.items():
         torch.testing.assert_close(trained[name], last[name])
         if value.is_floating_point():
-            torch.testing.assert_close(value, (ends[0][name] + ends[1][name]) / 2)
+            torch.testing.assert_close(value, (ends[0][name] + ends[1][name]) / 2, msg=name)
 
 
 def test_swa_continues_to_the_same_average(train_here, tmp_path):
     words = [*LIGHT, "add=swa", "callbacks.swa.start=0.3", "callbacks.swa.lr=1e-4"]
     train_here(tmp_path / "whole", *words, "trainer.max_epochs=3")
-    train_here(tmp_path / "part", *words, "trainer.max_epochs=3", "+callbacks.stop._target_=spies.StopAfter",
-               "+callbacks.stop.epochs=2")  # fmt: skip
+    stop = ["+callbacks.stop._target_=spies.StopAfter", "+callbacks.stop.epochs=2"]
+    with pytest.raises(SystemExit):
+        train_here(tmp_path / "part", *words, "trainer.max_epochs=3", *stop)
     train_here(tmp_path / "part", *words, "trainer.max_epochs=3", "ckpt_path=last")
     one, two = read(tmp_path / "whole"), read(tmp_path / "part")
     assert one["averaging_state"] == two["averaging_state"]
@@ -104,12 +105,12 @@ def test_faster_execution_trains_the_same(train_here, tmp_path, word):
     """Traced but not compiled: a compiler takes minutes."""
     words = ["callbacks.compile.backend=eager"] if word == "compile" else []
     losses = {}
-    for choice in ("null", word):
-        folder = tmp_path / choice
-        train_here(folder, *LIGHT, f"add={choice}", *(words if choice == word else []), "trainer.max_epochs=1")
-        losses[choice] = read(folder)["scores"]["val/loss"]
-        assert not any("_orig_mod" in name for name in read(folder)["state_dict"])
-    assert losses[word] == pytest.approx(losses["null"], rel=1e-4)
+    for name, chosen in {"plain": [], "added": [f"add={word}", *words]}.items():
+        folder = tmp_path / name
+        train_here(folder, *LIGHT, *chosen, "trainer.max_epochs=1")
+        losses[name] = read(folder)["scores"]["val/loss"]
+        assert not any("_orig_mod" in key for key in read(folder)["state_dict"])
+    assert losses["added"] == pytest.approx(losses["plain"], rel=1e-4)
 
 
 def test_a_model_with_two_optimisers_takes_all_but_the_finder(train_here, tmp_path, record):
@@ -126,7 +127,7 @@ def test_a_model_with_two_optimisers_takes_all_but_the_finder(train_here, tmp_pa
 @pytest.mark.slow
 def test_a_compiled_training_is_the_plain_one_to_float_error(train_here, tmp_path):
     scores = {}
-    for choice in ("null", "compile"):
-        train_here(tmp_path / choice, *LIGHT, f"add={choice}", "trainer.max_epochs=1", "data.batches_per_epoch=2")
-        scores[choice] = read(tmp_path / choice)["scores"]["val/loss"]
-    assert scores["compile"] == pytest.approx(scores["null"], rel=1e-3)
+    for name, chosen in {"plain": [], "compiled": ["add=compile"]}.items():
+        train_here(tmp_path / name, *LIGHT, *chosen, "trainer.max_epochs=1", "data.batches_per_epoch=2")
+        scores[name] = read(tmp_path / name)["scores"]["val/loss"]
+    assert scores["compiled"] == pytest.approx(scores["plain"], rel=1e-3)
