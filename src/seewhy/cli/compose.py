@@ -57,13 +57,20 @@ class TrainConfig:
 
 @dataclass
 class RunConfig(TrainConfig):
-    """Root keys of `predict` and `explain`: the configuration of a run, and what to do with the run."""
+    """Root keys of `predict`: the configuration of a run, and what to do with the run."""
 
     run: str = "???"
     use_final: bool = False
     volume: Any = None
     from_experiment: str | None = None
     trust: bool = False
+
+
+@dataclass
+class ExplainConfig(RunConfig):
+    """Root keys of `explain`."""
+
+    job: Any = None
 
 
 @dataclass
@@ -87,6 +94,7 @@ def store_schemas() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="run_schema", node=RunConfig)
+    store.store(name="explain_schema", node=ExplainConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="cases_schema", node=CasesConfig)
 
