@@ -26,8 +26,11 @@ TRIALS = [
     for kind, variable, default in ((signal.SIGTERM, "SEEWHY_TERMS", "1"), (signal.SIGKILL, "SEEWHY_KILLS", "2"))
     for number in range(int(os.environ.get(variable, default)))
 ]
-VARYING = re.compile(r"\.hydra|earlier|.*\.log|\.lock|report-\d+\.json|config\.yaml|report\.html|ranking\.png")
-"""Parts of paths whose content holds times, or is of one command."""
+VARYING = re.compile(
+    r"\.hydra|earlier|.*\.log|\.lock|report-\d+\.json|config\.yaml|report\.html|ranking\.png"
+    r"|tracking\.json|claims-\w+|worker-\d+\.json|part-\d+\.jsonl"
+)
+"""Parts of paths whose content holds times, is of one command, or counts the attempts."""
 VARYING_KEYS = {"seconds", "checkpoint", "sha256"}
 """Keys of JSON with times, and with the checksum of a checkpoint, which also holds states of callbacks."""
 IDENTITY = re.compile(r"[0-9a-f]{32}")
