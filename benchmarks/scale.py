@@ -37,8 +37,8 @@ from lightning.pytorch import Callback, Trainer  # noqa: E402
 from seewhy.callbacks.checkpoints import AtomicCheckpointIO  # noqa: E402
 from seewhy.cli.compose import compose_train  # noqa: E402
 from seewhy.run.build import build_datamodule, build_model, silence_known_warnings  # noqa: E402
-from seewhy.volumes.engine.claims import FileClaims  # noqa: E402
-from seewhy.volumes.engine.workers import Workers  # noqa: E402
+from seewhy.sharing.claims import FileClaims  # noqa: E402
+from seewhy.sharing.workers import Workers  # noqa: E402
 
 WARM_UP = 4
 """Steps that do not count."""

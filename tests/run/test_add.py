@@ -59,7 +59,10 @@ def test_swa_saves_the_mean_of_the_last_epochs(train_here, tmp_path):
     assert len(ends) == 2
     weights, trained = read(averaged)["state_dict"], read(averaged)["current_model_state"]
     last = read(plain)["state_dict"]
+    measured = "presence_threshold"  # in each validation, with the weights that it validates
     for name, value in weights.items():
+        if name == measured:
+            continue
         torch.testing.assert_close(trained[name], last[name])
         if value.is_floating_point():
             torch.testing.assert_close(value, (ends[0][name] + ends[1][name]) / 2, msg=name)

@@ -5,6 +5,7 @@ from omegaconf import OmegaConf
 
 from seewhy.cli.compose import compose_train
 from seewhy.errors import ConfigError
+from seewhy.run.build import build_trainer
 from seewhy.run.processes.environment import read_rank, read_torchrun
 from seewhy.run.processes.options import ANY_GRADIENTS, fit_trainer_options, set_batch_size
 
@@ -85,3 +86,9 @@ def test_samples_that_cannot_be_divided_are_refused():
     with pytest.raises(ConfigError, match=r"effective_batch_size=10 .* 4 processes .* 8 or 12"):
         set_batch_size(config)
     assert config.data.batch_size == 3
+
+
+def test_fsdp_on_a_cpu_is_refused(tmp_path):
+    config = compose_train("experiment=demo/amd", "trainer.strategy=fsdp", f"trainer.default_root_dir={tmp_path}")
+    with pytest.raises(ConfigError, match=r"trainer: .*fsdp.* requires a GPU"):
+        build_trainer(config, [], [])
