@@ -29,6 +29,8 @@ from .gradient.integrated_gradients import IntegratedGradients as IntegratedGrad
 from .gradient.noise_tunnel import NoiseTunnel as NoiseTunnel
 from .gradient.saliency import InputXGradient as InputXGradient
 from .gradient.saliency import Saliency as Saliency
+from .judging.contrast import ClassContrast as ClassContrast
+from .judging.contrast import ContrastTest as ContrastTest
 from .judging.controls import CentreControl as CentreControl
 from .judging.controls import Control as Control
 from .judging.controls import EdgeControl as EdgeControl

@@ -273,7 +273,7 @@ class CaptumCall:
             subject: module and batch.
             images: input → [n, C, *spatial]; other inputs are held constant.
             rows: [n] sample that each row was made from.
-            target: [n] int64.
+            target: [n] int64, or [n, 2] for contrasts.
             layer: for classes that need a layer.
             options: baselines and feature masks, each a tuple over the images.
 
@@ -284,8 +284,13 @@ class CaptumCall:
             ConfigError: a package that Captum needs is missing.
             ExplanationError: Captum raises an error.
         """
-        model = _Scores(subject, tuple(images))
-        given = {"target": target, "additional_forward_args": (rows,), **options, **self.arguments}
+        model = _Scores(subject, tuple(images), _spread_pairs(target, rows, subject.batch))
+        given = {
+            "target": target if target.ndim == 1 else 1,
+            "additional_forward_args": (rows,),
+            **options,
+            **self.arguments,
+        }
         parameters = inspect.signature(self.kind.attribute).parameters
         inputs = tuple(image.detach().clone().requires_grad_() for image in images.values())
         with restore_module(model), _seed_all(self.seed, rows.device), warnings.catch_warnings():
@@ -328,10 +333,14 @@ def _required_parameters(function: Any) -> list[str]:
 
 
 class _Scores(nn.Module):
-    """Adapter to Captum's calls: images by position, then the rows; returns at least two columns of scores."""
+    """Adapter to Captum's calls: images by position, then the rows; returns at least two columns of scores.
 
-    def __init__(self, subject: ExplainedModel, names: tuple[str, ...]) -> None:
+    With pairs [B, 2] of contrasted classes, the columns are the negative and the positive difference of their scores.
+    """
+
+    def __init__(self, subject: ExplainedModel, names: tuple[str, ...], pairs: Tensor | None) -> None:
         super().__init__()
+        self._pairs = pairs
         self.module = subject.module  # Captum searches a model's children
         self._subject, self._names = [subject], names
 
@@ -345,7 +354,18 @@ class _Scores(nn.Module):
             for name, whole in subject.inputs.items()
         }
         scores = subject.scores(images, rows=rows)
+        if self._pairs is not None:
+            scores = subject.target_scores(scores, self._pairs[rows])[:, None]
         return torch.cat([-scores, scores], dim=1) if scores.shape[1] == 1 else scores
+
+
+def _spread_pairs(target: Tensor, rows: Tensor, batch: int) -> Tensor | None:
+    """Place the pairs [n, 2] of some samples at their rows of the batch; None for plain targets [n]."""
+    if target.ndim == 1:
+        return None
+    pairs = target.new_zeros(batch, 2)
+    pairs[rows] = target
+    return pairs
 
 
 @contextmanager

@@ -23,7 +23,8 @@ class Maps:
         method: name of the explainer, equal to its file name in `conf/explainer`.
         maps: input name → [B, H, W] or [B, D, H, W] float32 at the size of the input, signed.
         target: [B] int64, the explained class.
-        probability: [B] float32 of that class, in [0, 1].
+        reference: [B] int64, the class that the target is contrasted with; None if the target's own score is explained.
+        probability: [B] float32 of that class, in [0, 1]; of a contrast, if only its two classes were possible.
         scores: [B, K] float32 raw class scores.
         reading: how `evidence` is computed from signed maps.
         strength: input name → non-negative maps, if the method defines the evidence in another way than `reading`
@@ -55,6 +56,7 @@ class Maps:
     target: Tensor
     probability: Tensor
     scores: Tensor
+    reference: Tensor | None = None
     reading: Reading = "positive"
     strength: dict[str, Tensor] | None = None
     layers: Mapping[str, str] = field(default_factory=dict)
@@ -62,6 +64,11 @@ class Maps:
     completeness: Tensor | None = None
     seed: int | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def explained(self) -> Tensor:
+        """The target as explainers take it: [B] classes, or [B, 2] classes and those that they are contrasted with."""
+        return self.target if self.reference is None else torch.stack([self.target, self.reference], dim=1)
 
     @property
     def signed(self) -> bool:
@@ -88,6 +95,7 @@ class Maps:
             maps={name: one.cpu() for name, one in self.maps.items()},
             strength=None if self.strength is None else {name: one.cpu() for name, one in self.strength.items()},
             target=self.target.cpu(),
+            reference=None if self.reference is None else self.reference.cpu(),
             probability=self.probability.cpu(),
             scores=self.scores.cpu(),
             completeness=None if self.completeness is None else self.completeness.cpu(),
@@ -101,6 +109,7 @@ class Maps:
             maps={name: one[part] for name, one in self.maps.items()},
             strength=None if self.strength is None else {name: one[part] for name, one in self.strength.items()},
             target=self.target[part],
+            reference=None if self.reference is None else self.reference[part],
             probability=self.probability[part],
             scores=self.scores[part],
             completeness=None if self.completeness is None else self.completeness[part],

@@ -8,7 +8,9 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import Trainer
+from numpy.typing import NDArray
 from rich.console import Console
 
 from seewhy.explain.maps import LIMIT
@@ -116,9 +118,18 @@ def _store_verdict(session: Session, place: Place, records: Sequence[Record]) ->
             names = ("excess", "low", "high")
             numbers = zip(names, verdict.randomization.excess, strict=True)
             facts["randomization"] = {name: float(value) if value == value else None for name, value in numbers}
+        if verdict.contrast is not None:
+            names = ("runner_up", "least", "redraws")
+            means = {name: getattr(verdict.contrast, name) for name in names}
+            facts["contrast"] = {"passes": verdict.contrast.passes, **{n: _finite_mean(v) for n, v in means.items()}}
         session.store.write_verdict(place, key, facts)
     stored = session.store.verdict(place, key)
     return ([], []) if stored is None else (stored["failures"], stored["doubts"])
+
+
+def _finite_mean(values: NDArray[np.float64]) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else None
 
 
 def _add_warnings(record: Record, place: Place, failed: Sequence[str]) -> Record:
@@ -232,6 +243,7 @@ def _collect_checks(results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: Checks(
             passes=(results["verdicts"].get(name) or {}).get("passes"),
+            contrast=((results["verdicts"].get(name) or {}).get("contrast") or {}).get("passes"),
             completeness=median(errors[name]) if name in errors else None,
         )
         for name in names

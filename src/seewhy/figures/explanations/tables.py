@@ -39,8 +39,10 @@ MEANINGS = {
     "stable": "stable: rank correlation under noise",
     "error": "error: of the sum (completeness), median",
     "random": "random: maps change with the network's weights",
+    "class": "class: maps change with the class",
 }
 """Heading → meaning, added to the caption if the column is shown."""
+VERDICTS = {None: NONE, True: "passes", False: "[not dim bold red]FAILS[/]"}
 WIDTH = 66
 """Smallest width of a table, so that its caption fits."""
 
@@ -50,6 +52,8 @@ class Checks(NamedTuple):
 
     passes: bool | None = None
     """Result of the randomisation test; None if inconclusive."""
+    contrast: bool | None = None
+    """Result of the contrast test; None if inconclusive."""
     completeness: float | None = None
     """Median completeness error; None for methods without the completeness property."""
 
@@ -128,8 +132,15 @@ def _faithfulness_table(ranking: Ranking, checks: Mapping[str, Checks], foot: Se
     columns = {score: head for score, head in FAITHFULNESS.items() if score in ranking.scores}
     complete = any(check.completeness is not None for check in checks.values())
     tested = any(check.passes is not None for check in checks.values())
+    contrasted = any(check.contrast is not None for check in checks.values())
     timed = SECONDS in ranking.scores
-    heads = [*columns.values(), *["error"] * complete, *["random"] * tested, *["s/map"] * timed]
+    heads = [
+        *columns.values(),
+        *["error"] * complete,
+        *["random"] * tested,
+        *["class"] * contrasted,
+        *["s/map"] * timed,
+    ]
     meanings = "; ".join(meaning for head, meaning in MEANINGS.items() if head in heads)
     table = _table("\n".join(part for part in (meanings, "; ".join(part for part in foot if part)) if part))
     for head in heads:
@@ -139,7 +150,7 @@ def _faithfulness_table(ranking: Ranking, checks: Mapping[str, Checks], foot: Se
         check = checks.get(method, Checks())
         line = _line([cells.get((method, score)) for score in columns], columns)
         line += [NONE if check.completeness is None else f"{check.completeness:.1%}"] * complete
-        line += [{None: NONE, True: "passes", False: "[not dim bold red]FAILS[/]"}[check.passes]] * tested
+        line += [VERDICTS[check.passes]] * tested + [VERDICTS[check.contrast]] * contrasted
         seconds = cells.get((method, SECONDS))
         line += [NONE if seconds is None else f"{seconds.value:.2g}"] * timed
         table.add_row(method_label(method), *line, style="dim" if method in controls else None,
