@@ -112,7 +112,7 @@ def prepare_domains(
         except DataError as error:
             problems += [f"{part}: {problem}" for problem in error.problems]
     if problems:
-        raise DataError(problems, where=str(store.parent))
+        raise DataError(problems, where=f"{store} (not complete; subjects without a problem are kept)")
     parts: dict[str, list[str]] = {part: [] for part in folders}
     for part, subject in wanted:
         parts[part].append(subject.id)
@@ -138,7 +138,7 @@ def claim_store(store: Path, folders: Mapping[str, Path]) -> None:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"{store} cannot be created ({error.strerror}); set data.cache_dir to a writable folder"
+            f"{store} cannot be created ({error.strerror}); choose a folder that can be written (data.cache_dir of a run)"
         ) from error
     if foreign := _find_foreign_files(store):
         raise DataError(
