@@ -19,6 +19,7 @@ from .cam.grad_cam import LayerCAM as LayerCAM
 from .cam.grad_cam import XGradCAM as XGradCAM
 from .cam.score_cam import ScoreCAM as ScoreCAM
 from .captum_method import CaptumMethod as CaptumMethod
+from .contributions import Contributions as Contributions
 from .explained_model import Explainable as Explainable
 from .explained_model import ExplainableModule as ExplainableModule
 from .explained_model import ExplainedModel as ExplainedModel
@@ -62,6 +63,7 @@ from .judging.stability import measure_stability as measure_stability
 from .maps import Maps as Maps
 from .maps import find_incomplete as find_incomplete
 from .occlusion import Occlusion as Occlusion
+from .shapley_inputs import ShapleyInputs as ShapleyInputs
 
 def list_explainers() -> dict[str, tuple[str, str]]: ...
 def __getattr__(name: str) -> type[Explainer]: ...  # explainers that are found in the source

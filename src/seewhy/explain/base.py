@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from seewhy.explain.contributions import Contributions
 from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.maps import Maps, Reading
@@ -26,6 +27,7 @@ class Attribution:
     strength: dict[str, Tensor] | None = None
     layers: Mapping[str, str] = field(default_factory=dict)
     completeness: Tensor | None = None
+    contributions: Contributions | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -100,6 +102,7 @@ class Explainer(ABC):
                 layers=attribution.layers,
                 baseline=self.baseline,
                 completeness=attribution.completeness,
+                contributions=attribution.contributions,
                 seed=self.seed,
                 notes=(*attribution.notes, *subject.describe_column(scores)),
             )

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from seewhy.explain.contributions import Contributions
+
 __all__ = ["LIMIT", "Maps", "Reading", "compute_completeness_error", "find_incomplete"]
 
 Reading = Literal["positive", "magnitude"]
@@ -32,6 +34,7 @@ class Maps:
         layers: input name → name of the layer whose activations were used.
         baseline: description of the baseline; None if the method has no baseline.
         completeness: [B] |Σ map − (f(x) − f(x0))| / |f(x) − f(x0)| of methods that guarantee equality.
+        contributions: of whole inputs or channels, of methods that compute them.
         seed: seed of random draws; None if nothing is random.
         notes: remarks for the reader, e.g. that one map was computed for all slices.
 
@@ -62,6 +65,7 @@ class Maps:
     layers: Mapping[str, str] = field(default_factory=dict)
     baseline: str | None = None
     completeness: Tensor | None = None
+    contributions: Contributions | None = None
     seed: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -99,6 +103,7 @@ class Maps:
             probability=self.probability.cpu(),
             scores=self.scores.cpu(),
             completeness=None if self.completeness is None else self.completeness.cpu(),
+            contributions=None if self.contributions is None else self.contributions.apply(Tensor.cpu),
         )
 
     def __getitem__(self, rows: int | slice) -> Maps:
@@ -113,6 +118,7 @@ class Maps:
             probability=self.probability[part],
             scores=self.scores[part],
             completeness=None if self.completeness is None else self.completeness[part],
+            contributions=None if self.contributions is None else self.contributions.apply(lambda one: one[part]),
         )
 
 

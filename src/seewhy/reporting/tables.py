@@ -30,7 +30,7 @@ COLUMNS = (
 )  # fmt: skip
 """The reference's columns, then seewhy's. `prediction` is the probability of the predicted class, as in the
 reference."""
-SHARE_COLUMNS = ("id", "patient", "method", "target", "input", "kind", "name", "share", "area")
+SHARE_COLUMNS = ("id", "patient", "method", "target", "input", "kind", "name", "share", "area", "value")
 INTERNAL = ("statistics", "display", "slice_numbers", "key", "classes", "parts", "folder")
 """Entries of a record that are left out of `explanations.json`."""
 
@@ -110,7 +110,8 @@ def write_summaries(
     look: dict[str, Any] = {"title": title, "phantom": phantom}
     rows = share_rows(records)
     if rows:
-        write_csv(folder / "shares.csv", rows, columns=SHARE_COLUMNS)
+        complete = [{name: row.get(name) for name in SHARE_COLUMNS} for row in rows]
+        write_csv(folder / "shares.csv", complete, columns=SHARE_COLUMNS)
     path = folder / "attribution_summary.png"
     figures = {"All maps": write_figure(path, attribution_summary(statistics_rows(records), **look))}
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
@@ -131,6 +132,7 @@ def share_rows(records: Sequence[Record]) -> list[Row]:
     rows = []
     for record in records:
         sample = {key: record[key] for key in ("id", "patient", "method")} | {"target": record["target_name"]}
+        rows += [{**sample, **row} for row in _list_contributions(record.get("contributions"))]
         named = record["shares"].items() if len(record["shares"]) > 1 else ()
         rows += [{**sample, "input": n, "kind": "input", "name": n, "share": s, "area": None} for n, s in named]
         parts = record["parts"]
@@ -143,6 +145,23 @@ def share_rows(records: Sequence[Record]) -> list[Row]:
                 area = parts["region_areas"][label]
                 rows.append({**sample, "input": name, "kind": "region", "name": label, "share": share, "area": area})
     return rows
+
+
+def _list_contributions(found: Mapping[str, Any] | None) -> list[Row]:
+    """Rows of Shapley values, of the same inputs or channels left out alone, and of pairs.
+
+    `value` is in the units of the score. Shares are of the score with everything minus the score with nothing, and have
+    a sign.
+    """
+    if not found:
+        return []
+    kinds = {"shapley": "values", "left_out": "left_out", "interaction": "interactions"}
+    total = found["total"]
+    return [
+        {"input": name, "kind": kind, "name": name, "share": value / total if total else None, "value": value}
+        for kind, key in kinds.items()
+        for name, value in found[key].items()
+    ]
 
 
 def _name_class(record: Record) -> str:

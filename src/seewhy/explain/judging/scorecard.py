@@ -42,8 +42,8 @@ class JudgingSettings:
     """Scores to compute, and their options.
 
     Attributes:
-        scope: `cheap`: completeness, randomisation, class contrast, leaving inputs out, localisation; `all`: also faithfulness and
-            stability; `auto`: all for up to 64 samples, else cheap; `none`: no scores.
+        scope: `cheap`: completeness, randomisation, class contrast, leaving inputs out, localisation; `all`: also
+            faithfulness and stability; `auto`: all for up to 64 samples, else cheap; `none`: no scores.
         cases: samples of the randomisation and the contrast test; 0 skips both.
         redraws: re-initialised networks, and heads, per sample.
         steps: steps of the deletion and insertion curves.
