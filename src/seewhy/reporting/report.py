@@ -17,6 +17,7 @@ from seewhy.explain.maps import LIMIT
 from seewhy.figures.report import Section
 from seewhy.metrics.gather import gather_rows
 from seewhy.progress import track_slowly
+from seewhy.reporting.by_class import write_class_table
 from seewhy.reporting.pictures import draw_method, find_main_picture
 from seewhy.reporting.session import Session
 from seewhy.reporting.store import Place
@@ -27,7 +28,15 @@ __all__ = ["print_explanations", "report_section", "write_explanation_page", "wr
 Record = dict[str, Any]
 PICTURES = 12
 """Samples on the page."""
-FILES = ("report.html", "ranking.png", "ranking.csv", "scores.csv", "attribution_statistics.csv", "explanations.json")
+FILES = (
+    "report.html",
+    "ranking.png",
+    "ranking.csv",
+    "ranking_by_class.csv",
+    "scores.csv",
+    "attribution_statistics.csv",
+    "explanations.json",
+)
 
 
 def write_session_results(trainer: Trainer, session: Session) -> dict[str, Any]:
@@ -75,6 +84,7 @@ def _write_results(
     write_statistics(folder / "attribution_statistics.csv", records)
     floors = [row for sample in samples for row in store.floors(sample)]
     ranking = write_ranking(folder, records, floors, title=title, phantom=phantom)
+    by_class = write_class_table(folder / "ranking_by_class.csv", records)
     figures = write_summaries(folder, records, key_slices=key_slices, title=title, phantom=phantom)
     verdicts = {place.title: store.verdict(place, session.keys[place.method]) for place in places}
     facts = {**session.facts, "seed": session.settings.seed, "options": session.options}
@@ -85,6 +95,7 @@ def _write_results(
         "refused": refused,
         "records": records,
         "ranking": ranking,
+        "by_class": by_class,
         "failures": failures,
         "verdicts": verdicts,
         "figures": figures,
@@ -159,6 +170,7 @@ def report_section(results: Mapping[str, Any]) -> Section:
     patients = len({record["patient"] for record in results["records"]})
     return explanation_section(
         rows=results["ranking"],
+        by_class=results.get("by_class", ()),
         failures=results["failures"],
         figures=figures,
         pictures=_choose_pictures(results),

@@ -12,7 +12,9 @@ from seewhy.io.atomic import write_csv, write_json
 from seewhy.metrics.map_ranking import HIGHER, MethodRank, rank_methods
 
 __all__ = [
+    "CHANCE",
     "format_method",
+    "name_class",
     "ranking_rows",
     "statistics_rows",
     "write_manifest",
@@ -164,7 +166,7 @@ def _list_contributions(found: Mapping[str, Any] | None) -> list[Row]:
     ]
 
 
-def _name_class(record: Record) -> str:
+def name_class(record: Record) -> str:
     """Name of the true class, or of the predicted class where the true class is unknown."""
     label = record["label"]
     if isinstance(label, int):
@@ -179,7 +181,7 @@ def _draw_input_shares(place: Path, method: str, records: Sequence[Record], look
     shares: dict[str, dict[str, list[float]]] = {}
     effects: dict[str, dict[str, list[float]]] = {}
     for record in sorted(records, key=lambda record: (str(type(record["label"])), str(record["label"]))):
-        group = _name_class(record)
+        group = name_class(record)
         for name in records[0]["shares"]:
             shares.setdefault(group, {}).setdefault(name, []).append(record["shares"][name])
             effect = record["judged"].get(f"effect_{name}")
@@ -206,7 +208,7 @@ def _draw_slice_profile(
     for record in sorted(records, key=lambda record: str(record["label"])):
         shares = next(iter(record["parts"]["slices"].values()))
         if sum(shares) > 0:
-            profiles.setdefault(_name_class(record), []).append(shares)
+            profiles.setdefault(name_class(record), []).append(shares)
     if not profiles:
         return None
     keys = [number for number in key_slices or () if number in numbers]
