@@ -20,7 +20,7 @@ from seewhy.explain.baseline import DESCRIPTIONS, Baseline, check_baseline, desc
 from seewhy.explain.capture.layers import Layers, resolve_layers
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer, sum_channels
-from seewhy.explain.grid import arrange_by_sample, enlarge, join_slices, to_grid
+from seewhy.explain.grid import arrange_by_sample, enlarge, join_slices, number_patches, to_grid
 from seewhy.explain.maps import Reading
 from seewhy.option_types import MemorySize, NonNegativeInt, PositiveInt
 from seewhy.options import check_choice
@@ -153,20 +153,11 @@ class CaptumMethod(GradientExplainer):
         if self.patch is not None:
             first, masks = 0, []
             for image in images.values():
-                mask = _number_patches(image, self.patch) + first
+                mask = number_patches(image, self.patch) + first
                 first = int(mask.max()) + 1
                 masks.append(mask)
             options["feature_mask"] = tuple(masks)
         return options
-
-
-def _number_patches(image: Tensor, side: int) -> Tensor:
-    """Return the patch number of each voxel, [1, C, *spatial], the same for all channels."""
-    number = torch.zeros(image.shape[2:], dtype=torch.long, device=image.device)
-    for axis, size in enumerate(image.shape[2:]):
-        steps = torch.arange(size, device=image.device) // side
-        number = number * (-(-size // side)) + steps.reshape(-1, *[1] * (image.ndim - 3 - axis))
-    return number.expand(1, *image.shape[1:]).contiguous()
 
 
 def _resize_to_image(raw: Tensor, image: Tensor) -> tuple[Tensor, tuple[str, ...]]:
@@ -284,7 +275,8 @@ class CaptumCall:
             ConfigError: a package that Captum needs is missing.
             ExplanationError: Captum raises an error.
         """
-        model = _Scores(subject, tuple(images), _spread_pairs(target, rows, subject.batch))
+        pairs = target.new_zeros(subject.batch, 2).index_copy(0, rows, target) if target.ndim == 2 else None
+        model = _Scores(subject, tuple(images), pairs)
         given = {
             "target": target if target.ndim == 1 else 1,
             "additional_forward_args": (rows,),
@@ -333,10 +325,7 @@ def _required_parameters(function: Any) -> list[str]:
 
 
 class _Scores(nn.Module):
-    """Adapter to Captum's calls: images by position, then the rows; returns at least two columns of scores.
-
-    With pairs [B, 2] of contrasted classes, the columns are the negative and the positive difference of their scores.
-    """
+    """Adapter to Captum's calls: images by position, then the rows; two or more scores; `pairs` [B, 2] of contrasts."""
 
     def __init__(self, subject: ExplainedModel, names: tuple[str, ...], pairs: Tensor | None) -> None:
         super().__init__()
@@ -357,15 +346,6 @@ class _Scores(nn.Module):
         if self._pairs is not None:
             scores = subject.target_scores(scores, self._pairs[rows])[:, None]
         return torch.cat([-scores, scores], dim=1) if scores.shape[1] == 1 else scores
-
-
-def _spread_pairs(target: Tensor, rows: Tensor, batch: int) -> Tensor | None:
-    """Place the pairs [n, 2] of some samples at their rows of the batch; None for plain targets [n]."""
-    if target.ndim == 1:
-        return None
-    pairs = target.new_zeros(batch, 2)
-    pairs[rows] = target
-    return pairs
 
 
 @contextmanager
