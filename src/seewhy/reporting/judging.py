@@ -54,6 +54,9 @@ class Judges:
         settings: its `judge` and `seed` are used.
         samples: number of samples of the run, which decides the scope of `auto`.
         validation: gives batches of validation samples with masks, none of which is explained; may be empty.
+
+    Attributes:
+        testing: whether the randomisation test takes the next samples; False where another process tests the first.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Judges:
         self.explainers = explainers
         self.settings = JudgingSettings(scope=settings.judge, seed=settings.seed)
         self.samples, self.validation = samples, validation
+        self.testing = True
         self.floors = {floor.method: floor for floor in make_controls(seed=settings.seed)}
         self._cards: dict[Place, Scorecard] = {}
         self._thresholds: dict[str, Threshold | None] = {}
@@ -84,7 +88,7 @@ class Judges:
             explainer = self.explainers[place.method]
             threshold = self._threshold(explainer, module) if masks is not None else None
             self._cards[place] = Scorecard(explainer, settings=self.settings, samples=self.samples, threshold=threshold)
-        return self._cards[place].judge(module, inputs, maps, masks)
+        return self._cards[place].judge(module, inputs, maps, masks, tested=self.testing)
 
     def judge_floors(self, module: nn.Module, inputs: Inputs, target: Target, masks: Masks) -> dict[str, list[Row]]:
         """Score the floors, method → rows: all floors where there are masks, else those with deletion and insertion."""

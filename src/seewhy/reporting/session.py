@@ -146,7 +146,8 @@ class Session:
 
     def _is_finished(self, place: Place, view: SampleView) -> bool:
         """Whether nothing remains to be computed: the first samples are needed until there is a verdict."""
-        tested = len(set(self.samples)) > self.judges.settings.cases or not self.judges.active
+        waiting = self.judges.active and self.judges.testing
+        tested = not waiting or len(set(self.samples)) > self.judges.settings.cases
         key = self.keys[place.method]
         return self.store.finished(place, view.id, key) and (tested or self.store.verdict(place, key) is not None)
 

@@ -40,9 +40,9 @@ class _AppendingWriter(_ExperimentWriter):
         path = Path(self.metrics_file_path)
         exists = has_file(path)
         if self._record_new_keys() or not exists:
-            earlier = read_csv(path).rows if exists else []
-            rows = [{key: row.get(key, "") for key in self.metrics_keys} for row in [*earlier, *self.metrics]]
-            write_csv(path, rows, columns=self.metrics_keys)
+            rows: list[Mapping[str, Any]] = [*(read_csv(path).rows if exists else ()), *self.metrics]
+            filled = [{key: row.get(key, "") for key in self.metrics_keys} for row in rows]
+            write_csv(path, filled, columns=self.metrics_keys)
         else:
             text = io.StringIO()
             csv.DictWriter(text, self.metrics_keys, lineterminator="\n").writerows(self.metrics)

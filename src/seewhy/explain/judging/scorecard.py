@@ -157,7 +157,13 @@ class Scorecard:
         self._seconds: dict[str, float] = {}
 
     def judge(
-        self, module: nn.Module, inputs: Inputs, maps: Maps, masks: Tensor | Mapping[str, Tensor] | None = None
+        self,
+        module: nn.Module,
+        inputs: Inputs,
+        maps: Maps,
+        masks: Tensor | Mapping[str, Tensor] | None = None,
+        *,
+        tested: bool = True,
     ) -> list[Row]:
         """Compute the scores of a batch, one row per sample in order; a score that does not apply is None.
 
@@ -179,6 +185,7 @@ class Scorecard:
             inputs: the batch.
             maps: the explainer's maps of the batch.
             masks: see `measure_localization`.
+            tested: False leaves these samples out of the randomisation and contrast tests, because another process tests the first.
         """
         count = len(maps.target)
         columns: dict[str, Column] = {}
@@ -187,7 +194,7 @@ class Scorecard:
                 columns |= {column: _to_column(values, count) for column, values in part().items()}
         if self.scope != "none" and self.settings.cases:
             with self._timed("randomization"):
-                columns |= self._randomization(module, inputs, maps, masks)
+                columns |= self._randomization(module, inputs, maps, masks, tested)
         self._samples += count
         first: dict[str, Column] = {"method": [maps.method] * count, "target": _to_column(maps.target, count)}
         columns = first | columns
@@ -241,10 +248,10 @@ class Scorecard:
         return {"completeness": maps.completeness, "incomplete": beyond}
 
     def _randomization(
-        self, module: nn.Module, inputs: Inputs, maps: Maps, masks: Tensor | Mapping[str, Tensor] | None
+        self, module: nn.Module, inputs: Inputs, maps: Maps, masks: Tensor | Mapping[str, Tensor] | None, tested: bool
     ) -> dict[str, Column]:
-        rows = self._test.add(module, inputs, maps, masks)
-        others = self._contrast.add(module, inputs, maps, [row["redraws"] for row in rows])
+        rows = self._test.add(module, inputs, maps, masks) if tested else []
+        others = self._contrast.add(module, inputs, maps, [row["redraws"] for row in rows]) if tested else []
         rows = [{**row, **other} for row, other in zip(rows, others, strict=True)]
         missing = [None] * (len(maps.target) - len(rows))
         columns = {f"randomization_{name}": name for name in ("net", "head", "net_ssim", "head_ssim", "redraws")}
