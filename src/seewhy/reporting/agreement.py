@@ -219,8 +219,8 @@ def agreement_section(results: Sequence[Agreement]) -> Section:
         "trainings",
     ]
     caption = (
-        "rank correlation of the evidence between trainings; a method agrees if the same case is clearly (95 % interval "
-        "over cases) above different cases and re-initialised networks"
+        "rank correlation of the evidence between trainings; a method agrees if the same case is clearly (95 % "
+        "interval over cases) above different cases and re-initialised networks"
     )
     blocks: list[Block] = [
         Text(MEANING),

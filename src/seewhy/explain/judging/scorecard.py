@@ -185,7 +185,8 @@ class Scorecard:
             inputs: the batch.
             maps: the explainer's maps of the batch.
             masks: see `measure_localization`.
-            tested: False leaves these samples out of the randomisation and contrast tests, because another process tests the first.
+            tested: False leaves these samples out of the randomisation and the contrast test, because another process
+                tests the first.
         """
         count = len(maps.target)
         columns: dict[str, Column] = {}

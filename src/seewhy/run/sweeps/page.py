@@ -85,7 +85,7 @@ def _write_page(folder: Path, rows: Sequence[Mapping[str, Any]], goals: Mapping[
 
 
 def _compare_explanations(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Section on the agreement of explanations between members, and `agreement.csv`; nothing if nothing can be compared."""
+    """Section on the agreement of explanations between members, and `agreement.csv`; empty if nothing is in common."""
     from seewhy.reporting.agreement import agreement_section, compare_trainings, write_agreement
 
     runs = [folder / row["member"] for row in rows if (folder / row["member"] / "explanations" / "records").is_dir()]
