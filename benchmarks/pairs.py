@@ -7,8 +7,8 @@ Claims:
 
 - Reading: pairs per second of processor time of one worker ÷ the same when whole slices are read and normalised before
   the square is cut out, as seewhy did before (≥ 2). Both give the same values, which is checked first.
-- Waiting: seconds per step of a loop that waits for its batch and then sleeps for `--step` seconds, as a CPU does while a
-  GPU computes ÷ that step (≤ 1.1 where the workers can keep up). Needs as many free cores as workers.
+- Waiting: seconds per step of a loop that waits for its batch and then sleeps for `--step` seconds, as a CPU does while
+  a GPU computes ÷ that step (≤ 1.1 where the workers can keep up). Needs as many free cores as workers.
 
 Both arms run by turns in one process; the ratio is the median of the ratios within a round.
 """
@@ -29,10 +29,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from seewhy.data.domains.datamodule import BraTSDomainsDataModule  # noqa: E402
-from seewhy.data.domains.dataset import Center, PairDataset, PairDraw, collate_pairs  # noqa: E402
-from seewhy.data.domains.store import PreparedSubject  # noqa: E402
-from seewhy.phantoms.scanners import write_scanner_phantom  # noqa: E402
+from seewhy.data.domains.datamodule import BraTSDomainsDataModule
+from seewhy.data.domains.dataset import Center, PairDataset, PairDraw, collate_pairs
+from seewhy.data.domains.store import PreparedSubject
+from seewhy.phantoms.scanners import write_scanner_phantom
 
 
 def main() -> None:
@@ -76,7 +76,10 @@ def report_reading(data: BraTSDomainsDataModule, options: argparse.Namespace) ->
     ratio = statistics.median(a / b for a, b in pairs)
     print(f"one worker: {ours:.1f} pairs/s, reading whole slices {theirs:.1f} pairs/s; ratio {ratio:.2f} (goal: 2)")
     needed = options.batch / options.step
-    print(f"a step of {options.step:g} s for {options.batch} pairs needs {needed:.0f} pairs/s: {needed / ours:.1f} workers")
+    print(
+        f"a step of {options.step:g} s for {options.batch} pairs needs {needed:.0f} pairs/s: "
+        f"{needed / ours:.1f} workers"
+    )
 
 
 def rate(dataset: PairDataset, draws: list[PairDraw], options: argparse.Namespace) -> float:

@@ -44,7 +44,8 @@ def samples() -> Path:
 def run_command(repository):
     """Run a script of the repository in a forked process: `run_command("train.py", *words, cwd=…, env={…})`.
 
-    `env` is added to the environment of the tests; `processes=2` starts as many, as torchrun does. The result is that of `subprocess.run` with captured text.
+    `env` is added to the environment of the tests; `processes=2` starts as many, as torchrun does. The result is that
+    of `subprocess.run` with captured text.
     """
     server = CommandServer()
 

@@ -197,8 +197,8 @@ def check_train_log(words: Iterable[str]) -> None:
 
 
 TRAINING_ONLY = {
-    "callbacks", "ckpt_path", "direction", "effective_batch_size", "logger", "objective", "objective_on_test", "paths", "phantom",
-    "test", "weights",
+    "callbacks", "ckpt_path", "direction", "effective_batch_size", "logger", "objective", "objective_on_test", "paths",
+    "phantom", "test", "weights",
 }  # fmt: skip
 """Root keys of an experiment that only training uses."""
 

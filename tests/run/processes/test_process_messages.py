@@ -58,7 +58,8 @@ WAITS = """
 import subprocess, sys, threading, time
 from seewhy.run.processes import launcher
 launcher.PERIOD, launcher.GRACE = 0.05, 0.3
-procs = [subprocess.Popen([sys.executable, "-c", code]) for code in ("raise SystemExit(3)", "import time; time.sleep(60)")]
+codes = ("raise SystemExit(3)", "import time; time.sleep(60)")
+procs = [subprocess.Popen([sys.executable, "-c", code]) for code in codes]
 print(procs[1].pid, flush=True)
 launcher._watch(lambda: launcher._find_failed(procs), lambda: launcher._kill(procs), ".")
 time.sleep(60)  # as in a collective that waits for the process that has ended

@@ -190,7 +190,6 @@ class StackReader:
         inside = (numbers >= start) & (numbers < stop)
         if not inside.any():
             return result
-        indices = numbers[inside] - start
         on_view: list[slice] = []
         in_box: list[slice] = []
         for (low, high), (cut, end), (before, _), begin, count in zip(

@@ -59,7 +59,7 @@ def fit_trainer_options(trainer: Mapping[str, Any]) -> dict[str, Any]:
     size = read_torchrun()
     if size is not None and count_processes(trainer) != size.devices * size.nodes:
         fitted |= {"devices": size.devices, "num_nodes": size.nodes}
-    if trainer.get("strategy", "auto") == "auto" and _count_here({**trainer, **fitted}) > 1:
+    if trainer.get("strategy", "auto") == "auto" and _count_here(trainer, fitted) > 1:
         fitted["strategy"] = ANY_GRADIENTS
     if trainer.get("sync_batchnorm") and _is_cpu(trainer):
         fitted["sync_batchnorm"] = False
@@ -83,33 +83,33 @@ def set_batch_size(config: DictConfig) -> None:
     wanted = config.get("effective_batch_size")
     if wanted is None:
         return
-    options = {**config.trainer, **fit_trainer_options(config.trainer)}
-    processes = _count_here(options)
+    processes = _count_here(config.trainer, fit_trainer_options(config.trainer))
     model = config.get("model") or {}
-    accumulated = int(options.get("accumulate_grad_batches") or 1) * int(model.get("accumulate") or 1)
+    accumulated = int(config.trainer.get("accumulate_grad_batches") or 1) * int(model.get("accumulate") or 1)
     parts = processes * accumulated
     if wanted % parts:
         below, above = wanted // parts * parts, -(-wanted // parts) * parts
         nearest = " or ".join(str(number) for number in (below, above) if number)
         raise ConfigError(
-            f"effective_batch_size={wanted} cannot be divided by {processes} processes × {accumulated} accumulated "
-            f"batches; use {nearest}"
+            f"effective_batch_size={wanted} cannot be divided by {processes} processes times "
+            f"{accumulated} accumulated batches; use {nearest}"
         )
     config.data.batch_size = wanted // parts
     LOGGER.info(
-        "effective batch size %d = %d processes × %d accumulated batches × data.batch_size=%d",
+        "effective batch size %d = %d processes * %d accumulated batches * data.batch_size=%d",
         wanted, processes, accumulated, wanted // parts,
     )  # fmt: skip
 
 
-def _count_here(trainer: Mapping[str, Any]) -> int:
+def _count_here(trainer: Mapping[str, Any], fitted: Mapping[str, Any]) -> int:
     """Count the processes, with the GPUs of this machine where the configuration asks for all of them."""
-    count = count_processes(trainer)
+    options = {key: trainer[key] for key in ("devices", "num_nodes", "accelerator") if key in trainer} | fitted
+    count = count_processes(options)
     if count >= 0:
         return count
     import torch
 
-    return int(trainer.get("num_nodes") or 1) * max(torch.cuda.device_count(), 1)
+    return int(options.get("num_nodes") or 1) * max(torch.cuda.device_count(), 1)
 
 
 def _is_cpu(trainer: Mapping[str, Any]) -> bool:
