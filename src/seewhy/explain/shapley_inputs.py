@@ -31,7 +31,8 @@ MOST = 10
 class ShapleyInputs(GradientExplainer):
     """Exact Shapley values of whole inputs or channels (Shapley 1953), with pairwise interactions (Grabisch 1999).
 
-    The score of every subset is computed, 2^n forwards for n players, so nothing is sampled: the values sum to the
+    The score of every subset is computed, 2^n forwards for n players (one more measures the memory of a row once), so
+    nothing is sampled: the values sum to the
     score with everything minus the score with nothing. Two inputs that carry the same get half of it each, where
     leaving out one of them changes nothing. The map of an input is its value, spread evenly over its pixels.
 

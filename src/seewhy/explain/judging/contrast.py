@@ -104,16 +104,16 @@ class ContrastTest:
     Example:
         >>> import torch
         >>> from torch import nn
-        >>> from seewhy.explain import ContrastTest, EigenCAM, GradCAM
+        >>> from seewhy.explain import ContrastTest, EigenCAM, HiResCAM
         >>> _ = torch.manual_seed(0)
-        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 3))
         >>> images = torch.rand(4, 1, 8, 8)
-        >>> for explainer in (EigenCAM(layers="1"), GradCAM(layers="1")):
+        >>> for explainer in (EigenCAM(layers="1"), HiResCAM(layers="1")):
         ...     test = ContrastTest(explainer)
         ...     rows = test.add(net, images, explainer(net, images))
         ...     print(explainer.method, test.result().passes)
         eigen_cam False
-        grad_cam True
+        hires_cam True
     """
 
     def __init__(self, explainer: Explainer, *, cases: int = 8) -> None:
