@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.data.cases.amd import AMDDataModule
 from seewhy.errors import ConfigError, ExplanationError
-from seewhy.explain import AttentionRollout, GradCAM
+from seewhy.explain import AttentionRollout, GradCAM, ShapleyInputs
 from seewhy.models.classification.amd import AMDGrading
 from seewhy.phantoms.amd import write_amd_phantom
 from seewhy.reporting.selection import ExplanationSettings
@@ -202,3 +202,27 @@ def test_unknown_choices_are_refused(explained, tmp_path):
         explained(tmp_path, target="advancd")
     with pytest.raises(ConfigError, match="name some in explain"):
         ExplainCallback(folder=tmp_path, explainers={})
+
+
+def test_contrasts_and_shapley_values_reach_records_tables_and_verdicts(explained, tmp_path):
+    methods = {"grad_cam": GradCAM(), "shapley_inputs": ShapleyInputs()}
+    found = explained(tmp_path, methods, target=["predicted-runner_up", "label"], judge="cheap", samples="first")
+    by_place = {(one["method"], one["folder"], one["id"]): one for one in found.results["records"]}
+    first = found.results["records"][0]["id"]
+    contrast = by_place["grad_cam", "target_predicted-runner_up", first]
+    best, second = np.argsort(contrast["scores"])[::-1][:2]
+    names = contrast["classes"]
+    assert (contrast["target"], contrast["reference_name"]) == (best, names[second])
+    assert contrast["target_name"] == f"{names[best]} rather than {names[second]}"
+    values = by_place["shapley_inputs", "target_label", first]["contributions"]
+    assert sum(values["values"].values()) == pytest.approx(values["total"], abs=1e-5)
+    assert values["removal"] == "absent"
+    with (found.folder / "shares.csv").open() as file:
+        kinds = {row["kind"] for row in csv.DictReader(file) if row["method"] == "shapley_inputs"}
+    assert kinds == {"shapley", "left_out", "interaction", "input"}
+    verdicts = found.results["verdicts"]
+    assert -1 <= verdicts["grad_cam/target_label"]["contrast"]["least"] <= 1
+    assert verdicts["grad_cam/target_predicted-runner_up"]["contrast"]["passes"] is None
+    with (found.folder / "ranking_by_class.csv").open() as file:
+        assert {row["class"] for row in csv.DictReader(file)} <= {"early", "intermediate", "advanced"}
+    assert "by true class" in (found.folder / "report.html").read_text()

@@ -86,7 +86,7 @@ def test_targets_by_name_index_label_and_all():
 
 
 def test_an_unknown_label_falls_back_to_the_prediction():
-    found = TargetChoice("label", GRADES, classes=3).of(torch.tensor([2, -1]), lambda: torch.tensor([0, 1]))
+    found = TargetChoice("label", GRADES, classes=3).of(torch.tensor([2, -1]), lambda: torch.eye(2, 3))
     assert found[0].tolist() == [2, 1]
 
 

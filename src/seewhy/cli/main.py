@@ -16,7 +16,14 @@ HYDRA = {
     "cases": "select cases of a translation run and draw them: seewhy cases run=…",
     "explain": "compute and draw the maps of a trained run: seewhy explain run=…",
 }
-COMMANDS = {"prepare": "prepare", "check": "check", "import": "importing", "pool": "pool", "blend": "volume_steps"}
+COMMANDS = {
+    "prepare": "prepare",
+    "check": "check",
+    "import": "importing",
+    "pool": "pool",
+    "agree": "agree",
+    "blend": "volume_steps",
+}
 
 
 def main(arguments: list[str] | None = None) -> None:

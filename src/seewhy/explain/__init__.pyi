@@ -19,6 +19,7 @@ from .cam.grad_cam import LayerCAM as LayerCAM
 from .cam.grad_cam import XGradCAM as XGradCAM
 from .cam.score_cam import ScoreCAM as ScoreCAM
 from .captum_method import CaptumMethod as CaptumMethod
+from .contributions import Contributions as Contributions
 from .explained_model import Explainable as Explainable
 from .explained_model import ExplainableModule as ExplainableModule
 from .explained_model import ExplainedModel as ExplainedModel
@@ -29,6 +30,8 @@ from .gradient.integrated_gradients import IntegratedGradients as IntegratedGrad
 from .gradient.noise_tunnel import NoiseTunnel as NoiseTunnel
 from .gradient.saliency import InputXGradient as InputXGradient
 from .gradient.saliency import Saliency as Saliency
+from .judging.contrast import ClassContrast as ClassContrast
+from .judging.contrast import ContrastTest as ContrastTest
 from .judging.controls import CentreControl as CentreControl
 from .judging.controls import Control as Control
 from .judging.controls import EdgeControl as EdgeControl
@@ -60,6 +63,7 @@ from .judging.stability import measure_stability as measure_stability
 from .maps import Maps as Maps
 from .maps import find_incomplete as find_incomplete
 from .occlusion import Occlusion as Occlusion
+from .shapley_inputs import ShapleyInputs as ShapleyInputs
 
 def list_explainers() -> dict[str, tuple[str, str]]: ...
 def __getattr__(name: str) -> type[Explainer]: ...  # explainers that are found in the source

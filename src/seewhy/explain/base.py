@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from seewhy.explain.contributions import Contributions
 from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.maps import Maps, Reading
@@ -26,6 +27,7 @@ class Attribution:
     strength: dict[str, Tensor] | None = None
     layers: Mapping[str, str] = field(default_factory=dict)
     completeness: Tensor | None = None
+    contributions: Contributions | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -70,7 +72,8 @@ class Explainer(ABC):
         Args:
             module: any module that returns class scores [B, K]; a single column is the score of class 1.
             inputs: a batch [B, C, H, W] or [B, C, D, H, W], or several batches by name or position.
-            target: class index or name, or one per sample; None explains the predicted class.
+            target: class index or name, or one per sample; None explains the predicted class; a contrast `a-b` of two
+                classes explains the difference of their scores, see `seewhy.explain.targets.Target`.
 
         Raises:
             ConfigError: a class or layer that does not exist, inputs that do not fit the module, or an output that
@@ -91,13 +94,15 @@ class Explainer(ABC):
                 method=self.method,
                 maps={name: values.detach().float() for name, values in attribution.maps.items()},
                 strength=attribution.strength,
-                target=target,
+                target=target if target.ndim == 1 else target[:, 0],
+                reference=None if target.ndim == 1 else target[:, 1],
                 probability=subject.probabilities(scores, target),
                 scores=scores.detach().float(),
                 reading=self.reading,
                 layers=attribution.layers,
                 baseline=self.baseline,
                 completeness=attribution.completeness,
+                contributions=attribution.contributions,
                 seed=self.seed,
                 notes=(*attribution.notes, *subject.describe_column(scores)),
             )
@@ -108,7 +113,7 @@ class Explainer(ABC):
     def explain(
         self, subject: ExplainedModel, targets: Sequence[Target]
     ) -> tuple[Tensor, list[Tensor], list[Attribution]]:
-        """Return scores [B, K], the resolved targets [B], and one attribution for each target."""
+        """Return scores [B, K], the resolved targets [B] (contrasts: [B, 2]), and one attribution for each target."""
 
 
 class TargetwiseExplainer(Explainer):
@@ -129,6 +134,6 @@ class TargetwiseExplainer(Explainer):
 
         Args:
             subject: module and batch.
-            target: [B] int64.
+            target: [B] int64, or [B, 2] for contrasts; `ExplainedModel.target_scores` takes both.
             scores: [B, K] class scores of the batch, without a graph.
         """

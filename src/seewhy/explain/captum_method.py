@@ -20,7 +20,7 @@ from seewhy.explain.baseline import DESCRIPTIONS, Baseline, check_baseline, desc
 from seewhy.explain.capture.layers import Layers, resolve_layers
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer, sum_channels
-from seewhy.explain.grid import arrange_by_sample, enlarge, join_slices, to_grid
+from seewhy.explain.grid import arrange_by_sample, enlarge, join_slices, number_patches, to_grid
 from seewhy.explain.maps import Reading
 from seewhy.option_types import MemorySize, NonNegativeInt, PositiveInt
 from seewhy.options import check_choice
@@ -153,20 +153,11 @@ class CaptumMethod(GradientExplainer):
         if self.patch is not None:
             first, masks = 0, []
             for image in images.values():
-                mask = _number_patches(image, self.patch) + first
+                mask = number_patches(image, self.patch) + first
                 first = int(mask.max()) + 1
                 masks.append(mask)
             options["feature_mask"] = tuple(masks)
         return options
-
-
-def _number_patches(image: Tensor, side: int) -> Tensor:
-    """Return the patch number of each voxel, [1, C, *spatial], the same for all channels."""
-    number = torch.zeros(image.shape[2:], dtype=torch.long, device=image.device)
-    for axis, size in enumerate(image.shape[2:]):
-        steps = torch.arange(size, device=image.device) // side
-        number = number * (-(-size // side)) + steps.reshape(-1, *[1] * (image.ndim - 3 - axis))
-    return number.expand(1, *image.shape[1:]).contiguous()
 
 
 def _resize_to_image(raw: Tensor, image: Tensor) -> tuple[Tensor, tuple[str, ...]]:
@@ -273,7 +264,7 @@ class CaptumCall:
             subject: module and batch.
             images: input → [n, C, *spatial]; other inputs are held constant.
             rows: [n] sample that each row was made from.
-            target: [n] int64.
+            target: [n] int64, or [n, 2] for contrasts.
             layer: for classes that need a layer.
             options: baselines and feature masks, each a tuple over the images.
 
@@ -284,8 +275,14 @@ class CaptumCall:
             ConfigError: a package that Captum needs is missing.
             ExplanationError: Captum raises an error.
         """
-        model = _Scores(subject, tuple(images))
-        given = {"target": target, "additional_forward_args": (rows,), **options, **self.arguments}
+        pairs = target.new_zeros(subject.batch, 2).index_copy(0, rows, target) if target.ndim == 2 else None
+        model = _Scores(subject, tuple(images), pairs)
+        given = {
+            "target": target if target.ndim == 1 else 1,
+            "additional_forward_args": (rows,),
+            **options,
+            **self.arguments,
+        }
         parameters = inspect.signature(self.kind.attribute).parameters
         inputs = tuple(image.detach().clone().requires_grad_() for image in images.values())
         with restore_module(model), _seed_all(self.seed, rows.device), warnings.catch_warnings():
@@ -328,10 +325,11 @@ def _required_parameters(function: Any) -> list[str]:
 
 
 class _Scores(nn.Module):
-    """Adapter to Captum's calls: images by position, then the rows; returns at least two columns of scores."""
+    """Adapter to Captum's calls: images by position, then the rows; two or more scores; `pairs` [B, 2] of contrasts."""
 
-    def __init__(self, subject: ExplainedModel, names: tuple[str, ...]) -> None:
+    def __init__(self, subject: ExplainedModel, names: tuple[str, ...], pairs: Tensor | None) -> None:
         super().__init__()
+        self._pairs = pairs
         self.module = subject.module  # Captum searches a model's children
         self._subject, self._names = [subject], names
 
@@ -345,6 +343,8 @@ class _Scores(nn.Module):
             for name, whole in subject.inputs.items()
         }
         scores = subject.scores(images, rows=rows)
+        if self._pairs is not None:
+            scores = subject.target_scores(scores, self._pairs[rows])[:, None]
         return torch.cat([-scores, scores], dim=1) if scores.shape[1] == 1 else scores
 
 

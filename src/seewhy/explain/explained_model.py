@@ -190,7 +190,7 @@ class ExplainedModel:
             )
 
     def targets(self, target: Target, scores: Tensor) -> Tensor:
-        """Resolve a target to the class index of each sample, [B] int64.
+        """Resolve a target to the class index of each sample, [B] int64, or to [B, 2] for contrasts.
 
         Args:
             target: class index or name, one per sample or one for all, or None for the predicted class.
@@ -198,7 +198,7 @@ class ExplainedModel:
 
         Raises:
             ConfigError: a class that does not exist, or a wrong number of classes.
-            ExplanationError: scores that are not finite.
+            ExplanationError: scores that are not finite, or a class contrasted with itself.
         """
         return resolve_targets(target, scores, self.about.classes)
 
@@ -209,13 +209,29 @@ class ExplainedModel:
         return ("one column of scores, taken as the logit of class 1; target=1 explains the value of a regression",)
 
     def target_scores(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Return the score of each row's target, [n]; a single column is the score of class 1, its negative of 0."""
+        """Return the score of each row's target, [n]; a single column is the score of class 1, its negative of 0.
+
+        Args:
+            scores: [n, K].
+            target: [n] class, or [n, 2] class and the class that it is contrasted with, whose score is subtracted. A
+                single column is already the difference of its two classes.
+        """
+        if target.ndim == 2 and scores.shape[1] > 1:
+            return scores.gather(1, target) @ scores.new_tensor([1.0, -1.0])
+        first = target if target.ndim == 1 else target[:, 0]
         if scores.shape[1] == 1:
-            return scores[:, 0] * (2 * target - 1).to(scores)
-        return scores.gather(1, target[:, None])[:, 0]
+            return scores[:, 0] * (2 * first - 1).to(scores)
+        return scores.gather(1, first[:, None])[:, 0]
 
     def probabilities(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Return the calibrated probability of each row's target, [n] in [0, 1]."""
+        """Return the calibrated probability of each row's target, [n] in [0, 1].
+
+        Args:
+            scores: [n, K].
+            target: [n] class; or [n, 2] for the probability of the first class if only these two were possible.
+        """
+        if target.ndim == 2:
+            return (self.target_scores(scores.detach(), target) / self.about.temperature).sigmoid()
         return self.class_probabilities(scores).gather(1, target[:, None])[:, 0]
 
     def class_probabilities(self, scores: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from seewhy.errors import ConfigError
 
-__all__ = ["arrange_by_sample", "enlarge", "join_slices", "to_grid"]
+__all__ = ["arrange_by_sample", "enlarge", "join_slices", "number_patches", "to_grid"]
 
 MODES = {2: "bilinear", 3: "trilinear"}
 MOST_EXTRA = 16
@@ -128,3 +128,12 @@ def enlarge(coarse: Tensor, size: Sequence[int]) -> Tensor:
         planes = enlarge(coarse.flatten(0, 1), size[1:]).unflatten(0, coarse.shape[:2])
         return planes.expand(-1, size[0], -1, -1).contiguous()
     return interpolate(coarse[:, None], size=tuple(size), mode=MODES[len(size)], align_corners=False)[:, 0]
+
+
+def number_patches(image: Tensor, side: int) -> Tensor:
+    """Return the patch number of each voxel, [1, C, *spatial], the same for all channels."""
+    number = torch.zeros(image.shape[2:], dtype=torch.long, device=image.device)
+    for axis, size in enumerate(image.shape[2:]):
+        steps = torch.arange(size, device=image.device) // side
+        number = number * (-(-size // side)) + steps.reshape(-1, *[1] * (image.ndim - 3 - axis))
+    return number.expand(1, *image.shape[1:]).contiguous()

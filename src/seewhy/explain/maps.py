@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from seewhy.explain.contributions import Contributions
+
 __all__ = ["LIMIT", "Maps", "Reading", "compute_completeness_error", "find_incomplete"]
 
 Reading = Literal["positive", "magnitude"]
@@ -23,7 +25,8 @@ class Maps:
         method: name of the explainer, equal to its file name in `conf/explainer`.
         maps: input name → [B, H, W] or [B, D, H, W] float32 at the size of the input, signed.
         target: [B] int64, the explained class.
-        probability: [B] float32 of that class, in [0, 1].
+        reference: [B] int64, the class that the target is contrasted with; None if the target's own score is explained.
+        probability: [B] float32 of that class, in [0, 1]; of a contrast, if only its two classes were possible.
         scores: [B, K] float32 raw class scores.
         reading: how `evidence` is computed from signed maps.
         strength: input name → non-negative maps, if the method defines the evidence in another way than `reading`
@@ -31,6 +34,7 @@ class Maps:
         layers: input name → name of the layer whose activations were used.
         baseline: description of the baseline; None if the method has no baseline.
         completeness: [B] |Σ map − (f(x) − f(x0))| / |f(x) − f(x0)| of methods that guarantee equality.
+        contributions: of whole inputs or channels, of methods that compute them.
         seed: seed of random draws; None if nothing is random.
         notes: remarks for the reader, e.g. that one map was computed for all slices.
 
@@ -55,13 +59,20 @@ class Maps:
     target: Tensor
     probability: Tensor
     scores: Tensor
+    reference: Tensor | None = None
     reading: Reading = "positive"
     strength: dict[str, Tensor] | None = None
     layers: Mapping[str, str] = field(default_factory=dict)
     baseline: str | None = None
     completeness: Tensor | None = None
+    contributions: Contributions | None = None
     seed: int | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def explained(self) -> Tensor:
+        """The target as explainers take it: [B] classes, or [B, 2] classes and those that they are contrasted with."""
+        return self.target if self.reference is None else torch.stack([self.target, self.reference], dim=1)
 
     @property
     def signed(self) -> bool:
@@ -88,9 +99,11 @@ class Maps:
             maps={name: one.cpu() for name, one in self.maps.items()},
             strength=None if self.strength is None else {name: one.cpu() for name, one in self.strength.items()},
             target=self.target.cpu(),
+            reference=None if self.reference is None else self.reference.cpu(),
             probability=self.probability.cpu(),
             scores=self.scores.cpu(),
             completeness=None if self.completeness is None else self.completeness.cpu(),
+            contributions=None if self.contributions is None else self.contributions.apply(Tensor.cpu),
         )
 
     def __getitem__(self, rows: int | slice) -> Maps:
@@ -101,9 +114,11 @@ class Maps:
             maps={name: one[part] for name, one in self.maps.items()},
             strength=None if self.strength is None else {name: one[part] for name, one in self.strength.items()},
             target=self.target[part],
+            reference=None if self.reference is None else self.reference[part],
             probability=self.probability[part],
             scores=self.scores[part],
             completeness=None if self.completeness is None else self.completeness[part],
+            contributions=None if self.contributions is None else self.contributions.apply(lambda one: one[part]),
         )
 
 

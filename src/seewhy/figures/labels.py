@@ -41,6 +41,7 @@ LABELS = {
     "noise_tunnel_ig": "noise tunnel (IG)",
     "smooth_grad": "SmoothGrad",
     "var_grad": "VarGrad",
+    "shapley_inputs": "Shapley values of inputs",
     "attention_relevance": "attention relevance",
     "gates": "CBAM gates",
     "self_attention": "self-attention",

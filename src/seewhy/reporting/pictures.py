@@ -231,10 +231,16 @@ def _upright_sample(
         images={name: None if image is None else turn_upright(image, display) for name, image in images.items()},
         maps={name: turn_upright(heat, display) for name, heat in heats.items()},
         title=format_title(record),
-        shares=record["shares"] if len(heats) > 1 else {},
+        shares=_select_shares(record) if len(heats) > 1 else {},
         warnings=record["warnings"],
         masks={name: turn_upright(mask, display) for name, mask in masks.items()},
     )
+
+
+def _select_shares(record: Record) -> dict[str, float]:
+    """The shares to print: those of Shapley values with their sign, if a method gives them, else of the evidence."""
+    found = record.get("contributions")
+    return {n: s for n, s in found["shares"].items() if s is not None} if found else dict(record["shares"])
 
 
 def log_explanations(trainer: Trainer, folder: Path, records: Sequence[Record], *, name: str) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from seewhy.figures.report import Section
 from seewhy.metrics.gather import gather_rows
 from seewhy.progress import track_slowly
+from seewhy.reporting.by_class import write_class_table
 from seewhy.reporting.pictures import draw_method, find_main_picture
 from seewhy.reporting.session import Session
 from seewhy.reporting.store import Place
@@ -30,7 +31,15 @@ __all__ = [
 Record = dict[str, Any]
 PICTURES = 12
 """Samples on the page."""
-FILES = ("report.html", "ranking.png", "ranking.csv", "scores.csv", "attribution_statistics.csv", "explanations.json")
+FILES = (
+    "report.html",
+    "ranking.png",
+    "ranking.csv",
+    "ranking_by_class.csv",
+    "scores.csv",
+    "attribution_statistics.csv",
+    "explanations.json",
+)
 
 
 def write_session_results(trainer: Trainer, session: Session) -> dict[str, Any]:
@@ -97,6 +106,7 @@ def write_tables(
     write_statistics(folder / "attribution_statistics.csv", records)
     floors = [row for sample in samples for row in store.floors(sample)]
     ranking = write_ranking(folder, records, floors, title=title, phantom=phantom)
+    by_class = write_class_table(folder / "ranking_by_class.csv", records)
     figures = write_summaries(folder, records, key_slices=key_slices, title=title, phantom=phantom)
     verdicts = {place.title: store.verdict(place, session.keys[place.method]) for place in places}
     facts = {**session.facts, "seed": session.settings.seed, "options": session.options}
@@ -107,6 +117,7 @@ def write_tables(
         "refused": refused,
         "records": records,
         "ranking": ranking,
+        "by_class": by_class,
         "failures": {title: verdict["failures"] if verdict else [] for title, verdict in verdicts.items()},
         "verdicts": verdicts,
         "figures": figures,
@@ -134,6 +145,7 @@ def report_section(results: Mapping[str, Any]) -> Section:
     patients = len({record["patient"] for record in results["records"]})
     return explanation_section(
         rows=results["ranking"],
+        by_class=results.get("by_class", ()),
         failures=results["failures"],
         figures=figures,
         pictures=_choose_pictures(results),
@@ -218,6 +230,7 @@ def _collect_checks(results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: Checks(
             passes=(results["verdicts"].get(name) or {}).get("passes"),
+            contrast=((results["verdicts"].get(name) or {}).get("contrast") or {}).get("passes"),
             completeness=median(errors[name]) if name in errors else None,
         )
         for name in names

@@ -14,7 +14,16 @@ from torch import Tensor
 from seewhy.batch import Prediction
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.explained_model import Explainable
-from seewhy.explain.targets import Target, find_class
+from seewhy.explain.targets import (
+    PREDICTED,
+    RUNNER_UP,
+    Contrast,
+    Target,
+    find_class,
+    find_contrast,
+    find_runner_up,
+    predict_classes,
+)
 from seewhy.io.names import find_name_clashes, safe_name
 from seewhy.option_types import NonNegativeInt, PositiveInt
 from seewhy.options import check_choice, check_fields
@@ -30,6 +39,8 @@ __all__ = [
 ]
 
 BY_NAME = ("spread", "random", "first")
+WORDS = (PREDICTED, "label")
+"""What may stand for a class in `explain.target`."""
 BY_PREDICTION = ("best", "worst", "median", "uncertain")
 
 
@@ -140,7 +151,8 @@ class TargetChoice:
 
     Args:
         setting: None or `predicted`; `label`, the true class (the predicted one where it is unknown); `all` classes;
-            a class index or name; or a list of indices and names.
+            a class index or name; a contrast of two of these, e.g. `early-normal`, `label-normal` or
+            `predicted-runner_up`, for why the first and not the second; or a list of them.
         about: names of the module's classes.
         classes: number of classes.
 
@@ -156,14 +168,18 @@ class TargetChoice:
     def __init__(self, setting: TargetSetting, about: Explainable, *, classes: int) -> None:
         self.about, self.classes = about, classes
         wanted = [setting] if setting is None or isinstance(setting, (int, str)) else list(setting)
-        self.wanted: list[int | str] = []
+        self.wanted: list[int | str | Contrast] = []
         for item in wanted:
             if item == "all":
                 self.wanted += range(classes)
             elif item in (None, "predicted", "label"):
                 self.wanted.append(item or "predicted")
+            elif isinstance(item, str) and (
+                pair := find_contrast(item, about.classes, classes, "explain.target", words=WORDS)
+            ):
+                self.wanted.append(pair)
             else:
-                others = ("predicted", "label", "all")
+                others = (*WORDS, "all", "predicted-runner_up")
                 self.wanted.append(find_class(item, about.classes, classes, "explain.target", others=others))
         clashes = find_name_clashes((f"target_{self.name(item)}" for item in self.wanted), "targets")
         if clashes:
@@ -174,28 +190,47 @@ class TargetChoice:
         """One folder name per target; an empty name for a single target."""
         return [safe_name(f"target_{self.name(item)}") for item in self.wanted] if len(self.wanted) > 1 else [""]
 
-    def name(self, target: int | str) -> str:
-        """Name of a class, or its index as text."""
+    def name(self, target: int | str | Contrast) -> str:
+        """Name of a class, or its index as text; two with a hyphen for a contrast."""
+        if isinstance(target, tuple):
+            return "-".join(self.name(part) for part in target)
         known = isinstance(target, int) and target < len(self.about.classes)
         return self.about.classes[int(target)] if known else str(target)
 
-    def of(self, label: Tensor | None, predict: Callable[[], Tensor]) -> list[Target]:
+    def of(self, label: Tensor | None, score: Callable[[], Tensor]) -> list[Target]:
         """The targets of a batch.
 
         Args:
             label: [B] class index with -1 where unknown, or [B, K] multi-hot, or None.
-            predict: gives the predicted class [B]; called only for unknown labels.
+            score: gives the class scores [B, K]; called only for unknown labels and for contrasts.
         """
-        return [self._resolve_target(item, label, predict) for item in self.wanted]
+        return [self._resolve_target(item, label, score) for item in self.wanted]
 
-    def _resolve_target(self, wanted: int | str, label: Tensor | None, predict: Callable[[], Tensor]) -> Target:
+    def _resolve_target(
+        self, wanted: int | str | Contrast, label: Tensor | None, score: Callable[[], Tensor]
+    ) -> Target:
+        if isinstance(wanted, tuple):
+            scores = score()
+            first = self._list_classes(wanted[0], label, scores)
+            second = find_runner_up(scores, first) if wanted[1] == RUNNER_UP else None
+            return torch.stack(
+                [first, self._list_classes(wanted[1], label, scores) if second is None else second], dim=1
+            )
         if isinstance(wanted, int):
             return wanted
-        if wanted == "predicted" or label is None:
+        if wanted == PREDICTED or label is None:
             return None
         if label.ndim == 2:
             label = (label[:, 0] > 0.5).long() if label.shape[1] == 1 else label.argmax(dim=1)
-        return label if bool((label >= 0).all()) else torch.where(label >= 0, label, predict().to(label))
+        return label if bool((label >= 0).all()) else torch.where(label >= 0, label, predict_classes(score()).to(label))
+
+    def _list_classes(self, wanted: int | str, label: Tensor | None, scores: Tensor) -> Tensor:
+        """One side of a contrast as the class index of each sample, [B] int64."""
+        resolved = self._resolve_target(wanted, label, lambda: scores)
+        predicted = predict_classes(scores)
+        if resolved is None:
+            return predicted
+        return torch.as_tensor(resolved).to(predicted).expand_as(predicted)
 
 
 @dataclass(frozen=True, kw_only=True)

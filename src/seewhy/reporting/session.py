@@ -17,7 +17,7 @@ from seewhy.errors import ExplanationError
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Explainable, ExplainedModel
 from seewhy.explain.maps import Maps
-from seewhy.explain.targets import Target
+from seewhy.explain.targets import Target, predict_classes
 from seewhy.models.protocols import DescribesItself, PreparesExplanation
 from seewhy.probability import calibrated_probability
 from seewhy.reporting.judging import Judges, compute_part_shares
@@ -125,10 +125,6 @@ class Session:
         with torch.no_grad():
             return subject.scores(subject.inputs)
 
-    def _predict_classes(self, batch: Batch) -> Tensor:
-        scores = self._compute_scores(batch)
-        return (scores[:, 0] > 0).long() if scores.shape[1] == 1 else scores.argmax(dim=1)
-
     def _explain_chunk(self, batch: Batch) -> None:
         """Explain a few samples by every method; a chunk is always computed whole, so that results are repeatable."""
         views = [view_sample(batch, row, self.about, self.datamodule) for row in range(len(batch["id"]))]
@@ -136,7 +132,7 @@ class Session:
             for number in (self.settings.key_slices or ()) if view.is_volume else ():
                 view.slice_position(number)  # raises for a slice that the model does not see
             self.samples.append(view.id)
-        targets = self.targets.of(batch.get("label"), lambda: self._predict_classes(batch))
+        targets = self.targets.of(batch.get("label"), lambda: self._compute_scores(batch))
         for method in self.explainers:
             places = [Place(method, folder) for folder in self.targets.folders]
             if not all(self._is_finished(place, view) for place in places for view in views):
@@ -204,11 +200,13 @@ class Session:
         """Names of prediction and target, with the probabilities of the model's own predictions."""
         about = self.about
         each = calibrated_probability(maps.scores[:1], about.temperature, multi_label=about.multi_label)[0]
-        scores = maps.scores[0]
-        predicted = int(scores[0] > 0) if len(scores) == 1 else int(scores.argmax())
+        predicted = int(predict_classes(maps.scores[:1]))
+        target = self.targets.name(int(maps.target[0]))
+        reference = None if maps.reference is None else self.targets.name(int(maps.reference[0]))
         return {
             "probability": float(each[int(maps.target[0])]),
-            "target_name": self.targets.name(int(maps.target[0])),
+            "target_name": target if reference is None else f"{target} rather than {reference}",
+            "reference_name": reference,
             "predicted": predicted,
             "predicted_name": self.targets.name(predicted),
             "confidence": float(each[predicted]),

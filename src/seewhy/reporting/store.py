@@ -119,6 +119,7 @@ class ExplanationStore:
             "completeness": completeness if completeness is not None and math.isfinite(completeness) else None,
             "notes": list(maps.notes),
             "shares": {name: float(share[0]) for name, share in maps.shares().items()},
+            "contributions": None if maps.contributions is None else maps.contributions.record(),
             "placement": None if view.placement is None else view.placement.record(),
             "statistics": {name: _compute_statistics(array) for name, array in raw.items()},
             "files": files,
@@ -283,6 +284,7 @@ class ExplanationRecord(TypedDict):
     spacing: list[float] | None
     slice_numbers: list[int]
     judged: dict[str, str | float | bool | None]
+    contributions: NotRequired[dict[str, Any] | None]
     parts: NotRequired[dict[str, dict[str, Any]]]
 
 

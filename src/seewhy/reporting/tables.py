@@ -12,7 +12,9 @@ from seewhy.io.atomic import write_csv, write_json
 from seewhy.metrics.map_ranking import HIGHER, MethodRank, rank_methods
 
 __all__ = [
+    "CHANCE",
     "format_method",
+    "name_class",
     "ranking_rows",
     "statistics_rows",
     "write_manifest",
@@ -30,7 +32,7 @@ COLUMNS = (
 )  # fmt: skip
 """The reference's columns, then seewhy's. `prediction` is the probability of the predicted class, as in the
 reference."""
-SHARE_COLUMNS = ("id", "patient", "method", "target", "input", "kind", "name", "share", "area")
+SHARE_COLUMNS = ("id", "patient", "method", "target", "input", "kind", "name", "share", "area", "value")
 INTERNAL = ("statistics", "display", "slice_numbers", "key", "classes", "parts", "folder")
 """Entries of a record that are left out of `explanations.json`."""
 
@@ -110,7 +112,8 @@ def write_summaries(
     look: dict[str, Any] = {"title": title, "phantom": phantom}
     rows = share_rows(records)
     if rows:
-        write_csv(folder / "shares.csv", rows, columns=SHARE_COLUMNS)
+        complete = [{name: row.get(name) for name in SHARE_COLUMNS} for row in rows]
+        write_csv(folder / "shares.csv", complete, columns=SHARE_COLUMNS)
     path = folder / "attribution_summary.png"
     figures = {"All maps": write_figure(path, attribution_summary(statistics_rows(records), **look))}
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
@@ -131,6 +134,7 @@ def share_rows(records: Sequence[Record]) -> list[Row]:
     rows = []
     for record in records:
         sample = {key: record[key] for key in ("id", "patient", "method")} | {"target": record["target_name"]}
+        rows += [{**sample, **row} for row in _list_contributions(record.get("contributions"))]
         named = record["shares"].items() if len(record["shares"]) > 1 else ()
         rows += [{**sample, "input": n, "kind": "input", "name": n, "share": s, "area": None} for n, s in named]
         parts = record["parts"]
@@ -145,7 +149,24 @@ def share_rows(records: Sequence[Record]) -> list[Row]:
     return rows
 
 
-def _name_class(record: Record) -> str:
+def _list_contributions(found: Mapping[str, Any] | None) -> list[Row]:
+    """Rows of Shapley values, of the same inputs or channels left out alone, and of pairs.
+
+    `value` is in the units of the score. Shares are of the score with everything minus the score with nothing, and have
+    a sign.
+    """
+    if not found:
+        return []
+    kinds = {"shapley": "values", "left_out": "left_out", "interaction": "interactions"}
+    total = found["total"]
+    return [
+        {"input": name, "kind": kind, "name": name, "share": value / total if total else None, "value": value}
+        for kind, key in kinds.items()
+        for name, value in found[key].items()
+    ]
+
+
+def name_class(record: Record) -> str:
     """Name of the true class, or of the predicted class where the true class is unknown."""
     label = record["label"]
     if isinstance(label, int):
@@ -160,7 +181,7 @@ def _draw_input_shares(place: Path, method: str, records: Sequence[Record], look
     shares: dict[str, dict[str, list[float]]] = {}
     effects: dict[str, dict[str, list[float]]] = {}
     for record in sorted(records, key=lambda record: (str(type(record["label"])), str(record["label"]))):
-        group = _name_class(record)
+        group = name_class(record)
         for name in records[0]["shares"]:
             shares.setdefault(group, {}).setdefault(name, []).append(record["shares"][name])
             effect = record["judged"].get(f"effect_{name}")
@@ -187,7 +208,7 @@ def _draw_slice_profile(
     for record in sorted(records, key=lambda record: str(record["label"])):
         shares = next(iter(record["parts"]["slices"].values()))
         if sum(shares) > 0:
-            profiles.setdefault(_name_class(record), []).append(shares)
+            profiles.setdefault(name_class(record), []).append(shares)
     if not profiles:
         return None
     keys = [number for number in key_slices or () if number in numbers]

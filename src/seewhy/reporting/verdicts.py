@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from seewhy.explain.judging.scorecard import Verdict
 from seewhy.explain.maps import LIMIT
 from seewhy.reporting.session import Session
@@ -38,7 +41,15 @@ def store_verdict(session: Session, place: Place) -> None:
         names = ("excess", "low", "high")
         numbers = zip(names, verdict.randomization.excess, strict=True)
         facts["randomization"] = {name: float(value) if value == value else None for name, value in numbers}
+    if verdict.contrast is not None:
+        means = {name: getattr(verdict.contrast, name) for name in ("runner_up", "least", "redraws")}
+        facts["contrast"] = {"passes": verdict.contrast.passes, **{n: _finite_mean(v) for n, v in means.items()}}
     session.store.write_verdict(place, session.keys[place.method], facts)
+
+
+def _finite_mean(values: NDArray[np.float64]) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else None
 
 
 def complete_verdict(session: Session, place: Place, records: Sequence[Record]) -> list[Record]:

@@ -14,6 +14,7 @@ from seewhy.explain.judging.scorecard import JudgingSettings, Scorecard
 ALWAYS = ["method", "target", "probability"]
 CHEAP = ["completeness", "incomplete"]
 TEST = ["randomization_net", "randomization_head", "randomization_net_ssim", "randomization_head_ssim"]
+TEST += ["randomization_redraws", "contrast_runner_up", "contrast_least"]
 MASKS = ["mask_share", "pointing", "energy", "auprc", "iou"]
 COSTLY = ["deletion", "insertion", "random_order", "blurred_order"]
 COSTLY += ["deletion_gap", "insertion_gap", "deletion_gap_blurred", "insertion_gap_blurred"]

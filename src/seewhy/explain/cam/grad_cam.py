@@ -158,7 +158,7 @@ class FinerCAM(GradCAM):
 
     Explains the mean of y_c − α y_d over reference classes d, weighted by their softmax probabilities, as in the
     authors' code. With a single column of scores the map equals Grad-CAM, since that score is already the difference
-    between the two classes.
+    between the two classes; likewise for a contrast as the target, which has its own reference.
 
     Args:
         layers: see `seewhy.explain.capture.layers.Layers`.
@@ -197,7 +197,7 @@ class FinerCAM(GradCAM):
     def score(self, subject: ExplainedModel, scores: Tensor, target: Tensor) -> Tensor:
         """Compute the weighted mean of the differences to the references, [B]."""
         target_scores = subject.target_scores(scores, target)
-        if scores.shape[1] == 1:
+        if scores.shape[1] == 1 or target.ndim == 2:
             return target_scores
         references = self._select_references(scores.detach(), target)
         # Softmax over the references only: their probabilities, renormalised without loss of precision.

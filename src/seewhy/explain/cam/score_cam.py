@@ -79,7 +79,7 @@ class ScoreCAM(ActivationMap):
         for name, activation in activations.items():
             scores = trials[name]
             count = scores.shape[1]
-            target_scores = subject.target_scores(scores.flatten(0, 1), target.repeat_interleave(count))
+            target_scores = subject.target_scores(scores.flatten(0, 1), target.repeat_interleave(count, dim=0))
             target_scores = target_scores.reshape(-1, count)
             # Masked again, since with one column the score of class 0 is negated.
             target_scores = target_scores.masked_fill(scores[:, :, 0].isneginf(), -torch.inf)

@@ -64,7 +64,7 @@ class GradientExplainer(Explainer):
 
         Args:
             subject: module and batch.
-            targets: [B] int64 each.
+            targets: [B] int64 each, or [B, 2] for contrasts.
             scores: [B, K] class scores of the batch, without a graph.
         """
 

@@ -1,5 +1,7 @@
 """Names of `seewhy.explain.judging`."""
 
+from .contrast import ClassContrast as ClassContrast
+from .contrast import ContrastTest as ContrastTest
 from .controls import CentreControl as CentreControl
 from .controls import Control as Control
 from .controls import EdgeControl as EdgeControl

@@ -99,7 +99,7 @@ def measure_faithfulness(
         if value < 1:
             raise ConfigError(f"{name}={value}; expected at least 1")
     subject = ExplainedModel(module, inputs)
-    curves = _Curves(subject, maps.target, fill, steps, budget or MemoryBudget("1GiB"))
+    curves = _Curves(subject, maps.explained, fill, steps, budget or MemoryBudget("1GiB"))
     evidence = {name: values.to(curves.device) for name, values in maps.evidence().items()}
     sources = make_generators(subject.inputs, seed=seed)
     with keep_unchanged(subject.module), torch.no_grad():

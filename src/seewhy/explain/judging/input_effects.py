@@ -64,7 +64,7 @@ def leave_one_out(module: nn.Module, inputs: Inputs, maps: Maps, *, fill: Fill =
     names = list(subject.inputs)
     present = subject.constants.get(PRESENT)
     marked = present is not None and present.shape == (subject.batch, len(names))
-    target = maps.target.to(subject.inputs[names[0]].device)
+    target = maps.explained.to(subject.inputs[names[0]].device)
     score, probability = {}, {}
     with keep_unchanged(subject.module), torch.no_grad():
         whole = subject.scores(subject.inputs)

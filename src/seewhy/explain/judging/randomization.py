@@ -167,7 +167,8 @@ class RandomizationTest:
 
         Returns:
             For each tested sample in order: `net`, `head` (rank correlation), `net_ssim`, `head_ssim`, and `vanished`,
-            the share of re-initialised networks whose map is empty. With masks also `pointing`, `energy` and `auprc`
+            the share of re-initialised networks whose map is empty; `redraws`, the rank correlation between the maps
+            of different re-initialised networks. With masks also `pointing`, `energy` and `auprc`
             of the re-initialised networks' maps, means over the draws; NaN for samples without a mask.
         """
         count = min(self.cases - len(self._rows), len(maps.target))
@@ -180,8 +181,11 @@ class RandomizationTest:
         # A method may raise an error for a re-initialised network; such draws are ignored.
         draws = [self._compare(subject, None, inputs, maps, masks, draw) for draw in range(self.draws)]
         tops = [self._compare(subject, top, inputs, maps, None, draw) for draw in range(self.draws)]
+        drawn = [draw.pop("evidence") for draw in draws if "evidence" in draw]
+        alike = [{"redraws": rank_correlation(a, b).cpu()} for a, b in combinations(drawn, 2)]
         table = {name: _column_means(draws, name) for name in draws[0]}
         table |= {f"head{name.removeprefix('net')}": _column_means(tops, name) for name in ("net", "net_ssim")}
+        table["redraws"] = _column_means(alike, "redraws") if alike else np.full(count, np.nan)
         rows = [{name: float(values[row]) for name, values in table.items()} for row in range(count)]
         shape = tuple(tuple(one.shape[1:]) for one in maps.maps.values())
         self._ranks += [(shape, average_ranks(values)) for values in subsample(join_maps(maps.evidence())).cpu()]
@@ -205,10 +209,13 @@ class RandomizationTest:
         masks: Tensor | Mapping[str, Tensor] | None,
         draw: int,
     ) -> dict[str, Tensor]:
-        """Compute rank correlation, SSIM, emptiness and (with masks) localisation of the maps of one draw, [B] each."""
+        """Compute rank correlation, SSIM, emptiness and (with masks) localisation of the maps of one draw, [B] each.
+
+        If the whole network is re-initialised, also the evidence [B, P].
+        """
         try:
             with reinitialize(subject, parts, seed=self.seed + draw):
-                other = self.explainer(subject.module, inputs, target=maps.target)
+                other = self.explainer(subject.module, inputs, target=maps.explained)
         except ExplanationError:
             unknown = torch.full((len(maps.target),), float("nan"), dtype=torch.float64)
             names = ("net", "net_ssim", "vanished", *(LOCATED if masks is not None else ()))
@@ -221,10 +228,12 @@ class RandomizationTest:
         drawn = {name: other_evidence[name] for name in maps.maps}
         trained = {name: values.to(drawn[name].device) for name, values in maps.evidence().items()}
         empty = _is_constant(join_maps(drawn))
-        correlations = rank_correlation(subsample(join_maps(trained)), subsample(join_maps(drawn)))
+        evidence = subsample(join_maps(drawn))
+        correlations = rank_correlation(subsample(join_maps(trained)), evidence)
         correlations = torch.where(empty & ~_is_constant(join_maps(trained)), 0.0, correlations)
         similarity = structural_similarity(trained, drawn).cpu()
-        return {"net": correlations.cpu(), "net_ssim": similarity, "vanished": empty.double().cpu(), **located}
+        compared = {"net": correlations.cpu(), "net_ssim": similarity, "vanished": empty.double().cpu(), **located}
+        return compared if parts is not None else {**compared, "evidence": evidence}
 
     def _compare_pairs(self) -> np.ndarray:
         level = np.full((len(self._ranks), len(self._ranks)), np.nan)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from seewhy.explain.base import Explainer
 from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import Inputs
+from seewhy.explain.judging.contrast import ClassContrast, ContrastTest
 from seewhy.explain.judging.faithfulness import measure_faithfulness
 from seewhy.explain.judging.input_effects import leave_one_out
 from seewhy.explain.judging.localization import Threshold, measure_localization
@@ -41,9 +42,9 @@ class JudgingSettings:
     """Scores to compute, and their options.
 
     Attributes:
-        scope: `cheap`: completeness, randomisation, leaving inputs out, localisation; `all`: also faithfulness and
-            stability; `auto`: all for up to 64 samples, else cheap; `none`: no scores.
-        cases: samples of the randomisation test; 0 skips it.
+        scope: `cheap`: completeness, randomisation, class contrast, leaving inputs out, localisation; `all`: also
+            faithfulness and stability; `auto`: all for up to 64 samples, else cheap; `none`: no scores.
+        cases: samples of the randomisation and the contrast test; 0 skips both.
         redraws: re-initialised networks, and heads, per sample.
         steps: steps of the deletion and insertion curves.
         fill: value of removed pixels: blur, mean or zero.
@@ -86,8 +87,9 @@ class Verdict:
         method: name of the method.
         samples: number of judged samples.
         passes: whether the method passes the randomisation test; None if the test was not run or is inconclusive.
-        failures: reasons why it fails, one sentence each, for every picture.
+        failures: reasons why it fails this or the contrast test, one sentence each, for every picture.
         randomization: result of the test; None if it was not run.
+        contrast: result of the contrast test; None if it was not run.
         incomplete: share of samples above the limit of completeness; None for methods that do not guarantee it.
         seconds: wall time of each part.
     """
@@ -97,7 +99,8 @@ class Verdict:
     passes: bool | None
     failures: tuple[str, ...]
     randomization: Randomization | None
-    incomplete: float | None
+    contrast: ClassContrast | None = None
+    incomplete: float | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -147,6 +150,7 @@ class Scorecard:
         self._test = RandomizationTest(
             explainer, cases=self.settings.cases, draws=self.settings.redraws, seed=self.settings.seed
         )
+        self._contrast = ContrastTest(explainer, cases=self.settings.cases)
         self._budget = MemoryBudget(self.settings.memory_budget)
         self._samples = 0
         self._incomplete: list[bool] = []
@@ -166,7 +170,9 @@ class Scorecard:
         Columns (the columns of a part exist whenever the part is run, with the same names for every method):
             method, target, probability; share_<input> with several inputs;
             completeness, incomplete;
-            randomization_net, randomization_head, and _ssim of both: similarity to re-initialised networks; with
+            randomization_net, randomization_head, and _ssim of both: similarity to re-initialised networks;
+            randomization_redraws: of these to each other; contrast_runner_up, contrast_least: similarity to the map of
+            the runner-up and of the least likely class; with
             masks pointing_random, energy_random, auprc_random: scores of the maps of re-initialised networks, means
             over `redraws`; all of these for the first `cases` samples only;
             effect_<input> (decrease of the probability without it), effect_agreement with several inputs;
@@ -179,7 +185,8 @@ class Scorecard:
             inputs: the batch.
             maps: the explainer's maps of the batch.
             masks: see `measure_localization`.
-            tested: False leaves these samples out of the randomisation test, because another process tests the first.
+            tested: False leaves these samples out of the randomisation and the contrast test, because another process
+                tests the first.
         """
         count = len(maps.target)
         columns: dict[str, Column] = {}
@@ -196,13 +203,15 @@ class Scorecard:
 
     def verdict(self) -> Verdict:
         """Return the verdict on all samples judged so far."""
-        result = self._test.result()
+        result, contrast = self._test.result(), self._contrast.result()
+        failures = [] if result is None or result.passes is None else result.failures
         return Verdict(
             method=self.explainer.method,
             samples=self._samples,
             passes=None if result is None else result.passes,
-            failures=() if result is None or result.passes is None else tuple(result.failures),
+            failures=(*failures, *(contrast.failures if contrast is not None else ())),
             randomization=result,
+            contrast=contrast,
             incomplete=float(np.mean(self._incomplete)) if self._incomplete else None,
             seconds=dict(self._seconds),
         )
@@ -243,8 +252,11 @@ class Scorecard:
         self, module: nn.Module, inputs: Inputs, maps: Maps, masks: Tensor | Mapping[str, Tensor] | None, tested: bool
     ) -> dict[str, Column]:
         rows = self._test.add(module, inputs, maps, masks) if tested else []
+        others = self._contrast.add(module, inputs, maps, [row["redraws"] for row in rows]) if tested else []
+        rows = [{**row, **other} for row, other in zip(rows, others, strict=True)]
         missing = [None] * (len(maps.target) - len(rows))
-        columns = {f"randomization_{name}": name for name in ("net", "head", "net_ssim", "head_ssim")}
+        columns = {f"randomization_{name}": name for name in ("net", "head", "net_ssim", "head_ssim", "redraws")}
+        columns |= {f"contrast_{name}": name for name in ("runner_up", "least")}
         columns |= {} if masks is None else {f"{name}_random": name for name in LOCATED}
         return {column: [*(_nan_to_none(row[name]) for row in rows), *missing] for column, name in columns.items()}
 

@@ -77,7 +77,7 @@ def measure_stability(
     def compare(changed: dict[str, Tensor], *, mirrored: int | None = None) -> Tensor:
         """Compare with the evidence of changed images, mirrored back along an axis."""
         try:
-            evidence = explainer(module, replace_images(inputs, changed), target=maps.target).evidence()
+            evidence = explainer(module, replace_images(inputs, changed), target=maps.explained).evidence()
         except ExplanationError:
             return original.new_full((len(original),), float("nan"), dtype=torch.float64)
         back = {name: evidence[name] if mirrored is None else evidence[name].flip(mirrored) for name in maps.maps}

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from seewhy.figures.explanations.ranking import MethodRow, Ranking, read_ranking
-from seewhy.figures.labels import NONE, method_label
+from seewhy.figures.labels import NONE, method_label, parse_number
 from seewhy.figures.report import Block, Picture, ReportTable, Section, Text
 
 __all__ = ["Checks", "explanation_section", "explanation_tables", "share_table"]
@@ -39,8 +39,10 @@ MEANINGS = {
     "stable": "stable: rank correlation under noise",
     "error": "error: of the sum (completeness), median",
     "random": "random: maps change with the network's weights",
+    "class": "class: maps change with the class",
 }
 """Heading → meaning, added to the caption if the column is shown."""
+VERDICTS = {None: NONE, True: "passes", False: "[not dim bold red]FAILS[/]"}
 WIDTH = 66
 """Smallest width of a table, so that its caption fits."""
 
@@ -50,6 +52,8 @@ class Checks(NamedTuple):
 
     passes: bool | None = None
     """Result of the randomisation test; None if inconclusive."""
+    contrast: bool | None = None
+    """Result of the contrast test; None if inconclusive."""
     completeness: float | None = None
     """Median completeness error; None for methods without the completeness property."""
 
@@ -128,8 +132,15 @@ def _faithfulness_table(ranking: Ranking, checks: Mapping[str, Checks], foot: Se
     columns = {score: head for score, head in FAITHFULNESS.items() if score in ranking.scores}
     complete = any(check.completeness is not None for check in checks.values())
     tested = any(check.passes is not None for check in checks.values())
+    contrasted = any(check.contrast is not None for check in checks.values())
     timed = SECONDS in ranking.scores
-    heads = [*columns.values(), *["error"] * complete, *["random"] * tested, *["s/map"] * timed]
+    heads = [
+        *columns.values(),
+        *["error"] * complete,
+        *["random"] * tested,
+        *["class"] * contrasted,
+        *["s/map"] * timed,
+    ]
     meanings = "; ".join(meaning for head, meaning in MEANINGS.items() if head in heads)
     table = _table("\n".join(part for part in (meanings, "; ".join(part for part in foot if part)) if part))
     for head in heads:
@@ -139,7 +150,7 @@ def _faithfulness_table(ranking: Ranking, checks: Mapping[str, Checks], foot: Se
         check = checks.get(method, Checks())
         line = _line([cells.get((method, score)) for score in columns], columns)
         line += [NONE if check.completeness is None else f"{check.completeness:.1%}"] * complete
-        line += [{None: NONE, True: "passes", False: "[not dim bold red]FAILS[/]"}[check.passes]] * tested
+        line += [VERDICTS[check.passes]] * tested + [VERDICTS[check.contrast]] * contrasted
         seconds = cells.get((method, SECONDS))
         line += [NONE if seconds is None else f"{seconds.value:.2g}"] * timed
         table.add_row(method_label(method), *line, style="dim" if method in controls else None,
@@ -198,6 +209,7 @@ def _short(value: float, *, fine: bool = True) -> str:
 def explanation_section(
     *,
     rows: Iterable[Mapping[str, Any]] = (),
+    by_class: Iterable[Mapping[str, Any]] = (),
     failures: Mapping[str, Sequence[str]] | None = None,
     figures: Mapping[str, Figure | Path] | None = None,
     pictures: Mapping[str, Path] | None = None,
@@ -210,6 +222,7 @@ def explanation_section(
 
     Args:
         rows: scores, see `seewhy.figures.explanations.ranking.ranking_figure`.
+        by_class: rows of `ranking_by_class.csv`, see `seewhy.reporting.by_class`.
         failures: method → checks that its maps failed.
         figures: caption → figures such as ranking, summary and shares; all are shown.
         pictures: caption → picture of a sample; only the first ones are embedded.
@@ -230,6 +243,7 @@ def explanation_section(
     ranking = read_ranking(rows)
     if ranking.entries:
         blocks.append(_report_table(ranking, failures or {}, note=note, phantom=phantom))
+    blocks += _class_table(list(by_class), phantom=phantom)
     blocks += [Picture(source, caption) for caption, source in (figures or {}).items()]
     chosen = list((pictures or {}).items())
     blocks += [Picture(path, caption) for caption, path in chosen[:limit]]
@@ -262,6 +276,27 @@ def _report_table(ranking: Ranking, failures: Mapping[str, Sequence[str]], *, no
     arrows = ["↑" if all(entry.higher for entry in ranking.of(score)) else "↓" for score in ranking.scores]
     columns = ["", *(f"{score} {arrow}" for score, arrow in zip(ranking.scores, arrows, strict=True))]
     return ReportTable(columns=columns, rows=lines, caption="; ".join(part for part in notes if part), quiet=quiet)
+
+
+def _class_table(rows: Sequence[Mapping[str, Any]], *, phantom: bool) -> list[Block]:
+    """Table of localisation by true class; nothing without rows."""
+    if not rows:
+        return []
+    scores = {"pointing": "pointing ↑", "energy": "energy ↑", "auprc": "AUPRC ↑"}
+
+    def cell(row: Mapping[str, Any], name: str) -> str:
+        value, low, high = (parse_number(row.get(f"{name}{end}")) for end in ("", "_low", "_high"))
+        interval = "" if low is None or high is None else f" [{low:.2g}, {high:.2g}]"
+        return NONE if value is None else f"{value:.3g}{interval}"
+
+    cells = [
+        [str(row["class"]), method_label(str(row["method"])), *(cell(row, name) for name in scores),
+         f"{row['mask_share']:.2g}", str(row["samples"])]
+        for row in rows
+    ]  # fmt: skip
+    caption = "by true class: means over patients; chance is the mask's share of the area"
+    caption += "; PHANTOM data, not patients" if phantom else ""
+    return [ReportTable(["class", "method", *scores.values(), "chance", "cases"], cells, caption)]
 
 
 def _report_cell(entry: MethodRow | None) -> str:

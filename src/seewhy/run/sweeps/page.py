@@ -22,6 +22,8 @@ LOGGER = logging.getLogger(__name__)
 
 HEADLINES = ("/dice", "/auprc", "/auroc", "/balanced_accuracy", "/accuracy", "/mae", "/ssim", "/psnr")
 """Endings of the test scores that are shown; `sweep.csv` has all."""
+MOST_COMPARED = 8
+"""Members whose explanations are compared."""
 MOST = 4
 """Test scores in the tables on the terminal and on the page."""
 
@@ -74,11 +76,28 @@ def _write_page(folder: Path, rows: Sequence[Mapping[str, Any]], goals: Mapping[
     sections.append(
         Section("Members", [_member_table([*ranked, *(row for row in rows if row not in complete)], varied)])
     )
+    sections += _compare_explanations(folder, complete)
     failed = [f"Member {row['member']} failed: {row.get('error', '')}" for row in rows if row["state"] == "FAIL"]
     facts = {"written": datetime.now().isoformat(timespec="seconds"), **_count_states(rows)}
     warnings = ["Phantom data: these patients are synthetic."] * phantom + failed[:20]
     write_report(folder / "sweep.html", title=f"Sweep {folder.name}", sections=sections, facts=facts, warnings=warnings)
     _print(rows, ranked, varied, choice, folder)
+
+
+def _compare_explanations(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Section on the agreement of explanations between members, and `agreement.csv`; empty if nothing is in common."""
+    from seewhy.reporting.agreement import agreement_section, compare_trainings, write_agreement
+
+    runs = [folder / row["member"] for row in rows if (folder / row["member"] / "explanations" / "records").is_dir()]
+    if len(runs) < 2:
+        return []
+    try:
+        results = compare_trainings(runs[:MOST_COMPARED])
+    except SeewhyError as error:  # folds, which have no case in common, or other image sizes
+        LOGGER.info("explanations of the sweep are not compared: %s", error)
+        return []
+    write_agreement(folder / "agreement.csv", results)
+    return [agreement_section(results)]
 
 
 def _is_higher_better(objective: str, goals: Mapping[str, str]) -> bool:
