@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from seewhy.reporting.session import Session
 from seewhy.reporting.store import Place
 from seewhy.reporting.tables import format_method, write_manifest, write_ranking, write_statistics, write_summaries
 
-__all__ = ["print_explanations", "report_section", "write_explanation_page", "write_session_results"]
+__all__ = ["describe_time", "print_explanations", "report_section", "write_explanation_page", "write_session_results"]
 
 Record = dict[str, Any]
 PICTURES = 12
@@ -61,6 +62,7 @@ def _write_results(
     store, folder, phantom = session.store, session.store.folder, bool(session.facts["phantom"])
     title, key_slices = session.module.__class__.__name__, session.settings.key_slices
     failures, records = {}, []
+    started = time.perf_counter()
     for place in track_slowly(places, "drawing explanations"):
         finished = [record for record in (store.record(place, sample) for sample in samples) if record is not None]
         if finished:
@@ -86,6 +88,7 @@ def _write_results(
         "failures": failures,
         "verdicts": verdicts,
         "figures": figures,
+        "seconds": {**session.seconds, "pictures and tables": time.perf_counter() - started},
     }
     write_explanation_page(results)
     return results
@@ -215,9 +218,29 @@ def print_explanations(results: Mapping[str, Any], console: Console) -> None:
     for line in results["refused"]:
         console.print(f"no map: {line}", highlight=False, markup=False)
     console.print(f"explanations of {results['samples']} samples: [bold]{folder}[/]", highlight=False, soft_wrap=True)
+    if line := describe_time(results.get("seconds", {})):
+        console.print(line, highlight=False, soft_wrap=True)
     written = [name for name in FILES if (folder / name).is_file()]
     if written:
         console.print(f"  {', '.join(written)}", highlight=False, soft_wrap=True)
+
+
+def describe_time(seconds: Mapping[str, float]) -> str:
+    """Describe where the time of explaining went; empty if nothing was computed.
+
+    Args:
+        seconds: part → wall time; `maps` and `judging` are compared with each other.
+
+    Example:
+        >>> describe_time({"maps": 3.0, "judging": 1.0, "files": 0.5})
+        'time: maps 3.0 s, judging 1.0 s (25 % of both; explain.judge=cheap or none takes less), files 0.5 s'
+    """
+    both = seconds.get("maps", 0.0) + seconds.get("judging", 0.0)
+    if not both:
+        return ""
+    share = f" ({100 * seconds['judging'] / both:.0f} % of both; explain.judge=cheap or none takes less)"
+    parts = [f"{name} {value:.1f} s{share if name == 'judging' else ''}" for name, value in seconds.items()]
+    return "time: " + ", ".join(parts)
 
 
 def _collect_checks(results: Mapping[str, Any]) -> dict[str, Any]:
