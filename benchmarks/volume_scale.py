@@ -31,9 +31,9 @@ import torch
 
 from seewhy.io.zarr.source import Box
 from seewhy.option_types import parse_bytes
-from seewhy.volumes.engine.claims import Board, MemoryClaims
+from seewhy.sharing.claims import Board, MemoryClaims
+from seewhy.sharing.workers import LEASE
 from seewhy.volumes.engine.work import Span, WorkQueue
-from seewhy.volumes.engine.workers import LEASE
 from seewhy.volumes.geometry import PatchGrid
 from seewhy.volumes.memory import PIECES, Costs, piece_rows
 from seewhy.volumes.output_format import OutputFormat

@@ -44,14 +44,15 @@ def samples() -> Path:
 def run_command(repository):
     """Run a script of the repository in a forked process: `run_command("train.py", *words, cwd=…, env={…})`.
 
-    `env` is added to the environment of the tests. The result is that of `subprocess.run` with captured text.
+    `env` is added to the environment of the tests; `processes=2` starts as many, as torchrun does. The result is that
+    of `subprocess.run` with captured text.
     """
     server = CommandServer()
 
-    def call(script, *words, cwd=repository, env=None, timeout=300):
+    def call(script, *words, cwd=repository, env=None, timeout=300, processes=1):
         environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", **(env or {})}
         environment.pop("HYDRA_FULL_ERROR", None)
-        return server.run([repository / script, *words], cwd=cwd, env=environment, timeout=timeout)
+        return server.run([repository / script, *words], cwd=cwd, env=environment, timeout=timeout, processes=processes)
 
     yield call
     server.close()

@@ -12,7 +12,7 @@ FLOORS = [
     {"option_types", "otsu", "probability"},
     {"options"},
     {"io"},
-    {"batch"},
+    {"batch", "sharing"},
     {"explain", "nets", "losses", "metrics", "data", "phantoms", "figures"},
     {"volumes"},  # below models, which validate on whole volumes with its engine
     {"models", "interop", "tracking"},

@@ -82,6 +82,38 @@ def test_mistakes_are_errors_of_ours(source, tmp_path):
         call("check", source, "--pattern", "x")
 
 
+def read_files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_several_processes_write_and_find_what_one_does(source, tmp_path, capsys):
+    for jobs in (1, 3):
+        call("prepare", "brats", source, tmp_path / str(jobs), "--quiet", "--jobs", jobs)
+    assert read_files(tmp_path / "1") == read_files(tmp_path / "3")
+    (tmp_path / "1" / "imageSlice" / "BRATS_A_1_1.npy").write_bytes(b"")
+    (tmp_path / "1" / "maskSlice" / "BRATS_C_2_1.npy").write_bytes(b"cut")
+    outputs = []
+    for jobs in (1, 3):
+        assert call("check", tmp_path / "1", "--json", "--jobs", jobs) == 1
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert {"BRATS_A_1_1.npy", "maskSlice/BRATS_C_2_1.npy"} <= {
+        finding["file"] for finding in json.loads(outputs[1])[0]["findings"]
+    }
+    for case in ("A", "C"):
+        (source / case / f"{case}_seg.nii.gz").write_bytes(b"none")
+    problems = []
+    for jobs in (1, 3):
+        with pytest.raises(DataError) as refusal:
+            call("prepare", "brats", source, tmp_path / "bad", "--quiet", "--jobs", jobs)
+        problems.append(refusal.value.problems)
+    assert problems[0] == problems[1]
+    assert len(problems[1]) >= 2
+    assert not list(tmp_path.glob("bad*"))
+    with pytest.raises(ConfigError, match="jobs=0"):
+        call("check", tmp_path / "1", "--jobs", 0)
+
+
 def test_neither_command_loads_torch(source, tmp_path):
     code = (
         "import argparse, sys\n"

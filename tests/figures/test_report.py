@@ -18,7 +18,7 @@ class Page(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.open, self.links, self.texts = [], [], []
-        self.feed(text)
+        self.feed(text.replace("<wbr>", ""))  # a place where a line may break
 
     def handle_starttag(self, tag, attrs):
         self.links += [value for name, value in attrs if name in ("src", "href", "srcset", "action")]
@@ -80,19 +80,16 @@ def test_warnings_come_before_the_sections(tmp_path):
 
 
 def test_results_stand_beside_their_floors_and_the_ceiling():
-    maps, slices, measures = results_blocks(RESULTS, ceiling={"dice": 0.95}, phantom=True)
+    maps, slices = results_blocks(RESULTS, ceiling={"dice": 0.95}, phantom=True)
     assert maps.columns == ["", "Dice"]
     assert maps.rows == [["refined", "0.800"], ["floor: Otsu", "0.300"], ["ceiling", "0.950"]]
     assert maps.quiet == [False, True, False]
     assert "PHANTOM" in maps.caption
     assert slices.rows == [["classifier", "0.900"], ["floor: chance", "0.500"]]
-    assert list(measures.entries) == ["measure-auroc", "measure-dice"]
 
 
 def test_without_masks_only_the_classes_are_scored():
-    slices, measures = results_blocks({"test/auroc": 0.9})
-    assert slices.columns == ["", "AUROC"]
-    assert list(measures.entries) == ["measure-auroc"]
+    assert len(results_blocks({"test/auroc": 0.9})) == 1
     assert results_blocks({"test/loss": 0.9}) == []
 
 

@@ -35,10 +35,11 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def command(run_command, repository, home):
-    """Run a script in a separate process: `command("train.py", *words, expect=exit_status)`."""
+    """Run a script in a separate process: `command("train.py", *words, expect=exit_status, processes=1)`."""
 
-    def call(script, *words, expect=0):
-        done = run_command(script, *words, cwd=home, env={"PYTHONPATH": str(repository / "tests" / "support")})
+    def call(script, *words, expect=0, processes=1):
+        environment = {"PYTHONPATH": str(repository / "tests" / "support")}
+        done = run_command(script, *words, cwd=home, env=environment, processes=processes)
         assert done.returncode == expect, (done.stdout + done.stderr)[-6000:]
         return done
 

@@ -60,20 +60,26 @@ def test_every_door_trains_with_two_processes_to_the_same_results(start, reposit
     assert results[door] == next(iter(results.values()))
 
 
-def test_a_rank_that_is_killed_ends_the_others_with_one_message_and_a_checkpoint_to_continue_from(
-    start, repository, home, tiny, command, record
+@pytest.mark.parametrize(("rank", "how"), [(1, "kill"), (0, "kill"), (1, "error")])
+def test_a_rank_that_ends_ends_the_others_with_one_message_and_a_checkpoint_to_continue_from(
+    start, repository, home, tiny, command, record, rank, how
 ):
-    folder, twin = home / "dies", home / "lives"
+    folder, twin = home / f"dies_{rank}_{how}", home / "lives"
     words = [*tiny, *DDP, "trainer.max_epochs=2", "data.batches_per_epoch=6"]
-    dies = ["+callbacks.dies._target_=spies.Dies", "+callbacks.dies.rank=1", "+callbacks.dies.epoch=1"]
-    process = start(DOORS["train.py"](repository), *words, *dies, "+callbacks.dies.how=kill", f"hydra.run.dir={folder}")
+    dies = ["+callbacks.dies._target_=spies.Dies", f"+callbacks.dies.rank={rank}", "+callbacks.dies.epoch=1"]
+    process = start(
+        DOORS["train.py"](repository), *words, *dies, f"+callbacks.dies.how={how}", f"hydra.run.dir={folder}"
+    )
     wait_for(folder / "checkpoints" / "last.ckpt", process)
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode in (1, -9)
-    assert "Traceback" not in stderr
-    assert stderr.count("error:") == (process.returncode == 1)
+    _, stderr = process.communicate(timeout=60)  # until the last process has closed its end
+    assert process.returncode == (1 if rank else -9), stderr[-3000:]
+    assert stderr.count("error:") == 1 + (how == "error")  # that of the callback is no user error, with a traceback
+    assert stderr.count(f"continue with ckpt_path=last hydra.run.dir={folder}") == 1
+    if how == "kill":
+        assert "Traceback" not in stderr
     command("train.py", *words, f"hydra.run.dir={folder}", "ckpt_path=last")
-    command("train.py", *words, f"hydra.run.dir={twin}")
+    if not twin.exists():
+        command("train.py", *words, f"hydra.run.dir={twin}")
     assert record.results(folder)["metrics"] == record.results(twin)["metrics"]
     assert record.metrics(folder) == record.metrics(twin)
     assert not list(folder.rglob(".tmp-*"))

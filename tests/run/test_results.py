@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from seewhy.metrics.classification.cases import CaseScores
 from seewhy.metrics.segmentation.patient_scores import PatientScores
 from seewhy.run.folder import RunFolder
-from seewhy.run.results import write_results
+from seewhy.run.results import describe_choice, write_results
 
 CONFIG = OmegaConf.create({"name": "test", "seed": 3})
 
@@ -66,3 +66,29 @@ def test_a_classifier_that_does_not_beat_position_and_area_is_warned_of_in_the_r
     write_results(RunFolder(tmp_path), {"test/auroc": auroc, **floors}, [], CONFIG, phantom=False)
     page = (tmp_path / "report.html").read_text()
     assert ("position and area of a slice" in page) == warned
+
+
+class Measured(torch.nn.Module):
+    measured_buffers = ("temperature", "presence_threshold", "intensity")
+
+    def __init__(self, temperature, threshold):
+        super().__init__()
+        self.register_buffer("temperature", torch.tensor(temperature))
+        self.register_buffer("presence_threshold", torch.tensor(threshold))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "threshold", "named"),
+    [
+        (1.0, [0.0], []),
+        (1.5, [0.0], ["temperature"]),
+        (1.0, [0.0, 0.4], ["healthy"]),
+        (0.5, [0.2], ["temp", "healthy"]),
+    ],
+)
+def test_what_was_fitted_on_validation_is_named_and_nothing_else(temperature, threshold, named):
+    text = describe_choice({"val/AUROC": 0.9}, "val/AUROC", model=Measured(temperature, threshold))
+    assert "val/AUROC (0.9)" in text
+    assert [word for word in ("temperature", "healthy") if word in text] == [
+        word for word in ("temperature", "healthy") if any(word.startswith(part) for part in named)
+    ]

@@ -1,8 +1,9 @@
 """Run command lines of seewhy in processes forked from one that has already imported torch and Lightning.
 
 Importing them takes about 8 seconds of processor time, more than most of the commands under test. Each command still
-has a separate process with its arguments, folder, environment, output and exit status, and can kill itself. Processes
-that a command starts (DDP ranks) are started as usual and import everything again.
+has a separate process with its arguments, folder, environment, output and exit status, and can kill itself. With
+`processes` a command is several such processes, with the variables that torchrun gives them. Processes that a command
+starts itself (Lightning's DDP ranks) are started as usual and import everything again.
 """
 
 import atexit
@@ -10,6 +11,7 @@ import gc
 import json
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,7 +34,7 @@ class CommandServer:
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
-    def run(self, words, *, cwd, env, timeout=300, stop=None):
+    def run(self, words, *, cwd, env, timeout=300, stop=None, processes=1):
         """Run a script with its arguments, like `subprocess.run` with captured text.
 
         Args:
@@ -44,6 +46,7 @@ class CommandServer:
                 "watch": folder, "write": n}`, just before it opens for writing, renames, creates or removes the nth
                 path in `watch`. Without `write` these are only counted, as `writes` of the result; its `seconds` are
                 the processor time.
+            processes: number of processes, as torchrun starts them; the exit status is the first one above 0.
 
         Raises:
             subprocess.TimeoutExpired: after `timeout` seconds; the command is killed.
@@ -51,7 +54,7 @@ class CommandServer:
         words = [str(word) for word in words]
         with tempfile.TemporaryDirectory() as folder:
             request = {"words": words, "cwd": str(cwd), "env": env, "folder": folder, "timeout": timeout}
-            request["stop"] = stop or {}
+            request |= {"stop": stop or {}, "processes": processes}
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
             code, seconds = json.loads(self._process.stdout.readline())
@@ -85,14 +88,32 @@ def serve():
     gc.freeze()  # what was imported is neither searched nor released when a command ends
     for line in sys.stdin:
         request = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            _become(request)
-            return
-        print(json.dumps(_wait(child, request["timeout"], request["stop"])), flush=True)
+        children = []
+        for variables in _list_ranks(request["processes"]):
+            child = os.fork()
+            if child == 0:
+                _become(request, variables)
+                return
+            children.append(child)
+        ends = [_wait(child, request["timeout"], request["stop"]) for child in children]
+        codes = [code for code, _ in ends if code != 0]
+        code = None if None in codes else next(iter(codes), 0)
+        print(json.dumps([code, sum(seconds for _, seconds in ends)]), flush=True)
 
 
-def _become(request):
+def _list_ranks(processes):
+    """Variables of the environment of each process of a command, as torchrun sets them; none for a single one."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    size, common = str(processes), {"TORCHELASTIC_RUN_ID": port, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    common |= {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "GROUP_RANK": "0", "TORCHELASTIC_RESTART_COUNT": "0"}
+    return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+
+
+def _become(request, variables):
     """Turn a forked child into the process of a command; its exit status is that of the command."""
     for number, name in ((0, os.devnull), (1, f"{request['folder']}/stdout"), (2, f"{request['folder']}/stderr")):
         file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
@@ -100,6 +121,7 @@ def _become(request):
         os.close(file)
     os.environ.clear()
     os.environ.update(request["env"])
+    os.environ.update(variables)
     os.chdir(request["cwd"])
     if "watch" in request["stop"]:
         _watch_writes(request["folder"], **request["stop"])

@@ -94,3 +94,14 @@ class Slow(Callback):
     def on_predict_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
         self.file.touch()
         time.sleep(5)
+
+
+class StopAfter(Callback):
+    """Interrupts a training after some epochs, when its checkpoints are written."""
+
+    def __init__(self, *, epochs):
+        self.epochs = epochs
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == self.epochs:
+            raise KeyboardInterrupt

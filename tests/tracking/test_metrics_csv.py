@@ -40,6 +40,40 @@ def test_rows_that_will_come_again_are_dropped(tmp_path):
     assert not (tmp_path / "none.csv").exists()
 
 
+def test_a_file_that_was_continued_equals_one_of_a_single_run(tmp_path):
+    def log(folder, steps):
+        logger = MetricsCSV(str(tmp_path / folder))
+        for step in steps:
+            logger.log_metrics({"loss": -0.5 * step} | ({"val": 1.5} if step % 3 == 2 else {}), step=step)
+            logger.save()
+        logger.finalize("success")
+
+    log("single", range(7))
+    log("continued", range(5))
+    drop_rows_from(tmp_path / "continued" / "metrics.csv", 3)
+    log("continued", range(3, 7))
+    single, continued = ((tmp_path / name / "metrics.csv").read_bytes() for name in ("single", "continued"))
+    assert single == continued
+    assert b"\r" not in single
+
+
+def test_new_columns_leave_the_rows_where_the_disk_is_full(tmp_path, monkeypatch):
+    logger = MetricsCSV(str(tmp_path))
+    logger.log_metrics({"a": 1.0}, step=0)
+    logger.save()
+    before = (tmp_path / "metrics.csv").read_bytes()
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    logger.log_metrics({"b": 1.0}, step=1)
+    with pytest.raises(OSError, match="No space"):
+        logger.save()
+    monkeypatch.undo()
+    assert (tmp_path / "metrics.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "content", [b"epoch,step\n0,x\n", b"epoch\n0\n", b"\xff\xfe", b"step,step\n1,2\n", b'step\n"1']
 )

@@ -14,15 +14,15 @@ from seewhy.errors import ConfigError
 from seewhy.models.protocols import HasMeasuredBuffers, HasUnaveragedParts
 from seewhy.option_types import Fraction
 
-__all__ = ["ExponentialMovingAverage"]
+__all__ = ["AveragedWeights", "ExponentialMovingAverage"]
 
 
 SPECTRAL = ("._u", "._v")
 """Endings of the buffer names of spectral norms."""
 
 
-class ExponentialMovingAverage(WeightAveraging):
-    """Exponential moving average of weights and batch statistics, on Lightning's `WeightAveraging`.
+class AveragedWeights(WeightAveraging):
+    """Base of averages of weights and batch statistics, on Lightning's `WeightAveraging`.
 
     Validation, `best.ckpt` and `last.ckpt` have the averaged weights as their `state_dict`. The trained weights are
     kept in the same checkpoint, so that a continued training starts from them. Not averaged are the vectors of
@@ -30,23 +30,15 @@ class ExponentialMovingAverage(WeightAveraging):
     `measured_buffers` (e.g. a calibrated temperature) and `unaveraged`, parts that only training needs (e.g.
     discriminators).
 
-    One update follows each step, also where several optimisers step together.
-
-    After n updates the decay is min(decay, (1 + n) / (10 + n)), so that the random initial weights do not dominate
-    the first averages (as TensorFlow's `ExponentialMovingAverage(num_updates=…)`).
-
-    Args:
-        decay: share of the old average that is kept at each step, in [0, 1).
-        device: device of the average, e.g. `cpu` to save GPU memory; None is the model's.
-
     Raises:
-        ConfigError: a decay outside [0, 1).
+        ConfigError: two averages at once.
     """
 
-    def __init__(self, *, decay: Fraction = 0.999, device: str | None = None) -> None:
-        if not 0.0 <= decay < 1.0:
-            raise ConfigError(f"callbacks.ema.decay={decay} must be within 0 … 1, e.g. 0.999")
-        super().__init__(device=device, use_buffers=True, multi_avg_fn=_Average(decay))
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the average."""
+        if sum(isinstance(item, AveragedWeights) for item in trainer.callbacks) > 1:  # type: ignore[attr-defined]
+            raise ConfigError("callbacks.ema and callbacks.swa both average the weights; set one of them to null")
+        super().setup(trainer, pl_module, stage)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move the average to the model's device, and let tensors that are not averaged share the model's memory."""
@@ -67,6 +59,28 @@ class ExponentialMovingAverage(WeightAveraging):
         super().teardown(trainer, pl_module, stage)
         if stage == "fit":
             self._average_model = None
+
+
+class ExponentialMovingAverage(AveragedWeights):
+    """Exponential moving average of weights and batch statistics; see `AveragedWeights`.
+
+    One update follows each step, also where several optimisers step together.
+
+    After n updates the decay is min(decay, (1 + n) / (10 + n)), so that the random initial weights do not dominate
+    the first averages (as TensorFlow's `ExponentialMovingAverage(num_updates=…)`).
+
+    Args:
+        decay: share of the old average that is kept at each step, in [0, 1).
+        device: device of the average, e.g. `cpu` to save GPU memory; None is the model's.
+
+    Raises:
+        ConfigError: a decay outside [0, 1).
+    """
+
+    def __init__(self, *, decay: Fraction = 0.999, device: str | None = None) -> None:
+        if not 0.0 <= decay < 1.0:
+            raise ConfigError(f"callbacks.ema.decay={decay} must be within 0 … 1, e.g. 0.999")
+        super().__init__(device=device, use_buffers=True, multi_avg_fn=_Average(decay))
 
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

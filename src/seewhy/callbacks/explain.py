@@ -22,6 +22,7 @@ from seewhy.reporting.pictures import log_explanations
 from seewhy.reporting.report import write_session_results
 from seewhy.reporting.selection import ExplanationSettings, SampleChoice, prediction_rows
 from seewhy.reporting.session import Session
+from seewhy.reporting.shared import SharedSession
 from seewhy.reporting.store import ExplanationStore
 
 __all__ = ["ExplainCallback"]
@@ -45,10 +46,13 @@ class ExplainCallback(Callback):
         after_fit: explain test samples; after a training these are predicted by the best checkpoint.
         after_predict: explain predicted samples.
         every_n_epochs: epochs between two explanations of validation samples, in `epoch_<n>`; 0 is never.
+        lease: share the samples of a prediction with all processes that start the same command, of which one counts as
+            lost after these seconds without a heartbeat; None does not share them.
 
     Attributes:
         checkpoint: file of the weights, where the Trainer has not loaded it.
-        results: files and tables of the last session, on the first process.
+        results: files and tables of the last session, on the first process or the one that has written them.
+        shared: the last session if its samples were shared.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class ExplainCallback(Callback):
         after_fit: bool = True,
         after_predict: bool = False,
         every_n_epochs: NonNegativeInt = 0,
+        lease: float | None = None,
     ) -> None:
         if not explainers:
             raise ConfigError("no explainers: name some in explain.methods, e.g. [grad_cam]")
@@ -69,8 +74,10 @@ class ExplainCallback(Callback):
         self.explainers, self.options, self.context = dict(explainers), dict(options or {}), context
         self.settings = settings or ExplanationSettings()
         self.after_fit, self.after_predict, self.every_n_epochs = after_fit, after_predict, every_n_epochs
+        self.lease = lease
         self.checkpoint: Path | None = None
         self.results: dict[str, Any] = {}
+        self.shared: SharedSession | None = None
         self._session: Session | None = None
         self._chosen: set[str] | None = None
         self._at_once, self._steps = True, 0
@@ -157,7 +164,7 @@ class ExplainCallback(Callback):
         self._steps = count * self._session.steps_per_sample
         self._rows = []
         # Where nothing else is predicted or written, the batches of the loop are explained at once.
-        self._at_once = loop == "validate" or datamodule.only is not None
+        self._at_once = loop == "validate" or (datamodule.only is not None and self.lease is None)
         if self._at_once:
             self._open_bar(trainer)
 
@@ -192,15 +199,36 @@ class ExplainCallback(Callback):
         chosen = self._chosen
         if chosen is None:
             chosen = set(self.settings.choice().by_prediction(gather_rows(self._rows, key=("id",))))
-        if self._chosen is None or not self._at_once:
+        if self.lease is not None or self._chosen is None or not self._at_once:
             self._open_bar(trainer)
-            for batch in _load_batches(trainer, module, chosen, PARTS[loop]):
-                session.explain(batch, chosen)
+        if self.lease is not None:
+            self.shared = _share(trainer, module, session, chosen, PARTS[loop], lease=self.lease)
+            self.results = self.shared.run()
+        else:
+            if self._chosen is None or not self._at_once:
+                for batch in _load_batches(trainer, module, chosen, PARTS[loop]):
+                    session.explain(batch, chosen)
+            self._bar.close()
+            self.results = write_session_results(trainer, session)
         self._bar.close()
-        self.results = write_session_results(trainer, session)
         if self.results:
             name = "explanations" if loop != "validate" else "val/explanations"
             log_explanations(trainer, self.results["folder"], self.results["records"], name=name)
+
+
+def _share(
+    trainer: Trainer, module: LightningModule, session: Session, chosen: Collection[str], part: str, *, lease: float
+) -> SharedSession:
+    """A session whose samples several processes share, each of which reads its own."""
+    datamodule = _require_datamodule(trainer)
+    datamodule.num_workers = 0  # loaders of single batches, which would start processes for each
+    return SharedSession(
+        session,
+        datamodule.group_ids(chosen, part),
+        chosen,
+        load=lambda ids: _load_batches(trainer, module, ids, part),
+        lease=lease,
+    )
 
 
 def _validation_batches(trainer: Trainer, module: LightningModule, loop: str, count: int) -> Iterator[Batch]:

@@ -7,13 +7,14 @@ import logging
 import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
+from seewhy.data.base import find_datamodule
 from seewhy.errors import ConfigError, nearest
 from seewhy.io.atomic import atomic_path, file_sha256, write_csv
 from seewhy.io.names import safe_name
@@ -88,7 +89,7 @@ class WriteMaps(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the maps of one patient."""
-        self._write_patient(trainer, pl_module, outputs, batch, _count_batches(trainer.num_test_batches))
+        self._write_patient(trainer, pl_module, outputs, batch, _count_patients(trainer, "test"))
 
     def on_predict_batch_end(
         self,
@@ -100,7 +101,7 @@ class WriteMaps(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the maps of one patient."""
-        self._write_patient(trainer, pl_module, outputs, batch, _count_batches(trainer.num_predict_batches))
+        self._write_patient(trainer, pl_module, outputs, batch, _count_patients(trainer, "predict"))
 
     def _start(self, trainer: Trainer) -> None:
         self.written = 0
@@ -112,7 +113,7 @@ class WriteMaps(Callback):
     ) -> None:
         _check_maps(self.maps, prediction["maps"], "the map writer's maps")
         count = len(prediction["id"])
-        per_patient = math.ceil(self.max_samples / max(patients * trainer.world_size, 1)) if self.max_samples else count
+        per_patient = math.ceil(self.max_samples / max(patients, 1)) if self.max_samples else count
         chosen = np.unique(np.linspace(0, count - 1, min(per_patient, count)).round().astype(int))
         for position in chosen:
             self._write_sample(trainer, prediction, batch, int(position))
@@ -174,9 +175,13 @@ def _check_maps(maps: Sequence[str], known: Collection[str], option: str) -> Non
         raise ConfigError(f"{option}={list(maps)}: this model makes no map {names}; {nearest(unknown[0], known)}")
 
 
-def _count_batches(batches: Any) -> int:
-    """Number of batches of all loaders of this process."""
-    return int(sum(batches)) if isinstance(batches, (list, tuple)) else int(batches)
+def _count_patients(trainer: Trainer, part: Literal["test", "predict"]) -> int:
+    """Count the patients of all processes, one batch each; those that several processes repeat count once."""
+    batches: Any = trainer.num_test_batches if part == "test" else trainer.num_predict_batches
+    own = int(sum(batches)) if isinstance(batches, (list, tuple)) else int(batches)
+    datamodule = find_datamodule(trainer)
+    known = [] if datamodule is None else [len(datamodule.items_of(part))]
+    return min([own * trainer.world_size, *known])
 
 
 LOGGER = logging.getLogger(__name__)

@@ -44,6 +44,7 @@ def add_parser(commands: Any) -> None:
         help="file names with the groups patient, slice and label, as data.pattern; default: "
         "BRATS_<id>_<slice>_<label>.npy or <name>_<label>.npy",
     )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; default %(default)s")
     parser.add_argument("--json", action="store_true", help="print a JSON list, one object per data set")
     parser.set_defaults(run=run)
 
@@ -81,9 +82,11 @@ def _check(root: str, args: argparse.Namespace) -> Report:
     if holds_domains(Path(root)):
         if args.slice_split is not None or args.pattern is not None:
             raise ConfigError(f"{root} holds two domains of subjects; --slice-split and --pattern are for slices")
-        return check_domains(root, split=args.split, progress=progress)
+        return check_domains(root, split=args.split, progress=progress, jobs=args.jobs)
     naming = None if args.pattern is None else Naming(args.pattern, f"a name that matches {args.pattern}")
-    return check_dataset(root, split=args.split, slice_split=args.slice_split, naming=naming, progress=progress)
+    return check_dataset(
+        root, split=args.split, slice_split=args.slice_split, naming=naming, progress=progress, jobs=args.jobs
+    )
 
 
 def _show(report: Report, console: Console) -> None:

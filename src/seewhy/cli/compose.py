@@ -51,18 +51,26 @@ class TrainConfig:
     test: bool = True
     objective: str | None = None
     objective_on_test: bool = False
+    effective_batch_size: int | None = None
     direction: str | None = None
 
 
 @dataclass
 class RunConfig(TrainConfig):
-    """Root keys of `predict` and `explain`: the configuration of a run, and what to do with the run."""
+    """Root keys of `predict`: the configuration of a run, and what to do with the run."""
 
     run: str = "???"
     use_final: bool = False
     volume: Any = None
     from_experiment: str | None = None
     trust: bool = False
+
+
+@dataclass
+class ExplainConfig(RunConfig):
+    """Root keys of `explain`."""
+
+    job: Any = None
 
 
 @dataclass
@@ -86,6 +94,7 @@ def store_schemas() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="run_schema", node=RunConfig)
+    store.store(name="explain_schema", node=ExplainConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="cases_schema", node=CasesConfig)
 
@@ -188,8 +197,8 @@ def check_train_log(words: Iterable[str]) -> None:
 
 
 TRAINING_ONLY = {
-    "callbacks", "ckpt_path", "direction", "logger", "objective", "objective_on_test", "paths", "phantom",
-    "test", "weights",
+    "callbacks", "ckpt_path", "direction", "effective_batch_size", "logger", "objective", "objective_on_test", "paths",
+    "phantom", "test", "weights",
 }  # fmt: skip
 """Root keys of an experiment that only training uses."""
 

@@ -12,6 +12,8 @@ from typing import Any
 from seewhy.cli.compose import check_train_log, expand_overrides, register_run, split_override, store_schemas
 from seewhy.errors import ConfigError, SeewhyError, describe_system_error
 from seewhy.run.folder import conf_dir
+from seewhy.run.processes.environment import read_rank
+from seewhy.run.processes.messages import describe_lost_process, print_error, share_messages
 from seewhy.termination import Terminated, end_on_sigterm
 
 __all__ = ["TASKS", "explain", "predict", "run_hydra_command", "run_script", "train"]
@@ -47,6 +49,7 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
     full = os.environ.setdefault("SEEWHY_TRACEBACK", os.environ.get("HYDRA_FULL_ERROR", "0")) == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     store_schemas()
+    share_messages()
     task = _Task(name, prefix)
     try:
         words = _correct_flags(sys.argv[1 + len(prefix) :])
@@ -58,7 +61,7 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
         if task.error is not None:
             raise task.error
     except Terminated as end:
-        if _rank() == 0:
+        if read_rank() == 0:
             sys.stderr.write(f"ended by SIGTERM; {end.advice}\n")
         raise
     except RefusedFolder as end:
@@ -172,26 +175,19 @@ def _groups_set_to_null(words: Sequence[str]) -> list[str]:
 
 def _describe_outer_cause(error: RuntimeError) -> SeewhyError | None:
     """Return one message for a lost connection to a process that has ended, or for another reason outside seewhy."""
+    from hydra.core.hydra_config import HydraConfig
+
     message = describe_system_error(error)
     if message is not None:
         return SeewhyError(message)
     if not re.search(r"gloo|nccl|ProcessGroup", str(error), re.IGNORECASE):
         return None
-    return SeewhyError(
-        "another process of this run has ended (killed, out of memory, or by an error of its own), so this one ends "
-        "too; a training continues with ckpt_path=last hydra.run.dir=<its folder>"
-    )
-
-
-def _rank() -> int:
-    """Return the number of this process among those of one run, by the variables of its launcher."""
-    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 0)
+    return SeewhyError(describe_lost_process(HydraConfig.get().runtime.output_dir))
 
 
 def _exit(message: str, error: Exception, full: bool) -> None:
     """Print one message and exit with status 1, or raise the error where the user asked for tracebacks."""
     if full:
         raise error
-    sys.stderr.write(f"error: {f'process {_rank()}: ' if _rank() else ''}{message}\n")
+    print_error(message)
     raise SystemExit(1) from None

@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         "every": args.every,
         "overwrite": args.overwrite,
         "progress": not args.quiet,
+        "jobs": args.jobs,
     }
     if args.kind == "brats":
         summary = prepare_brats(
@@ -119,6 +120,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="keep slices 0, N, 2N ...; default all")
     parser.add_argument("--overwrite", action="store_true", help="replace a data set prepared with other settings")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; default %(default)s")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
 
 
@@ -196,6 +198,7 @@ def _add_domains(kinds: Any) -> None:
         metavar="REGEX",
         help="finds the patient in a subject's name; default: each subject is a patient",
     )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; default %(default)s")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
     parser.set_defaults(run=_run_domains)
 
@@ -212,6 +215,7 @@ def _run_domains(args: argparse.Namespace) -> int:
         patient_pattern=args.patient_pattern,
         phantom=bool(read_info(source / "dataset.json").get("phantom", False)),
         progress=not args.quiet,
+        jobs=args.jobs,
     )
     if not args.quiet:
         _show_domains(store)

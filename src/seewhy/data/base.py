@@ -207,6 +207,12 @@ class BaseDataModule(LightningDataModule):
         """This process's evaluation batches of the items of a part that have a sample with one of these ids."""
         return self._evaluation_loader(self._with_ids(self.items_of(part), ids))
 
+    def group_ids(self, ids: Collection[str], part: str) -> list[list[str]]:
+        """Ids of the samples in each batch of `loader_of`, if one process loads them all."""
+        items, size = self._with_ids(self.items_of(part), ids), self.eval_batch_size or 1
+        groups = [items[first : first + size] for first in range(0, len(items), size)]
+        return [[name for item in group for name in self.ids_of(item)] for group in groups]
+
     def batch_of(self, name: str, part: str) -> Any:
         """The evaluation batch of the item with this sample, read in this process."""
         dataset = self.evaluation_data(self._with_ids(self.items_of(part), [name]))

@@ -22,7 +22,7 @@ PATIENTS = "mean over the patients with a lesion"
 GLOSSARY = {
     "auroc": Entry(
         "Probability that a positive sample has a higher score than a negative one, 0 to 1; mean over the classes.",
-        "0.5; for slices also what position and area reach (`floor_position_area`).",
+        "0.5; for slices also what position and area reach (floor: position, area).",
         "Calibration, the threshold, and why a sample is positive.",
     ),
     "f1": Entry(
@@ -53,7 +53,7 @@ GLOSSARY = {
     ),
     "ece": Entry(
         "Mean distance between confidence and accuracy in 15 bins of confidence, 0 to 1.",
-        "`perfectly calibrated`: what as many cases give by chance alone.",
+        "The row perfectly calibrated: what as many cases give by chance alone.",
         "Whether the model tells classes apart: always predicting the frequencies is perfect.",
     ),
     "brier": Entry(
@@ -93,7 +93,7 @@ GLOSSARY = {
     ),
     "auprc": Entry(
         f"Area under the precision-recall curve of a map over the pixels of tissue, 0 to 1; {PATIENTS}.",
-        "The lesion's share of the tissue (`floor: all tissue`).",
+        "The lesion's share of the tissue (floor: all tissue).",
         "The scale of the map: a threshold may still be wrong. Healthy patients.",
     ),
     "auprc_positive": Entry(
@@ -120,28 +120,28 @@ GLOSSARY = {
     "lesion_dice": Entry(
         "Dice of every lesion in 3D, averaged over lesions and false regions, which count 0 (BraTS 2023), 0 to 1; mean "
         "over all patients, 1 for a healthy patient without prediction.",
-        "`floor: nothing`: the share of healthy patients.",
+        "The share of healthy patients, which floor: nothing reaches.",
         "The size of lesions: a pixel counts like a large one.",
     ),
     "fp_volume_ml": Entry(
         "Volume predicted outside the annotation, mL; mean over all patients.",
-        "0 for `floor: nothing`.",
+        "0 for floor: nothing.",
         "Whether it lies next to the lesion or in a healthy place.",
     ),
     "fp_area": Entry(
         "Predicted pixels per slice without the lesion; mean over the patients with such slices.",
-        "0 for `floor: nothing`.",
+        "0 for floor: nothing.",
         "False positives next to a lesion.",
     ),
     "fp_slices": Entry(
         "Share of slices without the lesion that have a predicted pixel, 0 to 1; mean over the patients with such "
         "slices.",
-        "0 for `floor: nothing`, 1 for `floor: all tissue`.",
+        "0 for floor: nothing, 1 for floor: all tissue.",
         "How much is predicted there.",
     ),
     "healthy_hit": Entry(
         "Share of the patients without a lesion that have any predicted pixel, 0 to 1.",
-        "0 for `floor: nothing`, 1 for `floor: all tissue`.",
+        "0 for floor: nothing, 1 for floor: all tissue.",
         "How much is predicted there; patients with a lesion.",
     ),
 }

@@ -178,7 +178,7 @@ class Score(NamedTuple):
         """Printed form of the interval, e.g. "0.74, 0.87"."""
         if self.low is None or self.high is None:
             return NONE
-        digits = max(_digits(measure) - 1, 1)
+        digits = min(_digits(measure), 2)
         return f"{self.low:.{digits}f}, {self.high:.{digits}f}"
 
 

@@ -70,7 +70,8 @@ class ReportTable:
         return f'<div class="wide"><table>{caption}{body}</table></div>'
 
     def _heading(self, name: str) -> str:
-        text, anchor = html.escape(name), self.links.get(name)
+        # Long names of scores may break after a slash.
+        text, anchor = html.escape(name).replace("/", "/<wbr>"), self.links.get(name)
         return text if anchor is None else f'<a href="#{html.escape(anchor)}">{text}</a>'
 
 
@@ -80,7 +81,6 @@ class Definitions:
 
     entries: Mapping[str, tuple[str, str]]
     """Anchor → term and meaning."""
-    caption: str
 
     def html(self) -> str:
         """The block as HTML."""
@@ -88,7 +88,7 @@ class Definitions:
             f'<dt id="{html.escape(anchor)}">{html.escape(term)}</dt><dd>{html.escape(meaning)}</dd>'
             for anchor, (term, meaning) in self.entries.items()
         )
-        return f"<h3>{html.escape(self.caption)}</h3><dl>{items}</dl>"
+        return f"<dl>{items}</dl>"
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,6 @@ th{white-space:normal;vertical-align:bottom}
 th:first-child,td:first-child{text-align:left;padding-left:0}
 tr.quiet{color:var(--soft)}
 th a{color:inherit;text-decoration-color:var(--line)}
-h3{font-size:1rem;margin:1.6rem 0 .4rem}
 dl{font-size:.88rem;margin:0}
 dt{font-weight:600;margin-top:.5rem}
 dd{margin:0;color:var(--soft)}

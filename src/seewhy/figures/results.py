@@ -31,7 +31,7 @@ from seewhy.figures.labels import (
 from seewhy.figures.report import Block, Definitions, ReportTable
 from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
 
-__all__ = ["results_blocks", "results_table", "scores_figure"]
+__all__ = ["explain_measures", "results_blocks", "results_table", "scores_figure"]
 
 TableKind = Literal["segmentation", "false positives", "classification"]
 """Groups of measures in the terminal."""
@@ -237,7 +237,7 @@ def results_blocks(
 ) -> list[Block]:
     """Report tables of all scores with the floors: agreement of the maps, their false positives, classification.
 
-    The headings link to the glossary of the measures, which follows.
+    The headings link to what `explain_measures` gives.
 
     Args:
         results: flat names to values, see `seewhy.figures.labels.scores_by_method`.
@@ -246,7 +246,6 @@ def results_blocks(
         phantom: whether the data are synthetic, which the caption then states.
     """
     blocks: list[Block] = []
-    shown: list[str] = []
     false = (*FALSE_POSITIVES, "fp_area")
     agreement = tuple(name for name in MEASURES if name not in (*CLASSIFICATION, *false))
     for wanted in (agreement, false, CLASSIFICATION):
@@ -268,16 +267,27 @@ def results_blocks(
                 links={label_of(name): f"measure-{name}" for name in columns if name in GLOSSARY},
             )
         )
-        shown += columns
-    if any(name in GLOSSARY for name in shown):
-        blocks.append(_explain_measures(shown))
     return blocks
 
 
-def _explain_measures(measures: Sequence[str]) -> Definitions:
+def explain_measures(blocks: Sequence[Block]) -> list[Block]:
+    """Explain the measures to which the headings of report tables link, in the order of the glossary.
+
+    Args:
+        blocks: of the report.
+
+    Returns:
+        One block of definitions, or none without such headings.
+
+    Example:
+        >>> [definitions] = explain_measures(results_blocks({"test/refined/dice": 0.8}))
+        >>> list(definitions.entries)
+        ['measure-dice']
+    """
+    linked = {anchor for block in blocks if isinstance(block, ReportTable) for anchor in block.links.values()}
     entries = {
         f"measure-{name}": (label_of(name), f"{entry.meaning} Floor: {entry.chance} It does not see: {entry.blind}")
         for name, entry in GLOSSARY.items()
-        if name in measures
+        if f"measure-{name}" in linked
     }
-    return Definitions(entries, "The measures of these tables")
+    return [Definitions(entries)] if entries else []

@@ -57,6 +57,9 @@ class Judges:
         settings: its `judge` and `seed` are used.
         samples: number of samples of the run, which decides the scope of `auto`.
         validation: gives batches of so many validation samples, none of which is explained; may be empty.
+
+    Attributes:
+        testing: whether the randomisation test takes the next samples; False where another process tests the first.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Judges:
             self.tuning = min(TUNING, samples // TUNED)
             chosen = chosen.within(samples - self.tuning)
         self.settings, self.shared = chosen, SharedWork()
+        self.testing = True
         self.floors = {floor.method: floor for floor in make_controls(seed=settings.seed)}
         self._cards: dict[Place, Scorecard] = {}
         self._thresholds: dict[str, Threshold | None] = {}
@@ -94,7 +98,7 @@ class Judges:
             self._cards[place] = Scorecard(
                 explainer, settings=self.settings, samples=self.samples, threshold=threshold, shared=self.shared
             )
-        return self._cards[place].judge(module, inputs, maps, masks)
+        return self._cards[place].judge(module, inputs, maps, masks, tested=self.testing)
 
     def judge_floors(self, module: nn.Module, inputs: Inputs, target: Target, masks: Masks) -> dict[str, list[Row]]:
         """Score the floors, method → rows: all floors where there are masks, else those with deletion and insertion."""

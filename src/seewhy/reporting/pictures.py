@@ -16,7 +16,15 @@ from seewhy.io.names import safe_name
 from seewhy.reporting.store import ExplanationStore, Place
 from seewhy.tracking.media import find_step, log_image, log_table, takes_images, takes_tables
 
-__all__ = ["draw_method", "find_main_picture", "format_title", "log_explanations"]
+__all__ = [
+    "choose_look",
+    "draw_method",
+    "draw_sample",
+    "draw_summary",
+    "find_main_picture",
+    "format_title",
+    "log_explanations",
+]
 
 Record = Mapping[str, Any]
 Array = NDArray[Any]
@@ -45,31 +53,73 @@ def draw_method(
     Returns:
         Sample → files written, relative to the store's folder.
     """
+    look = choose_look(store, place, records, phantom=phantom)
+    written = {record["id"]: draw_sample(store, place, record, look, key_slices=key_slices) for record in records}
+    draw_summary(store, place, records, look)
+    return written
+
+
+def choose_look(store: ExplanationStore, place: Place, records: Sequence[Record], *, phantom: bool) -> dict[str, Any]:
+    """Choose the colour scale of one method and target, which all its pictures share, as plain data.
+
+    Args:
+        store: has the arrays.
+        place: method and target.
+        records: of all samples.
+        phantom: whether the data are synthetic.
+    """
     from seewhy.figures.colours import run_scale
-    from seewhy.figures.explanations.heatmaps import PlanarSample, write_planar_summary
     from seewhy.figures.labels import method_label
 
     signed = any(record["signed"] for record in records)
     scale, unit = run_scale(_all_maps(store, place, records), signed=signed)
-    look = {"scale": scale, "signed": signed, "unit": f"{method_label(place.method)}; {unit}", "phantom": phantom}
-    written: dict[str, list[str]] = {}
-    planar = []
-    for record in records:
-        maps = store.arrays(place, record["id"])
-        if next(iter(maps.values())).ndim == 3:
-            files = _draw_volume(store, place, record, maps, key_slices, look)
-        else:
-            files = _draw_planar(store, place, record, maps, look)
-            planar.append(record)
-        written[record["id"]] = [file.relative_to(store.folder).as_posix() for file in files]
-    if planar:
-        shown = [_upright_sample(store, place, record) for record in planar[:ROWS]]
-        shown += [
-            PlanarSample(id=safe_name(record["id"]), images={}, maps={}) for record in planar[ROWS:]
-        ]  # only counted
-        path = store.folder / place.path / "summary_visualization.png"
-        write_planar_summary(path, shown, method=place.method, limit=ROWS, **look)  # type: ignore[arg-type]
-    return written
+    return {"scale": scale, "signed": signed, "unit": f"{method_label(place.method)}; {unit}", "phantom": phantom}
+
+
+def draw_sample(
+    store: ExplanationStore,
+    place: Place,
+    record: Record,
+    look: Mapping[str, Any],
+    *,
+    key_slices: Sequence[int] | None,
+) -> list[str]:
+    """Draw one sample.
+
+    Args:
+        store: has the arrays; pictures are written to its folder.
+        place: method and target.
+        record: of the sample, with its warnings.
+        look: of `choose_look`.
+        key_slices: numbers in the scan of the slices that are drawn of volumes; None spreads 7 over each volume.
+
+    Returns:
+        Files written, relative to the store's folder.
+    """
+    maps = store.arrays(place, record["id"])
+    if _is_volume(record):
+        files = _draw_volume(store, place, record, maps, key_slices, look)
+    else:
+        files = _draw_planar(store, place, record, maps, look)
+    return [file.relative_to(store.folder).as_posix() for file in files]
+
+
+def draw_summary(store: ExplanationStore, place: Place, records: Sequence[Record], look: Mapping[str, Any]) -> None:
+    """Draw the first planar samples of one method and target in one picture; nothing without any."""
+    from seewhy.figures.explanations.heatmaps import PlanarSample, write_planar_summary
+
+    planar = [record for record in records if not _is_volume(record)]
+    if not planar:
+        return
+    shown = [_upright_sample(store, place, record) for record in planar[:ROWS]]
+    shown += [PlanarSample(id=safe_name(record["id"]), images={}, maps={}) for record in planar[ROWS:]]  # only counted
+    path = store.folder / place.path / "summary_visualization.png"
+    write_planar_summary(path, shown, method=place.method, limit=ROWS, **look)
+
+
+def _is_volume(record: Record) -> bool:
+    """Whether the maps of a record have three dimensions."""
+    return str(next(iter(record["statistics"].values()))["shape"]).count("x") == 2
 
 
 def format_title(record: Record) -> str:

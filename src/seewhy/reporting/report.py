@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 from lightning.pytorch import Trainer
 from rich.console import Console
 
-from seewhy.explain.maps import LIMIT
 from seewhy.figures.report import Section
 from seewhy.metrics.gather import gather_rows
 from seewhy.progress import track_slowly
@@ -20,8 +17,16 @@ from seewhy.reporting.pictures import draw_method, find_main_picture
 from seewhy.reporting.session import Session
 from seewhy.reporting.store import Place
 from seewhy.reporting.tables import format_method, write_manifest, write_ranking, write_statistics, write_summaries
+from seewhy.reporting.verdicts import complete_verdict, read_records, store_verdict
 
-__all__ = ["describe_time", "print_explanations", "report_section", "write_explanation_page", "write_session_results"]
+__all__ = [
+    "describe_time",
+    "print_explanations",
+    "report_section",
+    "write_explanation_page",
+    "write_session_results",
+    "write_tables",
+]
 
 Record = dict[str, Any]
 PICTURES = 12
@@ -59,17 +64,36 @@ def _gather_places(session: Session) -> list[Place]:
 def _write_results(
     session: Session, places: Sequence[Place], samples: Sequence[str], refused: list[str]
 ) -> dict[str, Any]:
+    key_slices, phantom = session.settings.key_slices, bool(session.facts["phantom"])
+    records = []
+    with session.timed("pictures"):
+        for place in track_slowly(places, "drawing explanations"):
+            finished = read_records(session, place, samples)
+            if finished:
+                store_verdict(session, place)
+                finished = complete_verdict(session, place, finished)
+                drawn = draw_method(session.store, place, finished, key_slices=key_slices, phantom=phantom)
+                records += [{**record, "pictures": drawn[record["id"]]} for record in finished]
+    return write_tables(session, places, samples, refused, records)
+
+
+def write_tables(
+    session: Session, places: Sequence[Place], samples: Sequence[str], refused: list[str], records: Sequence[Record]
+) -> dict[str, Any]:
+    """Write tables, ranking, manifest and page of all samples together.
+
+    Args:
+        session: of the explanations.
+        places: methods and targets.
+        samples: ids of all samples.
+        refused: lines about maps that a method refused.
+        records: of all maps, with their warnings and pictures.
+
+    Returns:
+        As `write_session_results`.
+    """
     store, folder, phantom = session.store, session.store.folder, bool(session.facts["phantom"])
     title, key_slices = session.module.__class__.__name__, session.settings.key_slices
-    failures, records = {}, []
-    started = time.perf_counter()
-    for place in track_slowly(places, "drawing explanations"):
-        finished = [record for record in (store.record(place, sample) for sample in samples) if record is not None]
-        if finished:
-            failed, failures[place.title] = _store_verdict(session, place, finished)
-            finished = [_add_warnings(record, place, failed) for record in finished]
-            drawn = draw_method(store, place, finished, key_slices=key_slices, phantom=phantom)
-            records += [{**record, "pictures": drawn[record["id"]]} for record in finished]
     if not records:
         return {"folder": folder, "samples": 0, "refused": refused, "records": []}
     write_statistics(folder / "attribution_statistics.csv", records)
@@ -85,51 +109,13 @@ def _write_results(
         "refused": refused,
         "records": records,
         "ranking": ranking,
-        "failures": failures,
+        "failures": {title: verdict["failures"] if verdict else [] for title, verdict in verdicts.items()},
         "verdicts": verdicts,
         "figures": figures,
-        "seconds": {**session.seconds, "pictures and tables": time.perf_counter() - started},
+        "seconds": dict(session.seconds),
     }
     write_explanation_page(results)
     return results
-
-
-def _store_verdict(session: Session, place: Place, records: Sequence[Record]) -> tuple[list[str], list[str]]:
-    """Failures of a method over all samples, which mark every picture, and all doubts about it.
-
-    The verdict is stored for a later session that has nothing left to compute. It counts the samples of all processes
-    and of earlier sessions, too; the randomisation test is of the first samples.
-    """
-    key = session.keys[place.method]
-    verdict = session.judges.verdict(place)
-    if verdict is not None and verdict.samples:
-        incomplete = [row["incomplete"] for row in (record["judged"] for record in records) if "incomplete" in row]
-        known = [bool(value) for value in incomplete if value is not None]
-        share = sum(known) / len(known) if known else None
-        verdict = replace(verdict, samples=len(records), incomplete=share)
-        facts: dict[str, Any] = {
-            "passes": verdict.passes,
-            "failures": list(verdict.failures),
-            "doubts": list(verdict.doubts),
-            "samples": verdict.samples,
-            "incomplete": verdict.incomplete,
-            "seconds": {name: round(value, 3) for name, value in verdict.seconds.items()},
-        }
-        if verdict.randomization is not None:
-            names = ("excess", "low", "high")
-            numbers = zip(names, verdict.randomization.excess, strict=True)
-            facts["randomization"] = {name: float(value) if value == value else None for name, value in numbers}
-        session.store.write_verdict(place, key, facts)
-    stored = session.store.verdict(place, key)
-    return ([], []) if stored is None else (stored["failures"], stored["doubts"])
-
-
-def _add_warnings(record: Record, place: Place, failed: Sequence[str]) -> Record:
-    """A record with the warnings about its map."""
-    warnings = [*failed]
-    if record["completeness"] is not None and record["completeness"] > LIMIT:
-        warnings.append(f"completeness error {record['completeness']:.0%}")
-    return {**record, "warnings": warnings, "folder": place.target}
 
 
 # -- the page -------------------------------------------------------------------------------------------------

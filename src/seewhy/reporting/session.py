@@ -49,7 +49,7 @@ class Session:
     Attributes:
         places: method and target of everything that is made; known after the first batch.
         samples: ids of this process's samples, in order.
-        seconds: wall time of this process for `maps`, `judging` and `files`.
+        seconds: wall time of this process for `maps`, `judging`, `files` and `pictures`.
         refused: one line per sample and method without a map that can be trusted.
     """
 
@@ -75,7 +75,7 @@ class Session:
         self.places: list[Place] = []
         self.samples: list[str] = []
         self.refused: list[str] = []
-        self.seconds = {"maps": 0.0, "judging": 0.0, "files": 0.0}
+        self.seconds = {"maps": 0.0, "judging": 0.0, "files": 0.0, "pictures": 0.0}
         self._advance = advance
         self._targets: TargetChoice | None = None
         # Everything that a map depends on; another checkpoint or option makes another key.
@@ -93,7 +93,8 @@ class Session:
         return 2 * len(self.explainers) + 1 if self.judges.active else len(self.explainers)
 
     @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the time of a block to a part of `seconds`."""
         start = self._read_clock()
         try:
             yield
@@ -166,7 +167,7 @@ class Session:
                     for place, maps in zip(places, part, strict=True):
                         self._store_maps(place, maps, select_rows(batch, rows), [views[row] for row in rows], seconds)
             self._advance(left)
-        with self._timed("files"):
+        with self.timed("files"):
             for view in views:  # not before the maps: a method that does not fit the model then leaves no file
                 self.store.write_view(view)
         if self.judges.active:
@@ -176,7 +177,8 @@ class Session:
 
     def _is_finished(self, place: Place, view: SampleView) -> bool:
         """Whether nothing remains to be computed: the first samples are needed until there is a verdict."""
-        tested = len(set(self.samples)) > self.judges.settings.cases or not self.judges.active
+        waiting = self.judges.active and self.judges.testing
+        tested = not waiting or len(set(self.samples)) > self.judges.settings.cases
         key = self.keys[place.method]
         return self.store.finished(place, view.id, key) and (tested or self.store.verdict(place, key) is not None)
 
@@ -211,10 +213,10 @@ class Session:
 
     def _store_maps(self, place: Place, maps: Maps, batch: Batch, views: list[SampleView], seconds: float) -> None:
         """Judge and write the maps of some samples."""
-        with self._timed("judging"):
+        with self.timed("judging"):
             judged = self.judges.judge(place, self.explained, select_inputs(batch), maps, batch.get("mask"))
         maps = maps.cpu()
-        with self._timed("files"):
+        with self.timed("files"):
             for row, view in enumerate(views):
                 sample = maps[row]
                 facts = {**self.facts, "key": self.keys[place.method], **self._describe_prediction(sample)}
@@ -224,7 +226,7 @@ class Session:
 
     def _store_floors(self, batch: Batch, target: Target, views: list[SampleView]) -> None:
         """Judge and write the floors of some samples."""
-        with self._timed("judging"):
+        with self.timed("judging"):
             floors = self.judges.judge_floors(self.explained, select_inputs(batch), target, batch.get("mask"))
         for row, view in enumerate(views):
             rows = [{**_to_json(scores[row]), "id": view.id, "patient": view.patient} for scores in floors.values()]

@@ -21,6 +21,8 @@ from seewhy.errors import ConfigError, SeewhyError
 from seewhy.metrics.direction import find_mode
 from seewhy.option_types import find_value_problem
 from seewhy.options import call_problems
+from seewhy.run.processes.launcher import replace_launcher
+from seewhy.run.processes.options import fit_trainer_options
 from seewhy.tracking.run import ArtifactKind, WatchedValues
 
 __all__ = [
@@ -234,8 +236,10 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
     if not loggers:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     trainer: Trainer = build(
-        config.trainer, "trainer", callbacks=[StopIfNotFinite(), *callbacks, EndOnSigterm()], logger=loggers or False
-    )
+        config.trainer, "trainer", callbacks=[StopIfNotFinite(), *callbacks, EndOnSigterm()], logger=loggers or False,
+        **fit_trainer_options(config.trainer),
+    )  # fmt: skip
+    replace_launcher(trainer)
     if trainer.precision not in PRECISIONS:
         raise ConfigError(
             f"trainer.precision={config.trainer.precision} is not supported, as it would also convert images and "

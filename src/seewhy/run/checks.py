@@ -23,6 +23,7 @@ __all__ = ["check_config", "check_objectives", "check_score_names"]
 
 LIMITS: dict[str, Any] = {
     "threads": PositiveInt | None,
+    "effective_batch_size": PositiveInt | None,
     "seed": Annotated[int, Ge(0), Lt(2**32)],
     "trainer.accumulate_grad_batches": PositiveInt,
     "trainer.check_val_every_n_epoch": PositiveInt | None,
@@ -79,6 +80,7 @@ def _find_problems(config: DictConfig, group: str) -> list[str]:
         ]
     readers: dict[str, Callable[[DictConfig], list[str]]] = {
         "explain": _find_explain_problems,
+        "job": _find_job_problems,
         "volume": _find_volume_problems,
         "evaluate": _find_evaluate_problems,
         "cases": _find_cases_problems,
@@ -112,6 +114,12 @@ def _find_explain_problems(config: DictConfig) -> list[str]:
         problems += find_node_problems(explainer, f"explain.options.{name}")
     writer = find_map_writer(config)
     return problems if writer is None else [*problems, *find_node_problems(writer, "explain.own_maps")]
+
+
+def _find_job_problems(config: DictConfig) -> list[str]:
+    from seewhy.run.explainers import read_sharing_options
+
+    return collect_problem(lambda: read_sharing_options(config))
 
 
 def _find_volume_problems(config: DictConfig) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import DictConfig
 
 from seewhy.callbacks.checkpoints import BestCheckpoint
+from seewhy.callbacks.training.learning_rate_finder import FindLearningRate
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError
 from seewhy.run.folder import RunFolder
@@ -81,10 +82,13 @@ class Continuation:
             CheckpointError: all of them, with both values.
         """
         here = [optimizer.param_groups for optimizer in trainer.optimizers]
+        # A rate that was found before the training is that of the checkpoint.
+        found = any(isinstance(item, FindLearningRate) for item in trainer.callbacks)  # type: ignore[attr-defined]
+        ignored = IGNORED | ({"initial_lr"} if found else set())
         problems = [
             problem
             for number, (old, new) in enumerate(zip(self.optimizers, here, strict=False))
-            for problem in _compare_groups(old, new, number)
+            for problem in _compare_groups(old, new, number, ignored)
         ]
         if len(self.optimizers) != len(here):
             problems.append(f"{len(here)} optimizers here, {len(self.optimizers)} in the checkpoint")
@@ -166,14 +170,16 @@ IGNORED = {"params", "foreach", "fused", "capturable", "differentiable", "maximi
 """Entries of a parameter group that do not change what is learned."""
 
 
-def _compare_groups(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], number: int) -> Iterator[str]:
-    """List the differences between the parameter groups of an optimizer."""
+def _compare_groups(
+    old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], number: int, ignored: Set[str]
+) -> Iterator[str]:
+    """List the differences between the parameter groups of an optimizer, without some options."""
     if [len(group["params"]) for group in old] != [len(group["params"]) for group in new]:
         yield f"optimizer {number} has other parameters"
         return
     for before, now in zip(old, new, strict=True):
         scheduled = {"lr"} if "initial_lr" in before and "initial_lr" in now else {"initial_lr"}
-        for key in sorted((before.keys() | now.keys()) - IGNORED - scheduled):
+        for key in sorted((before.keys() | now.keys()) - ignored - scheduled):
             if _to_plain(before.get(key)) != _to_plain(now.get(key)):
                 yield f"{key}={now.get(key)} of optimizer {number}, in the checkpoint {before.get(key)}"
 

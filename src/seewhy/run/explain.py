@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from typing import cast
+
+from omegaconf import DictConfig, OmegaConf
 
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.maps import WriteMaps
 from seewhy.errors import ConfigError
 from seewhy.run.checks import check_config
+from seewhy.run.executor import configure_job, submit_jobs
 from seewhy.run.explainers import (
+    SharingOptions,
     build_explain_callback,
     build_map_writers,
     check_explained,
     find_explanation_folder,
+    load_explainer_nodes,
     print_explained,
+    read_sharing_options,
 )
 from seewhy.run.run_loader import load_run
 from seewhy.run.tracking.contents import log_job
@@ -25,7 +31,8 @@ __all__ = ["explain"]
 def explain(config: DictConfig) -> None:
     """Explain the samples of `data.predict_on` by `explain.methods`, and write the model's own maps.
 
-    With `volume.input` a region of that volume is explained instead.
+    With `volume.input` a region of that volume is explained instead. With `job.shared=true` the samples are shared with
+    all processes that start the same command; `job.executor=submitit` starts several.
 
     Raises:
         ConfigError: nothing to do, or invalid options.
@@ -34,25 +41,75 @@ def explain(config: DictConfig) -> None:
         raise ConfigError("explain is not chosen in this run; choose one, e.g. explain=default")
     is_volume = config.volume.input is not None
     groups = ("volume", "trainer") if is_volume else ("data", "model", "callbacks", "trainer", "logger")
-    check_config(config, "explain", *groups)
+    check_config(config, "explain", "job", *groups)
     if is_volume:
         from seewhy.run.volumes.explain import explain_volume
 
         explain_volume(config)
         return
+    job = read_sharing_options(config)
+    if job.executor is not None:
+        _submit(config, job)
+        return
     writers: list[ExplainCallback | WriteMaps] = []
-    writers += build_explain_callback(config, after_fit=False, after_predict=True)  # type: ignore[arg-type]
+    lease = job.lease if job.shared else None
+    writers += build_explain_callback(config, after_fit=False, after_predict=True, lease=lease)  # type: ignore[arg-type]
     writers += build_map_writers(config)
     if not writers:
         raise ConfigError("nothing to explain: choose methods, e.g. explain.methods=[grad_cam]")
+    _check_sharing(config, job)
     run = load_run(config, *writers)
+    if job.shared and run.trainer.world_size > 1:
+        raise ConfigError("job.shared=true needs processes of their own: trainer.devices=1, trainer.num_nodes=1")
     check_explained(writers, run.model, run.datamodule, ["predict"])
     for writer in writers:
         writer.checkpoint = run.checkpoint
         choice = writer.settings.choice() if isinstance(writer, ExplainCallback) else None
         if len(writers) == 1 and choice is not None and not choice.needs_predictions:
-            run.datamodule.only = set(choice.by_name(run.datamodule.sample_ids("predict")))
+            chosen = choice.by_name(run.datamodule.sample_ids("predict"))
+            run.datamodule.only = set(chosen[:1] if job.shared else chosen)  # shared ones are claimed afterwards
     with track_job(config, run, job="explain") as session:
         run.trainer.predict(run.model, run.datamodule, return_predictions=False)
         log_job(session, run, job="explain", written=find_explanation_folder(config))
     print_explained(run.trainer)
+
+
+def explain_in_job(text: str) -> None:
+    """Explain in a job of `job.executor`.
+
+    Args:
+        text: configuration as YAML.
+    """
+    explain(cast("DictConfig", OmegaConf.create(text)))
+
+
+def _check_sharing(config: DictConfig, job: SharingOptions) -> None:
+    """Refuse what processes cannot share."""
+    if (job.shared or job.executor) and config.explain.own_maps is not None:
+        raise ConfigError(
+            "job.shared and job.executor share the maps of explain.methods; the model's own maps are written by one "
+            "process: set explain.own_maps=null here, and write them by a call without job"
+        )
+
+
+def _submit(config: DictConfig, job: SharingOptions) -> None:
+    """Start jobs that share the samples, and wait until all have ended."""
+    _check_sharing(config, job)
+    load_explainer_nodes(config.explain)  # mistakes are found here
+    folder = find_explanation_folder(config)
+    configs = []
+    for part in range(job.num_parts):
+        own = configure_job(config)
+        own.job.update({"shared": True, "executor": None})
+        if part:
+            own.logger = None  # one process logs to the trackers of the run
+        configs.append(own)
+    submit_jobs(
+        explain_in_job,
+        configs,
+        options=dict(job.submitit or {}),
+        where="job",
+        name="seewhy-explain",
+        folder=folder / "explanations.jobs",
+        output=str(folder / "explanations"),
+    )

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
+from annotated_types import Ge
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +24,7 @@ from seewhy.explain.base import Explainer
 from seewhy.explain.capture.layers import find_unknown_parts
 from seewhy.io.checks.sizes import find_file_problems
 from seewhy.models.protocols import DescribesItself, PreparesExplanation
-from seewhy.option_types import MemorySize, NonNegativeInt
+from seewhy.option_types import MemorySize, NonNegativeInt, PositiveInt
 from seewhy.options import collect_problem, parse_options
 from seewhy.reporting.report import print_explanations
 from seewhy.reporting.selection import ExplanationSettings, TargetChoice
@@ -39,6 +40,7 @@ __all__ = [
     "find_explanation_folder",
     "load_explainer_nodes",
     "print_explained",
+    "read_sharing_options",
 ]
 
 
@@ -56,6 +58,29 @@ class ExplainOptions(ExplanationSettings):
     every_n_epochs: NonNegativeInt = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class SharingOptions:
+    """All options of `job`, as they are in conf/job/default.yaml."""
+
+    shared: bool = False
+    lease: Annotated[float, Ge(1)] = 60
+    executor: Literal["submitit"] | None = None
+    num_parts: PositiveInt = 2
+    submitit: Mapping[str, Any] | None = None
+
+
+def read_sharing_options(config: DictConfig) -> SharingOptions:
+    """Read the options of `job`; those of a command without any are the defaults.
+
+    Raises:
+        ConfigError: unknown options, or values of wrong types.
+    """
+    node = config.get("job")
+    return (
+        SharingOptions() if node is None else parse_options(SharingOptions, OmegaConf.to_container(node), where="job")
+    )
+
+
 def read_explain_options(node: DictConfig) -> ExplainOptions:
     """Read the options of `explain` except for those of its methods.
 
@@ -66,7 +91,11 @@ def read_explain_options(node: DictConfig) -> ExplainOptions:
 
 
 def build_explain_callback(
-    config: DictConfig, *, after_fit: bool | None = None, after_predict: bool | None = None
+    config: DictConfig,
+    *,
+    after_fit: bool | None = None,
+    after_predict: bool | None = None,
+    lease: float | None = None,
 ) -> list[Callback]:
     """Build the callback of `explain`; an empty list without methods or without any time to run them.
 
@@ -74,6 +103,7 @@ def build_explain_callback(
         config: of the job.
         after_fit: replaces `explain.after_fit`.
         after_predict: replaces `explain.after_predict`.
+        lease: see `ExplainCallback`.
     """
     node = config.get("explain")
     if node is None or not node.methods:
@@ -94,6 +124,7 @@ def build_explain_callback(
             after_fit=fit,
             after_predict=predict,
             every_n_epochs=options.every_n_epochs,
+            lease=lease,
         )
     ]
 
@@ -205,6 +236,16 @@ def print_explained(trainer: Trainer) -> None:
                 console.print(f"the model's own maps of {written} samples: {folders}")
         if isinstance(writer, ExplainCallback) and writer.results:
             print_explanations(writer.results, console)
+        if isinstance(writer, ExplainCallback) and writer.shared is not None:
+            shared = writer.shared
+            console.print(
+                f"this process: {shared.explained} of {len(shared.chosen)} samples, {shared.taken_over} tasks of lost "
+                f"processes, {shared.waited:.1f} s waiting for others",
+                highlight=False,
+                soft_wrap=True,
+            )
+            if not writer.results:
+                console.print(f"another process has written {writer.folder}", highlight=False, soft_wrap=True)
 
 
 def check_explanations(

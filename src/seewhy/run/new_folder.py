@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seewhy.errors import ConfigError
 from seewhy.run.folder import RunFolder
+from seewhy.run.processes.environment import is_separate_node, read_rank
 
 __all__ = ["NewFolder", "RefusedFolder", "check_sweep_folder", "claim_folder"]
 
@@ -44,8 +45,10 @@ class NewFolder(Callback):
         """Choose or check `hydra.run.dir`."""
         path = str(config.hydra.run.dir)
         if not _is_chosen(config, "hydra.run.dir"):
+            if is_separate_node():
+                _check(_refuse_machines)
             config.hydra.run.dir = _choose(path)
-        elif _rank() == 0:
+        elif read_rank() == 0:
             _check(lambda: _check_run(RunFolder(path), new=config.ckpt_path is None))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -82,10 +85,12 @@ def _is_chosen(config: DictConfig, key: str) -> bool:
     return any(str(word).lstrip("+").startswith(f"{key}=") for word in config.hydra.overrides.hydra)
 
 
-def _rank() -> int:
-    """Number of this process among those of one run, by the variables of its launcher."""
-    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 0)
+def _refuse_machines() -> None:
+    """Refuse several machines without a folder: each would make one of its own."""
+    raise ConfigError(
+        "several machines (NODE_RANK) need one run folder: add hydra.run.dir=<a new folder on a disk that all of them "
+        "see>, or start the processes with torchrun"
+    )
 
 
 def _check(check: Callable[[], None]) -> None:
@@ -127,6 +132,6 @@ def _choose(path: str) -> str:
     address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
     store = TCPStore(address, port, is_master=False, timeout=timedelta(minutes=2))
     key = f"seewhy/{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    if _rank() == 0:
+    if read_rank() == 0:
         store.set(key, claim_folder(path))
     return str(store.get(key).decode())

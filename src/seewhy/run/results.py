@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from torch import nn
 
 from seewhy.io.atomic import file_sha256, list_files, write_csv
 from seewhy.io.documents import read_csv
@@ -75,6 +76,13 @@ def write_results(
     write_report_page(folder, metrics, config, {}, model=model, phantom=phantom, chosen_by=chosen_by)
 
 
+FITTED = {
+    "temperature": (1.0, "the temperature of its probabilities"),
+    "presence_threshold": (0.0, "the threshold below which a patient is taken to be healthy"),
+}
+"""What models fit to the validation patients: buffer → value without a fit, and description."""
+
+
 def describe_choice(metrics: Mapping[str, float], chosen_by: str | None, *, model: object = None) -> str:
     """Describe on which split the tested checkpoint and what is calibrated were chosen.
 
@@ -88,10 +96,12 @@ def describe_choice(metrics: Mapping[str, float], chosen_by: str | None, *, mode
     if chosen_by is None:
         return "nothing was chosen: the last checkpoint is tested"
     value = f" ({metrics[chosen_by]:.4g})" if chosen_by in metrics else ""
-    calibrated = ", the temperature of its probabilities" * (
-        isinstance(model, HasMeasuredBuffers) and "temperature" in model.measured_buffers
-    )
-    return f"chosen on the validation split: the checkpoint by {chosen_by}{value}{calibrated}"
+    fitted = ""
+    if isinstance(model, HasMeasuredBuffers) and isinstance(model, nn.Module):
+        for name in [name for name in FITTED if name in model.measured_buffers]:
+            start, description = FITTED[name]
+            fitted += f", {description}" * bool((model.get_buffer(name) != start).any())
+    return f"chosen on the validation split: the checkpoint by {chosen_by}{value}{fitted}"
 
 
 def _draw(
@@ -167,11 +177,11 @@ def write_report_page(
         chosen_by: see `write_results`.
     """
     from seewhy.figures.report import Code, Picture, Section, Text, write_report
-    from seewhy.figures.results import results_blocks
+    from seewhy.figures.results import explain_measures, results_blocks
     from seewhy.run.folder import code_version
 
-    choice = Text(describe_choice(metrics, chosen_by, model=model).capitalize() + ".")
-    blocks = [*results_blocks(metrics, phantom=phantom), choice]
+    choice = describe_choice(metrics, chosen_by, model=model)
+    blocks = [*results_blocks(metrics, phantom=phantom), Text(f"{choice[0].upper()}{choice[1:]}.")]
     pictures: Mapping[str, str] = {}
     if isinstance(model, ReportsResults):
         blocks = [*blocks, *model.result_blocks(metrics, phantom=phantom)]
@@ -193,6 +203,7 @@ def write_report_page(
 
         sections.append(report_section(explained))
     sections += _picture_section(folder, "training.png", "Training", Section, Picture)
+    sections += [Section("The measures of the tables", [block]) for block in explain_measures(blocks)]
     sections.append(Section("Configuration", [Code(OmegaConf.to_yaml(config, resolve=True), "config.yaml")]))
     facts = {"written": datetime.now().isoformat(timespec="seconds"), "seed": str(config.seed)}
     facts |= {"code": code_version() or "not in a checkout"}

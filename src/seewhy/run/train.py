@@ -30,6 +30,8 @@ from seewhy.run.checks import check_config, check_score_names
 from seewhy.run.continuing import Continuation, begin_continuation, find_checkpoint
 from seewhy.run.explainers import build_explain_callback, check_explained
 from seewhy.run.folder import RunFolder
+from seewhy.run.processes.environment import read_rank
+from seewhy.run.processes.options import set_batch_size
 from seewhy.run.results import print_results, write_report_page, write_results
 from seewhy.run.sweeps.member_state import MemberState, write_state
 from seewhy.run.sweeps.pruning import build_pruning_callback
@@ -57,7 +59,10 @@ def train(config: DictConfig) -> float | None:
         Terminated: SIGTERM has ended the training.
     """
     check_config(config, "phantom", "data", "model", "callbacks", "explain", "trainer", "logger")
+    set_batch_size(config)
     folder = RunFolder(config.paths.output_dir)
+    # Lightning does not know further machines before it has built its Trainer.
+    rank_zero_only.rank = max(rank_zero_only.rank, read_rank())  # type: ignore[attr-defined]
     main = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     with folder.lock() if main else nullcontext():
         try:

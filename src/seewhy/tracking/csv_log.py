@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ __all__ = ["MetricsCSV", "drop_rows_from"]
 
 
 class _AppendingWriter(_ExperimentWriter):
-    """Lightning's writer, without deleting the file of an earlier run in the same folder."""
+    """Lightning's writer, without deleting or damaging the file of an earlier run in the same folder."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
@@ -30,6 +32,23 @@ class _AppendingWriter(_ExperimentWriter):
 
     def _check_log_dir_exists(self) -> None:
         """Keep existing files."""
+
+    def save(self) -> None:
+        """Append the rows in one write; new columns replace the file atomically, so that a kill loses no rows."""
+        if not self.metrics:
+            return
+        path = Path(self.metrics_file_path)
+        exists = has_file(path)
+        if self._record_new_keys() or not exists:
+            rows: list[Mapping[str, Any]] = [*(read_csv(path).rows if exists else ()), *self.metrics]
+            filled = [{key: row.get(key, "") for key in self.metrics_keys} for row in rows]
+            write_csv(path, filled, columns=self.metrics_keys)
+        else:
+            text = io.StringIO()
+            csv.DictWriter(text, self.metrics_keys, lineterminator="\n").writerows(self.metrics)
+            with path.open("ab", buffering=0) as file:
+                file.write(text.getvalue().encode())
+        self.metrics = []
 
 
 class MetricsCSV(CSVLogger):

@@ -144,7 +144,12 @@ class LogitStore:
         contents: str | None = self._open().attrs.get(REVISION, self.identity)
         return contents
 
-    def finish(self) -> None:
+    levels = 0
+
+    def build_part(self, level: int, index: tuple[int, int, int]) -> None:
+        """Do nothing: logits of patches have no coarser levels."""
+
+    def seal(self) -> None:
         """Mark the store as complete: only skipped patches are missing."""
         self._open().attrs["finished"] = True
 

@@ -89,6 +89,36 @@ def test_training_squares_show_tissue_and_fit_every_grid(domains, side):
                 assert (batch[domain]["body"][:, 1].flatten(1).sum(1) == 11 * 16).all()
 
 
+@pytest.mark.parametrize("side", [4, 12, 24, 32])
+def test_a_training_square_is_cut_out_of_whole_slices(domains, side):
+    """Beyond the grid of 20 x 24 pixels, squares of 24 and 32 are background."""
+    module = make(domains, crop_size=side, batch_size=1, slices=5, fractions=[1, 0, 0])
+    reader, found = module.reader, 0
+    subjects = {(subject.domain, subject.id): subject for subject in module.subjects}
+    for batch in module.train_dataloader():
+        for domain in "ab":
+            name, number = batch[domain]["id"][0].split("_", 1)[1].rsplit("_", 1)
+            subject = subjects[domain, name]
+            first, last = int(number) - 2, int(number) + 3
+            placement = reader.find_placement(subject)
+            edge = ((0, 0), (side, side), (side, side))
+            body = np.pad(reader.read_body(subject, placement, first, last), edge)
+            planes = reader.read_planes(subject, placement, first, last)
+            planes = np.pad(planes, (edge[0], *edge), constant_values=-1)
+            square = batch[domain]["image"][0].numpy().reshape(5, 4, side, side)
+            rows, columns = (body.shape[1] - side + 1, body.shape[2] - side + 1)
+            places = [
+                (row, column)
+                for row in range(rows)
+                for column in range(columns)
+                if np.array_equal(planes[:, :, row : row + side, column : column + side], square)
+                and np.array_equal(body[:, row : row + side, column : column + side], batch[domain]["body"][0])
+            ]
+            assert places
+            found += 1
+    assert found >= 4
+
+
 def test_evaluation_batches_are_whole_subjects_in_order(domains, volumes):
     module = make(domains, fractions=[0.5, 0.0, 0.5], percentiles=(0, 100))
     batches = list(module.test_dataloader())

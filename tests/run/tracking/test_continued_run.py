@@ -158,6 +158,6 @@ def test_mlflow_has_one_run_with_parameters_inputs_and_files(folder):
 
 def test_tracking_json_names_the_run(folder):
     found = json.loads((folder / "tracking.json").read_text())
-    assert found["jobs"] == ["train", "train", "explain"]
+    assert found["jobs"] == ["train", "explain"]
     assert set(found["trackers"]) == {"wandb", "mlflow"}
     assert (found["tags"], found["notes"], found["number"]) == (["first", "second"], "a note", 1)

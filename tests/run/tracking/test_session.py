@@ -42,7 +42,7 @@ def test_runs_of_one_folder_are_numbered_and_a_continued_one_keeps_its_id(tmp_pa
     assert first["name"] == "demo/amd/run"
     again, record = begin(tmp_path / "run", resumed=True, logger={"tags": [], "notes": "later"})
     assert (again["id"], again["name"], again["tags"]) == (first["id"], first["name"], ["a"])
-    assert record["jobs"] == ["train", "train"]
+    assert record["jobs"] == ["train"]
     assert record["tags"] == ["a"]
     RunFolder(tmp_path / "run").keep_records(move=True)
     second, record = begin(tmp_path / "run")

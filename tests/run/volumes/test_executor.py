@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import seewhy.run.volumes.executor as module
+import seewhy.run.executor as module
 from seewhy.errors import ConfigError, DataError
 from seewhy.run.volumes.predict import predict_volume
 

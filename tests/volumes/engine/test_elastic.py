@@ -33,10 +33,9 @@ def watch(folder, share, *, seconds=120):
 
 @pytest.mark.slow
 def test_one_killed_one_slow_one_late(nursery, folder, stored, request, capsys):
-    """Four processes; idle is what they waited for each other's units, as a share of all their seconds.
+    """Four processes; idle is what they waited for each other, as a share of all their seconds.
 
-    The end, at which one process builds the coarser levels while the others wait, is printed apart: it takes a fixed
-    time, which counts in a volume of seconds only.
+    The end, at which all that are left build the coarser levels, is printed apart; waiting there is idle, too.
     """
     began = time.monotonic()
     assert nursery("wait", nursery("start", folder / "whole", 0, 1, 1e9)) == 0

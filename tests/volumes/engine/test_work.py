@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seewhy.volumes.engine.claims import Board, MemoryClaims
+from seewhy.sharing.claims import Board, MemoryClaims
 from seewhy.volumes.engine.work import Unit, WorkQueue
 from seewhy.volumes.geometry import PatchGrid
 from seewhy.volumes.memory import Costs

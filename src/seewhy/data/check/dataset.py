@@ -26,7 +26,7 @@ from seewhy.data.split_file import read_split_file
 from seewhy.data.splits import PARTS, split_by_index
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.slices import IMAGES, MASKS
-from seewhy.progress import track_slowly
+from seewhy.sharing.pool import map_in_processes
 
 __all__ = ["check_dataset"]
 
@@ -41,6 +41,7 @@ def check_dataset(
     slice_split: Sequence[int] | None = None,
     naming: Naming | None = None,
     progress: bool = False,
+    jobs: int = 1,
 ) -> Report:
     """Check a slice data set; every file is read once, and only statistics stay in memory.
 
@@ -57,6 +58,7 @@ def check_dataset(
         naming: pattern of file names; None chooses between `BRATS_…` and other names, for which a manifest may name the
             patients.
         progress: show a bar on stderr.
+        jobs: processes that read files.
 
     Returns:
         The report; a missing or empty folder is an error in it, too.
@@ -83,7 +85,7 @@ def check_dataset(
         report.add([error("missing", root, message, "give the folder that contains imageSlice/")])
         return report
     naming = naming or (BRATS if any(name.startswith("BRATS_") for name in names) else LASC)
-    slices = _scan_all(report, images, names, naming, progress=progress)
+    slices = _scan_all(report, images, names, naming, progress=progress, jobs=jobs)
     part_of, findings = _assign_parts(slices, split=split, slice_split=slice_split)
     report.add(findings)
     _add_comparisons(report, slices, part_of, names)
@@ -91,7 +93,7 @@ def check_dataset(
 
 
 def _scan_all(
-    report: Report, images: Path, names: Sequence[str], naming: Naming, *, progress: bool
+    report: Report, images: Path, names: Sequence[str], naming: Naming, *, progress: bool, jobs: int
 ) -> list[ScannedSlice]:
     """Scan every file and its mask once."""
     description: dict[str, Any] = {}
@@ -110,8 +112,14 @@ def _scan_all(
     slices: list[ScannedSlice] = []
     # A name like <name>_<label>.npy does not name the patient; the manifest does, as in training.
     patients = read_manifest_patients(report.root / "manifest.csv") if naming is LASC else {}
-    for name in track_slowly(names, f"checking {report.root.name}", shown=progress):
-        item, findings = scan_slice(images / name, masks / name if name in with_mask else None, naming, rule)
+    scanned = map_in_processes(
+        lambda name: scan_slice(images / name, masks / name if name in with_mask else None, naming, rule),
+        names,
+        f"checking {report.root.name}",
+        jobs=jobs,
+        shown=progress,
+    )
+    for name, (item, findings) in zip(names, scanned, strict=True):
         report.add(findings)
         if item is not None:
             slices.append(replace(item, patient=patients.get(name, item.patient)))

@@ -19,7 +19,7 @@ from seewhy.data.splits import split_from_file
 from seewhy.data.uniformity import find_other_spacings, find_turned
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.slices import IMAGES
-from seewhy.progress import track_slowly
+from seewhy.sharing.pool import map_in_processes
 
 __all__ = ["check_domains", "holds_domains"]
 
@@ -44,7 +44,9 @@ def holds_domains(root: Path) -> bool:
     return all((root / domain).is_dir() for domain in DOMAINS) and not (root / IMAGES).is_dir()
 
 
-def check_domains(root: str | Path, *, split: str | Path | None = None, progress: bool = False) -> Report:
+def check_domains(
+    root: str | Path, *, split: str | Path | None = None, progress: bool = False, jobs: int = 1
+) -> Report:
     """Check two folders of subjects, `a` and `b`, and their counterparts.
 
     Errors: subjects with missing or repeated modalities, unreadable files, modalities of different shape or affine,
@@ -56,6 +58,7 @@ def check_domains(root: str | Path, *, split: str | Path | None = None, progress
         root: the folder with `a/` and `b/`.
         split: a split.json to check against the subjects.
         progress: show a bar on stderr.
+        jobs: processes that read subjects.
 
     Example:
         >>> from seewhy.data.check.domains import check_domains
@@ -74,11 +77,11 @@ def check_domains(root: str | Path, *, split: str | Path | None = None, progress
         in_folder, problems = find_subjects(folder)
         report.add(error("subject", part, problem, "repair or move the files") for problem in problems)
         subjects += [(part, subject) for subject in in_folder]
-    for part, subject in track_slowly(subjects, f"checking {root.name}", shown=progress):
-        try:
-            checked.append(_summarize(part, subject, measure_subject(subject)))
-        except DataError as problem:
-            report.add(error("subject", f"{part}/{subject.id}", text, "repair or move it") for text in problem.problems)
+    for item, findings in map_in_processes(
+        lambda pair: _check_subject(*pair), subjects, f"checking {root.name}", jobs=jobs, shown=progress
+    ):
+        checked += [] if item is None else [item]
+        report.add(findings)
     sources = [item for item in checked if item.part in DOMAINS]
     report.add(_find_duplicates(checked) + _compare_grids(checked))
     report.add(_compare_sizes(sources) + _check_patients(sources))
@@ -108,6 +111,15 @@ def _check_store(report: Report) -> Report:
             report.add([error("prepared", subject.folder, message, remedy)])
     report.counts = {"subjects": dict(Counter(subject.domain for subject in store.subjects))}
     return report
+
+
+def _check_subject(part: str, subject: Subject) -> tuple[_CheckedSubject | None, list[Finding]]:
+    """Read a subject, and return its facts or its problems."""
+    try:
+        return _summarize(part, subject, measure_subject(subject)), []
+    except DataError as problem:
+        where = f"{part}/{subject.id}"
+        return None, [error("subject", where, text, "repair or move it") for text in problem.problems]
 
 
 def _summarize(part: str, subject: Subject, measured: MeasuredSubject) -> _CheckedSubject:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, default_collate
 
 from seewhy.batch import STACK_SLICES, Batch, Domain
-from seewhy.data.domains.stacks import OUTSIDE, StackReader, make_overlapping_stacks
+from seewhy.data.domains.stacks import StackReader, Window, make_overlapping_stacks
 from seewhy.data.domains.store import PreparedSubject
 from seewhy.data.loaders import EpochSampler
 
@@ -172,15 +172,15 @@ class PairDataset(Dataset[dict[str, Any]]):
         subject, number = center
         placement = self.reader.find_placement(subject)
         first, last = number - self.slices // 2, number + self.slices // 2 + 1
-        body = self.reader.read_body(subject, placement, first, last)
-        image = self.reader.read_planes(subject, placement, first, last, body=body)
+        window = None
         if self.crop_size is not None:
-            corner = _draw_corner(body[self.slices // 2], self.crop_size, rng)
-            image = _crop_square(image, corner, self.crop_size, OUTSIDE)
-            body = _crop_square(body, corner, self.crop_size, False)
+            center_body = self.reader.read_body(subject, placement, number, number + 1)[0]
+            window = _draw_window(center_body, self.crop_size, rng)
+        body = self.reader.read_body(subject, placement, first, last, window=window)
+        image = self.reader.read_planes(subject, placement, first, last, body=body, window=window)
         return {
-            "image": torch.from_numpy(np.ascontiguousarray(image)).flatten(0, 1),
-            "body": torch.from_numpy(np.ascontiguousarray(body)),
+            "image": torch.from_numpy(image).flatten(0, 1),
+            "body": torch.from_numpy(body),
             "id": make_sample_id(subject, number),
             "patient": subject.patient,
             "index": number,
@@ -251,29 +251,22 @@ def collate_pairs(items: Sequence[dict[str, Any]]) -> Batch:
 
 
 def _collate(stacks: Sequence[dict[str, Any]]) -> Domain:
+    # In a worker, `default_collate` writes to the memory that it shares with the main process: one copy less.
     return {
-        "image": torch.stack([stack["image"] for stack in stacks]),
-        "body": torch.stack([stack["body"] for stack in stacks]),
+        "image": default_collate([stack["image"] for stack in stacks]),
+        "body": default_collate([stack["body"] for stack in stacks]),
         "id": [stack["id"] for stack in stacks],
         "patient": [stack["patient"] for stack in stacks],
         "index": [stack["index"] for stack in stacks],
     }
 
 
-def _draw_corner(body: np.ndarray, side: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Draw first row and column of a square around a random voxel of tissue, inside the grid if it fits."""
-    rows, columns = np.nonzero(body)
-    chosen = int(rng.integers(len(rows)))
-    middle = (int(rows[chosen]), int(columns[chosen]))
+def _draw_window(body: np.ndarray, side: int, rng: np.random.Generator) -> Window:
+    """Draw a square around a random voxel of tissue [H, W], inside the grid if it fits."""
+    voxels = np.flatnonzero(body)
+    middle = divmod(int(voxels[int(rng.integers(len(voxels)))]), body.shape[1])
     ends = [length - side for length in body.shape]
-    first = [min(max(start - side // 2, min(end, 0)), max(end, 0)) for start, end in zip(middle, ends, strict=True)]
-    return first[0], first[1]
-
-
-def _crop_square(array: np.ndarray, first: tuple[int, int], side: int, fill: float) -> np.ndarray:
-    """Crop the square [..., side, side] that starts at a row and column; pixels beyond the grid get a fill value."""
-    before = [max(-start, 0) for start in first]
-    after = [max(start + side - length, 0) for start, length in zip(first, array.shape[-2:], strict=True)]
-    inside = array[..., max(first[0], 0) : first[0] + side, max(first[1], 0) : first[1] + side]
-    margins = [(0, 0)] * (array.ndim - 2) + list(zip(before, after, strict=True))
-    return np.pad(inside, margins, constant_values=fill) if any(map(any, margins)) else inside
+    row, column = (
+        min(max(start - side // 2, min(end, 0)), max(end, 0)) for start, end in zip(middle, ends, strict=True)
+    )
+    return Window(row, column, side, side)

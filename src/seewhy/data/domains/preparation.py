@@ -32,7 +32,7 @@ from seewhy.io.atomic import TEMPORARY_PREFIX, atomic_folder, write_json
 from seewhy.io.documents import read_json
 from seewhy.io.geometry import Display, display_of_plane
 from seewhy.io.npy import write_npy
-from seewhy.progress import track_slowly
+from seewhy.sharing.pool import map_in_processes
 
 __all__ = ["SOURCES", "claim_store", "locate_domain_folders", "prepare_domains"]
 
@@ -74,6 +74,7 @@ def prepare_domains(
     patient_pattern: str | None = None,
     phantom: bool = False,
     progress: bool = True,
+    jobs: int = 1,
 ) -> DomainStore:
     """Prepare all subjects that are not in the store or whose files changed; subjects without files are left out.
 
@@ -87,6 +88,7 @@ def prepare_domains(
         patient_pattern: see `find_subjects`.
         phantom: whether the subjects are synthetic; recorded in the store.
         progress: show a bar on stderr if it takes long.
+        jobs: processes that prepare subjects; the files are the same for any number.
 
     Raises:
         DataError: all problems of all subjects at once, after all valid subjects were prepared.
@@ -106,13 +108,12 @@ def prepare_domains(
         raise DataError(problems, where=str(store.parent))  # before the store's folder is created
     claim_store(store, folders)
     todo = [(part, subject) for part, subject in wanted if not _is_current(store / part / subject.id, subject)]
-    for part, subject in track_slowly(todo, "preparing subjects", shown=progress):
-        try:
-            _prepare_subject(store / part / subject.id, subject)
-        except DataError as error:
-            problems += [f"{part}: {problem}" for problem in error.problems]
+    for part_problems in map_in_processes(
+        lambda item: _list_problems(store, *item), todo, "preparing subjects", jobs=jobs, shown=progress
+    ):
+        problems += part_problems
     if problems:
-        raise DataError(problems, where=str(store.parent))
+        raise DataError(problems, where=f"{store} (not complete; subjects without a problem are kept)")
     parts: dict[str, list[str]] = {part: [] for part in folders}
     for part, subject in wanted:
         parts[part].append(subject.id)
@@ -138,7 +139,7 @@ def claim_store(store: Path, folders: Mapping[str, Path]) -> None:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"{store} cannot be created ({error.strerror}); set data.cache_dir to a writable folder"
+            f"{store} cannot be created ({error.strerror}); choose a writable folder (data.cache_dir of a run)"
         ) from error
     if foreign := _find_foreign_files(store):
         raise DataError(
@@ -218,6 +219,15 @@ def _is_current(folder: Path, subject: Subject) -> bool:
     files = {name: str(path) for name, path in subject.files.items()}
     prepared = (record.get("sources"), record["files"], record["patient"])
     return prepared == (subject.fingerprint(), files, subject.patient)
+
+
+def _list_problems(store: Path, part: str, subject: Subject) -> list[str]:
+    """Prepare a subject, and return its problems."""
+    try:
+        _prepare_subject(store / part / subject.id, subject)
+    except DataError as error:
+        return [f"{part}: {problem}" for problem in error.problems]
+    return []
 
 
 def _prepare_subject(folder: Path, subject: Subject) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from seewhy.data.domains.measurement import AXIS, QUANTILES
@@ -15,10 +15,26 @@ from seewhy.data.domains.store import PreparedSubject
 from seewhy.errors import ConfigError
 from seewhy.io.placement import Placement
 
-__all__ = ["StackReader", "make_overlapping_stacks", "move_stacks"]
+__all__ = ["StackReader", "Window", "make_overlapping_stacks", "move_stacks"]
 
 OUTSIDE = -1.0
 """Value of voxels outside the tissue."""
+
+
+class Window(NamedTuple):
+    """Part of a grid's rows and columns; it may reach beyond the grid.
+
+    Attributes:
+        row: first row.
+        column: first column.
+        rows: number of rows.
+        columns: number of columns.
+    """
+
+    row: int
+    column: int
+    rows: int
+    columns: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +104,17 @@ class StackReader:
 
     def measure_intensity(self, subject: PreparedSubject) -> NDArray[np.float32]:
         """Return [M, 2] float32, the source's intensities that become -1 and 1."""
-        ends = [np.interp(self.percentiles, QUANTILES, row) for row in subject.quantiles]
-        return np.asarray(ends, np.float32)
+        known = subject.intensities.get(self.percentiles)
+        if known is None:
+            ends = [np.interp(self.percentiles, QUANTILES, row) for row in subject.quantiles]
+            known = subject.intensities[self.percentiles] = np.asarray(ends, np.float32)
+        return known
 
-    def read_body(self, subject: PreparedSubject, placement: Placement, first: int, last: int) -> NDArray[np.bool_]:
+    def read_body(
+        self, subject: PreparedSubject, placement: Placement, first: int, last: int, *, window: Window | None = None
+    ) -> NDArray[np.bool_]:
         """Read the tissue mask [last - first, H, W] of slices numbered as in the source; see `read_planes`."""
-        return self._paste(subject, subject.body, placement, first, last, np.zeros((), bool))
+        return self._paste(subject, subject.body, placement, first, last, np.zeros((), bool), window)
 
     def read_mask(
         self, subject: PreparedSubject, placement: Placement, first: int, last: int
@@ -110,15 +131,17 @@ class StackReader:
         last: int,
         *,
         body: NDArray[np.bool_] | None = None,
+        window: Window | None = None,
     ) -> NDArray[np.float32]:
-        """Read normalised slices on a grid.
+        """Read normalised slices on a grid, or on a window of it.
 
         Args:
             subject: the subject.
             placement: the grid; a counterpart uses that of the subject it belongs to.
             first: number of the first slice, as in the source; beyond the ends the outermost slice is repeated.
             last: number after that of the last slice.
-            body: [last - first, H, W] tissue mask; None uses the subject's.
+            body: [last - first, H, W] tissue mask of the grid or the window; None uses the subject's.
+            window: rows and columns to read, without the cost of the others; None is the whole grid.
 
         Returns:
             [last - first, M, H, W] float32 in [-1, 1].
@@ -126,11 +149,15 @@ class StackReader:
         low, high = self.measure_intensity(subject).T[:, :, None, None]
         scale = 2 / np.maximum(high - low, np.float32(1e-12))
         # Voxels beyond the box of the subject's tissue are background, whatever value they have in the files.
-        fill = np.floor(low).astype(subject.volume.dtype)
-        raw = self._paste(subject, subject.volume, placement, first, last, fill).astype(np.float32)
-        values = np.clip((raw - low) * scale - 1, -1, 1, out=raw)
-        inside = self.read_body(subject, placement, first, last) if body is None else body
-        values[np.broadcast_to(~inside[:, None], values.shape)] = OUTSIDE
+        volume = subject.volume
+        fill = np.floor(low).astype(volume.dtype)
+        values = self._paste(subject, volume, placement, first, last, fill, window, dtype=np.float32)
+        values -= low
+        values *= scale
+        values -= 1
+        np.clip(values, -1, 1, out=values)
+        inside = self.read_body(subject, placement, first, last, window=window) if body is None else body
+        np.copyto(values, np.float32(OUTSIDE), where=~inside[:, None])
         return values
 
     def _fit_axis(self, axis: int, length: int, box: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -150,24 +177,33 @@ class StackReader:
         first: int,
         last: int,
         fill: NDArray[Any],
+        window: Window | None = None,
+        *,
+        dtype: DTypeLike = None,
     ) -> NDArray[Any]:
-        """Paste slices of a subject's box onto a grid; only the bytes of those slices are read."""
+        """Paste slices of a subject's box onto a grid or a window of it; only the bytes of those slices are read."""
         (start, stop), *box = subject.box
+        view = window or Window(0, 0, *placement.grid[1:])
         numbers = np.clip(np.arange(first, last), 0, subject.shape[AXIS] - 1)
-        result = np.empty((last - first, *array.shape[1:-2], *placement.grid[1:]), array.dtype)
+        result = np.empty((last - first, *array.shape[1:-2], view.rows, view.columns), dtype or array.dtype)
         result[...] = fill
         inside = (numbers >= start) & (numbers < stop)
         if not inside.any():
             return result
-        indices = numbers[inside] - start
-        stored = np.asarray(array[indices.min() : indices.max() + 1])[indices - indices.min()]
-        on_grid: list[slice] = []
+        on_view: list[slice] = []
         in_box: list[slice] = []
-        for (low, high), (cut, end), (before, _) in zip(box, placement.crop[1:], placement.pad[1:], strict=True):
-            shown = max(low, cut), min(high, end)
-            on_grid.append(slice(shown[0] - cut + before, shown[1] - cut + before))
+        for (low, high), (cut, end), (before, _), begin, count in zip(
+            box, placement.crop[1:], placement.pad[1:], view[:2], view[2:], strict=True
+        ):
+            origin = begin + cut - before  # voxel of the source at the first row or column of the view
+            shown = max(low, cut, origin), min(high, end, origin + count)
+            if shown[0] >= shown[1]:
+                return result
+            on_view.append(slice(shown[0] - origin, shown[1] - origin))
             in_box.append(slice(shown[0] - low, shown[1] - low))
-        result[np.flatnonzero(inside), ..., on_grid[0], on_grid[1]] = stored[..., in_box[0], in_box[1]]
+        for position in np.flatnonzero(inside):
+            stored = array[numbers[position] - start]
+            result[position, ..., on_view[0], on_view[1]] = stored[..., in_box[0], in_box[1]]
         return result
 
 

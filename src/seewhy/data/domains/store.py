@@ -149,22 +149,45 @@ class PreparedSubject:
     @property
     def volume(self) -> NDArray[Any]:
         """[D, M, h, w] intensities of the box, memory-mapped."""
-        return read_npy(self.folder / "volume.npy", mmap=True)
+        return self._map("volume.npy")
 
     @property
     def body(self) -> NDArray[Any]:
         """[D, h, w] bool, the tissue in the box, memory-mapped."""
-        return read_npy(self.folder / "body.npy", mmap=True)
+        return self._map("body.npy")
 
     @property
     def mask(self) -> NDArray[Any] | None:
         """[D, h, w] uint8 annotation in the box, memory-mapped; None if the subject is not annotated."""
-        return read_npy(self.folder / "mask.npy", mmap=True) if self.record["segmentation"] else None
+        return self._map("mask.npy") if self.record["segmentation"] else None
+
+    @cached_property
+    def intensities(self) -> dict[tuple[float, float], NDArray[np.float32]]:
+        """Percentiles → intensities [M, 2] of them, as they are measured."""
+        return {}
 
     @property
     def quantiles(self) -> NDArray[Any]:
         """[M, 1001] float32, percentiles 0 to 100 of each modality's tissue."""
         return read_npy(self.folder / "quantiles.npy")
+
+    @cached_property
+    def _layouts(self) -> dict[str, dict[str, Any]]:
+        """File name → type, shape and place of the values in the file, of the arrays that were read."""
+        return {}
+
+    def _map(self, name: str) -> NDArray[Any]:
+        """Map an array into memory; checking its file and its header costs ten times as much, so it is done once."""
+        path, layout = self.folder / name, self._layouts.get(name)
+        if layout is not None:
+            try:
+                return np.memmap(path, mode="r", **layout)
+            except (OSError, ValueError):  # read_npy knows what to tell
+                pass
+        array = read_npy(path, mmap=True)
+        if isinstance(array, np.memmap) and array.flags.c_contiguous:
+            self._layouts[name] = {"dtype": array.dtype, "shape": array.shape, "offset": array.offset}
+        return array
 
 
 def read_subject(folder: Path, domain: str) -> PreparedSubject:

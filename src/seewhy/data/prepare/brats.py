@@ -31,6 +31,7 @@ def prepare_brats(
     brain_only: bool = True,
     overwrite: bool = False,
     progress: bool = True,
+    jobs: int = 1,
 ) -> Summary:
     """Cut brain-tumour volumes into `imageSlice/BRATS_<id>_<slice>_<label>.npy`, masks, manifest and settings.
 
@@ -58,6 +59,7 @@ def prepare_brats(
         brain_only: leave out slices in which less than 1 % of the pixels are brain.
         overwrite: replace a data set that was prepared with other settings.
         progress: show a bar on stderr.
+        jobs: processes that check and write cases; the files are the same for any number.
 
     Returns:
         Counts of patients and slices.
@@ -92,7 +94,9 @@ def prepare_brats(
     )
     found = _find_cases(source, modality=modality, tumour=tumour, label_scheme=label_scheme)
     builder.settings["labels"] = found.labels
-    return builder.build(found.cases, destination, left_out=found.left_out, overwrite=overwrite, progress=progress)
+    return builder.build(
+        found.cases, destination, left_out=found.left_out, overwrite=overwrite, progress=progress, jobs=jobs
+    )
 
 
 def _find_cases(source: Path, *, modality: str, tumour: str, label_scheme: str) -> FoundCases:

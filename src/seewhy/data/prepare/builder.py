@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from seewhy.data.slices.label_rule import LabelRule
 from seewhy.data.uniformity import find_turned
 from seewhy.errors import ConfigError, DataError
 from seewhy.options import check_choice
-from seewhy.progress import track_slowly
+from seewhy.sharing.pool import map_in_processes
 
 __all__ = [
     "DTYPES",
@@ -132,6 +132,7 @@ class Builder:
         left_out: dict[str, str],
         overwrite: bool,
         progress: bool,
+        jobs: int = 1,
     ) -> Summary:
         """Check every case that is not written yet, then write it.
 
@@ -141,6 +142,7 @@ class Builder:
             left_out: patient → reason, for the summary.
             overwrite: replace a data set that was made with other settings.
             progress: show a bar on stderr.
+            jobs: processes that check and write cases.
 
         Raises:
             DataError: all problems of all cases, before anything is written.
@@ -149,10 +151,12 @@ class Builder:
         labels = str(self.settings.get("labels", ""))
         summary = Summary(destination=folder.destination, left_out=dict(left_out), labels=labels)
         waiting = self._list_waiting(cases, folder, summary)
-        self._check(track_slowly(waiting, "checking", shown=progress))
+        self._check(waiting, jobs=jobs, shown=progress)
         folder.open()
-        for case in track_slowly(waiting, "writing", shown=progress):
-            summary.count(self._write(folder, case))
+        for rows in map_in_processes(
+            lambda case: self._write(folder, case), waiting, "writing", jobs=jobs, shown=progress
+        ):
+            summary.count(rows)
             summary.written += 1
         summary.automatic = folder.finish(summary.left_out)
         return summary
@@ -180,15 +184,14 @@ class Builder:
             raise DataError(problems, where=f"{folder.destination} (nothing was written)")
         return waiting
 
-    def _check(self, cases: Iterable[SourceCase]) -> None:
+    def _check(self, cases: Sequence[SourceCase], *, jobs: int, shown: bool) -> None:
         """Read every case once and collect the problems of all."""
         problems: list[str] = []
         codes: dict[str, str | None] = {}
-        for case in cases:
-            try:
-                codes[case.patient] = self._cut_case(case)[0][0].codes
-            except DataError as error:
-                problems += [f"{case.patient}: {problem}" for problem in error.problems]
+        checked = map_in_processes(self._check_case, cases, "checking", jobs=jobs, shown=shown)
+        for case, (code, found) in zip(cases, checked, strict=True):
+            codes |= {} if found else {case.patient: code}
+            problems += [f"{case.patient}: {problem}" for problem in found]
         # Mirrored volumes are recorded with their display; slices of another plane of the body cannot be.
         turned = find_turned({patient: code and code[2].translate(ACROSS) for patient, code in codes.items()})
         problems += [
@@ -198,6 +201,13 @@ class Builder:
         ]
         if problems:
             raise DataError(problems, where=f"{self.settings['source']} (nothing was written)")
+
+    def _check_case(self, case: SourceCase) -> tuple[str | None, list[str]]:
+        """Directions of the volume's axes, and all problems of a case."""
+        try:
+            return self._cut_case(case)[0][0].codes, []
+        except DataError as error:
+            return None, error.problems
 
     def _cut_case(self, case: SourceCase) -> list[tuple[SlicePlane, NDArray[Any]]]:
         """Return the slices of a case to keep, with their intensities as stored."""

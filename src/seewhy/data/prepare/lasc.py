@@ -47,6 +47,7 @@ def prepare_lasc(
     every: int = 1,
     overwrite: bool = False,
     progress: bool = True,
+    jobs: int = 1,
 ) -> Summary:
     """Cut left-atrium MRI into `imageSlice/<name>_<slice>_<label>.npy`, masks, manifest and settings.
 
@@ -66,6 +67,7 @@ def prepare_lasc(
         every: keep slices 0, n, 2n … of the volume (the reference's list is every second).
         overwrite: replace a data set that was prepared with other settings.
         progress: show a bar on stderr.
+        jobs: processes that check and write cases; the files are the same for any number.
 
     Returns:
         Counts of patients and slices.
@@ -100,7 +102,7 @@ def prepare_lasc(
         options={},
     )
     cases, left_out = _find_cases(source)
-    return builder.build(cases, destination, left_out=left_out, overwrite=overwrite, progress=progress)
+    return builder.build(cases, destination, left_out=left_out, overwrite=overwrite, progress=progress, jobs=jobs)
 
 
 def _find_cases(source: Path) -> tuple[list[SourceCase], dict[str, str]]:

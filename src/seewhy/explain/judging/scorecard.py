@@ -187,7 +187,13 @@ class Scorecard:
         self._seconds: dict[str, float] = {}
 
     def judge(
-        self, module: nn.Module, inputs: Inputs, maps: Maps, masks: Tensor | Mapping[str, Tensor] | None = None
+        self,
+        module: nn.Module,
+        inputs: Inputs,
+        maps: Maps,
+        masks: Tensor | Mapping[str, Tensor] | None = None,
+        *,
+        tested: bool = True,
     ) -> list[Row]:
         """Compute the scores of a batch, one row per sample in order; a score that does not apply is None.
 
@@ -207,6 +213,7 @@ class Scorecard:
             inputs: the batch.
             maps: the explainer's maps of the batch.
             masks: see `measure_localization`.
+            tested: False leaves these samples out of the randomisation test, because another process tests the first.
         """
         count = len(maps.target)
         columns: dict[str, Column] = {}
@@ -215,7 +222,7 @@ class Scorecard:
                 columns |= {column: _to_column(values, count) for column, values in part().items()}
         if self.scope != "none" and self.settings.cases:
             with self._timed("randomization"):
-                columns |= self._randomization(module, inputs, maps, masks)
+                columns |= self._randomization(module, inputs, maps, masks, tested)
         self._samples += count
         first: dict[str, Column] = {"method": [maps.method] * count, "target": _to_column(maps.target, count)}
         columns = first | columns
@@ -267,9 +274,9 @@ class Scorecard:
         return {"completeness": maps.completeness, "incomplete": beyond}
 
     def _randomization(
-        self, module: nn.Module, inputs: Inputs, maps: Maps, masks: Tensor | Mapping[str, Tensor] | None
+        self, module: nn.Module, inputs: Inputs, maps: Maps, masks: Tensor | Mapping[str, Tensor] | None, tested: bool
     ) -> dict[str, Column]:
-        rows = self._test.add(module, inputs, maps, masks)
+        rows = self._test.add(module, inputs, maps, masks) if tested else []
         missing = [None] * (len(maps.target) - len(rows))
         columns = {f"randomization_{name}": name for name in ("net", "head", "net_ssim", "head_ssim")}
         columns |= {} if masks is None else {f"{name}_random": name for name in LOCATED}

@@ -17,7 +17,7 @@ from seewhy.io.zarr.existing import format_write_error, has_array, is_there, rea
 from seewhy.io.zarr.layout import VolumeLayout, positive_triple
 from seewhy.io.zarr.source import Box
 from seewhy.io.zarr.store import BOOKKEEPING, CountedStore, Counters, WholeStore, local_folder, open_store
-from seewhy.io.zarr.writer import build_pyramid, initialize_store, write_metadata
+from seewhy.io.zarr.writer import build_pyramid, build_shard, create_level, initialize_store, write_metadata
 
 __all__ = ["VolumeSink", "create_sink", "open_sink", "plan_sink"]
 
@@ -50,7 +50,7 @@ class VolumeSink:
         self.identity, self.finished, self.is_new = identity, finished, False
         self.counters = Counters()
         self._options = dict(options)
-        self._array: Any = None
+        self._arrays: dict[tuple[int, bool], Any] = {}
         self._process = -1
         folder = local_folder(path)
         self.bookkeeping = None if folder is None else folder / BOOKKEEPING
@@ -148,41 +148,79 @@ class VolumeSink:
         except Exception as error:  # every store and codec has its own errors
             raise DataError(format_write_error(self.path, error)) from error
 
-    def finish(self) -> None:
-        """Write the coarser levels and their metadata; may be repeated.
+    @property
+    def levels(self) -> int:
+        """Coarser levels, each of which has half as many voxels along each axis."""
+        return len(self.layout.level_shapes()) - 1
+
+    def build_part(self, level: int, index: tuple[int, int, int]) -> None:
+        """Build one shard of a coarser level from the level before; may be repeated.
 
         Memory stays at about one shard, whatever the volume's size.
+
+        Args:
+            level: 1 is made of what was written.
+            index: of the shard, ZYX.
 
         Raises:
             DataError: the store cannot be read or written.
         """
-        store = WholeStore.over(self._store())
         try:
-            remove_unfinished(self.path)
-            build_pyramid(self._store(), store, self.layout)
-            write_metadata(store, self.layout, self.attributes, self.identity, finished=True)
+            build_shard(self._open(level - 1, read=True), self._open(level), index, self.layout)
         except DataError:
             raise
         except Exception as error:  # see `write`
             raise DataError(format_write_error(self.path, error)) from error
 
+    def seal(self) -> None:
+        """Describe the coarser levels, and mark the output as finished; may be repeated.
+
+        Raises:
+            DataError: the store cannot be written.
+        """
+        try:
+            remove_unfinished(self.path)
+            write_metadata(WholeStore.over(self._store()), self.layout, self.attributes, self.identity, finished=True)
+        except Exception as error:  # see `write`
+            raise DataError(format_write_error(self.path, error)) from error
+
+    def finish(self) -> None:
+        """Build all coarser levels in this process, and seal the output; may be repeated.
+
+        Raises:
+            DataError: the store cannot be read or written.
+        """
+        try:
+            build_pyramid(self._store(), WholeStore.over(self._store()), self.layout)
+        except DataError:
+            raise
+        except Exception as error:  # see `write`
+            raise DataError(format_write_error(self.path, error)) from error
+        self.seal()
+
     def reopen(self) -> None:
-        """Do nothing: level 0 can always be written to, and `finish` rebuilds the coarser levels."""
+        """Do nothing: level 0 can always be written to, and the coarser levels are built again over what is new."""
 
     def _store(self) -> CountedStore:
         return open_store(self.path, read_only=False, counters=self.counters, options=self._options)
 
-    def _open(self) -> Any:
-        if self._array is None or self._process != os.getpid():
+    def _open(self, level: int = 0, *, read: bool = False) -> Any:
+        """The array of a level, opened once per process; a coarser level is created if it is missing."""
+        if self._process != os.getpid():
+            self._arrays, self._process = {}, os.getpid()
+        if (level, read) not in self._arrays:
             import zarr
 
-            store = WholeStore.over(self._store())
-            self._array = zarr.open_array(store=store, path=self.layout.array(0), mode="r+")
-            self._process = os.getpid()
-        return self._array
+            store = self._store() if read else WholeStore.over(self._store())
+            self._arrays[level, read] = (
+                create_level(store, self.layout, level, overwrite=False)
+                if level and not read
+                else zarr.open_array(store=store, path=self.layout.array(level), mode="r" if read else "r+")
+            )
+        return self._arrays[level, read]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_array": None, "_process": -1}
+        return {**self.__dict__, "_arrays": {}, "_process": -1}
 
     def __repr__(self) -> str:
         return f"VolumeSink({self.path!r}, shape={self.shape}, dtype={self.dtype.name}, shard={self.shard})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,15 @@ from seewhy.io.zarr.layout import MARK, VolumeLayout
 from seewhy.io.zarr.ome import image_label, multiscales, ome_attributes
 from seewhy.io.zarr.store import CountedStore
 
-__all__ = ["build_pyramid", "create_level", "halve_by_mean", "halve_by_mode", "initialize_store", "write_metadata"]
+__all__ = [
+    "build_pyramid",
+    "build_shard",
+    "create_level",
+    "halve_by_mean",
+    "halve_by_mode",
+    "initialize_store",
+    "write_metadata",
+]
 
 
 def initialize_store(
@@ -58,10 +66,17 @@ def write_metadata(
     zarr.open_group(store=store, mode="a", zarr_format=form).attrs.update({MARK: mark})
 
 
-def create_level(store: CountedStore, layout: VolumeLayout, level: int) -> Any:
-    """Create an empty array for one level; an existing one is replaced."""
+def create_level(store: CountedStore, layout: VolumeLayout, level: int, *, overwrite: bool = True) -> Any:
+    """Create an empty array for one level.
+
+    Args:
+        store: of the output.
+        layout: of the output.
+        level: 0 is the finest.
+        overwrite: replace an existing array; otherwise it is opened, also if another process has just created it.
+    """
     import zarr
-    from zarr.codecs import BloscCodec
+    from zarr.errors import ContainsArrayError
 
     shape = layout.level_shapes()[level]
     front = (1,) * (len(shape) - 3)
@@ -72,8 +87,18 @@ def create_level(store: CountedStore, layout: VolumeLayout, level: int) -> Any:
         "shape": shape,
         "dtype": layout.dtype,
         "fill_value": np.dtype(layout.dtype).type(layout.fill_value),
-        "overwrite": True,
+        "overwrite": overwrite,
     }
+    try:
+        return _create_array(common, layout, chunk, shard)
+    except ContainsArrayError:
+        return zarr.open_array(store=store, path=layout.array(level), mode="r+")
+
+
+def _create_array(common: dict[str, Any], layout: VolumeLayout, chunk: tuple[int, ...], shard: tuple[int, ...]) -> Any:
+    import zarr
+    from zarr.codecs import BloscCodec
+
     if layout.zarr_format == 2:
         from numcodecs import Blosc
 
@@ -81,7 +106,7 @@ def create_level(store: CountedStore, layout: VolumeLayout, level: int) -> Any:
         return zarr.create_array(
             **common, zarr_format=2, chunks=chunk, chunk_key_encoding=separated, compressors=Blosc("zstd", 3)
         )
-    names = ["c", "z", "y", "x"][-len(shape) :]
+    names = ["c", "z", "y", "x"][-len(chunk) :]
     packing = BloscCodec(cname="zstd", clevel=3, typesize=np.dtype(layout.dtype).itemsize)
     return zarr.create_array(
         **common, zarr_format=3, chunks=chunk, shards=shard, compressors=packing, dimension_names=names
@@ -98,8 +123,6 @@ def _mark(
 def build_pyramid(reader: CountedStore, writer: CountedStore, layout: VolumeLayout) -> None:
     """Build every coarser level from the next finer one.
 
-    Holds one shard of one channel, and the eight times as many voxels of the finer level behind one chunk.
-
     Args:
         reader: store to read levels from.
         writer: the same store, for whole shards.
@@ -111,13 +134,27 @@ def build_pyramid(reader: CountedStore, writer: CountedStore, layout: VolumeLayo
         fine = zarr.open_array(store=reader, path=layout.array(level - 1), mode="r")
         coarse = create_level(writer, layout, level)
         spans = [range(-(-size // part)) for size, part in zip(coarse.shape[-3:], layout.shard, strict=True)]
-        channels = [(channel,) for channel in range(coarse.shape[0])] if coarse.ndim == 4 else [()]
-        for channel, index in itertools.product(channels, itertools.product(*spans)):
-            box = tuple(
-                slice(i * part, min((i + 1) * part, size))
-                for i, part, size in zip(index, layout.shard, coarse.shape[-3:], strict=True)
-            )
-            coarse[(*channel, *box)] = _shard(fine, channel, box, layout)
+        for index in itertools.product(*spans):
+            build_shard(fine, coarse, index, layout)
+
+
+def build_shard(fine: Any, coarse: Any, index: Sequence[int], layout: VolumeLayout) -> None:
+    """Build one shard of a coarser level, with all its channels, from the next finer level.
+
+    Holds one shard of one channel, and the eight times as many voxels of the finer level behind one chunk.
+
+    Args:
+        fine: array of the finer level.
+        coarse: array of the coarser level.
+        index: of the shard, ZYX.
+        layout: of the output.
+    """
+    box = tuple(
+        slice(i * part, min((i + 1) * part, size))
+        for i, part, size in zip(index, layout.shard, coarse.shape[-3:], strict=True)
+    )
+    for channel in [(channel,) for channel in range(coarse.shape[0])] if coarse.ndim == 4 else [()]:
+        coarse[(*channel, *box)] = _shard(fine, channel, box, layout)
 
 
 def halve_by_mean(values: NDArray[Any]) -> NDArray[Any]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from seewhy.errors import SeewhyError
+from seewhy.run.processes.options import count_processes
 from seewhy.run.records import read_results
 from seewhy.run.sweeps.member_state import quote_value, read_state
 
-__all__ = ["count_processes", "run_member"]
+__all__ = ["run_member"]
 
 RANK_VARIABLES = {"RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED"}
 SLURM_TASKS = {"SLURM_NTASKS", "SLURM_NPROCS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"}
@@ -39,31 +38,6 @@ def run_member(config: DictConfig) -> float | None:
     from seewhy.run.train import train
 
     return train(config)
-
-
-def count_processes(trainer: Mapping[str, Any] | None) -> int:
-    """Count the processes that the configuration of a Trainer asks for; -1 if that depends on the machine.
-
-    Example:
-        >>> from seewhy.run.sweeps.members import count_processes
-        >>> count_processes({"devices": 2, "num_nodes": 3}), count_processes({"devices": "0,1"})
-        (6, 2)
-        >>> count_processes({"devices": "auto", "accelerator": "gpu"})
-        -1
-    """
-    if trainer is None:
-        return 1
-    nodes = int(trainer.get("num_nodes") or 1)
-    devices = trainer.get("devices", 1)
-    if isinstance(devices, int):
-        return nodes * devices if devices >= 0 else -1
-    if isinstance(devices, str):
-        if devices == "auto":
-            return nodes if trainer.get("accelerator") == "cpu" else -1
-        if devices.lstrip("-").isdigit():
-            return nodes * int(devices) if int(devices) >= 0 else -1
-        return nodes * len([part for part in devices.split(",") if part.strip()])
-    return nodes * len(devices)
 
 
 def _run_process() -> float | None:

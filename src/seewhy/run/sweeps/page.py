@@ -198,12 +198,13 @@ def _print(
     others = [row for row in rows if row not in ranked]
     counts = ", ".join(f"{count} {name}" for name, count in _count_states(rows).items() if name != "members")
     table = Table(title=f"{len(rows)} members ({counts}); scores of the test", caption=choice, caption_justify="left")
-    columns = _list_columns(rows, varied)
+    console, columns, shown = Console(), _list_columns(rows, varied), [*ranked, *others]
+    while columns[-1].startswith("test/") and _count_letters(columns, shown) > console.width:
+        columns.pop()
     for name in _shorten_names(columns):
-        table.add_column(name.removeprefix("test/").replace("/", "\n"), overflow="fold", no_wrap="/" not in name)
-    for row in [*ranked, *others]:
+        table.add_column(_break_heading(name), overflow="fold")
+    for row in shown:
         table.add_row(*(_format(row.get(name, "")) for name in columns))
-    console = Console()
     console.print(table)
     for row in others:
         if row["state"] == "FAIL":
@@ -211,6 +212,19 @@ def _print(
     for name in ("sweep.csv", "sweep.png", "sweep.html"):
         if (folder / name).is_file():
             console.print(f"  {folder / name}", highlight=False, soft_wrap=True)
+
+
+def _break_heading(name: str) -> str:
+    return name.removeprefix("test/").replace("/", "\n")
+
+
+def _count_letters(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> int:
+    """Width of the table on the terminal with all numbers on one line; a column has a border and two spaces."""
+    widths = [
+        max(len(text) for text in [*_break_heading(short).split("\n"), *(_format(row.get(name, "")) for row in rows)])
+        for name, short in zip(columns, _shorten_names(columns), strict=True)
+    ]
+    return sum(width + 3 for width in widths) + 1
 
 
 def _pool_folds(folder: Path) -> None:

@@ -129,12 +129,12 @@ def begin_session(
     place = f"{sweep}/{folder.path.name}" if sweep else folder.path.absolute().name
     name = f"{config.name}/{place}" + (f" #{number}" if number > 1 else "")
     varied = _find_varied(folder.path) if sweep else []
-    jobs = [*(record["jobs"] if record else []), job]
+    jobs = list(dict.fromkeys([*(record["jobs"] if record else []), job]))
     facts = _collect_facts(config, folder, datamodule)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     options = config.get("logger") or {}
     run = {
-        "folder": folder.path, "job": job, "jobs": list(dict.fromkeys(jobs)),
+        "folder": folder.path, "job": job, "jobs": jobs,
         "title": " ".join([record["title"] if record else name, *([] if record else varied)]),
         "group": options.get("group") or sweep, "config": plain, "facts": facts, "modes": _find_modes(callbacks),
     }  # fmt: skip

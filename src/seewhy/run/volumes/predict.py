@@ -21,8 +21,8 @@ from seewhy.io.zarr.source import VolumeSource
 from seewhy.io.zarr.store import is_remote, local_folder
 from seewhy.option_types import parse_bytes
 from seewhy.run.build import build_trainer, set_threads
-from seewhy.run.volumes.executor import submit_prediction
 from seewhy.run.volumes.input import check_input, open_input, read_roi
+from seewhy.run.volumes.jobs import submit_prediction
 from seewhy.run.volumes.model import VolumeModel, load_volume_model, to_plain_data
 from seewhy.run.volumes.output import (
     choose_shard,
@@ -158,8 +158,8 @@ def predict_volume(config: DictConfig) -> None:
             remove(sink.path, to_plain_data(volume.storage_options))  # nothing in it to continue from
         raise
     trainer.strategy.barrier("everything is written")
+    engine.finish()  # all ranks build the coarser levels
     if trainer.is_global_zero:
-        engine.finish()
         print_results(config, engine, sink, target, warning=warning)
 
 

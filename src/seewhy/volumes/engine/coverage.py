@@ -40,6 +40,12 @@ class Coverage:
         """Whether a region is completely written."""
         return bool(self.written[self._shards(region)].all())
 
+    def select(self, region: Box) -> NDArray[np.bool_]:
+        """Flags of the shards that a region touches."""
+        flags = np.zeros_like(self.written)
+        flags[self._shards(region)] = True
+        return flags
+
     def _shards(self, box: Box) -> tuple[slice, ...]:
         return tuple(
             slice(axis.start // size, -(-axis.stop // size)) for axis, size in zip(box, self.shard, strict=True)

@@ -259,12 +259,14 @@ class VolumeEngine:
         return self.ledger.is_complete(self.plan)
 
     def finish(self) -> bool:
-        """Finish the output (coarser levels, metadata) once everything is written; one of all that call this does it.
+        """Finish the output (coarser levels, metadata) once everything is written, with all processes that call this.
 
         Returns:
             Whether the output is complete.
         """
-        return self.ledger.finish(self.plan, self.sink)
+        complete = self.ledger.finish(self.plan, self.sink)
+        self.progress.waited += self.ledger.waited
+        return complete
 
     def _start(self) -> LogitConsumer:
         queue = self.ledger.start(self.plan, self.part, fingerprint=self.fingerprint, output=self.sink)

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import create_json, write_json
-from seewhy.io.checks.sizes import check_regular_file
 from seewhy.io.documents import read_json
 from seewhy.io.zarr.source import Box
-from seewhy.volumes.engine.claims import Claims, FileClaims, MemoryClaims
+from seewhy.sharing.claims import Claims, FileClaims, MemoryClaims
+from seewhy.sharing.notes import Notes, list_differences
+from seewhy.sharing.tasks import SharedTasks
+from seewhy.sharing.workers import LEASE, Workers
 from seewhy.volumes.engine.coverage import Coverage
+from seewhy.volumes.engine.levels import CoarseLevels, Levelled, list_parts
 from seewhy.volumes.engine.work import WorkQueue
-from seewhy.volumes.engine.workers import LEASE, Workers
 from seewhy.volumes.geometry import box_of
 from seewhy.volumes.plan import Plan
 
 __all__ = ["OUTPUT", "Ledger", "Output"]
 
 RUN, STATISTICS, FINISHED = "run.json", "statistics.json", "finished.json"
+COMMITS, LEVELS = "part", "levels"
+"""Kinds of notes: of written shards, and of parts of the coarser levels."""
 ONCE = "claims-once"
 """Folder of the claims on what one process does for all."""
 OUTPUT = "output"
 """Key of the fingerprint for the identity of the output."""
 
 
-class Output(Protocol):
+class Output(Levelled, Protocol):
     """Output of a run, as far as the ledger uses it.
 
     Attributes:
@@ -43,8 +47,8 @@ class Output(Protocol):
     def reopen(self) -> None:
         """Called before more is written to an output that may have been finished."""
 
-    def finish(self) -> None:
-        """Called once everything is written."""
+    def seal(self) -> None:
+        """Called once everything is written and all coarser levels are built."""
 
 
 class Ledger:
@@ -56,7 +60,8 @@ class Ledger:
     be resumed with another number of processes or another memory budget: neither changes the output.
 
     `plan-0000.json` holds the columns of the processes that work together, `claims-0000/` who computes which unit,
-    `worker-0002.json` who is alive. A later run with a plan that does not fit begins the next number.
+    `worker-0002.json` who is alive, `levels-0002.jsonl` which parts of the coarser levels are built. A later run with a
+    plan that does not fit begins the next number.
 
     Args:
         folder: shared by all processes; None keeps the notes in memory only, for one process that cannot be resumed.
@@ -67,9 +72,11 @@ class Ledger:
         self._folder = None if folder is None else Path(folder)
         self._workers = None if self._folder is None else Workers(self._folder, lease=lease)
         self._boxes: list[Box] = []
-        self._file: IO[bytes] | None = None
-        self._offsets: dict[Path, int] = {}
-        self._reading = threading.Lock()
+        self._commits = None if self._folder is None else Notes(self._folder, COMMITS)
+        self._levels: CoarseLevels | None = None
+        self._updating = threading.Lock()
+        self.waited = 0.0
+        """Seconds in which this process waited for others at the end."""
 
     @property
     def folder(self) -> Path:
@@ -129,13 +136,18 @@ class Ledger:
                 (self.folder / FINISHED).unlink(missing_ok=True)
                 output.reopen()
         coverage = self.coverage(plan)
+        levels = self._levels = None if self._folder is None else self._open_levels(plan, output)
         return WorkQueue(
             plan,
             claims=claims,
             part=part,
             read_written=lambda: self._update(coverage).units(plan),
             commit=self.commit,
+            build=lambda: levels is not None and levels.build_next(self._update(coverage)),
         )
+
+    def _open_levels(self, plan: Plan, output: Output) -> CoarseLevels:
+        return CoarseLevels(output, SharedTasks(self.folder, self.workers, kind=LEVELS), region=plan.region)
 
     def _agree(self, plan: Plan) -> tuple[Plan, Claims]:
         """Use the columns of the processes at work, or make this plan theirs."""
@@ -167,10 +179,8 @@ class Ledger:
 
     def _update(self, coverage: Coverage) -> Coverage:
         """Add what was committed since the last call."""
-        with self._reading:
-            for box in self._read_commits(self._offsets):
-                coverage.add(box)
-            for box in self._boxes:
+        with self._updating:
+            for box in (*self._parse(self._commits), *self._boxes):
                 coverage.add(box)
         return coverage
 
@@ -179,17 +189,28 @@ class Ledger:
         return self.coverage(plan).is_complete(plan.region)
 
     def finish(self, plan: Plan, output: Output) -> bool:
-        """Call the output's `finish` if the region is complete and no other part has done so; any part may call this.
+        """Build the coarser levels and seal the output, once the region is complete.
+
+        All processes that call this share the parts of the levels; one seals the output while the others wait.
 
         Returns:
             Whether the output is complete.
         """
-        if not self.is_complete(plan):
+        coverage = self.coverage(plan)
+        if not coverage.is_complete(plan.region):
             return False
         if self._folder is None:
-            output.finish()
-        else:
-            self.finish_once(output.finish, region=plan.region)
+            for level, index in list_parts(coverage.written.shape, output.levels):
+                output.build_part(level, index)
+            output.seal()
+        elif not self._is_finished(plan.region):
+            with self.workers.present():
+                levels = self._levels = self._open_levels(plan, output)
+                levels.build_all(coverage)
+                levels.close()
+                began = time.monotonic()
+                sealed = self.finish_once(output.seal, region=plan.region)
+                self.waited += levels.waited + (0.0 if sealed else time.monotonic() - began)
         return True
 
     # -- files -----------------------------------------------------------------------------------------------
@@ -206,17 +227,11 @@ class Ledger:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / RUN
-        ours = _flatten(json.loads(json.dumps(fingerprint)))
         if create_json(path, fingerprint):
             return
-        theirs = _flatten(self._read_note(path))
-        missing = "(none)"
-        changed = [
-            f"{key}: {theirs.get(key, missing)} → {ours.get(key, missing)}"
-            for key in sorted(ours.keys() | theirs.keys())
-            if theirs.get(key, missing) != ours.get(key, missing)
-        ]
-        if ours.get(OUTPUT) != theirs.get(OUTPUT):
+        theirs = self._read_note(path)
+        changed = list_differences(theirs, fingerprint)
+        if fingerprint.get(OUTPUT) != theirs.get(OUTPUT):
             raise ConfigError(
                 f"{self.folder} holds notes of another output, or of an earlier one at the same path; choose "
                 "another volume.job.ledger, or remove this folder to start again"
@@ -229,7 +244,8 @@ class Ledger:
 
     def open_notes(self) -> None:
         """Open this process's file for commits; it must have joined."""
-        self._file = (self.folder / f"part-{self.workers.name}.jsonl").open("ab")
+        assert self._commits is not None
+        self._commits.open(self.workers.name)
 
     def commit(self, box: Box) -> None:
         """Record that all voxels of a box are written; with a folder, returns once the line is on disk.
@@ -240,34 +256,17 @@ class Ledger:
         if self._folder is None:
             self._boxes.append(box)
             return
-        if self._file is None:
-            raise ValueError("call open_notes before commit")
-        line = json.dumps([[axis.start, axis.stop] for axis in box])
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        assert self._commits is not None
+        self._commits.append([[axis.start, axis.stop] for axis in box])
 
     def committed(self) -> list[Box]:
         """All boxes that any process has committed."""
-        return [*self._boxes, *self._read_commits({})]
+        return [*self._boxes, *self._parse(None if self._folder is None else Notes(self._folder, COMMITS))]
 
-    def _read_commits(self, offsets: dict[Path, int]) -> list[Box]:
-        """Boxes of the complete lines after the offset of each file, which is moved."""
-        boxes = []
-        for path in sorted(self._folder.glob("part-*.jsonl")) if self._folder is not None else ():
-            check_regular_file(path)
-            begun = offsets.get(path, 0)
-            if path.stat().st_size <= begun:
-                continue
-            with path.open("rb") as file:
-                file.seek(begun)
-                content = file.read()
-            content = content[: content.rfind(b"\n") + 1]
-            offsets[path] = begun + len(content)
-            for number, line in enumerate(content.split(b"\n")[:-1], start=1):
-                where = f"{path}, line {number}" if not begun else f"{path}, line {number} after byte {begun}"
-                boxes.append(self._parse_line(line, where))
-        return boxes
+    def _parse(self, notes: Notes | None) -> Iterator[Box]:
+        """Boxes of the lines that were not read before."""
+        for line, where in () if notes is None else notes.read():
+            yield self._parse_line(line, where)
 
     def _parse_line(self, line: bytes, where: str) -> Box:
         """Parse a committed box; a damaged line must not count as written."""
@@ -309,12 +308,15 @@ class Ledger:
         Returns:
             Whether it was called here.
         """
-        note = {"region": [[axis.start, axis.stop] for axis in region]}
-        path = self.folder / FINISHED
+        note = _note_region(region)
         key = "finish-" + "-".join(str(end) for span in note["region"] for end in span)
         return self._do_once(
-            key, lambda: path.exists() and self._read_note(path) == note, lambda: (action(), write_json(path, note))
+            key, lambda: self._is_finished(region), lambda: (action(), write_json(self.folder / FINISHED, note))
         )
+
+    def _is_finished(self, region: Box) -> bool:
+        path = self.folder / FINISHED
+        return path.exists() and self._read_note(path) == _note_region(region)
 
     def _do_once(self, key: str, is_done: Callable[[], bool], action: Callable[[], Any]) -> bool:
         """Let one process do something; one that is lost is replaced. True if it was done here."""
@@ -363,7 +365,8 @@ class Ledger:
         # Listed before the run is read: a part writes its run first, so the files of a part of this output that
         # started earlier are never listed without its run being seen. The run is deleted last: after a kill, what
         # remains is still recognised as notes of another output.
-        patterns = ("part-*.jsonl", "claims-*", "plan-*.json", "worker-*.json", FINISHED, STATISTICS, RUN)
+        lines = [f"{kind}-*.jsonl" for kind in (COMMITS, LEVELS)]
+        patterns = (*lines, "claims-*", "plan-*.json", "worker-*.json", FINISHED, STATISTICS, RUN)
         doomed = [path for pattern in patterns for path in self.folder.glob(pattern)]
         try:
             noted = read_json(self.folder / RUN).get(OUTPUT)
@@ -379,18 +382,12 @@ class Ledger:
 
     def close(self) -> None:
         """Close this process's file, and leave: what it has claimed and not written is free."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        for notes in (self._commits, self._levels):
+            if notes is not None:
+                notes.close()
         if self._workers is not None:
             self._workers.leave()
 
 
-def _flatten(record: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings into one with dotted keys."""
-    if not isinstance(record, Mapping):
-        return {prefix: record}
-    flat: dict[str, Any] = {}
-    for key, value in record.items():
-        flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
+def _note_region(region: Box) -> dict[str, Any]:
+    return {"region": [[axis.start, axis.stop] for axis in region]}

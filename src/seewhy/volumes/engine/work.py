@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.io.zarr.source import Box
-from seewhy.volumes.engine.claims import Claims
+from seewhy.sharing.claims import Claims
 from seewhy.volumes.geometry import voxels
 from seewhy.volumes.plan import Plan, Step, Tile
 
@@ -35,6 +35,12 @@ class Unit(NamedTuple):
     def key(self) -> str:
         """Name of its claim."""
         return f"{self.tile:05d}-{self.row:05d}"
+
+    @classmethod
+    def parse(cls, key: str) -> Unit | None:
+        """Unit of a claim; None for another file that lies there."""
+        tile, _, row = key.partition("-")
+        return cls(int(tile), int(row)) if tile.isdecimal() and row.isdecimal() else None
 
 
 class Span:
@@ -107,6 +113,7 @@ class WorkQueue:
         part: place among the expected processes at which this one prefers to start.
         read_written: flags [tile, unit] of what any process has written.
         commit: records that a box is written.
+        build: does something else that is due, while others are waited for; False if there is nothing.
         clock: seconds.
 
     Attributes:
@@ -123,10 +130,11 @@ class WorkQueue:
         part: int = 0,
         read_written: Callable[[], NDArray[np.bool_]],
         commit: Callable[[Box], None],
+        build: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.plan, self.claims, self.part = plan, claims, part
-        self._read_written, self._commit, self._clock = read_written, commit, clock
+        self._read_written, self._commit, self._build, self._clock = read_written, commit, build, clock
         self.written = read_written()
         self.waited, self.helped = 0.0, 0
         self.stopped = threading.Event()
@@ -203,6 +211,8 @@ class WorkQueue:
         open_units = [Unit(*map(int, unit)) for unit in np.argwhere(~self.written)]
         if self.stopped.is_set() or all(unit in self._mine for unit in open_units):
             return False
+        if self._build():
+            return not self.stopped.is_set()
         began = self._clock()
         self.stopped.wait(self._pause)
         longest = LONGEST_WAIT if self.pace is None else min(LONGEST_WAIT, self.pace / 10)
@@ -276,9 +286,9 @@ class WorkQueue:
         """Units that living others have claimed and not written."""
         held = {}
         for key in self.claims.claimed():
-            unit = Unit(*map(int, key.split("-")))
-            inside = unit.tile < len(self.plan.tiles) and unit.row < self.plan.rows
-            if not inside or unit in self._mine or self.written[unit]:
+            unit = Unit.parse(key)
+            inside = unit is not None and unit.tile < len(self.plan.tiles) and unit.row < self.plan.rows
+            if unit is None or not inside or unit in self._mine or self.written[unit]:
                 continue
             holders = self.claims.holders(key)
             if holders:

@@ -46,8 +46,13 @@ class ArraySink:
     def reopen(self) -> None:
         """Do nothing: an array can always be written to."""
 
-    def finish(self) -> None:
+    levels = 0
+
+    def build_part(self, level: int, index: tuple[int, int, int]) -> None:
         """Do nothing: an array has no coarser levels."""
+
+    def seal(self) -> None:
+        """Do nothing: an array is complete when it is written."""
 
 
 class Rows(NamedTuple):

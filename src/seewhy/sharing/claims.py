@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Protocol
 
 from seewhy.io.atomic import create_exclusively
-from seewhy.volumes.engine.workers import Workers
+from seewhy.sharing.workers import Workers
 
 __all__ = ["Board", "Claims", "FileClaims", "MemoryClaims"]
 
-POLL = 0.2
+POLL = 0.05
 """Seconds between two looks at what another process does once for all."""
 MOMENT = 2.0
 """Seconds for which an empty claim counts as one that is being written."""
 UNKNOWN = "?"
-NAME = re.compile(r"([0-9]+-[0-9]+)-g([0-9]+)")
-"""Names of the claims on units."""
+NAME = re.compile(r"([0-9A-Za-z-]+)-g([0-9]+)")
+"""Names of claims: the key of a piece, and the generation."""
 
 
 class Claims(Protocol):

@@ -10,9 +10,9 @@ import pytest
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import create_exclusively
-from seewhy.volumes.engine.claims import FileClaims
+from seewhy.sharing.claims import FileClaims
+from seewhy.sharing.workers import Workers
 from seewhy.volumes.engine.ledger import Ledger
-from seewhy.volumes.engine.workers import Workers
 from seewhy.volumes.geometry import box_of
 
 CONTEXT = multiprocessing.get_context("fork")
@@ -113,7 +113,7 @@ def test_one_that_leaves_frees_its_claims_and_keeps_its_name(tmp_path):
 
 
 def test_a_claim_that_was_cut_off_counts_for_a_moment(tmp_path, monkeypatch):
-    monkeypatch.setattr("seewhy.volumes.engine.claims.MOMENT", 0.3)
+    monkeypatch.setattr("seewhy.sharing.claims.MOMENT", 0.3)
     claims = joined(tmp_path)
     (tmp_path / "claims" / "0-1-g0").touch()
     claims.refresh()
