@@ -1,5 +1,7 @@
 """Progress bars that appear late, and never next to another one."""
 
+import time
+
 import pytest
 from rich.console import Console
 from rich.progress import Progress
@@ -42,3 +44,22 @@ def test_a_bar_on_the_terminal_stays_alone(monkeypatch):
     with Progress(console=console), slow_bar("second", 2) as advance:
         advance()
         advance()
+
+
+def test_a_bar_appears_within_a_long_step(started, monkeypatch):
+    monkeypatch.setattr(progress, "DELAY", 0.05)
+    with slow_bar("long step", 1):
+        for _ in range(200):
+            if started:
+                break
+            time.sleep(0.02)
+        assert started == ["long step"]
+
+
+def test_several_steps_count_at_once(monkeypatch):
+    counted = []
+    monkeypatch.setattr(Progress, "advance", lambda self, task, steps=1: counted.append(steps))
+    with slow_bar("many", 5) as advance:
+        advance()
+        advance(4)
+    assert counted == [1, 4]

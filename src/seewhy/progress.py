@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -12,13 +13,15 @@ __all__ = ["slow_bar", "track_slowly"]
 Item = TypeVar("Item")
 DELAY = 2.0
 """Seconds after which a bar appears."""
+SLOWEST = 3600.0
+"""Longest time in seconds between two steps for which the remaining time is estimated."""
 
 
 @contextmanager
-def slow_bar(title: str, total: int | None, *, shown: bool = True) -> Iterator[Callable[[], None]]:
-    """Open a bar that appears when the work takes longer than two seconds, and disappears at the end.
+def slow_bar(title: str, total: int | None, *, shown: bool = True) -> Iterator[Callable[..., None]]:
+    """Open a bar that appears after two seconds, also within a long step, and disappears at the end.
 
-    A bar that is already on the terminal stays alone there.
+    A bar that is already on the terminal stays alone there if the terminal shows one at a time.
 
     Args:
         title: text in front of the bar.
@@ -26,29 +29,45 @@ def slow_bar(title: str, total: int | None, *, shown: bool = True) -> Iterator[C
         shown: False never shows a bar.
 
     Yields:
-        A function to call after each step.
+        A function to call after each step, or after several with their number.
     """
     from rich.console import Console
     from rich.errors import LiveError
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
+    progress = Progress(
+        *columns, console=Console(stderr=True), transient=True, disable=not shown, speed_estimate_period=SLOWEST
+    )
     task = progress.add_task(title, total=total)
-    started = time.monotonic()
+    closed, lock = False, threading.Lock()
 
-    def advance() -> None:
-        if not progress.disable and not progress.live.is_started and time.monotonic() - started > DELAY:
+    def appear() -> None:
+        with lock:
+            if closed or progress.disable or progress.live.is_started:
+                return
             try:
                 progress.start()
             except LiveError:
                 progress.disable = True
-        progress.advance(task)
 
+    def advance(steps: int = 1) -> None:
+        if time.monotonic() - started > DELAY:
+            appear()
+        progress.advance(task, steps)
+
+    started = time.monotonic()
+    timer = threading.Timer(DELAY, appear)
+    timer.daemon = True
+    if shown:
+        timer.start()
     try:
         yield advance
     finally:
-        progress.stop()
+        timer.cancel()
+        with lock:
+            closed = True
+            progress.stop()
 
 
 def track_slowly(items: Iterable[Item], title: str, *, shown: bool = True) -> Iterator[Item]:

@@ -226,3 +226,40 @@ def test_contrasts_and_shapley_values_reach_records_tables_and_verdicts(explaine
     with (found.folder / "ranking_by_class.csv").open() as file:
         assert {row["class"] for row in csv.DictReader(file)} <= {"early", "intermediate", "advanced"}
     assert "by true class" in (found.folder / "report.html").read_text()
+
+
+def test_cheap_judging_makes_at_most_as_many_maps_as_are_shown(explained, tmp_path):
+    counted = CountedCAM()
+    found = explained(tmp_path, {"grad_cam": counted}, judge="cheap", batch_size=8)
+    samples = found.results["samples"]
+    assert samples < counted.samples <= 2 * samples
+
+
+def test_every_step_is_counted_and_the_time_is_stated(explained, tmp_path, monkeypatch):
+    from contextlib import contextmanager
+
+    from seewhy.callbacks import explain
+    from seewhy.reporting.report import describe_time
+
+    bars = []
+
+    @contextmanager
+    def bar(title, total, *, shown=True):
+        bars.append([title, total, 0])
+
+        def advance(steps=1):
+            bars[-1][2] += steps
+
+        yield advance
+        bars[-1].append("closed")
+
+    monkeypatch.setattr(explain, "slow_bar", bar)
+    methods = {"grad_cam": GradCAM(), "refuser": Refuser()}
+    first = explained(tmp_path, methods, judge="cheap", loop="predict", max_samples=5)
+    again = explained(tmp_path, methods, judge="cheap", loop="predict", max_samples=5)
+    for title, total, done, state in bars:
+        assert (title, total, done, state) == ("explaining by grad_cam, refuser", 25, 25, "closed")
+    assert len(bars) == 2
+    assert first.results["seconds"]["maps"] > 0
+    assert "of both" in describe_time(first.results["seconds"])
+    assert again.results["samples"] == 5

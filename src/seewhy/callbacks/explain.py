@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from seewhy.explain.base import Explainer
 from seewhy.io.atomic import file_sha256
 from seewhy.metrics.gather import gather_rows
 from seewhy.option_types import NonNegativeInt
-from seewhy.reporting.judging import TUNING
+from seewhy.progress import slow_bar
 from seewhy.reporting.pictures import log_explanations
 from seewhy.reporting.report import write_session_results
 from seewhy.reporting.selection import ExplanationSettings, SampleChoice, prediction_rows
@@ -79,8 +80,10 @@ class ExplainCallback(Callback):
         self.shared: SharedSession | None = None
         self._session: Session | None = None
         self._chosen: set[str] | None = None
-        self._at_once = True
+        self._at_once, self._steps = True, 0
         self._rows: list[dict[str, Any]] = []
+        self._bar = ExitStack()
+        self._advance: Callable[[int], object] = lambda steps: None
 
     # -- Lightning's hooks -----------------------------------------------------------------------------------
 
@@ -143,6 +146,8 @@ class ExplainCallback(Callback):
         }
         choice = self.settings.choice()
         ids = datamodule.sample_ids(PARTS[loop])
+        self._chosen = None if choice.needs_predictions else set(choice.by_name(ids))
+        count = min(self.settings.max_samples, len(ids)) if self._chosen is None else len(self._chosen)
         self._session = Session(
             module,
             datamodule,
@@ -152,14 +157,31 @@ class ExplainCallback(Callback):
             options=self.options,
             facts=facts,
             context=self.context,
-            count=min(self.settings.max_samples or len(ids), len(ids)),
-            validation=lambda: _validation_batches(trainer, module, loop),
+            count=count,
+            validation=lambda count: _validation_batches(trainer, module, loop, count),
+            advance=lambda steps: self._advance(steps),
         )
-        self._rows, self._chosen = [], None
-        if not choice.needs_predictions:
-            self._chosen = set(choice.by_name(ids))
+        self._steps = count * self._session.steps_per_sample
+        self._rows = []
         # Where nothing else is predicted or written, the batches of the loop are explained at once.
         self._at_once = loop == "validate" or (datamodule.only is not None and self.lease is None)
+        if self._at_once:
+            self._open_bar(trainer)
+
+    def _open_bar(self, trainer: Trainer) -> None:
+        """Show what is left to do; on one process, since each has its share of the samples."""
+        self._bar.close()
+        title = (
+            f"explaining by {', '.join(self.explainers)}"
+            if len(self.explainers) < 4
+            else (f"explaining by {len(self.explainers)} methods")
+        )
+        steps = -(-self._steps // trainer.world_size)
+        self._advance = self._bar.enter_context(slow_bar(title, steps, shown=trainer.is_global_zero))
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Take the bar from the terminal."""
+        self._bar.close()
 
     def _process(self, prediction: Prediction, batch: Batch) -> None:
         if self._session is None:
@@ -177,6 +199,8 @@ class ExplainCallback(Callback):
         chosen = self._chosen
         if chosen is None:
             chosen = set(self.settings.choice().by_prediction(gather_rows(self._rows, key=("id",))))
+        if self.lease is not None or self._chosen is None or not self._at_once:
+            self._open_bar(trainer)
         if self.lease is not None:
             self.shared = _share(trainer, module, session, chosen, PARTS[loop], lease=self.lease)
             self.results = self.shared.run()
@@ -184,7 +208,9 @@ class ExplainCallback(Callback):
             if self._chosen is None or not self._at_once:
                 for batch in _load_batches(trainer, module, chosen, PARTS[loop]):
                     session.explain(batch, chosen)
+            self._bar.close()
             self.results = write_session_results(trainer, session)
+        self._bar.close()
         if self.results:
             name = "explanations" if loop != "validate" else "val/explanations"
             log_explanations(trainer, self.results["folder"], self.results["records"], name=name)
@@ -205,12 +231,12 @@ def _share(
     )
 
 
-def _validation_batches(trainer: Trainer, module: LightningModule, loop: str) -> Iterator[Batch]:
+def _validation_batches(trainer: Trainer, module: LightningModule, loop: str, count: int) -> Iterator[Batch]:
     """Some validation samples to tune thresholds on; none where validation samples are explained."""
     datamodule = _require_datamodule(trainer)
     if loop == "validate" or (loop == "predict" and datamodule.predict_on in ("val", "all")):
         return
-    names = SampleChoice("spread", count=TUNING).by_name(datamodule.sample_ids("val"))
+    names = SampleChoice("spread", count=count).by_name(datamodule.sample_ids("val"))
     yield from _load_batches(trainer, module, names, "val")
 
 

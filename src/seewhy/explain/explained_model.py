@@ -112,6 +112,11 @@ class ExplainedModel:
         """B, the number of samples."""
         return len(next(iter(self.inputs.values())))
 
+    @property
+    def everything(self) -> dict[str, Tensor]:
+        """All inputs of the module by name, explained or not."""
+        return {**self.inputs, **self.constants}
+
     def changed(self, inputs: Mapping[str, Tensor], rows: Tensor) -> ExplainedModel:
         """Return the same module with other images.
 

@@ -25,6 +25,7 @@ from seewhy.explain.judging.localization import (
     tune_threshold,
 )
 from seewhy.explain.judging.scorecard import JudgingSettings, Scope, Scorecard, Verdict
+from seewhy.explain.judging.shared_work import SharedWork
 from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target
@@ -40,6 +41,8 @@ Row = dict[str, Any]
 Masks = Tensor | Mapping[str, Tensor] | None
 TUNING = 16
 """Validation samples that thresholds are tuned on."""
+TUNED = 4
+"""Explained samples for each validation sample of cheap judging."""
 FAITHFUL = ("control_intensity",)
 """Floors that are also judged by deletion and insertion, each at the cost of a method. These scores already compare
 with noise as smooth as a map; of the other floors, brightness is the most informative, since it separates tissue from
@@ -53,7 +56,7 @@ class Judges:
         explainers: method → explainer.
         settings: its `judge` and `seed` are used.
         samples: number of samples of the run, which decides the scope of `auto`.
-        validation: gives batches of validation samples with masks, none of which is explained; may be empty.
+        validation: gives batches of so many validation samples, none of which is explained; may be empty.
 
     Attributes:
         testing: whether the randomisation test takes the next samples; False where another process tests the first.
@@ -65,15 +68,20 @@ class Judges:
         settings: ExplanationSettings,
         *,
         samples: int,
-        validation: Callable[[], Iterable[Batch]],
+        validation: Callable[[int], Iterable[Batch]],
     ) -> None:
         self.explainers = explainers
-        self.settings = JudgingSettings(scope=settings.judge, seed=settings.seed)
-        self.samples, self.validation = samples, validation
+        chosen = JudgingSettings(scope=settings.judge, seed=settings.seed)
+        self.samples, self.validation, self.tuning = samples, validation, TUNING
+        if chosen.scope_of(samples) == "cheap":  # all maps for judging together cost at most what the explanations cost
+            self.tuning = min(TUNING, samples // TUNED)
+            chosen = chosen.within(samples - self.tuning)
+        self.settings, self.shared = chosen, SharedWork()
         self.testing = True
         self.floors = {floor.method: floor for floor in make_controls(seed=settings.seed)}
         self._cards: dict[Place, Scorecard] = {}
         self._thresholds: dict[str, Threshold | None] = {}
+        self._tuning_batches: list[Batch] | None = None
 
     @property
     def active(self) -> bool:
@@ -87,7 +95,9 @@ class Judges:
         if place not in self._cards:
             explainer = self.explainers[place.method]
             threshold = self._threshold(explainer, module) if masks is not None else None
-            self._cards[place] = Scorecard(explainer, settings=self.settings, samples=self.samples, threshold=threshold)
+            self._cards[place] = Scorecard(
+                explainer, settings=self.settings, samples=self.samples, threshold=threshold, shared=self.shared
+            )
         return self._cards[place].judge(module, inputs, maps, masks, tested=self.testing)
 
     def judge_floors(self, module: nn.Module, inputs: Inputs, target: Target, masks: Masks) -> dict[str, list[Row]]:
@@ -101,7 +111,7 @@ class Judges:
             scope: Scope = "all" if faithful else "cheap"
             settings = JudgingSettings(scope=scope, cases=0, stability=False, seed=self.settings.seed)
             threshold = self._threshold(floor, module) if masks is not None else None
-            card = Scorecard(floor, settings=settings, threshold=threshold)
+            card = Scorecard(floor, settings=settings, threshold=threshold, shared=self.shared)
             result[name] = card.judge(module, inputs, floor(module, inputs, target), masks)
         return result
 
@@ -118,7 +128,9 @@ class Judges:
     def _tune(self, explainer: Explainer, module: nn.Module) -> Threshold | None:
         pairs: list[tuple[Tensor, Tensor]] = []
         try:
-            for batch in self.validation():
+            if self._tuning_batches is None:
+                self._tuning_batches = list(self.validation(self.tuning)) if self.tuning else []
+            for batch in self._tuning_batches:
                 if "mask" not in batch:
                     return None
                 maps = explainer(module, select_inputs(batch))

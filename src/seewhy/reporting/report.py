@@ -21,6 +21,7 @@ from seewhy.reporting.tables import format_method, write_manifest, write_ranking
 from seewhy.reporting.verdicts import complete_verdict, read_records, store_verdict
 
 __all__ = [
+    "describe_time",
     "print_explanations",
     "report_section",
     "write_explanation_page",
@@ -74,13 +75,14 @@ def _write_results(
 ) -> dict[str, Any]:
     key_slices, phantom = session.settings.key_slices, bool(session.facts["phantom"])
     records = []
-    for place in track_slowly(places, "drawing explanations"):
-        finished = read_records(session, place, samples)
-        if finished:
-            store_verdict(session, place)
-            finished = complete_verdict(session, place, finished)
-            drawn = draw_method(session.store, place, finished, key_slices=key_slices, phantom=phantom)
-            records += [{**record, "pictures": drawn[record["id"]]} for record in finished]
+    with session.timed("pictures"):
+        for place in track_slowly(places, "drawing explanations"):
+            finished = read_records(session, place, samples)
+            if finished:
+                store_verdict(session, place)
+                finished = complete_verdict(session, place, finished)
+                drawn = draw_method(session.store, place, finished, key_slices=key_slices, phantom=phantom)
+                records += [{**record, "pictures": drawn[record["id"]]} for record in finished]
     return write_tables(session, places, samples, refused, records)
 
 
@@ -121,6 +123,7 @@ def write_tables(
         "failures": {title: verdict["failures"] if verdict else [] for title, verdict in verdicts.items()},
         "verdicts": verdicts,
         "figures": figures,
+        "seconds": dict(session.seconds),
     }
     write_explanation_page(results)
     return results
@@ -213,9 +216,29 @@ def print_explanations(results: Mapping[str, Any], console: Console) -> None:
     for line in results["refused"]:
         console.print(f"no map: {line}", highlight=False, markup=False)
     console.print(f"explanations of {results['samples']} samples: [bold]{folder}[/]", highlight=False, soft_wrap=True)
+    if line := describe_time(results.get("seconds", {})):
+        console.print(line, highlight=False, soft_wrap=True)
     written = [name for name in FILES if (folder / name).is_file()]
     if written:
         console.print(f"  {', '.join(written)}", highlight=False, soft_wrap=True)
+
+
+def describe_time(seconds: Mapping[str, float]) -> str:
+    """Describe where the time of explaining went; empty if nothing was computed.
+
+    Args:
+        seconds: part → wall time; `maps` and `judging` are compared with each other.
+
+    Example:
+        >>> describe_time({"maps": 3.0, "judging": 1.0, "files": 0.5})
+        'time: maps 3.0 s, judging 1.0 s (25 % of both; explain.judge=cheap or none takes less), files 0.5 s'
+    """
+    both = seconds.get("maps", 0.0) + seconds.get("judging", 0.0)
+    if not both:
+        return ""
+    share = f" ({100 * seconds['judging'] / both:.0f} % of both; explain.judge=cheap or none takes less)"
+    parts = [f"{name} {value:.1f} s{share if name == 'judging' else ''}" for name, value in seconds.items()]
+    return "time: " + ", ".join(parts)
 
 
 def _collect_checks(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -43,10 +44,12 @@ class Session:
         context: plain data of the model and the data that maps depend on.
         count: number of samples of the run.
         validation: gives batches to tune thresholds on; see `Judges`.
+        advance: called with the number of finished steps, of which there are `steps_per_sample` for each sample.
 
     Attributes:
         places: method and target of everything that is made; known after the first batch.
         samples: ids of this process's samples, in order.
+        seconds: wall time of this process for `maps`, `judging`, `files` and `pictures`.
         refused: one line per sample and method without a map that can be trusted.
     """
 
@@ -62,7 +65,8 @@ class Session:
         facts: Mapping[str, Any],
         context: object = None,
         count: int = 1,
-        validation: Callable[[], Iterable[Batch]] = tuple,
+        validation: Callable[[int], Iterable[Batch]] = lambda count: (),
+        advance: Callable[[int], object] = lambda steps: None,
     ) -> None:
         self.module, self.datamodule, self.settings, self.store = module, datamodule, settings, store
         self.explainers, self.options, self.facts = dict(explainers), dict(options), dict(facts)
@@ -71,6 +75,8 @@ class Session:
         self.places: list[Place] = []
         self.samples: list[str] = []
         self.refused: list[str] = []
+        self.seconds = {"maps": 0.0, "judging": 0.0, "files": 0.0, "pictures": 0.0}
+        self._advance = advance
         self._targets: TargetChoice | None = None
         # Everything that a map depends on; another checkpoint or option makes another key.
         parts: dict[str, Any] = {
@@ -80,6 +86,20 @@ class Session:
         parts |= {"sha256": facts.get("sha256"), "context": context}
         self.key = fingerprint(parts)
         self.keys = {name: fingerprint({**parts, "options": self.options.get(name)}) for name in self.explainers}
+
+    @property
+    def steps_per_sample(self) -> int:
+        """Steps of a sample for a progress bar: its maps and their scores by each method, and the floors."""
+        return 2 * len(self.explainers) + 1 if self.judges.active else len(self.explainers)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the time of a block to a part of `seconds`."""
+        start = self._read_clock()
+        try:
+            yield
+        finally:
+            self.seconds[part] += self._read_clock() - start
 
     @property
     def targets(self) -> TargetChoice:
@@ -135,14 +155,21 @@ class Session:
         targets = self.targets.of(batch.get("label"), lambda: self._compute_scores(batch))
         for method in self.explainers:
             places = [Place(method, folder) for folder in self.targets.folders]
+            left = len(views) * (2 if self.judges.active else 1)
             if not all(self._is_finished(place, view) for place in places for view in views):
                 for part, rows, seconds in self._compute_maps(method, batch, targets):
+                    self._advance(len(rows))
+                    left -= len(rows)
                     for place, maps in zip(places, part, strict=True):
                         self._store_maps(place, maps, select_rows(batch, rows), [views[row] for row in rows], seconds)
-        for view in views:  # not before the maps: a method that does not fit the model then leaves no file
-            self.store.write_view(view)
-        if self.judges.active and not all(self.store.has_floors(view.id, self.key) for view in views):
-            self._store_floors(batch, targets[0], views)
+            self._advance(left)
+        with self.timed("files"):
+            for view in views:  # not before the maps: a method that does not fit the model then leaves no file
+                self.store.write_view(view)
+        if self.judges.active:
+            if not all(self.store.has_floors(view.id, self.key) for view in views):
+                self._store_floors(batch, targets[0], views)
+            self._advance(len(views))
 
     def _is_finished(self, place: Place, view: SampleView) -> bool:
         """Whether nothing remains to be computed: the first samples are needed until there is a verdict."""
@@ -162,7 +189,9 @@ class Session:
         try:
             start = self._read_clock()
             maps = self.explainers[method].for_targets(self.explained, select_inputs(batch), targets)
-            yield maps, list(range(count)), (self._read_clock() - start) / (count * len(targets))
+            seconds = self._read_clock() - start
+            self.seconds["maps"] += seconds
+            yield maps, list(range(count)), seconds / (count * len(targets))
         except ExplanationError as error:
             if count == 1:
                 self.refused.append(f"{method}, {batch['id'][0]}: {error}")
@@ -180,18 +209,21 @@ class Session:
 
     def _store_maps(self, place: Place, maps: Maps, batch: Batch, views: list[SampleView], seconds: float) -> None:
         """Judge and write the maps of some samples."""
-        judged = self.judges.judge(place, self.explained, select_inputs(batch), maps, batch.get("mask"))
+        with self.timed("judging"):
+            judged = self.judges.judge(place, self.explained, select_inputs(batch), maps, batch.get("mask"))
         maps = maps.cpu()
-        for row, view in enumerate(views):
-            sample = maps[row]
-            facts = {**self.facts, "key": self.keys[place.method], **self._describe_prediction(sample)}
-            facts |= {**_describe_view(view), "seconds": seconds, "judged": _to_json(judged[row])}
-            facts["parts"] = compute_part_shares(sample, view, self.settings.atlas)
-            self.store.write(place, view, sample, facts, nifti=self.settings.nifti)
+        with self.timed("files"):
+            for row, view in enumerate(views):
+                sample = maps[row]
+                facts = {**self.facts, "key": self.keys[place.method], **self._describe_prediction(sample)}
+                facts |= {**_describe_view(view), "seconds": seconds, "judged": _to_json(judged[row])}
+                facts["parts"] = compute_part_shares(sample, view, self.settings.atlas)
+                self.store.write(place, view, sample, facts, nifti=self.settings.nifti)
 
     def _store_floors(self, batch: Batch, target: Target, views: list[SampleView]) -> None:
         """Judge and write the floors of some samples."""
-        floors = self.judges.judge_floors(self.explained, select_inputs(batch), target, batch.get("mask"))
+        with self.timed("judging"):
+            floors = self.judges.judge_floors(self.explained, select_inputs(batch), target, batch.get("mask"))
         for row, view in enumerate(views):
             rows = [{**_to_json(scores[row]), "id": view.id, "patient": view.patient} for scores in floors.values()]
             self.store.write_floors(view.id, self.key, rows)

@@ -59,29 +59,66 @@ def test_several_inputs_in_one_pass_equal_captums(nets, three):
     assert ours.baseline == "the lowest value of each image and channel"
 
 
-def test_gradient_shap_equals_captums_for_the_same_draws(nets, images, monkeypatch):
-    from seewhy.explain.gradient.base import make_generator
-
+def test_gradient_shap_is_the_mean_of_captums_integrated_gradients_from_each_baseline(nets, images):
     net = nets.Net().eval()
-    shares = torch.rand(11, generator=make_generator(5))
-    monkeypatch.setattr(np.random, "uniform", lambda low, high, count: shares.repeat(3)[:count].numpy())
-    peer = captum.attr.GradientShap(net)
-    single = [
-        peer.attribute(image[None], baselines=torch.full_like(image[None], 0.2), target=1, n_samples=11)
-        for image in images
+    peer = captum.attr.IntegratedGradients(net)
+    every = [
+        peer.attribute(images, torch.full_like(images, value), target=1, n_steps=steps)
+        for value, steps in ((0.2, 6), (0.7, 5))
     ]
-    ours = explain.GradientSHAP(samples=11, baselines=0.2, seed=5)(net, images, target=1)
-    torch.testing.assert_close(ours.maps["image"], summed(torch.cat(single)), rtol=1e-5, atol=1e-6)
+    ours = explain.GradientSHAP(samples=11, baselines=[0.2, 0.7])(net, images, target=1)
+    torch.testing.assert_close(ours.maps["image"], summed(sum(every) / 2), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ConfigError, match="samples=1 for 2 baselines"):
+        explain.GradientSHAP(samples=1, baselines=[0.2, 0.7])
 
 
-def test_gradient_shap_of_a_linear_net_is_the_mean_over_its_baselines(images):
-    net = nn.Sequential(nn.Flatten(), nn.Linear(560, 2))
-    maps = explain.GradientSHAP(samples=6, baselines=["zero", 2.0])(net, images, target=0)
-    assert maps.completeness.max() < 1e-5
-    weight = net[1].weight[0].reshape(1, 20, 28)
-    share = (images[:, 0] - maps.maps["image"] / weight) / 2  # of the draws that took the second baseline
-    torch.testing.assert_close(share, share.mean().round(decimals=4).expand_as(share), rtol=1e-2, atol=1e-2)
-    assert 0 < share.mean() < 1
+def test_gradient_shap_is_complete_or_says_how_many_points_it_needs(nets, images):
+    net = nets.Net().eval()
+    few = explain.GradientSHAP(samples=3)(net, 20 * images, target=0)
+    assert few.completeness.max() > 0.05
+    worst = float(few.completeness.max())
+    needed = int(few.notes[0].split("samples=")[1].split()[0])
+    assert 3 * worst / 0.05 <= needed < 6 * worst / 0.05
+    many = explain.GradientSHAP(samples=96)(net, images, target=0)
+    assert many.completeness.max() < 0.05
+    assert many.notes == ()
+
+
+def test_noise_of_gradient_shap_is_its_own_at_each_point(nets, images):
+    net = nets.Net().eval()
+    plain, noisy, again = (
+        explain.GradientSHAP(samples=6, noise=noise)(net, images, target=1).maps["image"] for noise in (0, 0.2, 0.2)
+    )
+    assert torch.equal(noisy, again)
+    assert not torch.allclose(noisy, plain, rtol=1e-2)
+
+
+@pytest.mark.parametrize("most", [0, 1e9])
+def test_sums_at_the_first_convolution_equal_those_at_the_image(most, monkeypatch):
+    """An image that is read by two convolutions, and directly: every part of its gradient counts."""
+    from seewhy.explain.gradient import base
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.first = nn.Conv2d(1, 3, 3, stride=2, padding=1)
+            self.second = nn.Conv2d(1, 2, 5, padding=2, bias=False)
+
+        def forward(self, image):
+            first = nn.functional.relu(self.first(image), inplace=True)
+            second = self.second(image).tanh() * image
+            return torch.cat([first.mean((2, 3)), second.square().sum((2, 3))], dim=1)
+
+    used = []
+    real = base.DeferringMode
+    monkeypatch.setattr(base, "DeferringMode", lambda leaves, **_: used.append(real(leaves, most=most)) or used[-1])
+    net, image = Net().eval(), torch.rand(3, 1, 9, 8)
+    target = [0, 3, 4]
+    ours = explain.IntegratedGradients(steps=7, baseline=0.0)(net, image, target=target)
+    peer = captum.attr.IntegratedGradients(net).attribute(image, target=target, n_steps=7)
+    torch.testing.assert_close(ours.maps["image"], summed(peer), rtol=1e-5, atol=1e-6)
+    assert [len(mode.stems) for mode in used] == [2 if most else 0]
 
 
 def test_integrated_gradients_add_up_and_more_steps_do_so_better(nets, images):

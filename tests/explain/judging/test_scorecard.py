@@ -10,6 +10,7 @@ from seewhy.explain.judging.controls import EdgeControl
 from seewhy.explain.judging.faithfulness import measure_faithfulness
 from seewhy.explain.judging.localization import Threshold, measure_localization
 from seewhy.explain.judging.scorecard import JudgingSettings, Scorecard
+from seewhy.explain.judging.shared_work import SharedWork
 
 ALWAYS = ["method", "target", "probability"]
 CHEAP = ["completeness", "incomplete"]
@@ -145,3 +146,61 @@ def test_judging_in_inference_mode_says_the_same_and_leaves_nothing_behind(train
         assert (value.data_ptr(), value.tolist()) == (weights[name][0], weights[name][1].tolist())
     assert all(one.requires_grad and one.grad is None for one in trained.parameters())
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in trained.modules())
+
+
+@pytest.mark.parametrize("maps", [1, 2, 3, 5, 6, 9, 11, 12, 17, 30, 63, 64, 1000])
+def test_a_limited_test_makes_no_more_maps_and_gives_a_verdict_from_three_on(maps):
+    full = JudgingSettings()
+    limited = full.within(maps)
+    heads = limited.redraws if limited.heads is None else limited.heads
+    assert limited.cases * (limited.redraws + heads + 2 * limited.contrast) <= maps
+    assert limited.cases >= min(maps, 3)
+    assert (limited == full) is (maps >= 64)
+    assert (heads > 0) is (maps >= 6)
+    assert limited.contrast is (maps >= 12)
+
+
+class CountedCAM(GradCAM):
+    """Grad-CAM that counts the samples it explains."""
+
+    samples = 0
+
+    def for_targets(self, module, inputs, targets):
+        CountedCAM.samples += len(inputs)
+        return super().for_targets(module, inputs, targets)
+
+
+def test_without_heads_the_head_is_not_tested(trained, cases):
+    explainer = CountedCAM(layers="features.10")
+    images = cases.image[:3]
+    maps = explainer(trained, images)
+    CountedCAM.samples = 0
+    card = Scorecard(explainer, settings=JudgingSettings(scope="cheap").within(3))
+    rows = card.judge(trained, images, maps)
+    assert CountedCAM.samples == 3
+    assert [row["randomization_head"] for row in rows] == [None] * 3
+    assert card.verdict().passes is True
+
+
+def test_shared_work_changes_no_score(trained, cases, cam):
+    """Two methods on one batch: the second finds networks, heads and random orders of the first."""
+    settings = JudgingSettings(scope="all", redraws=2, draws=2, steps=4)
+    images, masks = cases.image[:3], cases.mask[:3]
+    edges = EdgeControl()
+    alone = [
+        Scorecard(explainer, settings=settings).judge(trained, images, explainer(trained, images), masks)
+        for explainer in (cam, edges)
+    ]
+    shared = SharedWork()
+    together = [
+        Scorecard(explainer, settings=settings, shared=shared).judge(trained, images, explainer(trained, images), masks)
+        for explainer in (cam, edges)
+    ]
+    assert together == alone
+
+
+def test_shared_work_is_forgotten_with_the_batch(trained, cases):
+    work, first, second = SharedWork(), {"image": cases.image[:2]}, {"image": cases.image[2:4]}
+    assert work.of(trained, first).get("x", lambda: 1) == work.of(trained, first).get("x", lambda: 2) == 1
+    assert work.of(trained, second).get("x", lambda: 3) == 3
+    assert work.of(trained, first).find("x") is None

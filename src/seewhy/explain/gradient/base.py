@@ -6,7 +6,7 @@ Random numbers depend only on a seed and a step, not on the device, the batch or
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -17,12 +17,11 @@ from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution, Explainer
 from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel
-from seewhy.explain.gradient.memory_saving_autograd import MemorySavingMode
+from seewhy.explain.gradient.memory_saving_autograd import DeferringMode, MemorySavingMode, Stem
 from seewhy.explain.targets import Target
 from seewhy.option_types import MemorySize
 
 __all__ = [
-    "Draw",
     "GradientExplainer",
     "check_noise",
     "compute_gradients",
@@ -34,8 +33,6 @@ __all__ = [
 ]
 
 Images: TypeAlias = "dict[str, Tensor]"
-Draw: TypeAlias = "Callable[[Tensor, Tensor], tuple[Images, Images, Tensor]]"
-"""(sample [n], step [n]) → points by input, factors of their gradients by input, and weights [n]."""
 
 
 class GradientExplainer(Explainer):
@@ -129,38 +126,99 @@ def compute_sample_gradients(subject: ExplainedModel, targets: Sequence[Tensor],
 
 
 def sum_along_path(
-    subject: ExplainedModel, targets: Sequence[Tensor], steps: int, chunk: int, draw: Draw
+    subject: ExplainedModel,
+    targets: Sequence[Tensor],
+    *,
+    start: Images,
+    end: Images,
+    shares: Tensor,
+    weights: Tensor,
+    budget: MemoryBudget,
 ) -> list[Images]:
-    """Sum weight × factor × gradient over the points of each sample.
+    """Integrate gradients along the straight way from one image to another, times the difference of the two.
 
     Args:
         subject: module and batch.
         targets: [B] int64 each.
-        steps: number of points per sample.
-        chunk: rows at a time; a chunk may contain steps of several samples.
-        draw: returns the points of (sample, step) pairs; a point must not depend on the other pairs.
+        start: input → [B, C, *spatial].
+        end: the same shapes.
+        shares: [steps] shares of the way, in [0, 1].
+        weights: [steps] of their gradients.
+        budget: limits the rows at a time; a chunk may contain steps of several samples.
 
     Returns:
-        For each target, input → [B, *spatial], channels summed.
+        For each target, input → [B, *spatial] float32, channels summed.
     """
-    sums = [
-        {name: torch.zeros_like(image[:, 0], dtype=torch.float32) for name, image in subject.inputs.items()}
-        for _ in targets
-    ]
+    steps = len(shares)
     count = subject.batch * steps
+    factors = {name: end[name] - image for name, image in start.items()}
+    sums = [_GradientSums({name: image.shape for name, image in subject.inputs.items()}) for _ in targets]
     # Even chunks: a last chunk of a few rows would cost nearly as much as a full one.
-    for pairs in torch.arange(count, device=targets[0].device).tensor_split(-(-count // chunk)):
-        samples, step = pairs // steps, pairs % steps
-        points, factors, weights = draw(samples, step)
-        results = compute_gradients(subject, points, [target[samples] for target in targets], samples)
-        for total, gradients in zip(sums, results, strict=True):
-            for name, gradient in gradients.items():
-                terms = sum_channels(gradient * factors[name])
-                terms = terms * weights.to(terms).reshape(-1, *[1] * (terms.ndim - 1))
-                # Sample by sample: a scattered addition has no fixed order on CUDA.
-                for sample in samples.unique().tolist():
-                    total[name][sample] += terms[samples == sample].sum(dim=0)
-    return sums
+    for pairs in torch.arange(count, device=targets[0].device).tensor_split(-(-count // budget.gradient_rows(subject))):
+        samples, step = pairs // steps, (pairs % steps).cpu()
+        leaves = {
+            name: (start[name][samples] + _reshape_like(shares[step], factor) * factor[samples]).requires_grad_()
+            for name, factor in factors.items()
+        }
+        # The sums at a stem, four bytes for each value and sample, may take an eighth of the budget.
+        mode = DeferringMode(leaves, most=budget.size / 32 * len(pairs) / subject.batch)
+        with mode:
+            scores = subject.scores(leaves, rows=samples)
+        for position, (total, target) in enumerate(zip(sums, targets, strict=True)):
+            score = subject.target_scores(scores, target[samples]).sum()  # rows do not mix in evaluation mode
+            last = position == len(targets) - 1
+            if score.requires_grad:
+                direct = torch.autograd.grad(score, list(leaves.values()), retain_graph=not last, allow_unused=True)
+                total.add(dict(zip(leaves, direct, strict=True)), mode.stems, samples, weights[step])
+    return [total.multiply(factors) for total in sums]
+
+
+class _GradientSums:
+    """Weighted sums of the gradients of each sample's points, at the images and at the stems.
+
+    Args:
+        shapes: input → shape of the batch of images.
+    """
+
+    def __init__(self, shapes: Mapping[str, torch.Size]) -> None:
+        self.shapes = shapes
+        self.direct: dict[str, Tensor] = {}
+        self.stems: list[tuple[Stem, Tensor]] = []
+
+    def add(self, direct: Mapping[str, Tensor | None], stems: Sequence[Stem], samples: Tensor, weights: Tensor) -> None:
+        """Add the gradients of some points to the sums of their samples."""
+        for name, gradient in direct.items():
+            if gradient is not None:
+                if name not in self.direct:
+                    self.direct[name] = gradient.new_zeros(self.shapes[name], dtype=torch.float32)
+                _add_rows(self.direct[name], gradient, samples, weights)
+        for number, stem in enumerate(stems):
+            gradient, stem.gradient = stem.gradient, None
+            if number == len(self.stems):
+                size = next(iter(self.shapes.values()))[0]
+                self.stems.append((stem, stem.weight.new_zeros(size, *stem.shape[1:], dtype=torch.float32)))
+            if gradient is not None:
+                _add_rows(self.stems[number][1], gradient, samples, weights)
+
+    def multiply(self, factors: Images) -> Images:
+        """Pull the sums back to the images, multiply by the factors, and sum the channels."""
+        sums = {name: self.direct.get(name, torch.zeros(())) for name in self.shapes}
+        for stem, total in self.stems:
+            pulled = stem.pull_back(total.to(stem.weight), self.shapes[stem.name])
+            sums[stem.name] = pulled + sums[stem.name].to(pulled)
+        return {name: sum_channels(total.to(factors[name]) * factors[name]) for name, total in sums.items()}
+
+
+def _add_rows(total: Tensor, terms: Tensor, rows: Tensor, weights: Tensor) -> None:
+    """Add weighted terms [n, ...] to rows of a total, row by row: a scattered addition has no fixed order on CUDA."""
+    terms = terms.float() * _reshape_like(weights, terms).float()
+    for row in rows.unique().tolist():
+        total[row] += terms[rows == row].sum(dim=0)
+
+
+def _reshape_like(values: Tensor, like: Tensor) -> Tensor:
+    """Reshape [n] to be multiplied with [n, C, *spatial]."""
+    return values.to(like).reshape(-1, *[1] * (like.ndim - 1))
 
 
 def sum_channels(tensor: Tensor) -> Tensor:

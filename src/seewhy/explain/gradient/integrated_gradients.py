@@ -94,20 +94,7 @@ class IntegratedGradients(GradientExplainer):
 
     def _integrate(self, subject: ExplainedModel, targets: Sequence[Tensor], start: Images, steps: int) -> list[Images]:
         nodes, weights = (torch.from_numpy(values) for values in np.polynomial.legendre.leggauss(steps))
-        images = subject.inputs
-
-        def draw(samples: Tensor, step: Tensor) -> tuple[Images, Images, Tensor]:
-            chosen = step.cpu()
-            factors = {name: (images[name] - start[name])[samples] for name in images}
-            points = {
-                name: start[name][samples] + _reshape_like((1 + nodes[chosen]) / 2, factor) * factor
-                for name, factor in factors.items()
-            }
-            return points, factors, weights[chosen] / 2
-
-        return sum_along_path(subject, targets, steps, self.budget.gradient_rows(subject), draw)
-
-
-def _reshape_like(share: Tensor, like: Tensor) -> Tensor:
-    """Reshape [n] to be multiplied with [n, C, *spatial]."""
-    return share.to(like).reshape(-1, *[1] * (like.ndim - 1))
+        return sum_along_path(
+            subject, targets, start=start, end=subject.inputs, shares=(1 + nodes) / 2, weights=weights / 2,
+            budget=self.budget,
+        )  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["MemorySavingMode"]
+__all__ = ["DeferringMode", "MemorySavingMode", "Stem"]
 
 CONVOLUTIONS = {functional.conv1d: 1, functional.conv2d: 2, functional.conv3d: 3}
 
@@ -45,12 +46,76 @@ class MemorySavingMode(TorchFunctionMode):
         if func in CONVOLUTIONS:
             call = _prepare_convolution(CONVOLUTIONS[func], *args, **kwargs)
             if call is not None:
-                return _Convolution.apply(*call)
+                return _Convolution.apply(self.find_stem(call), *call)
         elif func is functional.batch_norm:
             normalization = _prepare_normalization(*args, **kwargs)
             if normalization is not None:
                 return _Normalization.apply(*normalization)
         return func(*args, **kwargs)
+
+    def find_stem(self, call: tuple[Any, ...]) -> Stem | None:
+        """Return where the gradient of a convolution's output goes instead of to its input; None: to its input."""
+        return None
+
+
+class Stem:
+    """A convolution that reads an image, and the gradient of its output.
+
+    The gradient of the image is linear in it, so gradients of many rows can be summed here, and pulled back through the
+    convolution once. That is often half of the backward: it has few channels, but the most positions.
+
+    Args:
+        name: input that is read.
+        call: arguments of the convolution after the image: weight, bias, stride, padding, dilation, groups.
+
+    Attributes:
+        shape: of the output.
+    """
+
+    def __init__(self, name: str, call: tuple[Any, ...]) -> None:
+        self.name, self.shape = name, torch.Size()
+        self.weight, _, *self.options = call
+        self.gradient: Tensor | None = None
+
+    def pull_back(self, gradient: Tensor, shape: Sequence[int]) -> Tensor:
+        """Compute the gradient [n, C, *spatial] of images of a shape from that of the output."""
+        return _pull_back(gradient, self.weight, self.options, shape)
+
+
+class DeferringMode(MemorySavingMode):
+    """Convolutions that read one of the images give their gradients to `stems` instead of to the image.
+
+    Gradients that reach an image in other ways are not affected.
+
+    Args:
+        images: input → image, a leaf that requires a gradient.
+        most: largest number of values in the output of such a convolution.
+    """
+
+    def __init__(self, images: Mapping[str, Tensor], *, most: float) -> None:
+        super().__init__()
+        self.names = {id(image): name for name, image in images.items()}
+        self.most = most
+        self.stems: list[Stem] = []
+
+    def find_stem(self, call: tuple[Any, ...]) -> Stem | None:
+        """See `MemorySavingMode.find_stem`."""
+        image, weight, _, stride, *_ = call
+        # An estimate is enough: padding keeps the size, but for the stride.
+        size = image.shape[0] * weight.shape[0] * math.prod(image.shape[2:]) / math.prod(stride)
+        if id(image) not in self.names or size > self.most:
+            return None
+        stem = Stem(self.names[id(image)], call[1:])
+        self.stems.append(stem)
+        return stem
+
+
+def _pull_back(gradient: Tensor, weight: Tensor, options: Sequence[Any], shape: Sequence[int]) -> Tensor:
+    stride, padding, dilation, groups = options
+    shape_only = gradient.new_empty(1).expand(shape)  # its values are never read
+    arguments = (stride, padding, dilation, False, [0] * len(stride), groups, (True, False, False))
+    result: Tensor = torch.ops.aten.convolution_backward(gradient, shape_only, weight, None, *arguments)[0]
+    return result
 
 
 def _prepare_convolution(
@@ -102,6 +167,7 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        stem: Stem | None,
         image: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -111,18 +177,22 @@ class _Convolution(torch.autograd.Function):
         groups: int,
     ) -> Tensor:
         ctx.save_for_backward(weight)
-        ctx.shape, ctx.options = image.shape, (stride, padding, dilation, False, [0] * len(stride), groups)
-        return torch.convolution(image, weight, bias, *ctx.options)
+        ctx.stem, ctx.shape, ctx.options = stem, image.shape, (stride, padding, dilation, groups)
+        output = torch.convolution(image, weight, bias, stride, padding, dilation, False, [0] * len(stride), groups)
+        if stem is not None:
+            stem.shape = output.shape
+        return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
-        shape_only = gradient.new_empty(1).expand(ctx.shape)  # its values are never read
-        gradients = torch.ops.aten.convolution_backward(
-            gradient, shape_only, weight, None, *ctx.options, (True, False, False)
-        )
-        return gradients[0], None, None, None, None, None, None
+        image_gradient = None
+        if ctx.stem is None:
+            image_gradient = _pull_back(gradient, weight, ctx.options, ctx.shape)
+        else:
+            ctx.stem.gradient = gradient
+        return None, image_gradient, None, None, None, None, None, None
 
 
 class _Normalization(torch.autograd.Function):

@@ -11,7 +11,7 @@ from torch import Tensor
 from seewhy.explain.base import Attribution, Explainer
 from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel
-from seewhy.explain.gradient.base import check_noise, draw_step_noise
+from seewhy.explain.gradient.base import GradientExplainer, check_noise, draw_step_noise
 from seewhy.explain.targets import Target
 from seewhy.option_types import MemorySize, NonNegativeFloat, NonNegativeInt, PositiveInt
 from seewhy.options import check_choice
@@ -87,11 +87,16 @@ class NoiseTunnel(Explainer):
             copies = max(self.budget.gradient_rows(subject) // subject.batch, 1)
             moments = [_MapMoments() for _ in targets]
             for steps in torch.arange(self.samples).split(copies):
-                self._add_copies(subject, chosen, steps.tolist(), moments)
+                self._add_copies(subject, chosen, scores, steps.tolist(), moments)
         return scores, chosen, [self._make_attribution(target_moments) for target_moments in moments]
 
     def _add_copies(
-        self, subject: ExplainedModel, targets: Sequence[Tensor], steps: list[int], moments: list[_MapMoments]
+        self,
+        subject: ExplainedModel,
+        targets: Sequence[Tensor],
+        scores: Tensor,
+        steps: list[int],
+        moments: list[_MapMoments],
     ) -> None:
         """Explain one noisy copy of the batch for each step, all at once."""
         rows = torch.arange(subject.batch, device=targets[0].device).repeat(len(steps))
@@ -99,7 +104,12 @@ class NoiseTunnel(Explainer):
         images = {name: image[rows] for name, image in subject.inputs.items()}
         noise = draw_step_noise(images, self.seed, owners, self.noise)
         noisy = subject.changed({name: image + noise[name] for name, image in images.items()}, rows)
-        _, _, attributions = self.explainer.explain(noisy, [target[rows] for target in targets])
+        chosen = [target[rows] for target in targets]
+        if isinstance(self.explainer, GradientExplainer):
+            # Only their completeness needs the scores of the copies, and the mean of such errors means nothing.
+            attributions = self.explainer.attributions(noisy, chosen, scores[rows])
+        else:
+            _, _, attributions = self.explainer.explain(noisy, chosen)
         for target_moments, attribution in zip(moments, attributions, strict=True):
             for position in range(len(steps)):
                 part = slice(position * subject.batch, (position + 1) * subject.batch)

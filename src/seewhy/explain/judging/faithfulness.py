@@ -13,6 +13,7 @@ from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.judging.perturbation import Fill, draw_noise_like, fill_image, make_generators
+from seewhy.explain.judging.shared_work import SharedWork
 from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
 
@@ -64,6 +65,7 @@ def measure_faithfulness(
     draws: int = 3,
     seed: int = 0,
     budget: MemoryBudget | None = None,
+    shared: SharedWork | None = None,
 ) -> Faithfulness:
     """Measure deletion and insertion curves (Petsiuk 2018, section 3.4) in 2D or 3D.
 
@@ -80,6 +82,7 @@ def measure_faithfulness(
         draws: number of random orders and of blurred orders.
         seed: seed of the draws, together with the content of each sample.
         budget: memory limit of a forward; None is 1 GiB.
+        shared: keeps the curves of random orders, which do not depend on the maps, for other methods on the same batch.
 
     Raises:
         ConfigError: fewer than one step or draw.
@@ -103,10 +106,13 @@ def measure_faithfulness(
     evidence = {name: values.to(curves.device) for name, values in maps.evidence().items()}
     sources = make_generators(subject.inputs, seed=seed)
     with keep_unchanged(subject.module), torch.no_grad():
-        ends, constant = curves.ends(), torch.zeros_like(join_maps(evidence))
         order = curves.order(join_maps(evidence), sources)
+        name = ("random orders", fill, steps, draws, seed, str(maps.explained.tolist()))
+        work = (shared or SharedWork()).of(subject.module, subject.everything)
+        ends, random, states = work.get(name, lambda: _try_random_orders(curves, sources, draws))
+        for source, state in zip(sources, states, strict=True):
+            source.set_state(state)
         deletion, insertion = curves.deletion(order, ends), curves.insertion(order, ends)
-        random = [curves.deletion(curves.order(constant, sources), ends) for _ in range(draws)]
         noise = [
             join_maps({name: draw_noise_like(one, sources) for name, one in evidence.items()}) for _ in range(draws)
         ]
@@ -120,6 +126,16 @@ def measure_faithfulness(
         insertion_curve=insertion,
         fill=fill,
     )
+
+
+def _try_random_orders(
+    curves: _Curves, sources: Sequence[torch.Generator], draws: int
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Return the ends of all curves, the curves of random orders, and the generators' states after the draws."""
+    ends = curves.ends()
+    constant = torch.zeros(curves.subject.batch, curves.pixels, device=curves.device)
+    random = [curves.deletion(curves.order(constant, sources), ends) for _ in range(draws)]
+    return ends, random, [source.get_state() for source in sources]
 
 
 class _Curves:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.judging.perturbation import Fill, fill_image
+from seewhy.explain.judging.shared_work import SharedWork
 from seewhy.explain.judging.similarity import average_ranks, correlation
 from seewhy.explain.maps import Maps
 
@@ -36,7 +38,9 @@ class Effects:
     agreement: Tensor
 
 
-def leave_one_out(module: nn.Module, inputs: Inputs, maps: Maps, *, fill: Fill = "mean") -> Effects:
+def leave_one_out(
+    module: nn.Module, inputs: Inputs, maps: Maps, *, fill: Fill = "mean", shared: SharedWork | None = None
+) -> Effects:
     """Leave out one input after the other.
 
     If the module takes `present` [B, inputs], the input is marked as missing there and replaced by zeros, as in
@@ -47,6 +51,7 @@ def leave_one_out(module: nn.Module, inputs: Inputs, maps: Maps, *, fill: Fill =
         inputs: the batch.
         maps: the maps of the batch, for target and shares.
         fill: replacement of an input if the module does not take `present`.
+        shared: keeps the decreases, which do not depend on the maps, for other methods on the same batch and target.
 
     Example:
         >>> import torch
@@ -61,10 +66,21 @@ def leave_one_out(module: nn.Module, inputs: Inputs, maps: Maps, *, fill: Fill =
         {'t1': tensor([4.]), 't2': tensor([8.])}
     """
     subject = ExplainedModel(module, inputs)
+    target = maps.explained.to(next(iter(subject.inputs.values())).device)
+    work = (shared or SharedWork()).of(subject.module, subject.everything)
+    name = ("without an input", fill, str(target.tolist()))
+    score, probability, removal = work.get(name, lambda: _compute_decreases(subject, target, fill))
+    return Effects(score=score, probability=probability, removal=removal, agreement=_compare_with_shares(score, maps))
+
+
+Decreases: TypeAlias = tuple[dict[str, Tensor], dict[str, Tensor], str]
+
+
+def _compute_decreases(subject: ExplainedModel, target: Tensor, fill: Fill) -> Decreases:
+    """Compute the decreases of score and probability by input, and state how inputs were left out."""
     names = list(subject.inputs)
     present = subject.constants.get(PRESENT)
     marked = present is not None and present.shape == (subject.batch, len(names))
-    target = maps.explained.to(subject.inputs[names[0]].device)
     score, probability = {}, {}
     with keep_unchanged(subject.module), torch.no_grad():
         whole = subject.scores(subject.inputs)
@@ -81,8 +97,7 @@ def leave_one_out(module: nn.Module, inputs: Inputs, maps: Maps, *, fill: Fill =
                 missing = ~present[:, position].bool()  # type: ignore[index]
                 score[name] = score[name].masked_fill(missing, float("nan"))
                 probability[name] = probability[name].masked_fill(missing, float("nan"))
-    removal = "absent" if marked else fill
-    return Effects(score=score, probability=probability, removal=removal, agreement=_compare_with_shares(score, maps))
+    return score, probability, "absent" if marked else fill
 
 
 def _compare_with_shares(score: dict[str, Tensor], maps: Maps) -> Tensor:

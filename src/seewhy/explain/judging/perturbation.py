@@ -18,6 +18,7 @@ __all__ = [
     "draw_noise_like",
     "estimate_smoothness",
     "fill_image",
+    "hash_images",
     "make_generators",
     "replace_images",
     "smooth",
@@ -55,13 +56,23 @@ def make_generators(images: Mapping[str, Tensor], *, seed: int) -> list[torch.Ge
         images: input name → [B, ...].
         seed: seed of all samples.
     """
+    return [torch.Generator().manual_seed(content) for content in hash_images(images, seed=seed)]
+
+
+def hash_images(images: Mapping[str, Tensor], *, seed: int = 0) -> list[int]:
+    """Return a checksum of each sample's images.
+
+    Args:
+        images: input name → [B, ...].
+        seed: where the checksums start.
+    """
     arrays = [image.detach().float().cpu().contiguous().numpy() for image in images.values()]
     result = []
     for row in range(len(arrays[0])):
         content = seed & 0xFFFFFFFF
         for array in arrays:
             content = zlib.crc32(array[row].tobytes(), content)
-        result.append(torch.Generator().manual_seed(content))
+        result.append(content)
     return result
 
 

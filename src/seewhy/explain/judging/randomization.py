@@ -16,6 +16,7 @@ from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.judging.localization import measure_localization
 from seewhy.explain.judging.perturbation import take_first
 from seewhy.explain.judging.reinitialization import find_head, reinitialize
+from seewhy.explain.judging.shared_work import SharedWork
 from seewhy.explain.judging.similarity import (
     average_ranks,
     correlation,
@@ -126,8 +127,10 @@ class RandomizationTest:
     Args:
         explainer: the method that made the maps.
         cases: number of cases to test.
-        draws: re-initialised networks and heads per case; a single one may resemble the trained one by chance.
+        draws: re-initialised networks per case; a single one may resemble the trained one by chance.
+        heads: re-initialised heads per case; None: as many as networks.
         seed: seed of the draws; all batches use the same weights.
+        shared: keeps the drawn weights for the tests of other methods on the same batch.
 
     Example:
         >>> import torch
@@ -142,11 +145,22 @@ class RandomizationTest:
         (4, False)
     """
 
-    def __init__(self, explainer: Explainer, *, cases: int = 8, draws: int = 3, seed: int = 0) -> None:
+    def __init__(
+        self,
+        explainer: Explainer,
+        *,
+        cases: int = 8,
+        draws: int = 3,
+        heads: int | None = None,
+        seed: int = 0,
+        shared: SharedWork | None = None,
+    ) -> None:
         self.explainer = explainer
         self.cases = cases
         self.draws = draws
+        self.heads = draws if heads is None else heads
         self.seed = seed
+        self.shared = shared or SharedWork()
         self._ranks: list[tuple[object, Tensor]] = []  # shapes and ranks of each case's map
         self._rows: list[dict[str, float]] = []
 
@@ -177,15 +191,17 @@ class RandomizationTest:
         inputs, maps = take_first(inputs, count), maps[:count]
         masks = None if masks is None else take_first(masks, count)  # type: ignore[assignment]
         subject = ExplainedModel(module, inputs)
-        top = find_head(subject)
         # A method may raise an error for a re-initialised network; such draws are ignored.
         draws = [self._compare(subject, None, inputs, maps, masks, draw) for draw in range(self.draws)]
-        tops = [self._compare(subject, top, inputs, maps, None, draw) for draw in range(self.draws)]
+        top = self._find_head(subject) if self.heads else None
+        tops = [self._compare(subject, top, inputs, maps, None, draw) for draw in range(self.heads)]
         drawn = [draw.pop("evidence") for draw in draws if "evidence" in draw]
         alike = [{"redraws": rank_correlation(a, b).cpu()} for a, b in combinations(drawn, 2)]
+        unknown = np.full(count, np.nan)
         table = {name: _column_means(draws, name) for name in draws[0]}
-        table |= {f"head{name.removeprefix('net')}": _column_means(tops, name) for name in ("net", "net_ssim")}
-        table["redraws"] = _column_means(alike, "redraws") if alike else np.full(count, np.nan)
+        for name in ("net", "net_ssim"):
+            table[f"head{name.removeprefix('net')}"] = _column_means(tops, name) if tops else unknown
+        table["redraws"] = _column_means(alike, "redraws") if alike else unknown
         rows = [{name: float(values[row]) for name, values in table.items()} for row in range(count)]
         shape = tuple(tuple(one.shape[1:]) for one in maps.maps.values())
         self._ranks += [(shape, average_ranks(values)) for values in subsample(join_maps(maps.evidence())).cpu()]
@@ -199,6 +215,9 @@ class RandomizationTest:
         columns = {name: np.array([row[name] for row in self._rows]) for name in COMPARED}
         vanished = _finite_mean(columns.pop("vanished"))
         return Randomization(pairs=self._compare_pairs(), vanished=vanished, **columns)
+
+    def _find_head(self, subject: ExplainedModel) -> list[nn.Module]:
+        return self.shared.of(subject.module, subject.everything).get("head", lambda: find_head(subject))
 
     def _compare(
         self,
@@ -214,7 +233,7 @@ class RandomizationTest:
         If the whole network is re-initialised, also the evidence [B, P].
         """
         try:
-            with reinitialize(subject, parts, seed=self.seed + draw):
+            with reinitialize(subject, parts, seed=self.seed + draw, shared=self.shared):
                 other = self.explainer(subject.module, inputs, target=maps.explained)
         except ExplanationError:
             unknown = torch.full((len(maps.target),), float("nan"), dtype=torch.float64)

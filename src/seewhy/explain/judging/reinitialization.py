@@ -13,14 +13,23 @@ from torch import Tensor, nn
 from seewhy.errors import ConfigError
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.frozen_module import keep_unchanged
+from seewhy.explain.judging.shared_work import SharedWork
 
 __all__ = ["find_head", "reinitialize"]
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+MOST_BYTES = 64 * 2**20
+"""Largest size of the weights of a draw that are kept for the next method."""
 
 
 @contextmanager
-def reinitialize(subject: ExplainedModel, parts: Sequence[nn.Module] | None = None, *, seed: int) -> Iterator[None]:
+def reinitialize(
+    subject: ExplainedModel,
+    parts: Sequence[nn.Module] | None = None,
+    *,
+    seed: int,
+    shared: SharedWork | None = None,
+) -> Iterator[None]:
     """Replace trained weights by fresh ones; afterwards the same tensors are restored, also after an error.
 
     Submodules are re-initialised by their `reset_parameters`; parameters of submodules without this method (tokens,
@@ -32,6 +41,7 @@ def reinitialize(subject: ExplainedModel, parts: Sequence[nn.Module] | None = No
         subject: module and batch.
         parts: submodules to re-initialise, with all their children; None is the whole module.
         seed: seed of the weights; the random state of PyTorch does not change.
+        shared: keeps the drawn weights for the next call with the same batch, parts and seed, up to 64 MiB a draw.
 
     Example:
         >>> import torch
@@ -49,18 +59,28 @@ def reinitialize(subject: ExplainedModel, parts: Sequence[nn.Module] | None = No
     chosen = list(dict.fromkeys(part for root in roots for part in root.modules()))
     parameters: list[tuple[nn.Parameter, Tensor]] = []
     buffers: list[tuple[nn.Module, str, Tensor]] = []
+    name_of_draw = ("weights", seed, None if parts is None else tuple(map(id, parts)))
+    known = None if shared is None else shared.of(subject.module, subject.everything).find(name_of_draw)
+    drawn: dict[str, Tensor] = {}
     try:
         # Inference mode (Lightning's predict) would create tensors without gradients.
         with torch.inference_mode(False), torch.no_grad():
             for parameter in dict.fromkeys(p for part in chosen for p in part.parameters(recurse=False)):
+                name = f"parameter {len(parameters)}"
                 parameters.append((parameter, parameter.data))
-                parameter.data = parameter.data.clone()
+                drawn[name] = parameter.data.clone() if known is None else known[name]
+                parameter.data = drawn[name]
             for part in chosen:
-                for name, buffer in part.named_buffers(recurse=False):
-                    buffers.append((part, name, buffer))
-                    part._buffers[name] = buffer.clone()
-            _draw_parameters(chosen, seed)
-            _measure_statistics(subject, chosen)
+                for key, buffer in part.named_buffers(recurse=False):
+                    name = f"buffer {len(buffers)}"
+                    buffers.append((part, key, buffer))
+                    drawn[name] = buffer.clone() if known is None else known[name]
+                    part._buffers[key] = drawn[name]
+            if known is None:
+                _draw_parameters(chosen, seed)
+                _measure_statistics(subject, chosen)
+                if shared is not None and sum(value.nbytes for value in drawn.values()) <= MOST_BYTES:
+                    shared.keep(name_of_draw, drawn)
         yield
     finally:
         for parameter, trained in parameters:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -19,7 +19,8 @@ from seewhy.explain.judging.faithfulness import measure_faithfulness
 from seewhy.explain.judging.input_effects import leave_one_out
 from seewhy.explain.judging.localization import Threshold, measure_localization
 from seewhy.explain.judging.perturbation import Fill
-from seewhy.explain.judging.randomization import LOCATED, Randomization, RandomizationTest
+from seewhy.explain.judging.randomization import LEAST, LOCATED, Randomization, RandomizationTest
+from seewhy.explain.judging.shared_work import SharedWork
 from seewhy.explain.judging.stability import measure_stability
 from seewhy.explain.maps import LIMIT, Maps, find_incomplete
 from seewhy.option_types import MemorySize, NonNegativeFloat, NonNegativeInt, PositiveInt
@@ -35,6 +36,8 @@ Scope: TypeAlias = Literal["auto", "all", "cheap", "none"]
 
 FEW = 64
 """Largest number of samples for which `auto` computes the expensive scores, too."""
+CONTRASTS = 2
+"""Maps of other classes that the contrast test makes of a sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,9 @@ class JudgingSettings:
         scope: `cheap`: completeness, randomisation, class contrast, leaving inputs out, localisation; `all`: also
             faithfulness and stability; `auto`: all for up to 64 samples, else cheap; `none`: no scores.
         cases: samples of the randomisation and the contrast test; 0 skips both.
-        redraws: re-initialised networks, and heads, per sample.
+        redraws: re-initialised networks per sample of the test.
+        heads: re-initialised heads per sample of the test; None: as many as networks.
+        contrast: whether to compare the maps with those of other classes, two more maps per sample.
         steps: steps of the deletion and insertion curves.
         fill: value of removed pixels: blur, mean or zero.
         draws: random orders, blurred orders and noisy copies per sample.
@@ -61,6 +66,8 @@ class JudgingSettings:
     scope: Scope = "auto"
     cases: NonNegativeInt = 8
     redraws: PositiveInt = 3
+    heads: NonNegativeInt | None = None
+    contrast: bool = True
     steps: PositiveInt = 10
     fill: Fill = "blur"
     draws: PositiveInt = 3
@@ -77,6 +84,34 @@ class JudgingSettings:
         if self.scope != "auto":
             return self.scope
         return "all" if samples <= FEW else "cheap"
+
+    def within(self, maps: int) -> JudgingSettings:
+        """Return settings whose randomisation and contrast tests make at most so many maps per method.
+
+        At least three cases come first, since fewer give no verdict; then a head, since a method that ignores it is
+        found by a single one; then the contrast; then more networks; then more cases.
+
+        Args:
+            maps: largest number of these maps; below 3 a single network is tested.
+
+        Example:
+            >>> from seewhy.explain import JudgingSettings
+            >>> for settings in map(JudgingSettings().within, (3, 12, 30, 100)):
+            ...     print(settings.cases, settings.redraws, settings.heads, settings.contrast)
+            3 1 0 False
+            3 1 1 True
+            5 3 1 True
+            8 3 None True
+        """
+        heads, contrasts = self.redraws if self.heads is None else self.heads, CONTRASTS * self.contrast
+        if self.cases * (self.redraws + heads + contrasts) <= maps:
+            return self
+        for extra in sorted({contrasts, 0}, reverse=True):
+            for networks in range(self.redraws, 0, -1):
+                cases = min(self.cases, maps // (networks + min(heads, 1) + extra))
+                if cases >= min(self.cases, LEAST):
+                    return replace(self, cases=cases, redraws=networks, heads=min(heads, 1), contrast=extra > 0)
+        return replace(self, cases=min(self.cases, max(maps, 1)), redraws=1, heads=0, contrast=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +154,7 @@ class Scorecard:
         settings: which scores to compute.
         samples: number of samples of the run; decides the meaning of `scope=auto`.
         threshold: for the IoU, from `tune_threshold` on validation samples; None computes no IoU.
+        shared: keeps what the scorecards of several methods on the same batch have in common.
 
     Example:
         >>> import torch
@@ -142,15 +178,22 @@ class Scorecard:
         settings: JudgingSettings | None = None,
         samples: int = 1,
         threshold: Threshold | None = None,
+        shared: SharedWork | None = None,
     ) -> None:
         self.explainer = explainer
         self.settings = settings or JudgingSettings()
         self.threshold = threshold
+        self.shared = shared or SharedWork()
         self.scope: Scope = self.settings.scope_of(samples)
         self._test = RandomizationTest(
-            explainer, cases=self.settings.cases, draws=self.settings.redraws, seed=self.settings.seed
+            explainer,
+            cases=self.settings.cases,
+            draws=self.settings.redraws,
+            heads=self.settings.heads,
+            seed=self.settings.seed,
+            shared=self.shared,
         )
-        self._contrast = ContrastTest(explainer, cases=self.settings.cases)
+        self._contrast = ContrastTest(explainer, cases=self.settings.cases * self.settings.contrast)
         self._budget = MemoryBudget(self.settings.memory_budget)
         self._samples = 0
         self._incomplete: list[bool] = []
@@ -225,7 +268,7 @@ class Scorecard:
             return parts
         parts["completeness"] = lambda: self._completeness(maps)
         if len(maps.maps) > 1:
-            parts["leave_one_out"] = lambda: _effects(module, inputs, maps)
+            parts["leave_one_out"] = lambda: _effects(module, inputs, maps, self.shared)
         if masks is not None:
             parts["localization"] = lambda: _localization(maps, masks, self.threshold)
         if self.scope == "all":
@@ -264,7 +307,7 @@ class Scorecard:
         chosen = self.settings
         result = measure_faithfulness(
             module, inputs, maps, budget=self._budget,
-            steps=chosen.steps, fill=chosen.fill, draws=chosen.draws, seed=chosen.seed,
+            steps=chosen.steps, fill=chosen.fill, draws=chosen.draws, seed=chosen.seed, shared=self.shared,
         )  # fmt: skip
         levels = {"random_order": result.random, "blurred_order": result.blurred}
         return {"deletion": result.deletion, "insertion": result.insertion, **levels, **result.gaps()}
@@ -283,8 +326,8 @@ def _shares(maps: Maps) -> dict[str, Tensor | None]:
     return {"probability": maps.probability, **shares}
 
 
-def _effects(module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
-    result = leave_one_out(module, inputs, maps)
+def _effects(module: nn.Module, inputs: Inputs, maps: Maps, shared: SharedWork) -> dict[str, Tensor | None]:
+    result = leave_one_out(module, inputs, maps, shared=shared)
     effects = {f"effect_{name}": values for name, values in result.probability.items()}
     return {**effects, "effect_agreement": result.agreement}
 

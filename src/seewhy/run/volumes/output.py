@@ -218,7 +218,7 @@ def _rows(
     ]
     if isinstance(sink, LogitStore):
         return rows
-    kind = f"zarr v{sink.layout.zarr_format}" if target.path is None else f"written as {target.path.suffix}"
+    kind = f"zarr v{sink.layout.zarr_format}" if target.path is None else f"a scan {target.path.name}"
     size = f"{_format_shape(sink.shape)} {sink.dtype.name}, {kind}"
     written = f"{facts['bytes_written'] / 1e6:,.1f} MB in {facts['writes']:,} objects"
     return [("size", size), *rows, ("written", written)]
