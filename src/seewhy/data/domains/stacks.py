@@ -179,7 +179,7 @@ class StackReader:
         fill: NDArray[Any],
         window: Window | None = None,
         *,
-        dtype: DTypeLike = None,
+        dtype: DTypeLike | None = None,
     ) -> NDArray[Any]:
         """Paste slices of a subject's box onto a grid or a window of it; only the bytes of those slices are read."""
         (start, stop), *box = subject.box

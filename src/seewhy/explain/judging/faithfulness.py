@@ -107,9 +107,9 @@ def measure_faithfulness(
     sources = make_generators(subject.inputs, seed=seed)
     with keep_unchanged(subject.module), torch.no_grad():
         order = curves.order(join_maps(evidence), sources)
-        name = ("random orders", fill, steps, draws, seed, str(maps.explained.tolist()))
+        key = ("random orders", fill, steps, draws, seed, str(maps.explained.tolist()))
         work = (shared or SharedWork()).of(subject.module, subject.everything)
-        ends, random, states = work.get(name, lambda: _try_random_orders(curves, sources, draws))
+        ends, random, states = work.get(key, lambda: _try_random_orders(curves, sources, draws))
         for source, state in zip(sources, states, strict=True):
             source.set_state(state)
         deletion, insertion = curves.deletion(order, ends), curves.insertion(order, ends)

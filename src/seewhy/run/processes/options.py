@@ -103,7 +103,8 @@ def set_batch_size(config: DictConfig) -> None:
 
 def _count_here(trainer: Mapping[str, Any], fitted: Mapping[str, Any]) -> int:
     """Count the processes, with the GPUs of this machine where the configuration asks for all of them."""
-    options = {key: trainer[key] for key in ("devices", "num_nodes", "accelerator") if key in trainer} | fitted
+    options = {key: trainer[key] for key in ("devices", "num_nodes", "accelerator") if key in trainer}
+    options |= fitted
     count = count_processes(options)
     if count >= 0:
         return count
