@@ -52,10 +52,10 @@ class Checks(NamedTuple):
 
     passes: bool | None = None
     """Result of the randomisation test; None if inconclusive."""
-    contrast: bool | None = None
-    """Result of the contrast test; None if inconclusive."""
     completeness: float | None = None
     """Median completeness error; None for methods without the completeness property."""
+    contrast: bool | None = None
+    """Result of the contrast test; None if inconclusive."""
 
 
 def explanation_tables(
