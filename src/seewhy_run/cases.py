@@ -43,8 +43,8 @@ def list_cases(words: Sequence[str], inputs: Sequence[str], *, table: Path | Non
         missing = [key for key in inputs if files.get(key) is None]
         if len(missing) == len(inputs) or (missing and not optional):
             raise RunError(f"case {name} has no {', '.join(missing)}; expected {', '.join(inputs)}")
-    names = [name.casefold() for name, _ in cases]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    folded = [name.casefold() for name, _ in cases]
+    twice = next((name for name in folded if folded.count(name) > 1), None)
     if twice is not None:
         raise RunError(f"two cases have the name {twice!r}, and would overwrite each other's files; rename one of them")
     return cases

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from seewhy_run.steps.base import State
 __all__ = ["Classify", "softmax"]
 
 
-def softmax(scores: NDArray[np.float32], axis: int = 1) -> NDArray[np.float32]:
+def softmax(scores: NDArray[Any], axis: int = 1) -> NDArray[np.float32]:
     """Softmax along an axis."""
     raised = np.exp(scores - scores.max(axis=axis, keepdims=True))
     return np.asarray(raised / raised.sum(axis=axis, keepdims=True), np.float32)

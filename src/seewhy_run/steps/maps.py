@@ -181,6 +181,6 @@ class Regions:
         values["maps"] = {name: {**maps, "refined": refined}[name] for name in self.kept}
 
 
-def _sigmoid(values: Maps) -> Maps:
+def _sigmoid(values: Any) -> Maps:
     with np.errstate(over="ignore"):
         return np.asarray(1 / (1 + np.exp(-values)), np.float32)

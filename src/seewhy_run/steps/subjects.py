@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,7 @@ class ReadSubject:
         return scans
 
 
-def _slices_first(scan: Scan) -> NDArray[np.generic]:
+def _slices_first(scan: Scan) -> NDArray[Any]:
     """Values [D, H, W]: whole numbers of up to 16 bits stay int16, all others become float32."""
     values = np.moveaxis(scan.values, 2, 0)
     small = values.dtype.kind in "iu" and np.can_cast(values.dtype, np.int16)

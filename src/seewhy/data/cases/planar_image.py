@@ -31,6 +31,7 @@ __all__ = ["PLANE_SUFFIXES", "PlanarImage", "PlaneReader", "PlaneScaling", "plan
 PLANE_SUFFIXES = (*PICTURE_SUFFIXES, ".npy", *SCAN_SUFFIXES)
 
 FloatArray = NDArray[np.float32]
+Rule = tuple[str, float]
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,10 @@ class PlaneScaling:
                 f"{', '.join(BIOMARKERS)}; choose oct, robust or none for others"
             )
 
+    def rule_of(self, name: str) -> Rule:
+        """The rule of an input and its number."""
+        return BIOMARKERS[name] if self.name == "bio" else SCALINGS[self.name]
+
     def __call__(self, plane: PlanarImage, name: str) -> FloatArray:
         """Return scaled values [C, H, W] float32.
 
@@ -154,7 +159,7 @@ class PlaneScaling:
         Raises:
             DataError: values outside the range of the file's type.
         """
-        rule, number = BIOMARKERS[name] if self.name == "bio" else SCALINGS[self.name]
+        rule, number = self.rule_of(name)
         values = plane.values
         if rule == "full scale":
             return _divide_by_full_scale(plane)
@@ -165,7 +170,6 @@ class PlaneScaling:
         return scale_percentiles(values, number) if rule == "percentile" else values
 
 
-Rule = tuple[str, float]
 SCALINGS: dict[str, Rule] = {
     "oct": ("full scale", 0), "bio": ("by input", 0), "robust": ("percentile", 0.5), "none": ("as stored", 0),
 }  # fmt: skip
