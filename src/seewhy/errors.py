@@ -13,6 +13,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "ExplanationError",
+    "ExportError",
     "SeewhyError",
     "describe_system_error",
     "nearest",
@@ -33,6 +34,10 @@ class CheckpointError(SeewhyError):
 
 class ExplanationError(SeewhyError):
     """An explainer refuses a model because its map would be wrong."""
+
+
+class ExportError(SeewhyError):
+    """A network that cannot be exported, or whose export gives other results."""
 
 
 class DataError(SeewhyError):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-__all__ = ["otsu_cuts", "otsu_thresholds"]
+from seewhy_run.arrays.statistics import otsu_cuts
+
+__all__ = ["otsu_thresholds"]
 
 
 def otsu_thresholds(values: ArrayLike, *, classes: int = 2, bins: int = 256) -> list[float]:
@@ -42,31 +42,3 @@ def otsu_thresholds(values: ArrayLike, *, classes: int = 2, bins: int = 256) -> 
         return [high] * (classes - 1)
     # A value on the right edge of a bin is counted in the next bin, so the threshold is the largest float below it.
     return [float(np.nextafter(edges[cut + 1], -np.inf)) for cut in otsu_cuts(counts, classes=classes)]
-
-
-def otsu_cuts(counts: NDArray[Any], *, classes: int = 2) -> list[int]:
-    """Index of the last bin of every class except the highest, by an exhaustive search over cumulative sums.
-
-    Args:
-        counts: [bins] histogram counts of evenly spaced bins, at least `classes` of them not zero.
-        classes: 2 or 3.
-    """
-    counts = counts.astype(np.float64)
-    mass = np.concatenate([[0.0], np.cumsum(counts)])
-    moment = np.concatenate([[0.0], np.cumsum(counts * np.arange(len(counts)))])
-
-    def scatter(start: NDArray[np.int64] | int, stop: NDArray[np.int64] | int) -> NDArray[np.float64]:
-        """Mass times squared mean of bins start..stop-1; the sum over classes is the variance between them + const."""
-        total = np.asarray(mass[stop] - mass[start])
-        return np.divide(
-            np.asarray(moment[stop] - moment[start]) ** 2, total, out=np.zeros_like(total), where=total > 0
-        )
-
-    edge = np.arange(1, len(counts))
-    if classes == 2:
-        return [int(np.argmax(scatter(0, edge) + scatter(edge, len(counts))))]
-    first, second = edge[:, None], edge[None, :]
-    between = scatter(0, first) + scatter(first, second) + scatter(second, len(counts))
-    between = np.where(first < second, between, -np.inf)
-    lower, upper = np.unravel_index(int(np.argmax(between)), between.shape)
-    return [int(lower), int(upper)]

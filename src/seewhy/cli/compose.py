@@ -87,6 +87,14 @@ class CasesConfig(RunConfig):
     cases: Any = None
 
 
+@dataclass
+class ExportConfig(RunConfig):
+    """Root keys of `export`."""
+
+    format: str = "onnx"
+    output: str | None = None
+
+
 def store_schemas() -> None:
     """Register the root schemas with Hydra."""
     from hydra.core.config_store import ConfigStore
@@ -95,6 +103,7 @@ def store_schemas() -> None:
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="run_schema", node=RunConfig)
     store.store(name="explain_schema", node=ExplainConfig)
+    store.store(name="export_schema", node=ExportConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="cases_schema", node=CasesConfig)
 

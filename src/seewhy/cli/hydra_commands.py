@@ -22,6 +22,7 @@ TASKS = {
     "train": ("seewhy.run.sweeps.members", "run_member"),
     "predict": ("seewhy.run.predict", "predict"),
     "explain": ("seewhy.run.explain", "explain"),
+    "export": ("seewhy.run.exports.export", "export"),
     "evaluate": ("seewhy.run.translation.evaluate", "evaluate"),
     "cases": ("seewhy.run.translation.cases", "cases"),
 }

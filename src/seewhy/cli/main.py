@@ -12,6 +12,7 @@ __all__ = ["main"]
 HYDRA = {
     "train": "train, validate and test a model: seewhy train experiment=…",
     "predict": "predict with a trained run: seewhy predict run=…",
+    "export": "write the network of a run for use without torch: seewhy export run=… format=onnx",
     "evaluate": "compare a translation run with floors and simple methods: seewhy evaluate run=…",
     "cases": "select cases of a translation run and draw them: seewhy cases run=…",
     "explain": "compute and draw the maps of a trained run: seewhy explain run=…",

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seewhy.data.loaders import EpochSampler, PatientSampler, ranks_of
+from seewhy.data.reading import Reading
 from seewhy.data.splits import PARTS, Split
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
@@ -171,6 +172,14 @@ class BaseDataModule(LightningDataModule):
         if self._identity is None:
             self._identity = {"split": self.split.hash, "data": self.fingerprint()}
         return dict(self._identity)
+
+    def describe_reading(self) -> Reading:
+        """How a case's files become the input of a network, for an export.
+
+        Raises:
+            ConfigError: this data set has no description.
+        """
+        raise ConfigError(f"{type(self).__name__} does not describe how its files are read, which an export needs")
 
     # -- loaders --------------------------------------------------------------------------------------------------
 

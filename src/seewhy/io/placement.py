@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from seewhy.errors import DataError
 from seewhy.io.checks.sizes import check_memory
+from seewhy_run.arrays.resizing import nearest_voxel, resize
 
 __all__ = ["Placement"]
 
@@ -132,7 +132,7 @@ class Placement:
         """
         self._check_shape(array, self.shape, "the source")
         window = tuple(slice(start, stop) for start, stop in self.crop)
-        values = _resize(np.transpose(array, self.axes)[window], self.size, order)
+        values = resize(np.transpose(array, self.axes)[window], self.size, order)
         return np.pad(values, self.pad, constant_values=fill) if any(map(any, self.pad)) else values
 
     def restore(self, map_: NDArray[Any], *, order: int = 1, fill: float = 0.0) -> NDArray[Any]:
@@ -153,7 +153,7 @@ class Placement:
         """
         self._check_shape(map_, self.grid, "the grid")
         inner = tuple(slice(before, before + size) for size, (before, _) in zip(self.size, self.pad, strict=True))
-        values = _resize(map_[inner], tuple(stop - start for start, stop in self.crop), order)
+        values = resize(map_[inner], tuple(stop - start for start, stop in self.crop), order)
         whole = np.full(self.full_grid, fill, values.dtype)
         whole[tuple(slice(start, stop) for start, stop in self.crop)] = values
         return np.ascontiguousarray(np.transpose(whole, np.argsort(self.axes)))
@@ -167,7 +167,7 @@ class Placement:
         inner = position - before
         if not 0 <= inner < size:
             return None
-        return start + _nearest(inner, size, stop - start)
+        return start + nearest_voxel(inner, size, stop - start)
 
     def position(self, number: int) -> int:
         """Position of a slice of the source along the grid's first axis.
@@ -185,7 +185,7 @@ class Placement:
                 f"(axis {self.axes[0]} has {self.full_grid[0]} slices)",
                 where=self.source or None,
             )
-        return before + _nearest(number - start, stop - start, size)
+        return before + nearest_voxel(number - start, stop - start, size)
 
     # -- plain data ------------------------------------------------------------------------------------------
 
@@ -232,38 +232,3 @@ class Placement:
 def _to_lists(value: Any) -> Any:
     """Convert tuples to lists, as JSON stores them."""
     return [_to_lists(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _nearest(position: int, length: int, other: int) -> int:
-    """Voxel of an axis of `other` voxels at the centre of a voxel of an axis of `length` with the same extent."""
-    return min(int((position + 0.5) * other / length), other - 1)
-
-
-def _resize(array: NDArray[Any], size: tuple[int, ...], order: int) -> NDArray[Any]:
-    """Resize axis by axis; values along an axis of unchanged length stay exactly the same."""
-    if order not in (0, 1):
-        raise ValueError(f"order={order}; expected 0 (nearest) or 1 (linear)")
-    values = array if order == 0 else array.astype(np.float32, copy=False)
-    # The axis that shrinks most comes first, which leaves less work for the others.
-    for axis in sorted(range(len(size)), key=lambda axis: size[axis] / array.shape[axis]):
-        length = array.shape[axis]
-        if length == size[axis]:
-            continue
-        if order == 0:
-            values = np.take(values, [_nearest(index, size[axis], length) for index in range(size[axis])], axis)
-        else:
-            values = np.moveaxis(np.tensordot(values, _weights(length, size[axis]), ((axis,), (1,))), -1, axis)
-    return np.ascontiguousarray(values)
-
-
-@lru_cache(maxsize=64)
-def _weights(length: int, size: int) -> NDArray[np.float32]:
-    """Matrix [size, length] of linear interpolation between voxel centres, antialiased where size < length."""
-    step = length / size
-    reach = max(step, 1.0)
-    matrix = np.zeros((size, length))
-    for index in range(size):
-        centre = (index + 0.5) * step
-        near = np.arange(max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), length))
-        matrix[index, near] = np.maximum(1 - np.abs(near + 0.5 - centre) / reach, 0)
-    return (matrix / matrix.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from seewhy.errors import DataError
 from seewhy.io.geometry import Geometry
 from seewhy.io.nifti import NiftiFile, write_nifti
 from seewhy.io.scans.scan import is_scan, open_scan
+from seewhy_run.names import natural_key
 
 __all__ = ["IMAGES", "MANIFEST_COLUMNS", "MASKS", "find_plane_shape", "natural_key", "stack_slices", "stack_to_nifti"]
 
@@ -25,16 +25,6 @@ MANIFEST_COLUMNS = (
     "spacing_row", "spacing_col", "spacing_slice",
 )  # fmt: skip
 """Columns of `manifest.csv`: area in lesion pixels, source volume, index of the slice in it, spacing in mm."""
-
-
-def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
-    """Sorting key that puts `slice_10` after `slice_2`.
-
-    Example:
-        >>> sorted(["slice_10.npy", "slice_2.npy"], key=natural_key)
-        ['slice_2.npy', 'slice_10.npy']
-    """
-    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text) if part)
 
 
 def find_plane_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from seewhy.batch import Batch
+from seewhy.data.reading import Reading
 from seewhy.explain.explained_model import Explainable
+from seewhy.models.exporting import ExportParts
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +27,7 @@ __all__ = [
     "CountsClasses",
     "DescribesItself",
     "DescribesVolumes",
+    "Exportable",
     "GivesAttentionMaps",
     "HasBackbones",
     "HasMeasuredBuffers",
@@ -229,6 +232,24 @@ class DescribesVolumes(Protocol):
     @property
     def spacing(self) -> Any:
         """Millimetres along Z, Y and X."""
+
+
+# -- exports --------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """Describes its networks and what is done with their outputs, for a runner without torch."""
+
+    def export(self, reading: Reading) -> ExportParts:
+        """The networks, and the steps after reading.
+
+        Args:
+            reading: how the DataModule's files become the networks' input.
+
+        Raises:
+            ConfigError: an option that cannot be exported.
+        """
 
 
 # -- weights --------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,6 +59,7 @@ class PixelAdaptiveRefinement:
                 f"refinement: dilations={list(dilations)} and downscale={downscale} must be ≥ 1, "
                 f"iterations={iterations} ≥ 0 and scale={scale} > 0"
             )
+        self.dilations = tuple(int(dilation) for dilation in dilations)
         self.offsets = [(d * row, d * column) for d in dilations for row, column in DIRECTIONS]
         self.reach = max(dilations)
         self.iterations, self.downscale = int(iterations), int(downscale)
@@ -88,6 +90,16 @@ class PixelAdaptiveRefinement:
             for _ in range(self.iterations):
                 refined = self._average(refined, weights)
         return refined
+
+    def settings(self) -> dict[str, Any]:
+        """The options as plain data."""
+        return {
+            "dilations": list(self.dilations),
+            "iterations": self.iterations,
+            "downscale": self.downscale,
+            "scale": self.scale,
+            "position_weight": self.position_weight,
+        }
 
     def size(self, image: ImageBatch) -> tuple[int, int]:
         """Return height and width of the downscaled image."""

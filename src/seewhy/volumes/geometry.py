@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from seewhy.errors import ConfigError
 from seewhy.io.zarr.layout import positive_triple
 from seewhy.io.zarr.source import Box
 from seewhy.options import check_choice
+from seewhy_run.arrays.windows import WINDOWS, blending_weights, window_starts
 
 __all__ = ["WINDOWS", "BlendingWindow", "PatchGrid", "box_of", "clip", "split", "voxels"]
 
@@ -91,9 +89,7 @@ class PatchGrid:
             raise ConfigError(
                 f"overlap={overlap}; expected the fraction of a patch that its neighbour also covers, in [0, 1)"
             )
-        # A patch of one voxel along an axis (networks of slices) moves by one voxel, whatever the overlap.
-        steps = [max(1.0, size * (1 - self.overlap)) for size in self.patch]
-        starts = [_starts(n, p, step) for n, p, step in zip(self.shape, self.patch, steps, strict=True)]
+        starts = [window_starts(n, p, self.overlap) for n, p in zip(self.shape, self.patch, strict=True)]
         self.starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = (starts[0], starts[1], starts[2])
         """Per axis the first voxel of each patch, rising; negative if the volume is padded."""
 
@@ -112,15 +108,6 @@ class PatchGrid:
         """Voxels of the patch at a position along z, y and x; extends beyond the volume if that is padded."""
         starts = [axis[index] for axis, index in zip(self.starts, position, strict=True)]
         return box_of(starts, [start + size for start, size in zip(starts, self.patch, strict=True)])
-
-
-def _starts(length: int, patch: int, step: float) -> tuple[int, ...]:
-    """First voxels of the patches along one axis."""
-    if length <= patch:
-        return (-((patch - length) // 2),)
-    # The tolerance avoids one more patch if the step is whole in decimals but not in binary, as with 1 - 0.9.
-    count = math.ceil((length - patch) / step - 1e-9) + 1
-    return tuple(round(index * (length - patch) / (count - 1)) for index in range(count))
 
 
 class BlendingWindow:
@@ -153,7 +140,7 @@ class BlendingWindow:
         check_choice(kind, WINDOWS, "window")
         self.kind = kind
         self.axes: tuple[Tensor, ...] = tuple(
-            torch.from_numpy(_normalize(WINDOWS[kind](size), starts).astype(np.float32))
+            torch.from_numpy(blending_weights(size, starts, kind))
             for size, starts in zip(grid.patch, grid.starts, strict=True)
         )
         """Per axis [positions, P] float32."""
@@ -167,37 +154,3 @@ class BlendingWindow:
         """Weights [P, P, P] float32 of the patch at a position along z, y and x."""
         z, y, x = (axis[index] for axis, index in zip(self.axes, position, strict=True))
         return z[:, None, None] * (y[:, None] * x)
-
-
-def _gaussian(size: int) -> np.ndarray[Any, Any]:
-    offset = np.arange(size) - (size - 1) / 2
-    return np.exp(-0.5 * (offset / (size / 8)) ** 2)
-
-
-def _nnunet(size: int) -> np.ndarray[Any, Any]:
-    impulse = np.zeros(size)
-    impulse[size // 2] = 1
-    profile = gaussian_filter1d(impulse, size / 8, mode="constant", cval=0)
-    # Weights that the truncation sets to zero get the smallest positive weight, so every voxel has one.
-    return np.maximum(profile, profile[profile > 0].min())
-
-
-def _hann(size: int) -> np.ndarray[Any, Any]:
-    return np.sin(np.pi * (np.arange(size) + 1) / (size + 1)) ** 2
-
-
-WINDOWS: dict[str, Callable[[int], np.ndarray[Any, Any]]] = {
-    "gaussian": _gaussian,
-    "nnunet": _nnunet,
-    "hann": _hann,
-    "constant": np.ones,
-}
-
-
-def _normalize(profile: np.ndarray[Any, Any], starts: Sequence[int]) -> np.ndarray[Any, Any]:
-    """[positions, P] float64: the profile at each position divided by the sum of all profiles there."""
-    total = np.zeros(starts[-1] - starts[0] + len(profile))
-    spans = [slice(start - starts[0], start - starts[0] + len(profile)) for start in starts]
-    for span in spans:
-        total[span] += profile
-    return np.stack([profile / total[span] for span in spans])

@@ -3,13 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seewhy.data.prepare.builder import (
+from seewhy_run.arrays.slicing import (
     convert_intensities,
     find_background,
     find_value_range,
     measure_tissue_fraction,
 )
-from seewhy.errors import DataError
+from seewhy_run.errors import RunError
 
 IMAGES = [np.arange(12, dtype=np.int16).reshape(3, 4) * 10 - 30, np.full((3, 4), -30, np.int16)]
 
@@ -60,14 +60,14 @@ def test_none_keeps_values(dtype):
      (np.array([[0.0, 1e5]]), "float16")],
 )  # fmt: skip
 def test_values_are_never_damaged_silently(image, dtype):
-    with pytest.raises(DataError, match=dtype):
+    with pytest.raises(RunError, match=dtype):
         convert_intensities(image, None, dtype)
 
 
 def test_a_volume_of_one_value_has_no_range():
-    with pytest.raises(DataError, match="7"):
+    with pytest.raises(RunError, match="7"):
         find_value_range([np.full((3, 3), 7)], window="minmax", background=None)
-    with pytest.raises(DataError, match="percentile"):
+    with pytest.raises(RunError, match="percentile"):
         find_value_range([np.full((3, 3), 7)], window="percentile", background=7.0)
 
 

@@ -15,6 +15,7 @@ from seewhy.data.cases.datamodule import CaseDataModule
 from seewhy.data.cases.planar_image import PLANE_SUFFIXES, PlaneReader, PlaneScaling
 from seewhy.data.listing import split_suffix, summarize_names
 from seewhy.data.prepare.picture_masks import find_mask_level
+from seewhy.data.reading import Reading
 from seewhy.data.table import Row
 from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
 from seewhy.errors import ConfigError, DataError
@@ -94,6 +95,20 @@ class AMDDataModule(CaseDataModule):
             augmentation=self.augmentation,
             masks=self._mask_folder is not None,
         )
+
+    def describe_reading(self) -> Reading:
+        """Pictures by input; see `seewhy.data.base.BaseDataModule.describe_reading`."""
+        from seewhy_run.steps.planes import ReadPlanes
+
+        rules = [self.scaling.rule_of(name) for name in self.inputs]
+        step = ReadPlanes(
+            inputs=self.inputs,
+            channels=self.channels,
+            rules=tuple(rule for rule, _ in rules),
+            numbers=tuple(float(number) for _, number in rules),
+            size=self.image_size,
+        )
+        return Reading(step=step, inputs=self.inputs, optional=True, size=self.image_size)
 
     def needed_columns(self) -> list[tuple[str, str]]:
         """The manifest's columns of paths."""

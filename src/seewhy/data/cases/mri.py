@@ -11,6 +11,7 @@ from seewhy.data.cases.case_list import Files
 from seewhy.data.cases.datamodule import CaseDataModule
 from seewhy.data.cases.mri_reader import INPUT, MRIReader
 from seewhy.data.cases.mri_slices import VOLUME_SUFFIXES, SliceStackReader
+from seewhy.data.reading import Reading
 from seewhy.data.table import Row
 from seewhy.data.transforms.augmentation import VolumeAugmentation, build_augmentation
 from seewhy.errors import ConfigError
@@ -93,6 +94,25 @@ class MRIDataModule(CaseDataModule):
     def reader(self) -> MRIReader:
         """Turns the volume of a case into slices."""
         return self._reader
+
+    def describe_reading(self) -> Reading:
+        """A volume as slices; see `seewhy.data.base.BaseDataModule.describe_reading`."""
+        from seewhy_run.steps.stacks import ReadStack
+
+        volumes = self.reader.volumes
+        headers = [self.reader.header(path) for case in self.cases if (path := case.files[INPUT]) is not None]
+        codes = {header.codes for header in headers}
+        sizes = {volumes.placement(header).grid for header in headers}
+        step = ReadStack(
+            axis=volumes.axis,
+            slices=volumes.slices,
+            depth=volumes.depth,
+            size=volumes.size,
+            pad=volumes.pad,
+            normalize=volumes.normalize,
+            codes=codes.pop() if len(codes) == 1 else None,
+        )
+        return Reading(step=step, inputs=(INPUT,), size=sizes.pop() if len(sizes) == 1 else None)
 
     def needed_columns(self) -> list[tuple[str, str]]:
         """Pairs (option, column) of columns that `locate` reads."""

@@ -19,6 +19,8 @@ from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement
 from seewhy.io.scans.scan import SCAN_SUFFIXES, is_scan, open_scan
 from seewhy.options import choice_problems
+from seewhy_run.arrays.resizing import fit_sides, margins
+from seewhy_run.arrays.statistics import evenly_spaced
 
 __all__ = [
     "AXES",
@@ -150,14 +152,14 @@ class SliceStackReader:
                 f"{header.path} has {depth} slices along axis {axis} (shape {header.shape}); "
                 f"data.slices={[start, stop]} needs {stop}"
             )
-        size, sides = self._sizes(rows, columns)
+        size, sides = fit_sides(rows, columns, self.size)
         return Placement(
             source=str(header.path),
             shape=header.shape,
             axis=axis,
             crop=((start, stop), (0, rows), (0, columns)),
             size=(self.depth or stop - start, *size),
-            pad=((0, 0), *(_margins(side, length, self.pad) for side, length in zip(sides, size, strict=True))),
+            pad=((0, 0), *(margins(side, length, self.pad) for side, length in zip(sides, size, strict=True))),
         )
 
     def read_grid(self, placement: Placement) -> NDArray[np.float32]:
@@ -194,15 +196,6 @@ class SliceStackReader:
             )
         return next(axis for axis, code in enumerate(header.codes) if code in AXES[str(self.axis)])
 
-    def _sizes(self, rows: int, columns: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Size of a slice after resizing, and before the margin."""
-        if self.size is None:
-            return (rows, columns), (rows, columns)
-        if isinstance(self.size, tuple):
-            return self.size, self.size
-        scale = self.size / max(rows, columns)
-        return (max(1, round(rows * scale)), max(1, round(columns * scale))), (self.size, self.size)
-
     def _normalize(self, values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.float32], float]:
         """Return normalised values, and the value outside."""
         if self.normalize == "none":
@@ -215,14 +208,7 @@ class SliceStackReader:
         return normalization(values, statistics), normalization.background(statistics, 1).item()
 
 
-def _margins(side: int, length: int, pad: int) -> tuple[int, int]:
-    """Voxels before and after that centre `length` in `side` and add the margin."""
-    before = (side - length) // 2
-    return before + pad, side - length - before + pad
-
-
 def _select_slices(values: NDArray[np.float32], axis: int) -> Sequence[NDArray[np.float32]]:
     """Slices [1, H, W], evenly spread over the volume."""
     planes = np.moveaxis(values, axis, 0)
-    count = min(len(planes), MEASURED_SLICES)
-    return [planes[round(place)][None] for place in np.linspace(0, len(planes) - 1, count)]
+    return [planes[place][None] for place in evenly_spaced(len(planes))]

@@ -16,7 +16,7 @@ from seewhy.data.cases.case_list import Case
 from seewhy.data.cases.dataset import Sample
 from seewhy.data.prepare.picture_masks import measure_brightness
 from seewhy.data.transforms.augmentation import Augmentation
-from seewhy.data.transforms.normalization import channels_first, scale_to_unit
+from seewhy.data.transforms.normalization import channels_first
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.checks.recognize import describe
 from seewhy.io.image import PICTURE_SUFFIXES, check_lossless, image_shape, read_image
@@ -24,12 +24,14 @@ from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement
 from seewhy.io.scans.scan import SCAN_SUFFIXES, is_scan, open_scan
 from seewhy.options import check_choice
+from seewhy_run.arrays.intensity import full_scale, scale_percentiles
 
 __all__ = ["PLANE_SUFFIXES", "PlanarImage", "PlaneReader", "PlaneScaling", "plane_size", "read_plane"]
 
 PLANE_SUFFIXES = (*PICTURE_SUFFIXES, ".npy", *SCAN_SUFFIXES)
 
 FloatArray = NDArray[np.float32]
+Rule = tuple[str, float]
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,10 @@ class PlaneScaling:
                 f"{', '.join(BIOMARKERS)}; choose oct, robust or none for others"
             )
 
+    def rule_of(self, name: str) -> Rule:
+        """The rule of an input and its number."""
+        return BIOMARKERS[name] if self.name == "bio" else SCALINGS[self.name]
+
     def __call__(self, plane: PlanarImage, name: str) -> FloatArray:
         """Return scaled values [C, H, W] float32.
 
@@ -153,7 +159,7 @@ class PlaneScaling:
         Raises:
             DataError: values outside the range of the file's type.
         """
-        rule, number = BIOMARKERS[name] if self.name == "bio" else SCALINGS[self.name]
+        rule, number = self.rule_of(name)
         values = plane.values
         if rule == "full scale":
             return _divide_by_full_scale(plane)
@@ -161,10 +167,9 @@ class PlaneScaling:
             return (values > number).astype(np.float32)
         if rule == "by":
             return values / np.float32(number)
-        return _scale_percentiles(values, number) if rule == "percentile" else values
+        return scale_percentiles(values, number) if rule == "percentile" else values
 
 
-Rule = tuple[str, float]
 SCALINGS: dict[str, Rule] = {
     "oct": ("full scale", 0), "bio": ("by input", 0), "robust": ("percentile", 0.5), "none": ("as stored", 0),
 }  # fmt: skip
@@ -173,23 +178,13 @@ BIOMARKERS: dict[str, Rule] = {"mnv": ("full scale", 0), "fluid": ("above", 5), 
 
 def _divide_by_full_scale(plane: PlanarImage) -> FloatArray:
     low, high = float(plane.values.min()), float(plane.values.max())
-    whole = plane.dtype.kind in "ui"
-    top = 65535.0 if plane.dtype == np.uint16 else 255.0 if whole else 1.0
+    top = full_scale(plane.dtype)
     if low < 0 or high > top:
         raise DataError(
             f"{plane.path} holds {plane.dtype} values from {low:g} to {high:g}; data.normalize=oct takes 0 to {top:g} "
             "in such a file; set data.normalize=robust or none, or save it with 8 or 16 bits"
         )
     return plane.values / np.float32(top)
-
-
-def _scale_percentiles(values: FloatArray, share: float) -> FloatArray:
-    low, high = np.percentile(values, [share, 100 - share])
-    if high <= low:  # nearly all pixels have one value, so the extremes are used
-        low, high = values.min(), values.max()
-    if high <= low:
-        return np.zeros_like(values)
-    return scale_to_unit(values, low, high - low)
 
 
 Size = tuple[int, int]

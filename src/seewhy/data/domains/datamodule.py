@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seewhy.batch import STACK_SLICES
+from seewhy.batch import MODALITIES, STACK_SLICES
 from seewhy.data.base import BaseDataModule
 from seewhy.data.dataset_info import read_info
 from seewhy.data.domains.dataset import (
@@ -29,6 +29,7 @@ from seewhy.data.domains.preparation import locate_domain_folders, prepare_domai
 from seewhy.data.domains.stacks import StackReader, move_stacks
 from seewhy.data.domains.store import COUNTERPARTS, DOMAINS, DomainStore, PreparedSubject, is_store, open_store
 from seewhy.data.domains.validation import check_counterparts, check_domain_options, check_subjects, check_training
+from seewhy.data.reading import Reading
 from seewhy.data.splits import PARTS, Split, choose_split
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
@@ -178,6 +179,24 @@ class BraTSDomainsDataModule(BaseDataModule):
         """Intensities [N, M, 2] that become -1 and 1 in each training subject of a domain."""
         own = [subject for subject in self.items_of("train") if subject.domain == domain]
         return np.stack([self.reader.measure_intensity(subject) for subject in own])
+
+    def describe_reading(self) -> Reading:
+        """Scans of one domain in all modalities; see `BaseDataModule.describe_reading`.
+
+        Raises:
+            ConfigError: both domains are chosen.
+        """
+        from seewhy_run.steps.subjects import ReadSubject
+
+        if self.domain not in DOMAINS:
+            raise ConfigError(f"data.domain={self.domain}: an export translates one domain; set data.domain=a or b")
+        step = ReadSubject(
+            modalities=tuple(MODALITIES),
+            percentiles=self.reader.percentiles,
+            image_size=self.reader.image_size,
+            multiple_of=self.reader.multiple_of,
+        )
+        return Reading(step=step, inputs=tuple(MODALITIES), size=self.reader.image_size, domain=self.domain)
 
     @property
     def is_phantom(self) -> bool:

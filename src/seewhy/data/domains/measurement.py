@@ -8,22 +8,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from seewhy.batch import MODALITIES
 from seewhy.data.domains.subjects import Subject
-from seewhy.data.transforms.normalization import measure
 from seewhy.errors import DataError
 from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.geometry import Geometry
 from seewhy.io.scans.scan import Scan, open_scan
+from seewhy_run.arrays.body import find_box, segment_tissue
 
 __all__ = ["QUANTILES", "MeasuredSubject", "measure_subject", "segment_tissue"]
 
 QUANTILES = np.linspace(0, 100, 1001)
 """Percentiles of the tissue stored per modality, so that the window can be chosen when reading."""
-MEASURED_SLICES = 24
-"""Number of evenly spaced slices from which the background is measured."""
 FEW_VALUES = 16
 """A modality with fewer distinct values in the tissue is a segmentation, not an image."""
 LEAST_TISSUE = 0.005
@@ -71,7 +68,7 @@ def measure_subject(subject: Subject) -> MeasuredSubject:
             f"{subject.files[MODALITIES[0]].parent}: {subject.id}: {only}{share:.2%} of the voxels are tissue; "
             "expected scans of a head on a dark background"
         )
-    box = _find_box(body)
+    box = find_box(body)
     window = tuple(slice(start, stop) for start, stop in box)
     body = np.ascontiguousarray(body[window])
     # Slices first, then modalities: a stack of adjacent slices is one run of bytes in the file.
@@ -83,35 +80,6 @@ def measure_subject(subject: Subject) -> MeasuredSubject:
     mask = None if subject.segmentation is None else _read_mask(files["segmentation"])[window]
     geometry = files[MODALITIES[0]].geometry
     return MeasuredSubject(volume, body, mask, quantiles.astype(np.float32), box, geometry)
-
-
-def segment_tissue(volumes: list[NDArray[Any]]) -> NDArray[np.bool_]:
-    """Segment the tissue of all modalities: the largest connected part, holes filled slice by slice.
-
-    Args:
-        volumes: [D, H, W] per modality.
-
-    Returns:
-        [D, H, W] bool.
-    """
-    above = np.zeros(volumes[0].shape, bool)
-    for volume in volumes:
-        count = min(len(volume), MEASURED_SLICES)
-        indices = np.linspace(0, len(volume) - 1, count).round().astype(int)
-        intensity = measure([volume[index][None].astype(np.float32) for index in indices])
-        above |= volume != intensity.background if np.isnan(intensity.threshold) else volume > intensity.threshold
-    if not above.any():
-        return above
-    window = tuple(slice(start, stop) for start, stop in _find_box(above))
-    inner = above[window]
-    parts, count = ndimage.label(inner)
-    if count > 1:
-        sizes = np.bincount(parts.ravel())
-        sizes[0] = 0
-        inner = parts == sizes.argmax()
-    body = np.zeros_like(above)
-    body[window] = np.stack([ndimage.binary_fill_holes(plane) for plane in inner])
-    return body
 
 
 def _open_files(subject: Subject) -> dict[str, Scan]:
@@ -204,12 +172,3 @@ def _check_label_like(subject: Subject, volume: NDArray[Any], body: NDArray[np.b
                 "expected an image, this looks like a segmentation"
             )
     return problems
-
-
-def _find_box(body: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
-    """Find the first True voxel and the one after the last, per axis."""
-    ends = []
-    for axis in range(body.ndim):
-        indices = np.flatnonzero(body.any(axis=tuple(other for other in range(body.ndim) if other != axis)))
-        ends.append((int(indices[0]), int(indices[-1]) + 1))
-    return tuple(ends)

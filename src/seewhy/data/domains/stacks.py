@@ -14,6 +14,7 @@ from seewhy.data.domains.measurement import AXIS, QUANTILES
 from seewhy.data.domains.store import PreparedSubject
 from seewhy.errors import ConfigError
 from seewhy.io.placement import Placement
+from seewhy_run.arrays.resizing import fit_length
 
 __all__ = ["StackReader", "Window", "make_overlapping_stacks", "move_stacks"]
 
@@ -76,8 +77,10 @@ class StackReader:
         """Find the placement of a subject on its grid: all slices with tissue, cropped or padded, not resized."""
         slices, *planes = subject.box
         lengths = (subject.shape[0], subject.shape[1])
+        sides = self.image_size or (None, None)
         ends = [
-            self._fit_axis(axis, length, box) for axis, (length, box) in enumerate(zip(lengths, planes, strict=True))
+            fit_length(length, box, side, self.multiple_of)
+            for length, box, side in zip(lengths, planes, sides, strict=True)
         ]
         return Placement(
             source=next(iter(subject.files.values())),
@@ -159,15 +162,6 @@ class StackReader:
         inside = self.read_body(subject, placement, first, last, window=window) if body is None else body
         np.copyto(values, np.float32(OUTSIDE), where=~inside[:, None])
         return values
-
-    def _fit_axis(self, axis: int, length: int, box: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Compute crop and padding of an axis."""
-        side = -(-length // self.multiple_of) * self.multiple_of if self.image_size is None else self.image_size[axis]
-        if side >= length:
-            before = (side - length) // 2
-            return (0, length), (before, side - length - before)
-        start = min(max((box[0] + box[1] - side) // 2, 0), length - side)
-        return (start, start + side), (0, 0)
 
     def _paste(
         self,

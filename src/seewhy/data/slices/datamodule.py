@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from seewhy.data.base import BaseDataModule, check_counts
+from seewhy.data.reading import Reading
 from seewhy.data.slices.dataset import PatientDataset, SliceReader, TrainingDataset, collate_slices
 from seewhy.data.slices.files import BRATS, LASC, Naming, SliceFolder, SliceRecord, list_slices
 from seewhy.data.splits import PARTS, Split, choose_split
@@ -145,6 +146,24 @@ class SliceDataModule(BaseDataModule):
             console = Console(stderr=True)
             for group in track(groups, "measuring intensities", transient=True, disable=quiet, console=console):
                 self.reader.measure_patient(group[0].patient, group)
+
+    def describe_reading(self) -> Reading:
+        """Slices, or a volume that is cut like those of a prepared data set; see `BaseDataModule.describe_reading`."""
+        from seewhy_run.steps.slices import ReadSlices
+
+        cut = {
+            key: self.folder.info[key] for key in ("window", "dtype", "every", "tissue_only") if key in self.folder.info
+        }
+        normalization = self.reader.normalization
+        step = ReadSlices(
+            pattern=self.naming.pattern,
+            channels=self.channels,
+            kind=normalization.kind,
+            over=normalization.over,
+            percentiles=normalization.percentiles,
+            **cut,
+        )
+        return Reading(step=step, inputs=("image",))
 
     @property
     def is_phantom(self) -> bool:

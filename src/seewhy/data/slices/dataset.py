@@ -25,11 +25,9 @@ from seewhy.data.transforms.normalization import (
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.npy import read_npy
+from seewhy_run.arrays.statistics import evenly_spaced
 
 __all__ = ["PatientDataset", "SliceReader", "TrainingDataset", "collate_slices"]
-
-MEASURED_SLICES = 24
-"""Slices per patient that its statistics are taken from, evenly spread; the same in training and evaluation."""
 
 
 class SliceReader:
@@ -59,8 +57,7 @@ class SliceReader:
             records: all slices of the patient, in order.
         """
         if patient not in self.statistics:
-            count = min(len(records), MEASURED_SLICES)
-            chosen = [records[round(place)] for place in np.linspace(0, len(records) - 1, count)]
+            chosen = [records[place] for place in evenly_spaced(len(records))]
             self.statistics[patient] = self._measure([self.read_slice(record) for record in chosen])
         return self.statistics[patient]
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from seewhy.data.base import BaseDataModule
 from seewhy.data.cases.dataset import collate_cases
 from seewhy.data.dataset_info import read_info
+from seewhy.data.reading import Reading
 from seewhy.data.splits import PARTS, Split
 from seewhy.data.transforms.augmentation import PatchAugmentation, build_augmentation
 from seewhy.data.uniformity import find_other_spacings, find_turned, usual_spacing
@@ -178,6 +179,20 @@ class VolumesDataModule(BaseDataModule):
     def channels(self) -> int:
         """C of an image."""
         return self.cases[0].channels
+
+    def describe_reading(self) -> Reading:
+        """A volume with the normalisation and voxel size of the training; see `BaseDataModule.describe_reading`."""
+        from seewhy_run.steps.volumes import ReadVolume
+
+        spacing = self._trained_spacing or self.spacing
+        z, y, x = (None if spacing is None or math.isnan(size) else float(size) for size in spacing or (math.nan,) * 3)
+        step = ReadVolume(
+            channels=self.channels,
+            normalization=tuple(dict(scheme) for scheme in self.normalization),
+            spacing=None if spacing is None else (z, y, x),
+            check_spacing=self.checks_spacing,
+        )
+        return Reading(step=step, inputs=("image",))
 
     @property
     def is_phantom(self) -> bool:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from seewhy.data.reading import Reading
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain import list_explainers
 from seewhy.explain.base import Explainer
@@ -23,6 +24,7 @@ from seewhy.figures.explanations.heatmaps import headline, write_planar
 from seewhy.losses.classification import find_loss_problems
 from seewhy.models.base import OptimizerOptions, SchedulerOptions
 from seewhy.models.classification.base import Classification
+from seewhy.models.exporting import ExportParts
 from seewhy.nets.classifiers.multi_input import MultiInputClassifier
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from seewhy.options import OptionsOf, call_with_options
@@ -31,6 +33,8 @@ __all__ = ["AMDGrading", "Answer", "find_explainer", "stack_images", "summarize_
 
 PASSED = ("inputs", "num_outputs", "backbone", "in_channels", "shared", "stem", "input_dropout")
 """Parameters of `MultiInputClassifier` that are options of the model itself."""
+EXAMPLE = 64
+"""Side of the images that an export is traced with, where images may have any size."""
 Image = Any
 """A tensor or array [H, W], [C, H, W] or [B, C, H, W], or None for a missing image."""
 
@@ -280,6 +284,18 @@ class AMDGrading(Classification):
         """Raw class scores [B, K]."""
         scores: Tensor = self.net(image)
         return scores
+
+    def export(self, reading: Reading) -> ExportParts:
+        """The network, on a stack of all inputs and which of them are present."""
+        inputs, channels = len(self.net.inputs), self.hparams["in_channels"]
+        if tuple(reading.inputs) != self.net.inputs:
+            raise ConfigError(f"data.inputs={list(reading.inputs)}, but the model has {list(self.net.inputs)}")
+        size = reading.size or (EXAMPLE, EXAMPLE)
+        examples = {
+            "image": torch.rand(2, inputs, channels, *size),
+            "present": torch.ones(2, inputs, dtype=torch.bool),
+        }
+        return self.describe_export(examples, {"image": {} if reading.size else {3: "height", 4: "width"}})
 
     def explainable(self) -> Explainable:
         """Every input with the last feature map of its backbone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -17,8 +17,10 @@ from seewhy.losses.classification import ClassWeights, build_loss
 from seewhy.metrics.classification.calibration import calibrated_probability, fit_temperature
 from seewhy.metrics.classification.cases import CaseScores
 from seewhy.models.base import BaseModule
+from seewhy.models.exporting import ExportGraph, ExportParts
 from seewhy.models.protocols import CountsClasses
 from seewhy.nets.classifiers.backbones import load_timm_weights
+from seewhy_run.steps.classify import Classify
 
 __all__ = ["CARRIED", "Classification", "Freezing", "depth_of_parameters"]
 
@@ -133,6 +135,21 @@ class Freezing:
         if self.active:
             for parameter in self._later:
                 parameter.grad = None
+
+
+class _ScoresOf(nn.Module):
+    """The scores of a model as a function of tensors: one image, or a stack of named ones and which are present."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor, present: Tensor | None = None) -> Tensor:
+        names = getattr(getattr(self.model, "net", None), "inputs", ())
+        if present is None:
+            return cast(Tensor, self.model(image))
+        inputs = {name: image[:, k] for k, name in enumerate(names)}
+        return cast(Tensor, self.model({**inputs, "present": present}))
 
 
 CARRIED = ("id", "patient", "source", "index", "label", "placement")
@@ -295,6 +312,20 @@ class Classification(BaseModule):
         logits = self(batch["image"]).float()
         carried = {key: value for key, value in batch.items() if key in CARRIED}
         return cast(Prediction, {**carried, "logits": logits, "probability": self.probability(logits)})
+
+    def describe_export(self, inputs: Mapping[str, Tensor], free: Mapping[str, Mapping[int, str]]) -> ExportParts:
+        """An export of this network, with its classes and the calibration.
+
+        Args:
+            inputs: see `seewhy.models.exporting.ExportGraph`.
+            free: see there.
+        """
+        module = _ScoresOf(self)
+        graph = ExportGraph(module=module, inputs=inputs, free=free, outputs=["logits"])
+        step = Classify(
+            graph="network", inputs=tuple(inputs), classes=self.classes, temperature=self.score_temperature()
+        )
+        return ExportParts(graphs={"network": graph}, steps=[step], classes=self.classes)
 
     def score_temperature(self) -> float:
         """The temperature that calibrates the scores, 1 without calibration."""

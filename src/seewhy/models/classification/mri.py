@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+import torch
 from torch import Tensor, nn
 
+from seewhy.data.reading import Reading
 from seewhy.errors import ConfigError
 from seewhy.explain import Explainable
 from seewhy.losses.classification import find_loss_problems
 from seewhy.models.base import OptimizerOptions, SchedulerOptions
 from seewhy.models.classification.base import Classification
+from seewhy.models.exporting import ExportParts
 from seewhy.nets.classifiers.volume_views import SliceView, build_view
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -132,6 +135,12 @@ class MRIClassification(Classification):
         if not isinstance(self.net, SliceView):
             raise ConfigError(f"only view=slices weighs slices; this model has view={self.hparams['view']}")
         return self.net.slice_weights(image)
+
+    def export(self, reading: Reading) -> ExportParts:
+        """The network, on volumes of the size of the training data."""
+        if reading.size is None:
+            raise ConfigError("the volumes have different sizes, but an export needs one; set data.size and data.depth")
+        return self.describe_export({"image": torch.rand(2, 1, *reading.size)}, {})
 
     def explainable(self) -> Explainable:
         """The last feature map: [B, C, h, w] for all slices, [B · D, C, h, w], or [B, C, d, h, w], by view."""

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seewhy.batch import MODALITIES, STACK_SLICES, Batch
+from seewhy.data.reading import Reading
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.losses.translation import TranslationLoss
 from seewhy.models.base import OptimizerOptions, SchedulerOptions
+from seewhy.models.exporting import ExportGraph, ExportParts
 from seewhy.models.protocols import StacksSlices
 from seewhy.models.translation.adversarial import ReplayHistories, freeze_parameters
 from seewhy.models.translation.explanation import to_modality_scores
@@ -30,8 +32,15 @@ from seewhy.nets.generators.discriminators import MultiScaleDiscriminator
 from seewhy.nets.generators.slice_stack import repeat_slice, stack_volume
 from seewhy.option_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from seewhy.options import OptionsOf, call_with_options
+from seewhy_run.steps.subjects import WriteScans
+from seewhy_run.steps.translate import Translate
 
 __all__ = ["CycleGAN25D"]
+
+EXAMPLE = 48
+"""Side of the slices that an export is traced with, where slices may have any size."""
+SIDES = 4
+"""What the sides of slices must be divisible by."""
 
 
 class CycleGAN25D(UnpairedTranslation):
@@ -205,6 +214,31 @@ class CycleGAN25D(UnpairedTranslation):
         if not self.translates(domain):
             raise ExplanationError(f"model.directions={self.hparams['directions']}: nothing translates domain {domain}")
         return to_modality_scores(self.generators[direction_of(domain)], batch)
+
+    def export(self, reading: Reading) -> ExportParts:
+        """The generator of the chosen domain's scans; results are in the units of the other domain's scanner."""
+        domain = reading.domain
+        if not self.translates(domain):
+            raise ConfigError(f"model.directions={self.hparams['directions']}: nothing translates domain {domain}")
+        generator = self.generators[direction_of(domain)]
+        size = reading.size or (EXAMPLE, EXAMPLE)
+        graph = ExportGraph(
+            module=generator,
+            inputs={"stack": torch.rand(2, STACK_SLICES * len(MODALITIES), *size) * 2 - 1},
+            free={"stack": {} if reading.size else {2: "height", 3: "width"}},
+            outputs=["translated"],
+            multiple_of=SIDES,
+        )
+        window = self.typical_intensity(other_domain(domain))
+        known = bool(torch.isfinite(window).all()) and bool((window[:, 1] > window[:, 0]).all())
+        steps = [
+            Translate(graph="network", batch=int(self.hparams["slice_batch"])),
+            WriteScans(
+                units="target" if known else "source",
+                target=tuple((float(low), float(high)) for low, high in window) if known else (),
+            ),
+        ]
+        return ExportParts(graphs={"network": graph}, steps=steps, facts={"direction": direction_of(domain)})
 
     # -- training --------------------------------------------------------------------------------------------
 

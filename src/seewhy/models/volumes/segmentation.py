@@ -10,16 +10,20 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 
 from seewhy.batch import Batch, Prediction
+from seewhy.data.reading import Reading
 from seewhy.errors import ConfigError, nearest
 from seewhy.losses.volumes import DeepSupervision, DiceCrossEntropy, region_masks
 from seewhy.metrics.segmentation.volume_scores import VolumeScores
 from seewhy.models.base import BaseModule, OptimizerOptions, SchedulerOptions
+from seewhy.models.exporting import ExportGraph, ExportParts
 from seewhy.models.protocols import DescribesVolumes
 from seewhy.models.volumes.networks import VolumeNetwork, build_volume_network
 from seewhy.option_types import NonNegativeInt, PositiveInt
 from seewhy.options import OptionsOf, call_with_options
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.predictor import PatchPredictor, predict_array
+from seewhy_run.steps.volumes import WriteVolume
+from seewhy_run.steps.windows import SegmentWindows
 
 __all__ = ["VolumeSegmentation"]
 
@@ -144,6 +148,30 @@ class VolumeSegmentation(BaseModule):
             "val": VolumeScores(classes=self.classes, structure=False, with_floors=False, resamples=0, seed=seed),
             "test": VolumeScores(classes=self.classes, seed=seed),
         }
+
+    def export(self, reading: Reading) -> ExportParts:
+        """The network on windows, and how they are placed and blended over a volume."""
+        hp, heads = self.hparams, self.heads
+        binary = heads["mode"] == "multiclass" and heads["channels"] == 2
+        step = SegmentWindows(
+            graph="network",
+            patch=tuple(hp["patch"]),
+            overlap=float(hp["overlap"]),
+            window=hp["window"],
+            batch=int(hp["window_batch"]),
+            mirror_axes=tuple(hp["mirror_axes"]),
+            skip_empty=True,
+            mode="binary" if binary else heads["mode"],
+            threshold=THRESHOLD,
+            class_order=tuple(heads.get("class_order", ())),
+        )
+        names = {str(number): name for number, name in enumerate(hp["classes"])}
+        if hp["regions"] is not None:
+            names = {str(labels[-1]): name for name, labels in hp["regions"].items()}
+        graph = ExportGraph(
+            module=self, inputs={"image": torch.rand(2, hp["in_channels"], *hp["patch"])}, free={}, outputs=["logits"]
+        )
+        return ExportParts(graphs={"network": graph}, steps=[step, WriteVolume(classes=names)], classes=self.classes)
 
     # -- learning ---------------------------------------------------------------------------------------------
 

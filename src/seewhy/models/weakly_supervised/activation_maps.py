@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from seewhy.batch import Batch, Prediction
+from seewhy.data.reading import Reading
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.explained_model import Explainable
 from seewhy.models.base import BaseModule
+from seewhy.models.exporting import ExportGraph, ExportParts
 from seewhy.nets.affinity import IGNORE, RandomWalk, attention_affinity
 from seewhy.nets.cam import MultiScaleCAM, View
 from seewhy.nets.encoders import build_encoder
@@ -23,12 +25,18 @@ from seewhy.nets.regions import refine_regions
 from seewhy.option_types import NonNegativeFloat
 from seewhy.options import call_with_options
 from seewhy.types import Attention, ImageBatch, MapBatch, ScoreBatch
+from seewhy_run.steps.maps import ActivationMaps, Regions
+from seewhy_run.steps.slices import WriteMaps
 
 __all__ = ["ActivationMapModule", "check_map", "complete_loss_weights"]
 
 
 PIECE = 4 * 288 * 288
 """Pixels of the views that a CPU processes at once; larger batches exceed its caches and take a fifth longer."""
+EXAMPLE = 64
+"""Side of the slices that an export is traced with; slices may have any size."""
+WALK = ("radius", "power", "steps", "damping")
+"""Options of the random walk."""
 CARRIED = ("id", "patient", "index", "source", "label")
 """Keys of a batch that are copied to its prediction."""
 
@@ -107,6 +115,48 @@ class ActivationMapModule(BaseModule):
         check_map("model.evidence", h["evidence"], self.map_names)
         if h["regions"] is not None:
             self.map_names.append("refined")
+
+    def export(self, reading: Reading) -> ExportParts:
+        """The network of one view; views, refinement and regions are steps after it."""
+        hp, head = self.hparams, self.classifier
+        walk, refine = self.labels.walk, self.labels.refine
+        outputs = ["activation", *(["logits"] if head.pooling.of_features else [])]
+        outputs += ["segmentation"] if self.has_segmentation else []
+        outputs += ["affinity"] if walk is not None else []
+        graph = ExportGraph(
+            module=_ViewOf(self),
+            inputs={"image": torch.rand(2, hp["in_channels"], EXAMPLE, EXAMPLE)},
+            free={"image": {2: "height", 3: "width"}},
+            outputs=outputs,
+        )
+        step = ActivationMaps(
+            graph="network",
+            maps=tuple(name for name in self.map_names if name != "refined"),
+            pooling="graph" if head.pooling.of_features else head.pooling.name,
+            sharpness=float(head.pooling.sharpness),
+            fraction=float(head.pooling.fraction),
+            scales=self.cam.scales,
+            mirrors=tuple(self.cam.mirrors),
+            normalize=self.cam.normalize,
+            gate=hp["gate"],
+            background=self.labels.background,
+            walk=None if walk is None else {name: getattr(walk, name) for name in WALK},
+            refinement=None if refine is None else refine.settings(),
+            batch=int(hp["chunk_size"]),
+        )
+        steps: list[Any] = [step]
+        if "refined" in self.map_names:
+            steps.append(
+                Regions(
+                    evidence=hp["evidence"],
+                    options=dict(hp["regions"]),
+                    channel=int(hp["region_channel"]),
+                    presence_threshold=tuple(self.presence_threshold.tolist()),
+                    kept=tuple(self.map_names),
+                )
+            )
+        steps.append(WriteMaps(classes=hp["num_classes"] - 1))
+        return ExportParts(graphs={"network": graph}, steps=steps, classes=self.explainable().classes)
 
     def forward(self, image: ImageBatch) -> ScoreBatch:
         """Class logits [B, K] of images [B, C, H, W]."""
@@ -230,6 +280,26 @@ class ActivationMapModule(BaseModule):
         """Affinities between the tokens of a view."""
         height, width = view.local.shape[-2:]
         return Walks(attention_affinity(view.attention, self.attn_proj).sigmoid(), (height, width))
+
+
+class _ViewOf(nn.Module):
+    """Outputs of one view as a tuple of tensors: local logits, and what else the model's maps are made of."""
+
+    def __init__(self, model: ActivationMapModule) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        model = self.model
+        features = model.encoder(image, attention=model.has_affinity)
+        outputs = [model.classifier.activation_map(features.maps[-1])]
+        if model.classifier.pooling.of_features:
+            outputs.append(model.classifier(features.maps[-1]))
+        if model.has_segmentation:
+            outputs.append(model.decoder(features.maps))
+        if model.has_affinity:
+            outputs.append(attention_affinity(features.attention, model.attn_proj).sigmoid())
+        return tuple(outputs)
 
 
 def _split_views(views: Tensor) -> Sequence[Tensor]:

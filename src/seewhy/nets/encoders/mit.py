@@ -231,7 +231,8 @@ class DepthwiseConv(nn.Module):
 
 
 def _as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    return tokens.transpose(1, 2).unflatten(2, size)
+    turned = tokens.transpose(1, 2)
+    return turned.reshape(turned.shape[0], turned.shape[1], *size)  # unflatten would fix the sizes of an export
 
 
 def _initialise(module: nn.Module) -> None:

@@ -41,7 +41,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.InstanceNorm2d
         """Normalise [B, C, H, W]."""
         if input.device.type == "cpu" and (input.is_contiguous() or not input.requires_grad):
-            return F.group_norm(input, input.shape[1], eps=self.eps)
+            return F.group_norm(input, int(input.shape[1]), eps=self.eps)
         return super().forward(input)
 
 

@@ -118,7 +118,7 @@ def repeat_slice(image: Tensor, slices: int = 3, *, legacy_layout: bool = False)
 
 
 def _count_slices(stack: Tensor, modalities: int, *, odd: bool = True) -> int:
-    count, rest = divmod(stack.shape[1], modalities)
+    count, rest = divmod(int(stack.shape[1]), modalities)
     if rest or not count or (odd and count % 2 == 0):
         expected = "an odd multiple" if odd else "a multiple"
         raise ConfigError(f"a stack of {stack.shape[1]} channels; expected {expected} of the {modalities} modalities")

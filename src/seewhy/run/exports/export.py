@@ -1,0 +1,166 @@
+"""Export a run: its network as ONNX or as a program of torch.export, its steps as JSON, and a runner without torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from omegaconf import DictConfig
+from rich.console import Console
+
+from seewhy import __version__
+from seewhy.data.base import BaseDataModule
+from seewhy.errors import ConfigError
+from seewhy.io.atomic import atomic_folder, file_sha256, write_json
+from seewhy.models.exporting import ExportParts
+from seewhy.models.protocols import Exportable
+from seewhy.options import check_choice
+from seewhy.run.checks import check_config
+from seewhy.run.exports.graphs import FORMATS, write_graph
+from seewhy.run.folder import RunFolder, code_version
+from seewhy.run.run_loader import SavedRun, load_run
+from seewhy.run.saved_config import load_plain_yaml
+from seewhy_run.manifest import FORMAT, MANIFEST, VERSION
+from seewhy_run.steps.base import describe_step
+
+__all__ = ["export", "export_run"]
+
+RUNNER = """\
+\"\"\"Run this export on files: python run.py FILE … --output results (needs the packages of requirements.txt).\"\"\"
+
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER))
+
+from seewhy_run.main import main  # noqa: E402
+
+main(folder=FOLDER)
+"""
+BASE = ("numpy", "onnxruntime", "nibabel")
+FURTHER = {
+    "read_planes": ("pillow",), "read_slices": ("scipy",), "regions": ("scipy",), "read_subject": ("scipy",),
+    "read_volume": ("zarr",),
+}  # fmt: skip
+"""Step → packages that it needs besides; zarr only for stores, pillow only for pictures."""
+USE = (
+    "For research. It was measured on the data of its run only: see results.json and report.html there. It is no "
+    "medical device; a person who can judge the images must check every result."
+)
+
+
+def export(config: DictConfig) -> None:
+    """Export `run` as `format` into the folder `output`, and print what was written.
+
+    Raises:
+        SeewhyError: an unknown format, a folder that exists, or a model that cannot be exported.
+    """
+    check_choice(config.format, FORMATS, "format")
+    check_config(config, "data", "model", "trainer")
+    folder = Path(config.output) if config.output else Path(config.run) / f"export_{config.format}"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"output={folder} exists; remove it, or choose another folder")
+    saved = load_run(config)
+    error = export_run(saved, folder, form=config.format, name=str(config.name))
+    console = Console(highlight=False)
+    console.print(f"export: {folder}", soft_wrap=True)
+    console.print(f"largest difference to torch on two examples: {error:.1e}")
+    if config.format == "onnx":
+        console.print(
+            f"next: pip install -r {folder / 'requirements.txt'}; python {folder / 'run.py'} FILE …", soft_wrap=True
+        )
+
+
+def export_run(saved: SavedRun, folder: Path, *, form: str, name: str) -> float:
+    """Write the export of a run, atomically.
+
+    Args:
+        saved: the run.
+        folder: to create.
+        form: `onnx` or `torch_export`.
+        name: of the run.
+
+    Returns:
+        Largest difference between the exported network and torch.
+
+    Raises:
+        ConfigError: a model or data set that does not describe its export.
+    """
+    reading = saved.datamodule.describe_reading()
+    model = saved.model.eval()
+    parts = describe_model(model, reading)
+    errors: list[float] = []
+    with atomic_folder(folder) as temporary:
+        graphs = {}
+        for key, graph in parts.graphs.items():
+            record, error = write_graph(graph, temporary, name=key, form=form)
+            graphs[key] = record
+            errors.append(error)
+        steps = [describe_step(step) for step in (reading.step, *parts.steps)]
+        packages = sorted({*BASE, *(package for step in steps for package in FURTHER.get(step["step"], ()))})
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": form,
+            "name": name,
+            "inputs": list(reading.inputs),
+            "optional": reading.optional,
+            "classes": list(parts.classes),
+            "graphs": graphs,
+            "steps": steps,
+            "source": {**_describe_source(saved), **(parts.facts or {})},
+            "requirements": packages,
+            "limits": {"use": USE, "phantom": _is_phantom(saved.datamodule), "difference_to_torch": max(errors)},
+        }
+        write_json(temporary / MANIFEST, manifest)
+        (temporary / "requirements.txt").write_text("".join(f"{package}\n" for package in packages))
+        if form == "onnx":
+            _copy_runner(temporary)
+    return max(errors)
+
+
+def describe_model(model: LightningModule, reading: Any) -> ExportParts:
+    """The parts that a model exports.
+
+    Raises:
+        ConfigError: a model without a description.
+    """
+    if not isinstance(model, Exportable):
+        raise ConfigError(f"{type(model).__name__} does not describe its export; give it a method `export`")
+    return model.export(reading)
+
+
+def _describe_source(saved: SavedRun) -> dict[str, Any]:
+    """Checkpoint, versions and hashes of the run."""
+    record = load_plain_yaml(saved.folder.path / "config.yaml") if _has_config(saved.folder) else {}
+    facts = record.get("seewhy", {}) if isinstance(record, dict) else {}
+    hashes = {key: facts[key] for key in ("data", "split") if isinstance(facts, dict) and key in facts}
+    return {
+        "seewhy": __version__,
+        "commit": code_version(),
+        "checkpoint": saved.checkpoint.name,
+        "checkpoint_sha256": file_sha256(saved.checkpoint),
+        **hashes,
+    }
+
+
+def _has_config(folder: RunFolder) -> bool:
+    return (folder.path / "config.yaml").is_file()
+
+
+def _is_phantom(datamodule: BaseDataModule) -> bool:
+    return bool(datamodule.is_phantom)
+
+
+def _copy_runner(folder: Path) -> None:
+    """Copy the runner into an export, so that it needs no installation of seewhy."""
+    found = importlib.util.find_spec("seewhy_run")
+    assert found is not None
+    assert found.origin is not None
+    home = Path(found.origin).parent
+    shutil.copytree(home, folder / "seewhy_run", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    (folder / "run.py").write_text(RUNNER, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Functions of numpy arrays that seewhy and the runner share."""

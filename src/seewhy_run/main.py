@@ -1,0 +1,84 @@
+"""Command `seewhy-run EXPORT FILE …`: from files to results with an exported network, without torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from seewhy_run.cases import list_cases
+from seewhy_run.errors import RunError
+from seewhy_run.files import write_table
+from seewhy_run.manifest import Export, read_export
+from seewhy_run.steps.base import State
+
+__all__ = ["main", "run_export"]
+
+TABLE = "predictions.csv"
+
+
+def run_export(
+    export: Export, words: Sequence[str], output: Path, *, table: Path | None = None
+) -> tuple[list[Path], list[str]]:
+    """Run an export on all cases, and write their files and one table.
+
+    Args:
+        export: see `seewhy_run.manifest.read_export`.
+        words: files, see `seewhy_run.cases.list_cases`.
+        output: folder of the results.
+        table: of the cases, in place of `words`.
+
+    Returns:
+        The written files, and the problems of cases that failed; the others are done all the same.
+
+    Raises:
+        RunError: the cases cannot be listed.
+    """
+    manifest = export.manifest
+    cases = list_cases(words, manifest.inputs, table=table, optional=manifest.optional)
+    rows, written, problems = [], [], []
+    for name, files in cases:
+        state = State(name, files, output)
+        try:
+            for step in export.steps:
+                step.run(state, export.graphs)
+        except RunError as error:
+            problems.append(str(error))
+            continue
+        rows += state.rows
+        written += state.written
+    if rows:
+        written.insert(0, write_table(output / TABLE, rows))
+    return written, problems
+
+
+def main(arguments: Sequence[str] | None = None, *, folder: Path | None = None) -> None:
+    """Run the command; errors that a user can correct are one line each on stderr, with exit status 1.
+
+    Args:
+        arguments: of the command line; None takes those of the process.
+        folder: of the export, where the command is its own `run.py`.
+    """
+    parser = argparse.ArgumentParser(
+        prog="seewhy-run" if folder is None else "run.py",
+        description="Run a network that `seewhy export` wrote, on files, without torch.",
+    )
+    if folder is None:
+        parser.add_argument("export", type=Path, help="folder with export.json")
+    parser.add_argument("files", nargs="*", help="FILE …, or NAME=FILE … for a case of several files")
+    parser.add_argument("--table", type=Path, help="CSV with the columns id and one per input, instead of files")
+    parser.add_argument("--output", type=Path, default=Path("results"), help="folder of the results (results)")
+    parser.add_argument("--threads", type=int, default=0, help="threads of the network; 0 takes all cores (0)")
+    options = parser.parse_args(arguments)
+    try:
+        export = read_export(options.export if folder is None else folder, threads=max(options.threads, 0))
+        written, problems = run_export(export, options.files, options.output, table=options.table)
+    except (RunError, OSError, MemoryError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(1) from None
+    for path in written:
+        sys.stdout.write(f"{path}\n")
+    for problem in problems:
+        sys.stderr.write(f"error: {problem}\n")
+    raise SystemExit(1 if problems else 0)
