@@ -44,7 +44,7 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from seewhy.run.new_folder import RefusedFolder
+    from seewhy.run.processes.new_folder import RefusedFolder
 
     # Makes Hydra raise exceptions instead of printing them; processes that we start inherit the user's own choice.
     full = os.environ.setdefault("SEEWHY_TRACEBACK", os.environ.get("HYDRA_FULL_ERROR", "0")) == "1"

@@ -21,7 +21,7 @@ from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt
 from seewhy.options import accepted_options, check_choice, parse_options
 from seewhy.run.checks import check_objectives
 from seewhy.run.folder import RunFolder
-from seewhy.run.new_folder import check_sweep_folder
+from seewhy.run.processes.new_folder import check_sweep_folder
 from seewhy.run.sweeps.member_state import MemberState, quote_value, read_state, write_state
 from seewhy.run.sweeps.search_space import SearchSpace, read_search_space
 from seewhy.run.sweeps.study import JOURNAL, SharedStudy, import_optuna

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from seewhy.errors import ConfigError
 from seewhy.run.folder import RunFolder
-from seewhy.run.new_folder import NewFolder, RefusedFolder, claim_folder
+from seewhy.run.processes.new_folder import NewFolder, RefusedFolder, claim_folder
 
 
 @pytest.fixture(autouse=True)
