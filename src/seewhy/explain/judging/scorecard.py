@@ -296,6 +296,8 @@ class Scorecard:
     ) -> dict[str, Column]:
         rows = self._test.add(module, inputs, maps, masks) if tested else []
         others = self._contrast.add(module, inputs, maps, [row["redraws"] for row in rows]) if tested else []
+        unknown = {"runner_up": float("nan"), "least": float("nan")}
+        others += [unknown] * (len(rows) - len(others))
         rows = [{**row, **other} for row, other in zip(rows, others, strict=True)]
         missing = [None] * (len(maps.target) - len(rows))
         columns = {f"randomization_{name}": name for name in ("net", "head", "net_ssim", "head_ssim", "redraws")}
