@@ -242,6 +242,8 @@ def known_keys() -> set[str]:
         keys |= set(dotted(OmegaConf.load(conf_dir() / name / "default.yaml"), f"{name}."))
     for path in (conf_dir() / "explainer").glob("*.yaml"):
         keys |= set(dotted(OmegaConf.load(path), f"explain.options.{path.stem}."))
+    for path in (conf_dir() / "add").glob("*.yaml"):
+        keys |= set(dotted(OmegaConf.load(path), ""))
     return keys
 
 

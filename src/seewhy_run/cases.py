@@ -90,5 +90,5 @@ def _read_table(path: Path, inputs: Sequence[str]) -> list[Case]:
 
 def _stem(path: Path) -> str:
     """Name of a case, from its file's without the ending."""
-    name = path.name
+    name = path.name.rpartition("#")[2]  # the patient of a folder of slices
     return safe_name(next((name[: -len(end)] for end in SUFFIXES if name.lower().endswith(end)), name))

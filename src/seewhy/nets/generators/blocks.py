@@ -184,12 +184,12 @@ class SelfAttention2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add attention to x [B, C, H, W]."""
-        query, key, value = (part(x).flatten(2).mT for part in (self.query, self.key, self.value))
+        query, key, value = (part(x).flatten(2).transpose(-2, -1) for part in (self.query, self.key, self.value))
         if self.logit_limit is not None and _bound_logits(query, key) > self.logit_limit:
             mixed = _attend_by_rows(query, key, value, self.logit_limit)
         else:
             mixed = scaled_dot_product_attention(query, key, value)
-        mixed = self.norm(mixed.mT.unflatten(2, x.shape[2:]))
+        mixed = self.norm(mixed.transpose(-2, -1).reshape(x.shape[0], -1, *x.shape[2:]))
         return x + self.gamma.clamp(-1.0, 1.0).to(mixed.dtype) * mixed
 
     def extra_repr(self) -> str:
@@ -259,7 +259,9 @@ def _split_rows(key: Tensor, *tokens: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _compute_logits(query: Tensor, key: Tensor) -> Tensor:
-    return _to_full((query / math.sqrt(query.shape[-1])) @ key.mT)  # dividing the queries is cheaper than the logits
+    return _to_full(
+        (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
+    )  # dividing the queries is cheaper than the logits
 
 
 def _compute_weights(query: Tensor, key: Tensor, limit: float | None) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,7 @@ def _write_onnx(module: nn.Module, graph: ExportGraph, path: Path) -> None:
     axes = {key: {0: "batch", **graph.free.get(key, {})} for key in graph.inputs}
     names = {name: {0: "batch"} for name in graph.outputs}
     # With gradients, no network splits its batch into pieces, whose number tracing would fix.
-    with torch.enable_grad(), warnings.catch_warnings():
+    with torch.enable_grad(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
