@@ -17,7 +17,7 @@ def suggest(name: str, valid: Iterable[str]) -> str:
 
     Example:
         >>> from seewhy_run.errors import suggest
-        >>> suggest("clasify", ["classify", "translate"])
+        >>> suggest("classifi", ["classify", "translate"])
         "nearest: 'classify'"
     """
     options = sorted(set(valid))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from seewhy_run.names import safe_name
+from seewhy_run.names import MAX_BYTES, safe_name
 
-__all__ = ["find_name_clashes", "safe_name"]
+__all__ = ["MAX_BYTES", "find_name_clashes", "safe_name"]
 
 
 def find_name_clashes(names: Iterable[str], kind: str) -> list[str]:

@@ -55,7 +55,7 @@ def write(folder, **changes):
     [
         ({"version": 2}, "version 2"),
         ({"surprise": 1}, "surprise"),
-        ({"steps": [{"step": "clasify"}]}, "classify"),
+        ({"steps": [{"step": "classifi"}]}, "classify"),
         ({"steps": [{"step": "classify", "graph": "network"}]}, "classes"),
         ({"model": "torch_export"}, "torch"),
     ],

@@ -189,7 +189,7 @@ class SelfAttention2d(nn.Module):
             mixed = _attend_by_rows(query, key, value, self.logit_limit)
         else:
             mixed = scaled_dot_product_attention(query, key, value)
-        mixed = self.norm(mixed.transpose(-2, -1).reshape(x.shape[0], -1, *x.shape[2:]))
+        mixed = self.norm(mixed.transpose(-2, -1).reshape(x.shape[0], int(mixed.shape[-1]), *x.shape[2:]))
         return x + self.gamma.clamp(-1.0, 1.0).to(mixed.dtype) * mixed
 
     def extra_repr(self) -> str:
