@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.data.cases.amd import AMDDataModule
 from seewhy.errors import ConfigError, ExplanationError
-from seewhy.explain import AttentionRollout, GradCAM, ShapleyInputs
+from seewhy.explain import AttentionRollout, GradCAM, IntegratedGradients, ShapleyInputs
 from seewhy.models.classification.amd import AMDGrading
 from seewhy.phantoms.amd import write_amd_phantom
 from seewhy.reporting.selection import ExplanationSettings
@@ -206,7 +207,7 @@ def test_unknown_choices_are_refused(explained, tmp_path):
 
 def test_contrasts_and_shapley_values_reach_records_tables_and_verdicts(explained, tmp_path):
     methods = {"grad_cam": GradCAM(), "shapley_inputs": ShapleyInputs()}
-    found = explained(tmp_path, methods, target=["predicted-runner_up", "label"], judge="cheap", samples="first")
+    found = explained(tmp_path, methods, target=["predicted-runner_up", "label"], judge="all", samples="first")
     by_place = {(one["method"], one["folder"], one["id"]): one for one in found.results["records"]}
     first = found.results["records"][0]["id"]
     contrast = by_place["grad_cam", "target_predicted-runner_up", first]
@@ -263,3 +264,17 @@ def test_every_step_is_counted_and_the_time_is_stated(explained, tmp_path, monke
     assert first.results["seconds"]["maps"] > 0
     assert "of both" in describe_time(first.results["seconds"])
     assert again.results["samples"] == 5
+
+
+class Inexact(IntegratedGradients):
+    """Integrated gradients that miss the score they explain."""
+
+    def for_targets(self, module, inputs, targets):
+        made = super().for_targets(module, inputs, targets)
+        return [replace(maps, completeness=torch.full((len(maps.target),), 0.3)) for maps in made]
+
+
+def test_maps_that_miss_the_score_are_reported(explained, tmp_path):
+    found = explained(tmp_path, {"integrated_gradients": Inexact()}, judge="cheap", max_samples=3)
+    [reasons] = found.results["failures"].values()
+    assert any("100% of the maps miss the score" in reason for reason in reasons)

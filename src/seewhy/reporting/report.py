@@ -120,7 +120,7 @@ def write_tables(
         "records": records,
         "ranking": ranking,
         "by_class": by_class,
-        "failures": {title: verdict["failures"] if verdict else [] for title, verdict in verdicts.items()},
+        "failures": {title: verdict["doubts"] if verdict else [] for title, verdict in verdicts.items()},
         "verdicts": verdicts,
         "figures": figures,
         "seconds": dict(session.seconds),

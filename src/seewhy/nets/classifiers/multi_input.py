@@ -135,7 +135,7 @@ class MultiInputClassifier(nn.Module):
     def _get_present(self, images: Mapping[str, Tensor]) -> Tensor:
         """Return [B, inputs] bool: available, and in training not dropped."""
         first = images[self.inputs[0]]
-        shape = (len(first), len(self.inputs))
+        shape = (first.shape[0], len(self.inputs))  # len() would fix the batch of an exported network
         given = images.get(PRESENT)
         present = torch.ones(shape, dtype=torch.bool, device=first.device) if given is None else given.bool()
         if present.shape != shape:

@@ -100,7 +100,8 @@ def _write_onnx(module: nn.Module, graph: ExportGraph, path: Path) -> None:
 def _write_program(module: nn.Module, graph: ExportGraph, path: Path) -> None:
     batch = torch.export.Dim("batch", min=1)
     shapes = tuple({0: batch} for _ in graph.inputs)
-    with torch.no_grad(), warnings.catch_warnings():
+    # With gradients, no network splits its batch into pieces, whose number would be fixed.
+    with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(module, tuple(graph.inputs.values()), dynamic_shapes=shapes, strict=False)
         torch.export.save(program, path)
