@@ -83,7 +83,7 @@ class ShapleyInputs(GradientExplainer):
         for target in targets:
             games = [subject.target_scores(column, target).double() for column in columns]
             found = _solve(torch.stack(games), names, removal)
-            maps = self._spread(subject, found)
+            maps = self._spread_values(subject, found)
             error = compute_completeness_error(maps, games[-1], games[0])
             notes = (f"Shapley values of {len(names)} {self._kind(subject)}, absent: {removal}",)
             results.append(Attribution(maps=maps, completeness=error, contributions=found, notes=notes))
@@ -129,7 +129,7 @@ class ShapleyInputs(GradientExplainer):
             parts.append(changed.scores(images))
         return [*torch.cat(parts).split(batch), scores]
 
-    def _spread(self, subject: ExplainedModel, found: Contributions) -> dict[str, Tensor]:
+    def _spread_values(self, subject: ExplainedModel, found: Contributions) -> dict[str, Tensor]:
         """Spread the values of an input evenly over its pixels, [B, *spatial] float32."""
         maps = {}
         for name, image in subject.inputs.items():
@@ -140,7 +140,7 @@ class ShapleyInputs(GradientExplainer):
 
 
 def _is_marked(subject: ExplainedModel) -> bool:
-    """Return whether the module is told which inputs are missing."""
+    """Return whether the module gets a mask of the inputs that are present."""
     present = subject.constants.get(PRESENT)
     return present is not None and present.shape == (subject.batch, len(subject.inputs))
 

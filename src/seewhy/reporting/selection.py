@@ -40,7 +40,7 @@ __all__ = [
 
 BY_NAME = ("spread", "random", "first")
 WORDS = (PREDICTED, "label")
-"""What may stand for a class in `explain.target`."""
+"""Words for a class in `explain.target`."""
 BY_PREDICTION = ("best", "worst", "median", "uncertain")
 
 

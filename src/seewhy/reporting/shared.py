@@ -111,7 +111,7 @@ class SharedSession:
 
     def _draw(self, number: int) -> dict[str, dict[str, list[str]]]:
         """Draw the samples of a group: method and target → sample → files."""
-        session, done = self.session, self._done
+        session, done = self.session, self._finished
         samples, drawn = done[f"explain-{number:06d}"]["samples"], {}
         for place in self._list_places():
             records = mark_records(session, place, read_records(session, place, samples))
@@ -125,7 +125,7 @@ class SharedSession:
 
     def _write(self) -> dict[str, Any]:
         """Write everything that is made from all samples together."""
-        session, samples, done = self.session, self._list_samples(), self._done
+        session, samples, done = self.session, self._list_samples(), self._finished
         records = []
         for place in self._list_places():
             marked = mark_records(session, place, read_records(session, place, samples))
@@ -143,19 +143,19 @@ class SharedSession:
         return write_tables(session, self._list_places(), samples, [row["line"] for row in lines], records)
 
     @property
-    def _done(self) -> dict[str, Any]:
+    def _finished(self) -> dict[str, Any]:
         assert self._round is not None
         return self._round.tasks.done
 
     def _list_samples(self) -> list[str]:
         """Samples of all processes in natural order."""
-        results = [self._done[f"explain-{number:06d}"] for number in range(len(self.groups))]
+        results = [self._finished[f"explain-{number:06d}"] for number in range(len(self.groups))]
         rows = gather_rows([{"id": name} for result in results for name in result["samples"]], key=("id",))
         return [row["id"] for row in rows]
 
     def _list_places(self) -> list[Place]:
         """Methods and targets, which are known to processes that have explained something."""
-        results = [self._done[f"explain-{number:06d}"]["places"] for number in range(len(self.groups))]
+        results = [self._finished[f"explain-{number:06d}"]["places"] for number in range(len(self.groups))]
         return [Place(method, target) for method, target in next(filter(None, results), [])]
 
 

@@ -70,7 +70,7 @@ def submit_jobs(
     for job in failed:
         console.print(f"job {job.job_id} ended early: {job.paths.stderr}", soft_wrap=True)
     if len(failed) == len(jobs) or not is_complete():
-        reason = _last_line(failed[0].paths.stderr) if failed else "no job says why"
+        reason = _last_line(failed[0].paths.stderr) if failed else "no job reports a reason"
         raise DataError(
             f"{output} is not complete, {len(failed)} of {len(jobs)} jobs ended early ({reason}); "
             "start the same command again to continue"

@@ -32,6 +32,9 @@ class WatchedLauncher(_SubprocessScriptLauncher):
     Here a process that lost another one first gets time to end by itself; after that it is killed.
     """
 
+    parent: int | None = None
+    """Number of the process that started this one, once it is watched."""
+
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Trainer | None = None, **kwargs: Any) -> Any:
         """Start the processes at the first call, and call a function in each of them."""
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
@@ -39,7 +42,7 @@ class WatchedLauncher(_SubprocessScriptLauncher):
         if not self.cluster_environment.creates_processes_externally:
             self._call_children_scripts()
             _watch(lambda: _find_failed(self.procs), lambda: _kill(self.procs), folder)
-        elif not self.procs and not hasattr(self, "parent"):
+        elif not self.procs and self.parent is None:
             self.parent = os.getppid()
             _watch(lambda: os.getppid() != self.parent, lambda: None, folder)
         _set_num_threads_if_needed(num_processes=self.num_processes)
