@@ -160,8 +160,9 @@ def test_volumes_are_the_same(trained, command, export, home, tmp_path):
 
 
 def read_zarr(path):
-    node = zarr.open(path, mode="r")
-    return np.squeeze(np.asarray(node if isinstance(node, zarr.Array) else node["0"]))
+    members = [member for _, member in zarr.open_group(path, mode="r").members(max_depth=None)]
+    finest = max((member for member in members if isinstance(member, zarr.Array)), key=lambda array: array.size)
+    return np.squeeze(np.asarray(finest))
 
 
 def test_translated_scans_are_the_same(trained, command, export, home, tmp_path):
