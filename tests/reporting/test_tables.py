@@ -114,7 +114,7 @@ def floors():
             {"grad_cam": GradCAM(layers="features")},
             ExplanationSettings(judge=judge),
             samples=samples,
-            validation=tuple,
+            validation=lambda count: (),
         )
         images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
         return judges.judge_floors(Tiny(), images, 0, masks)
