@@ -21,7 +21,7 @@ from seewhy_run.names import protect_cell
 __all__ = ["Scan", "atomic_path", "is_scan", "open_scan", "read_npy", "read_picture", "write_nifti", "write_table"]
 
 SCAN_SUFFIXES = (".nii.gz", ".nii")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def is_scan(path: Path) -> bool:
@@ -115,10 +115,11 @@ def read_npy(path: Path) -> NDArray[Any]:
 
 
 def read_picture(path: Path) -> NDArray[Any]:
-    """Read a PNG, JPEG or TIFF with its stored values: [H, W], or [H, W, 3] for colour; Exif orientation is applied.
+    """Read a PNG or JPEG with its stored values: [H, W], or [H, W, 3] for colour; Exif orientation is applied.
 
     Raises:
-        RunError: pillow is not installed, the file cannot be read, or has several pages or partly transparent pixels.
+        RunError: pillow is not installed, the file cannot be read, has several pages or partly transparent pixels, or
+            colours of 16 bits, which Pillow would reduce to 8.
     """
     try:
         from PIL import Image, ImageOps
@@ -126,7 +127,7 @@ def read_picture(path: Path) -> NDArray[Any]:
         raise RunError(f"{path} needs pillow: pip install pillow") from error
     _check_file(path)
     try:
-        with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as opened:
+        with Image.open(path, formats=("PNG", "JPEG")) as opened:
             if getattr(opened, "n_frames", 1) > 1:
                 raise RunError(f"{path} has several pages; expected one")
             picture: Any = ImageOps.exif_transpose(opened)
@@ -134,8 +135,11 @@ def read_picture(path: Path) -> NDArray[Any]:
                 picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
             elif picture.mode == "1":
                 picture = picture.convert("L")
-            if picture.mode not in ("L", "LA", "RGB", "RGBA", "I", "I;16", "I;16B", "F"):
-                raise RunError(f"{path} has {picture.mode} colours; expected grey of 8 or 16 bits, or RGB of 8 bits")
+            if picture.mode not in ("L", "LA", "RGB", "RGBA", "I", "I;16") or _is_reduced(path, opened):
+                raise RunError(
+                    f"{path} has {opened.mode} colours of more than 8 bits or of another space; expected grey of 8 or "
+                    "16 bits, or RGB of 8 bits; convert it"
+                )
             values = np.array(picture)
     except RunError:
         raise
@@ -146,6 +150,14 @@ def read_picture(path: Path) -> NDArray[Any]:
             raise RunError(f"{path} is transparent in places; save it without transparency")
         values = values[..., 0] if values.shape[2] == 2 else values[..., :3]
     return values
+
+
+def _is_reduced(path: Path, picture: Any) -> bool:
+    """Whether Pillow reduces 16 bits of a PNG's colours or transparent greys to 8."""
+    if picture.format != "PNG" or picture.mode in ("1", "L", "I", "I;16"):
+        return False
+    with path.open("rb") as file:
+        return file.read(25)[24] > 8
 
 
 def _check_file(path: Path) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seewhy_run.checksums import file_sha256
 from seewhy_run.errors import RunError
 from seewhy_run.fields import build
 from seewhy_run.graphs import Graph, GraphRecord, open_graph
 from seewhy_run.steps.base import Step, build_step
 
-__all__ = ["FORMAT", "MANIFEST", "VERSION", "Export", "Manifest", "file_sha256", "read_export"]
+__all__ = ["FORMAT", "MANIFEST", "VERSION", "Export", "Manifest", "read_export"]
 
 MANIFEST = "export.json"
 FORMAT, VERSION = "seewhy-export", 1
@@ -138,12 +138,3 @@ def _check_file(folder: Path, record: GraphRecord) -> None:
         raise RunError(f"{path} does not exist; copy the export's folder as a whole")
     if path.stat().st_size != record.bytes or file_sha256(path) != record.sha256:
         raise RunError(f"{path} is not the file that {MANIFEST} describes (another SHA-256); export again")
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file as 64 hexadecimal digits, read in pieces."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

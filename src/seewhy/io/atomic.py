@@ -21,6 +21,7 @@ from typing import Any
 
 from seewhy.errors import DataError
 from seewhy.io.cells import protect_cell
+from seewhy_run.checksums import file_sha256
 
 __all__ = [
     "TEMPORARY_PREFIX",
@@ -260,15 +261,6 @@ def _is_abandoned(path: Path, machine: str, process: int) -> bool:
     except (OSError, OverflowError):  # it runs for another user
         return False
     return False
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file as 64 hexadecimal digits, read in pieces."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def temporary_folder() -> Path:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from seewhy_run.arrays.activations import sigmoid
+
 __all__ = [
     "find_regions",
     "intensity_log_ratio",
@@ -75,7 +77,7 @@ def find_regions(
 def _refine(values: Volume, seen: Volume, inside: Mask, tau: float, *, iterations: int, coupling: float) -> Volume:
     prior = logit(seen) - logit(np.float32(tau))
     chosen: Mask = (seen > tau) & inside
-    posterior = _sigmoid(prior)  # where there is nothing to compare, the evidence alone
+    posterior = sigmoid(prior)  # where there is nothing to compare, the evidence alone
     for _ in range(iterations):
         if not chosen.any() or chosen.sum() == inside.sum():
             break
@@ -131,8 +133,8 @@ def intensity_log_ratio(values: Volume, chosen: Mask, inside: Mask) -> Volume:
 def neighbour_smoothing(score: Volume, inside: Mask, *, coupling: float) -> Volume:
     """Compute mean-field probabilities [S, H, W] of a Potts field with log odds `score`; 0 outside the body."""
     if coupling == 0:
-        return _sigmoid(score) * inside
-    field = _sigmoid(score)
+        return sigmoid(score) * inside
+    field = sigmoid(score)
     for _ in range(SWEEPS):
         signed = np.where(inside, 2 * field - 1, np.float32(-1))
         total = score.copy()
@@ -140,7 +142,7 @@ def neighbour_smoothing(score: Volume, inside: Mask, *, coupling: float) -> Volu
             before, after = _slices(axis, slice(None, -1)), _slices(axis, slice(1, None))
             total[before] += np.float32(weight) * signed[after]
             total[after] += np.float32(weight) * signed[before]
-        field = _sigmoid(total)
+        field = sigmoid(total)
     return field * inside
 
 
@@ -160,7 +162,3 @@ def _slices(axis: int, part: slice) -> tuple[slice, ...]:
     whole = [slice(None)] * 3
     whole[axis] = part
     return tuple(whole)
-
-
-def _sigmoid(score: Volume) -> Volume:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * score)), np.float32)

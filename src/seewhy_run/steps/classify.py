@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from seewhy_run.arrays.activations import softmax
 from seewhy_run.errors import RunError
 from seewhy_run.graphs import Graph
 from seewhy_run.steps.base import State
 
-__all__ = ["Classify", "softmax"]
-
-
-def softmax(scores: NDArray[Any], axis: int = 1) -> NDArray[np.float32]:
-    """Softmax along an axis."""
-    raised = np.exp(scores - scores.max(axis=axis, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=axis, keepdims=True), np.float32)
+__all__ = ["Classify"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from seewhy_run.arrays.activations import sigmoid, softmax
 from seewhy_run.arrays.regions import find_regions
 from seewhy_run.arrays.resizing import interpolate
 from seewhy_run.errors import RunError
 from seewhy_run.graphs import Graph
 from seewhy_run.steps.base import State
-from seewhy_run.steps.classify import softmax
 from seewhy_run.steps.refinement import refine_by_intensity, walk_along
 
 __all__ = ["ActivationMaps", "Regions"]
@@ -78,7 +78,7 @@ class ActivationMaps:
 
     def _compute(self, image: Maps, graph: Graph) -> tuple[Maps, dict[str, Maps]]:
         first = graph(image)
-        probability = _sigmoid(self._pool(first))
+        probability = sigmoid(self._pool(first))
         present = np.ones(probability.shape, bool) if self.gate is None else probability > self.gate
         maps: dict[str, Maps] = {}
         if "cam" in self.maps or "affinity" in self.maps:
@@ -124,7 +124,7 @@ class ActivationMaps:
             totals.append(stacked.mean(0) if self.normalize == "sigmoid" else np.maximum(stacked.max(0), 0))
         total = np.sum(totals, axis=0, dtype=np.float32)
         if self.normalize == "sigmoid":
-            return _sigmoid(total / np.float32(len(self.scales))), largest
+            return sigmoid(total / np.float32(len(self.scales))), largest
         shifted = total - total.min(axis=(2, 3), keepdims=True)
         return shifted / (shifted.max(axis=(2, 3), keepdims=True) + np.float32(1e-5)), largest
 
@@ -179,8 +179,3 @@ class Regions:
         factor = np.where(highest >= threshold, 1, np.float32(0.5) * highest / np.maximum(threshold, 1e-6))
         refined = np.stack(regions, axis=1) * factor.astype(np.float32)[None, :, None, None]
         values["maps"] = {name: {**maps, "refined": refined}[name] for name in self.kept}
-
-
-def _sigmoid(values: Any) -> Maps:
-    with np.errstate(over="ignore"):
-        return np.asarray(1 / (1 + np.exp(-values)), np.float32)

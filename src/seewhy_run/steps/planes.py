@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy_run.arrays.intensity import channels_first, full_scale, scale_percentiles
+from seewhy_run.arrays.planes import reduce_to_grey, take_plane
 from seewhy_run.arrays.resizing import resize
 from seewhy_run.errors import RunError
 from seewhy_run.files import PICTURE_SUFFIXES, is_scan, open_scan, read_npy, read_picture
@@ -70,7 +71,10 @@ class ReadPlanes:
         """[C, H, W] of one file."""
         array = _read_array(path)
         if self.channels == 1:
-            array = _to_grey(array, path)
+            grey = reduce_to_grey(array)
+            if grey is None:
+                raise RunError(f"{path} is a colour picture; the network was trained on grey ones, so convert it")
+            array = grey
         values = channels_first(array, channels=self.channels, where=str(path))
         if rule == "full scale":
             low, high, top = float(values.min()), float(values.max()), full_scale(array.dtype)
@@ -87,27 +91,15 @@ class ReadPlanes:
 
 
 def _read_array(path: Path) -> NDArray[Any]:
-    """Values as stored, rows first; the first axis of a scan is x, the columns of a picture."""
+    """Read the stored values, rows first."""
     if path.name.lower().endswith(PICTURE_SUFFIXES):
         return read_picture(path)
     if path.name.lower().endswith(".npy"):
         return read_npy(path)
     if not is_scan(path):
-        raise RunError(f"{path} has an unknown format; expected {', '.join(PICTURE_SUFFIXES)}, .npy or NIfTI")
+        raise RunError(f"{path} is no format of the runner; expected {', '.join(PICTURE_SUFFIXES)}, .npy or NIfTI")
     array = open_scan(path).values
-    single = [axis for axis in (2, 0, 1) if array.shape[axis] == 1]
-    if single:
-        return np.take(array, 0, single[0]).swapaxes(0, 1)
-    if array.ndim == 3 and 3 in (array.shape[0], array.shape[2]):
-        return array.swapaxes(0, 1) if array.shape[2] == 3 else array.swapaxes(1, 2)
-    raise RunError(f"{path} has shape {array.shape}; expected one plane (X, Y, 1), or three of colours (X, Y, 3)")
-
-
-def _to_grey(array: NDArray[Any], path: Path) -> NDArray[Any]:
-    """Reduce three equal channels to one."""
-    if array.ndim != 3 or 3 not in (array.shape[0], array.shape[2]):
-        return array
-    channels = np.moveaxis(array, 0 if array.shape[0] == 3 else 2, 0)
-    if not (np.array_equal(channels[0], channels[1]) and np.array_equal(channels[0], channels[2])):
-        raise RunError(f"{path} is a colour picture, but the network was trained on grey ones; convert it to grey")
-    return np.asarray(channels[0])
+    plane = take_plane(array)
+    if plane is None:
+        raise RunError(f"{path} has shape {array.shape}; expected one plane (X, Y, 1), or three of colours (X, Y, 3)")
+    return plane

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from seewhy_run.arrays.activations import softmax
 from seewhy_run.arrays.resizing import interpolate
 
 __all__ = ["refine_by_intensity", "walk_along"]
@@ -74,8 +75,8 @@ def refine_by_intensity(
     deviation = neighbours.std(axis=0, ddof=1) + np.float32(1e-8)
     similarity = -(((neighbours - small) / deviation / np.float32(scale)) ** 2).mean(axis=2, keepdims=True)
     distances = np.array([math.hypot(*offset) for offset in offsets], np.float32)
-    nearness = _softmax(-((distances / (distances.std(ddof=1) + 1e-8) / scale) ** 2))
-    weights = _softmax(similarity) + np.float32(position_weight) * nearness.reshape(-1, 1, 1, 1, 1)
+    nearness = softmax(-((distances / (distances.std(ddof=1) + 1e-8) / scale) ** 2), axis=0)
+    weights = softmax(similarity, axis=0) + np.float32(position_weight) * nearness.reshape(-1, 1, 1, 1, 1)
     for _ in range(iterations):
         refined = sum(shifted * weight for shifted, weight in zip(_shift(refined, offsets), weights, strict=True))
     return np.asarray(refined, np.float32)
@@ -90,8 +91,3 @@ def _shift(maps: Maps, offsets: Sequence[tuple[int, int]]) -> list[Maps]:
         padded[..., reach + row : reach + row + height, reach + column : reach + column + width]
         for row, column in offsets
     ]
-
-
-def _softmax(values: Maps) -> Maps:
-    raised = np.exp(values - values.max(axis=0))
-    return np.asarray(raised / raised.sum(axis=0), np.float32)

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from seewhy_run.arrays.activations import sigmoid, softmax
 from seewhy_run.arrays.windows import WINDOWS, blending_weights, window_starts
 from seewhy_run.errors import RunError
 from seewhy_run.graphs import Graph
 from seewhy_run.steps.base import State
-from seewhy_run.steps.classify import softmax
 
 __all__ = ["SegmentWindows"]
 
@@ -67,11 +67,11 @@ class SegmentWindows:
         cut = np.float32(math.log(self.threshold / (1 - self.threshold)))
         if self.mode == "binary":
             foreground = logits[0] if len(logits) == 1 else logits[1] - logits[0]
-            probability, labels = _sigmoid(foreground), (foreground > cut).astype(np.uint8)
+            probability, labels = sigmoid(foreground), (foreground > cut).astype(np.uint8)
         elif self.mode == "multiclass":
             probability, labels = softmax(logits, axis=0), logits.argmax(0)
         else:
-            probability, labels = _sigmoid(logits), np.zeros(logits.shape[1:], int)
+            probability, labels = sigmoid(logits), np.zeros(logits.shape[1:], int)
             for region, label in zip(logits, self.class_order, strict=True):
                 labels[region > cut] = label
         small = np.uint8 if labels.max(initial=0) < 256 else np.uint16
@@ -145,8 +145,3 @@ def _overlap(
     spans = [(max(c, 0), min(c + p, n)) for c, p, n in zip(corner, patch, shape, strict=True)]
     inside = tuple(slice(low, high) for low, high in spans)
     return inside, tuple(slice(low - c, high - c) for (low, high), c in zip(spans, corner, strict=True))
-
-
-def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        return np.asarray(1 / (1 + np.exp(-logits)), np.float32)

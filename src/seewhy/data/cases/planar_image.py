@@ -25,6 +25,7 @@ from seewhy.io.placement import Placement
 from seewhy.io.scans.scan import SCAN_SUFFIXES, is_scan, open_scan
 from seewhy.options import check_choice
 from seewhy_run.arrays.intensity import full_scale, scale_percentiles
+from seewhy_run.arrays.planes import reduce_to_grey, take_plane
 
 __all__ = ["PLANE_SUFFIXES", "PlanarImage", "PlaneReader", "PlaneScaling", "plane_size", "read_plane"]
 
@@ -70,7 +71,10 @@ def read_plane(path: Path, *, channels: int = 1) -> PlanarImage:
             raise DataError(f"{path} is transparent in places; save it without transparency")
         array = array[..., :3]
     if channels == 1:
-        array = _to_grey(array, path)
+        grey = reduce_to_grey(array)
+        if grey is None:
+            raise DataError(f"{path} is a colour picture; convert it to grey, or set data.channels=3")
+        array = grey
     return PlanarImage(channels_first(array, channels=channels, where=str(path)), array.dtype, path)
 
 
@@ -99,23 +103,10 @@ def _read_array(path: Path) -> NDArray[Any]:
     if not is_scan(path):
         raise DataError(f"{path} has an unknown format{describe(path)}; expected {', '.join(PLANE_SUFFIXES)}")
     array = open_scan(path).read()
-    single = [axis for axis in (2, 0, 1) if array.shape[axis] == 1]
-    if single:
-        return np.take(array, 0, single[0]).swapaxes(0, 1)
-    if array.ndim == 3 and 3 in (array.shape[0], array.shape[2]):
-        return array.swapaxes(0, 1) if array.shape[2] == 3 else array.swapaxes(1, 2)
-    raise DataError(f"{path} has shape {array.shape}; expected one plane (X, Y, 1), or three of colours (X, Y, 3)")
-
-
-def _to_grey(array: NDArray[Any], path: Path) -> NDArray[Any]:
-    """Reduce three equal channels to one."""
-    if array.ndim != 3 or 3 not in (array.shape[0], array.shape[2]):
-        return array
-    axis = 0 if array.shape[0] == 3 else 2
-    channels = np.moveaxis(array, axis, 0)
-    if not (np.array_equal(channels[0], channels[1]) and np.array_equal(channels[0], channels[2])):
-        raise DataError(f"{path} is a colour picture; convert it to grey, or set data.channels=3")
-    return np.asarray(channels[0])
+    plane = take_plane(array)
+    if plane is None:
+        raise DataError(f"{path} has shape {array.shape}; expected one plane (X, Y, 1), or three of colours (X, Y, 3)")
+    return plane
 
 
 @dataclass(frozen=True)
