@@ -99,7 +99,7 @@ def test_one_process_that_shares_writes_what_one_that_does_not(alone, trained, t
     assert any(name.endswith("_summary.png") for name in ours)
 
 
-def test_a_stopped_process_is_continued(alone, trained, tmp_path, monkeypatch):
+def test_a_stopped_process_is_continued_and_a_second_call_repairs(alone, trained, tmp_path, monkeypatch):
     calls, whole = [], Session.explain
 
     def stop(self, batch, chosen):
@@ -115,6 +115,12 @@ def test_a_stopped_process_is_continued(alone, trained, tmp_path, monkeypatch):
     assert len(calls) == 13  # the batch that was stopped is explained again, and no other
     folder = tmp_path / "explanations"
     assert read_all(folder) == read_all(alone)
+    doomed = next(folder.rglob("*_attributions.npy"))
+    doomed.unlink()
+    explain_here(trained, tmp_path, "job.shared=true")
+    assert doomed.is_file()
+    assert read_all(folder) == read_all(alone)
+    assert len(list((folder / ".sharing").glob("*/round-*"))) == 2
 
 
 def test_mistakes_are_said_in_words(trained, tmp_path):

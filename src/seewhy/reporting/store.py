@@ -73,9 +73,11 @@ class ExplanationStore:
     # -- samples ---------------------------------------------------------------------------------------------
 
     def finished(self, place: Place, sample: str, key: str) -> bool:
-        """Whether this sample was explained by the same weights, method and options."""
+        """Whether this sample was explained by the same weights, method and options, and all its files are there."""
         record = self.record(place, sample)
         if record is None or record["key"] != key:
+            return False
+        if not all((self.folder / name).is_file() for name in record["files"]):
             return False
         try:
             self.arrays(place, sample)
