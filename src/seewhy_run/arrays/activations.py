@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["sigmoid", "softmax"]
 
 
-def sigmoid(scores: NDArray[Any]) -> NDArray[np.float32]:
+def sigmoid(scores: ArrayLike) -> NDArray[np.float32]:
     """Compute the sigmoid of each score; large scores do not overflow.
 
     Example:
@@ -19,7 +19,7 @@ def sigmoid(scores: NDArray[Any]) -> NDArray[np.float32]:
         >>> sigmoid(np.array([-1000.0, 0.0])).tolist()
         [0.0, 0.5]
     """
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * scores)), np.float32)
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * np.asarray(scores))), np.float32)
 
 
 def softmax(scores: NDArray[Any], axis: int = 1) -> NDArray[np.float32]:
