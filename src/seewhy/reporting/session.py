@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from seewhy.batch import Batch
@@ -26,7 +26,7 @@ from seewhy.reporting.sample import SampleView, select_inputs, select_rows, view
 from seewhy.reporting.selection import ExplanationSettings, TargetChoice
 from seewhy.reporting.store import ExplanationStore, Place, fingerprint
 
-__all__ = ["Session"]
+__all__ = ["Session", "find_device"]
 
 
 class Session:
@@ -51,11 +51,12 @@ class Session:
         samples: ids of this process's samples, in order.
         seconds: wall time of this process for `maps`, `judging`, `files` and `pictures`.
         refused: one line per sample and method without a map that can be trusted.
+        advance: called with the number of finished steps.
     """
 
     def __init__(
         self,
-        module: LightningModule,
+        module: nn.Module,
         datamodule: BaseDataModule | None = None,
         *,
         explainers: Mapping[str, Explainer],
@@ -70,13 +71,13 @@ class Session:
     ) -> None:
         self.module, self.datamodule, self.settings, self.store = module, datamodule, settings, store
         self.explainers, self.options, self.facts = dict(explainers), dict(options), dict(facts)
-        self.about, self.explained = _describe_module(module), cast(nn.Module, module)
+        self.about, self.explained = _describe_module(module), module
         self.judges = Judges(self.explainers, settings, samples=count, validation=validation)
         self.places: list[Place] = []
         self.samples: list[str] = []
         self.refused: list[str] = []
         self.seconds = {"maps": 0.0, "judging": 0.0, "files": 0.0, "pictures": 0.0}
-        self._advance = advance
+        self.advance = advance
         self._targets: TargetChoice | None = None
         # Everything that a map depends on; another checkpoint or option makes another key.
         parts: dict[str, Any] = {
@@ -132,6 +133,8 @@ class Session:
                 self.refused.append(f"{part['patient'][0]}: {error}")
                 return None
             self.about = _describe_module(self.explained)
+        elif not isinstance(self.module, DescribesItself):
+            self.about = ExplainedModel(self.module, select_inputs(part)).about  # names of the inputs
         if self._targets is None:
             # The number of classes is that of the scores of the first samples.
             self._targets = TargetChoice(
@@ -158,18 +161,18 @@ class Session:
             left = len(views) * (2 if self.judges.active else 1)
             if not all(self._is_finished(place, view) for place in places for view in views):
                 for part, rows, seconds in self._compute_maps(method, batch, targets):
-                    self._advance(len(rows))
+                    self.advance(len(rows))
                     left -= len(rows)
                     for place, maps in zip(places, part, strict=True):
                         self._store_maps(place, maps, select_rows(batch, rows), [views[row] for row in rows], seconds)
-            self._advance(left)
+            self.advance(left)
         with self.timed("files"):
             for view in views:  # not before the maps: a method that does not fit the model then leaves no file
                 self.store.write_view(view)
         if self.judges.active:
             if not all(self.store.has_floors(view.id, self.key) for view in views):
                 self._store_floors(batch, targets[0], views)
-            self._advance(len(views))
+            self.advance(len(views))
 
     def _is_finished(self, place: Place, view: SampleView) -> bool:
         """Whether nothing remains to be computed: the first samples are needed until there is a verdict."""
@@ -203,8 +206,9 @@ class Session:
 
     def _read_clock(self) -> float:
         """Wall time in seconds, after the device has finished its work."""
-        if self.module.device.type == "cuda":
-            torch.cuda.synchronize(self.module.device)
+        device = find_device(self.module)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         return time.perf_counter()
 
     def _store_maps(self, place: Place, maps: Maps, batch: Batch, views: list[SampleView], seconds: float) -> None:
@@ -244,6 +248,12 @@ class Session:
             "confidence": float(each[predicted]),
             "classes": list(self.about.classes),
         }
+
+
+def find_device(module: nn.Module) -> torch.device:
+    """The device of a module's first parameter or buffer; the CPU for one without."""
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 def _describe_view(view: SampleView) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule, check_counts
+from seewhy.data.case_files import CaseFiles
 from seewhy.data.cases.case_list import Case, Columns, Files, list_cases, split_cases
 from seewhy.data.cases.dataset import CaseDataset, CaseReader, collate_cases
 from seewhy.data.dataset_info import read_displays, read_info
@@ -260,6 +262,16 @@ class CaseDataModule(BaseDataModule):
     def evaluation_data(self, items: Sequence[Case]) -> CaseDataset:
         """Cases with their masks, if any."""
         return CaseDataset(items, self.reader)
+
+    def read_files(self, case: CaseFiles, scratch: Path) -> Batch:
+        """See `BaseDataModule.read_files`; an input without a file is missing."""
+        files = {name: case.only_file(name) if case.files.get(name) else None for name in self.input_names}
+        row = Case(case.id, case.id, None, files, row=0)
+        problems = self.reader.problems([row])
+        if problems:
+            raise DataError(problems, where=case.id)
+        sample = {"id": row.id, "patient": row.patient, "source": row.source}
+        return collate_cases([{**sample, **self.reader.read_case(row, masks=False)}])
 
 
 def _check_classes(counts: Sequence[int], where: Path) -> None:

@@ -19,7 +19,7 @@ from seewhy.run.build import build
 from seewhy.run.folder import RunFolder
 from seewhy.run.run_loader import load_state, read_checkpoint
 
-__all__ = ["VolumeModel", "load_volume_model", "to_plain_data"]
+__all__ = ["VolumeModel", "describe_model", "load_volume_model", "to_plain_data"]
 
 CHOICES = "give one of volume.model.nnunet, volume.model.network and a checkpoint (ckpt_path or run)"
 
@@ -169,6 +169,18 @@ def _from_checkpoint(config: DictConfig) -> VolumeModel:
     if not isinstance(model, nn.Module) or not isinstance(model, SegmentsVolumes):
         raise refusal
     load_state(model, path)
+    return describe_model(model, kept, path)
+
+
+def describe_model(model: nn.Module, kept: Mapping[str, Any], path: Path) -> VolumeModel:
+    """Describe a loaded model of this package for the engine.
+
+    Args:
+        model: segments volumes.
+        kept: hyperparameters of its checkpoint.
+        path: the checkpoint.
+    """
+    assert isinstance(model, SegmentsVolumes)
     heads = dict(model.heads)
     regions, classes = kept.get("regions"), list(kept["classes"])
     names = {0: classes[0]} | {number: name for number, name in enumerate(classes) if number}
