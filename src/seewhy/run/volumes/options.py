@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from seewhy.option_types import MemorySize, NonNegativeInt, PositiveInt
 
@@ -39,6 +39,7 @@ class InferenceOptions:
     tta: bool | Sequence[Literal[0, 1, 2]] | None = False
     overlap: Annotated[float, Ge(0), Lt(1)] = 0.5
     window: Literal["gaussian", "nnunet", "hann", "constant"] = "gaussian"
+    sigma_scale: Annotated[float, Gt(0), Le(64)] = 8.0
     batch_size: PositiveInt = 1
     skip_empty: bool = True
 

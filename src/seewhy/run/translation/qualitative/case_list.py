@@ -15,6 +15,7 @@ from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.atomic import write_json
 from seewhy.io.documents import read_json
 from seewhy.metrics.translation.similarity import METRICS
+from seewhy.option_types import PositiveInt
 
 __all__ = [
     "CATEGORIES",
@@ -69,6 +70,9 @@ class CaseOptions:
         stages: steps of `STAGES` to run; each can be repeated separately.
         categories: categories that are translated and drawn.
         modalities: modalities that are drawn; `all` draws every one.
+        rows: most cases in a comparison.
+        full_attention: also write the whole matrices of self-attention, [N, N] for N positions, in 16 bit.
+        folder: folder of the cases, their arrays and figures; None is `cases` and `figures/qualitative` of the run.
 
     Raises:
         ConfigError: all invalid options at once.
@@ -97,6 +101,9 @@ class CaseOptions:
     stages: Sequence[str] = STAGES
     categories: Sequence[str] = CATEGORIES
     modalities: Sequence[str] = ("t1ce",)
+    rows: PositiveInt = 5
+    full_attention: bool = False
+    folder: str | None = None
 
     def __post_init__(self) -> None:
         """Check all options."""
