@@ -22,7 +22,7 @@ from seewhy.reporting.explain_loader import hash_weights
 from seewhy.reporting.loader_samples import LoaderSamples
 from seewhy.reporting.pictures import log_explanations
 from seewhy.reporting.report import write_session_results
-from seewhy.reporting.selection import ExplanationSettings, SampleChoice, prediction_rows
+from seewhy.reporting.selection import ExplanationSettings, SampleChoice, list_candidates, prediction_rows
 from seewhy.reporting.session import Session
 from seewhy.reporting.shared import SharedSession
 from seewhy.reporting.store import ExplanationStore
@@ -53,6 +53,7 @@ class ExplainCallback(Callback):
         every_n_epochs: epochs between two explanations of validation samples, in `epoch_<n>`; 0 is never.
         lease: share the samples of a prediction with all processes that start the same command, of which one counts as
             lost after these seconds without a heartbeat; None does not share them.
+        title: of figures, e.g. the name of the experiment; empty is the name of the model's class.
 
     Attributes:
         checkpoint: file of the weights, where the Trainer has not loaded it.
@@ -72,6 +73,7 @@ class ExplainCallback(Callback):
         after_predict: bool = False,
         every_n_epochs: NonNegativeInt = 0,
         lease: float | None = None,
+        title: str = "",
     ) -> None:
         if not explainers:
             raise ConfigError("no explainers: name some in explain.methods, e.g. [grad_cam]")
@@ -79,7 +81,7 @@ class ExplainCallback(Callback):
         self.explainers, self.options, self.context = dict(explainers), dict(options or {}), context
         self.settings = settings or ExplanationSettings()
         self.after_fit, self.after_predict, self.every_n_epochs = after_fit, after_predict, every_n_epochs
-        self.lease = lease
+        self.lease, self.title = lease, title
         self.checkpoint: Path | None = None
         self.results: dict[str, Any] = {}
         self.shared: SharedSession | None = None
@@ -155,7 +157,9 @@ class ExplainCallback(Callback):
         }
         choice = self.settings.choice()
         ids = self._samples.sample_ids(PARTS[loop])
-        self._chosen = None if choice.needs_predictions else set(choice.by_name(ids))
+        all_of_them = choice.ids is not None or choice.count == 0
+        candidates = ids if all_of_them else list_candidates(ids, self._samples.tissue_shares(PARTS[loop]))
+        self._chosen = None if choice.needs_predictions else set(choice.by_name(candidates))
         count = min(self.settings.max_samples, len(ids)) if self._chosen is None else len(self._chosen)
         self._session = Session(
             module,
@@ -169,6 +173,7 @@ class ExplainCallback(Callback):
             count=count,
             validation=lambda count: _validation_batches(trainer, module, loop, count),
             advance=lambda steps: self._advance(steps),
+            title=self.title,
         )
         self._steps = count * self._session.steps_per_sample
         self._rows = []

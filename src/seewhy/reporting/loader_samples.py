@@ -56,6 +56,10 @@ class LoaderSamples:
         """Names of all samples, in order."""
         return [name for batch in self._read() for name in batch["id"]]
 
+    def tissue_shares(self, part: str) -> dict[str, float]:
+        """Empty, since loaders do not tell how much tissue a sample shows."""
+        return {}
+
     def loader_of(self, ids: Collection[str], part: str) -> Iterator[Batch]:
         """The samples with these names, batch by batch."""
         wanted = set(ids)

@@ -113,7 +113,7 @@ def write_tables(
         As `write_session_results`.
     """
     store, folder, phantom = session.store, session.store.folder, bool(session.facts["phantom"])
-    title, key_slices = session.module.__class__.__name__, session.settings.key_slices
+    title, key_slices = session.title, session.settings.key_slices
     if not records:
         return {"folder": folder, "samples": 0, "refused": refused, "records": []}
     write_statistics(folder / "attribution_statistics.csv", records)

@@ -35,12 +35,15 @@ __all__ = [
     "SampleChoice",
     "TargetChoice",
     "TargetSetting",
+    "list_candidates",
     "prediction_rows",
 ]
 
 BY_NAME = ("spread", "random", "first")
 WORDS = (PREDICTED, "label")
 """Words for a class in `explain.target`."""
+LEAST_TISSUE = 0.3
+"""Least tissue of a slice that is chosen to be explained; the ends of a head show next to nothing."""
 BY_PREDICTION = ("best", "worst", "median", "uncertain")
 
 
@@ -113,6 +116,21 @@ class SampleChoice:
         else:
             chosen = ordered[:count] if self.rule == "worst" else ordered[::-1][:count]
         return [row["id"] for row in chosen]
+
+
+def list_candidates(ids: Sequence[str], tissue: Mapping[str, float]) -> list[str]:
+    """Samples that a rule chooses from: those with enough anatomy, where it is known how much they show.
+
+    Args:
+        ids: of all samples, in order.
+        tissue: sample → its tissue as a share of that in the subject's fullest slice; may be empty.
+
+    Example:
+        >>> list_candidates(["a", "b", "c"], {"a": 0.05, "b": 0.9, "c": 1.0})
+        ['b', 'c']
+    """
+    full = [name for name in ids if tissue.get(name, 1.0) >= LEAST_TISSUE]
+    return full or list(ids)
 
 
 def prediction_rows(prediction: Prediction) -> list[dict[str, Any]]:

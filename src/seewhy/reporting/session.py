@@ -45,6 +45,7 @@ class Session:
         count: number of samples of the run.
         validation: gives batches to tune thresholds on; see `Judges`.
         advance: called with the number of finished steps, of which there are `steps_per_sample` for each sample.
+        title: of figures; empty is the name of the model's class.
 
     Attributes:
         places: method and target of everything that is made; known after the first batch.
@@ -68,6 +69,7 @@ class Session:
         count: int = 1,
         validation: Callable[[int], Iterable[Batch]] = lambda count: (),
         advance: Callable[[int], object] = lambda steps: None,
+        title: str = "",
     ) -> None:
         self.module, self.datamodule, self.settings, self.store = module, datamodule, settings, store
         self.explainers, self.options, self.facts = dict(explainers), dict(options), dict(facts)
@@ -77,7 +79,7 @@ class Session:
         self.samples: list[str] = []
         self.refused: list[str] = []
         self.seconds = {"maps": 0.0, "judging": 0.0, "files": 0.0, "pictures": 0.0}
-        self.advance = advance
+        self.advance, self.title = advance, title or type(module).__name__
         self._targets: TargetChoice | None = None
         # Everything that a map depends on; another checkpoint or option makes another key.
         parts: dict[str, Any] = {
@@ -247,6 +249,8 @@ class Session:
             "predicted_name": self.targets.name(predicted),
             "confidence": float(each[predicted]),
             "classes": list(self.about.classes),
+            "measures": about.measures,
+            "shown_as": about.shown_as,
         }
 
 

@@ -282,10 +282,12 @@ class ExplanationRecord(TypedDict):
     shares: dict[str, float]
     statistics: dict[str, dict[str, str | float | None]]
     files: list[str]
-    display: dict[str, bool]
+    display: dict[str, bool | str]
     spacing: list[float] | None
     slice_numbers: list[int]
     judged: dict[str, str | float | bool | None]
+    measures: NotRequired[str]
+    shown_as: NotRequired[str]
     contributions: NotRequired[dict[str, Any] | None]
     parts: NotRequired[dict[str, dict[str, Any]]]
 

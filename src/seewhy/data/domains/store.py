@@ -62,7 +62,7 @@ class SubjectRecord(TypedDict):
     content: list[int]
     spacing: Annotated[list[float], Field(min_length=3, max_length=3)]
     codes: str | None
-    display: dict[str, bool]
+    display: dict[str, bool | str]
 
 
 class StoreRecord(TypedDict):

@@ -24,6 +24,8 @@ from seewhy.options import check_choice
 __all__ = ["ModalityScores", "has_attention", "record_attention", "to_modality_scores"]
 
 MEASURES = ("intensity", "change")
+MEANINGS = {"intensity": "mean intensity of the translated", "change": "mean change of the translated"}
+"""What a score says of its modality."""
 LEAST = 1e-4
 """Smallest distance of a share from 0 and 1, where its logit would be infinite."""
 
@@ -74,7 +76,15 @@ class ModalityScores(nn.Module):
         """One image; its CAMs use the last feature map before the decoder."""
         layer = find_last_map(self.generator)
         layers = {} if layer is None else {"image": f"generator.{layer}"}
-        return Explainable(layers=layers, classes=self.modalities, multi_label=True)
+        count = len(self.modalities)
+        return Explainable(
+            layers=layers,
+            classes=self.modalities,
+            multi_label=True,
+            measures=MEANINGS[self.measure],
+            shown=tuple(range(count, 2 * count)),
+            shown_as=f"centre slice, mean of {', '.join(self.modalities)}",
+        )
 
 
 def find_last_map(generator: nn.Module) -> str | None:
