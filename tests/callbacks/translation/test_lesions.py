@@ -74,7 +74,7 @@ def run_check(tmp_path, *subjects):
 
 
 def test_the_warning_names_patient_and_modality_and_reaches_results_and_report(tmp_path):
-    with pytest.warns(UserWarning, match=r"lesion check: P2, flair: the lesion changed its sign") as caught:
+    with pytest.warns(UserWarning, match=r"lesion check: P2, flair \(mask\): the lesion changed its sign") as caught:
         logged = run_check(tmp_path, subject(1.0), subject(-0.5, name="P2"))
     assert len([one for one in caught if "P1" in str(one.message)]) == 0
     assert logged["test/a2b/lesion/flair/sign_changes"] == 1

@@ -78,7 +78,11 @@ class LesionCheck(Callback):
         )
         if trainer.is_global_zero:
             write_csv(self.folder / "lesions.csv", self.rows, columns=COLUMNS)
-        problems = [f"{row['patient']}, {row['modality']}: {row['problem']}" for row in self.rows if row["problem"]]
+        problems = [
+            f"{row['patient']}, {row['modality']} ({row['place']}): {row['problem']}"
+            for row in self.rows
+            if row["problem"]
+        ]
         if problems:
             more = f"; {len(problems) - SHOWN} more in lesions.csv" * (len(problems) > SHOWN)
             rank_zero_warn(f"lesion check: {'; '.join(problems[:SHOWN])}{more}")

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from seewhy.errors import ConfigError
 from seewhy.nets.generators.base import ValueRange, check_range, to_net
 from seewhy.nets.generators.blocks import InstanceNorm2d, SelfAttention2d
-from seewhy.option_types import NonNegativeFloat, NonNegativeInt
+from seewhy.option_types import NonNegativeInt
 
 __all__ = ["MultiScaleDiscriminator", "PatchDiscriminator", "SpectralNorm", "spectral_norm"]
 
@@ -103,8 +103,6 @@ class MultiScaleDiscriminator(nn.Module):
         value_range: range that the layers work on, see `ValueRange`; images are always in [-1, 1].
         logit_limit: see `PatchDiscriminator`.
         halvings: how often images are halved before the first scale; noise and sharpness are judged less then.
-        noise: standard deviation of noise on all images (Sønderby 2017, section 2.3), so that they are not told apart
-            by their own.
 
     Example:
         >>> import torch
@@ -123,16 +121,15 @@ class MultiScaleDiscriminator(nn.Module):
         value_range: ValueRange = "symmetric",
         logit_limit: float | None = None,
         halvings: NonNegativeInt = 0,
-        noise: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__()
-        if scales < 1 or halvings < 0 or noise < 0:
+        if scales < 1 or halvings < 0:
             raise ConfigError(
-                f"model.discriminator.scales={scales} must be at least 1, model.discriminator.halvings={halvings} and "
-                f"model.discriminator.noise={noise} at least 0"
+                f"model.discriminator.scales={scales} must be at least 1, model.discriminator.halvings={halvings} at "
+                "least 0"
             )
         self.value_range = check_range(value_range, "model.discriminator.value_range")
-        self.halvings, self.noise, last = halvings, float(noise), halvings + scales - 1
+        self.halvings, last = halvings, halvings + scales - 1
         self.smallest = (SMALLEST - 1) * 2**last + 1  # a side of 47 is halved to 24
         self.discriminators = nn.ModuleList(
             PatchDiscriminator(channels=channels, width=width, attention=attention, logit_limit=logit_limit)
@@ -155,8 +152,6 @@ class MultiScaleDiscriminator(nn.Module):
         scores, image = [], to_net(image, self.value_range)
         for _ in range(self.halvings):
             image = self.downsample(image)
-        if self.noise:
-            image = image + self.noise * torch.randn_like(image)
         for number, discriminator in enumerate(self.discriminators):
             image = self.downsample(image) if number else image
             scores.append(discriminator(image))
