@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from seewhy_run.errors import RunError, suggest
@@ -18,7 +18,7 @@ def build(kind: type[T], record: Any, where: str) -> T:
     """Build a dataclass from a mapping.
 
     Args:
-        kind: a dataclass whose fields are numbers, text, tuples, dicts, or None.
+        kind: a dataclass whose fields are numbers, text, tuples, dicts, dataclasses, or None.
         record: of JSON.
         where: place of the record, for messages.
 
@@ -57,6 +57,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     origin, parts = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
+    if is_dataclass(hint) and isinstance(hint, type):
+        return build(hint, value, where)
     if origin is Literal and value in parts and isinstance(value, type(parts[parts.index(value)])):
         return value
     if origin in (Union, types.UnionType):

@@ -25,6 +25,7 @@ __all__ = [
     "Mismatch",
     "check_finite_weights",
     "extract_state_dict",
+    "list_foreign_tensors",
     "list_refused_classes",
     "list_safe_globals",
     "read_file",
@@ -151,7 +152,7 @@ def extract_state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
         path: of the file, for messages.
 
     Raises:
-        CheckpointError: no state dict, or values that are not tensors.
+        CheckpointError: no state dict, values that are not tensors, or tensors that are no plain weights.
     """
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -167,9 +168,26 @@ def extract_state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
             f"{path}: expected a state dict (names → tensors), but {_first(others)} are not tensors; "
             "save it with torch.save(model.state_dict(), …)"
         )
+    if foreign := list_foreign_tensors(content):
+        raise CheckpointError(f"{path}: {_first(foreign)}; expected tensors of real numbers, dense and on the CPU")
     if all(key.startswith("module.") for key in content):
         return {key.removeprefix("module."): value for key, value in content.items()}
     return dict(content)
+
+
+def list_foreign_tensors(state: Mapping[str, Any]) -> list[str]:
+    """List the tensors that are no plain weights: sparse, quantized, complex or without values.
+
+    Example:
+        >>> list_foreign_tensors({"weight": torch.zeros(1, dtype=torch.complex64), "bias": torch.zeros(1)})
+        ['weight is a torch.complex64 tensor of layout torch.strided on cpu']
+    """
+    return [
+        f"{name} is a {value.dtype} tensor of layout {value.layout} on {value.device}"
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+        and (value.layout is not torch.strided or value.is_meta or value.is_complex() or value.is_quantized)
+    ]
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -207,7 +225,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_finite_weights(network: nn.Module, tensors: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse weights or batch statistics that are NaN or infinite; other buffers, e.g. of masks, may be infinite.
+    """Refuse weights or batch statistics that are NaN, infinite or integers, e.g. of a network quantized by hand.
+
+    Other buffers, e.g. of masks, may be so.
 
     Args:
         network: that the tensors are for.
@@ -225,6 +245,11 @@ def check_finite_weights(network: nn.Module, tensors: Mapping[str, Any], path: s
     """
     learned = {name for name, _ in network.named_parameters(remove_duplicate=False)}
     names = [name for name in tensors if name in learned or name.endswith(("running_mean", "running_var"))]
+    if whole := [name for name in names if not tensors[name].is_floating_point()]:
+        raise CheckpointError(
+            f"{path}: {len(whole)} of {len(names)} weights are integers (first: {whole[0]}, "
+            f"{tensors[whole[0]].dtype}); expected floating-point numbers, unquantized"
+        )
     wrong = [name for name in names if not bool(torch.isfinite(tensors[name]).all())]
     if wrong:
         raise CheckpointError(
