@@ -94,6 +94,8 @@ def test_values_that_fit(value, hint):
         (0, PositiveInt, "1 or more"),
         (-1, NonNegativeInt, "0 or more"),
         (1.01, Fraction, "from 0 to 1"),
+        (float("nan"), float | None, "a number"),
+        ([1.0, float("inf")], Sequence[float], "a list of numbers"),
         (float("nan"), Fraction, "from 0 to 1"),
         (float("inf"), PositiveFloat, "above 0"),
         (0, PositiveFloat, "above 0"),
