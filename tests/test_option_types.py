@@ -13,6 +13,7 @@ from seewhy.option_types import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Seed,
     find_value_problem,
     parameter_types,
 )
@@ -99,6 +100,7 @@ def test_values_that_fit(value, hint):
         (float("nan"), Fraction, "from 0 to 1"),
         (float("inf"), PositiveFloat, "above 0"),
         (0, PositiveFloat, "above 0"),
+        (2**32, Seed, "0 or more and below 4294967296"),
         (1, Annotated[float, Ge(0), Lt(1)], "0 or more and below 1"),
         ([1, 0], Sequence[PositiveInt], "a list of integers, 1 or more"),
     ],

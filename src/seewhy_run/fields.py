@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from inspect import signature
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from seewhy_run.errors import RunError, suggest
 
-__all__ = ["build"]
+__all__ = ["build", "check_names"]
 
 T = TypeVar("T")
 
@@ -50,6 +51,23 @@ def build(kind: type[T], record: Any, where: str) -> T:
     hints = get_type_hints(kind)
     values = {name: _convert(value, hints[name], f"{where}: {name}") for name, value in record.items()}
     return kind(**values)
+
+
+def check_names(function: Callable[..., Any], options: Mapping[str, Any] | None, where: str) -> None:
+    """Check that options are keyword arguments of a function.
+
+    Raises:
+        RunError: the first that is none.
+
+    Example:
+        >>> check_names(build, {"kin": int}, "step 1")
+        Traceback (most recent call last):
+        seewhy_run.errors.RunError: step 1: unknown entry 'kin'; nearest: 'kind'
+    """
+    known = signature(function).parameters
+    unknown = next((name for name in options or {} if name not in known), None)
+    if unknown is not None:
+        raise RunError(f"{where}: unknown entry {unknown!r}; {suggest(unknown, known)}")
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:

@@ -77,6 +77,8 @@ def _run_case(export: Export, state: State) -> None:
                 f"case {state.id}: step {number} ({name}) of {MANIFEST} fails ({type(error).__name__}: {reason}); it "
                 "does not fit its network or this case: export again, or prepare the case like the training data"
             ) from error
+    if not state.rows:
+        raise RunError(f"case {state.id}: no step of {MANIFEST} writes results; export again")
 
 
 def main(arguments: Sequence[str] | None = None, *, folder: Path | None = None) -> None:

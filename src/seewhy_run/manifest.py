@@ -138,9 +138,13 @@ def _parse_float(text: str) -> float:
 
 
 def _check_order(steps: tuple[Step, ...]) -> None:
-    """Refuse steps that need what no earlier step makes."""
+    """Refuse steps that need what no earlier step makes, and those that are there twice."""
     made: set[str] = set()
+    kinds: list[type] = []
     for number, step in enumerate(steps, start=1):
+        if type(step) in kinds:
+            raise RunError(f"{MANIFEST}: step {number} ({type(step).__name__}) is there twice")
+        kinds.append(type(step))
         missing = [name for name in step.needs if name not in made]
         if missing:
             raise RunError(

@@ -33,6 +33,7 @@ __all__ = [
     "to_plain_data",
 ]
 
+LEVELS = 50
 DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
 
 
@@ -70,10 +71,14 @@ def list_safe_globals() -> list[Any]:
     return classes
 
 
-def to_plain_data(value: Any) -> Any:
+def to_plain_data(value: Any, *, levels: int = LEVELS) -> Any:
     """Convert the contents of a checkpoint to data that JSON can hold.
 
     Numbers of numpy become plain numbers, arrays their shapes, and other objects their texts.
+
+    Args:
+        value: of any type.
+        levels: of mappings and lists that are kept; below them stands `…`, since a file can nest them without end.
 
     Example:
         >>> import numpy as np
@@ -81,12 +86,14 @@ def to_plain_data(value: Any) -> Any:
         >>> to_plain_data({"auc": np.float64(0.75), "loss": float("nan"), "curve": np.zeros(3)})
         {'auc': 0.75, 'loss': 'nan', 'curve': 'array of shape (3,)'}
     """
-    if isinstance(value, Mapping):
-        return {str(key): to_plain_data(child) for key, child in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain_data(child) for child in value]
     if isinstance(value, argparse.Namespace):
-        return to_plain_data(vars(value))
+        value = vars(value)
+    if isinstance(value, Mapping | list | tuple):
+        if not levels:
+            return "…"
+        if isinstance(value, Mapping):
+            return {str(key): to_plain_data(child, levels=levels - 1) for key, child in value.items()}
+        return [to_plain_data(child, levels=levels - 1) for child in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, torch.Tensor | np.ndarray):

@@ -162,6 +162,9 @@ class WriteMaps:
     def run(self, state: State, graphs: Mapping[str, Graph]) -> None:
         """Write the maps of a case, and one row per slice."""
         values, maps = state.values, state.values["maps"]
+        made = values["probability"].shape[1]
+        if made != self.classes:
+            raise RunError(f"write_maps: classes={self.classes}, but the network gives {made}; export again")
         if values["source"] is None:
             path = state.folder / f"{state.id}.npz"
             with atomic_path(path) as temporary:

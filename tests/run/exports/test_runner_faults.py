@@ -16,7 +16,16 @@ from seewhy_run.errors import RunError
 from seewhy_run.main import _run_case, main
 from seewhy_run.manifest import MANIFEST, Export, Manifest, read_export
 from seewhy_run.steps.base import State
+from seewhy_run.steps.maps import ActivationMaps, Regions
+from seewhy_run.steps.subjects import ReadSubject
 from seewhy_run.steps.volumes import WriteVolume
+
+STACK = {"axis": 0, "slices": None, "depth": None, "size": None, "pad": 0, "normalize": "none"}
+MAPS = {
+    "graph": "network", "maps": ("cam",), "pooling": "lse", "sharpness": 4.0, "fraction": 0.1, "scales": (1.0,),
+    "mirrors": (), "normalize": "sigmoid", "gate": None, "background": 0.5, "walk": None, "refinement": None,
+    "batch": 1,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +39,7 @@ def folder(tmp_path_factory):
         outputs=["logits"],
     )
     record, _ = write_graph(graph, folder, name="network", form="onnx")
-    read = {"step": "read_stack", "axis": 0, "slices": None, "depth": None, "size": None, "pad": 0, "normalize": "none"}
+    read = {"step": "read_stack", **STACK}
     classify = {"step": "classify", "graph": "network", "inputs": ["image"], "classes": ["a", "b"], "temperature": 1.0}
     manifest = {
         "format": "seewhy-export", "version": 1, "model": "onnx", "name": "tiny", "inputs": ["image"],
@@ -76,6 +85,7 @@ def change(folder):
         ("graphs.network.outputs", ["other"], "gives logits"),
         ("graphs.network.outputs", ["logits", "logits"], "logits, logits"),
         ("graphs.network.multiple_of", 0, "multiple_of=0"),
+        ("steps.1", {"step": "read_stack", **STACK}, "step 2 .* is there twice"),
     ],
 )
 def test_a_damaged_description_is_refused_before_anything_runs(folder, change, place, value, fact):
@@ -92,6 +102,7 @@ def test_a_damaged_description_is_refused_before_anything_runs(folder, change, p
         ("steps.1.classes", ["a"], "2 classes"),
         ("steps.0.size", [0, 4], r"step 1 \(read_stack\)"),
         ("graphs.network.inputs.0.shape", ["batch", 1, 4], "network.onnx takes image of batchx1x4"),
+        ("steps", [{"step": "read_stack", **STACK}], "no step of export.json writes results"),
     ],
 )
 def test_a_description_that_does_not_fit_is_one_line_of_the_case(folder, change, tmp_path, capsys, place, value, fact):
@@ -140,3 +151,22 @@ def test_a_table_that_is_no_file_is_not_waited_for(tmp_path):
     for path, fact in ((tmp_path / "pipe.csv", "is no file"), (tmp_path / "none.csv", "does not exist")):
         with pytest.raises(RunError, match=fact):
             list_cases([], ["image"], table=path, optional=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((ActivationMaps, {**MAPS, name: value}) for name, value in (
+            ("maps", ("cams",)), ("sharpness", 0.0), ("fraction", 1.5), ("background", -1.0), ("gate", 1.5),
+            ("walk", {"radios": 1}), ("refinement", {"dilation": [1]}), ("scales", (0.0,)),
+        )),
+        (Regions, {"evidence": "cam", "options": {"levels": 1}, "channel": 0, "presence_threshold": (), "kept": ()}),
+        (Regions, {"evidence": "cam", "options": {}, "channel": -1, "presence_threshold": (), "kept": ()}),
+        (ReadSubject, {"modalities": (), "percentiles": (99.0, 1.0), "image_size": None, "multiple_of": 1}),
+        (ReadSubject, {"modalities": (), "percentiles": (1.0, 99.0), "image_size": None, "multiple_of": -1}),
+    ],
+)  # fmt: skip
+def test_options_that_would_silently_give_other_results_are_refused(kind, options):
+    ActivationMaps(**MAPS)
+    with pytest.raises(RunError):
+        kind(**options)
