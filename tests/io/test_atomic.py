@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from seewhy.errors import describe_system_error
 from seewhy.io.atomic import (
     TEMPORARY_PREFIX,
     atomic_folder,
@@ -182,3 +183,11 @@ def test_a_process_killed_while_it_creates_a_json_file_leaves_nothing_for_the_ne
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
     assert not create_json(tmp_path / "run.json", {"a": 3})
     assert json.loads((tmp_path / "run.json").read_text()) == {"a": 2}
+
+
+def test_a_file_that_cannot_be_replaced_is_named_and_not_its_temporary_name(tmp_path):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(OSError, match=r"a\.json") as caught:
+        write_json(tmp_path / "a.json", {})
+    assert describe_system_error(caught.value) == f"{tmp_path / 'a.json'} cannot be opened or written: Is a directory"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
