@@ -117,3 +117,12 @@ def test_weights_as_integers_are_refused_but_integer_buffers_are_not():
     check_finite_weights(network, network.state_dict(), "a.pth")
     with pytest.raises(CheckpointError, match=r"a\.pth.*weight, torch\.int8"):
         check_finite_weights(network, {**network.state_dict(), "weight": torch.ones(2, dtype=torch.int8)}, "a.pth")
+
+
+def test_a_buffer_that_is_no_number_is_refused_where_the_networks_own_is_one():
+    network = torch.nn.Linear(1, 1)
+    network.register_buffer("temperature", torch.ones(()))
+    network.register_buffer("unknown", torch.tensor(float("nan")))
+    check_finite_weights(network, network.state_dict(), "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth.*temperature"):
+        check_finite_weights(network, {**network.state_dict(), "temperature": torch.tensor(float("nan"))}, "a.pth")

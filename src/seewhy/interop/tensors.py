@@ -232,9 +232,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_finite_weights(network: nn.Module, tensors: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse weights or batch statistics that are NaN, infinite or integers, e.g. of a network quantized by hand.
+    """Refuse weights and buffers that are NaN, infinite or integers, e.g. of a network quantized by hand.
 
-    Other buffers, e.g. of masks, may be so.
+    Buffers that are so in the network itself, e.g. masks, may be so in the file.
 
     Args:
         network: that the tensors are for.
@@ -250,8 +250,13 @@ def check_finite_weights(network: nn.Module, tensors: Mapping[str, Any], path: s
         Traceback (most recent call last):
         seewhy.errors.CheckpointError: a.ckpt: 1 of 1 weights are not finite (first: bias), ...
     """
-    learned = {name for name, _ in network.named_parameters(remove_duplicate=False)}
-    names = [name for name in tensors if name in learned or name.endswith(("running_mean", "running_var"))]
+    own = dict(network.named_parameters(remove_duplicate=False))
+    own |= {
+        name: buffer
+        for name, buffer in network.named_buffers(remove_duplicate=False)
+        if buffer.is_floating_point() and (buffer.is_meta or bool(torch.isfinite(buffer).all()))
+    }
+    names = [name for name in tensors if name in own]
     if whole := [name for name in names if not tensors[name].is_floating_point()]:
         raise CheckpointError(
             f"{path}: {len(whole)} of {len(names)} weights are integers (first: {whole[0]}, "
