@@ -25,7 +25,7 @@ from seewhy.explain.targets import (
     predict_classes,
 )
 from seewhy.io.names import find_name_clashes, safe_name
-from seewhy.option_types import NonNegativeInt, PositiveInt
+from seewhy.option_types import NonNegativeInt, PositiveInt, Seed
 from seewhy.options import check_choice, check_fields
 
 __all__ = [
@@ -186,6 +186,8 @@ class TargetChoice:
     def __init__(self, setting: TargetSetting, about: Explainable, *, classes: int) -> None:
         self.about, self.classes = about, classes
         wanted = [setting] if setting is None or isinstance(setting, (int, str)) else list(setting)
+        if not wanted:
+            raise ConfigError("explain.target is empty; give a class, or null for the predicted one")
         self.wanted: list[int | str | Contrast] = []
         for item in wanted:
             if item == "all":
@@ -276,7 +278,7 @@ class ExplanationSettings:
     judge: Literal["auto", "all", "cheap", "none"] = "auto"
     nifti: bool = True
     atlas: str | None = None
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         """Check the options."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule
-from seewhy.errors import ExplanationError
+from seewhy.errors import ConfigError, ExplanationError, SeewhyError
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Explainable, ExplainedModel
 from seewhy.explain.maps import Maps
@@ -124,7 +124,13 @@ class Session:
             return
         for start in range(0, len(rows), self.settings.batch_size):
             stop = min(start + self.settings.batch_size, len(rows))
-            self._explain_chunk(select_rows(part, list(range(start, stop))))
+            is_new = not self.store.folder.exists()
+            try:
+                self._explain_chunk(select_rows(part, list(range(start, stop))))
+            except SeewhyError:
+                if is_new:  # a later method does not fit: without the others' first maps there is nothing half-written
+                    self.store.remove()
+                raise
 
     def _prepare(self, part: Batch) -> Batch | None:
         """Choose the explained module and the targets for some samples; None if they cannot be explained."""
@@ -156,6 +162,11 @@ class Session:
         for view in views:
             for number in (self.settings.key_slices or ()) if view.is_volume else ():
                 view.slice_position(number)  # raises for a slice that the model does not see
+            if self.settings.atlas is not None and not view.is_volume:
+                raise ConfigError(
+                    f"explain.atlas={self.settings.atlas} is for volumes, but {view.id} has planes; set "
+                    "explain.atlas=null"
+                )
             self.samples.append(view.id)
         targets = self.targets.of(batch.get("label"), lambda: self._compute_scores(batch))
         for method in self.explainers:

@@ -15,7 +15,7 @@ from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.atomic import write_json
 from seewhy.io.documents import read_json
 from seewhy.metrics.translation.similarity import METRICS
-from seewhy.option_types import PositiveInt
+from seewhy.option_types import PositiveInt, Seed
 
 __all__ = [
     "CATEGORIES",
@@ -95,7 +95,7 @@ class CaseOptions:
     n_median: int = 3
     n_interesting: int = 5
     n_random: int = 10
-    seed: int = 42
+    seed: Seed = 42
     min_tissue: float = 0.3
     max_per_subject: int = 1
     stages: Sequence[str] = STAGES
