@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
 
 from seewhy.batch import Batch, Prediction
 from seewhy.data.base import BaseDataModule, find_datamodule
@@ -25,7 +26,7 @@ from seewhy.reporting.session import Session
 from seewhy.reporting.shared import SharedSession
 from seewhy.reporting.store import ExplanationStore
 
-__all__ = ["ExplainCallback"]
+__all__ = ["ExplainCallback", "hash_weights"]
 
 PARTS = {"test": "test", "validate": "val", "predict": "predict"}
 """Loop of the Trainer → part of the data."""
@@ -141,7 +142,7 @@ class ExplainCallback(Callback):
         path = Path(str(trainer.ckpt_path)) if trainer.ckpt_path and loop != "validate" else self.checkpoint
         facts = {
             "checkpoint": str(path) if path else None,
-            "sha256": file_sha256(path) if path else _hash_weights(module),
+            "sha256": file_sha256(path) if path else hash_weights(module),
             "phantom": datamodule.is_phantom,
         }
         choice = self.settings.choice()
@@ -255,7 +256,7 @@ def _require_datamodule(trainer: Trainer) -> BaseDataModule:
     return datamodule
 
 
-def _hash_weights(module: LightningModule) -> str:
+def hash_weights(module: nn.Module) -> str:
     """SHA-256 of the current weights, where they were not loaded from a file."""
     import hashlib
 

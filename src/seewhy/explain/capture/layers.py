@@ -13,7 +13,16 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.explain.explained_model import ExplainedModel, unwrap_compiled
 from seewhy.explain.grid import to_grid
 
-__all__ = ["Capture", "Layer", "Layers", "capture", "find_unknown_parts", "named_parts", "resolve_layers"]
+__all__ = [
+    "Capture",
+    "Layer",
+    "Layers",
+    "capture",
+    "find_last_map",
+    "find_unknown_parts",
+    "named_parts",
+    "resolve_layers",
+]
 
 Layer: TypeAlias = str | nn.Module
 """A submodule, or its dotted name."""
@@ -105,7 +114,12 @@ def _find(module: nn.Module, parts: Mapping[str, nn.Module], layer: Layer) -> tu
 
 
 def _propose_layer(subject: ExplainedModel) -> str:
-    """Propose the last layer of a forward that returns a map which the scores depend on; empty if no layer does."""
+    found = find_last_map(subject)
+    return "" if found is None else f", e.g. layers={found!r}"
+
+
+def find_last_map(subject: ExplainedModel) -> str | None:
+    """Find the last layer of a forward that returns a map which the scores depend on; None if no layer does."""
     outputs: list[tuple[str, Tensor]] = []
     image = next(iter(subject.inputs.values()))
     hooks = []
@@ -126,10 +140,10 @@ def _propose_layer(subject: ExplainedModel) -> str:
         for hook in hooks:
             hook.remove()
     if not outputs or not scores.requires_grad:
-        return ""
+        return None
     gradients = torch.autograd.grad(scores.sum(), [output for _, output in outputs], allow_unused=True)
     used = [name for (name, _), slope in zip(outputs, gradients, strict=True) if slope is not None and slope.any()]
-    return f", e.g. layers={used[-1]!r}" if used else ""
+    return used[-1] if used else None
 
 
 def _is_map(output: Tensor, image: Tensor) -> bool:
