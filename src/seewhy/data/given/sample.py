@@ -55,7 +55,7 @@ def take_samples(loader: Iterable[Any], *, count: int = 0) -> list[GivenSample]:
     for batch in loader:
         entries: dict[str, Any] = dict(batch) if isinstance(batch, Mapping) else _name_parts(batch)
         image = entries.get(IMAGE)
-        images = dict(image) if isinstance(image, Mapping) else {IMAGE: image}
+        images: dict[str, Any] = dict(image) if isinstance(image, Mapping) else {IMAGE: image}
         wrong = [name for name, one in images.items() if not isinstance(one, Tensor)]
         if wrong:
             raise DataError(

@@ -21,6 +21,7 @@ __all__ = [
     "find_last_map",
     "find_unknown_parts",
     "named_parts",
+    "replace_first",
     "resolve_layers",
 ]
 
@@ -166,12 +167,13 @@ class Capture:
     scores: Tensor
     activations: dict[str, Tensor]
 
-    def gradients(self, score: Tensor, *, last: bool) -> dict[str, Tensor]:
+    def gradients(self, score: Tensor, *, last: bool, differentiable: bool = False) -> dict[str, Tensor]:
         """Compute the gradients of the samples' scores by the activations, input → tensor of the activation's shape.
 
         Args:
             score: [B]; samples do not mix in evaluation mode, so the gradient of their sum is that of each sample.
             last: free the graph, because no other target follows.
+            differentiable: keep a graph of the gradients, for second derivatives.
 
         Raises:
             ConfigError: no activation has a path to the scores.
@@ -181,7 +183,9 @@ class Capture:
                 "the scores do not depend on the layers' output: the forward runs under no_grad, or bypasses the layers"
             )
         captured = list(self.activations.values())
-        gradients = torch.autograd.grad(score.sum(), captured, retain_graph=not last, allow_unused=True)
+        gradients = torch.autograd.grad(
+            score.sum(), captured, retain_graph=not last, create_graph=differentiable, allow_unused=True
+        )
         # An input that the model masks has no path to the scores: its gradient is zero.
         return {
             name: torch.zeros_like(activation) if gradient is None else gradient
@@ -229,7 +233,7 @@ def capture(subject: ExplainedModel, layers: Mapping[str, tuple[str, nn.Module]]
         tensor = first if first.requires_grad else first.detach().requires_grad_()
         kept[layer].append(tensor)
         # The next layer gets a copy, since it may work in place.
-        return _replace_first(output, tensor.clone())
+        return replace_first(output, tensor.clone())
 
     hooks = [layer.register_forward_hook(keep) for layer in owners]
     try:
@@ -242,7 +246,7 @@ def capture(subject: ExplainedModel, layers: Mapping[str, tuple[str, nn.Module]]
     return Capture(scores, {name: kept[layer][owners[layer].index(name)] for name, (_, layer) in layers.items()})
 
 
-def _replace_first(output: object, tensor: Tensor) -> object:
+def replace_first(output: object, tensor: Tensor) -> object:
     """Replace the first tensor of an output: of a tensor, tuple, named tuple or list."""
     if not isinstance(output, (tuple, list)):
         return tensor
