@@ -151,7 +151,7 @@ def _collect_biases(module: nn.Module) -> Iterator[_Biases]:
 
 def _compute_bias(layer: nn.Module, x: Tensor) -> Tensor:
     """Compute f(x) − J x of a layer, in the shape of its output."""
-    value, linear = torch.func.jvp(lambda one: layer.forward(one.clone()), (x,), (x,))
+    value, linear = torch.func.jvp(lambda one: layer.forward(one.clone()), (x,), (x,))[:2]
     return (value - linear).detach()
 
 
@@ -209,5 +209,5 @@ def spread(coarse: Tensor, size: Sequence[int]) -> Tensor:
         if len(size) == 2:
             small = interpolate(probe, size=coarse.shape[1:], mode="bilinear", antialias=True, align_corners=False)
         else:
-            small = adaptive_avg_pool3d(probe, coarse.shape[1:])
+            small = adaptive_avg_pool3d(probe, [*coarse.shape[1:]])  # type: ignore[arg-type]
         return torch.autograd.grad(small, probe, coarse[:, None].to(probe))[0][:, 0]

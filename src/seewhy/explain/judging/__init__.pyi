@@ -23,6 +23,9 @@ from .localization import tune_threshold as tune_threshold
 from .measures.complexity import compute_complexity as compute_complexity
 from .measures.complexity import compute_effective_complexity as compute_effective_complexity
 from .measures.complexity import compute_sparseness as compute_sparseness
+from .measures.conformal_region import ConformalRegion as ConformalRegion
+from .measures.conformal_region import calibrate_region as calibrate_region
+from .measures.conformal_region import measure_sufficient_share as measure_sufficient_share
 from .measures.faithfulness import measure_infidelity as measure_infidelity
 from .measures.faithfulness import measure_monotonicity as measure_monotonicity
 from .measures.faithfulness import measure_region_perturbation as measure_region_perturbation
@@ -32,6 +35,8 @@ from .measures.faithfulness import measure_sensitivity_n_over_batch as measure_s
 from .measures.localization import compute_relevance_mass_accuracy as compute_relevance_mass_accuracy
 from .measures.localization import compute_relevance_rank_accuracy as compute_relevance_rank_accuracy
 from .measures.localization import compute_top_k_intersection as compute_top_k_intersection
+from .measures.mask_tuning import TunedCopy as TunedCopy
+from .measures.mask_tuning import tune_with_masks as tune_with_masks
 from .measures.randomization import measure_efficient_mprt as measure_efficient_mprt
 from .measures.randomization import measure_random_logit as measure_random_logit
 from .measures.randomization import measure_smooth_mprt as measure_smooth_mprt

@@ -14,8 +14,9 @@ from seewhy.explain.judging.perturbation import Fill, fill_image
 
 __all__ = ["Output", "Removal", "number_regions"]
 
-Output: TypeAlias = Literal["probability", "score"]
-"""What is measured of the target: its calibrated probability, or its raw class score."""
+Output: TypeAlias = Literal["probability", "score", "margin"]
+"""What is measured of the target: its calibrated probability, its raw class score, or its probability minus the largest
+of any other class."""
 
 
 class Removal:
@@ -101,6 +102,10 @@ class Removal:
             for part, (name, image) in zip(gone, self.subject.inputs.items(), strict=True)
         }
         scores = self.subject.scores(changed, rows=rows)
+        if self.output == "margin":
+            every = self.subject.class_probabilities(scores)
+            own = self.target[rows, None]
+            return every.gather(1, own)[:, 0] - every.scatter(1, own, -1).amax(dim=1)
         measure = self.subject.probabilities if self.output == "probability" else self.subject.target_scores
         return measure(scores, self.target[rows])
 

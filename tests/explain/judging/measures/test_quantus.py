@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.explain.judging.measures.quantus_answers import ANSWERS, CASES, make_case
 from torch import nn
 
 from seewhy.explain import Maps, Saliency, judging
-
-from .quantus_answers import ANSWERS, CASES, make_case
 
 KNOWN = json.loads(Path(ANSWERS).read_text())
 
