@@ -236,6 +236,24 @@ def test_cheap_judging_makes_at_most_as_many_maps_as_are_shown(explained, tmp_pa
     assert samples < counted.samples <= 2 * samples
 
 
+def test_further_measures_are_columns_of_the_ranking_with_those_of_the_floors(explained, tmp_path):
+    metrics = ["infidelity", "complexity"]
+    found = explained(tmp_path, max_samples=4, metrics=metrics)
+    with (found.folder / "ranking.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert {"grad_cam", "control_edges", "control_random"} <= set(rows)
+    scores = list(csv.DictReader((found.folder / "scores.csv").open()))
+    patients = {}
+    for row in scores:
+        if row["method"] == "grad_cam" and row["complexity"]:
+            patients.setdefault(row["patient"], []).append(float(row["complexity"]))
+    assert float(rows["grad_cam"]["complexity"]) == pytest.approx(np.mean([np.mean(own) for own in patients.values()]))
+    assert 0 <= float(rows["control_edges"]["infidelity_scaled"]) <= 1
+    assert found.results["ranking"], "measures that rank methods are drawn"
+    with pytest.raises(ConfigError, match="infidelity"):
+        explained(tmp_path, metrics=["infidelty"])
+
+
 def test_every_step_is_counted_and_the_time_is_stated(explained, tmp_path, monkeypatch):
     from contextlib import contextmanager
 

@@ -71,7 +71,7 @@ class Judges:
         validation: Callable[[int], Iterable[Batch]],
     ) -> None:
         self.explainers = explainers
-        chosen = JudgingSettings(scope=settings.judge, seed=settings.seed)
+        chosen = JudgingSettings(scope=settings.judge, metrics=settings.metrics, seed=settings.seed)
         self.samples, self.validation, self.tuning = samples, validation, TUNING
         if chosen.scope_of(samples) == "cheap":  # all maps for judging together cost at most what the explanations cost
             self.tuning = min(TUNING, samples // TUNED)
@@ -86,7 +86,7 @@ class Judges:
     @property
     def active(self) -> bool:
         """Whether anything is judged."""
-        return self.settings.scope != "none"
+        return self.settings.scope != "none" or bool(self.settings.metrics)
 
     def judge(self, place: Place, module: nn.Module, inputs: Inputs, maps: Maps, masks: Masks) -> list[Row]:
         """Score a batch of maps, a row per sample; rows are empty with `judge=none`."""
@@ -101,15 +101,16 @@ class Judges:
         return self._cards[place].judge(module, inputs, maps, masks, tested=self.testing)
 
     def judge_floors(self, module: nn.Module, inputs: Inputs, target: Target, masks: Masks) -> dict[str, list[Row]]:
-        """Score the floors, method → rows: all floors where there are masks, else those with deletion and insertion."""
+        """Score the floors, method → rows: with masks or measures all, else those with deletion and insertion."""
         costly = self.settings.scope_of(self.samples) == "all"
+        metrics = self.settings.metrics
         result = {}
         for name, floor in self.floors.items():
             faithful = costly and name in FAITHFUL
-            if not self.active or (masks is None and not faithful):
+            if not self.active or (masks is None and not faithful and not metrics):
                 continue
-            scope: Scope = "all" if faithful else "cheap"
-            settings = JudgingSettings(scope=scope, cases=0, stability=False, seed=self.settings.seed)
+            scope: Scope = "none" if self.settings.scope == "none" else "all" if faithful else "cheap"
+            settings = JudgingSettings(scope=scope, cases=0, stability=False, metrics=metrics, seed=self.settings.seed)
             threshold = self._threshold(floor, module) if masks is not None else None
             card = Scorecard(floor, settings=settings, threshold=threshold, shared=self.shared)
             result[name] = card.judge(module, inputs, floor(module, inputs, target), masks)

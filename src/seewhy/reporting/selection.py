@@ -14,6 +14,7 @@ from torch import Tensor
 from seewhy.batch import Prediction
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.explained_model import Explainable
+from seewhy.explain.judging.measures.registry import choose_measures
 from seewhy.explain.targets import (
     PREDICTED,
     RUNNER_UP,
@@ -265,6 +266,8 @@ class ExplanationSettings:
         key_slices: numbers, in the scan, of the slices that are drawn of a volume; None draws 7 spread over it.
         judge: scores of maps: `cheap` (completeness, randomisation, shares), `all`, `none`, or `auto`: all
             for up to 64 samples, else the cheap ones.
+        metrics: further measures of the literature by name or kind, or `all`; see
+            `seewhy.explain.judging.choose_measures`.
         nifti: also write maps of volumes on the grid of their source.
         atlas: label volume on the grid of the sources, for shares by region; may be None.
         seed: seed of a random choice and of the scores.
@@ -276,6 +279,7 @@ class ExplanationSettings:
     batch_size: PositiveInt = 8
     key_slices: Sequence[NonNegativeInt] | None = None
     judge: Literal["auto", "all", "cheap", "none"] = "auto"
+    metrics: Sequence[str] = ()
     nifti: bool = True
     atlas: str | None = None
     seed: Seed = 0
@@ -283,6 +287,7 @@ class ExplanationSettings:
     def __post_init__(self) -> None:
         """Check the options."""
         check_fields(self, "explain")
+        choose_measures(self.metrics)
         if self.key_slices is not None and not self.key_slices:
             raise ConfigError(
                 "explain.key_slices is empty; give slice numbers, or null for slices spread over a volume"

@@ -86,6 +86,7 @@ class Session:
             "target": settings.target, "batch_size": settings.batch_size, "judge": settings.judge,
             "atlas": settings.atlas, "seed": settings.seed,
         }  # fmt: skip
+        parts |= {"metrics": list(settings.metrics)} if settings.metrics else {}
         parts |= {"sha256": facts.get("sha256"), "context": context}
         self.key = fingerprint(parts)
         self.keys = {name: fingerprint({**parts, "options": self.options.get(name)}) for name in self.explainers}
