@@ -250,7 +250,7 @@ def check_finite_weights(network: nn.Module, tensors: Mapping[str, Any], path: s
         Traceback (most recent call last):
         seewhy.errors.CheckpointError: a.ckpt: 1 of 1 weights are not finite (first: bias), ...
     """
-    own = dict(network.named_parameters(remove_duplicate=False))
+    own: dict[str, Tensor] = dict(network.named_parameters(remove_duplicate=False))
     own |= {
         name: buffer
         for name, buffer in network.named_buffers(remove_duplicate=False)
