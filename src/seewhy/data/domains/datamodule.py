@@ -33,7 +33,7 @@ from seewhy.data.reading import Reading
 from seewhy.data.splits import PARTS, Split, choose_split
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
-from seewhy.option_types import Fraction, Percent, PositiveInt
+from seewhy.option_types import BatchSize, Fraction, Percent, PositiveInt
 
 __all__ = ["BraTSDomainsDataModule"]
 
@@ -88,7 +88,7 @@ class BraTSDomainsDataModule(BaseDataModule):
         min_content: Fraction = 0.1,
         domain: str = "both",
         max_patients: PositiveInt | None = None,
-        batch_size: PositiveInt = 4,
+        batch_size: BatchSize = 4,
         **shared: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **shared)

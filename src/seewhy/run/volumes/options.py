@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Lt
 
-from seewhy.option_types import MemorySize, NonNegativeInt, PositiveInt
+from seewhy.option_types import BatchSize, MemorySize, NonNegativeInt, PositiveInt
 
 __all__ = ["RegionOptions", "VolumeOptions"]
 
@@ -39,7 +39,7 @@ class InferenceOptions:
     tta: bool | Sequence[Literal[0, 1, 2]] | None = False
     overlap: Annotated[float, Ge(0), Lt(1)] = 0.5
     window: Literal["gaussian", "nnunet", "hann", "constant"] = "gaussian"
-    batch_size: PositiveInt = 1
+    batch_size: BatchSize = 1
     skip_empty: bool = True
 
 
