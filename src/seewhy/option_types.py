@@ -19,6 +19,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from seewhy.errors import ConfigError, nearest
 
 __all__ = [
+    "BatchSize",
     "Fraction",
     "MemorySize",
     "NonNegativeFloat",
@@ -39,6 +40,8 @@ PositiveFloat: TypeAlias = Annotated[float, Gt(0)]
 NonNegativeFloat: TypeAlias = Annotated[float, Ge(0)]
 Fraction: TypeAlias = Annotated[float, Ge(0), Le(1)]
 Percent: TypeAlias = Annotated[float, Ge(0), Le(100)]
+BatchSize: TypeAlias = Annotated[int, Ge(1), Le(65_536)]
+"""More samples than that in one step are a mistyped number, and drawing them takes all memory."""
 Seed: TypeAlias = Annotated[int, Ge(0), Lt(2**32)]
 """Seed that Python, NumPy and PyTorch all take."""
 

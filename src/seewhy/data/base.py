@@ -19,7 +19,7 @@ from seewhy.data.reading import Reading
 from seewhy.data.splits import PARTS, Split
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
-from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt, Seed
+from seewhy.option_types import BatchSize, Fraction, NonNegativeInt, PositiveInt, Seed
 from seewhy.options import check_choice
 
 __all__ = ["BaseDataModule", "check_counts", "find_datamodule"]
@@ -72,7 +72,7 @@ class BaseDataModule(LightningDataModule):
     def __init__(
         self,
         *,
-        batch_size: PositiveInt = 8,
+        batch_size: BatchSize = 8,
         batches_per_epoch: PositiveInt | None = None,
         seed: Seed = 0,
         fractions: tuple[Fraction, Fraction, Fraction] = (0.6, 0.15, 0.25),

@@ -26,7 +26,7 @@ from seewhy.explain.targets import (
     predict_classes,
 )
 from seewhy.io.names import find_name_clashes, safe_name
-from seewhy.option_types import NonNegativeInt, PositiveInt, Seed
+from seewhy.option_types import BatchSize, NonNegativeInt, Seed
 from seewhy.options import check_choice, check_fields
 
 __all__ = [
@@ -276,7 +276,7 @@ class ExplanationSettings:
     target: TargetSetting = None
     samples: str | Sequence[int | str] = "spread"
     max_samples: NonNegativeInt = 50
-    batch_size: PositiveInt = 8
+    batch_size: BatchSize = 8
     key_slices: Sequence[NonNegativeInt] | None = None
     judge: Literal["auto", "all", "cheap", "none"] = "auto"
     metrics: Sequence[str] = ()

@@ -80,7 +80,7 @@ class ExplanationStore:
     def finished(self, place: Place, sample: str, key: str) -> bool:
         """Whether this sample was explained by the same weights, method and options, and all its files are there."""
         record = self.record(place, sample)
-        if record is None or record["key"] != key:
+        if record is None or record["key"] != key or record["id"] != sample:
             return False
         if not all((self.folder / name).is_file() for name in record["files"]):
             return False

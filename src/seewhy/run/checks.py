@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Le
+from annotated_types import Ge, Le
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +23,7 @@ __all__ = ["check_config", "check_objectives", "check_score_names"]
 
 LIMITS: dict[str, Any] = {
     "threads": PositiveInt | None,
-    "effective_batch_size": PositiveInt | None,
+    "effective_batch_size": Annotated[int, Ge(1), Le(2**20)] | None,
     "seed": Seed,
     "trainer.accumulate_grad_batches": PositiveInt,
     "trainer.check_val_every_n_epoch": PositiveInt | None,

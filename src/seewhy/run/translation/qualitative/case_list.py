@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from seewhy.batch import MODALITIES
 from seewhy.errors import ConfigError, DataError, nearest
@@ -257,11 +257,11 @@ class CaseEntry(TypedDict):
     id: str
     subject: str
     slice: int
-    comparison: str
-    ssim: NotRequired[float | None]
-    psnr: NotRequired[float | None]
-    mae: NotRequired[float | None]
-    mse: NotRequired[float | None]
+    comparison: Literal["translation", "cycle"]
+    ssim: float | None
+    psnr: float | None
+    mae: float | None
+    mse: float | None
 
 
 class CategoryEntry(TypedDict):
@@ -274,9 +274,9 @@ class CategoryEntry(TypedDict):
 class MetadataEntry(TypedDict):
     """The facts of a selection that later stages read."""
 
-    metric: str
+    metric: Literal["ssim", "psnr", "mae", "mse"]
     phantom: bool
-    unit: str
+    unit: Literal["slice", "subject"]
     modality: str
 
 
