@@ -151,10 +151,14 @@ class Display:
         """Sides of the body at the left and at the right of the picture, e.g. `("R", "L")`; None if unknown."""
         return PLANES.get(self.plane)
 
+    @property
+    def turns(self) -> tuple[bool, bool, bool]:
+        """Transpose, flip rows and flip columns."""
+        return self.transpose, self.flip_rows, self.flip_columns
+
     def record(self) -> dict[str, bool | str]:
         """Plain data for dataset.json."""
-        turns: dict[str, bool | str] = {name: getattr(self, name) for name in TURNS}
-        return turns | ({"plane": self.plane} if self.plane else {})
+        return dict(zip(TURNS, self.turns, strict=True)) | ({"plane": self.plane} if self.plane else {})
 
     @classmethod
     def from_record(cls, record: object, *, where: str) -> Display:

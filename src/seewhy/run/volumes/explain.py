@@ -108,7 +108,9 @@ def write_map(
     )  # fmt: skip
     sink.write((slice(0, values.shape[0]), slice(0, values.shape[1]), slice(0, values.shape[2])), values)
     sink.finish()
-    _draw(folder / f"{stem}.png", values, record, region)
+    signed = maps.strength is None and maps.reading == "positive" and maps.signed
+    shown = values if signed else maps.evidence()["image"][0].float().numpy()
+    _draw(folder / f"{stem}.png", shown, record, region, signed=signed)
     return record
 
 
@@ -138,7 +140,7 @@ def _finite(values: Sequence[float] | NDArray[Any]) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], region: Region) -> None:
+def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], region: Region, *, signed: bool) -> None:
     """Draw three planes through the strongest point, with the outline of the scored voxels."""
     from seewhy.figures.colours import run_scale
     from seewhy.figures.labels import method_label
@@ -150,13 +152,13 @@ def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], regio
     shape = values.shape
     scored = None if voxels.all() else voxels
     point = informative_point(values if scored is None else scored)
-    (low, high), unit = run_scale([values], signed=True)
+    (low, high), unit = run_scale([values], signed=signed)
     layer = f"layer {record['layer']}; " if record["layer"] else ""
     notes = "; ".join([*record["notes"], ""])
     figure = volume_preview(
         read_planes(region.image[0, 0].cpu().numpy().__getitem__, shape, point),
         read_planes(values.__getitem__, shape, point),
-        kind="attribution",
+        kind="attribution" if signed else "evidence",
         truth_planes=None if scored is None else read_planes(scored.__getitem__, shape, point),
         truth_name="explained voxels",
         spacing=region.source.spacing,
@@ -164,7 +166,8 @@ def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], regio
         scale=(low, high),
         scale_name=method_label(record["method"]),
         title=f"{method_label(record['method'])} of {record['class']}, {_format_spans(region.box)}",
-        note=f"{layer}{notes}{unit}; numbers of voxels count from the region's corner",
+        origin=(region.box[0].start, region.box[1].start, region.box[2].start),
+        note=f"{layer}{notes}{unit.replace('of the run', 'of this region')}",
         warnings=record["warnings"],
         phantom=record["phantom"],
     )
