@@ -254,6 +254,16 @@ def test_further_measures_are_columns_of_the_ranking_with_those_of_the_floors(ex
         explained(tmp_path, metrics=["infidelty"])
 
 
+def test_a_tuned_copy_judges_methods_and_controls(explained, model, tmp_path):
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    found = explained(tmp_path, max_samples=4, mask_tuning=2)
+    with (found.folder / "ranking.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert {"grad_cam", "control_edges"} <= set(rows)
+    assert all(-1 <= float(row["insertion_gap_tuned"]) <= 1 for row in rows.values())
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+
+
 def test_every_step_is_counted_and_the_time_is_stated(explained, tmp_path, monkeypatch):
     from contextlib import contextmanager
 

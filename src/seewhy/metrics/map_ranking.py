@@ -23,6 +23,10 @@ HIGHER = {
     "insertion_gap": True,
     "deletion_gap_blurred": True,
     "insertion_gap_blurred": True,
+    "deletion_gap_tuned": True,
+    "insertion_gap_tuned": True,
+    "deletion_gap_blurred_tuned": True,
+    "insertion_gap_blurred_tuned": True,
     "stability_noise": True,
     "effect_agreement": True,
 }

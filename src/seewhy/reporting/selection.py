@@ -268,6 +268,8 @@ class ExplanationSettings:
             for up to 64 samples, else the cheap ones.
         metrics: further measures of the literature by name or kind, or `all`; see
             `seewhy.explain.judging.choose_measures`.
+        mask_tuning: steps that a copy of the network is tuned with random masks, to judge deletion and insertion; 0 is
+            never.
         nifti: also write maps of volumes on the grid of their source.
         atlas: label volume on the grid of the sources, for shares by region; may be None.
         seed: seed of a random choice and of the scores.
@@ -280,6 +282,7 @@ class ExplanationSettings:
     key_slices: Sequence[NonNegativeInt] | None = None
     judge: Literal["auto", "all", "cheap", "none"] = "auto"
     metrics: Sequence[str] = ()
+    mask_tuning: NonNegativeInt = 0
     nifti: bool = True
     atlas: str | None = None
     seed: Seed = 0

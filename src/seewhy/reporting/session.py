@@ -87,6 +87,7 @@ class Session:
             "atlas": settings.atlas, "seed": settings.seed,
         }  # fmt: skip
         parts |= {"metrics": list(settings.metrics)} if settings.metrics else {}
+        parts |= {"mask_tuning": settings.mask_tuning} if settings.mask_tuning else {}
         parts |= {"sha256": facts.get("sha256"), "context": context}
         self.key = fingerprint(parts)
         self.keys = {name: fingerprint({**parts, "options": self.options.get(name)}) for name in self.explainers}

@@ -249,6 +249,10 @@ NAMES = {
     "insertion_gap": "insertion, gap to random order",
     "deletion_gap_blurred": "deletion, gap to blurred noise",
     "insertion_gap_blurred": "insertion, gap to blurred noise",
+    "deletion_gap_tuned": "deletion by the tuned copy, gap to random order",
+    "insertion_gap_tuned": "insertion by the tuned copy, gap to random order",
+    "deletion_gap_blurred_tuned": "deletion by the tuned copy, gap to blurred noise",
+    "insertion_gap_blurred_tuned": "insertion by the tuned copy, gap to blurred noise",
     "stability_noise": "stability under noise",
     "effect_agreement": "agreement with left-out inputs",
 }
@@ -342,7 +346,7 @@ def ranking_rows(
                 continue
             interval, other = method.intervals.get(name), untrained.get(method.method)
             random = other.intervals.get(name) if other else None
-            zero = 0.0 if name.endswith(("_gap", "_blurred")) or name == "effect_agreement" else None
+            zero = 0.0 if name.endswith(("_gap", "_blurred", "_tuned")) or name == "effect_agreement" else None
             result.append(
                 {
                     "method": method.method,

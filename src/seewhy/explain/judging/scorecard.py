@@ -15,7 +15,7 @@ from seewhy.explain.base import Explainer
 from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import Inputs
 from seewhy.explain.judging.contrast import ClassContrast, ContrastTest
-from seewhy.explain.judging.faithfulness import measure_faithfulness
+from seewhy.explain.judging.faithfulness import Faithfulness, measure_faithfulness
 from seewhy.explain.judging.input_effects import leave_one_out
 from seewhy.explain.judging.localization import Threshold, measure_localization
 from seewhy.explain.judging.measures.registry import Judged, choose_measures, measure_all
@@ -158,6 +158,7 @@ class Scorecard:
         settings: which scores to compute.
         samples: number of samples of the run; decides the meaning of `scope=auto`.
         threshold: for the IoU, from `tune_threshold` on validation samples; None computes no IoU.
+        tuned: copy of the network, from `tune_with_masks`, that judges deletion and insertion too; None judges without.
         shared: keeps what the scorecards of several methods on the same batch have in common.
 
     Example:
@@ -182,9 +183,11 @@ class Scorecard:
         settings: JudgingSettings | None = None,
         samples: int = 1,
         threshold: Threshold | None = None,
+        tuned: nn.Module | None = None,
         shared: SharedWork | None = None,
     ) -> None:
         self.explainer = explainer
+        self.tuned, self._tuned_work = tuned, SharedWork()
         self.settings = settings or JudgingSettings()
         self.threshold = threshold
         self.shared = shared or SharedWork()
@@ -225,7 +228,8 @@ class Scorecard:
             effect_<input> (decrease of the probability without it), effect_agreement with several inputs;
             mask_share, pointing, energy, auprc, iou, energy_<input> with masks;
             deletion, insertion, random_order, blurred_order, deletion_gap, insertion_gap, deletion_gap_blurred,
-            insertion_gap_blurred; stability_noise, stability_flip_<axis>; the columns of `metrics`.
+            insertion_gap_blurred, and the four gaps with _tuned by the tuned copy; stability_noise,
+            stability_flip_<axis>; the columns of `metrics`.
 
         Args:
             module: the explained module; it is restored afterwards.
@@ -270,6 +274,8 @@ class Scorecard:
         parts: dict[str, Callable[[], Mapping[str, Tensor | None]]] = {"shares": lambda: _shares(maps)}
         if self.settings.metrics:
             parts["metrics"] = lambda: self._measure(module, inputs, maps, masks)
+        if self.tuned is not None:
+            parts["tuned"] = lambda: self._tuned_faithfulness(inputs, maps)
         if self.scope == "none":
             return parts
         parts["completeness"] = lambda: self._completeness(maps)
@@ -320,12 +326,20 @@ class Scorecard:
         )  # fmt: skip
         return {**measure_all(judged, choose_measures(self.settings.metrics))}
 
-    def _faithfulness(self, module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
+    def _curves(self, module: nn.Module, inputs: Inputs, maps: Maps, shared: SharedWork) -> Faithfulness:
         chosen = self.settings
-        result = measure_faithfulness(
+        return measure_faithfulness(
             module, inputs, maps, budget=self._budget,
-            steps=chosen.steps, fill=chosen.fill, draws=chosen.draws, seed=chosen.seed, shared=self.shared,
+            steps=chosen.steps, fill=chosen.fill, draws=chosen.draws, seed=chosen.seed, shared=shared,
         )  # fmt: skip
+
+    def _tuned_faithfulness(self, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
+        assert self.tuned is not None
+        result = self._curves(self.tuned, inputs, maps, self._tuned_work)
+        return {f"{name}_tuned": values for name, values in result.gaps().items()}
+
+    def _faithfulness(self, module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
+        result = self._curves(module, inputs, maps, self.shared)
         levels = {"random_order": result.random, "blurred_order": result.blurred}
         return {"deletion": result.deletion, "insertion": result.insertion, **levels, **result.gaps()}
 

@@ -82,7 +82,8 @@ def tune_with_masks(
     subjects = [ExplainedModel(module, batch) for batch in batches]
     with keep_unchanged(subjects[0].module), torch.no_grad():
         wanted = [subject.class_probabilities(subject.scores(subject.inputs)) for subject in subjects]
-    tuned = copy.deepcopy(subjects[0].module).eval()
+    with torch.inference_mode(False):  # Lightning predicts in it, and its tensors can never be trained
+        tuned = copy.deepcopy(subjects[0].module).eval()
     copies = [ExplainedModel(tuned, batch) for batch in batches]
     before = _measure_distance(copies, wanted, fill, seed + 1)
     with torch.inference_mode(False), torch.enable_grad():

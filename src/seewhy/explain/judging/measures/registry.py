@@ -13,7 +13,14 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Explainer
 from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel, Inputs
-from seewhy.explain.judging.measures import complexity, faithfulness, localization, randomization, robustness
+from seewhy.explain.judging.measures import (
+    complexity,
+    conformal_region,
+    faithfulness,
+    localization,
+    randomization,
+    robustness,
+)
 from seewhy.explain.judging.removal import number_regions
 from seewhy.explain.judging.shared_work import SharedWork
 from seewhy.explain.maps import Maps
@@ -155,6 +162,12 @@ def _measure_region_perturbation(judged: Judged) -> Tensor:
     return curve.double().mean(dim=1)
 
 
+def _measure_sufficient_share(judged: Judged) -> Tensor:
+    return conformal_region.measure_sufficient_share(
+        judged.module, judged.inputs, judged.maps, seed=judged.seed, budget=judged.budget
+    )
+
+
 def _explain_again(measure: Callable[..., Tensor], judged: Judged, **options: object) -> Tensor:
     """Compute a measure that explains again."""
     return measure(judged.explainer, judged.module, judged.inputs, judged.maps, seed=judged.seed, **options)
@@ -188,6 +201,7 @@ OTHERS = [
     ("selectivity", "faithfulness", "selectivity, mean of the curve", False, _measure_selectivity),
     ("region_perturbation", "faithfulness", "region perturbation (AOPC)", True, _measure_region_perturbation),
     ("sufficiency", "faithfulness", "sufficiency", True, lambda one: robustness.compute_sufficiency(one.maps)),
+    ("sufficient_share", "faithfulness", "share that keeps the prediction", False, _measure_sufficient_share),
     ("max_sensitivity", "robustness", "max-sensitivity", False,
      lambda one: _explain_again(robustness.measure_max_sensitivity, one)),
     ("top_k_intersection", "localization", "top-1000 intersection", True,
