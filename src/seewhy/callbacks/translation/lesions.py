@@ -94,11 +94,11 @@ class LesionCheck(Callback):
             "after": prediction["translated"],
             "truth": batch.get("counterpart"),
         }
-        arrays = {
+        arrays: dict[str, Any] = {
             name: [None] * len(MODALITIES) if scan is None else np.moveaxis(scan.float().cpu().numpy(), 1, 0)
             for name, scan in scans.items()
         }
-        mask = batch.get("mask")
+        mask: Any = batch.get("mask")
         number = MODALITIES.index(self.modality)
         lesions = locate_lesions(
             arrays["before"][number], arrays["after"][number], batch["body"].cpu().numpy(),
@@ -107,11 +107,15 @@ class LesionCheck(Callback):
         domain = batch["domain"][0]
         head = {"subject": subject_name(batch["id"][0], domain), "patient": batch["patient"][0]}
         head["direction"] = DIRECTIONS[domain]
+        scans_of = list(zip(MODALITIES, *arrays.values(), strict=True))
         return [
-            {**head, "place": place, "modality": name, **check_lesion(*several, lesion, tolerance=self.tolerance)}
+            {
+                **head, "place": place, "modality": name,
+                **check_lesion(before, after, truth, lesion, tolerance=self.tolerance),
+            }
             for place, lesion in lesions.items()
-            for name, *several in zip(MODALITIES, *arrays.values(), strict=True)
-        ]
+            for name, before, after, truth in scans_of
+        ]  # fmt: skip
 
 
 def summarize(rows: list[Row]) -> dict[str, float]:
