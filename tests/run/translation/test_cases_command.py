@@ -17,6 +17,7 @@ from seewhy.phantoms.scanners import write_scanner_phantom
 from seewhy.run.build import build_datamodule, build_model
 from seewhy.run.folder import RunFolder
 from seewhy.run.translation.cases import cases
+from seewhy.run.translation.qualitative.arrays import read_arrays
 from seewhy.run.translation.qualitative.figures import draw_figures
 from seewhy.run.translation.score_table import read_samples, write_samples
 
@@ -310,3 +311,27 @@ def test_scores_that_are_no_numbers_choose_no_cases(run, tmp_path):
     with pytest.raises(DataError, match=r"has no slice of a2b with scores.*seewhy evaluate"):
         run_cases(tmp_path / "run", "cases.stages=[select]")
     assert (tmp_path / "run" / "cases" / "case_ids.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "fact"),
+    [
+        ("modalities", lambda array: array, None),
+        ("generated_b", lambda array: array[..., :3], "generated_b is float32"),
+        ("inputs_a", lambda array: array * np.nan, "not finite"),
+        ("size_b", lambda array: array + 99, "size_b is not from 1"),
+        ("ssim_cycle_a", lambda array: np.float32(1), "ssim_cycle_a is float32"),
+        ("subjects_b", lambda array: np.zeros(len(array)), "subjects_b is float64"),
+        ("body_a", None, "body_a is missing|expected"),
+    ],
+)
+def test_arrays_of_other_types_and_shapes_are_named(run, tmp_path, name, change, fact):
+    arrays = arrays_of(run / "cases" / "inference_best.npz")
+    entry = json.loads((run / "cases" / "case_ids.json").read_text())["best"]
+    arrays = {key: change(array) if key == name else array for key, array in arrays.items() if change or key != name}
+    np.savez(tmp_path / "inference_best.npz", **arrays)
+    if fact is None:
+        assert read_arrays(tmp_path / "inference_best.npz", entry).keys() == arrays.keys()
+        return
+    with pytest.raises(DataError, match=rf"inference_best\.npz: .*({fact}).*cases\.stages=\[infer"):
+        read_arrays(tmp_path / "inference_best.npz", entry)
