@@ -1,6 +1,7 @@
 """The command `cases` on a run that was made without training: true scores, true arrays, true maps."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -18,7 +19,7 @@ from seewhy.run.build import build_datamodule, build_model
 from seewhy.run.folder import RunFolder
 from seewhy.run.translation.cases import cases
 from seewhy.run.translation.qualitative.arrays import read_arrays
-from seewhy.run.translation.qualitative.figures import draw_figures
+from seewhy.run.translation.qualitative.figures import draw_figures, read_attention
 from seewhy.run.translation.score_table import read_samples, write_samples
 
 GENERATOR = ("model.generator.width=4", "model.generator.output=tanh", "model.discriminator.width=4")
@@ -335,3 +336,20 @@ def test_arrays_of_other_types_and_shapes_are_named(run, tmp_path, name, change,
         return
     with pytest.raises(DataError, match=rf"inference_best\.npz: .*({fact}).*cases\.stages=\[infer"):
         read_arrays(tmp_path / "inference_best.npz", entry)
+
+
+def test_attention_that_is_no_file_of_maps_is_named(run, tmp_path):
+    arrays, path = arrays_of(run / "cases" / "inference_best.npz"), tmp_path / "attention_best.npz"
+    assert read_attention(path, arrays) is None
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"attention_best\.npz .*pipe"):
+        read_attention(path, arrays)
+    path.unlink()
+    stored = arrays_of(run / "cases" / "attention_best.npz")
+    name = next(name for name in stored if name.endswith("_weights"))
+    for values in (np.array(["x"]), np.float32(1), stored[name] * np.nan):
+        np.savez(path, **{**stored, name: values})
+        with pytest.raises(DataError, match=rf"attention_best\.npz .*{name}"):
+            read_attention(path, arrays)
+    np.savez(path, **stored)
+    assert read_attention(path, arrays).keys() == stored.keys()
