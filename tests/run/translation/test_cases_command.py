@@ -1,6 +1,7 @@
 """The command `cases` on a run that was made without training: true scores, true arrays, true maps."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -17,7 +18,8 @@ from seewhy.phantoms.scanners import write_scanner_phantom
 from seewhy.run.build import build_datamodule, build_model
 from seewhy.run.folder import RunFolder
 from seewhy.run.translation.cases import cases
-from seewhy.run.translation.qualitative.figures import draw_figures
+from seewhy.run.translation.qualitative.arrays import read_arrays
+from seewhy.run.translation.qualitative.figures import draw_figures, read_attention
 from seewhy.run.translation.score_table import read_samples, write_samples
 
 GENERATOR = ("model.generator.width=4", "model.generator.output=tanh", "model.discriminator.width=4")
@@ -310,3 +312,44 @@ def test_scores_that_are_no_numbers_choose_no_cases(run, tmp_path):
     with pytest.raises(DataError, match=r"has no slice of a2b with scores.*seewhy evaluate"):
         run_cases(tmp_path / "run", "cases.stages=[select]")
     assert (tmp_path / "run" / "cases" / "case_ids.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "fact"),
+    [
+        ("modalities", lambda array: array, None),
+        ("generated_b", lambda array: array[..., :3], "generated_b is float32"),
+        ("inputs_a", lambda array: array * np.nan, "not finite"),
+        ("size_b", lambda array: array + 99, "size_b is not from 1"),
+        ("ssim_cycle_a", lambda array: np.float32(1), "ssim_cycle_a is float32"),
+        ("subjects_b", lambda array: np.zeros(len(array)), "subjects_b is float64"),
+        ("body_a", None, "body_a is missing|expected"),
+    ],
+)
+def test_arrays_of_other_types_and_shapes_are_named(run, tmp_path, name, change, fact):
+    arrays = arrays_of(run / "cases" / "inference_best.npz")
+    entry = json.loads((run / "cases" / "case_ids.json").read_text())["best"]
+    arrays = {key: change(array) if key == name else array for key, array in arrays.items() if change or key != name}
+    np.savez(tmp_path / "inference_best.npz", **arrays)
+    if fact is None:
+        assert read_arrays(tmp_path / "inference_best.npz", entry).keys() == arrays.keys()
+        return
+    with pytest.raises(DataError, match=rf"inference_best\.npz: .*({fact}).*cases\.stages=\[infer"):
+        read_arrays(tmp_path / "inference_best.npz", entry)
+
+
+def test_attention_that_is_no_file_of_maps_is_named(run, tmp_path):
+    arrays, path = arrays_of(run / "cases" / "inference_best.npz"), tmp_path / "attention_best.npz"
+    assert read_attention(path, arrays) is None
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"attention_best\.npz .*pipe"):
+        read_attention(path, arrays)
+    path.unlink()
+    stored = arrays_of(run / "cases" / "attention_best.npz")
+    name = next(name for name in stored if name.endswith("_weights"))
+    for values in (np.array(["x"]), np.float32(1), stored[name] * np.nan):
+        np.savez(path, **{**stored, name: values})
+        with pytest.raises(DataError, match=rf"attention_best\.npz .*{name}"):
+            read_attention(path, arrays)
+    np.savez(path, **stored)
+    assert read_attention(path, arrays).keys() == stored.keys()

@@ -119,7 +119,33 @@ def read_arrays(path: Path, entry: Mapping[str, Any]) -> dict[str, Array]:
         raise DataError(f"{path} cannot be read ({error}); write it again: cases.stages=[infer,…]") from error
     if ids != {direction: [case["id"] for case in cases] for direction, cases in pair_cases(entry).items()}:
         raise DataError(f"{path} holds other cases than case_ids.json; write it again: cases.stages=[infer,…]")
+    for direction, names in ids.items():
+        if problem := _find_problem(arrays, direction, len(names)):
+            raise DataError(f"{path}: {problem}; write it again: cases.stages=[infer,…]")
     return arrays
+
+
+def _find_problem(arrays: Mapping[str, Array], direction: str, count: int) -> str | None:
+    """Describe the first array of a direction that is missing, or of another type or shape than written."""
+    domain, other, many = direction[0], direction[-1], len(MODALITIES)
+    body = arrays.get(f"body_{domain}")
+    size = body.shape[1:] if body is not None and body.ndim == 3 else (0, 0)
+    planes = {f"inputs_{domain}": 3 * many, f"generated_{other}": many}
+    planes |= {f"reconstructed_{domain}": many, f"counterparts_{domain}": many}
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {name: ("f", (count, c, *size)) for name, c in planes.items()}
+    expected |= {f"body_{domain}": ("b", (count, *size)), f"subjects_{domain}": ("U", (count,))}
+    expected |= {f"slices_{domain}": ("i", (count,)), f"size_{domain}": ("i", (count, 2))}
+    expected |= {f"spacing_{domain}": ("f", (count, 2)), f"display_{domain}": ("b", (count, 3))}
+    expected |= {f"{metric}_{name}_{domain}": ("f", (count, many)) for name in SCORED for metric in METRICS}
+    for name, (kind, shape) in expected.items():
+        array = arrays.get(name)
+        if array is None or (array.dtype.kind, array.shape) != (kind, shape):
+            found = "missing" if array is None else f"{array.dtype} {array.shape}"
+            return f"{name} is {found}; expected {kind} {shape}"
+    if not all(np.isfinite(arrays[name]).all() for name in (f"inputs_{domain}", f"generated_{other}")):
+        return f"inputs_{domain} or generated_{other} hold values that are not finite"
+    sizes = arrays[f"size_{domain}"]
+    return None if ((sizes >= 1) & (sizes <= size)).all() else f"size_{domain} is not from 1 to {size}"
 
 
 def to_translation_cases(

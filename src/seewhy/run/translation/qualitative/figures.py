@@ -87,16 +87,26 @@ def read_attention(path: Path, arrays: Mapping[str, Array]) -> dict[str, Array] 
     Raises:
         DataError: the file is damaged, or belongs to an earlier selection of cases.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
         attention = read_npz(path)
+        wrong = [name for name, values in attention.items() if name.startswith("case") and not _is_map(name, values)]
+        if wrong:
+            raise DataError(f"{wrong[0]} is {attention[wrong[0]].dtype} {attention[wrong[0]].shape}, or not finite")
         same = all(np.array_equal(attention[name], arrays[name]) for name in ("case_indices", "case_indices_b"))
     except (DataError, KeyError) as error:
         raise DataError(f"{path} cannot be read ({error}); write it again: cases.stages=[attention,…]") from error
     if not same:
         raise DataError(f"{path} holds other cases than case_ids.json; write it again: cases.stages=[attention,…]")
     return attention
+
+
+def _is_map(name: str, values: Array) -> bool:
+    """Whether an array is what `write_attention` stores under such a name."""
+    if name.startswith("case_indices"):
+        return values.dtype.kind == "i" and values.ndim == 1
+    return values.dtype.kind == "f" and values.size > 0 and values.ndim in (1, 2, 3) and bool(np.isfinite(values).all())
 
 
 def build_attention_views(
