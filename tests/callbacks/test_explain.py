@@ -236,6 +236,34 @@ def test_cheap_judging_makes_at_most_as_many_maps_as_are_shown(explained, tmp_pa
     assert samples < counted.samples <= 2 * samples
 
 
+def test_further_measures_are_columns_of_the_ranking_with_those_of_the_floors(explained, tmp_path):
+    metrics = ["infidelity", "complexity"]
+    found = explained(tmp_path, max_samples=4, metrics=metrics)
+    with (found.folder / "ranking.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert {"grad_cam", "control_edges", "control_random"} <= set(rows)
+    scores = list(csv.DictReader((found.folder / "scores.csv").open()))
+    patients = {}
+    for row in scores:
+        if row["method"] == "grad_cam" and row["complexity"]:
+            patients.setdefault(row["patient"], []).append(float(row["complexity"]))
+    assert float(rows["grad_cam"]["complexity"]) == pytest.approx(np.mean([np.mean(own) for own in patients.values()]))
+    assert 0 <= float(rows["control_edges"]["infidelity_scaled"]) <= 1
+    assert found.results["ranking"], "measures that rank methods are drawn"
+    with pytest.raises(ConfigError, match="infidelity"):
+        explained(tmp_path, metrics=["infidelty"])
+
+
+def test_a_tuned_copy_judges_methods_and_controls(explained, model, tmp_path):
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    found = explained(tmp_path, max_samples=4, mask_tuning=2)
+    with (found.folder / "ranking.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert {"grad_cam", "control_edges"} <= set(rows)
+    assert all(-1 <= float(row["insertion_gap_tuned"]) <= 1 for row in rows.values())
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+
+
 def test_every_step_is_counted_and_the_time_is_stated(explained, tmp_path, monkeypatch):
     from contextlib import contextmanager
 
@@ -278,3 +306,24 @@ def test_maps_that_miss_the_score_are_reported(explained, tmp_path):
     found = explained(tmp_path, {"integrated_gradients": Inexact()}, judge="cheap", max_samples=3)
     [reasons] = found.results["failures"].values()
     assert any("100% of the maps miss the score" in reason for reason in reasons)
+
+
+def test_a_method_that_does_not_fit_leaves_nothing_of_the_methods_before_it(explained, tmp_path):
+    methods = {"grad_cam": GradCAM(), "attention_rollout": AttentionRollout()}
+    with pytest.raises(ConfigError, match="no attention"):
+        explained(tmp_path, methods)
+    assert not (tmp_path / "explanations").exists()
+    first = explained(tmp_path)
+    with pytest.raises(ConfigError, match="no attention"):
+        explained(tmp_path, methods)
+    assert {path.name: path.read_bytes() for path in first.folder.rglob("*_attributions.npy")} == first.maps
+
+
+def test_an_atlas_is_refused_for_planes_and_no_target_for_all(explained, tmp_path):
+    (tmp_path / "atlas.nii.gz").touch()
+    with pytest.raises(ConfigError, match=r"atlas\.nii\.gz is for volumes, but P\d+_\w has planes.*explain.atlas=null"):
+        explained(tmp_path / "a", atlas=str(tmp_path / "atlas.nii.gz"))
+    with pytest.raises(ConfigError, match=r"explain\.target is empty"):
+        explained(tmp_path / "b", target=[])
+    assert not (tmp_path / "a" / "explanations").exists()
+    assert not (tmp_path / "b" / "explanations").exists()

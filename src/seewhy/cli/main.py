@@ -23,6 +23,7 @@ COMMANDS = {
     "import": "importing",
     "pool": "pool",
     "agree": "agree",
+    "judge": "judge",
     "blend": "volume_steps",
 }
 

@@ -19,7 +19,7 @@ from seewhy.data.reading import Reading
 from seewhy.data.splits import PARTS, Split
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
-from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt
+from seewhy.option_types import BatchSize, Fraction, NonNegativeInt, PositiveInt, Seed
 from seewhy.options import check_choice
 
 __all__ = ["BaseDataModule", "check_counts", "find_datamodule"]
@@ -72,11 +72,11 @@ class BaseDataModule(LightningDataModule):
     def __init__(
         self,
         *,
-        batch_size: PositiveInt = 8,
+        batch_size: BatchSize = 8,
         batches_per_epoch: PositiveInt | None = None,
-        seed: NonNegativeInt = 0,
+        seed: Seed = 0,
         fractions: tuple[Fraction, Fraction, Fraction] = (0.6, 0.15, 0.25),
-        split_seed: NonNegativeInt = 0,
+        split_seed: Seed = 0,
         train_patients: Sequence[str] | None = None,
         val_patients: Sequence[str] | None = None,
         test_patients: Sequence[str] | None = None,

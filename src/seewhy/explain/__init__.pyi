@@ -10,6 +10,8 @@ from .attention.gates import read_channel_gates as read_channel_gates
 from .base import Attribution as Attribution
 from .base import Explainer as Explainer
 from .base import TargetwiseExplainer as TargetwiseExplainer
+from .cam.ablation_cam import AblationCAM as AblationCAM
+from .cam.diff_cam import DiffCAM as DiffCAM
 from .cam.eigen_cam import EigenCAM as EigenCAM
 from .cam.grad_cam import FinerCAM as FinerCAM
 from .cam.grad_cam import GradCAM as GradCAM
@@ -17,7 +19,9 @@ from .cam.grad_cam import GradCAMPlusPlus as GradCAMPlusPlus
 from .cam.grad_cam import HiResCAM as HiResCAM
 from .cam.grad_cam import LayerCAM as LayerCAM
 from .cam.grad_cam import XGradCAM as XGradCAM
+from .cam.kpca_cam import KPCACAM as KPCACAM
 from .cam.score_cam import ScoreCAM as ScoreCAM
+from .cam.shapley_cam import ShapleyCAM as ShapleyCAM
 from .captum_method import CaptumMethod as CaptumMethod
 from .contributions import Contributions as Contributions
 from .explained_model import Explainable as Explainable
@@ -25,8 +29,10 @@ from .explained_model import ExplainableModule as ExplainableModule
 from .explained_model import ExplainedModel as ExplainedModel
 from .frozen_module import keep_unchanged as keep_unchanged
 from .gradient.deep_lift import DeepLift as DeepLift
+from .gradient.full_grad import FullGrad as FullGrad
 from .gradient.gradient_shap import GradientSHAP as GradientSHAP
 from .gradient.integrated_gradients import IntegratedGradients as IntegratedGradients
+from .gradient.lrp import LRP as LRP
 from .gradient.noise_tunnel import NoiseTunnel as NoiseTunnel
 from .gradient.saliency import InputXGradient as InputXGradient
 from .gradient.saliency import Saliency as Saliency
@@ -62,6 +68,7 @@ from .judging.stability import Stability as Stability
 from .judging.stability import measure_stability as measure_stability
 from .maps import Maps as Maps
 from .maps import find_incomplete as find_incomplete
+from .masking.rise import RISE as RISE
 from .occlusion import Occlusion as Occlusion
 from .shapley_inputs import ShapleyInputs as ShapleyInputs
 

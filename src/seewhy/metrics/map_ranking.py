@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seewhy.errors import DataError
-from seewhy.metrics.bootstrap import Interval, bootstrap_difference, bootstrap_interval
+from seewhy.metrics.bootstrap import EVERYTHING, Interval, bootstrap_difference, bootstrap_interval
 
 __all__ = ["HIGHER", "MethodRank", "rank_methods"]
 
@@ -23,6 +23,10 @@ HIGHER = {
     "insertion_gap": True,
     "deletion_gap_blurred": True,
     "insertion_gap_blurred": True,
+    "deletion_gap_tuned": True,
+    "insertion_gap_tuned": True,
+    "deletion_gap_blurred_tuned": True,
+    "insertion_gap_blurred_tuned": True,
     "stability_noise": True,
     "effect_agreement": True,
 }
@@ -119,7 +123,7 @@ def rank_methods(
     ranked = []
     for position, method in enumerate(methods):
         options = {"resamples": resamples, "confidence": confidence, "seed": seed}
-        limits = {name: (0.0 if name in SHARES else -1.0, 1.0) for name in used}
+        limits = {name: (0.0 if name in SHARES else -1.0, 1.0) if name in HIGHER else EVERYTHING for name in used}
         lines = {name: grid[position] for name, grid in values.items()}
         intervals = {
             name: bootstrap_interval(line, limits=limits[name], **options)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from seewhy.explain.judging.localization import (
     join_masks,
     tune_threshold,
 )
+from seewhy.explain.judging.measures.mask_tuning import TunedCopy, tune_with_masks
 from seewhy.explain.judging.scorecard import JudgingSettings, Scope, Scorecard, Verdict
 from seewhy.explain.judging.shared_work import SharedWork
 from seewhy.explain.judging.similarity import join_maps
@@ -43,6 +44,8 @@ TUNING = 16
 """Validation samples that thresholds are tuned on."""
 TUNED = 4
 """Explained samples for each validation sample of cheap judging."""
+MASKED = 32
+"""Validation samples that a copy of the network is tuned on."""
 FAITHFUL = ("control_intensity",)
 """Floors that are also judged by deletion and insertion, each at the cost of a method. These scores already compare
 with noise as smooth as a map; of the other floors, brightness is the most informative, since it separates tissue from
@@ -71,7 +74,7 @@ class Judges:
         validation: Callable[[int], Iterable[Batch]],
     ) -> None:
         self.explainers = explainers
-        chosen = JudgingSettings(scope=settings.judge, seed=settings.seed)
+        chosen = JudgingSettings(scope=settings.judge, metrics=settings.metrics, seed=settings.seed)
         self.samples, self.validation, self.tuning = samples, validation, TUNING
         if chosen.scope_of(samples) == "cheap":  # all maps for judging together cost at most what the explanations cost
             self.tuning = min(TUNING, samples // TUNED)
@@ -82,42 +85,56 @@ class Judges:
         self._cards: dict[Place, Scorecard] = {}
         self._thresholds: dict[str, Threshold | None] = {}
         self._tuning_batches: list[Batch] | None = None
+        self.mask_tuning, self.tuned = settings.mask_tuning, cast("TunedCopy | None", None)
 
     @property
     def active(self) -> bool:
         """Whether anything is judged."""
-        return self.settings.scope != "none"
+        return self.settings.scope != "none" or bool(self.settings.metrics) or self.mask_tuning > 0
 
     def judge(self, place: Place, module: nn.Module, inputs: Inputs, maps: Maps, masks: Masks) -> list[Row]:
         """Score a batch of maps, a row per sample; rows are empty with `judge=none`."""
         if not self.active:
             return [{} for _ in maps.target]
+        tuned = self._tune_copy(module, inputs)
         if place not in self._cards:
             explainer = self.explainers[place.method]
             threshold = self._threshold(explainer, module) if masks is not None else None
             self._cards[place] = Scorecard(
-                explainer, settings=self.settings, samples=self.samples, threshold=threshold, shared=self.shared
-            )
+                explainer, settings=self.settings, samples=self.samples, threshold=threshold, tuned=tuned,
+                shared=self.shared,
+            )  # fmt: skip
         return self._cards[place].judge(module, inputs, maps, masks, tested=self.testing)
 
     def judge_floors(self, module: nn.Module, inputs: Inputs, target: Target, masks: Masks) -> dict[str, list[Row]]:
-        """Score the floors, method → rows: all floors where there are masks, else those with deletion and insertion."""
+        """Score the floors, method → rows: with masks or measures all, else those with deletion and insertion."""
         costly = self.settings.scope_of(self.samples) == "all"
+        metrics = self.settings.metrics
         result = {}
         for name, floor in self.floors.items():
             faithful = costly and name in FAITHFUL
-            if not self.active or (masks is None and not faithful):
+            tuned = self._tune_copy(module, inputs)
+            if not self.active or (masks is None and not faithful and not metrics and tuned is None):
                 continue
-            scope: Scope = "all" if faithful else "cheap"
-            settings = JudgingSettings(scope=scope, cases=0, stability=False, seed=self.settings.seed)
+            scope: Scope = "none" if self.settings.scope == "none" else "all" if faithful else "cheap"
+            settings = JudgingSettings(scope=scope, cases=0, stability=False, metrics=metrics, seed=self.settings.seed)
             threshold = self._threshold(floor, module) if masks is not None else None
-            card = Scorecard(floor, settings=settings, threshold=threshold, shared=self.shared)
+            card = Scorecard(floor, settings=settings, threshold=threshold, tuned=tuned, shared=self.shared)
             result[name] = card.judge(module, inputs, floor(module, inputs, target), masks)
         return result
 
     def verdict(self, place: Place) -> Verdict | None:
         """The verdict on a method from all samples of this process; None without any."""
         return self._cards[place].verdict() if place in self._cards else None
+
+    def _tune_copy(self, module: nn.Module, inputs: Inputs) -> nn.Module | None:
+        """The copy of the network that judges, tuned once on validation samples, or on the first batch without any."""
+        if not self.mask_tuning:
+            return None
+        if self.tuned is None:
+            batches = [select_inputs(batch) for batch in self.validation(MASKED)] or [inputs]
+            self.tuned = tune_with_masks(module, batches, steps=self.mask_tuning, seed=self.settings.seed)
+        return self.tuned.module
 
     def _threshold(self, explainer: Explainer, module: nn.Module) -> Threshold | None:
         """The threshold of a method's maps, tuned on validation samples; None without masks."""

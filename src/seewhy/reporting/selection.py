@@ -14,6 +14,7 @@ from torch import Tensor
 from seewhy.batch import Prediction
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.explained_model import Explainable
+from seewhy.explain.judging.measures.registry import choose_measures
 from seewhy.explain.targets import (
     PREDICTED,
     RUNNER_UP,
@@ -25,7 +26,7 @@ from seewhy.explain.targets import (
     predict_classes,
 )
 from seewhy.io.names import find_name_clashes, safe_name
-from seewhy.option_types import NonNegativeInt, PositiveInt
+from seewhy.option_types import BatchSize, NonNegativeInt, Seed
 from seewhy.options import check_choice, check_fields
 
 __all__ = [
@@ -186,6 +187,8 @@ class TargetChoice:
     def __init__(self, setting: TargetSetting, about: Explainable, *, classes: int) -> None:
         self.about, self.classes = about, classes
         wanted = [setting] if setting is None or isinstance(setting, (int, str)) else list(setting)
+        if not wanted:
+            raise ConfigError("explain.target is empty; give a class, or null for the predicted one")
         self.wanted: list[int | str | Contrast] = []
         for item in wanted:
             if item == "all":
@@ -263,6 +266,10 @@ class ExplanationSettings:
         key_slices: numbers, in the scan, of the slices that are drawn of a volume; None draws 7 spread over it.
         judge: scores of maps: `cheap` (completeness, randomisation, shares), `all`, `none`, or `auto`: all
             for up to 64 samples, else the cheap ones.
+        metrics: further measures of the literature by name or kind, or `all`; see
+            `seewhy.explain.judging.choose_measures`.
+        mask_tuning: steps that a copy of the network is tuned with random masks, to judge deletion and insertion; 0 is
+            never.
         nifti: also write maps of volumes on the grid of their source.
         atlas: label volume on the grid of the sources, for shares by region; may be None.
         seed: seed of a random choice and of the scores.
@@ -271,16 +278,19 @@ class ExplanationSettings:
     target: TargetSetting = None
     samples: str | Sequence[int | str] = "spread"
     max_samples: NonNegativeInt = 50
-    batch_size: PositiveInt = 8
+    batch_size: BatchSize = 8
     key_slices: Sequence[NonNegativeInt] | None = None
     judge: Literal["auto", "all", "cheap", "none"] = "auto"
+    metrics: Sequence[str] = ()
+    mask_tuning: NonNegativeInt = 0
     nifti: bool = True
     atlas: str | None = None
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         """Check the options."""
         check_fields(self, "explain")
+        choose_measures(self.metrics)
         if self.key_slices is not None and not self.key_slices:
             raise ConfigError(
                 "explain.key_slices is empty; give slice numbers, or null for slices spread over a volume"

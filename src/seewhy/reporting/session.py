@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule
-from seewhy.errors import ExplanationError
+from seewhy.errors import ConfigError, ExplanationError, SeewhyError
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Explainable, ExplainedModel
 from seewhy.explain.maps import Maps
@@ -86,6 +86,8 @@ class Session:
             "target": settings.target, "batch_size": settings.batch_size, "judge": settings.judge,
             "atlas": settings.atlas, "seed": settings.seed,
         }  # fmt: skip
+        parts |= {"metrics": list(settings.metrics)} if settings.metrics else {}
+        parts |= {"mask_tuning": settings.mask_tuning} if settings.mask_tuning else {}
         parts |= {"sha256": facts.get("sha256"), "context": context}
         self.key = fingerprint(parts)
         self.keys = {name: fingerprint({**parts, "options": self.options.get(name)}) for name in self.explainers}
@@ -124,7 +126,13 @@ class Session:
             return
         for start in range(0, len(rows), self.settings.batch_size):
             stop = min(start + self.settings.batch_size, len(rows))
-            self._explain_chunk(select_rows(part, list(range(start, stop))))
+            is_new = not self.store.folder.exists()
+            try:
+                self._explain_chunk(select_rows(part, list(range(start, stop))))
+            except SeewhyError:
+                if is_new:  # a later method does not fit: without the others' first maps there is nothing half-written
+                    self.store.remove()
+                raise
 
     def _prepare(self, part: Batch) -> Batch | None:
         """Choose the explained module and the targets for some samples; None if they cannot be explained."""
@@ -156,6 +164,11 @@ class Session:
         for view in views:
             for number in (self.settings.key_slices or ()) if view.is_volume else ():
                 view.slice_position(number)  # raises for a slice that the model does not see
+            if self.settings.atlas is not None and not view.is_volume:
+                raise ConfigError(
+                    f"explain.atlas={self.settings.atlas} is for volumes, but {view.id} has planes; set "
+                    "explain.atlas=null"
+                )
             self.samples.append(view.id)
         targets = self.targets.of(batch.get("label"), lambda: self._compute_scores(batch))
         for method in self.explainers:

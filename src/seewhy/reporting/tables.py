@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from seewhy.explain.judging.measures.registry import MEASURES
 from seewhy.io.atomic import write_csv, write_json
 from seewhy.metrics.map_ranking import HIGHER, MethodRank, rank_methods
 
@@ -248,6 +249,10 @@ NAMES = {
     "insertion_gap": "insertion, gap to random order",
     "deletion_gap_blurred": "deletion, gap to blurred noise",
     "insertion_gap_blurred": "insertion, gap to blurred noise",
+    "deletion_gap_tuned": "deletion by the tuned copy, gap to random order",
+    "insertion_gap_tuned": "insertion by the tuned copy, gap to random order",
+    "deletion_gap_blurred_tuned": "deletion by the tuned copy, gap to blurred noise",
+    "insertion_gap_blurred_tuned": "insertion by the tuned copy, gap to blurred noise",
     "stability_noise": "stability under noise",
     "effect_agreement": "agreement with left-out inputs",
 }
@@ -266,6 +271,11 @@ MEANINGS = {
 """Meaning of each score in a few words."""
 CHANCE = ("pointing", "energy", "auprc")
 """Scores whose chance level is the mask's share of the area; re-initialised networks are scored by them too."""
+MEASURED = {column: known for measure in MEASURES.values() for column, known in measure.columns.items()}
+"""Column of `explain.metrics` → printed name, and whether higher is better; None where it does not rank methods."""
+DIRECTIONS = HIGHER | {column: higher for column, (_, higher) in MEASURED.items() if higher is not None}
+DESCRIBED = {column: True for column, (_, higher) in MEASURED.items() if higher is None}
+LIKE_ENERGY = (*CHANCE, "top_k_intersection", "relevance_rank_accuracy")
 SECONDS = "seconds per map"
 
 
@@ -293,8 +303,13 @@ def write_ranking(
         return []
     columns = list(dict.fromkeys(name for row in rows for name in row))
     write_csv(folder / "scores.csv", [{name: row.get(name) for name in columns} for row in rows], columns=columns)
-    methods, untrained = rank_methods(rows), _rank_untrained(rows)
-    flat = [{**method.row(), **_untrained_columns(untrained.get(method.method))} for method in methods]
+    methods, untrained = rank_methods(rows, scores=DIRECTIONS), _rank_untrained(rows)
+    described = {method.method: method for method in rank_methods(rows, scores=DESCRIBED)}
+    flat = [
+        {**method.row(), **_mean_columns(described[method.method]),
+         **_mean_columns(untrained.get(method.method), suffix="_random")}
+        for method in methods
+    ]  # fmt: skip
     columns = list(dict.fromkeys(name for row in flat for name in row))
     write_csv(folder / "ranking.csv", [{name: row.get(name) for name in columns} for row in flat], columns=columns)
     shown = ranking_rows(methods, rows, untrained) + _time_rows(records)
@@ -331,19 +346,19 @@ def ranking_rows(
                 continue
             interval, other = method.intervals.get(name), untrained.get(method.method)
             random = other.intervals.get(name) if other else None
-            zero = 0.0 if name.endswith(("_gap", "_blurred")) or name == "effect_agreement" else None
+            zero = 0.0 if name.endswith(("_gap", "_blurred", "_tuned")) or name == "effect_agreement" else None
             result.append(
                 {
                     "method": method.method,
-                    "score": NAMES[name],
+                    "score": NAMES[name] if name in NAMES else MEASURED[name][0],
                     "value": value,
                     "low": interval.low if interval else None,
                     "high": interval.high if interval else None,
-                    "floor": chance if name in CHANCE else zero,
+                    "floor": chance if name in LIKE_ENERGY else zero,
                     "untrained": other.scores.get(name) if other else None,
                     "untrained_low": random.low if random else None,
                     "untrained_high": random.high if random else None,
-                    "higher_is_better": HIGHER[name],
+                    "higher_is_better": DIRECTIONS[name],
                 }
             )
     return result
@@ -359,14 +374,14 @@ def _rank_untrained(rows: Sequence[Record]) -> dict[str, MethodRank]:
     return {ranked.method: ranked for ranked in rank_methods(random)} if random else {}
 
 
-def _untrained_columns(untrained: MethodRank | None) -> dict[str, float | None]:
-    """Columns of `ranking.csv` for a method's maps of re-initialised networks."""
+def _mean_columns(method: MethodRank | None, *, suffix: str = "") -> dict[str, float | None]:
+    """Columns of `ranking.csv` for means that are not ranked, with their intervals."""
     columns: dict[str, float | None] = {}
-    for name, value in untrained.scores.items() if untrained else ():
-        interval = untrained.intervals.get(name) if untrained else None
-        columns[f"{name}_random"] = value
-        columns[f"{name}_random_low"] = interval.low if interval else None
-        columns[f"{name}_random_high"] = interval.high if interval else None
+    for name, value in method.scores.items() if method else ():
+        interval = method.intervals.get(name) if method else None
+        columns[f"{name}{suffix}"] = None if value != value else value
+        columns[f"{name}{suffix}_low"] = interval.low if interval else None
+        columns[f"{name}{suffix}_high"] = interval.high if interval else None
     return columns
 
 

@@ -18,6 +18,10 @@ FAMILY = [
     "eigen_cam",
     "score_cam",
     "finer_cam",
+    "ablation_cam",
+    "kpca_cam",
+    "shapley_cam",
+    "diff_cam",
 ]
 
 

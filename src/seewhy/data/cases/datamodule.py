@@ -22,7 +22,7 @@ from seewhy.data.table import ClassLabels, Row, missing_columns, read_table
 from seewhy.data.uniformity import report_mixtures, report_shortcuts
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
-from seewhy.option_types import PositiveInt
+from seewhy.option_types import BatchSize, PositiveInt
 from seewhy.options import check_choice
 
 __all__ = ["CaseDataModule"]
@@ -77,7 +77,7 @@ class CaseDataModule(BaseDataModule):
         labels: Mapping[Any, int] | None = None,
         classes: Sequence[str] | None = None,
         num_classes: PositiveInt | None = None,
-        eval_batch_size: PositiveInt = 8,
+        eval_batch_size: BatchSize = 8,
         stratify: bool = True,
         shortcuts: str = "error",
         max_patients: PositiveInt | None = None,

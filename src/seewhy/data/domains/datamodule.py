@@ -45,7 +45,7 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
 from seewhy.io.npy import read_npy
 from seewhy.io.scans.scan import write_scan
-from seewhy.option_types import Fraction, Percent, PositiveInt
+from seewhy.option_types import BatchSize, Fraction, Percent, PositiveInt
 
 __all__ = ["BraTSDomainsDataModule"]
 
@@ -100,7 +100,7 @@ class BraTSDomainsDataModule(BaseDataModule):
         min_content: Fraction = 0.1,
         domain: str = "both",
         max_patients: PositiveInt | None = None,
-        batch_size: PositiveInt = 4,
+        batch_size: BatchSize = 4,
         **shared: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **shared)

@@ -13,7 +13,17 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.explain.explained_model import ExplainedModel, unwrap_compiled
 from seewhy.explain.grid import to_grid
 
-__all__ = ["Capture", "Layer", "Layers", "capture", "find_unknown_parts", "named_parts", "resolve_layers"]
+__all__ = [
+    "Capture",
+    "Layer",
+    "Layers",
+    "capture",
+    "find_last_map",
+    "find_unknown_parts",
+    "named_parts",
+    "replace_first",
+    "resolve_layers",
+]
 
 Layer: TypeAlias = str | nn.Module
 """A submodule, or its dotted name."""
@@ -105,7 +115,12 @@ def _find(module: nn.Module, parts: Mapping[str, nn.Module], layer: Layer) -> tu
 
 
 def _propose_layer(subject: ExplainedModel) -> str:
-    """Propose the last layer of a forward that returns a map which the scores depend on; empty if no layer does."""
+    found = find_last_map(subject)
+    return "" if found is None else f", e.g. layers={found!r}"
+
+
+def find_last_map(subject: ExplainedModel) -> str | None:
+    """Find the last layer of a forward that returns a map which the scores depend on; None if no layer does."""
     outputs: list[tuple[str, Tensor]] = []
     image = next(iter(subject.inputs.values()))
     hooks = []
@@ -126,10 +141,10 @@ def _propose_layer(subject: ExplainedModel) -> str:
         for hook in hooks:
             hook.remove()
     if not outputs or not scores.requires_grad:
-        return ""
+        return None
     gradients = torch.autograd.grad(scores.sum(), [output for _, output in outputs], allow_unused=True)
     used = [name for (name, _), slope in zip(outputs, gradients, strict=True) if slope is not None and slope.any()]
-    return f", e.g. layers={used[-1]!r}" if used else ""
+    return used[-1] if used else None
 
 
 def _is_map(output: Tensor, image: Tensor) -> bool:
@@ -152,12 +167,13 @@ class Capture:
     scores: Tensor
     activations: dict[str, Tensor]
 
-    def gradients(self, score: Tensor, *, last: bool) -> dict[str, Tensor]:
+    def gradients(self, score: Tensor, *, last: bool, differentiable: bool = False) -> dict[str, Tensor]:
         """Compute the gradients of the samples' scores by the activations, input → tensor of the activation's shape.
 
         Args:
             score: [B]; samples do not mix in evaluation mode, so the gradient of their sum is that of each sample.
             last: free the graph, because no other target follows.
+            differentiable: keep a graph of the gradients, for second derivatives.
 
         Raises:
             ConfigError: no activation has a path to the scores.
@@ -167,7 +183,9 @@ class Capture:
                 "the scores do not depend on the layers' output: the forward runs under no_grad, or bypasses the layers"
             )
         captured = list(self.activations.values())
-        gradients = torch.autograd.grad(score.sum(), captured, retain_graph=not last, allow_unused=True)
+        gradients = torch.autograd.grad(
+            score.sum(), captured, retain_graph=not last, create_graph=differentiable, allow_unused=True
+        )
         # An input that the model masks has no path to the scores: its gradient is zero.
         return {
             name: torch.zeros_like(activation) if gradient is None else gradient
@@ -215,7 +233,7 @@ def capture(subject: ExplainedModel, layers: Mapping[str, tuple[str, nn.Module]]
         tensor = first if first.requires_grad else first.detach().requires_grad_()
         kept[layer].append(tensor)
         # The next layer gets a copy, since it may work in place.
-        return _replace_first(output, tensor.clone())
+        return replace_first(output, tensor.clone())
 
     hooks = [layer.register_forward_hook(keep) for layer in owners]
     try:
@@ -228,7 +246,7 @@ def capture(subject: ExplainedModel, layers: Mapping[str, tuple[str, nn.Module]]
     return Capture(scores, {name: kept[layer][owners[layer].index(name)] for name, (_, layer) in layers.items()})
 
 
-def _replace_first(output: object, tensor: Tensor) -> object:
+def replace_first(output: object, tensor: Tensor) -> object:
     """Replace the first tensor of an output: of a tensor, tuple, named tuple or list."""
     if not isinstance(output, (tuple, list)):
         return tensor

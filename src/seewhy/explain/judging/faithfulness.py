@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,8 @@ from seewhy.errors import ConfigError
 from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.frozen_module import keep_unchanged
-from seewhy.explain.judging.perturbation import Fill, draw_noise_like, fill_image, make_generators
+from seewhy.explain.judging.perturbation import Fill, draw_noise_like, make_generators
+from seewhy.explain.judging.removal import Removal
 from seewhy.explain.judging.shared_work import SharedWork
 from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
@@ -133,7 +134,7 @@ def _try_random_orders(
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Return the ends of all curves, the curves of random orders, and the generators' states after the draws."""
     ends = curves.ends()
-    constant = torch.zeros(curves.subject.batch, curves.pixels, device=curves.device)
+    constant = torch.zeros(curves.batch, curves.pixels, device=curves.device)
     random = [curves.deletion(curves.order(constant, sources), ends) for _ in range(draws)]
     return ends, random, [source.get_state() for source in sources]
 
@@ -142,32 +143,21 @@ class _Curves:
     """Probabilities of a batch's targets while part of the pixels is removed."""
 
     def __init__(self, subject: ExplainedModel, target: Tensor, fill: Fill, steps: int, budget: MemoryBudget) -> None:
-        self.subject = subject
-        self.steps = steps
-        self.budget = budget
-        first = next(iter(subject.inputs.values()))
-        self.device = first.device
-        self.target = target.to(self.device)
-        self.removed = {name: fill_image(image, fill) for name, image in subject.inputs.items()}
-        self.sizes = {name: image[0, 0].numel() for name, image in subject.inputs.items()}
-        self.pixels = sum(self.sizes.values())
-        constant = [
-            (image.flatten(1).amax(1) == image.flatten(1).amin(1))[:, None].expand(-1, self.sizes[name])
-            for name, image in subject.inputs.items()
-        ]
-        self.constant = torch.cat(constant, dim=1)
+        self.removal = Removal(subject, target, fill, budget=budget)
+        self.steps, self.pixels, self.device = steps, self.removal.pixels, self.removal.device
+        self.batch = subject.batch
 
     def order(self, values: Tensor, sources: Sequence[torch.Generator]) -> Tensor:
         """Return the rank [B, P] of each pixel by decreasing value, 0 first."""
         shuffle = torch.stack([torch.randperm(self.pixels, generator=source) for source in sources]).to(self.device)
-        values = values.masked_fill(self.constant, float("-inf")).gather(1, shuffle)
+        values = values.masked_fill(self.removal.constant, float("-inf")).gather(1, shuffle)
         sequence = shuffle.gather(1, values.argsort(dim=1, descending=True, stable=True))
         ranks = torch.arange(self.pixels, device=self.device).expand_as(sequence)
         return torch.empty_like(sequence).scatter_(1, sequence, ranks)
 
     def ends(self) -> Tensor:
         """Return the probabilities [B, 2] of the whole image and of the fill."""
-        everything = torch.zeros(self.subject.batch, self.pixels, dtype=torch.long, device=self.device)
+        everything = torch.zeros(self.batch, self.pixels, dtype=torch.long, device=self.device)
         return self._probabilities(everything, [0, self.steps])
 
     def deletion(self, order: Tensor, ends: Tensor) -> Tensor:
@@ -181,24 +171,7 @@ class _Curves:
 
     def _probabilities(self, order: Tensor, steps: list[int]) -> Tensor:
         """Compute the probabilities [B, len(steps)] with the first step/steps of the order removed."""
-        counts = torch.tensor([round(self.pixels * step / self.steps) for step in steps], device=self.device)
-        rows = torch.arange(self.subject.batch, device=self.device).repeat_interleave(len(steps))
-        limits = counts.repeat(self.subject.batch)
-        chunk = self.budget.forward_rows(self.subject)
-        with self.budget.guarded():
-            parts = [
-                self._compute_rows(order, rows[start : start + chunk], limits[start : start + chunk])
-                for start in range(0, len(rows), chunk)
-            ]
-        return torch.cat(parts).reshape(self.subject.batch, len(steps)) if parts else order.new_zeros(len(order), 0)
-
-    def _compute_rows(self, order: Tensor, rows: Tensor, limits: Tensor) -> Tensor:
-        removed = (order[rows] < limits[:, None]).split(list(self.sizes.values()), dim=1)
-        changed: Mapping[str, Tensor] = {
-            name: torch.where(part.reshape(-1, 1, *image.shape[2:]), self.removed[name][rows], image[rows])
-            for part, (name, image) in zip(removed, self.subject.inputs.items(), strict=True)
-        }
-        return self.subject.probabilities(self.subject.scores(changed, rows=rows), self.target[rows])
+        return self.removal.measure(order, [(0, round(self.pixels * step / self.steps)) for step in steps])
 
 
 def _integrate(curve: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ __all__ = [
     "take_first",
 ]
 
-Fill = Literal["blur", "mean", "zero"]
-"""Value of removed pixels: the image smoothed until only its coarse layout remains, its mean, or 0."""
+Fill = Literal["blur", "mean", "zero", "black"]
+"""Value of removed pixels: the image smoothed until only its coarse layout remains, its mean, 0, its lowest value."""
 
 BLUR = 0.1
 """Standard deviation of the blur as a share of each side; it removes structures up to a fifth of the image."""
@@ -90,7 +90,7 @@ def fill_image(image: Tensor, fill: Fill) -> Tensor:
 
     Args:
         image: [B, C, *spatial].
-        fill: see `Fill`; mean and blur are computed for each sample and channel.
+        fill: see `Fill`; mean and blur are computed for each sample and channel, black for each sample.
 
     Returns:
         [B, C, *spatial] in the type of the image.
@@ -102,6 +102,8 @@ def fill_image(image: Tensor, fill: Fill) -> Tensor:
         return torch.zeros_like(image)
     if fill == "mean":
         return image.mean(dim=tuple(range(2, image.ndim)), keepdim=True).expand_as(image).clone()
+    if fill == "black":
+        return image.flatten(1).amin(dim=1).reshape(-1, *[1] * (image.ndim - 1)).expand_as(image).clone()
     if fill == "blur":
         planes = image.flatten(0, 1)
         sigma = BLUR * torch.tensor(planes.shape[1:], dtype=torch.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
@@ -15,9 +15,10 @@ from seewhy.explain.base import Explainer
 from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import Inputs
 from seewhy.explain.judging.contrast import ClassContrast, ContrastTest
-from seewhy.explain.judging.faithfulness import measure_faithfulness
+from seewhy.explain.judging.faithfulness import Faithfulness, measure_faithfulness
 from seewhy.explain.judging.input_effects import leave_one_out
 from seewhy.explain.judging.localization import Threshold, measure_localization
+from seewhy.explain.judging.measures.registry import Judged, choose_measures, measure_all
 from seewhy.explain.judging.perturbation import Fill
 from seewhy.explain.judging.randomization import LEAST, LOCATED, Randomization, RandomizationTest
 from seewhy.explain.judging.shared_work import SharedWork
@@ -57,10 +58,11 @@ class JudgingSettings:
         stability: whether `all` includes stability; it is not informative for maps made without the network.
         noise: standard deviation of the noise of the stability test, as a share of each image's standard deviation.
         memory_budget: memory limit of the forwards of the curves, e.g. "1GiB".
+        metrics: further measures by name or kind, see `choose_measures`; they are computed whatever the scope.
         seed: seed of all random draws.
 
     Raises:
-        ConfigError: an unknown scope or fill, or a number out of its range.
+        ConfigError: an unknown scope, fill or measure, or a number out of its range.
     """
 
     scope: Scope = "auto"
@@ -74,10 +76,12 @@ class JudgingSettings:
     stability: bool = True
     noise: NonNegativeFloat = 0.05
     memory_budget: MemorySize = "1GiB"
+    metrics: Sequence[str] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_fields(self, "judging")
+        choose_measures(self.metrics)
 
     def scope_of(self, samples: int) -> Scope:
         """Resolve `auto` for a run of a number of samples."""
@@ -154,6 +158,7 @@ class Scorecard:
         settings: which scores to compute.
         samples: number of samples of the run; decides the meaning of `scope=auto`.
         threshold: for the IoU, from `tune_threshold` on validation samples; None computes no IoU.
+        tuned: copy of the network, from `tune_with_masks`, that judges deletion and insertion too; None judges without.
         shared: keeps what the scorecards of several methods on the same batch have in common.
 
     Example:
@@ -178,9 +183,11 @@ class Scorecard:
         settings: JudgingSettings | None = None,
         samples: int = 1,
         threshold: Threshold | None = None,
+        tuned: nn.Module | None = None,
         shared: SharedWork | None = None,
     ) -> None:
         self.explainer = explainer
+        self.tuned, self._tuned_work = tuned, SharedWork()
         self.settings = settings or JudgingSettings()
         self.threshold = threshold
         self.shared = shared or SharedWork()
@@ -221,7 +228,8 @@ class Scorecard:
             effect_<input> (decrease of the probability without it), effect_agreement with several inputs;
             mask_share, pointing, energy, auprc, iou, energy_<input> with masks;
             deletion, insertion, random_order, blurred_order, deletion_gap, insertion_gap, deletion_gap_blurred,
-            insertion_gap_blurred; stability_noise, stability_flip_<axis>.
+            insertion_gap_blurred, and the four gaps with _tuned by the tuned copy; stability_noise,
+            stability_flip_<axis>; the columns of `metrics`.
 
         Args:
             module: the explained module; it is restored afterwards.
@@ -264,6 +272,10 @@ class Scorecard:
     ) -> dict[str, Callable[[], Mapping[str, Tensor | None]]]:
         """Return the parts to run, except the randomisation test, which uses the first samples only."""
         parts: dict[str, Callable[[], Mapping[str, Tensor | None]]] = {"shares": lambda: _shares(maps)}
+        if self.settings.metrics:
+            parts["metrics"] = lambda: self._measure(module, inputs, maps, masks)
+        if self.tuned is not None:
+            parts["tuned"] = lambda: self._tuned_faithfulness(inputs, maps)
         if self.scope == "none":
             return parts
         parts["completeness"] = lambda: self._completeness(maps)
@@ -305,12 +317,29 @@ class Scorecard:
         columns |= {} if masks is None else {f"{name}_random": name for name in LOCATED}
         return {column: [*(_nan_to_none(row[name]) for row in rows), *missing] for column, name in columns.items()}
 
-    def _faithfulness(self, module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
-        chosen = self.settings
-        result = measure_faithfulness(
-            module, inputs, maps, budget=self._budget,
-            steps=chosen.steps, fill=chosen.fill, draws=chosen.draws, seed=chosen.seed, shared=self.shared,
+    def _measure(
+        self, module: nn.Module, inputs: Inputs, maps: Maps, masks: Tensor | Mapping[str, Tensor] | None
+    ) -> dict[str, Tensor | None]:
+        judged = Judged(
+            explainer=self.explainer, module=module, inputs=inputs, maps=maps, masks=masks, seed=self.settings.seed,
+            budget=self._budget, shared=self.shared,
         )  # fmt: skip
+        return {**measure_all(judged, choose_measures(self.settings.metrics))}
+
+    def _curves(self, module: nn.Module, inputs: Inputs, maps: Maps, shared: SharedWork) -> Faithfulness:
+        chosen = self.settings
+        return measure_faithfulness(
+            module, inputs, maps, budget=self._budget,
+            steps=chosen.steps, fill=chosen.fill, draws=chosen.draws, seed=chosen.seed, shared=shared,
+        )  # fmt: skip
+
+    def _tuned_faithfulness(self, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
+        assert self.tuned is not None
+        result = self._curves(self.tuned, inputs, maps, self._tuned_work)
+        return {f"{name}_tuned": values for name, values in result.gaps().items()}
+
+    def _faithfulness(self, module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
+        result = self._curves(module, inputs, maps, self.shared)
         levels = {"random_order": result.random, "blurred_order": result.blurred}
         return {"deletion": result.deletion, "insertion": result.insertion, **levels, **result.gaps()}
 

@@ -18,6 +18,7 @@ from seewhy.explain.capture.attention import AttentionBlock
 from seewhy.explain.explained_model import Explainable, ExplainedModel
 from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.nets.generators.blocks import CBAM, ChannelGate, SelfAttention2d, SpatialGate
+from seewhy.nets.generators.curve import CurveGenerator25D
 from seewhy.nets.generators.slice_stack import centre_slice
 from seewhy.options import check_choice
 
@@ -88,8 +89,10 @@ class ModalityScores(nn.Module):
 
 
 def find_last_map(generator: nn.Module) -> str | None:
-    """Dotted name of the module with the last feature map at a quarter of the size; None for other generators."""
+    """Dotted name of the module with the last feature map before the output; None for unknown generators."""
     parts = dict(generator.named_modules())
+    if isinstance(generator, CurveGenerator25D):
+        return f"encoder.{len(generator.encoder) - 1}"
     if "global_attention" in parts:
         return "global_attention"
     blocks = cast("nn.ModuleList | None", parts.get("residual_blocks"))

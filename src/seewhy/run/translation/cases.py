@@ -117,6 +117,12 @@ def _select(run: SavedRun, options: CaseOptions, folder: Path) -> None:
             rows, samples, direction=direction, comparison=comparison, modality=options.modality,
             tissue=tissue, min_tissue=options.min_tissue,
         )  # fmt: skip
+        if not candidates:
+            raise DataError(
+                f"{run.folder.path / 'evaluation'} has no slice of {direction} with scores ({options.modality}) and "
+                f"cases.min_tissue={options.min_tissue}; score it again: python -m seewhy evaluate run=…, or lower "
+                "cases.min_tissue"
+            )
         chosen[direction] = select_cases(candidates, options)
     checkpoint = read_checkpoint(run.checkpoint)
     facts = {
@@ -154,7 +160,9 @@ def _infer(
     metadata = record["metadata"]
     if metadata["unit"] == "slice" and metadata["modality"] == "all":
         differences = [
-            abs(float(translated[case["id"]].scores[case["comparison"], "mae"].mean()) - case["mae"]) for case in every
+            abs(float(translated[case["id"]].scores[case["comparison"], "mae"].mean()) - case["mae"])
+            for case in every
+            if case.get("mae") is not None
         ]
         if max(differences, default=0.0) > MOST_APART:
             console.print(

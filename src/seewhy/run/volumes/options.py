@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from seewhy.option_types import MemorySize, NonNegativeInt, PositiveInt
+from seewhy.option_types import BatchSize, MemorySize, NonNegativeInt, PositiveInt
 
 __all__ = ["RegionOptions", "VolumeOptions"]
 
@@ -40,7 +40,7 @@ class InferenceOptions:
     overlap: Annotated[float, Ge(0), Lt(1)] = 0.5
     window: Literal["gaussian", "nnunet", "hann", "constant"] = "gaussian"
     sigma_scale: Annotated[float, Gt(0), Le(64)] = 8.0
-    batch_size: PositiveInt = 1
+    batch_size: BatchSize = 1
     skip_empty: bool = True
 
 

@@ -1,0 +1,1 @@
+"""Samples for a network from elsewhere, from files or from a loader."""

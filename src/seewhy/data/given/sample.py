@@ -1,0 +1,149 @@
+"""Samples of a network from elsewhere: batches of them, their hash, and the first of a loader."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seewhy.batch import Batch
+from seewhy.errors import DataError
+from seewhy.io.names import safe_name
+
+__all__ = ["IMAGE", "GivenSample", "batch_samples", "drop_channel", "hash_samples", "take_samples", "to_class"]
+
+IMAGE = "image"
+"""Name of a single input."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenSample:
+    """One sample.
+
+    Attributes:
+        id: unique, safe as a file name.
+        images: input → [C, *spatial] float32; `image` for a single one.
+        patient: patient of the sample; the id where unknown.
+        label: class index, or None.
+        masks: input → [*spatial] bool.
+    """
+
+    id: str
+    images: dict[str, Tensor]
+    patient: str
+    label: int | None = None
+    masks: dict[str, Tensor] = field(default_factory=dict)
+
+
+def take_samples(loader: Iterable[Any], *, count: int = 0) -> list[GivenSample]:
+    """Take the first samples of a loader.
+
+    Args:
+        loader: gives batches: dicts with `image` (a tensor, or input → tensor) and, if known, `label`, `mask`, `id` and
+            `patient`; or tuples of image, label and mask; or images.
+        count: largest number of samples; 0 is all.
+
+    Raises:
+        DataError: a batch of another kind, or no samples.
+    """
+    samples: list[GivenSample] = []
+    for batch in loader:
+        entries: dict[str, Any] = dict(batch) if isinstance(batch, Mapping) else _name_parts(batch)
+        image = entries.get(IMAGE)
+        images: dict[str, Any] = dict(image) if isinstance(image, Mapping) else {IMAGE: image}
+        wrong = [name for name, one in images.items() if not isinstance(one, Tensor)]
+        if wrong:
+            raise DataError(
+                f"a batch of the loader has {', '.join(entries) or 'nothing'} and {wrong[0]} is no tensor; expected "
+                "image, or (image, label)"
+            )
+        mask = entries.get("mask")
+        given = {} if mask is None else mask if isinstance(mask, Mapping) else {next(iter(images)): mask}
+        for row in range(len(next(iter(images.values())))):
+            number = len(samples)
+            name = str(entries["id"][row]) if "id" in entries else f"sample_{number:04d}"
+            label = entries.get("label")
+            samples.append(
+                GivenSample(
+                    id=safe_name(name),
+                    images={key: one[row].detach().cpu().float() for key, one in images.items()},
+                    patient=str(entries["patient"][row]) if "patient" in entries else name,
+                    label=None if label is None else to_class(label[row], name),
+                    masks={key: drop_channel(one[row].cpu(), images[key][row].ndim) > 0 for key, one in given.items()},
+                )
+            )
+            if count and len(samples) == count:
+                return samples
+    if not samples:
+        raise DataError("the loader gives no batch")
+    return samples
+
+
+def batch_samples(samples: Sequence[GivenSample]) -> Batch:
+    """Put samples into one batch.
+
+    Raises:
+        DataError: images of different sizes.
+    """
+    names = list(samples[0].images)
+    for name in names:
+        shapes = {tuple(sample.images[name].shape): sample.id for sample in samples}
+        if len(shapes) > 1:
+            listed = ", ".join(f"{key} {shape}" for shape, key in shapes.items())
+            raise DataError(f"{name}: images of different sizes ({listed}); use --batch-size 1")
+    images = {name: torch.stack([sample.images[name] for sample in samples]) for name in names}
+    single = names == [IMAGE]
+    batch: dict[str, Any] = {
+        "image": images[IMAGE] if single else images,
+        "id": [sample.id for sample in samples],
+        "patient": [sample.patient for sample in samples],
+    }
+    if any(sample.label is not None for sample in samples):
+        batch["label"] = torch.tensor([-1 if sample.label is None else sample.label for sample in samples])
+    masked = list(dict.fromkeys(name for sample in samples for name in sample.masks))
+    masks = {name: torch.stack([_get_mask(sample, name) for sample in samples]).to(torch.uint8) for name in masked}
+    if masks:
+        batch["mask"] = masks[IMAGE] if single else masks
+    return batch  # type: ignore[return-value]
+
+
+def hash_samples(samples: Sequence[GivenSample]) -> str:
+    """Return the SHA-256 of ids, images, labels and masks."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(f"{sample.id} {sample.label}".encode())
+        for name, values in (*sample.images.items(), *sample.masks.items()):
+            digest.update(name.encode() + values.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def to_class(value: Any, name: str) -> int | None:
+    """Convert a label to a class index; None for a negative one, which means unknown.
+
+    Raises:
+        DataError: not a whole number.
+    """
+    number = float(value) if np.ndim(value) == 0 else float("nan")
+    if number != number or number != int(number):
+        raise DataError(f"label {value} of {name}; expected a class index")
+    return int(number) if number >= 0 else None
+
+
+def drop_channel(mask: Tensor, axes: int) -> Tensor:
+    """Drop the only channel of a mask that has as many axes as its image."""
+    return mask[0] if mask.ndim == axes and len(mask) == 1 else mask
+
+
+def _get_mask(sample: GivenSample, name: str) -> Tensor:
+    image = sample.images[name]
+    return sample.masks.get(name, torch.zeros(image.shape[1:], dtype=torch.bool))
+
+
+def _name_parts(batch: Any) -> dict[str, Any]:
+    parts = list(batch) if isinstance(batch, list | tuple) else [batch]
+    return dict(zip((IMAGE, "label", "mask"), parts, strict=False))

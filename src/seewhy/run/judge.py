@@ -1,0 +1,239 @@
+"""Judge the explanations of a network from elsewhere, without a run folder."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from seewhy.batch import Batch
+from seewhy.data.given.files import read_labels, read_samples
+from seewhy.data.given.sample import GivenSample, batch_samples, hash_samples, take_samples
+from seewhy.errors import ConfigError, nearest
+from seewhy.explain.capture.layers import find_last_map
+from seewhy.explain.explained_model import Explainable, ExplainableModule, ExplainedModel
+from seewhy.progress import slow_bar
+from seewhy.reporting.explain_loader import hash_weights
+from seewhy.reporting.report import write_session_results
+from seewhy.reporting.sample import select_inputs, select_rows
+from seewhy.reporting.selection import ExplanationSettings
+from seewhy.reporting.session import Session
+from seewhy.reporting.store import ExplanationStore
+from seewhy.run.build import silence_known_warnings
+from seewhy.run.explainers import build_explainers, load_explainer_nodes
+
+__all__ = ["JudgeOptions", "import_object", "judge"]
+
+NAMED = re.compile(r"(?P<module>[\w./\\-]+):(?P<name>[A-Za-z_]\w*)")
+PLAIN = ("saliency", "integrated_gradients", "occlusion")
+"""Methods without `--methods`: these, and Grad-CAM where a layer for it is found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """Options of `judge`.
+
+    Attributes:
+        methods: files of conf/explainer; empty: Grad-CAM where a layer is found, saliency, integrated gradients and
+            occlusion.
+        layers: input → layer of class activation maps, `image` for a single input; empty: the last one with a map.
+        options: method → option → value.
+        masks: `.npy` or folder of masks, where DATA has none.
+        labels: table with the columns id and label, where DATA has none.
+        classes: names of the classes.
+        multi_label: whether each score has its own sigmoid.
+        settings: targets, judging and measures.
+        folder: gets the results.
+        device: of the network.
+    """
+
+    methods: Sequence[str] = ()
+    layers: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    masks: str | None = None
+    labels: str | None = None
+    classes: Sequence[str] = ()
+    multi_label: bool = False
+    settings: ExplanationSettings = field(default_factory=lambda: ExplanationSettings(judge="auto"))
+    folder: Path = Path("judged")
+    device: str = "cpu"
+
+
+class DescribedNetwork(nn.Module):
+    """A network with the names of its inputs, layers and classes."""
+
+    def __init__(self, network: nn.Module, about: Explainable) -> None:
+        super().__init__()
+        self.network, self._about = network, about
+        try:
+            known = inspect.signature(network.forward).parameters
+        except ValueError:  # scripted modules have none
+            known = {}  # type: ignore[assignment]
+        self._by_name = set(about.inputs) <= set(known)
+
+    def explainable(self) -> Explainable:
+        """Describe inputs, layers and classes."""
+        return self._about
+
+    def forward(self, image: Tensor | Mapping[str, Tensor]) -> Any:
+        """Call the network with its inputs by name if it knows them, else in order."""
+        if isinstance(image, Tensor):
+            return self.network(image)
+        return self.network(**image) if self._by_name else self.network(*(image[name] for name in self._about.inputs))
+
+
+class GivenModel(LightningModule):
+    """Holder of a network that is explained in its place."""
+
+    def __init__(self, explained: nn.Module) -> None:
+        super().__init__()
+        self.explained = explained
+
+    def prepare_explanation(self, batch: Batch) -> tuple[nn.Module, Batch]:
+        """See `seewhy.models.protocols.PreparesExplanation`."""
+        return self.explained, batch
+
+
+def judge(network: str, data: str, options: JudgeOptions) -> dict[str, Any]:
+    """Explain samples by several methods, judge the maps, and write tables, pictures and a page.
+
+    Args:
+        network: `module:function` or `file.py:function`; the function takes nothing and returns an `nn.Module`.
+        data: file or folder, see `read_samples`; or `module:function` of a loader, see `take_samples`.
+        options: of the command.
+
+    Returns:
+        As `seewhy.reporting.report.write_session_results`.
+
+    Raises:
+        ConfigError: names that do not exist, a function that returns something else, or options that do not fit.
+        DataError: samples that cannot be read.
+    """
+    silence_known_warnings()
+    samples = _load_samples(data, options)
+    net = import_object(network)()
+    if not isinstance(net, nn.Module):
+        raise ConfigError(f"{network} returned {type(net).__name__}; expected an nn.Module")
+    net = net.eval().to(options.device)
+    size = options.settings.batch_size
+    batches = [batch_samples(samples[first : first + size]) for first in range(0, len(samples), size)]
+    described = _describe_network(net, batches[0], options)
+    methods = list(options.methods) or [*["grad_cam"] * bool(described.explainable().layers), *PLAIN]
+    node = OmegaConf.create({"methods": methods, "options": dict(options.options), "memory_budget": None})
+    nodes = load_explainer_nodes(node)
+    explainers = build_explainers(nodes)
+    trainer = Trainer(
+        accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    # The class's name is the title of the figures.
+    holder = type(type(net).__name__, (GivenModel,), {})(described).to(options.device)
+    with slow_bar(f"judging {', '.join(explainers)}", None) as advance:
+        session = Session(
+            holder,
+            explainers=explainers,
+            settings=options.settings,
+            store=ExplanationStore(options.folder),
+            options={name: OmegaConf.to_container(one, resolve=True) for name, one in nodes.items()},
+            facts={"checkpoint": network, "sha256": hash_weights(net), "phantom": False},
+            context={"samples": hash_samples(samples), "layers": dict(described.explainable().layers)},
+            count=len(samples),
+            advance=advance,
+        )
+        for batch in batches:
+            session.explain(_move(batch, options.device), batch["id"])
+    return write_session_results(trainer, session)
+
+
+def import_object(text: str) -> Callable[[], Any]:
+    """Import the function that a user named on the command line.
+
+    Args:
+        text: `module:function` (the working directory is searched first) or `path/to/file.py:function`.
+
+    Raises:
+        ConfigError: another form, or a module or function that does not exist.
+    """
+    match = NAMED.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"{text!r}; expected module:function or file.py:function")
+    place, name = match["module"], match["name"]
+    if place.endswith(".py"):
+        if not Path(place).is_file():
+            raise ConfigError(f"{text}: there is no file {place}")
+        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+        if spec is None or spec.loader is None:
+            raise ConfigError(f"{text}: {place} is no module")
+        module = importlib.util.module_from_spec(spec)
+        sys.path.insert(0, str(Path(place).resolve().parent))
+        spec.loader.exec_module(module)
+    else:
+        sys.path.insert(0, str(Path.cwd()))
+        try:
+            module = importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"{text}: {error}; start in the folder of {place}, or give file.py:function") from error
+    if not callable(vars(module).get(name)):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ConfigError(f"{text}: {place} has no function {name!r}; {nearest(name, known)}")
+    found: Callable[[], Any] = vars(module)[name]
+    return found
+
+
+def _load_samples(data: str, options: JudgeOptions) -> list[GivenSample]:
+    count = options.settings.max_samples
+    if not Path(data).exists() and NAMED.fullmatch(data):
+        if options.masks or options.labels:
+            raise ConfigError("--masks and --labels are for files; a loader gives its own in its batches")
+        loader: Iterable[Any] = import_object(data)()
+        if not isinstance(loader, Iterable):
+            raise ConfigError(f"{data} returned {type(loader).__name__}; expected a loader of batches")
+        return take_samples(loader, count=count)
+    labels = None if options.labels is None else read_labels(options.labels)
+    return read_samples(data, masks=options.masks, labels=labels, count=count)
+
+
+def _describe_network(net: nn.Module, batch: Batch, options: JudgeOptions) -> Any:
+    """Describe a network that does not describe itself."""
+    if isinstance(net, ExplainableModule):
+        return net
+    inputs = select_inputs(batch)
+    names = ("image",) if isinstance(inputs, Tensor) else tuple(inputs)
+    layers = dict(options.layers)
+    unknown = [name for name in layers if name not in names]
+    if unknown:
+        raise ConfigError(f"--layers: no input {unknown[0]!r}; {nearest(unknown[0], names)}")
+    if not layers and len(names) == 1:
+        first = _move(select_rows(batch, [0]), options.device)
+        last = find_last_map(ExplainedModel(net, select_inputs(first)))
+        layers = {names[0]: last} if last else {}
+    about = Explainable(
+        inputs=names,
+        layers={name: f"network.{layer}" for name, layer in layers.items()},
+        classes=tuple(options.classes),
+        multi_label=options.multi_label,
+    )
+    return DescribedNetwork(net, about)
+
+
+def _move(batch: Batch, device: str) -> Batch:
+    moved: dict[str, Any] = {}
+    for key, value in batch.items():
+        if isinstance(value, Tensor):
+            moved[key] = value.to(torch.device(device))
+        elif isinstance(value, dict):
+            moved[key] = {name: one.to(torch.device(device)) for name, one in value.items()}
+        else:
+            moved[key] = value
+    return moved  # type: ignore[return-value]

@@ -1,0 +1,63 @@
+"""A copy tuned with random masks: what it learns, and what stays as it was."""
+
+import pytest
+import torch
+from tests.explain.judging.conftest import rings_and_disks
+
+from seewhy.errors import ConfigError
+from seewhy.explain import InputXGradient, measure_faithfulness
+from seewhy.explain.judging import tune_with_masks
+from seewhy.explain.judging.measures.mask_tuning import draw_masks
+
+
+@pytest.fixture(scope="module")
+def tuned(trained):
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    batches = [rings_and_disks(32, seed=seed).image for seed in (21, 22)]
+    result = tune_with_masks(trained, batches, steps=40, rate=1e-3)
+    assert all(torch.equal(before[name], value) for name, value in trained.state_dict().items())
+    return result
+
+
+def test_the_copy_predicts_from_masked_images_what_the_network_predicts_from_whole_ones(trained, tuned):
+    assert tuned.after < 0.8 * tuned.before
+    new = rings_and_disks(64, seed=23).image
+    with torch.no_grad():
+        agree = (trained(new).argmax(dim=1) == tuned.module(new).argmax(dim=1)).float().mean()
+    assert agree > 0.85
+    assert not any(parameter.grad is not None for parameter in tuned.module.parameters())
+
+
+def test_statistics_of_normalisation_stay(trained, tuned):
+    kept = dict(tuned.module.named_buffers())
+    assert all(torch.equal(value, kept[name]) for name, value in trained.named_buffers())
+
+
+def test_the_same_seed_makes_the_same_copy(trained):
+    batch = [rings_and_disks(4, seed=24).image]
+    first, second, other = (tune_with_masks(trained, batch, steps=2, seed=seed).module for seed in (3, 3, 4))
+    assert torch.equal(first.head.weight, second.head.weight)
+    assert not torch.equal(first.head.weight, other.head.weight)
+
+
+def test_curves_by_the_copy_have_a_smaller_gap_from_images_it_does_not_know(trained, tuned):
+    """The probability of the target falls less on random masks: less of a fall is that of strange images."""
+    cases = rings_and_disks(16, seed=25).image
+    maps = InputXGradient()(trained, cases)
+    by_network, by_copy = (measure_faithfulness(net, cases, maps, draws=2) for net in (trained, tuned.module))
+    assert by_copy.random.mean() > by_network.random.mean()
+
+
+def test_masks_have_all_shares_and_fit_several_inputs():
+    images = {"a": torch.zeros(200, 1, 8, 8), "b": torch.zeros(200, 2, 3, 6, 6)}
+    masks = draw_masks(images, torch.Generator().manual_seed(0))
+    shares = {name: mask.flatten(1).float().mean(dim=1) for name, mask in masks.items()}
+    assert masks["b"].shape == (200, 1, 3, 6, 6)
+    assert shares["a"].min() < 0.1
+    assert shares["a"].max() > 0.9
+    assert torch.corrcoef(torch.stack(list(shares.values())))[0, 1] > 0.95
+
+
+def test_nothing_to_tune_on_is_refused(trained):
+    with pytest.raises(ConfigError, match="0 batches"):
+        tune_with_masks(trained, [])

@@ -1,0 +1,154 @@
+"""Judging networks from elsewhere: sources of samples, files, and errors that name what to change."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from seewhy.cli.main import main
+from seewhy.data.given.files import read_samples
+from seewhy.data.given.sample import batch_samples, take_samples
+from seewhy.errors import ConfigError, DataError
+from seewhy.io.image import write_image
+from seewhy.reporting.selection import ExplanationSettings
+from seewhy.run.judge import JudgeOptions, import_object, judge
+
+NETS = """
+import torch
+from torch import nn
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.head = nn.Conv2d(1, 4, 3), nn.Conv2d(1, 4, 3), nn.Linear(8, 2)
+
+    def forward(self, left, right):
+        features = [self.left(left).relu().mean((2, 3)), self.right(right).relu().mean((2, 3))]
+        return self.head(torch.cat(features, dim=1))
+
+def one():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+def two():
+    torch.manual_seed(0)
+    return Two()
+
+def text():
+    return "a network"
+
+def batches():
+    for start in range(3):
+        yield torch.rand(2, 1, 12, 12, generator=torch.Generator().manual_seed(start)), torch.tensor([0, 2])
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "given_nets.py").write_text(NETS)
+    random = np.random.RandomState(0)
+    images = random.rand(4, 12, 12).astype(np.float32)
+    np.savez("one.npz", pictures=images, label=[0, 1, 2, 0], mask=images > 0.7, id=["a", "b", "c", "d/e"])
+    np.savez("two.npz", left=images, right=images[:, :10], mask_left=images > 0.7)
+    return tmp_path
+
+
+def rows(folder, name):
+    with (folder / name).open() as file:
+        return {row["method"]: row for row in csv.DictReader(file)}
+
+
+def test_the_command_judges_an_archive(place, capsys):
+    words = ["judge", "given_nets.py:one", "one.npz", "--judge", "cheap", "--metrics", "complexity", "--folder",
+             "out", "--classes", "x", "y", "z", "--option", "occlusion.window=6"]  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 0
+    found = rows(place / "out", "ranking.csv")
+    assert {"grad_cam", "saliency", "integrated_gradients", "occlusion", "control_edges"} <= set(found)
+    assert 0 < float(found["saliency"]["sparseness"]) < 1
+    assert 0 < float(found["grad_cam"]["energy"]) < 1
+    assert {"ranking.png", "report.html"} <= {path.name for path in (place / "out").iterdir()}
+    assert "explanations of 4 samples" in capsys.readouterr().out
+
+
+def test_named_inputs_each_with_its_layer(place):
+    settings = ExplanationSettings(judge="none", metrics=["relevance_mass_accuracy"])
+    options = JudgeOptions(methods=["grad_cam"], layers={"left": "left", "right": "right"}, settings=settings)
+    results = judge("given_nets.py:two", "two.npz", options)
+    assert set(results["records"][0]["shares"]) == {"left", "right"}
+    assert results["records"][0]["layers"] == {"left": "network.left", "right": "network.right"}
+    assert "relevance_mass_accuracy" in results["records"][0]["judged"]
+
+
+def test_a_loader_and_a_second_call_that_computes_nothing(place, monkeypatch):
+    monkeypatch.syspath_prepend(str(place))
+    options = JudgeOptions(methods=["saliency"], settings=ExplanationSettings(judge="none", max_samples=5))
+    first = judge("given_nets:one", "given_nets:batches", options)
+    assert (first["samples"], first["records"][1]["label"]) == (5, 2)
+    assert judge("given_nets:one", "given_nets:batches", options)["seconds"]["maps"] == 0
+
+
+@pytest.mark.parametrize(
+    ("network", "data", "message"),
+    [
+        ("given_nets.py:on", "one.npz", "nearest: 'one'"),
+        ("given_nets.py:text", "one.npz", "returned str"),
+        ("nowhere_at_all:one", "one.npz", "start in the folder"),
+        ("given_nets.py", "one.npz", "expected module:function"),
+        ("given_nets.py:one", "missing.npz", "missing.npz"),
+    ],
+)
+def test_mistakes_are_named_and_nothing_is_written(place, network, data, message):
+    with pytest.raises((ConfigError, DataError), match=message):
+        judge(network, data, JudgeOptions())
+    assert not (place / "judged").exists()
+
+
+def test_folders_of_pictures_with_masks_and_labels(place):
+    for folder in ("pictures", "masks"):
+        (place / folder).mkdir()
+    for name in ("p1", "p2"):
+        write_image(place / "pictures" / f"{name}.png", np.full((6, 8, 3), 51, np.uint8))
+        mask = np.zeros((6, 8), np.uint8)
+        mask[1, 2] = 255
+        write_image(place / "masks" / f"{name}.png", mask)
+    samples = read_samples(place / "pictures", masks=place / "masks", labels={"p1": 1, "p2": 0})
+    batch = batch_samples(samples)
+    assert batch["image"].shape == (2, 3, 6, 8)
+    assert torch.allclose(batch["image"], torch.tensor(0.2))
+    assert batch["mask"].nonzero().tolist() == [[0, 1, 2], [1, 1, 2]]
+    assert batch["label"].tolist() == [1, 0]
+    with pytest.raises(DataError, match="p2"):
+        read_samples(place / "pictures", labels={"p1": 1})
+
+
+def test_zarr_is_read_as_the_archive(place):
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(str(place / "one.zarr"), mode="w")
+    with np.load("one.npz") as stored:
+        for name in ("pictures", "label", "mask"):
+            group.create_array(name, data=stored[name])
+    expected, found = read_samples("one.npz"), read_samples("one.zarr")
+    assert [one.label for one in found] == [one.label for one in expected]
+    for a, b in zip(expected, found, strict=True):
+        assert torch.equal(a.images["image"], b.images["image"])
+        assert torch.equal(a.masks["image"], b.masks["image"])
+
+
+def test_what_does_not_fit_together_is_refused(place):
+    np.savez("short.npz", image=np.zeros((4, 8, 8)), label=np.zeros(3))
+    with pytest.raises(DataError, match="label 3"):
+        read_samples("short.npz")
+    np.savez("halves.npz", image=np.zeros((1, 8, 8)), label=[0.5])
+    with pytest.raises(DataError, match=r"0\.5"):
+        read_samples("halves.npz")
+    with pytest.raises(DataError, match="no batch"):
+        take_samples([])
+    samples = take_samples([torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 5, 4)])
+    with pytest.raises(DataError, match="batch-size"):
+        batch_samples(samples)
+    with pytest.raises(ConfigError, match="no file"):
+        import_object("absent.py:make")
