@@ -237,7 +237,7 @@ def _upright_sample(
         id=safe_name(record["id"]),
         images={name: None if image is None else turn_upright(image, display) for name, image in images.items()},
         maps={name: turn_upright(heat, display) for name, heat in heats.items()},
-        names=dict.fromkeys(heats, record["shown_as"]) if record.get("shown_as") else {},
+        names=dict.fromkeys(heats, str(record["shown_as"])) if record.get("shown_as") else {},
         title=format_title(record),
         shares=_select_shares(record) if len(heats) > 1 else {},
         warnings=record["warnings"],
