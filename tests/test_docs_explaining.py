@@ -102,6 +102,16 @@ def test_the_python_of_the_page_of_explanations_runs(tmp_path, monkeypatch):
     assert (tmp_path / "gradcam_results" / "patient_001_heatmaps" / "patient_001_fluid.png").is_file()
 
 
+def test_the_python_for_any_model_and_loader_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    *_, text = fenced("python.md", "python")
+    known: dict[str, object] = {}
+    with blank_figures():
+        exec(compile(text, "python.md", "exec"), known)
+    assert len(known["records"]) == 4
+    assert (tmp_path / "explained" / "explanations.json").is_file()
+
+
 def test_the_data_set_of_cases_of_the_example_builds(my):
     config = compose_train(f"hydra.searchpath=[file://{my}]", "experiment=fundus", "data.root=here")
     assert tuple(build_datamodule(config).inputs) == tuple(build_model(config).explainable().inputs)

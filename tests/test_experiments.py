@@ -53,7 +53,7 @@ REGIONS = ("volume", "demo/volume")
 """Experiments that explain regions, not samples."""
 MEMBERS = {
     "amd": "demo/amd", "demo_amd": "demo/amd", "mri": "demo/mri", "demo_mri": "demo/mri",
-    **dict.fromkeys(("cyclegan_25d", "cyclegan_25d_plain", "cut_25d", "demo_cyclegan"), "demo/cyclegan"),
+    **dict.fromkeys(("cyclegan_25d", "cyclegan_25d_plain", "curve_25d", "cut_25d", "demo_cyclegan"), "demo/cyclegan"),
     **dict.fromkeys(("volume_segmentation", "demo_volume"), "demo/volume"),
 }  # fmt: skip
 """Experiment with the data of a model; all other models are for slices."""

@@ -8,11 +8,13 @@ import pytest
 from annotated_types import Ge, Lt
 
 from seewhy.option_types import (
+    BatchSize,
     Fraction,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Seed,
     find_value_problem,
     parameter_types,
 )
@@ -94,9 +96,13 @@ def test_values_that_fit(value, hint):
         (0, PositiveInt, "1 or more"),
         (-1, NonNegativeInt, "0 or more"),
         (1.01, Fraction, "from 0 to 1"),
+        (float("nan"), float | None, "a number"),
+        ([1.0, float("inf")], Sequence[float], "a list of numbers"),
         (float("nan"), Fraction, "from 0 to 1"),
         (float("inf"), PositiveFloat, "above 0"),
         (0, PositiveFloat, "above 0"),
+        (10**12, BatchSize, "from 1 to 65536"),
+        (2**32, Seed, "0 or more and below 4294967296"),
         (1, Annotated[float, Ge(0), Lt(1)], "0 or more and below 1"),
         ([1, 0], Sequence[PositiveInt], "a list of integers, 1 or more"),
     ],

@@ -107,7 +107,8 @@ class Prediction(TypedDict, total=False):
     """Result of `predict_step` for a batch; maps are named, e.g. `cam`, `refined`, `segmentation`.
 
     Classifiers of whole images give `logits` and `probability`, and no maps, which explainers make. Translators
-    give `translated` and `reconstructed`, and neither for a domain that a one-sided translator does not translate.
+    give `translated`, `reconstructed` and `inverted`, and none of them for a domain that a one-sided translator does
+    not translate.
     """
 
     id: list[str]
@@ -128,3 +129,5 @@ class Prediction(TypedDict, total=False):
     """[S, M, H, W] float32 in [-1, 1], slices translated to the other domain; -1 outside the tissue."""
     reconstructed: Tensor
     """[S, M, H, W] float32 in [-1, 1], translated slices translated back; absent in models of one direction."""
+    inverted: Tensor
+    """[S, M, H, W] float32 in [-1, 1], translated slices undone by the inverse of the translation, where it has one."""

@@ -114,5 +114,6 @@ def describe_system_error(error: BaseException, *, any_code: bool = False) -> st
     named = isinstance(error.filename, str | bytes) and error.errno in PATH_ERRORS
     if not (any_code or named or error.errno in DISK_ERRORS):
         return None
-    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file"
+    named_last = error.filename if error.filename2 is None else error.filename2  # a rename: what was to be replaced
+    name = os.fsdecode(named_last) if isinstance(named_last, str | bytes) else "a file"
     return f"{name if len(name) < 300 else name[:100] + '…'} cannot be opened or written: {error.strerror or error}"

@@ -19,6 +19,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from seewhy.errors import ConfigError, nearest
 
 __all__ = [
+    "BatchSize",
     "Fraction",
     "MemorySize",
     "NonNegativeFloat",
@@ -26,6 +27,7 @@ __all__ = [
     "Percent",
     "PositiveFloat",
     "PositiveInt",
+    "Seed",
     "find_value_problem",
     "list_checks",
     "parameter_types",
@@ -38,6 +40,10 @@ PositiveFloat: TypeAlias = Annotated[float, Gt(0)]
 NonNegativeFloat: TypeAlias = Annotated[float, Ge(0)]
 Fraction: TypeAlias = Annotated[float, Ge(0), Le(1)]
 Percent: TypeAlias = Annotated[float, Ge(0), Le(100)]
+BatchSize: TypeAlias = Annotated[int, Ge(1), Le(65_536)]
+"""More samples than that in one step are a mistyped number, and drawing them takes all memory."""
+Seed: TypeAlias = Annotated[int, Ge(0), Lt(2**32)]
+"""Seed that Python, NumPy and PyTorch all take."""
 
 LIMITS = {Ge: "{} or more", Gt: "above {}", Le: "{} or less", Lt: "below {}"}
 """Kind of a limit → words."""
@@ -48,8 +54,8 @@ PLURALS = {int: "integers", float: "numbers", str: "strings", bool: "true or fal
 def find_value_problem(value: Any, hint: Any, option: str) -> str | None:
     """Return what is wrong with the value of an option; None if it fits, or if the type hint cannot be checked.
 
-    Booleans are not numbers, text is not a list, and a number is not text. A value for a class is one that the class
-    may convert: text or a mapping, but not a number.
+    Booleans, NaN and infinities are not numbers, text is not a list, and a number is not text. A value for a class is
+    one that the class may convert: text or a mapping, but not a number.
 
     Args:
         value: plain data, as YAML gives them, or an object.
@@ -129,8 +135,10 @@ def _fits(value: Any, hint: Any) -> bool:
         return value is None
     if hint is bool:
         return isinstance(value, bool)
-    if hint in (int, float):
-        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    if hint is float:  # NaN is smaller, greater than and equal to nothing, so that no later check would find it
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if hint is str:
         return isinstance(value, str)
     kind = origin or hint

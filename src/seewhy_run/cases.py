@@ -69,23 +69,30 @@ def _parse_words(words: Sequence[str], inputs: Sequence[str]) -> list[Case]:
 
 
 def _read_table(path: Path, inputs: Sequence[str]) -> list[Case]:
+    if not path.is_file():
+        raise RunError(f"{path} {'is no file' if path.exists() else 'does not exist'}; expected a table in CSV")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            columns = reader.fieldnames or []
+            lines = list(csv.reader(file, strict=True))
     except (OSError, UnicodeError, csv.Error) as error:
         raise RunError(f"{path} cannot be read as CSV ({error})") from error
+    columns = [unprotect_cell(cell) for cell in lines[0]] if lines else []
     missing = [name for name in ("id", *inputs) if name not in columns]
-    if missing:
-        raise RunError(f"{path} has no column {', '.join(missing)}; it has {', '.join(columns) or 'none'}")
-    return [
-        (
-            safe_name(unprotect_cell(row["id"] or "")),
-            {name: path.parent / unprotect_cell(row[name]) if row[name] else None for name in inputs},
-        )
-        for row in rows
-    ]
+    twice = next((name for name in columns if name and columns.count(name) > 1), None)
+    if missing or twice:
+        problem = f"has no column {', '.join(missing)}" if missing else f"has the column {twice} twice"
+        raise RunError(f"{path} {problem}; expected id, {', '.join(inputs)} and commas between them")
+    cases = []
+    for number, line in enumerate(lines[1:], start=2):
+        cells = dict(zip(columns, map(unprotect_cell, line), strict=False))
+        if not line:
+            continue
+        if len(line) > len(columns) or not cells.get("id"):
+            problem = "no id" if not cells.get("id") else f"{len(line)} cells, the header {len(columns)}"
+            raise RunError(f"{path}, row {number} has {problem}")
+        files = {name: path.parent / cells[name] if cells.get(name) else None for name in inputs}
+        cases.append((safe_name(cells["id"]), files))
+    return cases
 
 
 def _stem(path: Path) -> str:

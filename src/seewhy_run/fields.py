@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from inspect import signature
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from seewhy_run.errors import RunError, suggest
 
-__all__ = ["build"]
+__all__ = ["build", "check_names"]
 
 T = TypeVar("T")
 
@@ -18,7 +19,7 @@ def build(kind: type[T], record: Any, where: str) -> T:
     """Build a dataclass from a mapping.
 
     Args:
-        kind: a dataclass whose fields are numbers, text, tuples, dicts, or None.
+        kind: a dataclass whose fields are numbers, text, tuples, dicts, dataclasses, or None.
         record: of JSON.
         where: place of the record, for messages.
 
@@ -52,11 +53,30 @@ def build(kind: type[T], record: Any, where: str) -> T:
     return kind(**values)
 
 
+def check_names(function: Callable[..., Any], options: Mapping[str, Any] | None, where: str) -> None:
+    """Check that options are keyword arguments of a function.
+
+    Raises:
+        RunError: the first that is none.
+
+    Example:
+        >>> check_names(build, {"kin": int}, "step 1")
+        Traceback (most recent call last):
+        seewhy_run.errors.RunError: step 1: unknown entry 'kin'; nearest: 'kind'
+    """
+    known = signature(function).parameters
+    unknown = next((name for name in options or {} if name not in known), None)
+    if unknown is not None:
+        raise RunError(f"{where}: unknown entry {unknown!r}; {suggest(unknown, known)}")
+
+
 def _convert(value: Any, hint: Any, where: str) -> Any:
     """The value as the type of a field: lists become tuples, whole numbers become floats where these are expected."""
     origin, parts = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
+    if is_dataclass(hint) and isinstance(hint, type):
+        return build(hint, value, where)
     if origin is Literal and value in parts and isinstance(value, type(parts[parts.index(value)])):
         return value
     if origin in (Union, types.UnionType):

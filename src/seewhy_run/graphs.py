@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class Tensor:
 
     name: str
     shape: tuple[int | str, ...]
-    dtype: str = "float32"
+    dtype: Literal["float32", "bool"] = "float32"
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,24 @@ class GraphRecord:
         inputs: in order.
         outputs: names, in order.
         multiple_of: sizes with a name must be multiples of this.
+
+    Raises:
+        RunError: no inputs or outputs, a name that is given twice, or a multiple below 1.
     """
 
     file: str
     sha256: str
     bytes: int
-    inputs: tuple[dict[str, Any], ...]
+    inputs: tuple[Tensor, ...]
     outputs: tuple[str, ...]
     multiple_of: int = 1
+
+    def __post_init__(self) -> None:
+        for kind, names in (("inputs", [tensor.name for tensor in self.inputs]), ("outputs", list(self.outputs))):
+            if not names or len(set(names)) < len(names):
+                raise RunError(f"{self.file}: its {kind} are {', '.join(names) or 'none'}; expected different names")
+        if self.multiple_of < 1:
+            raise RunError(f"{self.file}: multiple_of={self.multiple_of}; expected 1 or more")
 
 
 class Graph:
@@ -61,9 +71,7 @@ class Graph:
     def __init__(self, session: Any, record: GraphRecord) -> None:
         self._session = session
         self.record = record
-        self.inputs = [
-            Tensor(item["name"], tuple(item["shape"]), item.get("dtype", "float32")) for item in record.inputs
-        ]
+        self.inputs = record.inputs
 
     def __call__(self, *arrays: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         """Run the network on a batch.
@@ -77,16 +85,20 @@ class Graph:
         Raises:
             RunError: an array of another shape than the network takes.
         """
+        if [array.ndim for array in arrays] != [len(tensor.shape) for tensor in self.inputs]:
+            raise RunError(
+                f"{self.record.file} takes {', '.join(map(self._format, self.inputs))}, but its description gives it "
+                f"{', '.join('x'.join(map(str, array.shape)) for array in arrays)}; export again"
+            )
         for tensor, array in zip(self.inputs, arrays, strict=True):
             fixed = [
                 have == want if isinstance(want, int) else axis == 0 or have % self.record.multiple_of == 0
                 for axis, (have, want) in enumerate(zip(array.shape, tensor.shape, strict=True))
             ]
             if not all(fixed):
-                shape = "x".join(str(side) for side in tensor.shape)
                 many = f", {self.record.multiple_of} dividing named sides" if self.record.multiple_of > 1 else ""
                 raise RunError(
-                    f"{self.record.file} takes {tensor.name} of {shape}{many}, but this case has "
+                    f"{self.record.file} takes {self._format(tensor)}{many}, but this case has "
                     f"{'x'.join(map(str, array.shape))}; prepare it like the training data"
                 )
         given = {
@@ -100,6 +112,10 @@ class Graph:
             raise RunError(f"{self.record.file} fails on {[array.shape for array in arrays]}: {detail}") from error
         return dict(zip(self.record.outputs, results, strict=True))
 
+    @staticmethod
+    def _format(tensor: Tensor) -> str:
+        return f"{tensor.name} of {'x'.join(map(str, tensor.shape))}"
+
 
 def open_graph(path: Path, record: GraphRecord, *, threads: int = 0) -> Graph:
     """Open a network's file for the CPU.
@@ -110,7 +126,7 @@ def open_graph(path: Path, record: GraphRecord, *, threads: int = 0) -> Graph:
         threads: of the network; 0 takes all cores.
 
     Raises:
-        RunError: onnxruntime is not installed, or cannot read the file.
+        RunError: onnxruntime is not installed or cannot read the file, or the file has other inputs or outputs.
     """
     try:
         import onnxruntime
@@ -123,7 +139,11 @@ def open_graph(path: Path, record: GraphRecord, *, threads: int = 0) -> Graph:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # see above
         raise RunError(f"{path} cannot be read by onnxruntime ({' '.join(str(error).split())[:200]})") from error
-    names = [item.name for item in session.get_inputs()]
-    if names != [item["name"] for item in record.inputs]:
-        raise RunError(f"{path} takes {names}, but its description names {[item['name'] for item in record.inputs]}")
+    described = ([tensor.name for tensor in record.inputs], set(record.outputs))
+    held = ([item.name for item in session.get_inputs()], {item.name for item in session.get_outputs()})
+    if described[0] != held[0] or not described[1] <= held[1]:
+        raise RunError(
+            f"{path} takes {', '.join(held[0])} and gives {', '.join(sorted(held[1]))}, but its description names "
+            f"{', '.join(described[0])} and {', '.join(sorted(described[1]))}; export again"
+        )
     return Graph(session, record)

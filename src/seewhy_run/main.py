@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 from seewhy_run.cases import list_cases
 from seewhy_run.errors import RunError
 from seewhy_run.files import write_table
-from seewhy_run.manifest import Export, read_export
-from seewhy_run.steps.base import State
+from seewhy_run.manifest import MANIFEST, Export, read_export
+from seewhy_run.steps.base import State, describe_step
 
 __all__ = ["main", "run_export"]
 
@@ -41,8 +42,7 @@ def run_export(
     for name, files in cases:
         state = State(name, files, output)
         try:
-            for step in export.steps:
-                step.run(state, export.graphs)
+            _run_case(export, state)
         except RunError as error:
             problems.append(str(error))
             continue
@@ -51,6 +51,34 @@ def run_export(
     if rows:
         written.insert(0, write_table(output / TABLE, rows))
     return written, problems
+
+
+def _run_case(export: Export, state: State) -> None:
+    """Run all steps on a case; after a failure it has no files.
+
+    Raises:
+        RunError: a file that cannot be used or written, too little memory, or a step whose description does not fit
+            its network or the values of earlier steps.
+    """
+    for number, step in enumerate(export.steps, start=1):
+        try:
+            step.run(state, export.graphs)
+        except Exception as error:
+            for path in state.written:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            if isinstance(error, RunError):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            if isinstance(error, OSError | MemoryError):
+                raise RunError(f"case {state.id}: {reason or 'not enough memory'}") from error
+            # A description is plain data: not all of its numbers and names can be checked before they are used.
+            name = describe_step(step)["step"]
+            raise RunError(
+                f"case {state.id}: step {number} ({name}) of {MANIFEST} fails ({type(error).__name__}: {reason}); it "
+                "does not fit its network or this case: export again, or prepare the case like the training data"
+            ) from error
+    if not state.rows:
+        raise RunError(f"case {state.id}: no step of {MANIFEST} writes results; export again")
 
 
 def main(arguments: Sequence[str] | None = None, *, folder: Path | None = None) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from seewhy_run.checksums import file_sha256
-from seewhy_run.errors import RunError
+from seewhy_run.errors import RunError, suggest
 from seewhy_run.fields import build
 from seewhy_run.graphs import Graph, GraphRecord, open_graph
-from seewhy_run.steps.base import Step, build_step
+from seewhy_run.steps.base import Step, build_step, describe_step
 
 __all__ = ["FORMAT", "MANIFEST", "VERSION", "Export", "Manifest", "read_export"]
 
@@ -38,6 +39,9 @@ class Manifest:
         source: run, checkpoint hash, versions, and hashes of data and split.
         requirements: packages that the runner needs.
         limits: intended use, and what the export was measured to do.
+
+    Raises:
+        RunError: no inputs, no steps, or an input that is named twice.
     """
 
     format: str
@@ -52,6 +56,13 @@ class Manifest:
     source: dict[str, Any] = field(default_factory=dict)
     requirements: tuple[str, ...] = ()
     limits: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.inputs or not self.steps or len(set(self.inputs)) < len(self.inputs):
+            raise RunError(
+                f"{MANIFEST}: {len(self.steps)} steps, inputs {', '.join(self.inputs) or 'none'}; expected steps and "
+                "different names of inputs"
+            )
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,7 @@ def read_export(folder: str | Path, *, threads: int = 0) -> Export:
     records = {
         name: build(GraphRecord, record, f"{MANIFEST}: network {name}") for name, record in manifest.graphs.items()
     }
+    _check_graphs(steps, records)
     for record in records.values():
         _check_file(folder, record)
     if manifest.model != "onnx":
@@ -104,7 +116,7 @@ def _read_manifest(path: Path) -> Manifest:
     if path.stat().st_size > MAX_BYTES:
         raise RunError(f"{path} is no description of an export ({path.stat().st_size} bytes)")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"), parse_float=_parse_float, parse_constant=_parse_float)
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
@@ -117,16 +129,36 @@ def _read_manifest(path: Path) -> Manifest:
     return build(Manifest, record, MANIFEST)
 
 
+def _parse_float(text: str) -> float:
+    """Parse a number of JSON; NaN, infinities and numbers beyond float64 raise a ValueError."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
+
+
 def _check_order(steps: tuple[Step, ...]) -> None:
-    """Refuse steps that need what no earlier step makes."""
+    """Refuse steps that need what no earlier step makes, and those that are there twice."""
     made: set[str] = set()
+    kinds: list[type] = []
     for number, step in enumerate(steps, start=1):
+        if type(step) in kinds:
+            raise RunError(f"{MANIFEST}: step {number} ({type(step).__name__}) is there twice")
+        kinds.append(type(step))
         missing = [name for name in step.needs if name not in made]
         if missing:
             raise RunError(
                 f"{MANIFEST}: step {number} ({type(step).__name__}) needs {missing[0]}, which no earlier step makes"
             )
         made |= set(step.gives)
+
+
+def _check_graphs(steps: tuple[Step, ...], records: dict[str, GraphRecord]) -> None:
+    """Refuse steps that run a network without a file."""
+    for number, step in enumerate(steps, start=1):
+        graph = describe_step(step).get("graph")
+        if graph is not None and graph not in records:
+            raise RunError(f"{MANIFEST}: step {number} runs the network {graph!r}; {suggest(graph, records)}")
 
 
 def _check_file(folder: Path, record: GraphRecord) -> None:

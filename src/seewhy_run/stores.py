@@ -59,6 +59,9 @@ def open_store(path: Path) -> Store:
         RunError: zarr is not installed, or the store cannot be read or has other axes than c, z, y, x.
     """
     zarr = _import_zarr(path)
+    for entry in path.rglob("*"):
+        if not entry.is_file() and not entry.is_dir():
+            raise RunError(f"{entry} is no regular file (a pipe, a device or a dangling link); copy the store again")
     try:
         node = zarr.open(str(path), mode="r")
     except Exception as error:  # zarr and its codecs have errors of their own

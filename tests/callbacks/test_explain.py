@@ -306,3 +306,24 @@ def test_maps_that_miss_the_score_are_reported(explained, tmp_path):
     found = explained(tmp_path, {"integrated_gradients": Inexact()}, judge="cheap", max_samples=3)
     [reasons] = found.results["failures"].values()
     assert any("100% of the maps miss the score" in reason for reason in reasons)
+
+
+def test_a_method_that_does_not_fit_leaves_nothing_of_the_methods_before_it(explained, tmp_path):
+    methods = {"grad_cam": GradCAM(), "attention_rollout": AttentionRollout()}
+    with pytest.raises(ConfigError, match="no attention"):
+        explained(tmp_path, methods)
+    assert not (tmp_path / "explanations").exists()
+    first = explained(tmp_path)
+    with pytest.raises(ConfigError, match="no attention"):
+        explained(tmp_path, methods)
+    assert {path.name: path.read_bytes() for path in first.folder.rglob("*_attributions.npy")} == first.maps
+
+
+def test_an_atlas_is_refused_for_planes_and_no_target_for_all(explained, tmp_path):
+    (tmp_path / "atlas.nii.gz").touch()
+    with pytest.raises(ConfigError, match=r"atlas\.nii\.gz is for volumes, but P\d+_\w has planes.*explain.atlas=null"):
+        explained(tmp_path / "a", atlas=str(tmp_path / "atlas.nii.gz"))
+    with pytest.raises(ConfigError, match=r"explain\.target is empty"):
+        explained(tmp_path / "b", target=[])
+    assert not (tmp_path / "a" / "explanations").exists()
+    assert not (tmp_path / "b" / "explanations").exists()

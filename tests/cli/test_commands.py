@@ -57,6 +57,10 @@ def test_module_help_lists_the_commands(repository):
         pytest.param([], "error: data is not chosen; choose an experiment", marks=pytest.mark.slow),
         pytest.param(["experiment=brats"], "data.root must be given", marks=pytest.mark.slow),
         (["experiment=brats", "logger=null"], "error: a group of options cannot be null; leave it out with ~logger"),
+        (
+            ["experiment=brats", "add=5"],
+            "error: add=5: a group of options takes the name of a choice",
+        ),
         (["experiment=brats", "data.root=/nowhere"], "/nowhere"),
         (["experiment=brats", "data.root=.", "+model.colour=red"], "model.colour"),
     ],

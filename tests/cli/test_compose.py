@@ -56,3 +56,8 @@ def test_a_task_sees_the_whole_command_line(tmp_path, monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     main(["train", "experiment=demo/brats", f"hydra.run.dir={tmp_path}"])
     assert seen == ["seewhy", "train", "experiment=demo/brats", f"hydra.run.dir={tmp_path}"]
+
+
+def test_a_run_and_an_experiment_exclude_each_other(tmp_path):
+    with pytest.raises(ConfigError, match=r"run=.* and experiment=brats exclude each other"):
+        register_run([f"run={tmp_path}", "experiment=brats"])

@@ -28,6 +28,7 @@ def error_of(*overrides):
         ),
         (["~trainer.max_epoch"], "Could not delete from config. 'trainer.max_epoch'", ["'trainer.max_epoch'"]),
         (["+seed=1"], "Could not append to config. An item is already at 'seed'", ["'seed'"]),
+        (["add={a: 1}"], "Could not override 'add'", ["add takes the name of a choice", "early_stopping"]),
         (["see=1"], "Could not override 'see'", ["'see'", "'seed'"]),
         (["see=1"], "Key 'see' not in 'TrainConfig'", ["'see'", "'seed'"]),
         (["experiment=brats", "data.rot=1"], "Key 'rot' is not in struct\n    full_key: data.rot", ["'data.root'"]),

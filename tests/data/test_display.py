@@ -74,8 +74,9 @@ def test_patients_that_are_stored_otherwise_are_exceptions(tmp_path):
     out = tmp_path / "out"
     prepare_brats(tmp_path / "source", out, brain_only=False, progress=False)
     record = json.loads((out / "dataset.json").read_text())
-    assert record["display"] == {"transpose": True, "flip_rows": False, "flip_columns": False}
-    assert record["display_exceptions"] == {"B": {"transpose": True, "flip_rows": True, "flip_columns": True}}
+    axial = {"transpose": True, "plane": "axial"}
+    assert record["display"] == {**axial, "flip_rows": False, "flip_columns": False}
+    assert record["display_exceptions"] == {"B": {**axial, "flip_rows": True, "flip_columns": True}}
     for patient in "ABC":
         np.testing.assert_allclose(seen(out, patient), expected(), atol=1e-6)
 

@@ -12,7 +12,7 @@ import torch
 from lightning.fabric.utilities.data import AttributeDict
 
 from seewhy.errors import CheckpointError
-from seewhy.interop.tensors import read_file, read_tensors, to_plain_data
+from seewhy.interop.tensors import check_finite_weights, read_file, read_tensors, to_plain_data
 
 RECORD = {
     "numbers": [np.float64(0.5), np.float32(0.25), np.int64(3), np.bool_(True)],
@@ -94,3 +94,35 @@ def test_pickles_with_other_instructions_are_refused(tmp_path, content):
             write.writestr(entry, content if entry.filename.endswith("data.pkl") else read.read(entry))
     with pytest.raises(CheckpointError, match=r"bad\.pth"):
         read_file(tmp_path / "bad.pth")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values.to_sparse(),
+        lambda values: values.to("meta"),
+        lambda values: values.to(torch.complex64),
+        lambda values: torch.quantize_per_tensor(values, 0.1, 0, torch.qint8),
+    ],
+    ids=["sparse", "meta", "complex", "quantized"],
+)
+def test_tensors_that_are_no_plain_weights_are_refused(tmp_path, change):
+    torch.save({"state_dict": {"a": torch.ones(2), "b": change(torch.ones(2))}}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth.*b is a torch\."):
+        read_tensors(tmp_path / "a.pth")
+
+
+def test_weights_as_integers_are_refused_but_integer_buffers_are_not():
+    network = torch.nn.BatchNorm1d(2)
+    check_finite_weights(network, network.state_dict(), "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth.*weight, torch\.int8"):
+        check_finite_weights(network, {**network.state_dict(), "weight": torch.ones(2, dtype=torch.int8)}, "a.pth")
+
+
+def test_a_buffer_that_is_no_number_is_refused_where_the_networks_own_is_one():
+    network = torch.nn.Linear(1, 1)
+    network.register_buffer("temperature", torch.ones(()))
+    network.register_buffer("unknown", torch.tensor(float("nan")))
+    check_finite_weights(network, network.state_dict(), "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth.*temperature"):
+        check_finite_weights(network, {**network.state_dict(), "temperature": torch.tensor(float("nan"))}, "a.pth")

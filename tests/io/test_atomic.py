@@ -5,10 +5,12 @@ import signal
 
 import pytest
 
+from seewhy.errors import describe_system_error
 from seewhy.io.atomic import (
     TEMPORARY_PREFIX,
     atomic_folder,
     atomic_path,
+    create_json,
     file_sha256,
     list_files,
     temporary_folder,
@@ -167,3 +169,25 @@ def test_a_folder_below_a_hidden_one_is_listed(tmp_path):
     (tmp_path / ".runs").mkdir()
     (tmp_path / ".runs" / "a.png").touch()
     assert [path.name for path in list_files(tmp_path / ".runs", "*.png")] == ["a.png"]
+
+
+def test_a_process_killed_while_it_creates_a_json_file_leaves_nothing_for_the_next(tmp_path, monkeypatch):
+    child = os.fork()
+    if child == 0:
+        os.link = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+        create_json(tmp_path / "run.json", {"a": 1})
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    assert create_json(tmp_path / "run.json", {"a": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert not create_json(tmp_path / "run.json", {"a": 3})
+    assert json.loads((tmp_path / "run.json").read_text()) == {"a": 2}
+
+
+def test_a_file_that_cannot_be_replaced_is_named_and_not_its_temporary_name(tmp_path):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(OSError, match=r"a\.json") as caught:
+        write_json(tmp_path / "a.json", {})
+    assert describe_system_error(caught.value) == f"{tmp_path / 'a.json'} cannot be opened or written: Is a directory"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

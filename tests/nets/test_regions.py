@@ -7,6 +7,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from seewhy.nets.regions import refine_regions
+from seewhy_run.arrays.regions import edge_strength
 
 SHAPE = (24, 112, 112)
 
@@ -139,6 +140,34 @@ def test_second_iteration_recovers_from_seeds_that_are_too_few() -> None:
     one = regions(image, evidence, level=0.9)
     two = regions(image, evidence, level=0.9, iterations=2)
     assert dice(two, LESION) > dice(one, LESION) + 0.04
+
+
+@pytest.mark.parametrize(("power", "best"), [(0.3, 0.8), (1.0, 0.5), (3.0, 0.15)])
+def test_level_follows_clear_edges_whatever_the_scale_of_the_evidence(power: float, best: float) -> None:
+    image, evidence = LESION.float() + 0.05 * noise(), blurred(LESION, 8.0) ** power
+    found = refine_regions(image, evidence, BODY)
+    assert dice(found > 0.5, LESION) > 0.94
+    torch.testing.assert_close(found, refine_regions(image, evidence, BODY, level=best), rtol=0, atol=0)
+
+
+def test_level_is_one_half_without_clear_edges() -> None:
+    for image in (noise(), torch.zeros(SHAPE), LESION.float() + 2 * noise()):
+        expected = refine_regions(image, blurred(LESION), BODY, level=0.5)
+        torch.testing.assert_close(refine_regions(image, blurred(LESION), BODY), expected, rtol=0, atol=0)
+
+
+def test_edges_are_measured_relative_to_the_body() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((4, 40, 40)).astype(np.float32)
+    inside = np.ones(values.shape, bool)
+    region = np.zeros(values.shape, bool)
+    region[:, 10:30, 10:30] = True
+    assert edge_strength(values, region, inside) == pytest.approx(1, abs=0.1)
+    step = 4 * region.astype(np.float32)
+    count = 2 * 40 * 39 * 4  # neighbours; 4 sides of 20 differ in each slice
+    assert edge_strength(step, region, inside) == pytest.approx(count / (4 * 80))
+    assert edge_strength(-8 * step, region, inside) == pytest.approx(count / (4 * 80))
+    assert edge_strength(np.zeros_like(values), region, inside) == edge_strength(values, ~inside, inside) == 0
 
 
 def test_wrong_shapes_and_iterations_are_named() -> None:

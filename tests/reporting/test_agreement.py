@@ -116,3 +116,23 @@ def test_the_command_writes_a_table_and_a_page_that_says_what_agreement_is_not(t
     with pytest.raises(SystemExit) as end:
         main(["agree", str(runs[0])])
     assert end.value.code == 1
+
+
+def test_damaged_records_are_named_and_unfinished_ones_are_not_read(tmp_path):
+    runs = [write_run(tmp_path / f"seed{number}", methods=["learned"]) for number in range(2)]
+    record = runs[1] / "explanations" / "records" / "learned" / "case0.json"
+    (record.parent / ".tmp-0a1b2c3d-7-case9.json").write_text("{")
+    assert compare_trainings(runs)[0].cases == 6
+    record.write_text("{")
+    with pytest.raises(DataError, match=r"learned/case0\.json is damaged .*explain\.py run=.*seed1"):
+        compare_trainings(runs)
+
+
+@pytest.mark.parametrize("values", [None, np.array(["x"]), np.zeros((16, 16), np.complex64), np.zeros((0, 4), "f4")])
+def test_arrays_that_are_no_maps_are_named(tmp_path, values):
+    runs = [write_run(tmp_path / f"seed{number}", methods=["learned"]) for number in range(2)]
+    cache = runs[1] / "explanations" / "cache" / "learned" / "case0.npz"
+    np.savez(cache, **({} if values is None else {"image": values}))
+    assert not ExplanationStore(runs[1] / "explanations").finished(Place("learned"), "case0", "k")
+    with pytest.raises(DataError, match=r"learned/case0\.npz holds no maps"):
+        compare_trainings(runs)

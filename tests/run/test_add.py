@@ -26,6 +26,14 @@ def logged(record, folder, name):
     return [float(row[name]) for row in record.metrics(folder) if name in row]
 
 
+@pytest.mark.parametrize(
+    "option", ["lr_finder.steps=12", "lr_finder.max_lr=nan", "swa.start=2", "early_stopping.min_delta=nan"]
+)
+def test_values_with_which_a_part_could_do_nothing_are_refused(train_here, tmp_path, option):
+    with pytest.raises(ConfigError, match=rf"callbacks\.{option.split('=')[0]}=\S+ must be"):
+        train_here(tmp_path, *LIGHT, f"add={option.split('.')[0]}", f"callbacks.{option}")
+
+
 def test_every_part_is_tested_here():
     names = {path.stem for path in (conf_dir() / "add").glob("*.yaml")}
     assert names == {

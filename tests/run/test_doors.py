@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -58,6 +59,22 @@ def test_every_door_trains_with_two_processes_to_the_same_results(start, reposit
     assert [path.parent for path in parent.rglob("checkpoints")] == [folder]
     results[door] = json.loads((folder / "results.json").read_text())["metrics"]
     assert results[door] == next(iter(results.values()))
+
+
+def test_two_machines_that_torchrun_joins_train_to_the_same_results(start, repository, home, tiny, results):
+    """Two launchers on this machine, which find each other as those of two machines do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = home / "machines"
+    launcher = [BIN / "torchrun", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=seewhy"]
+    words = [f"--rdzv-endpoint=127.0.0.1:{port}", repository / "train.py", *tiny, *DDP, "trainer.num_nodes=2"]
+    processes = [start(launcher, *words, f"hydra.run.dir={folder}") for _ in range(2)]
+    for process in processes:
+        _, stderr = process.communicate(timeout=300)
+        assert process.returncode == 0, stderr[-3000:]
+    metrics = json.loads((folder / "results.json").read_text())["metrics"]
+    assert metrics == next(iter(results.values()), metrics)
 
 
 @pytest.mark.parametrize(("rank", "how"), [(1, "kill"), (0, "kill"), (1, "error")])

@@ -169,7 +169,17 @@ def test_description_of_msd(tmp_path):
 
 
 def test_selected_cases(tmp_path):
-    case = {"index": 0, "id": "a_A1_001", "subject": "A1", "slice": 1, "comparison": "cycle", "ssim": 0.5, "psnr": None}
+    case = {
+        "index": 0,
+        "id": "a_A1_001",
+        "subject": "A1",
+        "slice": 1,
+        "comparison": "cycle",
+        "ssim": 0.5,
+        "psnr": None,
+        "mae": 0.1,
+        "mse": 0.1,
+    }
     entry = {"cases": [case], "cases_b": []}
     metadata = {"metric": "ssim", "phantom": True, "unit": "slice", "modality": "all"}
     content = {"metadata": metadata, **dict.fromkeys(CATEGORIES, entry)}

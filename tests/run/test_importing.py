@@ -1,6 +1,7 @@
 """Reference checkpoints as run folders: what they are configured to do, and that they compute what they did."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from seewhy.cli.compose import compose_train
+from seewhy.cli.main import main
 from seewhy.errors import CheckpointError, ConfigError
+from seewhy.interop.reference.checkpoints import REFERENCES, read_reference
 from seewhy.models.classification.amd import AMDGrading
 from seewhy.models.classification.mri import MRIClassification
 from seewhy.run.importing import import_checkpoint
@@ -116,3 +119,28 @@ def test_names_must_be_as_many_as_classes(mri_file, tmp_path, classes):
             "mri", mri_file[0], tmp_path, mri_config(), parameters=None, classes=classes, root=None, overwrite=False
         )
     assert not (tmp_path / "config.yaml").exists()
+
+
+def test_records_that_are_no_mappings_are_left_out(amd_file, tmp_path):
+    content = torch.load(amd_file, weights_only=True)
+    deep = []
+    for _ in range(200):
+        deep = [deep]
+    for config in (5, [1], {"deep": deep, "NetModule": [1]}):
+        torch.save({**content, "hyper_parameters": {"config": config}}, tmp_path / "model.ckpt")
+        record = read_reference("amd", tmp_path / "model.ckpt").record
+        assert set(record) == ({"deep", "NetModule"} if isinstance(config, dict) else set())
+        assert len(json.dumps(record)) < 500
+
+
+@pytest.mark.parametrize(
+    ("experiment", "fact"),
+    [("brat", "nearest: 'brats'"), ("../data/brats", "unknown"), ("a b=c", "unknown"), ("volume", "VolumesDataModule")],
+)
+def test_experiments_without_slices_are_refused(tmp_path, capsys, experiment, fact):
+    sizes = {"network": "mit_b0", "num_classes": 2, "in_channels": 3, "attention_blocks": 2, "decoder_dim": 256}
+    torch.save(nn.ModuleDict(REFERENCES["afa"].build(sizes)).state_dict(), tmp_path / "best.pth")
+    with pytest.raises(SystemExit, match="1"):
+        main(["import", "afa", str(tmp_path / "best.pth"), str(tmp_path / "out"), f"--experiment={experiment}"])
+    assert re.fullmatch(rf"error: [^\n]*{fact}[^\n]*\n", capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()

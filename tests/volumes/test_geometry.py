@@ -90,17 +90,18 @@ def test_weights_sum_to_one_at_every_voxel(kind, overlap):
     assert (total - 1).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("scale", [8.0, 4.0])
 @pytest.mark.parametrize("patch", [(16, 16, 16), (9, 12, 15)])
-def test_profiles_are_those_of_monai_and_nnunet(patch):
-    monai = compute_importance_map(patch, mode="gaussian", sigma_scale=0.125, dtype=torch.float32).numpy()
-    ours = np.einsum("z,y,x->zyx", *(WINDOWS["gaussian"](size) for size in patch))
+def test_profiles_are_those_of_monai_and_nnunet(patch, scale):
+    monai = compute_importance_map(patch, mode="gaussian", sigma_scale=1 / scale, dtype=torch.float32).numpy()
+    ours = np.einsum("z,y,x->zyx", *(WINDOWS["gaussian"](size, scale) for size in patch))
     above = ours > 2e-3  # MONAI lifts everything below 1e-3
     assert np.allclose(ours[above] / ours.max(), monai[above] / monai.max(), rtol=1e-5)
 
     impulse = np.zeros(patch)
     impulse[tuple(size // 2 for size in patch)] = 1
-    nnunet = gaussian_filter(impulse, [size / 8 for size in patch], mode="constant", cval=0)
-    ours = np.einsum("z,y,x->zyx", *(WINDOWS["nnunet"](size) for size in patch))
+    nnunet = gaussian_filter(impulse, [size / scale for size in patch], mode="constant", cval=0)
+    ours = np.einsum("z,y,x->zyx", *(WINDOWS["nnunet"](size, scale) for size in patch))
     assert np.allclose(ours[nnunet > 0], nnunet[nnunet > 0], rtol=1e-10)
 
 
@@ -108,6 +109,22 @@ def test_all_but_nnunet_are_symmetric():
     for kind, profile in WINDOWS.items():
         values = profile(16)
         assert np.allclose(values, values[::-1]) == (kind != "nnunet")
+
+
+def test_a_wider_gaussian_is_flatter_and_another_setting():
+    grid = PatchGrid(shape=(24, 16, 16), patch=(16, 16, 16), overlap=0.5)
+    usual, wide = (BlendingWindow(grid, sigma_scale=scale) for scale in (8.0, 4.0))
+    assert usual.settings == "gaussian"
+    assert wide.settings == "gaussian, sigma_scale 4"
+    z = int(grid.starts[0][1])  # first voxel of the second patch, near the end of the first
+    share = [float(window.weights((0, 0, 0))[z, 8, 8]) for window in (usual, wide)]
+    offsets = np.array([z - 7.5, -7.5])
+    for found, scale in zip(share, (8.0, 4.0), strict=True):
+        profile = np.exp(-0.5 * (offsets / (16 / scale)) ** 2)
+        assert found == pytest.approx(profile[0] / profile.sum(), abs=1e-6)
+    for wrong in (0.0, -1.0, 1e3, float("nan")):
+        with pytest.raises(ConfigError, match="sigma_scale"):
+            BlendingWindow(grid, sigma_scale=wrong)
 
 
 def test_unknown_window_names_the_nearest():

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import nn
 
 from seewhy.batch import Batch, Prediction
 from seewhy.data.base import BaseDataModule, find_datamodule
@@ -19,14 +18,16 @@ from seewhy.io.atomic import file_sha256
 from seewhy.metrics.gather import gather_rows
 from seewhy.option_types import NonNegativeInt
 from seewhy.progress import slow_bar
+from seewhy.reporting.explain_loader import hash_weights
+from seewhy.reporting.loader_samples import LoaderSamples
 from seewhy.reporting.pictures import log_explanations
 from seewhy.reporting.report import write_session_results
-from seewhy.reporting.selection import ExplanationSettings, SampleChoice, prediction_rows
+from seewhy.reporting.selection import ExplanationSettings, SampleChoice, list_candidates, prediction_rows
 from seewhy.reporting.session import Session
 from seewhy.reporting.shared import SharedSession
 from seewhy.reporting.store import ExplanationStore
 
-__all__ = ["ExplainCallback", "hash_weights"]
+__all__ = ["ExplainCallback"]
 
 PARTS = {"test": "test", "validate": "val", "predict": "predict"}
 """Loop of the Trainer → part of the data."""
@@ -37,6 +38,9 @@ class ExplainCallback(Callback):
 
     Samples are explained at the end of a loop, when all predictions are known and written, so that a failure costs none
     of them. Maps that an earlier, interrupted run finished with the same weights and options are not computed again.
+
+    The Trainer may be given a DataModule of seewhy or any DataLoader, whose batches are read as
+    `seewhy.reporting.loader_batches.read_batches` does. Such a loader must not shuffle, and is read on one process.
 
     Args:
         folder: the run folder.
@@ -49,6 +53,7 @@ class ExplainCallback(Callback):
         every_n_epochs: epochs between two explanations of validation samples, in `epoch_<n>`; 0 is never.
         lease: share the samples of a prediction with all processes that start the same command, of which one counts as
             lost after these seconds without a heartbeat; None does not share them.
+        title: of figures, e.g. the name of the experiment; empty is the name of the model's class.
 
     Attributes:
         checkpoint: file of the weights, where the Trainer has not loaded it.
@@ -68,6 +73,7 @@ class ExplainCallback(Callback):
         after_predict: bool = False,
         every_n_epochs: NonNegativeInt = 0,
         lease: float | None = None,
+        title: str = "",
     ) -> None:
         if not explainers:
             raise ConfigError("no explainers: name some in explain.methods, e.g. [grad_cam]")
@@ -75,12 +81,13 @@ class ExplainCallback(Callback):
         self.explainers, self.options, self.context = dict(explainers), dict(options or {}), context
         self.settings = settings or ExplanationSettings()
         self.after_fit, self.after_predict, self.every_n_epochs = after_fit, after_predict, every_n_epochs
-        self.lease = lease
+        self.lease, self.title = lease, title
         self.checkpoint: Path | None = None
         self.results: dict[str, Any] = {}
         self.shared: SharedSession | None = None
         self._session: Session | None = None
         self._chosen: set[str] | None = None
+        self._samples: BaseDataModule | LoaderSamples | None = None
         self._at_once, self._steps = True, 0
         self._rows: list[dict[str, Any]] = []
         self._bar = ExitStack()
@@ -138,16 +145,21 @@ class ExplainCallback(Callback):
     # -- shared by all loops ---------------------------------------------------------------------------------
 
     def _start(self, trainer: Trainer, module: LightningModule, loop: str, folder: Path) -> None:
-        datamodule = _require_datamodule(trainer)
+        datamodule = find_datamodule(trainer)
+        self._samples = LoaderSamples(trainer, module, loop) if datamodule is None else datamodule
+        if datamodule is None and self.lease is not None:
+            raise ConfigError("samples can only be shared by processes that read them from a DataModule of seewhy")
         path = Path(str(trainer.ckpt_path)) if trainer.ckpt_path and loop != "validate" else self.checkpoint
         facts = {
             "checkpoint": str(path) if path else None,
             "sha256": file_sha256(path) if path else hash_weights(module),
-            "phantom": datamodule.is_phantom,
+            "phantom": self._samples.is_phantom,
         }
         choice = self.settings.choice()
-        ids = datamodule.sample_ids(PARTS[loop])
-        self._chosen = None if choice.needs_predictions else set(choice.by_name(ids))
+        ids = self._samples.sample_ids(PARTS[loop])
+        all_of_them = choice.ids is not None or choice.count == 0
+        candidates = ids if all_of_them else list_candidates(ids, self._samples.tissue_shares(PARTS[loop]))
+        self._chosen = None if choice.needs_predictions else set(choice.by_name(candidates))
         count = min(self.settings.max_samples, len(ids)) if self._chosen is None else len(self._chosen)
         self._session = Session(
             module,
@@ -161,11 +173,14 @@ class ExplainCallback(Callback):
             count=count,
             validation=lambda count: _validation_batches(trainer, module, loop, count),
             advance=lambda steps: self._advance(steps),
+            title=self.title,
         )
         self._steps = count * self._session.steps_per_sample
         self._rows = []
         # Where nothing else is predicted or written, the batches of the loop are explained at once.
-        self._at_once = loop == "validate" or (datamodule.only is not None and self.lease is None)
+        self._at_once = datamodule is not None and (
+            loop == "validate" or (datamodule.only is not None and self.lease is None)
+        )
         if self._at_once:
             self._open_bar(trainer)
 
@@ -188,6 +203,8 @@ class ExplainCallback(Callback):
         if self._session is None:
             return
         if self._chosen is None:
+            if isinstance(self._samples, LoaderSamples):
+                prediction = self._samples.name_prediction(prediction, batch)
             self._rows += prediction_rows(prediction)
         elif self._at_once:
             self._session.explain(batch, self._chosen)
@@ -207,7 +224,7 @@ class ExplainCallback(Callback):
             self.results = self.shared.run()
         else:
             if self._chosen is None or not self._at_once:
-                for batch in _load_batches(trainer, module, chosen, PARTS[loop]):
+                for batch in _load_batches(trainer, module, chosen, PARTS[loop], self._samples):
                     session.explain(batch, chosen)
             self._bar.close()
             self.results = write_session_results(trainer, session)
@@ -227,23 +244,30 @@ def _share(
         session,
         datamodule.group_ids(chosen, part),
         chosen,
-        load=lambda ids: _load_batches(trainer, module, ids, part),
+        load=lambda ids: _load_batches(trainer, module, ids, part, datamodule),
         lease=lease,
     )
 
 
 def _validation_batches(trainer: Trainer, module: LightningModule, loop: str, count: int) -> Iterator[Batch]:
     """Some validation samples to tune thresholds on; none where validation samples are explained."""
-    datamodule = _require_datamodule(trainer)
-    if loop == "validate" or (loop == "predict" and datamodule.predict_on in ("val", "all")):
+    datamodule = find_datamodule(trainer)
+    if datamodule is None or loop == "validate" or (loop == "predict" and datamodule.predict_on in ("val", "all")):
         return
     names = SampleChoice("spread", count=count).by_name(datamodule.sample_ids("val"))
-    yield from _load_batches(trainer, module, names, "val")
+    yield from _load_batches(trainer, module, names, "val", datamodule)
 
 
-def _load_batches(trainer: Trainer, module: LightningModule, ids: Collection[str], part: str) -> Iterator[Batch]:
+def _load_batches(
+    trainer: Trainer,
+    module: LightningModule,
+    ids: Collection[str],
+    part: str,
+    samples: BaseDataModule | LoaderSamples | None,
+) -> Iterator[Batch]:
     """Batches of these samples, on the module's device."""
-    for batch in _require_datamodule(trainer).loader_of(ids, part):
+    assert samples is not None
+    for batch in samples.loader_of(ids, part):
         with torch.inference_mode(False):
             moved = trainer.strategy.batch_to_device(batch, module.device)
         yield moved
@@ -252,16 +276,5 @@ def _load_batches(trainer: Trainer, module: LightningModule, ids: Collection[str
 def _require_datamodule(trainer: Trainer) -> BaseDataModule:
     datamodule = find_datamodule(trainer)
     if datamodule is None:
-        raise ConfigError("ExplainCallback needs a seewhy.data.base.BaseDataModule as the Trainer's datamodule")
+        raise ConfigError("sharing samples needs a seewhy.data.base.BaseDataModule as the Trainer's datamodule")
     return datamodule
-
-
-def hash_weights(module: nn.Module) -> str:
-    """SHA-256 of the current weights, where they were not loaded from a file."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

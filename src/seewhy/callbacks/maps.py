@@ -129,8 +129,8 @@ class WriteMaps(Callback):
         maps = {name: prediction["maps"][name][position].float().cpu().numpy() for name in self.maps}
         label = batch["label"][position].cpu().numpy() if "label" in batch else None
         picture = self.folder / "attention_maps" / f"{safe_name(sample)}_{float(probability.max()):.3f}.png"
-        suffix = "" if label is None else f"  label {'/'.join(f'{value:g}' for value in label)}"
-        title = f"{sample}  p {'/'.join(f'{value:.3f}' for value in probability)}{suffix}"
+        suffix = "" if label is None else f" · slice label {'/'.join(f'{value:g}' for value in label)}"
+        title = f"{sample} · probability {'/'.join(f'{value:.2f}' for value in probability)}{suffix}"
         view = view_prediction(trainer, prediction, batch, position, maps=self.maps)
         write_strip(picture, view.image, view.maps, mask=view.mask, title=title)
         if self.npy:

@@ -21,7 +21,15 @@ from seewhy.metrics.classification.cases import make_case_row
 from seewhy.metrics.gather import gather_rows
 from seewhy.models.protocols import NamesClasses, NamesPredictionWriter
 
-__all__ = ["PredictionOptions", "PredictionWriter", "SampleWriter", "WritePredictions", "WrittenFiles"]
+__all__ = [
+    "PredictionOptions",
+    "PredictionWriter",
+    "SampleWriter",
+    "WritePredictions",
+    "WrittenFiles",
+    "make_writer",
+    "write_rows",
+]
 
 UNITS = ("target", "source", "normalized")
 DTYPES = ("float32", "source")
@@ -114,9 +122,7 @@ class WritePredictions(Callback):
         """Start an empty table and make the model's writer."""
         self.written = WrittenFiles()
         self.folder.mkdir(parents=True, exist_ok=True)
-        name = pl_module.prediction_writer if isinstance(pl_module, NamesPredictionWriter) else None
-        writer = SampleWriter if name is None else cast(type[PredictionWriter], locate(name))
-        self._writer = writer(self.options, find_datamodule(trainer))
+        self._writer = make_writer(pl_module, self.options, find_datamodule(trainer))
 
     def on_predict_batch_end(
         self,
@@ -134,7 +140,7 @@ class WritePredictions(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the rows of each process; the first process joins them into one table, sorted by id."""
-        _write_rows(self.folder / f"predictions.rank{trainer.global_rank}.csv", self.written.rows)
+        write_rows(self.folder / f"predictions.rank{trainer.global_rank}.csv", self.written.rows)
         self.written.volumes = [Path(name) for name in _gather_names(map(str, self.written.volumes))]
         self.written.without_source = set(_gather_names(self.written.without_source))
         self.written.skipped = set(_gather_names(self.written.skipped))
@@ -143,7 +149,7 @@ class WritePredictions(Callback):
             parts = [self.folder / f"predictions.rank{rank}.csv" for rank in range(trainer.world_size)]
             # Some ranks predict samples again that another rank has; the first row of each counts.
             rows = {row["id"]: row for path in reversed(parts) for row in reversed(read_csv(path).rows)}
-            _write_rows(self.folder / "predictions.csv", [rows[name] for name in sorted(rows)])
+            write_rows(self.folder / "predictions.csv", [rows[name] for name in sorted(rows)])
             for path in parts:
                 path.unlink()
 
@@ -164,8 +170,23 @@ class WritePredictions(Callback):
         return lines
 
 
-def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a table with the columns of all rows; cells that a row does not have are empty."""
+def make_writer(
+    module: LightningModule, options: PredictionOptions, datamodule: BaseDataModule | None
+) -> PredictionWriter:
+    """Make the writer that the model chooses.
+
+    Args:
+        module: the model.
+        options: files to write.
+        datamodule: of the predicted data; None for cases that are in no data set.
+    """
+    name = module.prediction_writer if isinstance(module, NamesPredictionWriter) else None
+    writer = SampleWriter if name is None else cast(type[PredictionWriter], locate(name))
+    return writer(options, datamodule)
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write `predictions.csv`: a table with the columns of all rows; cells that a row does not have are empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     write_csv(path, [{name: row.get(name) for name in columns} for row in rows], columns=columns)
 

@@ -226,7 +226,8 @@ def register_run(arguments: Iterable[str]) -> list[str]:
         in the store, and the processes that Lightning starts are given this line.
 
     Raises:
-        ConfigError: the folder or its `config.yaml` is missing; existing run folders are listed.
+        ConfigError: the folder or its `config.yaml` is missing (existing run folders are listed), or a run and an
+            experiment are both given.
         DataError: the log in the folder is no file.
     """
     from hydra.core.config_store import ConfigStore
@@ -241,6 +242,11 @@ def register_run(arguments: Iterable[str]) -> list[str]:
         if sign != "~" and key in choices:
             choices[key] = value.strip()
         words.append(word)
+    if choices["run"] and choices["from_experiment"]:
+        raise ConfigError(
+            f"run={choices['run']} and experiment={choices['from_experiment']} exclude each other: a run has its own "
+            "configuration, whose options can be overridden one by one"
+        )
     if choices["run"]:
         run = Path(_unquote(choices["run"]))
         if not (run / "config.yaml").is_file():

@@ -80,11 +80,14 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
         _exit(message, error, full)
     except ValueError as error:
         # Hydra's own check that a choice of a group is a text or a list; errors of the task itself are not meant.
-        groups = [] if task.started else _groups_set_to_null(sys.argv[1:])
-        if not groups:
+        if task.started:
             raise
-        words = [f"~{group}" for group in groups]
-        _exit(f"a group of options cannot be null; leave it out with {' '.join(words)}", error, full)
+        if groups := _groups_set_to_null(sys.argv[1:]):
+            words = [f"~{group}" for group in groups]
+            _exit(f"a group of options cannot be null; leave it out with {' '.join(words)}", error, full)
+        if not (wrong := _groups_without_name(sys.argv[1:])):
+            raise
+        _exit(f"{wrong[0]}: a group of options takes the name of a choice, or a list of names", error, full)
 
 
 train = partial(run_hydra_command, "train")
@@ -172,6 +175,13 @@ def _groups_set_to_null(words: Sequence[str]) -> list[str]:
     """Config groups that overrides set to null, e.g. `logger=null`; those of `--config-dir` included."""
     overrides = [override for override in map(split_override, words) if override is not None]
     return [key for _, key, value in overrides if value.strip() == "null" and "." not in key]
+
+
+def _groups_without_name(words: Sequence[str]) -> list[str]:
+    """Overrides that give a config group a number or a truth value."""
+    overrides = [override for override in map(split_override, words) if override is not None]
+    plain = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?|true|false|nan|[+-]?inf", re.IGNORECASE)
+    return [f"{key}={v}" for _, key, v in overrides if plain.fullmatch(v.strip()) and (conf_dir() / key).is_dir()]
 
 
 def _describe_outer_cause(error: RuntimeError) -> SeewhyError | None:

@@ -110,6 +110,9 @@ def _list_choices(group: str) -> list[str]:
 def _describe_unknown_key(name: str, config_name: str) -> str:
     """Name the options closest to one that no config declares: first those whose last part is the same."""
     name = name.split("@")[0].lstrip("+~")
+    if (conf_dir() / name).is_dir():
+        choices = ", ".join(sorted(_list_choices(name)))
+        return f"{name} takes the name of a choice, as {name}={_list_choices(name)[0]}; there are: {choices}"
     keys = list(_list_keys(config_name, hydra=name.startswith("hydra.")))
     leaf = name.rsplit(".", 1)[-1]
     same_leaf = [key for key in keys if key.rsplit(".", 1)[-1] == leaf]

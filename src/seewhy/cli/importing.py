@@ -84,8 +84,14 @@ def _import(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from seewhy.cli.compose import compose_train
+    from seewhy.options import check_choice
+    from seewhy.run.folder import conf_dir
     from seewhy.run.importing import import_checkpoint
 
+    if options.kind == "afa":
+        folder = conf_dir() / "experiment"
+        names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+        check_choice(options.experiment, names, "--experiment")
     arguments = {name: value for name, value in vars(options).items() if name != "run"}
     overrides = [override.format(**arguments) for override in CONFIGS[options.kind]]
     arguments.pop("experiment", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -12,12 +13,13 @@ from annotated_types import Ge, Le
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from seewhy.data.case_files import CaseFiles
 from seewhy.data.loaders import EpochSampler, PatientSampler, ranks_of
 from seewhy.data.reading import Reading
 from seewhy.data.splits import PARTS, Split
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
-from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt
+from seewhy.option_types import BatchSize, Fraction, NonNegativeInt, PositiveInt, Seed
 from seewhy.options import check_choice
 
 __all__ = ["BaseDataModule", "check_counts", "find_datamodule"]
@@ -70,11 +72,11 @@ class BaseDataModule(LightningDataModule):
     def __init__(
         self,
         *,
-        batch_size: PositiveInt = 8,
+        batch_size: BatchSize = 8,
         batches_per_epoch: PositiveInt | None = None,
-        seed: NonNegativeInt = 0,
+        seed: Seed = 0,
         fractions: tuple[Fraction, Fraction, Fraction] = (0.6, 0.15, 0.25),
-        split_seed: NonNegativeInt = 0,
+        split_seed: Seed = 0,
         train_patients: Sequence[str] | None = None,
         val_patients: Sequence[str] | None = None,
         test_patients: Sequence[str] | None = None,
@@ -180,6 +182,31 @@ class BaseDataModule(LightningDataModule):
             ConfigError: this data set has no description.
         """
         raise ConfigError(f"{type(self).__name__} does not describe how its files are read, which an export needs")
+
+    # -- cases that are not in the data set -----------------------------------------------------------------------
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of a case's inputs, each of which has its own files."""
+        return ("image",)
+
+    @property
+    def has_slice_files(self) -> bool:
+        """Whether an input of a case may be several files, its slices."""
+        return False
+
+    def read_files(self, case: CaseFiles, scratch: Path) -> Any:
+        """Read a case that is not in the data set as an evaluation batch, without label and annotation.
+
+        Args:
+            case: its files.
+            scratch: an empty folder for files that reading needs, which the caller deletes.
+
+        Raises:
+            ConfigError: this data set reads no other cases.
+            DataError: files that cannot be read, or do not fit the data that the options describe.
+        """
+        raise ConfigError(f"{type(self).__name__} reads no cases from outside its data set")
 
     # -- loaders --------------------------------------------------------------------------------------------------
 

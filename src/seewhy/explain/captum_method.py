@@ -22,7 +22,7 @@ from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer, sum_channels
 from seewhy.explain.grid import arrange_by_sample, enlarge, join_slices, number_patches, to_grid
 from seewhy.explain.maps import Reading
-from seewhy.option_types import MemorySize, NonNegativeInt, PositiveInt
+from seewhy.option_types import MemorySize, PositiveInt, Seed
 from seewhy.options import check_choice
 
 __all__ = ["CaptumCall", "CaptumMethod", "list_captum_classes"]
@@ -77,7 +77,7 @@ class CaptumMethod(GradientExplainer):
         baseline: Baseline | None = None,
         patch: PositiveInt | None = None,
         reading: Reading = "positive",
-        seed: NonNegativeInt = 0,
+        seed: Seed = 0,
         name: str | None = None,
         memory_budget: MemorySize = "1GiB",
     ) -> None:
@@ -376,7 +376,7 @@ def restore_module(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _seed_all(seed: NonNegativeInt, device: torch.device) -> Iterator[None]:
+def _seed_all(seed: int, device: torch.device) -> Iterator[None]:
     """Seed PyTorch, NumPy and Python, and restore their states afterwards."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     cuda = [device.index or 0] if device.type == "cuda" else []

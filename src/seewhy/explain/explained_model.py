@@ -38,6 +38,10 @@ class Explainable:
         classes: names of the classes.
         multi_label: whether each column of the scores has its own sigmoid, instead of one softmax over all columns.
         temperature: divides the scores before they become probabilities, for a calibrated module.
+        measures: what a score says of its class, for modules that predict no classes, e.g. "mean intensity of the
+            translated"; empty for classifiers.
+        shown: channels of the image whose mean pictures show; empty shows the mean of all.
+        shown_as: name of the picture of these channels, e.g. "centre slice, mean of t1 and t2".
     """
 
     inputs: tuple[str, ...] = ("image",)
@@ -46,6 +50,9 @@ class Explainable:
     classes: tuple[str, ...] = ()
     multi_label: bool = False
     temperature: float = 1.0
+    measures: str = ""
+    shown: tuple[int, ...] = ()
+    shown_as: str = ""
 
 
 @runtime_checkable

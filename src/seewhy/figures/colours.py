@@ -25,6 +25,7 @@ __all__ = [
     "colour_table",
     "greyscale",
     "levels",
+    "own_scale",
     "percentile_scale",
     "run_scale",
     "signed_scale",
@@ -43,7 +44,7 @@ SAMPLED = 65_536
 
 
 def run_scale(
-    maps: Iterable[NDArray[np.generic]], *, signed: bool, percentile: float = 99.5
+    maps: Iterable[NDArray[np.generic]], *, signed: bool, percentile: float = 99.5, from_median: bool = False
 ) -> tuple[tuple[float, float], str]:
     """Colour scale for all pictures of a run, robust to a few extreme values.
 
@@ -51,6 +52,7 @@ def run_scale(
         maps: all maps of one method, of any shapes; read one at a time, so a generator over files works.
         signed: whether negative values are shown; the scale is then symmetric about zero.
         percentile: percentile of the magnitudes from which on values have full colour.
+        from_median: begin at the median, for maps without a meaningful zero, which would tint whole pictures.
 
     Returns:
         The scale, and its description for the colour bar. If the percentile is zero, the largest magnitude is used
@@ -78,7 +80,35 @@ def run_scale(
     several = f"{count} map{'' if count == 1 else 's'} of the run"
     if high <= 0.0:
         return (-1.0 if signed else 0.0, 1.0), f"all of {several} are zero"
+    if from_median and not signed and (middle := float(np.median(magnitudes))) < high:
+        return (middle, high), f"colour from the median, full colour: {rule}, {several}"
     return (-high if signed else 0.0, high), f"full colour: {rule}, {several}"
+
+
+def own_scale(maps: Sequence[NDArray[np.generic]], scale: tuple[float, float]) -> tuple[tuple[float, float], float]:
+    """Scale of one sample, and the factor by which it enlarges the contrast of the shared scale.
+
+    Args:
+        maps: maps that share the sample's scale.
+        scale: the shared scale, from 0 or from -a.
+
+    Returns:
+        The scale, which ends at the maps' 99.5th percentile of |value|, and the factor; factor 1 and the shared scale
+        where all values are zero.
+
+    Example:
+        >>> own_scale([np.full(4, 0.125)], (0.0, 1.0))
+        ((0.0, 0.125), 8.0)
+    """
+    if scale[0] > 0:  # a scale from the median, of maps without a meaningful zero
+        return scale, 1.0
+    flat = np.abs(np.concatenate([np.asarray(values, np.float32).reshape(-1) for values in maps]))
+    flat = flat[np.isfinite(flat)]
+    high = float(np.percentile(flat, 99.5)) if flat.size else 0.0
+    high = round(high or (float(flat.max()) if flat.size else 0.0), 12)
+    if high <= 0.0:
+        return scale, 1.0
+    return (-high if scale[0] < 0 else 0.0, high), scale[1] / high
 
 
 def levels(values: NDArray[np.generic], scale: tuple[float, float], *, signed: bool = False) -> NDArray[np.float32]:

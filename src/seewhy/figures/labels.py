@@ -16,6 +16,7 @@ __all__ = [
     "Score",
     "describe_data",
     "describe_intervals",
+    "format_factor",
     "is_floor",
     "join_title",
     "label_of",
@@ -71,6 +72,16 @@ def join_title(*parts: str, phantom: bool = False) -> str:
         'case 7 · Grad-CAM · phantom data'
     """
     return " · ".join(part for part in (*parts, "phantom data" * phantom) if part)
+
+
+def format_factor(factor: float) -> str:
+    """A factor with two digits, or as a whole number.
+
+    Example:
+        >>> format_factor(2.345), format_factor(17.3), format_factor(0.876)
+        ('2.3', '17', '0.88')
+    """
+    return f"{factor:.0f}" if factor >= 10 else f"{factor:.2g}"
 
 
 def parse_number(cell: Any) -> float | None:

@@ -262,9 +262,9 @@ def write_strip(
         side: see `strip`.
     """
     picture = strip(image, maps, mask=mask, scale=scale, side=side)
-    first = "image" if mask is None else "image, true outline"
-    line = " | ".join([first, *maps])
+    outlined = mask is not None and bool(np.any(np.asarray(mask) > 0))
+    line = ", ".join(["image with true outline" if outlined else "image", *maps])
     with atomic_path(path) as temporary:
-        page = add_title_and_bar(picture, title=f"{title}  ({line})", scale=scale, colormap="inferno")
+        page = add_title_and_bar(picture, title=f"{title} · {line}" if title else line, scale=scale, colormap="inferno")
         page.save(temporary, format="PNG", compress_level=3)
     return Path(path)

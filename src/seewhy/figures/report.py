@@ -64,7 +64,7 @@ class ReportTable:
         lines = []
         for i, row in enumerate(self.rows):
             quiet = ' class="quiet"' if i < len(self.quiet) and self.quiet[i] else ""
-            lines.append(f"<tr{quiet}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>")
+            lines.append(f"<tr{quiet}>" + "".join(map(_cell, self.columns, row)) + "</tr>")
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
         return f'<div class="wide"><table>{caption}{body}</table></div>'
@@ -89,6 +89,11 @@ class Definitions:
             for anchor, (term, meaning) in self.entries.items()
         )
         return f"<dl>{items}</dl>"
+
+
+def _cell(heading: str, text: str) -> str:
+    """A cell with the heading of its column, which narrow screens show next to it."""
+    return f'<td data-label="{html.escape(heading)}">{html.escape(text)}</td>'
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ def write_report(
     Example:
         >>> blocks = [Text("Trained on two patients."), ReportTable(["", "Dice"], [["refined", "0.81"]])]
         >>> path = write_report("report.html", title="My run", sections=[Section("Results", blocks)])
-        >>> "<td>0.81</td>" in path.read_text()
+        >>> ">0.81</td>" in path.read_text()
         True
     """
     notes = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in warnings)
@@ -183,10 +188,18 @@ h2{font-size:1.2rem;margin:2.4rem 0 .8rem;padding-bottom:.3rem;border-bottom:1px
 .wide{overflow-x:auto;margin:1rem 0}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
 caption{caption-side:bottom;text-align:left;color:var(--soft);padding-top:.5rem}
-th,td{padding:.32rem .8rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th,td{padding:.32rem .6rem;text-align:right;border-bottom:1px solid var(--line);vertical-align:top}
 th{white-space:normal;vertical-align:bottom}
 th:first-child,td:first-child{text-align:left;padding-left:0}
 tr.quiet{color:var(--soft)}
+@media(max-width:640px){.wide table,.wide tbody,.wide tr,.wide td{display:block;width:100%}
+.wide thead{display:none}.wide caption{display:block}
+.wide tr{border-bottom:2px solid var(--line);padding:.4rem 0}
+.wide td{display:flex;justify-content:space-between;gap:1rem;padding:.12rem 0;border:0;white-space:normal;
+overflow-wrap:anywhere}
+.wide td:first-child{font-weight:600}.wide td:not(:first-child)::before{content:attr(data-label);color:var(--soft);
+text-align:left}}
+@media print{.wide{overflow:visible}table{font-size:.68rem}th,td{padding:.2rem .35rem;white-space:normal}}
 th a{color:inherit;text-decoration-color:var(--line)}
 dl{font-size:.88rem;margin:0}
 dt{font-weight:600;margin-top:.5rem}

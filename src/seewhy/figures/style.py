@@ -85,7 +85,8 @@ def add_captions(figure: Figure, *, head: str, foot: str = "") -> Figure:
     lines = [textwrap.fill(line, int(width / 0.092)) for line in head.split("\n")]
     figure.suptitle("\n".join(lines), fontsize=11, color=INK, x=0.01, ha="left")
     if foot:
-        figure.supxlabel(textwrap.fill(foot, int(width / 0.068)), fontsize=8, color=GREY, x=0.01, ha="left")
+        lines = [textwrap.fill(line, int(width / 0.068)) for line in foot.split("\n")]
+        figure.supxlabel("\n".join(lines), fontsize=8, color=GREY, x=0.01, ha="left")
     return figure
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "Mismatch",
     "check_finite_weights",
     "extract_state_dict",
+    "list_foreign_tensors",
     "list_refused_classes",
     "list_safe_globals",
     "read_file",
@@ -32,6 +33,7 @@ __all__ = [
     "to_plain_data",
 ]
 
+LEVELS = 50
 DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
 
 
@@ -69,10 +71,14 @@ def list_safe_globals() -> list[Any]:
     return classes
 
 
-def to_plain_data(value: Any) -> Any:
+def to_plain_data(value: Any, *, levels: int = LEVELS) -> Any:
     """Convert the contents of a checkpoint to data that JSON can hold.
 
     Numbers of numpy become plain numbers, arrays their shapes, and other objects their texts.
+
+    Args:
+        value: of any type.
+        levels: of mappings and lists that are kept; below them stands `…`, since a file can nest them without end.
 
     Example:
         >>> import numpy as np
@@ -80,12 +86,14 @@ def to_plain_data(value: Any) -> Any:
         >>> to_plain_data({"auc": np.float64(0.75), "loss": float("nan"), "curve": np.zeros(3)})
         {'auc': 0.75, 'loss': 'nan', 'curve': 'array of shape (3,)'}
     """
-    if isinstance(value, Mapping):
-        return {str(key): to_plain_data(child) for key, child in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain_data(child) for child in value]
     if isinstance(value, argparse.Namespace):
-        return to_plain_data(vars(value))
+        value = vars(value)
+    if isinstance(value, Mapping | list | tuple):
+        if not levels:
+            return "…"
+        if isinstance(value, Mapping):
+            return {str(key): to_plain_data(child, levels=levels - 1) for key, child in value.items()}
+        return [to_plain_data(child, levels=levels - 1) for child in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, torch.Tensor | np.ndarray):
@@ -151,7 +159,7 @@ def extract_state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
         path: of the file, for messages.
 
     Raises:
-        CheckpointError: no state dict, or values that are not tensors.
+        CheckpointError: no state dict, values that are not tensors, or tensors that are no plain weights.
     """
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -167,9 +175,26 @@ def extract_state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
             f"{path}: expected a state dict (names → tensors), but {_first(others)} are not tensors; "
             "save it with torch.save(model.state_dict(), …)"
         )
+    if foreign := list_foreign_tensors(content):
+        raise CheckpointError(f"{path}: {_first(foreign)}; expected tensors of real numbers, dense and on the CPU")
     if all(key.startswith("module.") for key in content):
         return {key.removeprefix("module."): value for key, value in content.items()}
     return dict(content)
+
+
+def list_foreign_tensors(state: Mapping[str, Any]) -> list[str]:
+    """List the tensors that are no plain weights: sparse, quantized, complex or without values.
+
+    Example:
+        >>> list_foreign_tensors({"weight": torch.zeros(1, dtype=torch.complex64), "bias": torch.zeros(1)})
+        ['weight is a torch.complex64 tensor of layout torch.strided on cpu']
+    """
+    return [
+        f"{name} is a {value.dtype} tensor of layout {value.layout} on {value.device}"
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+        and (value.layout is not torch.strided or value.is_meta or value.is_complex() or value.is_quantized)
+    ]
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -207,7 +232,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_finite_weights(network: nn.Module, tensors: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse weights or batch statistics that are NaN or infinite; other buffers, e.g. of masks, may be infinite.
+    """Refuse weights and buffers that are NaN, infinite or integers, e.g. of a network quantized by hand.
+
+    Buffers that are so in the network itself, e.g. masks, may be so in the file.
 
     Args:
         network: that the tensors are for.
@@ -223,8 +250,18 @@ def check_finite_weights(network: nn.Module, tensors: Mapping[str, Any], path: s
         Traceback (most recent call last):
         seewhy.errors.CheckpointError: a.ckpt: 1 of 1 weights are not finite (first: bias), ...
     """
-    learned = {name for name, _ in network.named_parameters(remove_duplicate=False)}
-    names = [name for name in tensors if name in learned or name.endswith(("running_mean", "running_var"))]
+    own: dict[str, Tensor] = dict(network.named_parameters(remove_duplicate=False))
+    own |= {
+        name: buffer
+        for name, buffer in network.named_buffers(remove_duplicate=False)
+        if buffer.is_floating_point() and (buffer.is_meta or bool(torch.isfinite(buffer).all()))
+    }
+    names = [name for name in tensors if name in own]
+    if whole := [name for name in names if not tensors[name].is_floating_point()]:
+        raise CheckpointError(
+            f"{path}: {len(whole)} of {len(names)} weights are integers (first: {whole[0]}, "
+            f"{tensors[whole[0]].dtype}); expected floating-point numbers, unquantized"
+        )
     wrong = [name for name in names if not bool(torch.isfinite(tensors[name]).all())]
     if wrong:
         raise CheckpointError(

@@ -134,12 +134,16 @@ def write_json(path: str | Path, record: Any) -> Path:
 
 
 def create_json(path: Path, record: Mapping[str, Any]) -> bool:
-    """Create a JSON file atomically; False if it exists, even if another process creates it at the same time."""
+    """Create a JSON file atomically; False if it exists, even if another process creates it at the same time.
+
+    What a killed process left in the folder is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(path)
     if path.exists():
         return False
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
-    write_json(temporary, record)
     try:
+        temporary.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         os.link(temporary, path)
     except FileExistsError:
         return False

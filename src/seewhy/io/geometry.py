@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import nibabel as nib
@@ -23,6 +23,11 @@ __all__ = [
     "spacing_difference",
 ]
 
+TURNS = ("transpose", "flip_rows", "flip_columns")
+PLANES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
+"""Plane of the body → its sides at the left and right of a picture, in the radiological convention."""
+ACROSS = {"axial": "SI", "coronal": "AP", "sagittal": "RL"}
+"""Plane of the body → directions of the axis across it."""
 FLAT = 1e-4
 """Share of the volume of a right-angled voxel below which axes lie in a plane."""
 SAME_SPACING = 0.1
@@ -133,15 +138,27 @@ class Display:
         transpose: stored columns become rows of the picture.
         flip_rows: flip the picture upside down.
         flip_columns: mirror the picture left to right.
+        plane: `axial`, `coronal` or `sagittal` where known; does not count in comparisons.
     """
 
     transpose: bool = False
     flip_rows: bool = False
     flip_columns: bool = False
+    plane: str = field(default="", compare=False)
 
-    def record(self) -> dict[str, bool]:
+    @property
+    def sides(self) -> tuple[str, str] | None:
+        """Sides of the body at the left and at the right of the picture, e.g. `("R", "L")`; None if unknown."""
+        return PLANES.get(self.plane)
+
+    @property
+    def turns(self) -> tuple[bool, bool, bool]:
+        """Transpose, flip rows and flip columns."""
+        return self.transpose, self.flip_rows, self.flip_columns
+
+    def record(self) -> dict[str, bool | str]:
         """Plain data for dataset.json."""
-        return asdict(self)
+        return dict(zip(TURNS, self.turns, strict=True)) | ({"plane": self.plane} if self.plane else {})
 
     @classmethod
     def from_record(cls, record: object, *, where: str) -> Display:
@@ -154,14 +171,16 @@ class Display:
         Raises:
             DataError: not a mapping, unknown names, or values that are neither true nor false.
         """
-        known = cls().record()
+        expected = f"true or false for {', '.join(TURNS)}"
         if not isinstance(record, Mapping):
-            raise DataError(f"display is {record!r}; expected true or false for {', '.join(known)}", where=where)
-        wrong = [f"{key}={value!r}" for key, value in record.items() if key not in known or not isinstance(value, bool)]
+            raise DataError(f"display is {record!r}; expected {expected}", where=where)
+        wrong = [
+            f"{key}={value!r}"
+            for key, value in record.items()
+            if not (key in TURNS and isinstance(value, bool)) and not (key == "plane" and value in ("", *PLANES))
+        ]
         if wrong:
-            raise DataError(
-                f"display has {', '.join(wrong)}; expected true or false for {', '.join(known)}", where=where
-            )
+            raise DataError(f"display has {', '.join(wrong)}; expected {expected}", where=where)
         return cls(**record)
 
 
@@ -179,10 +198,11 @@ def display_of_plane(geometry: Geometry, *, axis: int = 2) -> Display:
     Example:
         >>> geometry = Geometry(shape=(240, 240, 155), affine=np.eye(4))
         >>> display_of_plane(geometry, axis=2)
-        Display(transpose=True, flip_rows=True, flip_columns=True)
+        Display(transpose=True, flip_rows=True, flip_columns=True, plane='axial')
     """
     codes = [code for position, code in enumerate(geometry.axis_codes) if position != axis]
     # Rows are the vertical axis of the body if the plane contains it, otherwise anterior-posterior.
     transpose = any(code in "SI" for code in codes[1:]) or codes[0] in "RL"
     row, column = reversed(codes) if transpose else codes
-    return Display(transpose=transpose, flip_rows=row in "AS", flip_columns=column in "RA")
+    plane = next((name for name, across in ACROSS.items() if geometry.axis_codes[axis] in across), "")
+    return Display(transpose=transpose, flip_rows=row in "AS", flip_columns=column in "RA", plane=plane)

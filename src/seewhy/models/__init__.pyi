@@ -24,6 +24,7 @@ from .protocols import ScoresSamples as ScoresSamples
 from .protocols import SegmentsVolumes as SegmentsVolumes
 from .protocols import StacksSlices as StacksSlices
 from .protocols import TranslatesScans as TranslatesScans
+from .translation.curve_25d import Curve25D as Curve25D
 from .translation.cyclegan_25d import CycleGAN25D as CycleGAN25D
 from .translation.unpaired import UnpairedTranslation as UnpairedTranslation
 from .volumes.networks import RegionScores as RegionScores

@@ -167,6 +167,9 @@ class NamesPredictionWriter(Protocol):
 class TranslatesScans(Protocol):
     """Translates slices of one scanner into those of another."""
 
+    def translates(self, domain: str) -> bool:
+        """Whether slices of a domain are translated."""
+
     def translate(self, stack: Tensor, *, domain: str, body: Tensor | None = None) -> Tensor:
         """Centre slices [B, M, H, W] of stacks [B, S * M, H, W] as the other domain's scanner would show them."""
 

@@ -26,6 +26,7 @@ from .generators.blocks import ChannelGate as ChannelGate
 from .generators.blocks import InstanceNorm2d as InstanceNorm2d
 from .generators.blocks import SelfAttention2d as SelfAttention2d
 from .generators.blocks import SpatialGate as SpatialGate
+from .generators.curve import CurveGenerator25D as CurveGenerator25D
 from .generators.discriminators import MultiScaleDiscriminator as MultiScaleDiscriminator
 from .generators.discriminators import PatchDiscriminator as PatchDiscriminator
 from .generators.discriminators import SpectralNorm as SpectralNorm

@@ -18,7 +18,7 @@ def refine_regions(
     evidence: Tensor,
     body: Tensor,
     *,
-    level: float = 0.5,
+    level: float | None = None,
     floor: float = 0.1,
     iterations: int = 1,
     coupling: float = 0.5,
@@ -38,13 +38,17 @@ def refine_regions(
     ratio is learned, so dark lesions work; uninformative intensities give 0, and the evidence alone decides. A Potts
     prior on 6 neighbours (solved by mean field) smooths the result. 3D components with a mean evidence below τ are
     removed, unless this removes all of them, and holes within a slice are filled.
-    No choice uses annotations. The result is deterministic and computed on the CPU.
+
+    How far evidence is to be trusted differs between patients and trainings. By default τ is therefore chosen for each
+    patient, among .15 to .8 of the peak: the one whose regions have the strongest edges, as the mean step of intensity
+    across their outline relative to the mean step in the body; or half of the peak where no outline is a clear edge
+    (below 2.5). No choice uses annotations. The result is deterministic and computed on the CPU.
 
     Args:
         image: [S, H, W] intensities of one patient in slice order, on one scale; any gain above or below 0.
         evidence: [S, H, W] in [0, 1] on one scale over the slices, e.g. the sigmoid of local logits.
         body: [S, H, W] bool, tissue; voxels outside are not used and never selected.
-        level: τ as a share of the peak (the mean of the highest 1/5000 of the body's evidence).
+        level: τ as a share of the peak (the mean of the highest 1/5000 of the body's evidence); None: chosen by edges.
         floor: smallest peak of a lesion; below it the result is empty.
         iterations: rounds of histograms and smoothing; from the second on, the seeds are the regions of the last round.
         coupling: log odds that each neighbour adds, half as much between slices; 0 disables smoothing.

@@ -16,7 +16,7 @@ from seewhy.errors import DataError
 from seewhy.explain.judging.similarity import average_ranks, subsample
 from seewhy.figures.labels import NONE, method_label
 from seewhy.figures.report import Block, ReportTable, Section, Text
-from seewhy.io.atomic import write_csv
+from seewhy.io.atomic import list_files, write_csv
 from seewhy.metrics.bootstrap import Interval, bootstrap_interval
 from seewhy.reporting.store import ExplanationRecord, ExplanationStore, Place, read_record
 
@@ -92,7 +92,8 @@ def compare_trainings(runs: Sequence[str | Path]) -> list[Agreement]:
         One entry per method and target that two runs have in common.
 
     Raises:
-        DataError: fewer than two runs, a run without explanations, nothing in common, or maps of different sizes.
+        DataError: fewer than two runs, a run without explanations, damaged records, nothing in common, or maps of
+            different sizes.
     """
     folders = list(dict.fromkeys(Path(run).resolve() for run in runs))
     problems = [f"{folder} has no explanations; make them by explain.py run={folder}" for folder in folders
@@ -117,14 +118,28 @@ def compare_trainings(runs: Sequence[str | Path]) -> list[Agreement]:
 
 
 def _read_records(store: ExplanationStore) -> dict[Place, dict[str, dict[str, Any]]]:
-    """Read place → sample → record."""
+    """Read place → sample → record.
+
+    Raises:
+        DataError: records that are damaged or of another version.
+    """
     found: dict[Place, dict[str, dict[str, Any]]] = {}
+    damaged = []
     folder = store.folder / "records"
-    for path in sorted(folder.glob("*/**/*.json")):
+    for path in list_files(folder, "*/**/*.json"):
         parts = path.parent.relative_to(folder).parts
-        record = None if parts[0] == "floors" or len(parts) > 2 else read_record(path, ExplanationRecord)
-        if record is not None:
+        if parts[0] == "floors" or len(parts) > 2:
+            continue
+        record = read_record(path, ExplanationRecord)
+        if record is None:
+            damaged.append(path)
+        else:
             found.setdefault(Place(*parts), {})[record["id"]] = record
+    if damaged:
+        raise DataError(
+            f"{damaged[0]} is damaged or of another version ({len(damaged)} such records); make them again by "
+            f"explain.py run={store.folder.parent}"
+        )
     return found
 
 

@@ -30,6 +30,8 @@ Record = Mapping[str, Any]
 Array = NDArray[Any]
 ROWS = 20
 """Planar samples in the summary."""
+WITHOUT_ZERO = ("attention", "attention_rollout", "gates", "self_attention")
+"""Methods whose values are above zero everywhere, so that a scale from zero would tint whole pictures."""
 SPREAD = 7
 """Slices drawn of a volume without `key_slices`."""
 PANELS = 4
@@ -72,7 +74,8 @@ def choose_look(store: ExplanationStore, place: Place, records: Sequence[Record]
     from seewhy.figures.labels import method_label
 
     signed = any(record["signed"] for record in records)
-    scale, unit = run_scale(_all_maps(store, place, records), signed=signed)
+    relative = place.method in WITHOUT_ZERO
+    scale, unit = run_scale(_all_maps(store, place, records), signed=signed, from_median=relative)
     return {"scale": scale, "signed": signed, "unit": f"{method_label(place.method)}; {unit}", "phantom": phantom}
 
 
@@ -126,6 +129,8 @@ def format_title(record: Record) -> str:
     """Prediction, truth and target in one line."""
     from seewhy.figures.explanations.heatmaps import headline
 
+    if record.get("measures"):
+        return f"explained: {record['measures']} {record['target_name']}, {record['probability']:.2f} of its range"
     return headline(
         prediction=record["predicted_name"],
         probability=record["confidence"],
@@ -212,6 +217,8 @@ def _draw_planar(
         shares=sample.shares,
         warnings=sample.warnings,
         masks=sample.masks,
+        marks=sample.marks,
+        names=sample.names,
         **look,
     )
 
@@ -230,11 +237,22 @@ def _upright_sample(
         id=safe_name(record["id"]),
         images={name: None if image is None else turn_upright(image, display) for name, image in images.items()},
         maps={name: turn_upright(heat, display) for name, heat in heats.items()},
+        names=dict.fromkeys(heats, record["shown_as"]) if record.get("shown_as") else {},
         title=format_title(record),
         shares=_select_shares(record) if len(heats) > 1 else {},
         warnings=record["warnings"],
         masks={name: turn_upright(mask, display) for name, mask in masks.items()},
+        marks=_make_marks(record, display, images),
     )
+
+
+def _make_marks(record: Record, display: Display, images: Mapping[str, Array | None]) -> Any:
+    """Marks of a planar sample, from the spacing of its rows and columns."""
+    from seewhy.figures.marks import make_marks
+
+    shape = next((image.shape[:2] for image in images.values() if image is not None), (0, 0))
+    spacing = list(record["spacing"] or ())
+    return make_marks(display, shape, spacing[:2] if len(spacing) >= 2 else None)
 
 
 def _select_shares(record: Record) -> dict[str, float]:

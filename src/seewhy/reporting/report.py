@@ -25,6 +25,7 @@ __all__ = [
     "print_explanations",
     "report_section",
     "write_explanation_page",
+    "write_local_results",
     "write_session_results",
     "write_tables",
 ]
@@ -59,6 +60,16 @@ def write_session_results(trainer: Trainer, session: Session) -> dict[str, Any]:
         results = _write_results(session, places, [row["id"] for row in rows], [row["line"] for row in refused])
     trainer.strategy.barrier()
     return results
+
+
+def write_local_results(session: Session) -> dict[str, Any]:
+    """Write everything that is made from all samples together, in one process without a Trainer.
+
+    Returns:
+        As `write_session_results` on the first process.
+    """
+    samples = list(dict.fromkeys(session.samples))
+    return _write_results(session, session.places, samples, session.refused) if samples else {}
 
 
 def _gather_places(session: Session) -> list[Place]:
@@ -102,7 +113,7 @@ def write_tables(
         As `write_session_results`.
     """
     store, folder, phantom = session.store, session.store.folder, bool(session.facts["phantom"])
-    title, key_slices = session.module.__class__.__name__, session.settings.key_slices
+    title, key_slices = session.title, session.settings.key_slices
     if not records:
         return {"folder": folder, "samples": 0, "refused": refused, "records": []}
     write_statistics(folder / "attribution_statistics.csv", records)

@@ -150,7 +150,9 @@ def view_sample(batch: Batch, position: int, about: Explainable, datamodule: Bas
     images: dict[str, Any] = {}
     for column, name in enumerate(about.inputs):
         given = present is None or bool(present[position, column])
-        images[name] = named[name][position].float().mean(dim=0).cpu().numpy() if given else None
+        image_channels = named[name][position]
+        chosen = image_channels[list(about.shown)] if about.shown else image_channels
+        images[name] = chosen.float().mean(dim=0).cpu().numpy() if given else None
     mask = batch.get("mask")
     masks = {} if mask is None else mask if isinstance(mask, Mapping) else {about.inputs[0]: mask}
     patient = str(_get_item(batch.get("patient"), position, str(batch["id"][position])))

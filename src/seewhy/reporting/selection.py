@@ -26,7 +26,7 @@ from seewhy.explain.targets import (
     predict_classes,
 )
 from seewhy.io.names import find_name_clashes, safe_name
-from seewhy.option_types import NonNegativeInt, PositiveInt
+from seewhy.option_types import BatchSize, NonNegativeInt, Seed
 from seewhy.options import check_choice, check_fields
 
 __all__ = [
@@ -36,12 +36,15 @@ __all__ = [
     "SampleChoice",
     "TargetChoice",
     "TargetSetting",
+    "list_candidates",
     "prediction_rows",
 ]
 
 BY_NAME = ("spread", "random", "first")
 WORDS = (PREDICTED, "label")
 """Words for a class in `explain.target`."""
+LEAST_TISSUE = 0.3
+"""Least tissue of a slice that is chosen to be explained; the ends of a head show next to nothing."""
 BY_PREDICTION = ("best", "worst", "median", "uncertain")
 
 
@@ -116,6 +119,21 @@ class SampleChoice:
         return [row["id"] for row in chosen]
 
 
+def list_candidates(ids: Sequence[str], tissue: Mapping[str, float]) -> list[str]:
+    """Samples that a rule chooses from: those with enough anatomy, where it is known how much they show.
+
+    Args:
+        ids: of all samples, in order.
+        tissue: sample → its tissue as a share of that in the subject's fullest slice; may be empty.
+
+    Example:
+        >>> list_candidates(["a", "b", "c"], {"a": 0.05, "b": 0.9, "c": 1.0})
+        ['b', 'c']
+    """
+    full = [name for name in ids if tissue.get(name, 1.0) >= LEAST_TISSUE]
+    return full or list(ids)
+
+
 def prediction_rows(prediction: Prediction) -> list[dict[str, Any]]:
     """Rows to choose samples by: id, entropy, and the probability of the true class or None.
 
@@ -169,6 +187,8 @@ class TargetChoice:
     def __init__(self, setting: TargetSetting, about: Explainable, *, classes: int) -> None:
         self.about, self.classes = about, classes
         wanted = [setting] if setting is None or isinstance(setting, (int, str)) else list(setting)
+        if not wanted:
+            raise ConfigError("explain.target is empty; give a class, or null for the predicted one")
         self.wanted: list[int | str | Contrast] = []
         for item in wanted:
             if item == "all":
@@ -258,14 +278,14 @@ class ExplanationSettings:
     target: TargetSetting = None
     samples: str | Sequence[int | str] = "spread"
     max_samples: NonNegativeInt = 50
-    batch_size: PositiveInt = 8
+    batch_size: BatchSize = 8
     key_slices: Sequence[NonNegativeInt] | None = None
     judge: Literal["auto", "all", "cheap", "none"] = "auto"
     metrics: Sequence[str] = ()
     mask_tuning: NonNegativeInt = 0
     nifti: bool = True
     atlas: str | None = None
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         """Check the options."""

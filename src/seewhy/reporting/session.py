@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule
-from seewhy.errors import ExplanationError
+from seewhy.errors import ConfigError, ExplanationError, SeewhyError
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Explainable, ExplainedModel
 from seewhy.explain.maps import Maps
@@ -26,7 +26,7 @@ from seewhy.reporting.sample import SampleView, select_inputs, select_rows, view
 from seewhy.reporting.selection import ExplanationSettings, TargetChoice
 from seewhy.reporting.store import ExplanationStore, Place, fingerprint
 
-__all__ = ["Session"]
+__all__ = ["Session", "find_device"]
 
 
 class Session:
@@ -45,17 +45,19 @@ class Session:
         count: number of samples of the run.
         validation: gives batches to tune thresholds on; see `Judges`.
         advance: called with the number of finished steps, of which there are `steps_per_sample` for each sample.
+        title: of figures; empty is the name of the model's class.
 
     Attributes:
         places: method and target of everything that is made; known after the first batch.
         samples: ids of this process's samples, in order.
         seconds: wall time of this process for `maps`, `judging`, `files` and `pictures`.
         refused: one line per sample and method without a map that can be trusted.
+        advance: called with the number of finished steps.
     """
 
     def __init__(
         self,
-        module: LightningModule,
+        module: nn.Module,
         datamodule: BaseDataModule | None = None,
         *,
         explainers: Mapping[str, Explainer],
@@ -67,16 +69,17 @@ class Session:
         count: int = 1,
         validation: Callable[[int], Iterable[Batch]] = lambda count: (),
         advance: Callable[[int], object] = lambda steps: None,
+        title: str = "",
     ) -> None:
         self.module, self.datamodule, self.settings, self.store = module, datamodule, settings, store
         self.explainers, self.options, self.facts = dict(explainers), dict(options), dict(facts)
-        self.about, self.explained = _describe_module(module), cast(nn.Module, module)
+        self.about, self.explained = _describe_module(module), module
         self.judges = Judges(self.explainers, settings, samples=count, validation=validation)
         self.places: list[Place] = []
         self.samples: list[str] = []
         self.refused: list[str] = []
         self.seconds = {"maps": 0.0, "judging": 0.0, "files": 0.0, "pictures": 0.0}
-        self._advance = advance
+        self.advance, self.title = advance, title or type(module).__name__
         self._targets: TargetChoice | None = None
         # Everything that a map depends on; another checkpoint or option makes another key.
         parts: dict[str, Any] = {
@@ -123,7 +126,13 @@ class Session:
             return
         for start in range(0, len(rows), self.settings.batch_size):
             stop = min(start + self.settings.batch_size, len(rows))
-            self._explain_chunk(select_rows(part, list(range(start, stop))))
+            is_new = not self.store.folder.exists()
+            try:
+                self._explain_chunk(select_rows(part, list(range(start, stop))))
+            except SeewhyError:
+                if is_new:  # a later method does not fit: without the others' first maps there is nothing half-written
+                    self.store.remove()
+                raise
 
     def _prepare(self, part: Batch) -> Batch | None:
         """Choose the explained module and the targets for some samples; None if they cannot be explained."""
@@ -134,6 +143,8 @@ class Session:
                 self.refused.append(f"{part['patient'][0]}: {error}")
                 return None
             self.about = _describe_module(self.explained)
+        elif not isinstance(self.module, DescribesItself):
+            self.about = ExplainedModel(self.module, select_inputs(part)).about  # names of the inputs
         if self._targets is None:
             # The number of classes is that of the scores of the first samples.
             self._targets = TargetChoice(
@@ -153,6 +164,11 @@ class Session:
         for view in views:
             for number in (self.settings.key_slices or ()) if view.is_volume else ():
                 view.slice_position(number)  # raises for a slice that the model does not see
+            if self.settings.atlas is not None and not view.is_volume:
+                raise ConfigError(
+                    f"explain.atlas={self.settings.atlas} is for volumes, but {view.id} has planes; set "
+                    "explain.atlas=null"
+                )
             self.samples.append(view.id)
         targets = self.targets.of(batch.get("label"), lambda: self._compute_scores(batch))
         for method in self.explainers:
@@ -160,18 +176,18 @@ class Session:
             left = len(views) * (2 if self.judges.active else 1)
             if not all(self._is_finished(place, view) for place in places for view in views):
                 for part, rows, seconds in self._compute_maps(method, batch, targets):
-                    self._advance(len(rows))
+                    self.advance(len(rows))
                     left -= len(rows)
                     for place, maps in zip(places, part, strict=True):
                         self._store_maps(place, maps, select_rows(batch, rows), [views[row] for row in rows], seconds)
-            self._advance(left)
+            self.advance(left)
         with self.timed("files"):
             for view in views:  # not before the maps: a method that does not fit the model then leaves no file
                 self.store.write_view(view)
         if self.judges.active:
             if not all(self.store.has_floors(view.id, self.key) for view in views):
                 self._store_floors(batch, targets[0], views)
-            self._advance(len(views))
+            self.advance(len(views))
 
     def _is_finished(self, place: Place, view: SampleView) -> bool:
         """Whether nothing remains to be computed: the first samples are needed until there is a verdict."""
@@ -205,8 +221,9 @@ class Session:
 
     def _read_clock(self) -> float:
         """Wall time in seconds, after the device has finished its work."""
-        if self.module.device.type == "cuda":
-            torch.cuda.synchronize(self.module.device)
+        device = find_device(self.module)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         return time.perf_counter()
 
     def _store_maps(self, place: Place, maps: Maps, batch: Batch, views: list[SampleView], seconds: float) -> None:
@@ -245,7 +262,15 @@ class Session:
             "predicted_name": self.targets.name(predicted),
             "confidence": float(each[predicted]),
             "classes": list(self.about.classes),
+            "measures": about.measures,
+            "shown_as": about.shown_as,
         }
+
+
+def find_device(module: nn.Module) -> torch.device:
+    """The device of a module's first parameter or buffer; the CPU for one without."""
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 def _describe_view(view: SampleView) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,20 +71,24 @@ class ExplanationStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def remove(self) -> None:
+        """Remove the folder with everything in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     # -- samples ---------------------------------------------------------------------------------------------
 
     def finished(self, place: Place, sample: str, key: str) -> bool:
         """Whether this sample was explained by the same weights, method and options, and all its files are there."""
         record = self.record(place, sample)
-        if record is None or record["key"] != key:
+        if record is None or record["key"] != key or record["id"] != sample:
             return False
         if not all((self.folder / name).is_file() for name in record["files"]):
             return False
         try:
-            self.arrays(place, sample)
+            names = self.arrays(place, sample).keys()
         except DataError:  # missing or damaged
             return False
-        return True
+        return names == record["statistics"].keys()
 
     def write(self, place: Place, view: SampleView, maps: Maps, facts: Mapping[str, Any], *, nifti: bool) -> None:
         """Write the maps of one sample.
@@ -134,8 +139,16 @@ class ExplanationStore:
         return read_record(self._record_path(place, sample), ExplanationRecord)
 
     def arrays(self, place: Place, sample: str) -> dict[str, Array]:
-        """Input → map as it is drawn."""
-        return read_npz(self._cache_path(place, sample))
+        """Input → map as it is drawn.
+
+        Raises:
+            DataError: the file is missing, damaged, or was not written by `write`.
+        """
+        path = self._cache_path(place, sample)
+        arrays = read_npz(path)
+        if not arrays or any(array.dtype.kind != "f" or array.ndim < 2 or not array.size for array in arrays.values()):
+            raise DataError(f"{path} holds no maps; delete it, and make it again by explain.py")
+        return arrays
 
     def raw(self, record: Mapping[str, Any]) -> dict[str, Array]:
         """Input → the raw signed map of a record."""
@@ -282,10 +295,12 @@ class ExplanationRecord(TypedDict):
     shares: dict[str, float]
     statistics: dict[str, dict[str, str | float | None]]
     files: list[str]
-    display: dict[str, bool]
+    display: dict[str, bool | str]
     spacing: list[float] | None
     slice_numbers: list[int]
     judged: dict[str, str | float | bool | None]
+    measures: NotRequired[str]
+    shown_as: NotRequired[str]
     contributions: NotRequired[dict[str, Any] | None]
     parts: NotRequired[dict[str, dict[str, Any]]]
 

@@ -71,6 +71,27 @@ def statistics_rows(records: Sequence[Record]) -> list[Row]:
     return rows
 
 
+def _join_inputs(records: Sequence[Record]) -> list[Row]:
+    """One row per sample, method and target for the summary: means over inputs, and the name of the true class."""
+    rows = []
+    for record in records:
+        numbers = list(record["statistics"].values())
+        means = {
+            name: sum(item[name] for item in numbers) / len(numbers)
+            for name in ("abs_mean", "positive_ratio", "negative_ratio")
+        }
+        rows.append(
+            {
+                **means,
+                "method": record["method"],
+                "true_label": "" if record["label"] is None else name_class(record),
+                "probability": record["probability"],
+                "signed": record["signed"],
+            }
+        )
+    return rows
+
+
 def write_statistics(path: Path, records: Sequence[Record]) -> Path:
     """Write `attribution_statistics.csv`."""
     return write_csv(path, statistics_rows(records), columns=COLUMNS)
@@ -116,7 +137,7 @@ def write_summaries(
         complete = [{name: row.get(name) for name in SHARE_COLUMNS} for row in rows]
         write_csv(folder / "shares.csv", complete, columns=SHARE_COLUMNS)
     path = folder / "attribution_summary.png"
-    figures = {"All maps": write_figure(path, attribution_summary(statistics_rows(records), **look))}
+    figures = {"All maps": write_figure(path, attribution_summary(_join_inputs(records), **look))}
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record["method"], record["folder"]].append(record)
@@ -235,6 +256,19 @@ NAMES = {
     "stability_noise": "stability under noise",
     "effect_agreement": "agreement with left-out inputs",
 }
+MEANINGS = {
+    "pointing": "share of samples whose highest point lies inside the annotation",
+    "energy": "share of the evidence that lies inside the annotation",
+    "auprc": "how well the map's values sort points inside the annotation before all others",
+    "iou": "overlap of map and annotation, above a threshold tuned on validation samples",
+    "deletion_gap": "how much faster the probability falls when the strongest points are removed first",
+    "insertion_gap": "how much faster the probability rises when the strongest points are shown first",
+    "deletion_gap_blurred": "the same as deletion, next to noise that is as smooth as the map",
+    "insertion_gap_blurred": "the same as insertion, next to noise that is as smooth as the map",
+    "stability_noise": "rank correlation with the map of a slightly noisy image",
+    "effect_agreement": "rank correlation of the inputs' shares with the fall of the probability without each",
+}
+"""Meaning of each score in a few words."""
 CHANCE = ("pointing", "energy", "auprc")
 """Scores whose chance level is the mask's share of the area; re-initialised networks are scored by them too."""
 MEASURED = {column: known for measure in MEASURES.values() for column, known in measure.columns.items()}
@@ -286,7 +320,10 @@ def write_ranking(
 
         patients = len({row["patient"] for row in rows})
         note = f"{patients} patients, {describe_intervals(patients)}"
-        write_figure(folder / "ranking.png", ranking_figure(shown, title=title, note=note, phantom=phantom))
+        meanings = {NAMES[name]: text for name, text in MEANINGS.items()}
+        drawn = [row for row in shown if row["score"] != SECONDS] or shown
+        figure = ranking_figure(drawn, title=title, note=note, meanings=meanings, phantom=phantom)
+        write_figure(folder / "ranking.png", figure)
     return shown
 
 

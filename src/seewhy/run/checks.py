@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Le, Lt
+from annotated_types import Ge, Le
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import DictConfig, OmegaConf
 
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, nearest
-from seewhy.option_types import PositiveInt, find_value_problem
+from seewhy.option_types import PositiveInt, Seed, find_value_problem
 from seewhy.options import call_problems, collect_problem, parse_options
 from seewhy.run.build import LOGGER_OPTIONS, LoggerOptions, find_node_problems
 
@@ -23,8 +23,8 @@ __all__ = ["check_config", "check_objectives", "check_score_names"]
 
 LIMITS: dict[str, Any] = {
     "threads": PositiveInt | None,
-    "effective_batch_size": PositiveInt | None,
-    "seed": Annotated[int, Ge(0), Lt(2**32)],
+    "effective_batch_size": Annotated[int, Ge(1), Le(2**20)] | None,
+    "seed": Seed,
     "trainer.accumulate_grad_batches": PositiveInt,
     "trainer.check_val_every_n_epoch": PositiveInt | None,
     "trainer.devices": Annotated[int, Le(max(8, os.cpu_count() or 1))] | str | list[int],

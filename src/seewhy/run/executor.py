@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -56,7 +57,6 @@ def submit_jobs(
     except ImportError as error:
         raise ConfigError(f"{where}.executor=submitit needs submitit: pip install 'seewhy[sweep]'") from error
     console = Console(highlight=False)
-    folder.mkdir(parents=True, exist_ok=True)
     executor = _make_executor(submitit, options, folder, name, where)
     with executor.batch():
         jobs = [executor.submit(function, OmegaConf.to_yaml(config)) for config in configs]
@@ -89,11 +89,14 @@ def configure_job(config: DictConfig) -> DictConfig:
 
 def _make_executor(submitit: Any, options: dict[str, Any], folder: Path, name: str, where: str) -> Any:
     """An executor with the options of the jobs."""
-    cluster = options.pop("cluster", None)
+    cluster, is_new = options.pop("cluster", None), not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(**{"name": name, "timeout_min": 24 * 60, **options})
     except Exception as error:  # submitit raises errors of many kinds
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"{where}.submitit: {reason}; expected options of submitit's AutoExecutor, e.g. "

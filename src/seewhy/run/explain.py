@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.maps import WriteMaps
 from seewhy.errors import ConfigError
+from seewhy.reporting.selection import list_candidates
 from seewhy.run.checks import check_config
 from seewhy.run.executor import configure_job, submit_jobs
 from seewhy.run.explainers import (
@@ -66,7 +67,10 @@ def explain(config: DictConfig) -> None:
         writer.checkpoint = run.checkpoint
         choice = writer.settings.choice() if isinstance(writer, ExplainCallback) else None
         if len(writers) == 1 and choice is not None and not choice.needs_predictions:
-            chosen = choice.by_name(run.datamodule.sample_ids("predict"))
+            ids = run.datamodule.sample_ids("predict")
+            if choice.ids is None and choice.count > 0:
+                ids = list_candidates(ids, run.datamodule.tissue_shares("predict"))
+            chosen = choice.by_name(ids)
             run.datamodule.only = set(chosen[:1] if job.shared else chosen)  # shared ones are claimed afterwards
     with track_job(config, run, job="explain") as session:
         run.trainer.predict(run.model, run.datamodule, return_predictions=False)

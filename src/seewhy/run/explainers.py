@@ -125,6 +125,7 @@ def build_explain_callback(
             after_predict=predict,
             every_n_epochs=options.every_n_epochs,
             lease=lease,
+            title=str(config.get("name") or ""),
         )
     ]
 

@@ -10,11 +10,13 @@ from typing import Any, Literal
 import lightning
 import numpy as np
 import torch
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from seewhy.batch import MODALITIES, STACK_SLICES
-from seewhy.errors import CheckpointError
+from seewhy.data.slices.datamodule import SliceDataModule
+from seewhy.errors import CheckpointError, ConfigError
 from seewhy.interop.reference.checkpoints import read_parameters, read_reference
 from seewhy.interop.reference.cyclegan import CycleGANCheckpoint, read_cyclegan
 from seewhy.interop.tensors import check_finite_weights
@@ -159,6 +161,12 @@ def _import_afa(file: Path, *, pooling: str) -> _Import:
     sizes = imported.sizes
 
     def configure(config: DictConfig) -> None:
+        data = get_class(config.data["_target_"])
+        if not issubclass(data, SliceDataModule):
+            raise ConfigError(
+                f"--experiment={config.name.removeprefix('imported/')} has data of {data.__name__}; AFA "
+                "takes slices: choose brats or lasc"
+            )
         config.data.channels, config.data.normalize = sizes["in_channels"], "imagenet"
         config.data.num_classes = config.model.num_classes = sizes["num_classes"]
         config.model.encoder.name = imported.network

@@ -18,13 +18,13 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from seewhy.batch import Batch
-from seewhy.callbacks.explain import hash_weights
 from seewhy.data.given.files import read_labels, read_samples
 from seewhy.data.given.sample import GivenSample, batch_samples, hash_samples, take_samples
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.capture.layers import find_last_map
 from seewhy.explain.explained_model import Explainable, ExplainableModule, ExplainedModel
 from seewhy.progress import slow_bar
+from seewhy.reporting.explain_loader import hash_weights
 from seewhy.reporting.report import write_session_results
 from seewhy.reporting.sample import select_inputs, select_rows
 from seewhy.reporting.selection import ExplanationSettings

@@ -66,6 +66,7 @@ def write_results(
             "chosen_by": chosen_by,
             "checkpoint": file_sha256(checkpoint) if checkpoint.is_file() else None,
             "metrics": {name: value for name, value in sorted(metrics.items()) if math.isfinite(value)},
+            "warnings": _find_warnings(folder, metrics),
         },
     )
     if rows:
@@ -207,7 +208,7 @@ def write_report_page(
     sections.append(Section("Configuration", [Code(OmegaConf.to_yaml(config, resolve=True), "config.yaml")]))
     facts = {"written": datetime.now().isoformat(timespec="seconds"), "seed": str(config.seed)}
     facts |= {"code": code_version() or "not in a checkout"}
-    warnings = _find_shortcut(metrics) + _read_map_warnings(folder.path / "doubts.csv")
+    warnings = _find_warnings(folder, metrics)
     if phantom:
         warnings.insert(0, "Phantom data: these patients are synthetic, and the scores say nothing about real ones.")
     write_report(
@@ -217,6 +218,12 @@ def write_report_page(
         facts=facts,
         warnings=warnings,
     )
+
+
+def _find_warnings(folder: RunFolder, metrics: Mapping[str, float]) -> list[str]:
+    """List what makes the scores doubtful, by the scores and by the tables of checks in the run folder."""
+    maps = _read_map_warnings(folder.path / "doubts.csv")
+    return _find_shortcut(metrics) + maps + _read_lesion_warnings(folder.path / "lesions.csv")
 
 
 def _find_shortcut(metrics: Mapping[str, float]) -> list[str]:
@@ -240,6 +247,18 @@ def _read_map_warnings(path: Path) -> list[str]:
     rows = [row for row in read_csv(path).rows if row.get("doubts")]
     return [
         f"Patient {row['patient']}: {row['doubts']} ({row['map']}; found without masks, see doubts.csv)" for row in rows
+    ]
+
+
+def _read_lesion_warnings(path: Path) -> list[str]:
+    """Read the problems of a translation's lesion check, patient by patient and modality by modality."""
+    if not path.is_file():
+        return []
+    return [
+        f"Patient {row['patient']}, {row['modality']}, {row['direction']}: {row['problem']} (place: {row['place']}; "
+        "see lesions.csv)"
+        for row in read_csv(path).rows
+        if row.get("problem")
     ]
 
 

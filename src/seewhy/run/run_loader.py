@@ -15,17 +15,12 @@ from torch import Tensor, nn
 
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError, DataError
-from seewhy.interop.tensors import READ_ERRORS, check_finite_weights
+from seewhy.interop.tensors import READ_ERRORS, check_finite_weights, list_foreign_tensors
 from seewhy.io.checks.sizes import check_regular_file
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.folder import RunFolder
 
 __all__ = ["SavedRun", "load_run", "load_state", "read_checkpoint"]
-
-
-def _is_plain(value: torch.Tensor) -> bool:
-    """Whether a tensor holds values in the usual layout, and no complex numbers."""
-    return value.layout is torch.strided and not value.is_meta and not value.is_complex()
 
 
 PARTS = {"pytorch-lightning_version": str, "loops": dict, "callbacks": dict, "optimizer_states": list, "epoch": int}
@@ -39,12 +34,7 @@ def _find_foreign_entries(checkpoint: dict[str, Any], state: dict[str, Any]) -> 
         for key, kind in PARTS.items()
         if key in checkpoint and not isinstance(checkpoint[key], kind)
     ]
-    tensors = [
-        f"{name} is a {value.dtype} tensor of layout {value.layout} on {value.device}"
-        for name, value in state.items()
-        if isinstance(value, torch.Tensor) and not _is_plain(value)
-    ]
-    return problems + tensors[:3]
+    return problems + list_foreign_tensors(state)[:3]
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -13,9 +13,13 @@ from seewhy.errors import ConfigError
 from seewhy.io.zarr.layout import positive_triple
 from seewhy.io.zarr.source import Box
 from seewhy.options import check_choice
-from seewhy_run.arrays.windows import WINDOWS, blending_weights, window_starts
+from seewhy_run.arrays.windows import SIGMA_SCALE, WINDOWS, blending_weights, window_starts
 
-__all__ = ["WINDOWS", "BlendingWindow", "PatchGrid", "box_of", "clip", "split", "voxels"]
+__all__ = ["MOST_SIGMAS", "WINDOWS", "BlendingWindow", "PatchGrid", "box_of", "clip", "split", "voxels"]
+
+
+MOST_SIGMAS = 64.0
+"""Largest `sigma_scale`: with more, weights at the edge of a patch would vanish."""
 
 
 def box_of(starts: Sequence[int], stops: Sequence[int]) -> Box:
@@ -121,10 +125,15 @@ class BlendingWindow:
     Args:
         grid: the positions.
         kind: the profile, one of `WINDOWS`:
-            ``gaussian`` is exp(-(v - (P - 1) / 2)² / (2 σ²)) with σ = P / 8, as in MONAI;
+            ``gaussian`` is exp(-(v - (P - 1) / 2)² / (2 σ²)) with σ = P / `sigma_scale`, as in MONAI;
             ``nnunet`` the same σ, filtered from an impulse at P // 2 and truncated at 4 σ, as in
             nnU-Net's predictor (half a voxel off the centre of an even patch);
             ``hann`` is sin²(π (v + 1) / (P + 1)); ``constant`` is 1.
+        sigma_scale: patches in a standard deviation of ``gaussian`` and ``nnunet``, as P / σ.
+
+    Attributes:
+        kind: the profile.
+        settings: profile and, where it is not the usual 8, its `sigma_scale`, for a fingerprint.
 
     Raises:
         ConfigError: an unknown profile.
@@ -136,11 +145,14 @@ class BlendingWindow:
         [0.5, 1.0]
     """
 
-    def __init__(self, grid: PatchGrid, *, kind: str = "gaussian") -> None:
+    def __init__(self, grid: PatchGrid, *, kind: str = "gaussian", sigma_scale: float = SIGMA_SCALE) -> None:
         check_choice(kind, WINDOWS, "window")
+        if not 0 < sigma_scale <= MOST_SIGMAS:
+            raise ConfigError(f"sigma_scale={sigma_scale!r} must be above 0 and at most {MOST_SIGMAS:g}")
         self.kind = kind
+        self.settings = kind if sigma_scale == SIGMA_SCALE else f"{kind}, sigma_scale {sigma_scale:g}"
         self.axes: tuple[Tensor, ...] = tuple(
-            torch.from_numpy(blending_weights(size, starts, kind))
+            torch.from_numpy(blending_weights(size, starts, kind, sigma_scale))
             for size, starts in zip(grid.patch, grid.starts, strict=True)
         )
         """Per axis [positions, P] float32."""

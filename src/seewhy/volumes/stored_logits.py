@@ -26,6 +26,7 @@ from seewhy.volumes.engine.writer import Sink
 from seewhy.volumes.geometry import BlendingWindow, PatchGrid, split
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import Plan, Step
+from seewhy_run.arrays.windows import SIGMA_SCALE
 
 __all__ = ["LogitStore", "blend", "finalize"]
 
@@ -207,6 +208,7 @@ def blend(
     output_format: OutputFormat,
     plan: Plan,
     window: str = "gaussian",
+    sigma_scale: float = SIGMA_SCALE,
     ledger: Ledger | None = None,
     part: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -219,6 +221,7 @@ def blend(
         output_format: ``stored="logits"`` keeps blended logits for `finalize`; any other makes the result at once.
         plan: tiles and units, over the store's grid.
         window: profile of the weights.
+        sigma_scale: see `BlendingWindow`.
         ledger: notes of this step, not those of the prediction.
         part: place among the expected processes at which this one prefers to start.
         progress: called with the number of blended patches and of all patches.
@@ -237,14 +240,15 @@ def blend(
         raise ConfigError(f"{store.path} is not complete; start the same prediction again to complete it")
     ledger = Ledger() if ledger is None else ledger
     # The store's identity covers its grid and everything that its logits were made with.
+    blending = BlendingWindow(store.grid, kind=window, sigma_scale=sigma_scale)
     settings = {
-        "step": "blend", "logits": store.facts, "of": store.contents, "window": window,
+        "step": "blend", "logits": store.facts, "of": store.contents, "window": blending.settings,
         "head": output_format.settings(), "shard": list(plan.costs.shard),
     }  # fmt: skip
     queue = ledger.start(plan, part, fingerprint=lambda: settings, output=sink)
     blender = Blender(
         grid=store.grid,
-        window=BlendingWindow(store.grid, kind=window),
+        window=blending,
         output_format=output_format,
         depth=plan.costs.shard[0],
         device=torch.device("cpu"),

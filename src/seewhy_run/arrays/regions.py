@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from scipy import ndimage
 from seewhy_run.arrays.activations import sigmoid
 
 __all__ = [
+    "edge_strength",
     "find_regions",
     "intensity_log_ratio",
     "logit",
@@ -33,6 +35,12 @@ CLIP = 0.01
 """Evidence is clipped to this distance from 0 and 1 before its logit, for the same reason."""
 SWEEPS = 10
 """Mean-field sweeps, enough for convergence."""
+LEVEL = 0.5
+"""Level of a patient whose regions have no clear edges."""
+LEVELS = (0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""Levels that are tried where edges are clear."""
+CLEAR = 2.5
+"""Smallest edge strength that is clear; noise reaches 1.1."""
 
 
 def find_regions(
@@ -40,7 +48,7 @@ def find_regions(
     evidence: Volume,
     body: Mask,
     *,
-    level: float = 0.5,
+    level: float | None = None,
     floor: float = 0.1,
     iterations: int = 1,
     coupling: float = 0.5,
@@ -53,7 +61,8 @@ def find_regions(
         image: [S, H, W] intensities of one patient in slice order, on one scale.
         evidence: [S, H, W] in [0, 1].
         body: [S, H, W] bool, tissue.
-        level: share of the peak above which smoothed evidence is a seed.
+        level: share of the peak above which smoothed evidence is a seed; None: the one of `LEVELS` whose regions have
+            the strongest edges if these are clear, else `LEVEL`.
         floor: smallest peak of a lesion.
         iterations: rounds of histograms and smoothing.
         coupling: log odds that each neighbour adds.
@@ -70,11 +79,40 @@ def find_regions(
         seen = smooth(evidence[box], inside, evidence_sigma)
         if (peak := summit(seen[inside])) >= max(floor, 2 * CLIP):
             values = smooth(image[box], inside, (0.0, image_sigma, image_sigma))
-            result[box] = _refine(values, seen, inside, level * peak, iterations=iterations, coupling=coupling)
+            refine = partial(_refine, values, seen, inside, iterations=iterations, coupling=coupling)
+            result[box] = refine(level * peak) if level is not None else _sharpest(refine, peak, values, inside)
     return result
 
 
+def _sharpest(refine: Callable[[float], Volume], peak: float, values: Volume, inside: Mask) -> Volume:
+    """The regions with the strongest edges of all `LEVELS`, or those of `LEVEL` if no edges are clear."""
+    best, strongest = refine(LEVEL * peak), CLEAR
+    for level in LEVELS:
+        regions = refine(level * peak)
+        if (strength := edge_strength(values, regions > 0.5, inside)) > strongest:
+            best, strongest = regions, strength
+    return best
+
+
+def edge_strength(values: Volume, regions: Mask, inside: Mask) -> float:
+    """Mean step of intensity across the outline of regions, relative to the mean step between all neighbours.
+
+    Neighbours are those within slices, in the body. An outline at a wrong level runs through homogeneous tissue, where
+    neighbours differ little. 1 for an outline that ignores the image; 0 without outline or in a constant image.
+    """
+    steps, crosses = [], []
+    for axis in (1, 2):
+        before, after = _slices(axis, slice(None, -1)), _slices(axis, slice(1, None))
+        pairs = inside[before] & inside[after]
+        steps.append(np.abs(values[after][pairs] - values[before][pairs]))
+        crosses.append((regions[before] != regions[after])[pairs])
+    step, crossed = np.concatenate(steps), np.concatenate(crosses)
+    mean = step.mean(dtype=np.float64) if len(step) else 0.0
+    return float(step[crossed].mean(dtype=np.float64) / mean) if mean > 0 and crossed.any() else 0.0
+
+
 def _refine(values: Volume, seen: Volume, inside: Mask, tau: float, *, iterations: int, coupling: float) -> Volume:
+    """Regions whose seeds have evidence above τ."""
     prior = logit(seen) - logit(np.float32(tau))
     chosen: Mask = (seen > tau) & inside
     posterior = sigmoid(prior)  # where there is nothing to compare, the evidence alone

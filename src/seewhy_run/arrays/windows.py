@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WINDOWS", "blending_weights", "window_starts"]
+__all__ = ["SIGMA_SCALE", "WINDOWS", "blending_weights", "window_starts"]
+
+SIGMA_SCALE = 8.0
+"""Side of a patch in standard deviations of a Gaussian window."""
 
 
 def window_starts(length: int, patch: int, overlap: float) -> tuple[int, ...]:
@@ -33,9 +36,11 @@ def window_starts(length: int, patch: int, overlap: float) -> tuple[int, ...]:
     return tuple(round(index * (length - patch) / (count - 1)) for index in range(count))
 
 
-def blending_weights(size: int, starts: Sequence[int], kind: str) -> NDArray[np.float32]:
+def blending_weights(
+    size: int, starts: Sequence[int], kind: str, sigma_scale: float = SIGMA_SCALE
+) -> NDArray[np.float32]:
     """Weights [windows, size] along one axis: the profile at each position divided by the sum of all profiles there."""
-    profile = WINDOWS[kind](size)
+    profile = WINDOWS[kind](size, sigma_scale)
     total = np.zeros(starts[-1] - starts[0] + size)
     spans = [slice(start - starts[0], start - starts[0] + size) for start in starts]
     for span in spans:
@@ -43,14 +48,14 @@ def blending_weights(size: int, starts: Sequence[int], kind: str) -> NDArray[np.
     return np.stack([profile / total[span] for span in spans]).astype(np.float32)
 
 
-def _gaussian(size: int) -> NDArray[Any]:
+def _gaussian(size: int, sigma_scale: float = SIGMA_SCALE) -> NDArray[Any]:
     offset = np.arange(size) - (size - 1) / 2
-    return np.exp(-0.5 * (offset / (size / 8)) ** 2)
+    return np.exp(-0.5 * (offset / (size / sigma_scale)) ** 2)
 
 
-def _nnunet(size: int) -> NDArray[Any]:
+def _nnunet(size: int, sigma_scale: float = SIGMA_SCALE) -> NDArray[Any]:
     """An impulse at `size` // 2 filtered by a Gaussian that is cut off at four deviations."""
-    deviation = size / 8
+    deviation = size / sigma_scale
     reach = int(4 * deviation + 0.5)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
     kernel /= kernel.sum()
@@ -60,14 +65,18 @@ def _nnunet(size: int) -> NDArray[Any]:
     return np.maximum(profile, profile[profile > 0].min())
 
 
-def _hann(size: int) -> NDArray[Any]:
+def _hann(size: int, sigma_scale: float = SIGMA_SCALE) -> NDArray[Any]:
     return np.sin(np.pi * (np.arange(size) + 1) / (size + 1)) ** 2
 
 
-WINDOWS: dict[str, Callable[[int], NDArray[Any]]] = {
+def _constant(size: int, sigma_scale: float = SIGMA_SCALE) -> NDArray[Any]:
+    return np.ones(size)
+
+
+WINDOWS: dict[str, Callable[..., NDArray[Any]]] = {
     "gaussian": _gaussian,
     "nnunet": _nnunet,
     "hann": _hann,
-    "constant": np.ones,
+    "constant": _constant,
 }
 """Name → weights of a window along one axis."""

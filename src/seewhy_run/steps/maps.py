@@ -13,6 +13,7 @@ from seewhy_run.arrays.activations import sigmoid, softmax
 from seewhy_run.arrays.regions import find_regions
 from seewhy_run.arrays.resizing import interpolate
 from seewhy_run.errors import RunError
+from seewhy_run.fields import check_names
 from seewhy_run.graphs import Graph
 from seewhy_run.steps.base import State
 from seewhy_run.steps.refinement import refine_by_intensity, walk_along
@@ -20,6 +21,7 @@ from seewhy_run.steps.refinement import refine_by_intensity, walk_along
 __all__ = ["ActivationMaps", "Regions"]
 
 Maps = NDArray[np.float32]
+NAMES = ("cam", "affinity", "segmentation")
 POOLINGS = ("lse", "max", "topk", "graph")
 
 
@@ -68,6 +70,17 @@ class ActivationMaps:
             raise RunError(f"activation_maps: pooling={self.pooling!r} or normalize={self.normalize!r} is unknown")
         if not self.scales or min(self.scales) <= 0 or ("affinity" in self.maps and self.walk is None):
             raise RunError(f"activation_maps: scales={self.scales} or walk={self.walk} cannot be used")
+        if not set(self.maps) <= set(NAMES):
+            raise RunError(f"activation_maps: maps={', '.join(self.maps)}; expected some of {', '.join(NAMES)}")
+        if self.sharpness <= 0 or not 0 < self.fraction <= 1 or not 0 <= self.background <= 1:
+            raise RunError(
+                f"activation_maps: sharpness={self.sharpness}, fraction={self.fraction}, background={self.background}; "
+                "expected above 0, above 0 to 1, and 0 to 1"
+            )
+        if self.gate is not None and not 0 <= self.gate < 1:
+            raise RunError(f"activation_maps: gate={self.gate}; expected a probability, 0 or more and below 1")
+        check_names(walk_along, self.walk, "activation_maps: walk")
+        check_names(refine_by_intensity, self.refinement, "activation_maps: refinement")
 
     def run(self, state: State, graphs: Mapping[str, Graph]) -> None:
         """Compute the maps of a case."""
@@ -162,9 +175,19 @@ class Regions:
     needs: ClassVar[tuple[str, ...]] = ("image", "body", "maps", "probability")
     gives: ClassVar[tuple[str, ...]] = ()
 
+    def __post_init__(self) -> None:
+        if self.channel < 0:
+            raise RunError(f"regions: channel={self.channel}; expected 0 or more")
+        check_names(find_regions, self.options, "regions: options")
+
     def run(self, state: State, graphs: Mapping[str, Graph]) -> None:
         """Choose the regions of a case."""
         values, maps = state.values, state.values["maps"]
+        if len(self.presence_threshold) != values["probability"].shape[1]:
+            raise RunError(
+                f"regions: {len(self.presence_threshold)} thresholds, but the network gives "
+                f"{values['probability'].shape[1]} classes; export again"
+            )
         intensity = values["image"][:, self.channel]
         evidence = maps[self.evidence]
         try:

@@ -140,7 +140,10 @@ def _read_manifest(path: Path) -> dict[str, dict[str, str]]:
         return {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [{key: unprotect_cell(value or "") for key, value in row.items()} for row in csv.DictReader(file)]
+            reader = csv.DictReader(file)
+            rows = [{key: unprotect_cell(value or "") for key, value in row.items()} for row in reader]
+        if "file" not in (reader.fieldnames or ()):
+            raise RunError(f"{path} has no column file; it is no manifest of a data set")
         return {row["file"]: row for row in rows}
     except (OSError, UnicodeError, csv.Error, KeyError, AttributeError) as error:
         raise RunError(f"{path} cannot be read as a manifest ({error!r})") from error
@@ -162,6 +165,9 @@ class WriteMaps:
     def run(self, state: State, graphs: Mapping[str, Graph]) -> None:
         """Write the maps of a case, and one row per slice."""
         values, maps = state.values, state.values["maps"]
+        made = values["probability"].shape[1]
+        if made != self.classes:
+            raise RunError(f"write_maps: classes={self.classes}, but the network gives {made}; export again")
         if values["source"] is None:
             path = state.folder / f"{state.id}.npz"
             with atomic_path(path) as temporary:

@@ -45,6 +45,13 @@ class ReadSubject:
     needs: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]] = ("image", "body", "scans", "tissue", "place", "window")
 
+    def __post_init__(self) -> None:
+        low, high = self.percentiles
+        if self.multiple_of < 1 or not 0 <= low < high <= 100:
+            raise RunError(
+                f"read_subject: multiple_of={self.multiple_of} or percentiles={self.percentiles} is impossible"
+            )
+
     def run(self, state: State, graphs: Mapping[str, Graph]) -> None:
         """Read the scans of a case."""
         scans = self._open(state)

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from seewhy.figures.colours import DIVERGING, apply_colormap
+from seewhy.figures.marks import Marks, draw_marks
 from seewhy.figures.overlay import draw_outline, grey, overlay, resize_to_width
 from seewhy.figures.sheet import AMBER
 from seewhy.figures.style import turn_upright
@@ -54,14 +55,24 @@ def test_a_slice_is_shown_with_its_map_and_their_overlay(tmp_path):
         assert count(path, overlay(picture(position), heat, scale=(-2, 2), colormap=DIVERGING)) == 1
 
 
-def test_the_summary_has_all_slices_above_and_all_maps_below_also_when_they_do_not_fit_in_a_row(tmp_path):
+def test_the_summary_has_all_slices_above_and_all_overlays_below_also_when_they_do_not_fit_in_a_row(tmp_path):
     slices = [(i, i + 10) for i in range(12)]
     path = write(tmp_path, slices=slices)[-1]
     for position, _ in slices:
         assert count(path, picture(position, SMALL)) == 1
-        assert (
-            count(path, apply_colormap(resize_to_width(MAPS[position], SMALL), scale=(-2, 2), colormap=DIVERGING)) == 1
+        shown = overlay(
+            picture(position, SMALL), resize_to_width(MAPS[position], SMALL), scale=(-2, 2), colormap=DIVERGING
         )
+        assert count(path, shown) == 1
+
+
+def test_a_weak_map_is_drawn_again_with_its_own_contrast(tmp_path):
+    weak = MAPS / 10
+    high = float(np.percentile(np.abs(weak), 99.5))
+    for path, side in ((write(tmp_path, maps=weak)[0], SIDE), (write(tmp_path, maps=weak)[-1], SMALL)):
+        heat, base = resize_to_width(weak[2], side), picture(2, side)
+        for scale in ((-2, 2), (-high, high)):
+            assert count(path, overlay(base, heat, scale=scale, colormap=DIVERGING)) == 1
 
 
 def test_one_window_and_one_scale_for_all_slices(tmp_path):
@@ -83,9 +94,9 @@ def test_pictures_are_turned_and_stretched_for_the_eye(tmp_path):
     # Turned, the 30 columns of 2 mm are rows and the 40 rows of 1 mm are columns.
     turned = resize_to_width(turn_upright(grey(VOLUME[2], window=WINDOW), display), SIDE, aspect=2.0)
     assert turned.shape == (384, SIDE, 3)
-    assert count(path, turned) == 1
+    assert count(path, draw_marks(turned, Marks(columns=40, mm=1.0))) == 1
     flat = resize_to_width(grey(VOLUME[2], window=WINDOW), SIDE, aspect=0.5)
-    assert count(write(tmp_path, spacing=(3.0, 1.0, 2.0))[0], flat) == 1
+    assert count(write(tmp_path, spacing=(3.0, 1.0, 2.0))[0], draw_marks(flat, Marks(columns=30, mm=2.0))) == 1
 
 
 def test_the_annotation_is_outlined_on_slice_and_overlay_and_never_on_the_map(tmp_path):

@@ -225,6 +225,24 @@ def test_images_of_any_shape_give_the_same(shape, kind, toy_cases):
     assert (answer["probabilities"] == expected["probabilities"]).all()
 
 
+def test_images_by_position_are_those_by_name():
+    torch.manual_seed(0)
+    model = AMDGrading(
+        optimizer={"name": "adamw", "lr": 1e-3}, scheduler={"name": "constant"}, inputs=["mnv", "ga"],
+        backbone={"name": "test_efficientnet"}, head={"hidden": 8},
+    ).eval()  # fmt: skip
+    mnv, ga = torch.rand(2, 64, 64)
+    named, placed = model.explain(mnv=mnv, ga=ga, target=1), model.explain(mnv, ga, target="early")
+    np.testing.assert_array_equal(named["heatmaps"]["ga"], placed["heatmaps"]["ga"])
+    for call, words in (
+        (lambda: model.explain(mnv, ga, mnv), "3 images for the inputs mnv, ga"),
+        (lambda: model.explain(mnv, mnv=ga), "by position and by name"),
+        (lambda: model.explain(mnv, target_class=1), "called target here"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            call()
+
+
 def test_an_input_that_is_not_there_has_an_empty_map(tmp_path, toy_cases):
     model, data = model_of().eval(), toy_cases(cases=4)
     answer = model.explain(mnv=data.images[0, 0], fluid=data.images[0, 1], ga=None, save_dir=tmp_path)

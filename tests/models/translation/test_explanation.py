@@ -127,7 +127,7 @@ def test_pooled_attention_is_the_mean_of_rows_that_sum_to_one(limit):
         net(image)
     for hook in hooks:
         hook.remove()
-    found = record_attention(net, image[0])
+    found = record_attention(net, image[0], full=True)
     for name, part in parts.items():
         with torch.no_grad():
             query, key = (one(inputs[name]).flatten(2)[0] for one in (part.query, part.key))
@@ -137,6 +137,9 @@ def test_pooled_attention_is_the_mean_of_rows_that_sum_to_one(limit):
         assert pooled.shape == (SIDE // 4, SIDE // 4)
         assert pooled.sum() == pytest.approx(1, abs=1e-5)
         assert np.allclose(pooled.ravel(), rows.mean(dim=0), atol=1e-6)
+        [matrix] = found[f"{name}_matrix"]
+        assert np.allclose(matrix, rows, atol=1e-3)
+        assert np.allclose(matrix.astype(np.float32).sum(axis=1), 1, atol=5e-3)
 
 
 def test_attention_comes_in_the_order_in_which_it_runs_and_leaves_the_network_alone():

@@ -1,6 +1,7 @@
 """The command `cases` on a run that was made without training: true scores, true arrays, true maps."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -299,3 +300,13 @@ def test_without_scores_it_says_how_to_get_them(tmp_path, phantom):
         run_cases(run)
     with pytest.raises(ConfigError, match=r"cases\.nbest.*nearest: 'n_best'"):
         run_cases(run, "+cases.nbest=3")
+
+
+def test_scores_that_are_no_numbers_choose_no_cases(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    rows = [{**row, "value": float("nan")} for row in read_samples(run / "evaluation")]
+    write_samples(tmp_path / "run" / "evaluation", rows)
+    before = (tmp_path / "run" / "cases" / "case_ids.json").read_bytes()
+    with pytest.raises(DataError, match=r"has no slice of a2b with scores.*seewhy evaluate"):
+        run_cases(tmp_path / "run", "cases.stages=[select]")
+    assert (tmp_path / "run" / "cases" / "case_ids.json").read_bytes() == before

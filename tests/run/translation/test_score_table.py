@@ -47,3 +47,12 @@ def test_other_tables_are_refused(tmp_path):
     pd.DataFrame({"slice": [1]}).to_parquet(tmp_path / "samples.parquet")
     with pytest.raises(DataError, match="has no columns subject"):
         read_samples(tmp_path)
+
+
+def test_text_columns_hold_nothing_else(tmp_path):
+    import pandas as pd
+
+    for wrong in ({"a": 1}, 5, None):
+        pd.DataFrame([row(id=wrong), row(id=wrong)]).to_parquet(tmp_path / "samples.parquet")
+        with pytest.raises(DataError, match="stores id as"):
+            read_samples(tmp_path)

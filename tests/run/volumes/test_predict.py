@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from seewhy.cli.main import main
 from seewhy.errors import CheckpointError, ConfigError, DataError
 from seewhy.io.zarr.opening import open_source
 from seewhy.models.volumes.segmentation import VolumeSegmentation
+from seewhy.run.volumes.model import VolumeModel, find_trained_mirrors
 from seewhy.run.volumes.predict import predict_volume
 from seewhy.volumes.engine.ledger import Ledger
 from seewhy.volumes.output_format import OutputFormat
@@ -264,6 +266,22 @@ def test_voxels_that_are_not_finite_are_named(config: DictConfig, values: np.nda
     assert not Path(config.volume.output).exists()  # there is nothing in it to continue from
 
 
+def test_mirrors_are_those_of_the_training():
+    model = VolumeModel((torch.nn.Identity(),), "ours", "0")
+    for augmentation, axes in (
+        ({"flip": 0.5}, (0, 1, 2)),
+        ({"noise": 0.1}, (0, 1, 2)),
+        ({"flip": 0.0}, None),
+        (None, None),
+    ):
+        config = OmegaConf.create({"data": {"augmentation": augmentation}})
+        assert find_trained_mirrors(config) == axes
+    assert find_trained_mirrors(OmegaConf.create({"data": None})) is None
+    assert replace(model, mirror_axes=(0, 1, 2)).choose_mirror_axes(True) == (0, 1, 2)
+    with pytest.raises(ConfigError, match="its training mirrored nothing"):
+        model.choose_mirror_axes(True)
+
+
 def test_separate_steps_end_like_one_pass(config: DictConfig, values: np.ndarray, capsys: pytest.CaptureFixture):
     """Logits kept, blended and finalised by the commands; float16 in between costs at most one step of uint8."""
     predict_volume(config)
@@ -286,6 +304,19 @@ def test_separate_steps_end_like_one_pass(config: DictConfig, values: np.ndarray
     labels = open_source(f"{direct}/labels/prediction").read(WHOLE)
     sure = np.abs(whole.astype(int) - 64) > 2
     np.testing.assert_array_equal(labels[sure], (whole > 64)[sure])
+    chunked, wide = elsewhere(config, "chunked"), elsewhere(config, "wide")
+    for words in (
+        ["blend", config.volume.output, wide, "--sigma-scale", "4", "--delete-logits"],
+        ["finalize", blended, chunked, "--chunk", "8,16,32", "--delete-blended"],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0, capsys.readouterr().err
+    assert not Path(config.volume.output).exists()
+    assert not Path(blended).exists()
+    assert open_source(chunked).chunks == (8, 16, 32)
+    np.testing.assert_array_equal(open_source(chunked).read(WHOLE), open_source(final).read(WHOLE))
+    assert open_source(wide).dtype == np.float16
     with pytest.raises(SystemExit) as ended:
         main(["finalize", final, elsewhere(config, "again")])
     assert ended.value.code == 1

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
+from annotated_types import Ge
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from seewhy.errors import ConfigError
-from seewhy.option_types import PositiveFloat, PositiveInt
+from seewhy.option_types import PositiveFloat
 
 __all__ = ["FindLearningRate"]
 
 LOGGER = logging.getLogger(__name__)
+
+Steps: TypeAlias = Annotated[int, Ge(13)]
+"""Lightning leaves out the first ten and the last, and needs two for a slope."""
 
 
 class FindLearningRate(LearningRateFinder):
@@ -26,13 +30,14 @@ class FindLearningRate(LearningRateFinder):
     Args:
         min_lr: first rate.
         max_lr: last rate.
-        steps: number of steps; a rate whose loss is four times the best one ends the test.
+        steps: number of steps, of which the first ten and the last do not count; a rate whose loss is four times the
+            best one ends the test.
 
     Raises:
         ConfigError: a model with several optimisers.
     """
 
-    def __init__(self, *, min_lr: PositiveFloat = 1e-6, max_lr: PositiveFloat = 1.0, steps: PositiveInt = 100) -> None:
+    def __init__(self, *, min_lr: PositiveFloat = 1e-6, max_lr: PositiveFloat = 1.0, steps: Steps = 100) -> None:
         if min_lr >= max_lr:
             raise ConfigError(f"callbacks.lr_finder.min_lr={min_lr} must be below max_lr={max_lr}")
         super().__init__(min_lr=min_lr, max_lr=max_lr, num_training_steps=steps, update_attr=False)

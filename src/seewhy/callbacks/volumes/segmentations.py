@@ -15,6 +15,7 @@ from torch import Tensor
 from seewhy.batch import Batch, Prediction
 from seewhy.callbacks.predictions import PredictionOptions, WrittenFiles
 from seewhy.data.base import BaseDataModule
+from seewhy.data.volumes.cases import open_case
 from seewhy.data.volumes.datamodule import VolumesDataModule
 from seewhy.errors import ConfigError
 from seewhy.io.names import safe_name
@@ -58,7 +59,7 @@ class SegmentationWriter:
 
     Args:
         options: files to write; volumes are always written, as zarr.
-        datamodule: the volumes.
+        datamodule: the volumes; None for volumes that are in no data set.
     """
 
     skip_reason: ClassVar[str] = "have no prediction"
@@ -68,19 +69,19 @@ class SegmentationWriter:
 
     def write(self, prediction: Prediction, batch: Batch, module: LightningModule) -> WrittenFiles:
         """Write the volumes of a prediction."""
-        files = write_segmentations(self.folder, cast(VolumesDataModule, self.datamodule), module, prediction)
+        files = write_segmentations(self.folder, cast("VolumesDataModule | None", self.datamodule), module, prediction)
         columns = {key: prediction[key] for key in ("id", "patient", "source")} | {"segmentation": files}
         return WrittenFiles(rows=[dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
 
 
 def write_segmentations(
-    folder: Path, datamodule: VolumesDataModule, module: LightningModule, prediction: Mapping[str, Any]
+    folder: Path, datamodule: VolumesDataModule | None, module: LightningModule, prediction: Mapping[str, Any]
 ) -> list[Path]:
     """Write the volumes of a prediction as OME-Zarr labels; existing ones are replaced.
 
     Args:
         folder: folder of the stores.
-        datamodule: has the source of each volume.
+        datamodule: has the source of each volume; None for whole volumes that are in no data set.
         module: a `VolumeSegmentation`.
         prediction: with the map `segmentation`, [B, K, Z, Y, X].
 
@@ -88,7 +89,12 @@ def write_segmentations(
         One store per volume.
     """
     model = _segmenter(module)
-    cases = {case.id: case for case in datamodule.cases}
+    if datamodule is None:
+        sources = zip(prediction["id"], prediction["source"], strict=True)
+        cases = {name: open_case(name, source) for name, source in sources}
+    else:
+        cases = {case.id: case for case in datamodule.cases}
+    phantom = datamodule is not None and datamodule.is_phantom
     written = []
     for position, name in enumerate(prediction["id"]):
         labels = masks_to_labels(model.probability_masks(prediction["maps"]["segmentation"][position]))
@@ -107,7 +113,7 @@ def write_segmentations(
             unit=source.unit,
             labels=True,
             classes=dict(enumerate(model.classes, start=1)),
-            attributes={"input": case.image, "box": list(case.ends), "phantom": datamodule.is_phantom},
+            attributes={"input": case.image, "box": list(case.ends), "phantom": phantom},
             overwrite=True,
         )
         z, y, x = (slice(0, size) for size in labels.shape)

@@ -96,6 +96,11 @@ class AMDDataModule(CaseDataModule):
             masks=self._mask_folder is not None,
         )
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the images."""
+        return self.inputs
+
     def describe_reading(self) -> Reading:
         """Pictures by input; see `seewhy.data.base.BaseDataModule.describe_reading`."""
         from seewhy_run.steps.planes import ReadPlanes

@@ -81,7 +81,7 @@ class Case:
         patient: the patient of the case.
         label: class index, or None where the table has no labels.
         files: input → file, or None for an input that this case does not have.
-        row: number in the table, as a spreadsheet counts.
+        row: number in the table, as a spreadsheet counts; 0 for a case that is in no table.
         fold: fold given by the table, or None.
         part: `train`, `val` or `test` where a table decides it, or None.
         masks: input → annotation, for evaluation; only those that exist.
@@ -101,7 +101,7 @@ class Case:
     @property
     def where(self) -> str:
         """Table, row and name for messages, e.g. `labels.csv, row 7 (case P01)`."""
-        return f"{self.table.name}, row {self.row} (case {self.id})"
+        return f"{self.table.name}, row {self.row} (case {self.id})" if self.row else f"case {self.id}"
 
     @property
     def source(self) -> str:

@@ -11,7 +11,9 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule, check_counts
+from seewhy.data.case_files import CaseFiles
 from seewhy.data.cases.case_list import Case, Columns, Files, list_cases, split_cases
 from seewhy.data.cases.dataset import CaseDataset, CaseReader, collate_cases
 from seewhy.data.dataset_info import read_displays, read_info
@@ -20,7 +22,7 @@ from seewhy.data.table import ClassLabels, Row, missing_columns, read_table
 from seewhy.data.uniformity import report_mixtures, report_shortcuts
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
-from seewhy.option_types import PositiveInt
+from seewhy.option_types import BatchSize, PositiveInt
 from seewhy.options import check_choice
 
 __all__ = ["CaseDataModule"]
@@ -75,7 +77,7 @@ class CaseDataModule(BaseDataModule):
         labels: Mapping[Any, int] | None = None,
         classes: Sequence[str] | None = None,
         num_classes: PositiveInt | None = None,
-        eval_batch_size: PositiveInt = 8,
+        eval_batch_size: BatchSize = 8,
         stratify: bool = True,
         shortcuts: str = "error",
         max_patients: PositiveInt | None = None,
@@ -260,6 +262,16 @@ class CaseDataModule(BaseDataModule):
     def evaluation_data(self, items: Sequence[Case]) -> CaseDataset:
         """Cases with their masks, if any."""
         return CaseDataset(items, self.reader)
+
+    def read_files(self, case: CaseFiles, scratch: Path) -> Batch:
+        """See `BaseDataModule.read_files`; an input without a file is missing."""
+        files = {name: case.only_file(name) if case.files.get(name) else None for name in self.input_names}
+        row = Case(case.id, case.id, None, files, row=0)
+        problems = self.reader.problems([row])
+        if problems:
+            raise DataError(problems, where=case.id)
+        sample = {"id": row.id, "patient": row.patient, "source": row.source}
+        return collate_cases([{**sample, **self.reader.read_case(row, masks=False)}])
 
 
 def _check_classes(counts: Sequence[int], where: Path) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+from seewhy.batch import Batch
+from seewhy.data.case_files import CaseFiles
 from seewhy.data.cases.case_list import Files
 from seewhy.data.cases.datamodule import CaseDataModule
 from seewhy.data.cases.mri_reader import INPUT, MRIReader
@@ -14,7 +16,7 @@ from seewhy.data.cases.mri_slices import VOLUME_SUFFIXES, SliceStackReader
 from seewhy.data.reading import Reading
 from seewhy.data.table import Row
 from seewhy.data.transforms.augmentation import VolumeAugmentation, build_augmentation
-from seewhy.errors import ConfigError
+from seewhy.errors import ConfigError, DataError
 from seewhy.io.checks.sizes import find_file_problems
 from seewhy.io.geometry import Display, display_of_plane
 from seewhy.option_types import NonNegativeInt, PositiveInt
@@ -134,6 +136,29 @@ class MRIDataModule(CaseDataModule):
         column = self.columns.id
         name = row[column] if column is not None else self._name_of(text, problems)
         return Files(name, {INPUT: path if text else None}, masks, problems)
+
+    def read_files(self, case: CaseFiles, scratch: Path) -> Batch:
+        """See `BaseDataModule.read_files`.
+
+        Raises:
+            DataError: also for a volume that is stored in another orientation than the data set's, if that is here.
+        """
+        path = case.only_file(INPUT)
+        codes, usual = self.reader.header(path).codes, self._find_usual_codes()
+        if None not in (codes, usual) and codes != usual:
+            raise DataError(
+                f"{path} is stored as {codes}, the volumes of the training as {usual}; store it alike, e.g. with "
+                "nibabel.orientations"
+            )
+        return super().read_files(case, scratch)
+
+    def _find_usual_codes(self) -> str | None:
+        """Orientation of the data set's first volume; None if there is none, or no data set on this machine."""
+        try:
+            path = self.cases[0].files[INPUT]
+            return None if path is None else self.reader.header(path).codes
+        except DataError:
+            return None
 
     def display_of(self, patient: str) -> Display:
         """How slices of a patient are turned upright, from the volume's header, or else from `dataset.json`."""

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seewhy.batch import MODALITIES, STACK_SLICES
+from seewhy.batch import MODALITIES, STACK_SLICES, Batch
 from seewhy.data.base import BaseDataModule
+from seewhy.data.case_files import CaseFiles
 from seewhy.data.dataset_info import read_info
 from seewhy.data.domains.dataset import (
     Center,
@@ -25,15 +26,26 @@ from seewhy.data.domains.dataset import (
     list_centers,
     make_sample_id,
 )
-from seewhy.data.domains.preparation import locate_domain_folders, prepare_domains
+from seewhy.data.domains.preparation import locate_domain_folders, prepare_domains, prepare_subject
 from seewhy.data.domains.stacks import StackReader, move_stacks
-from seewhy.data.domains.store import COUNTERPARTS, DOMAINS, DomainStore, PreparedSubject, is_store, open_store
+from seewhy.data.domains.store import (
+    COUNTERPARTS,
+    DOMAINS,
+    DomainStore,
+    PreparedSubject,
+    is_store,
+    open_store,
+    read_subject,
+)
+from seewhy.data.domains.subjects import Subject
 from seewhy.data.domains.validation import check_counterparts, check_domain_options, check_subjects, check_training
 from seewhy.data.reading import Reading
 from seewhy.data.splits import PARTS, Split, choose_split
-from seewhy.errors import ConfigError
+from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
-from seewhy.option_types import Fraction, Percent, PositiveInt
+from seewhy.io.npy import read_npy
+from seewhy.io.scans.scan import write_scan
+from seewhy.option_types import BatchSize, Fraction, Percent, PositiveInt
 
 __all__ = ["BraTSDomainsDataModule"]
 
@@ -88,7 +100,7 @@ class BraTSDomainsDataModule(BaseDataModule):
         min_content: Fraction = 0.1,
         domain: str = "both",
         max_patients: PositiveInt | None = None,
-        batch_size: PositiveInt = 4,
+        batch_size: BatchSize = 4,
         **shared: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **shared)
@@ -179,6 +191,23 @@ class BraTSDomainsDataModule(BaseDataModule):
         """Intensities [N, M, 2] that become -1 and 1 in each training subject of a domain."""
         own = [subject for subject in self.items_of("train") if subject.domain == domain]
         return np.stack([self.reader.measure_intensity(subject) for subject in own])
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The modalities."""
+        return tuple(MODALITIES)
+
+    def read_files(self, case: CaseFiles, scratch: Path) -> Batch:
+        """See `BaseDataModule.read_files`; all modalities of a subject, and the domain whose scanner made them."""
+        if case.domain not in DOMAINS:
+            raise ConfigError(f"domain={case.domain!r}: which scanner made {case.id}? Set domain=a or domain=b")
+        files = {name: _as_scan(case.only_file(name), scratch) for name in MODALITIES}
+        prepare_subject(scratch / case.id, Subject(case.id, case.id, case.id, files, dict.fromkeys(MODALITIES)))
+        subject = read_subject(scratch / case.id, case.domain)
+        problems = self.reader.find_problems(subject)
+        if problems:
+            raise DataError(problems, where=case.id)
+        return SubjectDataset([subject], self.reader, counterparts={})[0]
 
     def describe_reading(self) -> Reading:
         """Scans of one domain in all modalities; see `BaseDataModule.describe_reading`.
@@ -276,3 +305,11 @@ class BraTSDomainsDataModule(BaseDataModule):
             for subject in self.items_of(part)
             for name, count in zip(self.ids_of(subject), subject.content, strict=True)
         }
+
+
+def _as_scan(path: Path, scratch: Path) -> Path:
+    """The file itself, or a scan of unknown orientation with the values of an array [X, Y, Z]."""
+    if path.suffix.lower() != ".npy":
+        return path
+    target = scratch / f"{path.stem}.nrrd"
+    return write_scan(target, read_npy(path), affine=np.eye(4), oriented=False)

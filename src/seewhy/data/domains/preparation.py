@@ -34,7 +34,7 @@ from seewhy.io.geometry import Display, display_of_plane
 from seewhy.io.npy import write_npy
 from seewhy.sharing.pool import map_in_processes
 
-__all__ = ["SOURCES", "claim_store", "locate_domain_folders", "prepare_domains"]
+__all__ = ["SOURCES", "claim_store", "locate_domain_folders", "prepare_domains", "prepare_subject"]
 
 SOURCES = "sources.json"
 """The source manifest: path of the store, and its source folders. It is written before any subject."""
@@ -224,13 +224,22 @@ def _is_current(folder: Path, subject: Subject) -> bool:
 def _list_problems(store: Path, part: str, subject: Subject) -> list[str]:
     """Prepare a subject, and return its problems."""
     try:
-        _prepare_subject(store / part / subject.id, subject)
+        prepare_subject(store / part / subject.id, subject)
     except DataError as error:
         return [f"{part}: {problem}" for problem in error.problems]
     return []
 
 
-def _prepare_subject(folder: Path, subject: Subject) -> None:
+def prepare_subject(folder: Path, subject: Subject) -> None:
+    """Prepare one subject.
+
+    Args:
+        folder: of this subject in a store.
+        subject: the subject.
+
+    Raises:
+        DataError: all problems of its files.
+    """
     measured = measure_subject(subject)
     if _is_current(folder, subject):
         return  # another process was faster

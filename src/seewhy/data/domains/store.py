@@ -62,7 +62,7 @@ class SubjectRecord(TypedDict):
     content: list[int]
     spacing: Annotated[list[float], Field(min_length=3, max_length=3)]
     codes: str | None
-    display: dict[str, bool]
+    display: dict[str, bool | str]
 
 
 class StoreRecord(TypedDict):
@@ -144,7 +144,8 @@ class PreparedSubject:
     @property
     def display(self) -> Display:
         """How to turn slices upright."""
-        return Display.from_record(self.record["display"], where=str(self.folder / RECORD))
+        plane = {"plane": "axial"} if self.codes is not None else {}  # slices lie across the third axis, S or I
+        return Display.from_record({**plane, **self.record["display"]}, where=str(self.folder / RECORD))
 
     @property
     def volume(self) -> NDArray[Any]:

@@ -12,19 +12,12 @@ from numpy.typing import NDArray
 
 from seewhy.data.prepare.folder import DatasetFolder
 from seewhy.data.prepare.source_case import SlicePlane, SourceCase
+from seewhy.data.slices.cutting import cut_slices
 from seewhy.data.slices.label_rule import LabelRule
 from seewhy.data.uniformity import find_turned
 from seewhy.errors import ConfigError, DataError
 from seewhy.options import check_choice
 from seewhy.sharing.pool import map_in_processes
-from seewhy_run.arrays.slicing import (
-    MINIMUM_TISSUE,
-    convert_intensities,
-    find_background,
-    find_value_range,
-    measure_tissue_fraction,
-)
-from seewhy_run.errors import RunError
 
 __all__ = [
     "DTYPES",
@@ -84,8 +77,8 @@ class Builder:
         name: name of the data set, e.g. `BraTS`.
         prefix: start of every file name, e.g. `BRATS_`.
         modality: name in the manifest.
-        window: see `find_value_range`.
-        dtype: see `convert_intensities`.
+        window: see `seewhy.data.slices.cutting.cut_slices`.
+        dtype: see there.
         rule: rule that turns a lesion area into a label.
         every: keep slices 0, n, 2n … of the volume.
         tissue_only: leave out slices in which less than 1 % of the pixels differ from the background.
@@ -212,22 +205,15 @@ class Builder:
 
     def _cut_case(self, case: SourceCase) -> list[tuple[SlicePlane, NDArray[Any]]]:
         """Return the slices of a case to keep, with their intensities as stored."""
-        planes = case.load()
-        images = [plane.image for plane in planes]
-        background = find_background(images)
-        kept = [
-            position
-            for position, plane in enumerate(planes)
-            if plane.index % self.every == 0
-            and (not self.tissue_only or measure_tissue_fraction(plane.image, background) >= MINIMUM_TISSUE)
-        ]
-        if not kept:
-            raise DataError("no slice contains tissue: the volume is empty, or `every` exceeds its number of slices")
-        try:
-            limits = find_value_range(images, window=self.window, background=background)
-            return [(planes[position], convert_intensities(images[position], limits, self.dtype)) for position in kept]
-        except RunError as error:
-            raise DataError(str(error)) from None
+        planes = {plane.index: plane for plane in case.load()}
+        cut = cut_slices(
+            {number: plane.image for number, plane in planes.items()},
+            window=self.window,
+            dtype=self.dtype,
+            every=self.every,
+            tissue_only=self.tissue_only,
+        )
+        return [(planes[number], image) for number, image in cut.items()]
 
     def _write(self, folder: DatasetFolder, case: SourceCase) -> list[dict[str, Any]]:
         slices = self._cut_case(case)

@@ -31,7 +31,7 @@ class PatientRecord(TypedDict):
     inputs: list[list[Any]]
     rows: list[dict[str, Any]]
     automatic_mask: bool
-    display: NotRequired[dict[str, bool] | None]
+    display: NotRequired[dict[str, bool | str] | None]
 
 
 class DatasetFolder:

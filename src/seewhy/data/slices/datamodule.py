@@ -13,10 +13,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from rich.progress import track
 
+from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule, check_counts
+from seewhy.data.case_files import CaseFiles
 from seewhy.data.reading import Reading
 from seewhy.data.slices.dataset import PatientDataset, SliceReader, TrainingDataset, collate_slices
 from seewhy.data.slices.files import BRATS, LASC, Naming, SliceFolder, SliceRecord, list_slices
+from seewhy.data.slices.new_patient import list_new_slices
 from seewhy.data.splits import PARTS, Split, choose_split
 from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
 from seewhy.data.transforms.normalization import IntensityNormalization
@@ -146,6 +149,19 @@ class SliceDataModule(BaseDataModule):
             console = Console(stderr=True)
             for group in track(groups, "measuring intensities", transient=True, disable=quiet, console=console):
                 self.reader.measure_patient(group[0].patient, group)
+
+    @property
+    def has_slice_files(self) -> bool:
+        """A patient may be a list of slices."""
+        return True
+
+    def read_files(self, case: CaseFiles, scratch: Path) -> Batch:
+        """See `BaseDataModule.read_files`; one volume, or slices as in `imageSlice/`."""
+        records = list_new_slices(case, scratch, naming=self.naming, root=self.root)
+        batch = PatientDataset([records], self.reader, masks=False)[0]
+        self.reader.statistics.pop(case.id, None)  # the next case may have the same name
+        del batch["label"]
+        return batch
 
     def describe_reading(self) -> Reading:
         """Slices, or a volume that is cut like those of a prepared data set; see `BaseDataModule.describe_reading`."""

@@ -27,6 +27,7 @@ __all__ = [
     "SliceRecord",
     "list_slices",
     "npy_names",
+    "read_slice_info",
 ]
 
 
@@ -178,6 +179,15 @@ def list_slices(root: str | Path, naming: Naming, *, num_classes: int) -> SliceF
     return SliceFolder(
         home, images, tuple(records), masks is not None, info, read_displays(info, home / "dataset.json")
     )
+
+
+def read_slice_info(root: str | Path) -> dict[str, Any]:
+    """Read `dataset.json` of a data set of slices without listing them; an empty dict if it has none.
+
+    Raises:
+        DataError: no such data set.
+    """
+    return read_info(_find_images(Path(root))[0] / "dataset.json")
 
 
 def _warn_of_others(folders: Sequence[Path]) -> None:

@@ -17,7 +17,7 @@ from seewhy.io.slices import natural_key
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.source import Box, VolumeSource, describe_offset, millimetres, volume_geometry
 
-__all__ = ["Ends", "VolumeCase", "find_cases"]
+__all__ = ["Ends", "VolumeCase", "find_cases", "open_case"]
 
 SUFFIXES = (".ome.zarr", ".zarr", *SCAN_SUFFIXES, ".npy", ".ome.tiff", ".ome.tif", ".tiff", ".tif")
 Ends = tuple[int, int, int, int, int, int]
@@ -115,7 +115,7 @@ def find_cases(
     cases, problems = [], find_name_clashes(pairs, "volumes")
     for name, (image, label) in pairs.items():
         try:
-            cases.append(_open_case(name, image, label, level, patient_pattern))
+            cases.append(open_case(name, image, label, level, patient_pattern))
         except SeewhyError as error:
             problems.append(f"{name}: {error}")
     channels = sorted({case.channels for case in cases})
@@ -127,7 +127,21 @@ def find_cases(
     return cases
 
 
-def _open_case(name: str, image: str, label: str | None, level: str | None, pattern: str | None) -> VolumeCase:
+def open_case(
+    name: str, image: str, label: str | None = None, level: str | None = None, pattern: str | None = None
+) -> VolumeCase:
+    """Open one volume, and check that its labels lie on it.
+
+    Args:
+        name: of the volume.
+        image: path or address of the image.
+        label: path or address of the labels, or None.
+        level: level of a pyramid; None is the finest.
+        pattern: regular expression that finds the patient in the name; None takes the name.
+
+    Raises:
+        DataError: a store that cannot be read, or labels that do not lie on the image.
+    """
     source: VolumeSource = open_source(image, level=level)
     channels, *shape = source.shape
     if label is not None:

@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
+from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule
+from seewhy.data.case_files import CaseFiles
 from seewhy.data.cases.dataset import collate_cases
 from seewhy.data.dataset_info import read_info
 from seewhy.data.reading import Reading
@@ -18,7 +20,7 @@ from seewhy.data.splits import PARTS, Split
 from seewhy.data.transforms.augmentation import PatchAugmentation, build_augmentation
 from seewhy.data.uniformity import find_other_spacings, find_turned, usual_spacing
 from seewhy.data.volumes.boxes import cut_cases, parse_gap, split_volumes
-from seewhy.data.volumes.cases import VolumeCase, find_cases
+from seewhy.data.volumes.cases import VolumeCase, find_cases, open_case
 from seewhy.data.volumes.normalization import adopt_normalization, check_scheme, compute_scales, list_schemes
 from seewhy.data.volumes.patches import (
     EvaluationDataset,
@@ -28,8 +30,8 @@ from seewhy.data.volumes.patches import (
     check_patches,
     check_sizes,
 )
-from seewhy.data.volumes.survey import Survey, SurveyCache, check_surveys, list_volume_files
-from seewhy.errors import DataError
+from seewhy.data.volumes.survey import Survey, SurveyCache, check_surveys, list_volume_files, survey_case
+from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import SAME_SPACING, spacing_difference
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt
 from seewhy.options import OptionsOf, check_choice
@@ -111,6 +113,7 @@ class VolumesDataModule(BaseDataModule):
         self.augmentation = build_augmentation(PatchAugmentation, augmentation)
         self.foreground, self.evaluation_gib, self.checks_spacing = foreground, evaluation_gib, spacing == "check"
         self.gap = list(self.patch) if gap is None else parse_gap(gap)
+        self.level = level
         self.stores = {
             "images": images, "labels": labels, "volumes": volumes, "level": level, "patient_pattern": patient_pattern,
         }  # fmt: skip
@@ -272,6 +275,26 @@ class VolumesDataModule(BaseDataModule):
     def evaluation_data(self, items: Sequence[VolumeCase]) -> EvaluationDataset:
         """Whole cases."""
         return EvaluationDataset(items, self._reader(items))
+
+    def read_files(self, case: CaseFiles, scratch: Path) -> Batch:
+        """See `BaseDataModule.read_files`; one volume of any size that fits into memory, in any store."""
+        path = case.only_file("image")
+        volume = open_case(case.id, str(path), level=self.level)
+        if self._trained is None:
+            raise ConfigError("the model does not state the normalisation of its volumes, so no others can be read")
+        if self.checks_spacing and volume.spacing is not None and self._trained_spacing:
+            others = find_other_spacings({case.id: volume.spacing}, self._trained_spacing)
+            if others:
+                raise DataError(
+                    f"{path}: {others[case.id]}; resample it, or set data.spacing=ignore to use it as it is"
+                )
+        check_sizes([volume], classes=len(self.classes), gib=self.evaluation_gib, where=path)
+        survey = survey_case(volume)
+        if survey.problems:
+            raise DataError(survey.problems, where=str(path))
+        schemes = adopt_normalization(self.asked_normalization, self._trained, channels=volume.channels)
+        reader = VolumeReader({volume.id: compute_scales(schemes, survey)})
+        return collate_cases([EvaluationDataset([volume], reader)[0]])
 
     def _reader(self, cases: Sequence[VolumeCase]) -> VolumeReader:
         return VolumeReader({case.id: compute_scales(self.normalization, self.survey_of(case)) for case in cases})

@@ -21,7 +21,7 @@ from seewhy.explain.gradient.base import (
     sum_along_path,
 )
 from seewhy.explain.maps import LIMIT, compute_completeness_error
-from seewhy.option_types import MemorySize, NonNegativeFloat, NonNegativeInt, PositiveInt
+from seewhy.option_types import MemorySize, NonNegativeFloat, PositiveInt, Seed
 
 __all__ = ["GradientSHAP"]
 
@@ -62,7 +62,7 @@ class GradientSHAP(GradientExplainer):
         samples: PositiveInt = 32,
         baselines: Baseline | Sequence[Baseline] = ("minimum", "mean", "blur"),
         noise: NonNegativeFloat = 0.0,
-        seed: NonNegativeInt = 0,
+        seed: Seed = 0,
         memory_budget: MemorySize = "1GiB",
     ) -> None:
         super().__init__(memory_budget=memory_budget)

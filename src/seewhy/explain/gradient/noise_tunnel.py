@@ -13,7 +13,7 @@ from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer, check_noise, draw_step_noise
 from seewhy.explain.targets import Target
-from seewhy.option_types import MemorySize, NonNegativeFloat, NonNegativeInt, PositiveInt
+from seewhy.option_types import MemorySize, NonNegativeFloat, PositiveInt, Seed
 from seewhy.options import check_choice
 
 __all__ = ["NoiseTunnel"]
@@ -60,7 +60,7 @@ class NoiseTunnel(Explainer):
         gather: Gathering = "smooth",
         samples: PositiveInt = 10,
         noise: NonNegativeFloat = 0.15,
-        seed: NonNegativeInt = 0,
+        seed: Seed = 0,
         name: str | None = None,
         memory_budget: MemorySize = "1GiB",
     ) -> None:

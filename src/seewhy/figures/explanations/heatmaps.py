@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.figures.colours import DIVERGING
-from seewhy.figures.labels import join_title, method_label
+from seewhy.figures.colours import DIVERGING, own_scale
+from seewhy.figures.labels import format_factor, join_title, method_label
+from seewhy.figures.marks import Marks, draw_marks
 from seewhy.figures.overlay import draw_annotation, enlarge, grey, overlay, resize_to_width
 from seewhy.figures.sheet import Bar, Cell, empty_picture, sheet, write_sheet
 from seewhy.io.names import safe_name
@@ -23,6 +24,8 @@ SIDE = 230
 """Width of a picture on the sheet of a sample, in pixels."""
 SMALL = 120
 """Width of a picture in the summary of a run, in pixels."""
+WEAK = 2.0
+"""A map whose own contrast is at least so many times that of the run's scale is drawn a second time with its own."""
 LEAST = 256
 """The picture of a single input is enlarged by an integer factor to about this shorter side in pixels."""
 
@@ -43,6 +46,10 @@ class PlanarSample:
     warnings: Sequence[str] = ()
     masks: Mapping[str, Array] = field(default_factory=dict)
     """Input → [H, W] annotation, non-zero is annotated."""
+    marks: Marks | None = None
+    """Sides of the body and size of a pixel, where known."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Input → printed name, where it is not the input's own."""
 
 
 def headline(*, prediction: str, probability: float | None = None, truth: str | None = None, target: str = "") -> str:
@@ -80,8 +87,13 @@ def write_planar(
     masks: Mapping[str, Array] | None = None,
     phantom: bool = False,
     unit: str = "attribution",
+    scope: str = "run",
+    marks: Marks | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write the sheet of a sample (inputs above, heat maps on them below) and one file per input.
+
+    Where the scale leaves a map hardly visible, a third row shows each map with its own contrast, and how much that is.
 
     Args:
         folder: folder of the method; files are `<id>_gradcam_visualization.png` for `grad_cam`, else
@@ -98,6 +110,9 @@ def write_planar(
         masks: input → [H, W] annotation, where there is one.
         phantom: whether the images are synthetic, which the title then states.
         unit: meaning of the numbers and origin of the scale.
+        scope: what shares the scale, `run` or `call`, for the small print.
+        marks: sides of the body and size of a pixel, where known.
+        names: input → printed name, where it is not the input's own.
 
     Returns:
         The files written, the sheet of the sample first.
@@ -106,22 +121,38 @@ def write_planar(
         ValueError: a map without an image or of another size, an invalid scale, or an unsafe id.
     """
     sample = PlanarSample(
-        id=sample_id, images=images, maps=maps, title=title, shares=shares or {}, warnings=warnings, masks=masks or {}
+        id=sample_id,
+        images=images,
+        maps=maps,
+        title=title,
+        shares=shares or {},
+        warnings=warnings,
+        masks=masks or {},
+        marks=marks,
+        names=names or {},
     )
     _check(sample)
-    bar = Bar(scale=scale, colormap=DIVERGING if signed else "inferno", unit=unit)
+    bar = Bar(scale=scale, colormap=DIVERGING if signed else "inferno", unit=unit, row=1)
     named = method if method != "grad_cam" else "gradcam"
     heading = join_title(sample_id, method_label(method), title, phantom=phantom)
     above = [_image_cell(sample, name, SIDE) for name in images]
     below = [_map_cell(sample, name, SIDE, bar) for name in images]
-    foot = _foot(sample, phantom=phantom)
-    page = sheet([above, below], title=heading, warnings=warnings, bar=bar, foot=foot)
+    rows = [above, below, *_own_contrast_row(sample, SIDE, bar, scope)]
+    foot = _foot(sample, list(images), scope=scope, phantom=phantom, own=len(rows) > 2)
+    page = sheet(rows, title=heading, warnings=warnings, bar=bar, foot=foot)
     written = [write_sheet(Path(folder) / f"{sample_id}_{named}_visualization.png", page)]
     for name in maps:
         image = images[name]
         if image is None:
             continue
-        page = sheet([[_single(sample, name, bar)]], title=f"{name} · {heading}", warnings=warnings, bar=bar, foot=foot)
+        foot = _foot(sample, [name], scope=scope, phantom=phantom, own=False)
+        page = sheet(
+            [[_single(sample, name, bar)]],
+            title=f"{name} · {heading}",
+            warnings=warnings,
+            bar=replace(bar, row=0),
+            foot=foot,
+        )
         written.append(write_sheet(Path(folder) / f"{sample_id}_heatmaps" / f"{sample_id}_{safe_name(name)}.png", page))
     return written
 
@@ -156,18 +187,18 @@ def write_planar_summary(
     bar = Bar(scale=scale, colormap=DIVERGING if signed else "inferno", unit=unit, row=0)
     names = list(dict.fromkeys(name for sample in samples for name in sample.images))
     shown = samples[:limit]
-    rows = [
-        [part for name in names for part in (_image_cell(sample, name, SMALL), _map_cell(sample, name, SMALL, bar))]
-        for sample in shown
-    ]
-    labels = [
-        "\n".join([sample.id, *sample.title.split(" · "), *(f"⚠ {text}" for text in sample.warnings)])
-        for sample in shown
-    ]
+    rows, labels = [], []
+    for sample in shown:
+        pairs = ((_image_cell(sample, name, SMALL), _map_cell(sample, name, SMALL, bar)) for name in names)
+        rows.append([cell for pair in pairs for cell in pair])
+        factor = own_scale(list(sample.maps.values()), scale)[1] if sample.maps else 1.0
+        weak = [f"weak: shown at 1/{format_factor(factor)} of its own contrast"] if factor >= WEAK else []
+        lines = [sample.id, *sample.title.split(" · "), *weak, *(f"⚠ {text}" for text in sample.warnings)]
+        labels.append("\n".join(lines))
     heading = join_title(method_label(method), f"{len(samples)} samples", phantom=phantom)
     rest = len(samples) - len(shown)
     foot = "one colour scale for all rows" + (f" · {rest} more samples in separate files" if rest else "")
-    foot += " · cyan: annotation" * any(sample.masks for sample in shown)
+    foot += " · cyan: annotation" * any(_is_annotated(sample, sample.images) for sample in shown)
     return write_sheet(path, sheet(rows, title=heading, labels=labels, bar=bar, foot=foot))
 
 
@@ -190,9 +221,29 @@ def _image_cell(sample: PlanarSample, name: str, side: int) -> Cell:
     share = sample.shares.get(name)
     note = "" if share is None else f"{100 * share:.0f} % of attribution"
     if image is None:
-        return Cell(picture=empty_picture(side, "not given"), name=name, note="" if share is None else "no share")
+        return Cell(
+            picture=empty_picture(side, "not given"),
+            name=sample.names.get(name, name),
+            note="" if share is None else "no share",
+        )
     picture = resize_to_width(grey(image), side)
-    return Cell(picture=draw_annotation(picture, sample.masks.get(name)), name=name, note=note)
+    picture = draw_annotation(picture, sample.masks.get(name))
+    return Cell(picture=draw_marks(picture, sample.marks), name=sample.names.get(name, name), note=note)
+
+
+def _own_contrast_row(sample: PlanarSample, side: int, bar: Bar, scope: str) -> list[list[Cell]]:
+    """A row of the maps with their own contrast, if the shared scale leaves one of them hardly visible."""
+    cells, weak = [], False
+    for name, image in sample.images.items():
+        heat = sample.maps.get(name)
+        if image is None or heat is None or not np.any(np.asarray(heat)):
+            cells.append(Cell(picture=empty_picture(side, "no evidence"), name="own contrast"))
+            continue
+        own, factor = own_scale([heat], bar.scale)
+        weak |= factor >= WEAK
+        cell = _map_cell(sample, name, side, replace(bar, scale=own))
+        cells.append(replace(cell, name="own contrast", note=f"× {format_factor(factor)} of the {scope}'s scale"))  # noqa: RUF001
+    return [cells] if weak else []
 
 
 def _map_cell(sample: PlanarSample, name: str, side: int, bar: Bar) -> Cell:
@@ -205,7 +256,8 @@ def _map_cell(sample: PlanarSample, name: str, side: int, bar: Bar) -> Cell:
         scale=bar.scale,
         colormap=bar.colormap,
     )
-    return Cell(picture=draw_annotation(shown, sample.masks.get(name)), marked=bool(sample.warnings))
+    shown = draw_annotation(shown, sample.masks.get(name))
+    return Cell(picture=draw_marks(shown, sample.marks), marked=bool(sample.warnings))
 
 
 def _single(sample: PlanarSample, name: str, bar: Bar) -> Cell:
@@ -216,11 +268,21 @@ def _single(sample: PlanarSample, name: str, bar: Bar) -> Cell:
     shown = overlay(enlarge(image, factor), heat, scale=bar.scale, colormap=bar.colormap)
     share = sample.shares.get(name)
     note = "" if share is None else f"{100 * share:.0f} % of attribution"
-    return Cell(picture=draw_annotation(shown, sample.masks.get(name)), note=note, marked=bool(sample.warnings))
+    shown = draw_marks(draw_annotation(shown, sample.masks.get(name)), sample.marks)
+    return Cell(picture=shown, note=note, marked=bool(sample.warnings))
 
 
-def _foot(sample: PlanarSample, *, phantom: bool) -> str:
-    notes = ["one colour scale for the whole run"]
-    notes += ["cyan: annotation"] if any(name in sample.images for name in sample.masks) else []
+def _is_annotated(sample: PlanarSample, names: Iterable[str]) -> bool:
+    """Whether an outline of an annotation is drawn on one of the images."""
+    return any(
+        sample.images.get(name) is not None and name in sample.masks and bool(np.any(sample.masks[name]))
+        for name in names
+    )
+
+
+def _foot(sample: PlanarSample, names: Sequence[str], *, scope: str, phantom: bool, own: bool) -> str:
+    notes = [f"one colour scale for the whole {scope}" + (", except for own contrast" if own else "")]
+    notes += [f"{sample.marks.plane} slice"] if sample.marks is not None and sample.marks.plane else []
+    notes += ["cyan: annotation"] if _is_annotated(sample, names) else []
     notes += ["phantom data, not patients"] if phantom else []
     return " · ".join(notes)

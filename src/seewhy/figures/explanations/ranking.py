@@ -18,6 +18,8 @@ __all__ = ["MethodRow", "Ranking", "ranking_figure", "read_ranking"]
 ACROSS = 5
 """Largest number of panels in a row."""
 CROSS = "\N{MULTIPLICATION SIGN}"
+FLOOR = "control_"
+"""Prefix of the names of floors."""
 SECONDS = "seconds"
 """Prefix of scores on a logarithmic axis, which do not count in the ranking."""
 
@@ -67,7 +69,12 @@ class Ranking:
 
 
 def ranking_figure(
-    rows: Iterable[Mapping[str, Any]], *, title: str = "", note: str = "", phantom: bool = False
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    title: str = "",
+    note: str = "",
+    meanings: Mapping[str, str] | None = None,
+    phantom: bool = False,
 ) -> Figure:
     """Draw one panel per score and one row per method, best method first.
 
@@ -80,6 +87,7 @@ def ranking_figure(
             `untrained_high`) and `higher_is_better`; numbers or CSV text. Rows without a value are ignored.
         title: title of the figure.
         note: data behind the numbers, e.g. "24 patients, 95 % bootstrap intervals by patient"; at the bottom.
+        meanings: printed name of a score → its meaning in a few words, one line each at the bottom.
         phantom: whether the data are synthetic, which the title then states.
 
     Raises:
@@ -108,14 +116,21 @@ def ranking_figure(
         axes.set_visible(False)
     for axes in grid[:, 0]:
         axes.set_yticks(range(len(methods)), [method_label(name) for name in methods], fontsize=8.5)
+        for label, name in zip(axes.get_yticklabels(), methods, strict=True):
+            label.set_color(GREY if name.startswith(FLOOR) else INK)
     grid[0, 0].set_ylim(len(methods) - 0.4, -0.6)
-    notes = ["order: mean rank over the scores", "dotted: floor", "hollow: not clearly better than its floor"]
+    notes = [
+        "order: mean rank over the scores", "dotted: floor", "hollow: not clearly better than its floor",
+        "grey squares: floors, which do not use the network",
+    ]  # fmt: skip
     if any(entry.untrained is not None for entry in ranking.entries):
         notes.append(f"{CROSS}: the same method, re-initialised networks")
     notes.append(note)
-    return add_captions(
-        figure, head=join_title(title, phantom=phantom), foot=" · ".join(part for part in notes if part)
-    )
+    lines_below = [f"{score}: {meanings[score]}" for score in scores if score in (meanings or {})]  # type: ignore[index]
+    foot = "\n".join([" · ".join(part for part in notes if part), *lines_below])
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.16 * len(lines_below))
+    return add_captions(figure, head=join_title(title, phantom=phantom), foot=foot)
 
 
 def read_ranking(rows: Iterable[Mapping[str, Any]]) -> Ranking:
@@ -158,14 +173,16 @@ def _draw(axes: Axes, score: str, methods: Sequence[str], entries: Sequence[Meth
     style_axes(axes).set_title(score, fontsize=9.5, color=INK, loc="left")
     for entry in entries:
         place = methods.index(entry.method)
-        colour = PALETTE[0] if entry.clear else GREY
+        is_floor = entry.method.startswith(FLOOR)
+        clear = entry.clear and not is_floor
+        colour = PALETTE[0] if clear else GREY
         if entry.untrained is not None:
             axes.plot(entry.untrained, place, "x", markersize=5, color=INK, zorder=3, markeredgewidth=1.1)
         if entry.low is not None and entry.high is not None:
             axes.plot([entry.low, entry.high], [place, place], color=colour, linewidth=2.0, zorder=3,
                       solid_capstyle="butt")  # fmt: skip
-        axes.plot(entry.value, place, "o", markersize=6, color=colour, zorder=4,
-                  markerfacecolor=colour if entry.clear else "white", markeredgewidth=1.4)  # fmt: skip
+        axes.plot(entry.value, place, "s" if is_floor else "o", markersize=5 if is_floor else 6, color=colour,
+                  zorder=4, markerfacecolor=colour if clear or is_floor else "white", markeredgewidth=1.4)  # fmt: skip
     _draw_floors(axes, methods, entries)
     for place in set(range(len(methods))) - {methods.index(entry.method) for entry in entries}:
         axes.text(0.02, place, "–", transform=axes.get_yaxis_transform(), va="center", color=GREY)  # noqa: RUF001

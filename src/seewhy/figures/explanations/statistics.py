@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,14 @@ from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure,
 __all__ = ["attribution_summary"]
 
 
+FOR, AGAINST = "#b2182b", "#2166ac"
+"""Colours of evidence for and against a class, those of signed maps and of no class."""
+SUREST = 1 - 1e-6
+"""Largest probability on an axis that is stretched near 1."""
+CROWDED = 0.9
+"""Lowest confidence above which the axis of probabilities is stretched near 1."""
+
+
 @dataclass(frozen=True)
 class _MapRecord:
     """Row of `attribution_statistics.csv`."""
@@ -27,6 +35,8 @@ class _MapRecord:
     negative: float
     confidence: float | None
     label: str
+    signed: bool = True
+    """Whether the signs of its values mean something."""
     relative: float = math.nan
     """Strength divided by the median of the method, so that methods of different units share an axis."""
 
@@ -36,8 +46,9 @@ def attribution_summary(rows: Iterable[Mapping[str, Any]], *, title: str = "", p
 
     Args:
         rows: rows of `attribution_statistics.csv` from `csv.DictReader`: `method`, `abs_mean`, and optionally
-            `positive_ratio`, `negative_ratio`, `true_label`, and the confidence as `probability` (or as `prediction`
-            if that is a fraction). Rows without a number in `abs_mean` are ignored.
+            `positive_ratio`, `negative_ratio`, `true_label`, `signed` (whether signs mean something), and the
+            confidence as `probability` (or as `prediction` if that is a fraction). Rows without a number in `abs_mean`
+            are ignored.
         title: title of the figure.
         phantom: whether the data are synthetic, which the title then states.
 
@@ -66,7 +77,15 @@ def _read_maps(rows: Iterable[Mapping[str, Any]]) -> list[_MapRecord]:
             positive, negative = (parse_number(row.get(f"{sign}_ratio")) for sign in ("positive", "negative"))
             label = str(row["true_label"]) if row.get("true_label") not in (None, "") else ""
             records.append(
-                _MapRecord(str(row["method"]), strength, positive or 0.0, negative or 0.0, _confidence(row), label)
+                _MapRecord(
+                    str(row["method"]),
+                    strength,
+                    positive or 0.0,
+                    negative or 0.0,
+                    _confidence(row),
+                    label,
+                    bool(row.get("signed", True)),
+                )
             )
     medians = {
         method: float(
@@ -74,11 +93,7 @@ def _read_maps(rows: Iterable[Mapping[str, Any]]) -> list[_MapRecord]:
         )
         for method in {item.method for item in records}
     }
-    return [
-        _MapRecord(item.method, item.strength, item.positive, item.negative, item.confidence, item.label,
-             item.strength / medians[item.method])
-        for item in records
-    ]  # fmt: skip
+    return [replace(item, relative=item.strength / medians[item.method]) for item in records]
 
 
 def _confidence(row: Mapping[str, Any]) -> float | None:
@@ -113,7 +128,7 @@ def _draw_confidence(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[s
         _write_centred(axes, "no probability in the table")
         return
     for i, method in enumerate(methods):
-        points = [(item.confidence, item.relative) for item in drawn if item.method == method]
+        points = [(min(item.confidence or 0.0, SUREST), item.relative) for item in drawn if item.method == method]
         if not points:
             continue
         x, y = np.array(points, dtype=float).T
@@ -121,10 +136,13 @@ def _draw_confidence(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[s
         axes.scatter(x, y, s=15, marker=marks[i // len(PALETTE) % len(marks)], color=PALETTE[i % len(PALETTE)],
                      alpha=0.7, linewidths=0, label=text)  # fmt: skip
     log_axis(axes, "y")
+    confidences = [item.confidence for item in drawn if item.confidence is not None]
+    if min(confidences) > CROWDED:
+        axes.set_xscale("logit", one_half="0.5")  # otherwise all points lie on one line at 1
     rest = len(maps) - len(drawn)
     left_out = f" ({_maps(rest)} of zeros or without it not drawn)" if rest else ""
     axes.set_xlabel("probability of the explained class" + left_out, fontsize=8, color=INK)
-    axes.set_ylabel("strength / median of the method", fontsize=8, color=INK)
+    axes.set_ylabel("strength, in medians of the method's maps", fontsize=8, color=INK)
     axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.02), handletextpad=0.2,
                 title="rank correlation", title_fontsize=7, alignment="left")  # fmt: skip
 
@@ -132,8 +150,12 @@ def _draw_confidence(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[s
 def _draw_signs(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[str]) -> None:
     """Draw the mean share of the points of a map that support the class, and of those against it."""
     _start(axes, "Share of points for and against the class")
+    methods = [name for name in methods if any(item.signed for item in maps if item.method == name)]
+    if not methods:
+        _write_centred(axes, "the signs of these methods say nothing for or against a class")
+        return
     for place, method in enumerate(methods):
-        for sign, colour in ((1, PALETTE[1]), (-1, PALETTE[0])):
+        for sign, colour in ((1, FOR), (-1, AGAINST)):
             values = [item.positive if sign > 0 else item.negative for item in maps if item.method == method]
             axes.barh(place, sign * float(np.mean(values)), height=0.55, color=colour)
     axes.axvline(0, color=GREY, linewidth=0.8)
@@ -160,7 +182,7 @@ def _draw_labels(axes: Axes, maps: Sequence[_MapRecord], methods: Sequence[str],
         axes.plot([], [], "o", color=PALETTE[i % len(PALETTE)], markersize=4, label=f"{label} ({_maps(count)})")
     if any(item.relative > 0 for item in maps):
         log_axis(axes, "x")
-    axes.set_xlabel("strength / median of the method", fontsize=8, color=INK)
+    axes.set_xlabel("strength, in medians of the method's maps", fontsize=8, color=INK)
     axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.02), handletextpad=0.2,
                 title="true label", title_fontsize=7, alignment="left")  # fmt: skip
     _name_methods(axes, methods)

@@ -24,6 +24,7 @@ COMPARISONS = {
     "translation": "translated, against the truth",
     "identity": "floor: not translated, against the truth",
     "cycle": "cycle, against the input",
+    "inverse": "undone by its inverse, against the input",
     "change": "translated, against the input",
 }
 """Comparison → label, in the order in which they are shown."""
@@ -73,7 +74,9 @@ def translation_rows(results: Mapping[str, float], *, prefix: str = "test/") -> 
                 )
                 wins.append(better)
             label = f"{direction[0].upper()} {ARROW} {direction[-1].upper()}: {COMPARISONS[name]}"
-            rows.append(TranslationRow(label, tuple(cells), name in ("identity", "change"), tuple(wins), place == 0))
+            rows.append(
+                TranslationRow(label, tuple(cells), name in ("identity", "inverse", "change"), tuple(wins), place == 0)
+            )
     return rows
 
 

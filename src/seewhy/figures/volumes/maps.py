@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seewhy.figures.colours import DIVERGING, RGB, apply_colormap
-from seewhy.figures.labels import join_title, method_label
+from seewhy.figures.colours import DIVERGING, RGB, apply_colormap, own_scale
+from seewhy.figures.labels import format_factor, join_title, method_label
+from seewhy.figures.marks import Marks, draw_marks, make_marks
 from seewhy.figures.overlay import draw_annotation, grey, overlay, resize_to_width
 from seewhy.figures.sheet import Bar, Cell, sheet, write_sheet
 from seewhy.figures.style import turn_upright
@@ -22,6 +24,8 @@ __all__ = ["write_slices"]
 Array = NDArray[Any]
 SIDE, SMALL = 256, 150
 """Width of a slice in its picture and in the summary, in pixels."""
+WEAK = 2.0
+"""See `seewhy.figures.explanations.heatmaps.WEAK`."""
 ACROSS = 8
 """Largest number of slices in a row of the summary."""
 
@@ -44,7 +48,9 @@ def write_slices(
     phantom: bool = False,
     unit: str = "attribution",
 ) -> list[Path]:
-    """Write slice | map | overlay for each of the given slices, and a summary with slices above and maps below.
+    """Write slice | map | overlay for each of the given slices, and a summary with slices above and overlays below.
+
+    Where the scale leaves the map of this volume hardly visible, the overlay is drawn once more with its own contrast.
 
     Files are `<subject>_<method>_slice_<number>.png` and `<subject>_<method>_summary.png`. The grey window and
     the colour scale are the same in all of them.
@@ -76,9 +82,15 @@ def write_slices(
     whole = np.broadcast_to(np.asarray(maps), volume.shape) if flat else np.asarray(maps)
     _check(subject, volume, whole, mask, slices)
     bar = Bar(scale=scale, colormap=DIVERGING if signed else "inferno", unit=unit)
-    views = _Views(volume, whole, mask, display=display, spacing=spacing, bar=bar)
+    views = _Views(
+        volume=np.asarray(volume), maps=whole, mask=mask, display=display or Display(), spacing=spacing, bar=bar
+    )
     heading = join_title(subject, method_label(method), title, phantom=phantom)
-    foot = _foot(flat=flat, mask=mask is not None, phantom=phantom)
+    own, factor = own_scale([whole], scale)
+    weak = factor >= WEAK
+    alone = replace(views, bar=replace(bar, scale=own)) if weak else views
+    boost = f"× {format_factor(factor)} of the run's scale"  # noqa: RUF001
+    notes: dict[str, Any] = {"flat": flat, "phantom": phantom, "plane": views.display.plane, "own": weak}
     shares = None if flat else _shares(whole)
     marked, written = bool(warnings), []
     for position, number in slices:
@@ -87,35 +99,60 @@ def write_slices(
             Cell(picture=views.map(position, SIDE), name="map", note=_share(shares, position), marked=marked),
             Cell(picture=views.overlay(position, SIDE), name="overlay", marked=marked),
         ]
+        if weak:
+            row.append(Cell(picture=alone.overlay(position, SIDE), name="own contrast", note=boost, marked=marked))
+        foot = _foot(**notes, mask=views.is_annotated([position]))
         page = sheet([row], title=heading, warnings=warnings, bar=bar, foot=foot)
         written.append(write_sheet(Path(folder) / f"{subject}_{method}_slice_{number}.png", page))
     rows = []
     for start in range(0, len(slices), ACROSS):
         block = slices[start : start + ACROSS]
         rows.append([Cell(picture=views.slice(position, SMALL), name=f"slice {number}") for position, number in block])
-        rows.append([Cell(picture=views.map(p, SMALL), note=_share(shares, p), marked=marked) for p, _ in block])
+        rows.append([Cell(picture=views.overlay(p, SMALL), note=_share(shares, p), marked=marked) for p, _ in block])
+        if weak:
+            pictures = [alone.overlay(position, SMALL) for position, _ in block]
+            rows.append(
+                [
+                    Cell(picture=item, name="own contrast" * (i == 0), note=boost * (i == 0), marked=marked)
+                    for i, item in enumerate(pictures)
+                ]
+            )
+    foot = _foot(**notes, mask=views.is_annotated([position for position, _ in slices]))
     page = sheet(rows, title=heading, warnings=warnings, bar=replace(bar, row=0), foot=foot)
     return [*written, write_sheet(Path(folder) / f"{subject}_{method}_summary.png", page)]
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Views:
     """Pictures of the slices of one case, with one grey window and one colour scale."""
 
-    def __init__(
-        self,
-        volume: Array,
-        maps: Array,
-        mask: Array | None,
-        *,
-        display: Display | None,
-        spacing: tuple[float, float, float] | None,
-        bar: Bar,
-    ) -> None:
-        self.volume, self.maps, self.mask, self.bar = volume, maps, mask, bar
-        self.display = display or Display()
-        _, rows, columns = spacing or (1.0, 1.0, 1.0)
-        self.aspect = columns / rows if self.display.transpose else rows / columns
-        self.window = _window(volume)
+    volume: Array
+    maps: Array
+    mask: Array | None
+    display: Display
+    spacing: tuple[float, float, float] | None
+    bar: Bar
+
+    @cached_property
+    def aspect(self) -> float:
+        """Height of a pixel in pixel widths, upright."""
+        _, rows, columns = self.spacing or (1.0, 1.0, 1.0)
+        return columns / rows if self.display.transpose else rows / columns
+
+    @cached_property
+    def window(self) -> tuple[float, float]:
+        """Grey window of all slices."""
+        return _window(self.volume)
+
+    @cached_property
+    def marks(self) -> Marks:
+        """Sides of the body and size of a pixel."""
+        known = None if self.spacing is None else self.spacing[1:]
+        return make_marks(self.display, self.volume.shape[1:], known)
+
+    def is_annotated(self, positions: Sequence[int]) -> bool:
+        """Whether an outline of the annotation is drawn on one of these slices."""
+        return self.mask is not None and any(bool(np.any(self.mask[position])) for position in positions)
 
     def slice(self, position: int, side: int) -> RGB:
         return self._annotate(self._base(position, side), position)
@@ -136,7 +173,8 @@ class _Views:
         return resize_to_width(turn_upright(array, self.display), side, aspect=self.aspect)
 
     def _annotate(self, picture: RGB, position: int) -> RGB:
-        return draw_annotation(picture, None if self.mask is None else turn_upright(self.mask[position], self.display))
+        mask = None if self.mask is None else turn_upright(self.mask[position], self.display)
+        return draw_marks(draw_annotation(picture, mask), self.marks)
 
 
 def _window(volume: Array) -> tuple[float, float]:
@@ -161,8 +199,9 @@ def _share(shares: NDArray[np.float64] | None, position: int) -> str:
     return "" if shares is None else f"{100 * shares[position]:.1f} % of attribution"
 
 
-def _foot(*, flat: bool, mask: bool, phantom: bool) -> str:
-    notes = ["one colour scale for the whole run"]
+def _foot(*, flat: bool, mask: bool, phantom: bool, plane: str, own: bool) -> str:
+    notes = ["one colour scale for the whole run" + (", except for own contrast" if own else "")]
+    notes += [f"{plane} slices, numbered as in the scan"] if plane else []
     notes += ["one map for all slices: the layer has no slice axis"] if flat else []
     notes += ["cyan: annotation"] if mask else []
     notes += ["phantom data, not patients"] if phantom else []

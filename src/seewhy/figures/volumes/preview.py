@@ -24,7 +24,8 @@ from seewhy.figures.volumes.planes import Planes
 
 __all__ = ["CLASS_COLOURS", "Kind", "PreviewVolume", "volume_preview", "volume_rows"]
 
-Kind = Literal["labels", "probability", "attribution"]
+Kind = Literal["labels", "probability", "attribution", "evidence"]
+"""Overlay: labels, probabilities, signed attributions, or evidence, which is never negative."""
 CLASS_COLOURS = ("#e69f00", "#cc79a7", "#009e73", "#d55e00", "#b8ac00", "#0072b2")
 """Colours of classes 1, 2, …; distinct for the colour-blind, and not similar to the cyan of true outlines."""
 OPACITY = 0.55
@@ -45,6 +46,7 @@ class PreviewVolume:
         spacing: spacing of Z, Y and X; None draws voxels as cubes.
         title: title above the planes.
         window: values drawn black and white; None for percentiles of the planes.
+        origin: number of the first voxel along Z, Y and X, for the numbers of the planes.
     """
 
     image: Planes
@@ -53,6 +55,7 @@ class PreviewVolume:
     spacing: tuple[float, float, float] | None = None
     title: str = ""
     window: tuple[float, float] | None = None
+    origin: tuple[int, int, int] = (0, 0, 0)
 
 
 def volume_preview(
@@ -68,6 +71,7 @@ def volume_preview(
     scale: tuple[float, float] = (0.0, 1.0),
     scale_name: str = "probability",
     window: tuple[float, float] | None = None,
+    origin: tuple[int, int, int] = (0, 0, 0),
     title: str = "",
     note: str = "",
     warnings: Sequence[str] = (),
@@ -87,6 +91,7 @@ def volume_preview(
         scale: probabilities or attributions at zero and at full colour.
         scale_name: label of the colour bar.
         window: values of the image drawn black and white.
+        origin: number of the first voxel along Z, Y and X.
         title: title of the figure.
         note: small print.
         warnings: reasons not to trust the picture, printed below the title; the planes get a hatched frame.
@@ -94,7 +99,7 @@ def volume_preview(
     """
     z, y, x = (float(step) for step in spacing) if spacing is not None else (1.0, 1.0, 1.0)
     view = PreviewVolume(
-        image=image_planes, overlay=overlay_planes, truth=truth_planes, window=window,
+        image=image_planes, overlay=overlay_planes, truth=truth_planes, window=window, origin=origin,
         spacing=(z, y, x) if spacing is not None else None,
     )  # fmt: skip
     return volume_rows(
@@ -179,7 +184,7 @@ def _draw(
         _draw_ticks(plane, crossing[number], (width, height))
         plane.set_xlim(0, width)
         plane.set_ylim((height + tallest) / 2, (height - tallest) / 2)
-        axis, place = "zyx"[number], view.image.point[number]
+        axis, place = "zyx"[number], view.image.point[number] + view.origin[number]
         plane.set_title(f"{NAMES[number]}, {axis} = {place}", fontsize=8, color=GREY, pad=6)
         plane.axis("off")
     _draw_scale_bar(axes[0], sizes[0], unit if view.spacing else None)

@@ -123,12 +123,12 @@ def read_reference(kind: str, path: str | Path, **options: Any) -> ReferenceChec
             f"  → give {reference.file}, unchanged"
         )
     record = content if isinstance(content, Mapping) else {}
-    epoch = record.get("epoch")
+    epoch, further = record.get("epoch"), to_plain_data(reference.record(record))
     return ReferenceCheckpoint(
         state_dict={names[name]: tensor for name, tensor in tensors.items()},
         sizes=sizes,
         epoch=epoch if isinstance(epoch, int) else None,
-        record=to_plain_data(reference.record(record)),
+        record=further if isinstance(further, dict) else {},
     )
 
 

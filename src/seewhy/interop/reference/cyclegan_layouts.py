@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import CheckpointError, DataError
-from seewhy.interop.tensors import read_file, to_plain_data
+from seewhy.interop.tensors import list_foreign_tensors, read_file, to_plain_data
 from seewhy.io.documents import read_json
 from seewhy.io.npy import read_npz
 
@@ -115,7 +115,7 @@ def _strip_wrappers(state: Mapping[Any, Any], path: Path, where: str) -> dict[st
     """Remove wrappers from the names of a state dict.
 
     Raises:
-        CheckpointError: values that are not tensors, or two tensors of one name.
+        CheckpointError: values that are not tensors, tensors that are no plain weights, or two of one name.
     """
     others = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
     if others or not state:
@@ -124,6 +124,8 @@ def _strip_wrappers(state: Mapping[Any, Any], path: Path, where: str) -> dict[st
             f"{path}: expected names → tensors in {where}, but {what}; give a file that SA-CycleGAN-2.5D's training "
             "or export wrote"
         )
+    if foreign := list_foreign_tensors({str(key): tensor for key, tensor in state.items()}):
+        raise CheckpointError(f"{path}: {foreign[0]}; expected dense tensors of real numbers")
     tensors: dict[str, Tensor] = {}
     for key, tensor in state.items():
         name = ".".join(step for step in str(key).split(".") if step not in WRAPPERS)

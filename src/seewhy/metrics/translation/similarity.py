@@ -112,6 +112,7 @@ def _means(sums: Tensor, count: Tensor) -> dict[str, Tensor]:
 
 COMPARISONS = {
     "cycle": "translated there and back, against its own input",
+    "inverse": "translated and undone by its exact inverse, against its own input: rounding errors",
     "translation": "translated, against the same head on the other scanner",
     "identity": "not translated, against the same head on the other scanner: the floor",
     "change": "translated, against its own input: the amount of change, not a quality",
@@ -124,7 +125,7 @@ class TranslationScores:
     """SSIM, PSNR, MAE and MSE over the tissue (`slice_similarity`) per subject, the same on every rank.
 
     The comparisons are those of `COMPARISONS`: `translation` and `identity` need a `counterpart` in the batch, `cycle`
-    needs `reconstructed` in the prediction.
+    needs `reconstructed` in the prediction, `inverse` needs `inverted`.
     """
 
     def __init__(self) -> None:
@@ -134,7 +135,7 @@ class TranslationScores:
         """Measure one subject.
 
         Args:
-            prediction: `translated` [S, M, H, W] and, for models that translate back, `reconstructed`; both in [-1, 1].
+            prediction: `translated` [S, M, H, W] and, for models that can, `reconstructed` and `inverted`; in [-1, 1].
             batch: all slices of the subject: `image` [S, 3M, H, W], `body`, `domain`, `id`, `patient`, `index`, and
                 `counterpart` [S, M, H, W] for paired data.
         """
@@ -143,6 +144,8 @@ class TranslationScores:
         pairs: dict[str, tuple[Tensor, Tensor]] = {"change": (translated, source)}
         if "reconstructed" in prediction:
             pairs["cycle"] = (prediction["reconstructed"], source)
+        if "inverted" in prediction:
+            pairs["inverse"] = (prediction["inverted"], source)
         if counterpart is not None:
             pairs |= {"translation": (translated, counterpart), "identity": (source, counterpart)}
         measured = {name: similarity(*pair, batch["body"]) for name, pair in pairs.items()}

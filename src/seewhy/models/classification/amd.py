@@ -170,7 +170,8 @@ def write_answer(
             scale=scale,
             title=title,
             shares={name: float(share[i]) for name, share in shares.items()},
-            unit=f"{unit}; one scale for all maps of this call",
+            unit=unit,
+            scope="call",
         )
     return files
 
@@ -308,7 +309,7 @@ class AMDGrading(Classification):
 
     def explain(
         self,
-        *,
+        *positional: Image,
         target: Target = None,
         save_dir: str | Path | None = None,
         sample_id: str = "sample",
@@ -318,6 +319,7 @@ class AMDGrading(Classification):
         """Grade an eye and explain the grade with heat maps.
 
         Args:
+            positional: images in the order of the inputs, in place of names.
             target: class to explain, one for all cases or one per case; None is the predicted class.
             save_dir: folder for `<id>_gradcam_visualization.png` (other methods: `<id>_<method>_…`) and
                 `<id>_heatmaps/<id>_<input>.png`; None writes nothing.
@@ -340,6 +342,15 @@ class AMDGrading(Classification):
             >>> answer["target"], answer["heatmaps"]["mnv"].shape, float(round(answer["probabilities"].sum(), 5))
             (3, (64, 64), 1.0)
         """
+        if len(positional) > len(self.net.inputs):
+            raise ConfigError(f"{len(positional)} images for the inputs {', '.join(self.net.inputs)}")
+        given = dict(zip(self.net.inputs, positional, strict=False))
+        twice = [name for name in given if name in images]
+        if twice:
+            raise ConfigError(f"input {twice[0]!r} is given by position and by name")
+        images = {**given, **images}
+        if "target_class" in images:
+            raise ConfigError("'target_class' is called target here, e.g. target=2 or target='intermediate'")
         unknown = [name for name in images if name not in self.net.inputs]
         if unknown:
             raise ConfigError(

@@ -52,7 +52,8 @@ class CycleGAN25D(UnpairedTranslation):
     Args:
         optimizer: options of the generators' optimiser; see `seewhy.models.base.BaseModule`.
         scheduler: options of both schedules, counted in steps of one optimiser.
-        generator: `name` (`sa` or `plain`) and options of `SAGenerator25D` or `PlainGenerator25D`.
+        generator: `name` (`sa`, `plain` or `curve`) and options of `SAGenerator25D`, `PlainGenerator25D` or
+            `CurveGenerator25D`.
         discriminator: options of `MultiScaleDiscriminator`.
         losses: options of `TranslationLoss`.
         nce: `dim` and `patches` of `PatchSampler`; `identity`: PatchNCE also of images that should stay as they are.

@@ -14,15 +14,19 @@ from torch import Tensor, nn
 from seewhy.batch import MODALITIES, Batch
 from seewhy.explain.attention.attention import SelfAttention
 from seewhy.explain.attention.gates import Gates, read_channel_gates
+from seewhy.explain.capture.attention import AttentionBlock
 from seewhy.explain.explained_model import Explainable, ExplainedModel
 from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.nets.generators.blocks import CBAM, ChannelGate, SelfAttention2d, SpatialGate
+from seewhy.nets.generators.curve import CurveGenerator25D
 from seewhy.nets.generators.slice_stack import centre_slice
 from seewhy.options import check_choice
 
 __all__ = ["ModalityScores", "has_attention", "record_attention", "to_modality_scores"]
 
 MEASURES = ("intensity", "change")
+MEANINGS = {"intensity": "mean intensity of the translated", "change": "mean change of the translated"}
+"""What a score says of its modality."""
 LEAST = 1e-4
 """Smallest distance of a share from 0 and 1, where its logit would be infinite."""
 
@@ -73,12 +77,22 @@ class ModalityScores(nn.Module):
         """One image; its CAMs use the last feature map before the decoder."""
         layer = find_last_map(self.generator)
         layers = {} if layer is None else {"image": f"generator.{layer}"}
-        return Explainable(layers=layers, classes=self.modalities, multi_label=True)
+        count = len(self.modalities)
+        return Explainable(
+            layers=layers,
+            classes=self.modalities,
+            multi_label=True,
+            measures=MEANINGS[self.measure],
+            shown=tuple(range(count, 2 * count)),
+            shown_as=f"centre slice, mean of {', '.join(self.modalities)}",
+        )
 
 
 def find_last_map(generator: nn.Module) -> str | None:
-    """Dotted name of the module with the last feature map at a quarter of the size; None for other generators."""
+    """Dotted name of the module with the last feature map before the output; None for unknown generators."""
     parts = dict(generator.named_modules())
+    if isinstance(generator, CurveGenerator25D):
+        return f"encoder.{len(generator.encoder) - 1}"
     if "global_attention" in parts:
         return "global_attention"
     blocks = cast("nn.ModuleList | None", parts.get("residual_blocks"))
@@ -111,7 +125,7 @@ def has_attention(generator: nn.Module) -> bool:
     return any(isinstance(part, (CBAM, SelfAttention2d)) for part in generator.modules())
 
 
-def record_attention(generator: nn.Module, stack: Tensor) -> dict[str, Array]:
+def record_attention(generator: nn.Module, stack: Tensor, *, full: bool = False) -> dict[str, Array]:
     """Record gates, pooled self-attention and the outputs of their modules for one case.
 
     Self-attention is averaged over its queries and sums to 1. Only one matrix [N, N] is in memory at a time, N being
@@ -120,16 +134,19 @@ def record_attention(generator: nn.Module, stack: Tensor) -> dict[str, Array]:
     Args:
         generator: stacks → centre slices.
         stack: [3M, H, W], one case.
+        full: also keep the whole matrices of self-attention.
 
     Returns:
         `<module>_weights`: spatial gates [1, h, w] and channel gates [C] in (0, 1) after their sigmoid, pooled
         self-attention [h, w]; `<module>_output`: the output of a CBAM or self-attention module,
-        averaged over channels [h, w]. In the order in which the modules run; float32.
+        averaged over channels [h, w]. In the order in which the modules run; float32. With `full`, `<module>_matrix`
+        [heads, N, N] float16, each row the weights of a query, which sum to 1.
     """
     parts = dict(generator.named_modules())
     module = ModalityScores(generator)
     subject = ExplainedModel(module, stack[None])
     result: dict[str, Array] = {}
+    matrices: dict[str, Array] = {}
     with keep_unchanged(module), torch.no_grad():
         weights: dict[str, Array] = {}
         if any(isinstance(part, ChannelGate) for part in parts.values()):
@@ -143,13 +160,28 @@ def record_attention(generator: nn.Module, stack: Tensor) -> dict[str, Array]:
         if any(isinstance(part, SelfAttention2d) for part in parts.values()):
             looks = SelfAttention(block=None).read_maps(subject)[1]["image"]
             weights |= {look.layer.removeprefix(BEFORE): look.values[0].float().cpu().numpy() for look in looks}
+            if full:
+                matrices = _record_matrices(subject)
         with _record_outputs(generator) as outputs:
             generator(stack[None])
     for name in outputs:
         inner = [key for key in weights if key == name or key.startswith(f"{name}.")]
         result |= {f"{key}_weights": weights[key].astype(np.float32) for key in inner}
         result[f"{name}_output"] = outputs[name]
+        if name in matrices:
+            result[f"{name}_matrix"] = matrices[name]
     return result
+
+
+def _record_matrices(subject: ExplainedModel) -> dict[str, Array]:
+    """Module → matrix of self-attention [heads, N, N] float16 of one case."""
+    found: dict[str, Array] = {}
+
+    def keep(block: AttentionBlock) -> None:
+        found[block.name.removeprefix(BEFORE)] = block.weights[0].half().cpu().numpy()
+
+    SelfAttention(block=None).capture(subject, keep)
+    return found
 
 
 @contextmanager

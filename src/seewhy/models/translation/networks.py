@@ -10,6 +10,8 @@ from torch import nn
 from seewhy.batch import MODALITIES, STACK_SLICES
 from seewhy.errors import ConfigError
 from seewhy.losses.translation import TranslationLoss
+from seewhy.nets.generators.base import Generator25D
+from seewhy.nets.generators.curve import CurveGenerator25D
 from seewhy.nets.generators.discriminators import MultiScaleDiscriminator
 from seewhy.nets.generators.patch_sampler import PatchSampler
 from seewhy.nets.generators.plain import PlainGenerator25D
@@ -27,9 +29,10 @@ __all__ = [
     "find_nce_problems",
 ]
 
-GENERATORS: dict[str, type[SAGenerator25D] | type[PlainGenerator25D]] = {
+GENERATORS: dict[str, type[Generator25D]] = {
     "sa": SAGenerator25D,
     "plain": PlainGenerator25D,
+    "curve": CurveGenerator25D,
 }
 DIRECTIONS = {"both": ("a2b", "b2a"), "a2b": ("a2b",), "b2a": ("b2a",)}
 """Choice → names of its generators; the first letter is the input domain, the last the output domain."""
@@ -38,7 +41,7 @@ NCE = ("dim", "patches", "identity")
 
 
 def build_generators(directions: str, options: Mapping[str, Any]) -> nn.ModuleDict:
-    """Build a generator for each direction: `name` is `sa` or `plain`, the other options are those of its class."""
+    """Build a generator per direction: `name` is a key of `GENERATORS`, the other options are those of its class."""
     settings = dict(options)
     name = str(settings.pop("name", "sa"))
     check_choice(name, GENERATORS, "model.generator.name")

@@ -95,17 +95,19 @@ class UnpairedTranslation(AdversarialModule):
         return self.get_buffer(f"intensity_{domain}")
 
     def result_tables(self, metrics: Mapping[str, float], *, phantom: bool) -> list[Table]:
-        """The table of the test's scores for the terminal; see `seewhy.models.protocols.ReportsResults`."""
+        """Tables of the test's scores and of the lesion check; see `seewhy.models.protocols.ReportsResults`."""
+        from seewhy.figures.translation.lesions import lesion_table
         from seewhy.figures.translation.results import translation_table
 
-        table = translation_table(metrics, phantom=phantom)
-        return [table] if table.row_count else []
+        tables = [translation_table(metrics, phantom=phantom), lesion_table(metrics, phantom=phantom)]
+        return [table for table in tables if table.row_count]
 
     def result_blocks(self, metrics: Mapping[str, float], *, phantom: bool) -> list[Block]:
-        """The same table for the report."""
+        """The same tables for the report."""
+        from seewhy.figures.translation.lesions import lesion_blocks
         from seewhy.figures.translation.results import translation_blocks
 
-        return translation_blocks(metrics, phantom=phantom)
+        return [*translation_blocks(metrics, phantom=phantom), *lesion_blocks(metrics, phantom=phantom)]
 
     def on_fit_start(self) -> None:
         """Measure the typical intensities of -1 and 1: the median over all training subjects."""

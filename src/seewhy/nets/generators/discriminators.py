@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from seewhy.errors import ConfigError
 from seewhy.nets.generators.base import ValueRange, check_range, to_net
 from seewhy.nets.generators.blocks import InstanceNorm2d, SelfAttention2d
+from seewhy.option_types import NonNegativeInt
 
 __all__ = ["MultiScaleDiscriminator", "PatchDiscriminator", "SpectralNorm", "spectral_norm"]
 
@@ -101,6 +102,7 @@ class MultiScaleDiscriminator(nn.Module):
         attention: see `PatchDiscriminator`.
         value_range: range that the layers work on, see `ValueRange`; images are always in [-1, 1].
         logit_limit: see `PatchDiscriminator`.
+        halvings: how often images are halved before the first scale; noise and sharpness are judged less then.
 
     Example:
         >>> import torch
@@ -118,12 +120,17 @@ class MultiScaleDiscriminator(nn.Module):
         attention: bool = True,
         value_range: ValueRange = "symmetric",
         logit_limit: float | None = None,
+        halvings: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
-        if scales < 1:
-            raise ConfigError(f"model.discriminator.scales={scales}; expected at least 1")
+        if scales < 1 or halvings < 0:
+            raise ConfigError(
+                f"model.discriminator.scales={scales} must be at least 1, model.discriminator.halvings={halvings} at "
+                "least 0"
+            )
         self.value_range = check_range(value_range, "model.discriminator.value_range")
-        self.smallest = SMALLEST * 2 ** (scales - 1) - (scales > 1)  # a side of 47 is halved to 24
+        self.halvings, last = halvings, halvings + scales - 1
+        self.smallest = (SMALLEST - 1) * 2**last + 1  # a side of 47 is halved to 24
         self.discriminators = nn.ModuleList(
             PatchDiscriminator(channels=channels, width=width, attention=attention, logit_limit=logit_limit)
             for _ in range(scales)
@@ -138,10 +145,13 @@ class MultiScaleDiscriminator(nn.Module):
         """
         if min(image.shape[2:]) < self.smallest:
             raise ConfigError(
-                f"the discriminator got images of {tuple(image.shape[2:])}; {len(self.discriminators)} scales "
-                f"need sides of at least {self.smallest}: increase data.image_size or use fewer scales"
+                f"the discriminator got images of {tuple(image.shape[2:])}; {len(self.discriminators)} scales after "
+                f"{self.halvings} halvings need sides of at least {self.smallest}: increase data.image_size or use "
+                "fewer scales"
             )
         scores, image = [], to_net(image, self.value_range)
+        for _ in range(self.halvings):
+            image = self.downsample(image)
         for number, discriminator in enumerate(self.discriminators):
             image = self.downsample(image) if number else image
             scores.append(discriminator(image))

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from seewhy import __version__
 from seewhy.data.base import BaseDataModule
-from seewhy.errors import ConfigError
+from seewhy.errors import ConfigError, ExportError
 from seewhy.io.atomic import atomic_folder, file_sha256, write_json
 from seewhy.models.exporting import ExportParts
 from seewhy.models.protocols import Exportable
@@ -23,6 +23,7 @@ from seewhy.run.exports.graphs import FORMATS, write_graph
 from seewhy.run.folder import RunFolder, code_version
 from seewhy.run.run_loader import SavedRun, load_run
 from seewhy.run.saved_config import load_plain_yaml
+from seewhy_run.errors import RunError
 from seewhy_run.manifest import FORMAT, MANIFEST, VERSION
 from seewhy_run.steps.base import describe_step
 
@@ -65,7 +66,10 @@ def export(config: DictConfig) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"output={folder} exists; remove it, or choose another folder")
     saved = load_run(config)
-    error = export_run(saved, folder, form=config.format, name=str(config.name))
+    try:
+        error = export_run(saved, folder, form=config.format, name=str(config.name))
+    except RunError as problem:  # e.g. a temperature of 0, which the runner refuses
+        raise ExportError(f"{saved.checkpoint} cannot be exported: {problem}") from problem
     console = Console(highlight=False)
     console.print(f"export: {folder}", soft_wrap=True)
     console.print(f"largest difference to torch on two examples: {error:.1e}")

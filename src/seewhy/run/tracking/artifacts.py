@@ -63,7 +63,16 @@ def describe_files(kind: Any, name: str, files: Mapping[str, Path], *, uses: Seq
 
 def list_result_files(folder: RunFolder) -> dict[str, Path]:
     """List the records, tables, figures and the report of a run."""
-    names = ("config.yaml", "split.json", "results.json", "report.html", "patients.csv", "doubts.csv", "metrics.csv")
+    names = (
+        "config.yaml",
+        "split.json",
+        "results.json",
+        "report.html",
+        "patients.csv",
+        "doubts.csv",
+        "lesions.csv",
+        "metrics.csv",
+    )
     paths = [folder.path / name for name in names] + list_files(folder.figures, "*.png")
     return {path.relative_to(folder.path).as_posix(): path for path in paths if path.is_file()}
 

@@ -61,21 +61,28 @@ def cases(config: DictConfig) -> None:
 def _run_stages(run: SavedRun, options: CaseOptions) -> list[Path]:
     """Run the stages, and return the files that they have written."""
     console = Console()
-    folder = run.folder.path / "cases"
+    folder = run.folder.path / "cases" if options.folder is None else Path(options.folder)
+    figures = _find_figures(run, options)
     if "select" in options.stages:
         _select(run, options, folder)
     record = read_cases(folder / "case_ids.json")
     written: dict[str, list[Path]] = {name: [] for name in options.categories}
     if "infer" in options.stages:
-        _infer(run, record, folder, written, console)
+        _infer(run, record, folder, written, console, figures)
     if "attention" in options.stages:
-        _extract_attention(run, record, folder, written, console)
+        _extract_attention(run, record, folder, written, console, full=options.full_attention)
     if "figures" in options.stages:
         for category, files in track(written.items(), "drawing cases", transient=True, console=Console(stderr=True)):
             arrays = read_arrays(folder / f"inference_{category}.npz", record[category])
             attention = read_attention(folder / f"attention_{category}.npz", arrays)
             files += draw_category(
-                _figures(run), category, arrays, attention, record=record, modalities=options.figure_modalities
+                figures,
+                category,
+                arrays,
+                attention,
+                record=record,
+                modalities=options.figure_modalities,
+                rows=options.rows,
             )
     console.print(_build_table(record, options.categories))
     console.print(f"cases: {folder / 'case_ids.json'}")
@@ -110,6 +117,12 @@ def _select(run: SavedRun, options: CaseOptions, folder: Path) -> None:
             rows, samples, direction=direction, comparison=comparison, modality=options.modality,
             tissue=tissue, min_tissue=options.min_tissue,
         )  # fmt: skip
+        if not candidates:
+            raise DataError(
+                f"{run.folder.path / 'evaluation'} has no slice of {direction} with scores ({options.modality}) and "
+                f"cases.min_tissue={options.min_tissue}; score it again: python -m seewhy evaluate run=…, or lower "
+                "cases.min_tissue"
+            )
         chosen[direction] = select_cases(candidates, options)
     checkpoint = read_checkpoint(run.checkpoint)
     facts = {
@@ -125,11 +138,16 @@ def _select(run: SavedRun, options: CaseOptions, folder: Path) -> None:
     except DataError:
         before = None
     record = write_cases(path, chosen, options, comparisons=comparisons, facts=facts)
-    remove_figures(_figures(run), find_changed_categories(before, record))
+    remove_figures(_find_figures(run, options), find_changed_categories(before, record))
 
 
 def _infer(
-    run: SavedRun, record: Mapping[str, Any], folder: Path, written: Mapping[str, list[Path]], console: Console
+    run: SavedRun,
+    record: Mapping[str, Any],
+    folder: Path,
+    written: Mapping[str, list[Path]],
+    console: Console,
+    figures: Path,
 ) -> None:
     """Translate the cases of all categories, each case once."""
     pairs = {category: pair_cases(record[category]) for category in written}
@@ -138,11 +156,13 @@ def _infer(
     _check_comparisons(every, translated)
     for category, entry in pairs.items():
         written[category].append(write_arrays(folder / f"inference_{category}.npz", entry, translated))
-    remove_figures(_figures(run), pairs)
+    remove_figures(figures, pairs)
     metadata = record["metadata"]
     if metadata["unit"] == "slice" and metadata["modality"] == "all":
         differences = [
-            abs(float(translated[case["id"]].scores[case["comparison"], "mae"].mean()) - case["mae"]) for case in every
+            abs(float(translated[case["id"]].scores[case["comparison"], "mae"].mean()) - case["mae"])
+            for case in every
+            if case.get("mae") is not None
         ]
         if max(differences, default=0.0) > MOST_APART:
             console.print(
@@ -163,7 +183,13 @@ def _check_comparisons(cases: Sequence[Mapping[str, Any]], translated: Mapping[s
 
 
 def _extract_attention(
-    run: SavedRun, record: Mapping[str, Any], folder: Path, written: Mapping[str, list[Path]], console: Console
+    run: SavedRun,
+    record: Mapping[str, Any],
+    folder: Path,
+    written: Mapping[str, list[Path]],
+    console: Console,
+    *,
+    full: bool,
 ) -> None:
     """Write the attention of the cases if any network has attention."""
     without = list_without_attention(run)
@@ -175,11 +201,12 @@ def _extract_attention(
         return
     for category, files in track(written.items(), "attention of cases", transient=True, console=Console(stderr=True)):
         arrays = read_arrays(folder / f"inference_{category}.npz", record[category])
-        files.append(write_attention(run, folder / f"attention_{category}.npz", arrays))
+        files.append(write_attention(run, folder / f"attention_{category}.npz", arrays, full=full))
 
 
-def _figures(run: SavedRun) -> Path:
-    return run.folder.figures / "qualitative"
+def _find_figures(run: SavedRun, options: CaseOptions) -> Path:
+    """Folder of the figures."""
+    return run.folder.figures / "qualitative" if options.folder is None else Path(options.folder) / "figures"
 
 
 def _build_table(record: Mapping[str, Any], categories: Sequence[str]) -> Table:

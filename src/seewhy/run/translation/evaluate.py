@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
+from torch import Tensor
 
 from seewhy.batch import MODALITIES
 from seewhy.data.domains.baselines import Quantiles, fit_baselines
@@ -212,12 +213,13 @@ def _write(folder: Path, evaluation: dict[str, Any], samples: Sequence[Row], run
 def _header(evaluation: Mapping[str, Any], samples: Sequence[Row], run: SavedRun) -> dict[str, Any]:
     """Build the first entries of the reference's files."""
     checkpoint = read_checkpoint(run.checkpoint)
-    best = [state.get("best_model_score") for state in checkpoint.get("callbacks", {}).values()
-            if isinstance(state, dict) and "best_model_score" in state]  # fmt: skip
+    states = [state for state in checkpoint.get("callbacks", {}).values() if isinstance(state, dict)]
+    scores = [state["best_model_score"] for state in states if "best_model_score" in state]
+    best = next((float(score) for score in scores[:1] if isinstance(score, int | float | Tensor)), None)
     return {
         "checkpoint": str(run.checkpoint),
         "checkpoint_epoch": checkpoint.get("epoch"),
-        "checkpoint_best_metric": None if not best or best[0] is None else float(best[0]),
+        "checkpoint_best_metric": best,
         "test_samples": len({row["id"] for row in samples}),
         "evaluation_timestamp": evaluation["written"],
         "phantom": evaluation["phantom"],

@@ -65,6 +65,7 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
     wrong = [
         f"{name} as {table[name].dtype}" for name in COLUMNS
         if table[name].dtype.kind not in numbers.get(name, "OTUS") or (name != "value" and table[name].hasnans)
+        or (name not in numbers and not table[name].map(lambda cell: isinstance(cell, str)).all())
     ]  # fmt: skip
     if wrong:
         raise DataError(f"{path} stores {', '.join(wrong)}; create it again: python -m seewhy evaluate …")

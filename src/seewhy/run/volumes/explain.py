@@ -35,7 +35,7 @@ from seewhy.volumes.normalization import ChannelNormalization
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.statistics import measure
 
-__all__ = ["explain_volume"]
+__all__ = ["Region", "explain_volume", "prepare_region", "write_map"]
 
 CHUNK = 64
 
@@ -71,7 +71,7 @@ def _judge_map(explainer: Explainer, maps: Maps, region: Region, *, seed: int) -
     return test.result()
 
 
-def _write_map(
+def write_map(
     folder: Path, name: str, maps: Maps, judged: Randomization | None, region: Region, model: VolumeModel
 ) -> dict[str, Any]:
     """Write one method's map as `<folder>/<stem>.zarr` with a picture next to it.
@@ -108,7 +108,9 @@ def _write_map(
     )  # fmt: skip
     sink.write((slice(0, values.shape[0]), slice(0, values.shape[1]), slice(0, values.shape[2])), values)
     sink.finish()
-    _draw(folder / f"{stem}.png", values, record, region)
+    signed = maps.strength is None and maps.reading == "positive" and maps.signed
+    shown = values if signed else maps.evidence()["image"][0].float().numpy()
+    _draw(folder / f"{stem}.png", shown, record, region, signed=signed)
     return record
 
 
@@ -138,7 +140,7 @@ def _finite(values: Sequence[float] | NDArray[Any]) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], region: Region) -> None:
+def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], region: Region, *, signed: bool) -> None:
     """Draw three planes through the strongest point, with the outline of the scored voxels."""
     from seewhy.figures.colours import run_scale
     from seewhy.figures.labels import method_label
@@ -150,13 +152,13 @@ def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], regio
     shape = values.shape
     scored = None if voxels.all() else voxels
     point = informative_point(values if scored is None else scored)
-    (low, high), unit = run_scale([values], signed=True)
+    (low, high), unit = run_scale([values], signed=signed)
     layer = f"layer {record['layer']}; " if record["layer"] else ""
     notes = "; ".join([*record["notes"], ""])
     figure = volume_preview(
         read_planes(region.image[0, 0].cpu().numpy().__getitem__, shape, point),
         read_planes(values.__getitem__, shape, point),
-        kind="attribution",
+        kind="attribution" if signed else "evidence",
         truth_planes=None if scored is None else read_planes(scored.__getitem__, shape, point),
         truth_name="explained voxels",
         spacing=region.source.spacing,
@@ -164,7 +166,8 @@ def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], regio
         scale=(low, high),
         scale_name=method_label(record["method"]),
         title=f"{method_label(record['method'])} of {record['class']}, {_format_spans(region.box)}",
-        note=f"{layer}{notes}{unit}; numbers of voxels count from the region's corner",
+        origin=(region.box[0].start, region.box[1].start, region.box[2].start),
+        note=f"{layer}{notes}{unit.replace('of the run', 'of this region')}",
         warnings=record["warnings"],
         phantom=record["phantom"],
     )
@@ -188,7 +191,11 @@ def explain_volume(config: DictConfig) -> None:
     source = open_input(volume, writes=False)
     model = load_volume_model(config)
     warning = check_input(source, model, volume)
-    region = _prepare_region(config, model, source)
+    use_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
+    region = prepare_region(
+        model, source, roi=node.roi, target=node.target, over=node.over, max_voxels=int(node.max_voxels),
+        device=torch.device("cuda" if use_gpu else "cpu"),
+    )  # fmt: skip
     folder = _folder(config)
     console = Console()
     if warning:
@@ -198,7 +205,7 @@ def explain_volume(config: DictConfig) -> None:
         with console.status(f"{name} of {_format_spans(region.box)}"):
             maps = explainer(region.scores, region.image, region.target)
             judged = _judge_map(explainer, maps, region, seed=config.seed) if node.judge == "cheap" else None
-            records.append(_write_map(folder, name, maps.cpu(), judged, region, model))
+            records.append(write_map(folder, name, maps.cpu(), judged, region, model))
         console.print(f"{name}: {folder / records[-1]['store']}", highlight=False, soft_wrap=True)
         for reason in records[-1]["warnings"]:
             console.print(f"  [yellow]{reason}[/]", highlight=False)
@@ -206,13 +213,33 @@ def explain_volume(config: DictConfig) -> None:
     console.print(f"explanations of {_format_spans(region.box)}: [bold]{folder}[/]", highlight=False, soft_wrap=True)
 
 
-def _prepare_region(config: DictConfig, model: VolumeModel, source: VolumeSource) -> Region:
-    """Read the region, normalize it as in a prediction, and choose the voxels that are scored."""
-    node = config.explain
+def prepare_region(
+    model: VolumeModel,
+    source: VolumeSource,
+    *,
+    roi: Sequence[int] | None,
+    target: int | str | None,
+    over: str,
+    max_voxels: int,
+    device: torch.device,
+) -> Region:
+    """Read the region, normalize it as in a prediction, and choose the voxels that are scored.
+
+    Args:
+        model: the networks, of which the first is explained.
+        source: the volume.
+        roi: [z0, z1, y0, y1, x0, x1].
+        target: name or index of the class.
+        over: `predicted` scores the voxels that are predicted as the target, `region` all of them.
+        max_voxels: largest region.
+        device: where the network runs.
+
+    Raises:
+        ConfigError: no region, a region that is too large, or an unknown class.
+    """
     network = model.networks[0]
     steps = network.parts.steps if isinstance(network, VolumeSegmentation) else (1, 1, 1)
-    box = _box(node, source, steps)
-    device = torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
+    box = _box(roi, max_voxels, source, steps)
     network = network.to(device).eval()
     values = source.read(box)
     image = torch.from_numpy(_normalize(values, source, model))[None].to(device)
@@ -229,28 +256,28 @@ def _prepare_region(config: DictConfig, model: VolumeModel, source: VolumeSource
     names = OutputFormat(mode=mode, channels=len(logits), class_order=model.class_order).names(
         dict(model.classes or {})
     )
-    target = _find_target(node.target, names)
+    chosen = _find_target(target, names)
     multi_label = model.mode == "regions" or len(logits) == 1
     voxels = torch.ones(logits.shape[1:], dtype=torch.bool)
-    if node.over == "predicted":
-        voxels = logits[target] > 0 if multi_label else logits.argmax(dim=0) == target
+    if over == "predicted":
+        voxels = logits[chosen] > 0 if multi_label else logits.argmax(dim=0) == chosen
         if not bool(voxels.any()):
             raise ConfigError(
-                f"no voxel of {_format_spans(box)} is predicted as {names[target]}; choose another explain.roi or "
+                f"no voxel of {_format_spans(box)} is predicted as {names[chosen]}; choose another explain.roi or "
                 "explain.target, or explain.over=region to score all voxels of the region"
             )
     layer = f"network.{network.parts.layer}" if isinstance(network, VolumeSegmentation) else None
     scores = RegionScores(network, voxels=voxels, classes=names, layer=layer, multi_label=multi_label).to(device)
-    return Region(source, box, image, scores, target)
+    return Region(source, box, image, scores, chosen)
 
 
-def _box(node: DictConfig, source: VolumeSource, steps: Sequence[int]) -> Box:
+def _box(roi: Sequence[int] | None, max_voxels: int, source: VolumeSource, steps: Sequence[int]) -> Box:
     """`explain.roi`, extended to multiples of the network's strides inside the volume.
 
     Raises:
         ConfigError: no region, or a region that is outside, too large, or cannot be extended.
     """
-    ends = [int(end) for end in node.roi or ()]
+    ends = [int(end) for end in roi or ()]
     shape = source.shape[1:]
     if len(ends) != 6 or any(not 0 <= a < b <= n for a, b, n in zip(ends[::2], ends[1::2], shape, strict=True)):
         raise ConfigError(
@@ -268,10 +295,10 @@ def _box(node: DictConfig, source: VolumeSource, steps: Sequence[int]) -> Box:
         start = min(max(0, a - (length - (b - a)) // 2), size - length)
         spans.append(slice(start, start + length))
     count = math.prod(part.stop - part.start for part in spans)
-    if count > node.max_voxels:
-        side = int(node.max_voxels ** (1 / 3))
+    if count > max_voxels:
+        side = int(max_voxels ** (1 / 3))
         raise ConfigError(
-            f"explain.roi has {count:,} voxels, explain.max_voxels={int(node.max_voxels):,}: a backward pass keeps all "
+            f"explain.roi has {count:,} voxels, explain.max_voxels={max_voxels:,}: a backward pass keeps all "
             f"activations. Choose a smaller region (about {side} along each axis), or raise explain.max_voxels"
         )
     return spans[0], spans[1], spans[2]

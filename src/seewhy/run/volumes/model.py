@@ -11,6 +11,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from seewhy.data.transforms.augmentation import PatchAugmentation
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.io.atomic import file_sha256
 from seewhy.io.zarr.layout import positive_triple
@@ -19,7 +20,7 @@ from seewhy.run.build import build
 from seewhy.run.folder import RunFolder
 from seewhy.run.run_loader import load_state, read_checkpoint
 
-__all__ = ["VolumeModel", "load_volume_model", "to_plain_data"]
+__all__ = ["VolumeModel", "describe_model", "find_trained_mirrors", "load_volume_model", "to_plain_data"]
 
 CHOICES = "give one of volume.model.nnunet, volume.model.network and a checkpoint (ckpt_path or run)"
 
@@ -71,7 +72,8 @@ class VolumeModel:
         if tta is True:
             if self.mirror_axes is None:
                 raise ConfigError(
-                    "volume.inference.tta=true: this model does not state its mirror axes; give them, e.g. [0,1,2]"
+                    "volume.inference.tta=true: this model does not state along which axes it may be mirrored, and "
+                    "its training mirrored nothing; give them, e.g. [0,1,2]"
                 )
             return self.mirror_axes
         axes = tuple(sorted({int(axis) for axis in tta}))
@@ -169,6 +171,35 @@ def _from_checkpoint(config: DictConfig) -> VolumeModel:
     if not isinstance(model, nn.Module) or not isinstance(model, SegmentsVolumes):
         raise refusal
     load_state(model, path)
+    described = describe_model(model, kept, path)
+    return described if described.mirror_axes else replace(described, mirror_axes=find_trained_mirrors(config))
+
+
+def find_trained_mirrors(config: DictConfig) -> tuple[int, ...] | None:
+    """Axes along which the training's patches were mirrored at random, so that the network knows both sides.
+
+    Args:
+        config: of the run, with its `data`.
+
+    Returns:
+        All axes, or None if patches were not mirrored or the run does not state it.
+    """
+    augmentation = None if config.get("data") is None else config.data.get("augmentation")
+    if augmentation is None:
+        return None
+    flip = augmentation.get("flip", PatchAugmentation.flip)
+    return (0, 1, 2) if isinstance(flip, (int, float)) and flip > 0 else None
+
+
+def describe_model(model: nn.Module, kept: Mapping[str, Any], path: Path) -> VolumeModel:
+    """Describe a loaded model of this package for the engine.
+
+    Args:
+        model: segments volumes.
+        kept: hyperparameters of its checkpoint.
+        path: the checkpoint.
+    """
+    assert isinstance(model, SegmentsVolumes)
     heads = dict(model.heads)
     regions, classes = kept.get("regions"), list(kept["classes"])
     names = {0: classes[0]} | {number: name for number, name in enumerate(classes) if number}

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
-from seewhy.option_types import MemorySize, NonNegativeInt, PositiveInt
+from seewhy.option_types import BatchSize, MemorySize, NonNegativeInt, PositiveInt
 
 __all__ = ["RegionOptions", "VolumeOptions"]
 
@@ -39,7 +39,8 @@ class InferenceOptions:
     tta: bool | Sequence[Literal[0, 1, 2]] | None = False
     overlap: Annotated[float, Ge(0), Lt(1)] = 0.5
     window: Literal["gaussian", "nnunet", "hann", "constant"] = "gaussian"
-    batch_size: PositiveInt = 1
+    sigma_scale: Annotated[float, Gt(0), Le(64)] = 8.0
+    batch_size: BatchSize = 1
     skip_empty: bool = True
 
 

@@ -268,7 +268,9 @@ def _build_engine(volume: DictConfig, job: VolumeJob, sink: VolumeSink | LogitSt
     return VolumeEngine(
         source=job.source,
         sink=sink,
-        window=BlendingWindow(job.plan.costs.grid, kind=volume.inference.window),
+        window=BlendingWindow(
+            job.plan.costs.grid, kind=volume.inference.window, sigma_scale=volume.inference.sigma_scale
+        ),
         output_format=job.plan.costs.output_format,
         normalize=job.normalize,
         plan=job.plan,

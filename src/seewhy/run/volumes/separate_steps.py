@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from seewhy.errors import ConfigError
+from seewhy.io.zarr.existing import remove
+from seewhy.io.zarr.layout import positive_triple
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.sink import VolumeSink, open_sink
 from seewhy.option_types import parse_bytes
@@ -21,6 +23,7 @@ from seewhy.volumes.memory import Costs
 from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.plan import Plan, make_plan
 from seewhy.volumes.stored_logits import LogitStore, blend, finalize
+from seewhy_run.arrays.windows import SIGMA_SCALE
 
 __all__ = ["blend_logits", "finalize_logits"]
 
@@ -30,6 +33,9 @@ def blend_logits(
     output: str,
     *,
     window: str = "gaussian",
+    sigma_scale: float = SIGMA_SCALE,
+    chunk: Sequence[int] | None = None,
+    delete_input: bool = False,
     output_format: Mapping[str, Any] | None = None,
     memory_budget: str = "4GB",
     part: int = 0,
@@ -41,6 +47,9 @@ def blend_logits(
         logits: output of that prediction.
         output: zarr store to write.
         window: weights of a patch's voxels: gaussian, nnunet, hann or constant.
+        sigma_scale: of gaussian and nnunet, see `seewhy.volumes.geometry.BlendingWindow`.
+        chunk: voxels of a chunk of the output along Z, Y and X; None is as in the prediction.
+        delete_input: delete the stored logits once the output is complete.
         output_format: changes of the stored result (`mode`, `stored`, `threshold`); None keeps blended logits.
         memory_budget: bytes of this process.
         part: place among the expected processes at which this one starts.
@@ -52,10 +61,11 @@ def blend_logits(
     store = LogitStore(logits)
     chosen = _change_format(store.facts["head"], {"stored": "logits"} if output_format is None else output_format)
     target = choose_output(output, option="OUTPUT")
-    plan = _make_plan(store.grid, chosen, store.facts["shard"], memory_budget, parts)
+    facts = _change_chunk(store.facts, chunk)
+    plan = _make_plan(store.grid, chosen, facts["shard"], memory_budget, parts)
     target.check(chosen, store.grid.shape, memory_budget=parse_bytes(memory_budget), parts=parts)
     grid = {"shape": list(store.grid.shape), "patch": list(store.grid.patch), "overlap": store.grid.overlap}
-    sink = _create_sink(target.store, chosen, plan, {**store.facts, "grid": grid})
+    sink = _create_sink(target.store, chosen, plan, {**facts, "grid": grid})
     with Progress(transient=True) as bar:
         task = bar.add_task("blending", total=None)
         complete = blend(
@@ -64,11 +74,13 @@ def blend_logits(
             output_format=chosen,
             plan=plan,
             window=window,
+            sigma_scale=sigma_scale,
             ledger=_open_ledger(sink),
             part=part,
             progress=lambda count, total: bar.update(task, completed=count, total=total),
         )
     _print_result(sink, target, chosen, complete)
+    _delete_input(logits, delete_input and complete)
     return complete
 
 
@@ -76,6 +88,8 @@ def finalize_logits(
     blended: str,
     output: str,
     *,
+    chunk: Sequence[int] | None = None,
+    delete_input: bool = False,
     output_format: Mapping[str, Any] | None = None,
     memory_budget: str = "4GB",
     part: int = 0,
@@ -86,6 +100,8 @@ def finalize_logits(
     Args:
         blended: output of `blend_logits`.
         output: zarr store to write.
+        chunk: see `blend_logits`.
+        delete_input: delete the blended logits once the output is complete.
         output_format: changes of the stored result (`mode`, `stored`, `threshold`).
         memory_budget: bytes of this process.
         part: place among the expected processes at which this one starts.
@@ -98,11 +114,12 @@ def finalize_logits(
         ConfigError: `blended` holds no blended logits, or is not complete.
     """
     store = open_sink(blended)
-    facts = store.attributes.get("facts")
-    if not isinstance(facts, Mapping) or store.attributes.get("stored") != "logits":
+    kept = store.attributes.get("facts")
+    if not isinstance(kept, Mapping) or store.attributes.get("stored") != "logits":
         raise ConfigError(f"{blended} holds no blended logits; create them with `python -m seewhy blend`")
     if not store.finished:
         raise ConfigError(f"{blended} is not complete; start the same blend again to complete it")
+    facts = _change_chunk(kept, chunk)
     chosen = _change_format(facts["head"], output_format or {})
     target = choose_output(output, option="OUTPUT")
     grid = PatchGrid(**facts["grid"])
@@ -112,7 +129,24 @@ def finalize_logits(
     source = open_source(store.image, level=0)
     complete = finalize(source, sink=sink, output_format=chosen, plan=plan, ledger=_open_ledger(sink), part=part)
     _print_result(sink, target, chosen, complete)
+    _delete_input(blended, delete_input and complete)
     return complete
+
+
+def _change_chunk(facts: Mapping[str, Any], chunk: Sequence[int] | None) -> Mapping[str, Any]:
+    """The facts of an output with another chunk, and shards that are multiples of it."""
+    if chunk is None:
+        return facts
+    sizes = positive_triple(list(chunk), "--chunk")
+    shard = [max(1, round(old / size)) * size for old, size in zip(facts["shard"], sizes, strict=True)]
+    return {**facts, "chunk": list(sizes), "shard": shard}
+
+
+def _delete_input(path: str, deleted: bool) -> None:
+    """Delete what a finished step has read."""
+    if deleted:
+        remove(path, None)
+        Console(highlight=False).print(f"deleted: {path}")
 
 
 def _change_format(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> OutputFormat:

@@ -162,7 +162,7 @@ class VolumeEngine:
             "input": self.source.identity(),
             "patch": list(self.grid.patch),
             "overlap": self.grid.overlap,
-            "window": self.window.kind,
+            "window": self.window.settings,
             "head": self.output_format.settings(),
             "normalization": self.normalize.settings(),
             "skip_empty": self.skip_empty,

@@ -250,3 +250,9 @@ def test_wrong_options_are_said_at_once():
     assert "cases.stages: 'infr' is unknown" in text
     for said in ("cases.modalities is empty", "n_best=-1", "min_tissue=2", "max_per_subject=0"):
         assert said in text
+
+
+def test_slices_without_one_of_the_metrics_are_named():
+    rows = [row for row in rows_of(SUBJECTS) if (row["id"], row["metric"]) != ("a_P2_001", "psnr")]
+    with pytest.raises(DataError, match=r"1 of 8 scored slices \(first: a_P2_001\) have no psnr"):
+        collect_cases(rows, ids_of(SUBJECTS), direction="a2b", comparison="cycle")

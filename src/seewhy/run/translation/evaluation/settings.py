@@ -10,7 +10,7 @@ from annotated_types import Ge
 from omegaconf import DictConfig, OmegaConf
 
 from seewhy.errors import ConfigError
-from seewhy.option_types import NonNegativeInt, PositiveInt
+from seewhy.option_types import BatchSize, NonNegativeInt, PositiveInt, Seed
 from seewhy.options import parse_options
 
 __all__ = ["DistanceOptions", "EvaluationSettings", "FeatureOptions", "LesionOptions", "ProbeOptions"]
@@ -24,7 +24,7 @@ class FeatureOptions:
     weights: str | None = None
     by: Literal["name", "position"] = "name"
     size: PositiveInt | None = None
-    batch_size: PositiveInt = 32
+    batch_size: BatchSize = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class EvaluationSettings:
 
     baselines: Sequence[str] | None
     slices: NonNegativeInt
-    seed: int
+    seed: Seed
     folder: str | None
     features: FeatureOptions
     distances: DistanceOptions

@@ -82,7 +82,7 @@ def write_arrays(
             f"body_{domain}": _stack([item.body[None] for item in items], 1, size, fill=0)[:, 0].astype(bool),
             f"spacing_{domain}": np.array([item.spacing for item in items], np.float32).reshape(-1, 2),
             f"size_{domain}": np.array([item.body.shape for item in items], np.int64).reshape(-1, 2),
-            f"display_{domain}": np.array([list(i.display.record().values()) for i in items], bool).reshape(-1, 3),
+            f"display_{domain}": np.array([i.display.turns for i in items], bool).reshape(-1, 3),
             f"case_indices{SIDES[direction]}": np.array([case["index"] for case in selected], np.int64),
             f"ids_{domain}": np.array([case["id"] for case in selected], np.str_),
             f"subjects_{domain}": np.array([case["subject"] for case in selected], np.str_),

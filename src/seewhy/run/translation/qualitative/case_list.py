@@ -6,15 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from seewhy.batch import MODALITIES
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.atomic import write_json
 from seewhy.io.documents import read_json
 from seewhy.metrics.translation.similarity import METRICS
+from seewhy.option_types import PositiveInt, Seed
 
 __all__ = [
     "CATEGORIES",
@@ -69,6 +70,9 @@ class CaseOptions:
         stages: steps of `STAGES` to run; each can be repeated separately.
         categories: categories that are translated and drawn.
         modalities: modalities that are drawn; `all` draws every one.
+        rows: most cases in a comparison.
+        full_attention: also write the whole matrices of self-attention, [N, N] for N positions, in 16 bit.
+        folder: folder of the cases, their arrays and figures; None is `cases` and `figures/qualitative` of the run.
 
     Raises:
         ConfigError: all invalid options at once.
@@ -91,12 +95,15 @@ class CaseOptions:
     n_median: int = 3
     n_interesting: int = 5
     n_random: int = 10
-    seed: int = 42
+    seed: Seed = 42
     min_tissue: float = 0.3
     max_per_subject: int = 1
     stages: Sequence[str] = STAGES
     categories: Sequence[str] = CATEGORIES
     modalities: Sequence[str] = ("t1ce",)
+    rows: PositiveInt = 5
+    full_attention: bool = False
+    folder: str | None = None
 
     def __post_init__(self) -> None:
         """Check all options."""
@@ -250,11 +257,11 @@ class CaseEntry(TypedDict):
     id: str
     subject: str
     slice: int
-    comparison: str
-    ssim: NotRequired[float | None]
-    psnr: NotRequired[float | None]
-    mae: NotRequired[float | None]
-    mse: NotRequired[float | None]
+    comparison: Literal["translation", "cycle"]
+    ssim: float | None
+    psnr: float | None
+    mae: float | None
+    mse: float | None
 
 
 class CategoryEntry(TypedDict):
@@ -267,9 +274,9 @@ class CategoryEntry(TypedDict):
 class MetadataEntry(TypedDict):
     """The facts of a selection that later stages read."""
 
-    metric: str
+    metric: Literal["ssim", "psnr", "mae", "mse"]
     phantom: bool
-    unit: str
+    unit: Literal["slice", "subject"]
     modality: str
 
 

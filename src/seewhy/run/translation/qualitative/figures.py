@@ -38,8 +38,6 @@ __all__ = [
 Array = NDArray[Any]
 KINDS = ("comparison", "multimodality", "cycle_consistency", "attention_overlay")
 """Kinds of figures; their names follow the category in the names of files."""
-MOST_ROWS = 5
-"""Cases in a comparison; more would be too small to read."""
 
 
 def list_without_attention(run: SavedRun) -> list[str]:
@@ -48,7 +46,7 @@ def list_without_attention(run: SavedRun) -> list[str]:
     return [direction for direction in generators if not has_attention(generators[direction])]
 
 
-def write_attention(run: SavedRun, path: Path, arrays: Mapping[str, Array]) -> Path:
+def write_attention(run: SavedRun, path: Path, arrays: Mapping[str, Array], *, full: bool = False) -> Path:
     """Write the attention of the cases of one category.
 
     `case_indices` (and `case_indices_b`) are those of `inference_<category>.npz`. The arrays
@@ -59,6 +57,7 @@ def write_attention(run: SavedRun, path: Path, arrays: Mapping[str, Array]) -> P
         run: with the generators.
         path: of the file.
         arrays: of the category, see `seewhy.run.translation.qualitative.arrays.write_arrays`.
+        full: also write the matrices of self-attention as `…_matrix`.
     """
     generators: Any = run.model.generators
     device = run.trainer.strategy.root_device
@@ -71,7 +70,7 @@ def write_attention(run: SavedRun, path: Path, arrays: Mapping[str, Array]) -> P
         for number, stack in enumerate(stacks):
             rows, columns = sizes[number]
             image = torch.from_numpy(np.ascontiguousarray(stack[:, :rows, :columns])).to(device)
-            attention = record_attention(generators[direction], image)
+            attention = record_attention(generators[direction], image, full=full)
             result |= {f"case{number}_{direction}_{name}": values for name, values in attention.items()}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **result)  # type: ignore[arg-type]
@@ -144,6 +143,7 @@ def draw_category(
     *,
     record: Mapping[str, Any],
     modalities: Sequence[str],
+    rows: int = 5,
 ) -> list[Path]:
     """Draw the figures of one category, as PDF and PNG each.
 
@@ -159,10 +159,11 @@ def draw_category(
         attention: of the category; None for networks without attention.
         record: contents of `case_ids.json`.
         modalities: to draw.
+        rows: most cases in a comparison.
     """
     files: list[Path] = []
     with ieee_style():
-        for name, figure in draw_figures(category, arrays, attention, record=record, modalities=modalities):
+        for name, figure in draw_figures(category, arrays, attention, record=record, modalities=modalities, rows=rows):
             files += write_ieee(folder / name, figure)
     return files
 
@@ -188,6 +189,7 @@ def draw_figures(
     *,
     record: Mapping[str, Any],
     modalities: Sequence[str],
+    rows: int = 5,
 ) -> Iterator[tuple[str, Figure]]:
     """Yield name and figure one after another, so that only one is in memory; see `draw_category`."""
     metadata, chosen = record["metadata"], record[category]
@@ -203,7 +205,7 @@ def draw_figures(
             continue
         end = "" if direction == "a2b" else f"_{direction}"
         for modality in modalities:
-            figure = comparison(selected[:MOST_ROWS], modality=modality, what=texts[direction], **look)
+            figure = comparison(selected[:rows], modality=modality, what=texts[direction], **look)
             yield f"fig_{category}_comparison_{modality}{end}", figure
         what = f"{category} case: {texts[direction]}"
         yield f"fig_{category}_multimodality{end}", multimodality(selected[0], what=what, **look)

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from seewhy.errors import DataError
+from seewhy.metrics.translation.similarity import METRICS
 from seewhy.run.translation.qualitative.case_list import CATEGORIES, COMPARED, CaseOptions, SelectedCase
 
 __all__ = ["choose_comparison", "collect_cases", "select_cases"]
@@ -53,7 +54,7 @@ def collect_cases(
         min_tissue: least fraction of tissue.
 
     Raises:
-        DataError: scores of samples that are not among the test samples.
+        DataError: scores of samples that are not among the test samples, or slices without one of the metrics.
     """
     positions = {name: position for position, name in enumerate(samples)}
     heads: dict[str, Mapping[str, Any]] = {}
@@ -67,6 +68,13 @@ def collect_cases(
         raise DataError(
             f"{len(unknown)} of {len(heads)} scored slices (first: {unknown[0]}) are not test samples of this run with "
             "its present configuration; restore data.* or score them again: python -m seewhy evaluate run=…"
+        )
+    incomplete = [name for name in heads if not set(METRICS) <= values[name].keys()]
+    if incomplete:
+        raise DataError(
+            f"{len(incomplete)} of {len(heads)} scored slices (first: {incomplete[0]}) have no "
+            f"{', '.join(sorted(set(METRICS) - values[incomplete[0]].keys()))}; score them again: python -m seewhy "
+            "evaluate run=…"
         )
     fractions = tissue or {}
     cases = []

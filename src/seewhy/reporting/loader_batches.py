@@ -1,0 +1,192 @@
+"""Batches of any DataLoader in the vocabulary of `seewhy.batch`, and the choice of samples among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from inspect import signature
+from typing import Any, cast
+
+from torch import Tensor, nn
+from torch.utils.data import IterableDataset, RandomSampler
+
+from seewhy.batch import Batch
+from seewhy.errors import ConfigError, nearest
+from seewhy.io.names import safe_name
+from seewhy.models.protocols import DescribesItself
+from seewhy.reporting.sample import select_rows
+from seewhy.reporting.selection import SampleChoice
+
+__all__ = ["choose_batches", "count_samples", "read_batch", "read_batches", "require_fixed_order"]
+
+IDS = ("id", "sample_id", "name")
+LABELS = ("label", "labels", "target", "y")
+"""Keys of a dict under which loaders give names and classes."""
+IMAGE_AXES = (4, 5)
+
+
+def read_batches(loader: Iterable[Any], module: nn.Module) -> Iterator[Batch]:
+    """Yield the batches of a loader with `image`, `id` and, where known, `label`.
+
+    A batch is a tensor of images; a pair of images and labels; a dict with `image`; or a dict of named images with
+    `label` (or `labels`, `target`, `y`) and `id` (or `sample_id`, `name`). Several tensors in a list are the inputs of
+    the module by position, the last one labels if it is [B] or [B, K]. Samples without a name are called
+    `sample_000000`, `sample_000001` and so on, in the loader's order.
+
+    Args:
+        loader: any iterable of batches.
+        module: names its inputs.
+
+    Raises:
+        ConfigError: a batch without images.
+
+    Example:
+        >>> import torch
+        >>> from torch.utils.data import DataLoader, TensorDataset
+        >>> data = TensorDataset(torch.zeros(3, 1, 4, 4), torch.tensor([0, 1, 0]))
+        >>> [batch["id"] for batch in read_batches(DataLoader(data, batch_size=2), torch.nn.Flatten())]
+        [['sample_000000', 'sample_000001'], ['sample_000002']]
+    """
+    start = 0
+    for raw in loader:
+        batch = read_batch(raw, module, start)
+        start += len(batch["id"])
+        yield batch
+
+
+def choose_batches(
+    loader: Iterable[Any], module: nn.Module, choice: SampleChoice, *, names: Iterable[str] | None = None
+) -> Iterator[Batch]:
+    """Yield the chosen samples of a loader, batch by batch.
+
+    Args:
+        loader: any iterable of batches.
+        module: names its inputs.
+        choice: by name or position.
+        names: of the samples to take in place of `choice`.
+
+    Raises:
+        ConfigError: ids that no sample has, or a rule that needs to know how many samples there are.
+    """
+    ids = set(choice.ids) if names is None and choice.ids is not None else None if names is None else set(names)
+    positions = None if ids is not None else _choose_positions(loader, choice)
+    seen: list[str] = []
+    for batch in read_batches(loader, module):
+        start = len(seen)
+        seen += batch["id"]
+        if ids is not None:
+            rows = [row for row, name in enumerate(batch["id"]) if name in ids]
+        else:
+            rows = [row for row in range(len(batch["id"])) if positions is None or start + row in positions]
+        if rows:
+            yield select_rows(batch, rows)
+        if positions is not None and len(seen) > max(positions, default=-1):
+            return
+        if ids is not None and ids <= set(seen):
+            return
+    unknown = sorted((ids or set()) - set(seen))
+    if unknown:
+        raise ConfigError(
+            f"explain.samples: no sample of the loader is called {unknown[0]!r}; {nearest(unknown[0], seen)}"
+        )
+
+
+def count_samples(loader: Any) -> int | None:
+    """Number of samples of a loader; None where it does not tell."""
+    dataset = getattr(loader, "dataset", loader)
+    if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized):
+        return None
+    if dataset is loader:  # a list of batches
+        batches = cast("Iterable[Any]", loader)
+        return sum(len(_find_first_tensor(batch)) for batch in batches) if isinstance(loader, (list, tuple)) else None
+    return len(dataset)
+
+
+def require_fixed_order(loader: Any) -> None:
+    """Refuse a loader that shuffles where samples are looked up a second time.
+
+    Raises:
+        ConfigError: the loader draws at random.
+    """
+    if isinstance(getattr(loader, "sampler", None), RandomSampler):
+        raise ConfigError("the loader shuffles, so a chosen sample cannot be found again; give it shuffle=False")
+
+
+def _choose_positions(loader: Any, choice: SampleChoice) -> set[int] | None:
+    """Positions of the chosen samples; None for all."""
+    if choice.count == 0:
+        return None
+    if choice.rule == "first":
+        return set(range(choice.count))
+    total = count_samples(loader)
+    if total is None:
+        raise ConfigError(
+            f"explain.samples={choice.rule} needs to know how many samples the loader has; choose first or a list "
+            "of ids"
+        )
+    return {int(position) for position in choice.by_name([str(number) for number in range(total)])}
+
+
+def read_batch(raw: Any, module: nn.Module, start: int) -> Batch:
+    """Read one batch of a loader as `read_batches` does; its first sample is sample `start` of the loader."""
+    if isinstance(raw, Mapping):
+        batch = _read_mapping(raw, module)
+    else:
+        batch = _read_sequence(list(raw) if isinstance(raw, (list, tuple)) else [raw], module)
+    image = batch["image"]
+    count = len(image if isinstance(image, Tensor) else next(iter(image.values())))
+    names = batch.get("id")
+    given = [f"sample_{start + row:06d}" for row in range(count)] if names is None else [str(name) for name in names]
+    batch["id"] = [safe_name(name) for name in given]
+    batch.setdefault("patient", list(batch["id"]))
+    return cast(Batch, batch)
+
+
+def _read_mapping(raw: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
+    """A batch from a dict: of this package as it is, else named images with labels and names."""
+    batch = dict(raw)
+    names = next((batch.pop(key) for key in IDS if key in batch), None)
+    label = next((batch.pop(key) for key in LABELS if key in batch), None)
+    if "image" not in batch:
+        wanted = module.explainable().inputs if isinstance(module, DescribesItself) else ()
+        images = {key: value for key, value in batch.items() if _is_image(value) or (key == "present" and wanted)}
+        missing = [name for name in wanted if name not in images]
+        if missing or not images:
+            raise ConfigError(
+                f"a batch of the loader has the keys {', '.join(raw)}; expected image, or the named images "
+                f"{', '.join(wanted) or '[B, C, H, W]'}"
+            )
+        batch = {"image": images}
+    batch |= {} if names is None else {"id": names}
+    return batch | ({} if label is None else {"label": label})
+
+
+def _read_sequence(values: list[Any], module: nn.Module) -> dict[str, Any]:
+    """A batch from tensors by position, the last of which may be labels."""
+    label = values.pop() if len(values) > 1 and isinstance(values[-1], Tensor) and values[-1].ndim < 3 else None
+    extra = {} if label is None else {"label": label.long() if label.ndim == 1 else label.float()}
+    if len(values) == 1 and isinstance(values[0], Mapping):
+        return _read_mapping({**values[0], **extra}, module)
+    images = [value for value in values if _is_image(value)]
+    if not images:
+        kinds = ", ".join(type(value).__name__ for value in values)
+        raise ConfigError(f"a batch of the loader holds {kinds}; expected images [B, C, H, W] and perhaps labels")
+    if len(images) == 1:
+        return {"image": images[0], **extra}
+    if isinstance(module, DescribesItself):
+        names = list(module.explainable().inputs)
+    else:
+        names = list(signature(module.forward).parameters)
+    if len(names) < len(images):
+        raise ConfigError(f"a batch of the loader has {len(images)} images for the inputs {', '.join(names)}")
+    return {"image": dict(zip(names, images, strict=False)), **extra}
+
+
+def _is_image(value: object) -> bool:
+    return isinstance(value, Tensor) and value.ndim in IMAGE_AXES
+
+
+def _find_first_tensor(batch: Any) -> Any:
+    """The first tensor of a batch, whose length is that of the batch."""
+    while not isinstance(batch, Tensor):
+        batch = next(iter(batch.values())) if isinstance(batch, Mapping) else batch[0]
+    return batch
