@@ -2,6 +2,7 @@
 
     python benchmarks/explain.py                      # both claims: about ten minutes on one core
     python benchmarks/explain.py --claims cam --repeats 5
+    python benchmarks/explain.py --claims judge       # judging ÷ maps, and the shared measures next to Quantus
 
 Two claims, in processor time of one thread (other jobs on the machine blur it less than wall time):
 
@@ -12,6 +13,9 @@ Two claims, in processor time of one thread (other jobs on the machine blur it l
   PyTorch is fastest from 16 images on, for which plain passes need half of Captum's memory; seewhy holds the same
   number in half of that, since it keeps nothing for gradients of weights
   (`seewhy.explain.gradient.memory_saving_autograd`).
+
+`judge` measures the cost of judging Grad-CAM maps in units of the maps, and the measures of `explain.metrics` next to
+those of Quantus (`pip install quantus`, in a virtual environment of its own), with a small network, batch 32, 64².
 
 Arms are run by turns, so that a busy machine slows all alike; ratios are medians of the ratios within a turn. Peaks
 are those of a fresh process per arm (Linux), over what it held before its first call. Weights are random, batch
@@ -172,7 +176,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """Options of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--claims", default="cam,ig", help="cam, ig or both")
+    parser.add_argument("--claims", default="cam,ig", help="cam, ig, judge, or several")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch", type=int, default=8, help="of the claim cam")
     parser.add_argument("--size", type=int, default=224)
@@ -184,6 +188,9 @@ def parse() -> argparse.Namespace:
 
 def report(claim: str, options: argparse.Namespace) -> None:
     """One claim: agreement, time, memory."""
+    if claim == "judge":
+        report_judging(options)
+        return
     net = build(claim)
     compared = arms(claim, net, options)
     first = {name: run() for name, run in compared.items()}  # warms up, too
@@ -205,6 +212,70 @@ def report(claim: str, options: argparse.Namespace) -> None:
     best = min(plain, key=lambda name: statistics.median(times[name]))
     ratio(f"integrated gradients / {best} (best)", times["seewhy"], times[best], most=1.03)
     goal("peak memory / Captum's default", peaks["seewhy"] / peaks["captum, default"], most=1 / 3)
+
+
+def report_judging(options: argparse.Namespace) -> None:
+    """Judging in units of the maps, and each shared measure next to Quantus'."""
+    from seewhy.explain import GradCAM, JudgingSettings, Scorecard
+
+    torch.manual_seed(0)
+    net = backbone("test_efficientnet", num_classes=4, global_pool="avg").eval()
+    inputs = images("ig", 32, 64)["image"]
+    method = GradCAM(layers="conv_head")
+    maps = method(net, inputs)
+
+    def judge(**chosen: Any) -> None:
+        Scorecard(method, settings=JudgingSettings(**chosen), samples=len(inputs)).judge(net, inputs, maps)
+
+    arms_of_judging: dict[str, Arm] = {"maps": lambda: method(net, inputs)}
+    arms_of_judging |= {scope: lambda scope=scope: judge(scope=scope) for scope in ("cheap", "all")}
+    arms_of_judging["metrics=[all]"] = lambda: judge(scope="none", metrics=["all"])
+    times = by_turns(arms_of_judging, options.repeats)
+    for name, values in times.items():
+        over = statistics.median(a / b for a, b in zip(values, times["maps"], strict=True))
+        print(f"judge: {name:16s} {statistics.median(values):7.2f} s   ÷ maps {over:8.1f}")
+    if options.peers:
+        for name, pair in measure_arms(net, inputs, maps).items():
+            both = by_turns(pair, options.repeats)
+            ours, theirs = (statistics.median(both[key]) for key in ("seewhy", "quantus"))
+            print(f"judge: {name:24s} seewhy {ours:7.3f} s   quantus {theirs:7.3f} s   ratio {theirs / ours:6.1f}")
+
+
+def measure_arms(net: nn.Module, inputs: Tensor, maps: Any) -> dict[str, dict[str, Arm]]:
+    """Measure → our arm and Quantus' with the same options."""
+    import quantus
+
+    from seewhy.explain import judging
+
+    mask = inputs[:, 0] > 0.5
+    given, target = maps.evidence()["image"].numpy()[:, None], maps.target.numpy()
+    array, quiet = inputs.numpy(), {"disable_warnings": True}
+
+    def peer(metric: Any) -> Arm:
+        given_to = {"model": net, "x_batch": array, "y_batch": target, "s_batch": mask.numpy()[:, None]}
+        return lambda: metric(**given_to, a_batch=given.copy(), channel_first=True, batch_size=len(array))
+
+    pairs: dict[str, tuple[Arm, Any]] = {
+        "sparseness": (lambda: judging.compute_sparseness(maps), quantus.Sparseness(**quiet)),
+        "complexity": (lambda: judging.compute_complexity(maps), quantus.Complexity(**quiet)),
+        "relevance_rank_accuracy": (
+            lambda: judging.compute_relevance_rank_accuracy(maps, mask),
+            quantus.RelevanceRankAccuracy(**quiet),
+        ),
+        "infidelity": (
+            lambda: judging.measure_infidelity(net, inputs, maps, patch=16),
+            quantus.Infidelity(perturb_patch_sizes=[16], n_perturb_samples=1, **quiet),
+        ),
+        "region_perturbation": (
+            lambda: judging.measure_region_perturbation(net, inputs, maps, patch=16),
+            quantus.RegionPerturbation(patch_size=16, **quiet),
+        ),
+        "selectivity": (
+            lambda: judging.measure_selectivity(net, inputs, maps, patch=16),
+            quantus.Selectivity(patch_size=16, **quiet),
+        ),
+    }
+    return {name: {"seewhy": ours, "quantus": peer(theirs)} for name, (ours, theirs) in pairs.items()}
 
 
 def agreement(claim: str, first: dict[str, Any]) -> None:

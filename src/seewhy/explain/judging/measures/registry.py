@@ -102,9 +102,9 @@ def choose_measures(names: Sequence[str]) -> tuple[Measure, ...]:
         >>> from seewhy.explain.judging import choose_measures
         >>> [measure.name for measure in choose_measures(["complexity"])]
         ['sparseness', 'complexity', 'effective_complexity']
-        >>> [measure.name for measure in choose_measures(["sparsness"])]
+        >>> [measure.name for measure in choose_measures(["infidelty"])]
         Traceback (most recent call last):
-        seewhy.errors.ConfigError: explain.metrics: unknown measure 'sparsness'; nearest: 'sparseness'
+        seewhy.errors.ConfigError: explain.metrics: unknown measure 'infidelty'; nearest: 'infidelity'
     """
     kinds = {measure.kind for measure in MEASURES.values()}
     known = [*MEASURES, *sorted(kinds), "all"]
