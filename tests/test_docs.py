@@ -236,8 +236,8 @@ def known_keys() -> set[str]:
         ["experiment=demo/mri"],
     ):
         keys |= set(dotted(compose_train(*words, "++paths.output_dir=here", "++data.root=here"), ""))
-    for name in ("demo/cyclegan", "demo/volume"):
-        keys |= set(dotted(compose_train(f"experiment={name}", "++paths.output_dir=here", "++data.root=here"), ""))
+    for name in ("experiment=demo/cyclegan", "experiment=demo/cyclegan model=curve_25d", "experiment=demo/volume"):
+        keys |= set(dotted(compose_train(*name.split(), "++paths.output_dir=here", "++data.root=here"), ""))
     for name in ("cases", "evaluate", "volume"):
         keys |= set(dotted(OmegaConf.load(conf_dir() / name / "default.yaml"), f"{name}."))
     for path in (conf_dir() / "explainer").glob("*.yaml"):
