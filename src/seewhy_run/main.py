@@ -17,6 +17,7 @@ from seewhy_run.steps.base import State, describe_step
 __all__ = ["main", "run_export"]
 
 TABLE = "predictions.csv"
+MOST_THREADS = 1024
 
 
 def run_export(
@@ -99,8 +100,10 @@ def main(arguments: Sequence[str] | None = None, *, folder: Path | None = None) 
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder of the results (results)")
     parser.add_argument("--threads", type=int, default=0, help="threads of the network; 0 takes all cores (0)")
     options = parser.parse_args(arguments)
+    if not 0 <= options.threads <= MOST_THREADS:
+        parser.error(f"--threads {options.threads}: expected 0 to {MOST_THREADS}")
     try:
-        export = read_export(options.export if folder is None else folder, threads=max(options.threads, 0))
+        export = read_export(options.export if folder is None else folder, threads=options.threads)
         written, problems = run_export(export, options.files, options.output, table=options.table)
     except (RunError, OSError, MemoryError) as error:
         sys.stderr.write(f"error: {error}\n")

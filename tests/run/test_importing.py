@@ -144,3 +144,21 @@ def test_experiments_without_slices_are_refused(tmp_path, capsys, experiment, fa
         main(["import", "afa", str(tmp_path / "best.pth"), str(tmp_path / "out"), f"--experiment={experiment}"])
     assert re.fullmatch(rf"error: [^\n]*{fact}[^\n]*\n", capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "classes", "fact"),
+    [
+        ({"batch_size": 0}, ["HC", "TLE"], "data.batch_size=0"),
+        ({"random_seed": 1e30}, ["HC", "TLE"], r"random_seed=1e\+30"),
+        ({}, ["", "TLE"], "not empty"),
+        ({}, ["TLE", "TLE"], "different names"),
+    ],
+)
+def test_impossible_parameters_and_names_of_classes_are_refused(mri_file, tmp_path, parameters, classes, fact):
+    (tmp_path / "parameters.json").write_text(json.dumps(parameters))
+    with pytest.raises((CheckpointError, ConfigError), match=fact):
+        import_checkpoint(
+            "mri", mri_file[0], tmp_path / "out", mri_config(), parameters=tmp_path / "parameters.json", classes=classes
+        )
+    assert not (tmp_path / "out").exists()

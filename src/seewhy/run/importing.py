@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ValidationError
 from torch import Tensor
 
 from seewhy.batch import MODALITIES, STACK_SLICES
@@ -22,6 +23,7 @@ from seewhy.interop.reference.cyclegan import CycleGANCheckpoint, read_cyclegan
 from seewhy.interop.tensors import check_finite_weights
 from seewhy.io.atomic import atomic_path, file_sha256
 from seewhy.run.build import build_datamodule, build_model
+from seewhy.run.checks import check_config
 from seewhy.run.folder import RunFolder
 
 __all__ = ["PARAMETERS", "import_checkpoint"]
@@ -112,6 +114,7 @@ def import_checkpoint(
         config.paths.output_dir = str(run.path)
         config.data.root = root if root is not None else "data"
         imported.configure(config)
+    check_config(config, "data", "model")
     buffers, facts = ({}, {}) if root is None else imported.measure(config)
     _write_checkpoints(run, config, file, {**imported.state, **buffers}, imported.fresh)
     run.write_json("imported.json", {"file": file.name, "sha256": file_sha256(file), **imported.record, **facts})
@@ -154,6 +157,8 @@ def _check_classes(file: Path, classes: Sequence[str], expected: int) -> None:
             f"{file} has {expected} classes, but {len(classes)} names are given ({', '.join(classes)}); "
             "name all of them with --classes"
         )
+    if not all(classes) or len(set(classes)) < len(classes):
+        raise CheckpointError(f"--classes {' '.join(map(repr, classes))}: expected different names that are not empty")
 
 
 def _import_afa(file: Path, *, pooling: str) -> _Import:
@@ -219,7 +224,10 @@ def _import_mri(file: Path, *, classes: Sequence[str], parameters: Path | None =
         for theirs, ours in PARAMETERS.items():
             value = settings.get(theirs)
             if isinstance(value, int | float) and not isinstance(value, bool):
-                OmegaConf.update(config, ours, value)
+                try:
+                    OmegaConf.update(config, ours, value)
+                except ValidationError as error:
+                    raise CheckpointError(f"{parameters}: {theirs}={value!r} is no value of {ours}") from error
 
     record = {"network": imported.network, "epoch": imported.epoch, "their_metrics": imported.record}
     logits = "one logit" if outputs == 1 else f"{outputs} classes"
