@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,7 +85,8 @@ class Judges:
         self._cards: dict[Place, Scorecard] = {}
         self._thresholds: dict[str, Threshold | None] = {}
         self._tuning_batches: list[Batch] | None = None
-        self.mask_tuning, self.tuned = settings.mask_tuning, cast("TunedCopy | None", None)
+        self.mask_tuning = settings.mask_tuning
+        self.tuned: TunedCopy | None = None
 
     @property
     def active(self) -> bool:
@@ -132,7 +133,8 @@ class Judges:
         if not self.mask_tuning:
             return None
         if self.tuned is None:
-            batches = [select_inputs(batch) for batch in self.validation(MASKED)] or [inputs]
+            batches: list[Inputs] = [select_inputs(batch) for batch in self.validation(MASKED)]
+            batches = batches or [inputs]
             self.tuned = tune_with_masks(module, batches, steps=self.mask_tuning, seed=self.settings.seed)
         return self.tuned.module
 
