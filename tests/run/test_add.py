@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from seewhy.callbacks.training.compilation import CompileNetworks
 from seewhy.errors import ConfigError
 from seewhy.run.folder import conf_dir
 
@@ -142,3 +143,8 @@ def test_a_compiled_training_is_the_plain_one_to_float_error(train_here, tmp_pat
         train_here(tmp_path / name, *LIGHT, *chosen, "trainer.max_epochs=1", "data.batches_per_epoch=2")
         scores[name] = read(tmp_path / name)["scores"]["val/loss"]
     assert scores["compiled"] == pytest.approx(scores["plain"], rel=1e-3)
+
+
+def test_an_unknown_backend_is_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"callbacks.compile.backend='inducter'.*inductor"):
+        CompileNetworks(backend="inducter")

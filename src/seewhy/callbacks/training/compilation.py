@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 from torchmetrics import Metric
+
+from seewhy.errors import ConfigError, nearest
 
 __all__ = ["CompileNetworks"]
 
@@ -22,6 +25,9 @@ class CompileNetworks(Callback):
         backend: of `torch.compile`.
         mode: of `torch.compile`; None is its default.
         dynamic: compile for any size at once; None compiles for each size, and for any after the second one.
+
+    Raises:
+        ConfigError: unknown backend, with the nearest.
     """
 
     def __init__(
@@ -31,6 +37,9 @@ class CompileNetworks(Callback):
         mode: Literal["default", "reduce-overhead", "max-autotune"] | None = None,
         dynamic: bool | None = None,
     ) -> None:
+        known = torch.compiler.list_backends(exclude_tags=None)
+        if backend not in known:
+            raise ConfigError(f"callbacks.compile.backend={backend!r} is unknown; {nearest(backend, known)}")
         self.backend, self.mode, self.dynamic = backend, mode, dynamic
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
