@@ -8,9 +8,10 @@ import torch
 
 from seewhy.cli.main import main
 from seewhy.data.given.files import read_samples
-from seewhy.data.given.sample import batch_samples, take_samples
+from seewhy.data.given.sample import batch_samples, split_batch
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.image import write_image
+from seewhy.reporting.loader_batches import read_batches
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.run.judge import JudgeOptions, import_object, judge
 
@@ -145,10 +146,20 @@ def test_what_does_not_fit_together_is_refused(place):
     np.savez("halves.npz", image=np.zeros((1, 8, 8)), label=[0.5])
     with pytest.raises(DataError, match=r"0\.5"):
         read_samples("halves.npz")
-    with pytest.raises(DataError, match="no batch"):
-        take_samples([])
-    samples = take_samples([torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 5, 4)])
+    sizes = [torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 5, 4)]
+    samples = [sample for batch in read_batches(sizes, torch.nn.Flatten()) for sample in split_batch(batch)]
     with pytest.raises(DataError, match="batch-size"):
         batch_samples(samples)
     with pytest.raises(ConfigError, match="no file"):
         import_object("absent.py:make")
+
+
+def test_a_batch_of_images_labels_and_masks_is_split_into_samples():
+    mask = torch.zeros(2, 1, 4, 4)
+    mask[1, 0, 2:] = 1
+    [batch] = read_batches([(torch.rand(2, 1, 4, 4), torch.tensor([1, -1]), mask)], torch.nn.Flatten())
+    first, second = split_batch(batch)
+    assert (first.id, first.label, second.label) == ("sample_000000", 1, None)
+    assert not first.masks["image"].any()
+    assert second.masks["image"].sum() == 8
+    torch.testing.assert_close(batch_samples([first, second])["mask"], mask[:, 0].to(torch.uint8))

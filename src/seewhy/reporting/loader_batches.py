@@ -27,10 +27,10 @@ IMAGE_AXES = (4, 5)
 def read_batches(loader: Iterable[Any], module: nn.Module) -> Iterator[Batch]:
     """Yield the batches of a loader with `image`, `id` and, where known, `label`.
 
-    A batch is a tensor of images; a pair of images and labels; a dict with `image`; or a dict of named images with
-    `label` (or `labels`, `target`, `y`) and `id` (or `sample_id`, `name`). Several tensors in a list are the inputs of
-    the module by position, the last one labels if it is [B] or [B, K]. Samples without a name are called
-    `sample_000000`, `sample_000001` and so on, in the loader's order.
+    A batch is a tensor of images; a pair of images and labels, perhaps with masks after them; a dict with `image`; or a
+    dict of named images with `label` (or `labels`, `target`, `y`) and `id` (or `sample_id`, `name`). Several tensors in
+    a list are the inputs of the module by position, the last one labels if it is [B] or [B, K]. Samples without a name
+    are called `sample_000000`, `sample_000001` and so on, in the loader's order.
 
     Args:
         loader: any iterable of batches.
@@ -161,9 +161,11 @@ def _read_mapping(raw: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
 
 
 def _read_sequence(values: list[Any], module: nn.Module) -> dict[str, Any]:
-    """A batch from tensors by position, the last of which may be labels."""
+    """A batch from tensors by position, the last of which may be labels, or labels and masks."""
+    has_masks = len(values) == 3 and isinstance(values[1], Tensor) and values[1].ndim < 3 and values[2] is not None
+    masks = {"mask": values.pop()} if has_masks else {}
     label = values.pop() if len(values) > 1 and isinstance(values[-1], Tensor) and values[-1].ndim < 3 else None
-    extra = {} if label is None else {"label": label.long() if label.ndim == 1 else label.float()}
+    extra = masks | ({} if label is None else {"label": label.long() if label.ndim == 1 else label.float()})
     if len(values) == 1 and isinstance(values[0], Mapping):
         return _read_mapping({**values[0], **extra}, module)
     images = [value for value in values if _is_image(value)]

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from torch import Tensor, nn
 
 from seewhy.batch import Batch
 from seewhy.data.given.files import read_labels, read_samples
-from seewhy.data.given.sample import GivenSample, batch_samples, hash_samples, take_samples
+from seewhy.data.given.sample import GivenSample, batch_samples, hash_samples, split_batch
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.capture.layers import find_last_map
 from seewhy.explain.explained_model import Explainable, ExplainableModule, ExplainedModel
 from seewhy.progress import slow_bar
-from seewhy.reporting.explain_loader import hash_weights
+from seewhy.reporting.explain_loader import hash_weights, move_batch
+from seewhy.reporting.loader_batches import read_batches
 from seewhy.reporting.report import write_session_results
 from seewhy.reporting.sample import select_inputs, select_rows
 from seewhy.reporting.selection import ExplanationSettings
@@ -110,7 +112,8 @@ def judge(network: str, data: str, options: JudgeOptions) -> dict[str, Any]:
 
     Args:
         network: `module:function` or `file.py:function`; the function takes nothing and returns an `nn.Module`.
-        data: file or folder, see `read_samples`; or `module:function` of a loader, see `take_samples`.
+        data: file or folder, see `read_samples`; or `module:function` of a loader, see
+            `seewhy.reporting.loader_batches.read_batches`.
         options: of the command.
 
     Returns:
@@ -121,11 +124,12 @@ def judge(network: str, data: str, options: JudgeOptions) -> dict[str, Any]:
         DataError: samples that cannot be read.
     """
     silence_known_warnings()
-    samples = _load_samples(data, options)
     net = import_object(network)()
     if not isinstance(net, nn.Module):
         raise ConfigError(f"{network} returned {type(net).__name__}; expected an nn.Module")
-    net = net.eval().to(options.device)
+    device = torch.device(options.device)
+    net = net.eval().to(device)
+    samples = _load_samples(data, net, options)
     size = options.settings.batch_size
     batches = [batch_samples(samples[first : first + size]) for first in range(0, len(samples), size)]
     described = _describe_network(net, batches[0], options)
@@ -138,7 +142,7 @@ def judge(network: str, data: str, options: JudgeOptions) -> dict[str, Any]:
         enable_model_summary=False,
     )  # fmt: skip
     # The class's name is the title of the figures.
-    holder = type(type(net).__name__, (GivenModel,), {})(described).to(options.device)
+    holder = type(type(net).__name__, (GivenModel,), {})(described).to(device)
     with slow_bar(f"judging {', '.join(explainers)}", None) as advance:
         session = Session(
             holder,
@@ -152,7 +156,7 @@ def judge(network: str, data: str, options: JudgeOptions) -> dict[str, Any]:
             advance=advance,
         )
         for batch in batches:
-            session.explain(_move(batch, options.device), batch["id"])
+            session.explain(move_batch(batch, device), batch["id"])
     return write_session_results(trainer, session)
 
 
@@ -191,7 +195,7 @@ def import_object(text: str) -> Callable[[], Any]:
     return found
 
 
-def _load_samples(data: str, options: JudgeOptions) -> list[GivenSample]:
+def _load_samples(data: str, net: nn.Module, options: JudgeOptions) -> list[GivenSample]:
     count = options.settings.max_samples
     if not Path(data).exists() and NAMED.fullmatch(data):
         if options.masks or options.labels:
@@ -199,7 +203,11 @@ def _load_samples(data: str, options: JudgeOptions) -> list[GivenSample]:
         loader: Iterable[Any] = import_object(data)()
         if not isinstance(loader, Iterable):
             raise ConfigError(f"{data} returned {type(loader).__name__}; expected a loader of batches")
-        return take_samples(loader, count=count)
+        samples = (sample for batch in read_batches(loader, net) for sample in split_batch(batch))
+        taken = list(islice(samples, count or None))
+        if not taken:
+            raise ConfigError(f"{data}: the loader gives no batch")
+        return taken
     labels = None if options.labels is None else read_labels(options.labels)
     return read_samples(data, masks=options.masks, labels=labels, count=count)
 
@@ -215,7 +223,7 @@ def _describe_network(net: nn.Module, batch: Batch, options: JudgeOptions) -> An
     if unknown:
         raise ConfigError(f"--layers: no input {unknown[0]!r}; {nearest(unknown[0], names)}")
     if not layers and len(names) == 1:
-        first = _move(select_rows(batch, [0]), options.device)
+        first = move_batch(select_rows(batch, [0]), torch.device(options.device))
         last = find_last_map(ExplainedModel(net, select_inputs(first)))
         layers = {names[0]: last} if last else {}
     about = Explainable(
@@ -225,15 +233,3 @@ def _describe_network(net: nn.Module, batch: Batch, options: JudgeOptions) -> An
         multi_label=options.multi_label,
     )
     return DescribedNetwork(net, about)
-
-
-def _move(batch: Batch, device: str) -> Batch:
-    moved: dict[str, Any] = {}
-    for key, value in batch.items():
-        if isinstance(value, Tensor):
-            moved[key] = value.to(torch.device(device))
-        elif isinstance(value, dict):
-            moved[key] = {name: one.to(torch.device(device)) for name, one in value.items()}
-        else:
-            moved[key] = value
-    return moved  # type: ignore[return-value]

@@ -1,9 +1,9 @@
-"""Samples of a network from elsewhere: batches of them, their hash, and the first of a loader."""
+"""Samples of a network from elsewhere: batches of them and their hash."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,8 @@ from torch import Tensor
 
 from seewhy.batch import Batch
 from seewhy.errors import DataError
-from seewhy.io.names import safe_name
 
-__all__ = ["IMAGE", "GivenSample", "batch_samples", "drop_channel", "hash_samples", "take_samples", "to_class"]
+__all__ = ["IMAGE", "GivenSample", "batch_samples", "drop_channel", "hash_samples", "split_batch", "to_class"]
 
 IMAGE = "image"
 """Name of a single input."""
@@ -40,48 +39,25 @@ class GivenSample:
     masks: dict[str, Tensor] = field(default_factory=dict)
 
 
-def take_samples(loader: Iterable[Any], *, count: int = 0) -> list[GivenSample]:
-    """Take the first samples of a loader.
-
-    Args:
-        loader: gives batches: dicts with `image` (a tensor, or input → tensor) and, if known, `label`, `mask`, `id` and
-            `patient`; or tuples of image, label and mask; or images.
-        count: largest number of samples; 0 is all.
+def split_batch(batch: Batch) -> Iterator[GivenSample]:
+    """Yield the samples of a batch, in the vocabulary of `seewhy.batch`.
 
     Raises:
-        DataError: a batch of another kind, or no samples.
+        DataError: a label that is no class index.
     """
-    samples: list[GivenSample] = []
-    for batch in loader:
-        entries: dict[str, Any] = dict(batch) if isinstance(batch, Mapping) else _name_parts(batch)
-        image = entries.get(IMAGE)
-        images: dict[str, Any] = dict(image) if isinstance(image, Mapping) else {IMAGE: image}
-        wrong = [name for name, one in images.items() if not isinstance(one, Tensor)]
-        if wrong:
-            raise DataError(
-                f"a batch of the loader has {', '.join(entries) or 'nothing'} and {wrong[0]} is no tensor; expected "
-                "image, or (image, label)"
-            )
-        mask = entries.get("mask")
-        given = {} if mask is None else mask if isinstance(mask, Mapping) else {next(iter(images)): mask}
-        for row in range(len(next(iter(images.values())))):
-            number = len(samples)
-            name = str(entries["id"][row]) if "id" in entries else f"sample_{number:04d}"
-            label = entries.get("label")
-            samples.append(
-                GivenSample(
-                    id=safe_name(name),
-                    images={key: one[row].detach().cpu().float() for key, one in images.items()},
-                    patient=str(entries["patient"][row]) if "patient" in entries else name,
-                    label=None if label is None else to_class(label[row], name),
-                    masks={key: drop_channel(one[row].cpu(), images[key][row].ndim) > 0 for key, one in given.items()},
-                )
-            )
-            if count and len(samples) == count:
-                return samples
-    if not samples:
-        raise DataError("the loader gives no batch")
-    return samples
+    image, mask, label = batch["image"], batch.get("mask"), batch.get("label")
+    images = {IMAGE: image} if isinstance(image, Tensor) else dict(image)
+    masks: Mapping[str, Tensor] = {}
+    if mask is not None:
+        masks = {next(iter(images)): mask} if isinstance(mask, Tensor) else mask
+    for row, name in enumerate(batch["id"]):
+        yield GivenSample(
+            id=name,
+            images={key: one[row].detach().cpu().float() for key, one in images.items()},
+            patient=str(batch["patient"][row]),
+            label=None if label is None else to_class(label[row], name),
+            masks={key: drop_channel(one[row].cpu(), images[key][row].ndim) > 0 for key, one in masks.items()},
+        )
 
 
 def batch_samples(samples: Sequence[GivenSample]) -> Batch:
@@ -142,8 +118,3 @@ def drop_channel(mask: Tensor, axes: int) -> Tensor:
 def _get_mask(sample: GivenSample, name: str) -> Tensor:
     image = sample.images[name]
     return sample.masks.get(name, torch.zeros(image.shape[1:], dtype=torch.bool))
-
-
-def _name_parts(batch: Any) -> dict[str, Any]:
-    parts = list(batch) if isinstance(batch, list | tuple) else [batch]
-    return dict(zip((IMAGE, "label", "mask"), parts, strict=False))
