@@ -12,6 +12,7 @@ from torch import nn
 from seewhy.explain import GradCAM
 from seewhy.reporting.judging import Judges
 from seewhy.reporting.report import print_explanations
+from seewhy.reporting.score_names import DIRECTIONS, MEANINGS, NAMES
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.reporting.tables import write_ranking
 
@@ -139,3 +140,8 @@ def test_without_masks_only_what_deletion_has_is_left(floors):
     assert list(floors("auto")) == ["control_intensity"]
     assert floors("cheap") == {}
     assert floors("none", MASKS) == {}
+
+
+def test_every_score_that_ranks_methods_has_a_name_and_a_meaning():
+    assert set(DIRECTIONS) == set(MEANINGS)
+    assert set(DIRECTIONS) <= set(NAMES)

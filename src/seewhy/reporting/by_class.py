@@ -8,7 +8,8 @@ from typing import Any
 
 from seewhy.io.atomic import write_csv
 from seewhy.metrics.map_ranking import rank_methods
-from seewhy.reporting.tables import CHANCE, format_method, name_class
+from seewhy.reporting.score_names import CHANCE
+from seewhy.reporting.tables import format_method, name_class
 
 __all__ = ["write_class_table"]
 

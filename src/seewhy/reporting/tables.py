@@ -8,12 +8,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from seewhy.explain.judging.measures.registry import MEASURES
 from seewhy.io.atomic import write_csv, write_json
-from seewhy.metrics.map_ranking import HIGHER, MethodRank, rank_methods
+from seewhy.metrics.map_ranking import MethodRank, rank_methods
+from seewhy.reporting.score_names import CHANCE, DESCRIBED, DIRECTIONS, LIKE_ENERGY, MEANINGS, NAMES, SECONDS
 
 __all__ = [
-    "CHANCE",
     "format_method",
     "name_class",
     "ranking_rows",
@@ -240,44 +239,6 @@ def _draw_slice_profile(
 
 # -- ranking --------------------------------------------------------------------------------------------------
 
-NAMES = {
-    "pointing": "pointing game",
-    "energy": "energy inside the mask",
-    "auprc": "AUPRC",
-    "iou": "IoU at the validation's threshold",
-    "deletion_gap": "deletion, gap to random order",
-    "insertion_gap": "insertion, gap to random order",
-    "deletion_gap_blurred": "deletion, gap to blurred noise",
-    "insertion_gap_blurred": "insertion, gap to blurred noise",
-    "deletion_gap_tuned": "deletion by the tuned copy, gap to random order",
-    "insertion_gap_tuned": "insertion by the tuned copy, gap to random order",
-    "deletion_gap_blurred_tuned": "deletion by the tuned copy, gap to blurred noise",
-    "insertion_gap_blurred_tuned": "insertion by the tuned copy, gap to blurred noise",
-    "stability_noise": "stability under noise",
-    "effect_agreement": "agreement with left-out inputs",
-}
-MEANINGS = {
-    "pointing": "share of samples whose highest point lies inside the annotation",
-    "energy": "share of the evidence that lies inside the annotation",
-    "auprc": "how well the map's values sort points inside the annotation before all others",
-    "iou": "overlap of map and annotation, above a threshold tuned on validation samples",
-    "deletion_gap": "how much faster the probability falls when the strongest points are removed first",
-    "insertion_gap": "how much faster the probability rises when the strongest points are shown first",
-    "deletion_gap_blurred": "the same as deletion, next to noise that is as smooth as the map",
-    "insertion_gap_blurred": "the same as insertion, next to noise that is as smooth as the map",
-    "stability_noise": "rank correlation with the map of a slightly noisy image",
-    "effect_agreement": "rank correlation of the inputs' shares with the fall of the probability without each",
-}
-"""Meaning of each score in a few words."""
-CHANCE = ("pointing", "energy", "auprc")
-"""Scores whose chance level is the mask's share of the area; re-initialised networks are scored by them too."""
-MEASURED = {column: known for measure in MEASURES.values() for column, known in measure.columns.items()}
-"""Column of `explain.metrics` → printed name, and whether higher is better; None where it does not rank methods."""
-DIRECTIONS = HIGHER | {column: higher for column, (_, higher) in MEASURED.items() if higher is not None}
-DESCRIBED = {column: True for column, (_, higher) in MEASURED.items() if higher is None}
-LIKE_ENERGY = (*CHANCE, "top_k_intersection", "relevance_rank_accuracy")
-SECONDS = "seconds per map"
-
 
 def write_ranking(
     folder: Path, records: Sequence[Record], floors: Sequence[Record], *, title: str, phantom: bool
@@ -350,7 +311,7 @@ def ranking_rows(
             result.append(
                 {
                     "method": method.method,
-                    "score": NAMES[name] if name in NAMES else MEASURED[name][0],
+                    "score": NAMES[name],
                     "value": value,
                     "low": interval.low if interval else None,
                     "high": interval.high if interval else None,
