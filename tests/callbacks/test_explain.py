@@ -245,9 +245,11 @@ def test_further_measures_are_columns_of_the_ranking_with_those_of_the_floors(ex
     scores = list(csv.DictReader((found.folder / "scores.csv").open()))
     patients = {}
     for row in scores:
-        if row["method"] == "grad_cam" and row["complexity"]:
+        if row["method"] == "control_edges":  # a map of a barely trained network may be empty, and has none
             patients.setdefault(row["patient"], []).append(float(row["complexity"]))
-    assert float(rows["grad_cam"]["complexity"]) == pytest.approx(np.mean([np.mean(own) for own in patients.values()]))
+    expected = np.mean([np.mean(own) for own in patients.values()])
+    assert float(rows["control_edges"]["complexity"]) == pytest.approx(expected)
+    assert all(row["complexity"] != "" for row in scores if row["method"].startswith("control_"))
     assert 0 <= float(rows["control_edges"]["infidelity_scaled"]) <= 1
     assert found.results["ranking"], "measures that rank methods are drawn"
     with pytest.raises(ConfigError, match="infidelity"):

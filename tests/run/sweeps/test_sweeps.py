@@ -30,7 +30,7 @@ def test_a_member_that_fails_is_named_and_the_others_are_kept(command, home, tin
     folder = home / "failing"
     words = ["-m", *tiny, ONE_EPOCH, "data.batch_size=0,4", f"hydra.sweep.dir={folder}"]
     done = command("train.py", *words, expect=1)
-    assert f"error: sweep member {folder}/0: data.batch_size=0 must be an integer, 1 or more" in done.stderr
+    assert f"error: sweep member {folder}/0: data.batch_size=0 must be an integer, from 1" in done.stderr
     assert "Traceback" not in done.stderr
     rows = record.table(folder / "sweep.csv")
     assert [(row["member"], row["state"]) for row in rows] == [("0", "FAIL"), ("1", "COMPLETE")]

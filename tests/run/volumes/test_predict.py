@@ -425,7 +425,7 @@ def test_a_changed_setting_is_refused_and_named(config: DictConfig):
         ({"patch": None}, "volume.inference.patch must be given"),
         ({"normalization": None}, "volume.inference.normalization must be given"),
         ({"patch": [16, 16]}, "expected three positive numbers"),
-        ({"tta": True}, "does not state its mirror axes"),
+        ({"tta": True}, "which axes it may be mirrored"),
         ({"tta": [3]}, "expected true, false or axes"),
         ({"tta": ["z"]}, "expected true, false or axes"),
         ({"tta": "all"}, "expected true, false or axes"),
