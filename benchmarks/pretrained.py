@@ -28,10 +28,15 @@ from timm.data import ImageNetInfo
 from torch import Tensor, nn
 
 from seewhy.explain import (
+    KPCACAM,
+    LRP,
+    RISE,
+    AblationCAM,
     DeepLift,
     EigenCAM,
     Explainer,
     FinerCAM,
+    FullGrad,
     GradCAM,
     GradCAMPlusPlus,
     GradientSHAP,
@@ -43,6 +48,7 @@ from seewhy.explain import (
     Occlusion,
     Saliency,
     ScoreCAM,
+    ShapleyCAM,
     XGradCAM,
 )
 from seewhy.explain.judging.controls import make_controls
@@ -60,7 +66,7 @@ SIZE = 224
 LAYER = "bn2"  # the last one with places: 1,280 channels at stride 32
 CLASSES = {652: "military uniform", 457: "bow tie", 834: "suit", 906: "Windsor tie"}
 MEAN, DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-COSTLY = ("smooth_grad", "var_grad", "score_cam", "gradient_shap", "occlusion")
+COSTLY = ("smooth_grad", "var_grad", "score_cam", "ablation_cam", "rise", "gradient_shap", "occlusion")
 PHOTOGRAPH_COLUMNS = (
     "randomization_net",
     "randomization_head",
@@ -106,16 +112,20 @@ def pretrained() -> nn.Module:
 
 def methods() -> list[Explainer]:
     """Everything that explains a convolutional network, the quick ones first."""
-    cams = [cam(layers=LAYER) for cam in (GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM, EigenCAM, FinerCAM)]
+    kinds = (GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM, EigenCAM, FinerCAM, ShapleyCAM, KPCACAM)
     return [
-        *cams,
+        *(kind(layers=LAYER) for kind in kinds),
         Saliency(),
         InputXGradient(),
         DeepLift(),
+        LRP(),
+        FullGrad(),
         IntegratedGradients(),
         NoiseTunnel(explainer=Saliency(), name="smooth_grad"),
         NoiseTunnel(explainer=Saliency(), gather="variance", name="var_grad"),
         ScoreCAM(layers=LAYER, channels=64),
+        AblationCAM(layers=LAYER, channels=64),
+        RISE(masks=200),
         GradientSHAP(samples=16),
         Occlusion(window=SIZE // 4, stride=SIZE // 8),
     ]

@@ -34,7 +34,7 @@ from seewhy.run import explainers
 from seewhy.run.build import build_model, find_node_problems
 from seewhy.run.checks import check_config
 from seewhy.run.folder import conf_dir
-from seewhy.run.run_loader import read_checkpoint
+from seewhy.run.loaded.saved_run import read_checkpoint
 from seewhy.run.train import train
 
 ROOT = Path(__file__).resolve().parents[1]

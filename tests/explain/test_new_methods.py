@@ -22,7 +22,7 @@ from seewhy.explain import (
     find_incomplete,
 )
 from seewhy.explain.gradient.base import make_generator
-from seewhy.explain.gradient.full_grad import spread
+from seewhy.explain.gradient.full_grad import enlarge_keeping_sum
 from seewhy.explain.masking.rise import draw_mask
 
 RULES = ("epsilon", "gamma", "z_plus", "composite")
@@ -134,7 +134,7 @@ def test_gates_outside_of_layers_are_reported():
 
 def test_spreading_keeps_sums():
     coarse = torch.randn(2, 3, 5)
-    assert spread(coarse, (10, 11)).sum(dim=(1, 2)) == pytest.approx(coarse.sum(dim=(1, 2)), abs=1e-5)
+    assert enlarge_keeping_sum(coarse, (10, 11)).sum(dim=(1, 2)) == pytest.approx(coarse.sum(dim=(1, 2)), abs=1e-5)
 
 
 # -- RISE --

@@ -8,7 +8,7 @@ from torch import nn
 
 from seewhy.errors import CheckpointError
 from seewhy.interop.tensors import read_tensors
-from seewhy.run.run_loader import load_state, read_checkpoint
+from seewhy.run.loaded.saved_run import load_state, read_checkpoint
 
 
 class Payload:

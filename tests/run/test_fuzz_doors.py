@@ -25,7 +25,7 @@ from seewhy.errors import SeewhyError
 from seewhy.interop.nnunet.folder import read_nnunet
 from seewhy.interop.tensors import read_tensors
 from seewhy.reporting.store import ExplanationRecord, read_record
-from seewhy.run.run_loader import load_state
+from seewhy.run.loaded.saved_run import load_state
 from seewhy.run.saved_config import read_saved_config
 from seewhy.run.sweeps.pooling import pool_folds
 from seewhy.run.sweeps.table import sweep_rows

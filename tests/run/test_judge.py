@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from seewhy.cli.main import main
-from seewhy.data.given.files import read_samples
+from seewhy.data.given.files import read_labels, read_samples
 from seewhy.data.given.sample import batch_samples, split_batch
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.image import write_image
-from seewhy.reporting.loader_batches import read_batches
+from seewhy.reporting.loaders.batches import read_batches
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.run.judge import JudgeOptions, import_object, judge
 
@@ -150,8 +150,65 @@ def test_what_does_not_fit_together_is_refused(place):
     samples = [sample for batch in read_batches(sizes, torch.nn.Flatten()) for sample in split_batch(batch)]
     with pytest.raises(DataError, match="batch-size"):
         batch_samples(samples)
-    with pytest.raises(ConfigError, match="no file"):
+    with pytest.raises(ConfigError, match=r"absent\.py does not exist"):
         import_object("absent.py:make")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "fact"),
+    [
+        ({"id": ["a", "b", "a"]}, "'a'"),
+        ({"id": ["a/b", "a:b", "c"]}, "as a file name"),
+        ({"image": np.full((3, 8, 8), np.nan)}, "NaN"),
+        ({"label": [[0, 1], [1, 0], [0, 1]]}, r"label \(3, 2\)"),
+        ({"label": ["cat", "dog", "cat"]}, "cat"),
+        ({"mask": np.zeros((3, 4, 8))}, r"mask \(4, 8\)"),
+        ({"image": np.zeros((0, 8, 8))}, r"image \(0, 8, 8\)"),
+    ],
+)
+def test_arrays_that_are_no_samples_are_refused(place, arrays, fact):
+    np.savez("given.npz", **{"image": np.zeros((3, 8, 8)), **arrays})
+    with pytest.raises(DataError, match=fact):
+        read_samples("given.npz")
+
+
+def test_two_files_of_one_name_and_two_labels_of_one_id_are_refused(place):
+    (place / "pictures").mkdir()
+    for ending in ("png", "tif"):
+        write_image(place / "pictures" / f"p1.{ending}", np.zeros((6, 8, 3), np.uint8))
+    with pytest.raises(DataError, match=r"p1\.png and p1\.tif"):
+        read_samples(place / "pictures")
+    (place / "labels.csv").write_text("id,label\np1,0\np1,1\n")
+    with pytest.raises(DataError, match="'p1'"):
+        read_labels(place / "labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("change", "data", "options", "fact"),
+    [
+        ("def one():\n    raise KeyError('weights')\n", "one.npz", {}, r"'weights' \(given_nets\.py, line 2\)"),
+        ("def one(:\n", "one.npz", {}, "line 1"),
+        ("", "beyond.npz", {}, "which has 3"),
+        ("", "one.npz", {"classes": ["x", "y"]}, "3 classes"),
+        ("", "one.npz", {"options": {"occlusio": {"window": 3}}}, "occlusion"),
+        ("", "one.npz", {"device": "cuda:77"}, "--device"),
+    ],
+)
+def test_what_does_not_fit_the_network_is_named_before_anything_is_written(place, change, data, options, fact):
+    if change:
+        (place / "given_nets.py").write_text(change)
+    np.savez("beyond.npz", image=np.zeros((2, 12, 12)), label=[0, 3])
+    with pytest.raises((ConfigError, DataError), match=fact):
+        judge("given_nets.py:one", data, JudgeOptions(**options))
+    assert not (place / "judged").exists()
+
+
+def test_batches_with_names_after_the_labels_keep_them():
+    batch = [torch.rand(2, 1, 4, 4), torch.tensor([1, 0]), ("left eye", "right eye")]
+    [read] = read_batches([batch], torch.nn.Flatten())
+    assert read["id"] == ["left eye", "right eye"]
+    with pytest.raises(ConfigError, match=r"int.*after its images"):
+        list(read_batches([[torch.rand(2, 1, 4, 4), 7]], torch.nn.Flatten()))
 
 
 def test_a_batch_of_images_labels_and_masks_is_split_into_samples():

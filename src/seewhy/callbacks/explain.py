@@ -18,8 +18,8 @@ from seewhy.io.atomic import file_sha256
 from seewhy.metrics.gather import gather_rows
 from seewhy.option_types import NonNegativeInt
 from seewhy.progress import slow_bar
-from seewhy.reporting.explain_loader import hash_weights
-from seewhy.reporting.loader_samples import LoaderSamples
+from seewhy.reporting.loaders.explain_loader import hash_weights
+from seewhy.reporting.loaders.trainer_samples import LoaderSamples
 from seewhy.reporting.pictures import log_explanations
 from seewhy.reporting.report import write_session_results
 from seewhy.reporting.selection import ExplanationSettings, SampleChoice, list_candidates, prediction_rows
@@ -40,7 +40,7 @@ class ExplainCallback(Callback):
     of them. Maps that an earlier, interrupted run finished with the same weights and options are not computed again.
 
     The Trainer may be given a DataModule of seewhy or any DataLoader, whose batches are read as
-    `seewhy.reporting.loader_batches.read_batches` does. Such a loader must not shuffle, and is read on one process.
+    `seewhy.reporting.loaders.batches.read_batches` does. Such a loader must not shuffle, and is read on one process.
 
     Args:
         folder: the run folder.

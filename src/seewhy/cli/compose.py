@@ -288,4 +288,4 @@ def _list_runs(folder: Path) -> str:
     root = folder if folder.is_dir() else Path("lightning_logs")
     files = sorted(root.rglob("config.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
     runs = [str(file.parent) for file in files if not {".hydra", "earlier"} & set(file.parts)]
-    return f"newest runs below {root}: " + ", ".join(runs[:3]) if runs else f"there is no run below {root}"
+    return f"newest runs below {root}: " + ", ".join(runs[:3]) if runs else f"no run below {root}"

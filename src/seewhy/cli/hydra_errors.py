@@ -68,7 +68,7 @@ def _describe_quoting(override: str, text: str) -> str:
     parts = split_override(override)
     if parts is None:
         reason = " ".join(line.strip() for line in text.splitlines() if line.strip() and "hydra.cc" not in line)
-        return f"{override!r} is no override ({reason}); expected key=value, +key=value or ~key"
+        return f"{override!r} is not an override ({reason}); expected key=value, +key=value or ~key"
     sign, key, value = parts
     return (
         f"{sign}{key}={value} cannot be read as one value because of its characters (blanks, brackets, =, commas, "

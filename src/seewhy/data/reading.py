@@ -1,4 +1,4 @@
-"""How the files of a case become a network's input, described for a runner without torch."""
+"""Description, for a runner without torch, of how the files of a case become a network's input."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def extract_state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
 
 
 def list_foreign_tensors(state: Mapping[str, Any]) -> list[str]:
-    """List the tensors that are no plain weights: sparse, quantized, complex or without values.
+    """List the tensors that are not plain weights: sparse, quantized, complex or without values.
 
     Example:
         >>> list_foreign_tensors({"weight": torch.zeros(1, dtype=torch.complex64), "bias": torch.zeros(1)})

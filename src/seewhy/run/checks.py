@@ -223,7 +223,7 @@ def _find_why_not_validated(config: DictConfig, datamodule: BaseDataModule) -> s
     trainer = config.trainer
     every, epochs = trainer.get("check_val_every_n_epoch"), trainer.get("max_epochs")
     if not datamodule.items_of("val"):
-        return "there are no validation patients"
+        return "no validation patients"
     if trainer.get("limit_val_batches") == 0:
         return "trainer.limit_val_batches=0"
     if isinstance(every, int) and isinstance(epochs, int) and every > epochs >= 0:

@@ -18,7 +18,7 @@ from seewhy.callbacks.training.learning_rate_finder import FindLearningRate
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError
 from seewhy.run.folder import RunFolder
-from seewhy.run.run_loader import load_state
+from seewhy.run.loaded.saved_run import load_state
 
 __all__ = ["Continuation", "begin_continuation", "find_checkpoint"]
 

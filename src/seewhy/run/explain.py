@@ -22,7 +22,7 @@ from seewhy.run.explainers import (
     print_explained,
     read_sharing_options,
 )
-from seewhy.run.run_loader import load_run
+from seewhy.run.loaded.saved_run import load_run
 from seewhy.run.tracking.contents import log_job
 from seewhy.run.tracking.session import track_job
 

@@ -227,7 +227,7 @@ def _import_mri(file: Path, *, classes: Sequence[str], parameters: Path | None =
                 try:
                     OmegaConf.update(config, ours, value)
                 except ValidationError as error:
-                    raise CheckpointError(f"{parameters}: {theirs}={value!r} is no value of {ours}") from error
+                    raise CheckpointError(f"{parameters}: {theirs}={value!r} does not fit {ours}") from error
 
     record = {"network": imported.network, "epoch": imported.epoch, "their_metrics": imported.record}
     logits = "one logit" if outputs == 1 else f"{outputs} classes"

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,22 +21,24 @@ from torch import Tensor, nn
 
 from seewhy.batch import Batch
 from seewhy.data.given.files import read_labels, read_samples
-from seewhy.data.given.sample import GivenSample, batch_samples, hash_samples, split_batch
-from seewhy.errors import ConfigError, nearest
+from seewhy.data.given.sample import GivenSample, batch_samples, check_samples, hash_samples, split_batch
+from seewhy.errors import ConfigError, DataError, ExplanationError, nearest
 from seewhy.explain.capture.layers import find_last_map
 from seewhy.explain.explained_model import Explainable, ExplainableModule, ExplainedModel
+from seewhy.interop.tensors import check_finite_weights
 from seewhy.progress import slow_bar
-from seewhy.reporting.explain_loader import hash_weights, move_batch
-from seewhy.reporting.loader_batches import read_batches
+from seewhy.reporting.loaders.batches import read_batches
+from seewhy.reporting.loaders.explain_loader import hash_weights, move_batch
 from seewhy.reporting.report import write_session_results
 from seewhy.reporting.sample import select_inputs, select_rows
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.reporting.session import Session
 from seewhy.reporting.store import ExplanationStore
+from seewhy.reporting.verdicts import read_records
 from seewhy.run.build import silence_known_warnings
 from seewhy.run.explainers import build_explainers, load_explainer_nodes
 
-__all__ = ["JudgeOptions", "import_object", "judge"]
+__all__ = ["JudgeOptions", "call_named", "import_object", "judge"]
 
 NAMED = re.compile(r"(?P<module>[\w./\\-]+):(?P<name>[A-Za-z_]\w*)")
 PLAIN = ("saliency", "integrated_gradients", "occlusion")
@@ -51,8 +54,8 @@ class JudgeOptions:
             occlusion.
         layers: input → layer of class activation maps, `image` for a single input; empty: the last one with a map.
         options: method → option → value.
-        masks: `.npy` or folder of masks, where DATA has none.
-        labels: table with the columns id and label, where DATA has none.
+        masks: `.npy` or folder of masks, if the data lack them.
+        labels: table with the columns id and label, if the data lack them.
         classes: names of the classes.
         multi_label: whether each score has its own sigmoid.
         settings: targets, judging and measures.
@@ -113,7 +116,7 @@ def judge(network: str, data: str, options: JudgeOptions) -> dict[str, Any]:
     Args:
         network: `module:function` or `file.py:function`; the function takes nothing and returns an `nn.Module`.
         data: file or folder, see `read_samples`; or `module:function` of a loader, see
-            `seewhy.reporting.loader_batches.read_batches`.
+            `seewhy.reporting.loaders.batches.read_batches`.
         options: of the command.
 
     Returns:
@@ -124,16 +127,21 @@ def judge(network: str, data: str, options: JudgeOptions) -> dict[str, Any]:
         DataError: samples that cannot be read.
     """
     silence_known_warnings()
-    net = import_object(network)()
+    device = _find_device(options.device)
+    net = call_named(network)
     if not isinstance(net, nn.Module):
         raise ConfigError(f"{network} returned {type(net).__name__}; expected an nn.Module")
-    device = torch.device(options.device)
+    check_finite_weights(net, dict(net.named_parameters()), network)
     net = net.eval().to(device)
     samples = _load_samples(data, net, options)
     size = options.settings.batch_size
     batches = [batch_samples(samples[first : first + size]) for first in range(0, len(samples), size)]
     described = _describe_network(net, batches[0], options)
+    _check_classes(described, batches[0], samples, options)
     methods = list(options.methods) or [*["grad_cam"] * bool(described.explainable().layers), *PLAIN]
+    unused = [name for name in options.options if name not in methods]
+    if unused:
+        raise ConfigError(f"--option {unused[0]}.…: this method is not used; {nearest(unused[0], methods)}")
     node = OmegaConf.create({"methods": methods, "options": dict(options.options), "memory_budget": None})
     nodes = load_explainer_nodes(node)
     explainers = build_explainers(nodes)
@@ -157,7 +165,25 @@ def judge(network: str, data: str, options: JudgeOptions) -> dict[str, Any]:
         )
         for batch in batches:
             session.explain(move_batch(batch, device), batch["id"])
+    if session.refused and not any(read_records(session, place, session.samples) for place in session.places):
+        raise ExplanationError("; ".join(session.refused[:3]))
     return write_session_results(trainer, session)
+
+
+def call_named(text: str) -> Any:
+    """Call the function that a user named on the command line; it takes nothing.
+
+    Args:
+        text: see `import_object`.
+
+    Raises:
+        ConfigError: as `import_object`; or the function fails, with its error and line.
+    """
+    function = import_object(text)
+    try:
+        return function()
+    except Exception as error:
+        raise ConfigError(f"{text} failed: {_describe_failure(error)}") from error
 
 
 def import_object(text: str) -> Callable[[], Any]:
@@ -167,7 +193,7 @@ def import_object(text: str) -> Callable[[], Any]:
         text: `module:function` (the working directory is searched first) or `path/to/file.py:function`.
 
     Raises:
-        ConfigError: another form, or a module or function that does not exist.
+        ConfigError: another form, a module that cannot be imported, or a function that does not exist.
     """
     match = NAMED.fullmatch(text)
     if match is None:
@@ -175,19 +201,24 @@ def import_object(text: str) -> Callable[[], Any]:
     place, name = match["module"], match["name"]
     if place.endswith(".py"):
         if not Path(place).is_file():
-            raise ConfigError(f"{text}: there is no file {place}")
+            raise ConfigError(f"{text}: {place} does not exist")
         spec = importlib.util.spec_from_file_location(Path(place).stem, place)
         if spec is None or spec.loader is None:
-            raise ConfigError(f"{text}: {place} is no module")
+            raise ConfigError(f"{text}: {place} cannot be imported as a module")
         module = importlib.util.module_from_spec(spec)
         sys.path.insert(0, str(Path(place).resolve().parent))
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise ConfigError(f"{text}: {place} cannot be imported: {_describe_failure(error)}") from error
     else:
         sys.path.insert(0, str(Path.cwd()))
         try:
             module = importlib.import_module(place)
         except ModuleNotFoundError as error:
             raise ConfigError(f"{text}: {error}; start in the folder of {place}, or give file.py:function") from error
+        except Exception as error:
+            raise ConfigError(f"{text}: {place} cannot be imported: {_describe_failure(error)}") from error
     if not callable(vars(module).get(name)):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise ConfigError(f"{text}: {place} has no function {name!r}; {nearest(name, known)}")
@@ -195,18 +226,62 @@ def import_object(text: str) -> Callable[[], Any]:
     return found
 
 
+def _find_device(name: str) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {name} cannot be used here ({str(error).splitlines()[0]}); try cpu") from error
+    return device
+
+
+def _describe_failure(error: Exception) -> str:
+    """Kind, text and line of an error in a user's own code."""
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg} (line {error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+
+
+def _check_classes(network: nn.Module, batch: Batch, samples: Sequence[GivenSample], options: JudgeOptions) -> None:
+    """Check labels and names of classes by the number of scores.
+
+    Raises:
+        ConfigError: another number of names.
+        DataError: labels that are no class.
+    """
+    first = move_batch(select_rows(batch, [0]), torch.device(options.device))
+    subject = ExplainedModel(network, select_inputs(first))
+    with torch.no_grad():
+        count = subject.class_probabilities(subject.scores(subject.inputs)).shape[1]
+    count = max(count, 2)  # one score decides between two classes
+    if options.classes and len(options.classes) != count:
+        raise ConfigError(f"--classes: {len(options.classes)} names; the network has {count} classes")
+    wrong = [sample for sample in samples if sample.label is not None and sample.label >= count]
+    if wrong:
+        raise DataError(
+            f"{len(wrong)} labels are not classes of the network, which has {count} (first: {wrong[0].label} of "
+            f"{wrong[0].id})"
+        )
+
+
 def _load_samples(data: str, net: nn.Module, options: JudgeOptions) -> list[GivenSample]:
     count = options.settings.max_samples
     if not Path(data).exists() and NAMED.fullmatch(data):
         if options.masks or options.labels:
             raise ConfigError("--masks and --labels are for files; a loader gives its own in its batches")
-        loader: Iterable[Any] = import_object(data)()
+        loader: Iterable[Any] = call_named(data)
         if not isinstance(loader, Iterable):
             raise ConfigError(f"{data} returned {type(loader).__name__}; expected a loader of batches")
         samples = (sample for batch in read_batches(loader, net) for sample in split_batch(batch))
         taken = list(islice(samples, count or None))
-        if not taken:
-            raise ConfigError(f"{data}: the loader gives no batch")
+        check_samples(taken, data)
         return taken
     labels = None if options.labels is None else read_labels(options.labels)
     return read_samples(data, masks=options.masks, labels=labels, count=count)

@@ -15,7 +15,7 @@ from seewhy.run.build import build_loggers
 from seewhy.run.checks import check_config
 from seewhy.run.explainers import build_explain_callback, check_explained, print_explained
 from seewhy.run.folder import RunFolder
-from seewhy.run.run_loader import load_run
+from seewhy.run.loaded.saved_run import load_run
 from seewhy.run.tracking.contents import log_job, log_volume
 from seewhy.run.tracking.session import begin_session, track_job
 

@@ -140,6 +140,8 @@ def test_options_of_the_method_count_and_wrong_words_are_refused(run_of):
         (lambda: model.explain(eye, options={"saliency": {}}), "not used"),
         (lambda: model.explain(eye, judge="all"), "save_dir"),
         (lambda: model.predict_volume("a", "b.zarr"), "does not segment volumes"),
+        (lambda: model.explain(eye, roi=(0, 1, 0, 1, 0, 1), over="region"), "does not read roi, over"),
+        (lambda: model.predict(eye, domain="a"), "does not read domain"),
     ):
         with pytest.raises(ConfigError, match=message):
             call()
@@ -310,6 +312,8 @@ def test_a_region_is_explained_as_by_explain(run_of, tmp_path):
     np.testing.assert_allclose(sample.maps["image"], theirs, **CLOSE)
     assert sample.scores[2] == pytest.approx(record["score"], abs=1e-6)
     assert sample.record["roi"] == record["roi"]
+    with pytest.raises(ConfigError, match="does not read slices, judge"):
+        model.explain(path, target="vessel", slices=[3], judge="cheap")
 
 
 # -- a run folder is data -----------------------------------------------------------------------------------------

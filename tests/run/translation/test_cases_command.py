@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
+from PIL import Image
 
 from seewhy.batch import MODALITIES
 from seewhy.cli.compose import compose_saved, compose_train
@@ -54,6 +55,11 @@ def make_run(path, phantom, *overrides, scored=True):
 def run_cases(run, *overrides):
     cases(compose_saved("cases", run, "trainer.enable_progress_bar=false", *SMALL, *overrides))
     return json.loads((run / "cases" / "case_ids.json").read_text())
+
+
+def image_size(path):
+    with Image.open(path) as image:
+        return image.size
 
 
 def arrays_of(path):
@@ -145,7 +151,7 @@ def test_arrays_are_those_of_the_whole_subjects_prediction(run):
 
 
 def test_slices_at_the_ends_are_taken_back_as_in_the_whole_subject(run):
-    from seewhy.run.run_loader import load_run
+    from seewhy.run.loaded.saved_run import load_run
     from seewhy.run.translation.qualitative.inference import translate_cases
 
     _, subjects, samples = whole_subjects(run)
@@ -172,6 +178,26 @@ def test_attention_is_kept_case_by_case(run):
     assert not any(name.startswith("case2") for name in attention)
     gates = [attention[f"case{place}_a2b_decoder.1.3.spatial_attn_weights"] for place in range(2)]
     assert not np.array_equal(*gates)
+
+
+def test_a_folder_elsewhere_has_whole_matrices_and_as_many_rows_as_asked_for(run, tmp_path):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and ".hydra" not in path.parts}
+    words = ("cases.categories=[best]", "cases.full_attention=true", f"cases.folder={tmp_path}")
+    run_cases(run, *words, "cases.rows=1")
+    assert {path: path.read_bytes() for path in before} == before
+    one = image_size(tmp_path / "figures" / "fig_best_comparison_t1ce.png")
+    run_cases(run, "cases.stages=[figures]", *words, "cases.rows=2")
+    two = image_size(tmp_path / "figures" / "fig_best_comparison_t1ce.png")
+    assert one[0] == two[0]
+    assert one[1] < 0.75 * two[1]
+    usual, whole = arrays_of(run / "cases" / "attention_best.npz"), arrays_of(tmp_path / "attention_best.npz")
+    added = sorted(set(whole) - set(usual))
+    assert "case1_b2a_global_attention_matrix" in added
+    assert [name for name in added if not name.endswith("_matrix")] == []
+    for name in added:
+        weights = whole[name.replace("matrix", "weights")]
+        looks = whole[name].astype(np.float32).mean(axis=(0, 1))  # over heads and queries; stored in half precision
+        np.testing.assert_allclose(looks.reshape(weights.shape), weights, atol=1e-5)
 
 
 def test_every_modality_has_files_of_its_own(run):

@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from seewhy.cli.compose import compose_saved, compose_train
 from seewhy.errors import ConfigError
 from seewhy.io.atomic import file_sha256
-from seewhy.run.run_loader import load_run
+from seewhy.run.loaded.saved_run import load_run
 from seewhy.run.translation.evaluate import collect_training_quantiles, evaluate
 from seewhy.run.translation.score_table import read_samples
 

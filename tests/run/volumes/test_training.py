@@ -15,8 +15,8 @@ from seewhy.io.zarr.opening import open_source
 from seewhy.models.volumes.segmentation import VolumeSegmentation
 from seewhy.phantoms.ct import write_ct_phantom
 from seewhy.run.explain import explain
+from seewhy.run.loaded.saved_run import load_run
 from seewhy.run.predict import predict
-from seewhy.run.run_loader import load_run
 from seewhy.run.train import train
 
 SHORT = (

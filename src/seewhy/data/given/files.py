@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seewhy.data.given.sample import IMAGE, GivenSample, drop_channel, to_class
+from seewhy.data.given.sample import IMAGE, GivenSample, check_samples, drop_channel, to_class
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.checks.sizes import check_memory
 from seewhy.io.documents import read_csv
@@ -25,7 +26,8 @@ __all__ = ["read_labels", "read_samples"]
 
 Array = NDArray[Any]
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-KEPT = ("label", "mask", "id", "patient")
+COLUMNS = ("label", "id", "patient")
+KEPT = (*COLUMNS, "mask")
 """Names in archives that are not images; masks of named inputs are `mask_<input>`."""
 SHAPES = "images [N, H, W], [N, C, H, W] or [N, C, D, H, W], and one label, mask, id and patient for each"
 
@@ -65,6 +67,7 @@ def read_samples(
         samples = _read_folder(path, count)
     else:
         raise DataError(f"{path} is neither .npz, .npy, zarr nor a folder of images; or it does not exist")
+    check_samples(samples, path)
     if masks is not None:
         samples = _add_masks(samples, Path(masks))
     if labels is None:
@@ -88,7 +91,11 @@ def read_labels(path: str | Path) -> dict[str, int]:
     wrong = [row["label"] for row in table.rows if not row["label"].strip().isdecimal()]
     if wrong:
         raise DataError(f"{path}: label {wrong[0]!r}; expected class indices 0, 1, …")
-    return {safe_name(row["id"]): int(row["label"]) for row in table.rows}
+    labels = {safe_name(row["id"]): int(row["label"]) for row in table.rows}
+    if len(labels) < len(table.rows):
+        twice = [name for name, number in Counter(safe_name(row["id"]) for row in table.rows).items() if number > 1]
+        raise DataError(f"{path}: several rows have the id {twice[0]!r}; expected one row for each sample")
+    return labels
 
 
 def _split_arrays(arrays: Mapping[str, Array], path: Path, count: int) -> list[GivenSample]:
@@ -101,25 +108,32 @@ def _split_arrays(arrays: Mapping[str, Array], path: Path, count: int) -> list[G
     problems = [
         f"{name} {one.shape} {one.dtype}"
         for name, one in images.items()
-        if one.ndim not in (3, 4, 5) or one.dtype.kind not in "biuf"
+        if one.ndim not in (3, 4, 5) or one.dtype.kind not in "biuf" or not one.size
     ]
+    problems += [f"{name} {arrays[name].shape}" for name in COLUMNS if name in arrays and arrays[name].ndim != 1]
     problems += [f"mask of an unknown input {name!r}" for name in masks if name not in images]
+    problems += [
+        f"mask {one.shape} {one.dtype}" for one in masks.values() if not one.ndim or one.dtype.kind not in "biuf"
+    ]
     lengths = {name: len(one) for name, one in arrays.items() if one.ndim}
     if problems or not images or len(set(lengths.values())) > 1:
         found = "; ".join(problems) or ", ".join(f"{name} {size}" for name, size in lengths.items()) or "no image"
         raise DataError(f"{path}: {found}; expected {SHAPES}")
     total = next(iter(lengths.values()))
     names = [str(name) for name in arrays["id"]] if "id" in arrays else [f"sample_{row:04d}" for row in range(total)]
-    return [
+    samples = [
         GivenSample(
             id=safe_name(names[row]),
             images={name: _to_image(one[row], one.dtype, channels=one.ndim > 3) for name, one in images.items()},
             patient=str(arrays["patient"][row]) if "patient" in arrays else names[row],
             label=to_class(arrays["label"][row], names[row]) if "label" in arrays else None,
-            masks={name: _to_mask(one[row], images[name].ndim) for name, one in masks.items()},
         )
-        for row in _spread(total, count)
+        for row in _choose_evenly(total, count)
     ]
+    for name, one in masks.items():
+        rows = _choose_evenly(total, count)
+        samples = [_add_mask(sample, name, one[row], path) for sample, row in zip(samples, rows, strict=True)]
+    return samples
 
 
 def _read_zarr(path: Path) -> dict[str, Array]:
@@ -155,15 +169,21 @@ def _read_folder(path: Path, count: int) -> list[GivenSample]:
         GivenSample(
             id=safe_name(name), patient=name, images={key: _read_file(one[name]) for key, one in inputs.items()}
         )
-        for name in (names[row] for row in _spread(len(names), count))
+        for name in (names[row] for row in _choose_evenly(len(names), count))
     ]
 
 
 def _list_images(folder: Path) -> dict[str, Path]:
     """Return name without ending → file."""
     files = sorted(one for one in folder.iterdir() if one.is_file() and not one.name.startswith("."))
-    kept = [one for one in files if one.suffix.lower() in (*PICTURES, ".npy") or is_scan(one)]
-    return {one.name.removesuffix(".gz").rsplit(".", 1)[0]: one for one in kept}
+    kept: dict[str, Path] = {}
+    for one in files:
+        if one.suffix.lower() in (*PICTURES, ".npy") or is_scan(one):
+            name = one.name.removesuffix(".gz").rsplit(".", 1)[0]
+            if name in kept:
+                raise DataError(f"{folder}: {kept[name].name} and {one.name} have the same name; keep one of them")
+            kept[name] = one
+    return kept
 
 
 def _read_file(path: Path) -> Tensor:
@@ -190,26 +210,29 @@ def _add_masks(samples: Sequence[GivenSample], path: Path) -> list[GivenSample]:
     if missing:
         raise DataError(f"{path} has no mask of {', '.join(missing[:3])}{', …' * (len(missing) > 3)}")
     read = {sample.id: _read_file(files[sample.id])[0].numpy() for sample in samples}
-    return [_add_mask(sample, read[sample.id], files[sample.id]) for sample in samples]
+    return [_add_mask(sample, IMAGE, read[sample.id], files[sample.id]) for sample in samples]
 
 
 def _add_mask_array(samples: Sequence[GivenSample], path: Path) -> list[GivenSample]:
     arrays = read_npy(path)
+    if arrays.ndim not in (3, 4, 5) or arrays.dtype.kind not in "biuf":
+        raise DataError(f"{path}: masks {arrays.shape} {arrays.dtype}; expected [N, H, W] or [N, D, H, W], numbers")
     result = []
     for sample in samples:
         number = sample.id.removeprefix("sample_")
         if not number.isdecimal() or int(number) >= len(arrays):
             raise DataError(f"{path} has {len(arrays)} masks without names, and {sample.id} is none of them")
-        result.append(_add_mask(sample, arrays[int(number)], path))
+        result.append(_add_mask(sample, IMAGE, arrays[int(number)], path))
     return result
 
 
-def _add_mask(sample: GivenSample, values: Array, path: Path) -> GivenSample:
-    image = sample.images[IMAGE]
-    mask = _to_mask(values, image.ndim + 1)
+def _add_mask(sample: GivenSample, name: str, values: Array, path: Path) -> GivenSample:
+    """Add the mask of an input."""
+    image = sample.images[name]
+    mask = _to_mask(values, image.ndim)
     if mask.shape != image.shape[1:]:
         raise DataError(f"{path}: mask {tuple(mask.shape)} of {sample.id}, whose image is {tuple(image.shape[1:])}")
-    return replace(sample, masks={IMAGE: mask})
+    return replace(sample, masks={**sample.masks, name: mask})
 
 
 def _to_image(values: Array, dtype: np.dtype[Any], *, channels: bool) -> Tensor:
@@ -219,11 +242,11 @@ def _to_image(values: Array, dtype: np.dtype[Any], *, channels: bool) -> Tensor:
 
 
 def _to_mask(values: Array, axes: int) -> Tensor:
-    """Convert to [*spatial] bool; `axes` are those of the images with their samples."""
-    return drop_channel(torch.from_numpy(np.ascontiguousarray(values)), max(axes, 4) - 1) > 0
+    """Convert to [*spatial] bool; `axes` are those of the image with its channels."""
+    return drop_channel(torch.from_numpy(np.ascontiguousarray(values)), axes) > 0
 
 
-def _spread(total: int, count: int) -> list[int]:
+def _choose_evenly(total: int, count: int) -> list[int]:
     """Return rows that are spread over all."""
     if not count or count >= total:
         return list(range(total))

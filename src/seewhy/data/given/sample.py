@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,16 @@ from torch import Tensor
 from seewhy.batch import Batch
 from seewhy.errors import DataError
 
-__all__ = ["IMAGE", "GivenSample", "batch_samples", "drop_channel", "hash_samples", "split_batch", "to_class"]
+__all__ = [
+    "IMAGE",
+    "GivenSample",
+    "batch_samples",
+    "check_samples",
+    "drop_channel",
+    "hash_samples",
+    "split_batch",
+    "to_class",
+]
 
 IMAGE = "image"
 """Name of a single input."""
@@ -98,13 +109,40 @@ def hash_samples(samples: Sequence[GivenSample]) -> str:
     return digest.hexdigest()
 
 
+def check_samples(samples: Sequence[GivenSample], source: str | Path) -> None:
+    """Check that samples have names of their own and finite images.
+
+    Args:
+        samples: of a file, folder or loader.
+        source: its name, for messages.
+
+    Raises:
+        DataError: no samples, or the first that is wrong of each kind.
+    """
+    twice = [name for name, number in Counter(sample.id for sample in samples).items() if number > 1]
+    wrong = [
+        f"{name} of {sample.id}" if name != IMAGE else sample.id
+        for sample in samples
+        for name, image in sample.images.items()
+        if not bool(torch.isfinite(image).all())
+    ]
+    problems = ["no samples"] if not samples else []
+    problems += [f"several samples have the id {twice[0]!r} (as a file name)"] if twice else []
+    problems += [f"{len(wrong)} images with NaN or infinite values (first: {wrong[0]})"] if wrong else []
+    if problems:
+        raise DataError(f"{source}: {'; '.join(problems)}")
+
+
 def to_class(value: Any, name: str) -> int | None:
     """Convert a label to a class index; None for a negative one, which means unknown.
 
     Raises:
         DataError: not a whole number.
     """
-    number = float(value) if np.ndim(value) == 0 else float("nan")
+    try:
+        number = float(value) if np.ndim(value) == 0 else float("nan")
+    except (TypeError, ValueError):  # text
+        number = float("nan")
     if number != number or number != int(number):
         raise DataError(f"label {value} of {name}; expected a class index")
     return int(number) if number >= 0 else None

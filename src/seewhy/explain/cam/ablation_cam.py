@@ -7,18 +7,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import ConfigError
-from seewhy.explain.budget import MemoryBudget
-from seewhy.explain.cam.base import ActivationMap, Reshape, weighted_sum
-from seewhy.explain.capture.layers import Layers, replace_first, resolve_layers
+from seewhy.explain.cam.base import weighted_sum
+from seewhy.explain.cam.channel_trials import ChannelTrials
+from seewhy.explain.capture.layers import replace_first, resolve_layers
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.grid import to_grid
-from seewhy.option_types import MemorySize, PositiveInt
 
 __all__ = ["AblationCAM"]
 
 
-class AblationCAM(ActivationMap):
+class AblationCAM(ChannelTrials):
     """Channels weighted by the fall of the target's score when the channel is set to 0 (Desai and Ramaswamy 2020).
 
     The paper divides the fall by the score. That reverses a map wherever the score is negative, as logits often are,
@@ -29,7 +27,7 @@ class AblationCAM(ActivationMap):
         layers: see `seewhy.explain.capture.layers.Layers`.
         reshape: see `ActivationMap`.
         channels: number of channels per sample, those with the largest mean magnitude; None uses all.
-        memory_budget: memory limit of the forwards, see `seewhy.explain.budget.MemoryBudget`.
+        memory_budget: see `ChannelTrials`.
 
     Example:
         >>> import torch
@@ -42,21 +40,6 @@ class AblationCAM(ActivationMap):
     """
 
     method = "ablation_cam"
-    needs_gradient = False
-
-    def __init__(
-        self,
-        *,
-        layers: Layers = None,
-        reshape: Reshape | None = None,
-        channels: PositiveInt | None = None,
-        memory_budget: MemorySize = "1GiB",
-    ) -> None:
-        super().__init__(layers=layers, reshape=reshape)
-        if channels is not None and channels < 1:
-            raise ConfigError(f"ablation_cam: channels={channels}; expected at least 1, or null for all")
-        self.channels = channels
-        self.budget = MemoryBudget(memory_budget)
 
     @torch.no_grad()
     def prepare(self, subject: ExplainedModel, activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -85,10 +68,8 @@ class AblationCAM(ActivationMap):
         maps = {}
         for name, activation in activations.items():
             falls = trials[name]
-            count = falls.shape[1]
-            weights = subject.target_scores(falls.flatten(0, 1), target.repeat_interleave(count, dim=0))
-            weights = weights.reshape(-1, count).repeat_interleave(len(activation) // len(falls), dim=0)
-            maps[name] = weighted_sum(activation, weights)
+            weights = self.target_of_trials(subject, falls, target)
+            maps[name] = weighted_sum(activation, weights.repeat_interleave(len(activation) // len(falls), dim=0))
         return maps
 
     def _remove_channels(
@@ -105,7 +86,7 @@ class AblationCAM(ActivationMap):
             rows: forwards at once.
         """
         batch, channels = subject.batch, grid.shape[1]
-        count = channels if self.channels is None else min(self.channels, channels)
+        count = self.count_channels(grid)
         strength = grid.unflatten(0, (batch, -1)).abs().transpose(1, 2).flatten(2).mean(dim=2)
         chosen = strength.argsort(dim=1, descending=True, stable=True)[:, :count]
         image = next(iter(subject.inputs.values()))

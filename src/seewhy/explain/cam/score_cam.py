@@ -8,17 +8,15 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import ConfigError
-from seewhy.explain.budget import MemoryBudget
-from seewhy.explain.cam.base import ActivationMap, Reshape, weighted_sum
-from seewhy.explain.capture.layers import Layers
+from seewhy.explain.cam.base import weighted_sum
+from seewhy.explain.cam.channel_trials import ChannelTrials
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.grid import enlarge
-from seewhy.option_types import MemorySize, PositiveInt
 
 __all__ = ["ScoreCAM"]
 
 
-class ScoreCAM(ActivationMap):
+class ScoreCAM(ChannelTrials):
     """Channels weighted by the score of the input masked by their activation (Wang 2020, algorithm 1).
 
     A channel's activation, enlarged and scaled to [0, 1], masks the input; the weights are the softmax over channels
@@ -30,7 +28,7 @@ class ScoreCAM(ActivationMap):
         layers: see `seewhy.explain.capture.layers.Layers`.
         reshape: see `ActivationMap`.
         channels: number of channels per sample, those that vary most over positions; None uses all.
-        memory_budget: memory limit of the masked inputs, see `seewhy.explain.budget.MemoryBudget`.
+        memory_budget: see `ChannelTrials`.
 
     Example:
         >>> import torch
@@ -42,22 +40,7 @@ class ScoreCAM(ActivationMap):
     """
 
     method = "score_cam"
-    needs_gradient = False
     joins_slices = True
-
-    def __init__(
-        self,
-        *,
-        layers: Layers = None,
-        reshape: Reshape | None = None,
-        channels: PositiveInt | None = None,
-        memory_budget: MemorySize = "1GiB",
-    ) -> None:
-        super().__init__(layers=layers, reshape=reshape)
-        if channels is not None and channels < 1:
-            raise ConfigError(f"score_cam: channels={channels}; expected at least 1, or null for all")
-        self.channels = channels
-        self.budget = MemoryBudget(memory_budget)
 
     @torch.no_grad()
     def prepare(self, subject: ExplainedModel, activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -78,9 +61,7 @@ class ScoreCAM(ActivationMap):
         maps = {}
         for name, activation in activations.items():
             scores = trials[name]
-            count = scores.shape[1]
-            target_scores = subject.target_scores(scores.flatten(0, 1), target.repeat_interleave(count, dim=0))
-            target_scores = target_scores.reshape(-1, count)
+            target_scores = self.target_of_trials(subject, scores, target)
             # Masked again, since with one column the score of class 0 is negated.
             target_scores = target_scores.masked_fill(scores[:, :, 0].isneginf(), -torch.inf)
             maps[name] = weighted_sum(activation, target_scores.softmax(dim=1))
@@ -93,7 +74,7 @@ class ScoreCAM(ActivationMap):
         grid = activation[:, :, None] if activation.ndim < image.ndim else activation
         if len(grid) != len(image):
             raise ConfigError(f"the layer of {name!r} returns {len(grid)} maps for {len(image)} samples")
-        count = grid.shape[1] if self.channels is None else min(self.channels, grid.shape[1])
+        count = self.count_channels(grid)
         chosen = grid.flatten(2).std(dim=2, correction=0).argsort(dim=1, descending=True, stable=True)[:, :count]
         pairs = torch.arange(len(image) * count, device=image.device)
         parts = []

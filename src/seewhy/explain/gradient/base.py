@@ -6,7 +6,7 @@ Random numbers depend only on a seed and a step, not on the device, the batch or
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 Images: TypeAlias = "dict[str, Tensor]"
+ExplainRows: TypeAlias = "Callable[[Tensor, Sequence[Tensor]], list[tuple[Images, Tensor]]]"
 
 
 class GradientExplainer(Explainer):
@@ -64,6 +65,31 @@ class GradientExplainer(Explainer):
             targets: [B] int64 each, or [B, 2] for contrasts.
             scores: [B, K] class scores of the batch, without a graph.
         """
+
+    def _attribute_in_chunks(
+        self, subject: ExplainedModel, targets: Sequence[Tensor], explain_rows: ExplainRows, *notes: str
+    ) -> list[Attribution]:
+        """Explain some samples at a time, as many as the memory budget allows.
+
+        Args:
+            subject: module and batch.
+            targets: see `attributions`.
+            explain_rows: takes the numbers of some samples and their targets, and returns maps and completeness errors
+                for each target.
+            notes: of every attribution.
+        """
+        every = torch.arange(subject.batch, device=targets[0].device)
+        first = [target[:1] for target in targets[:1]]
+        chunk = self.budget.rows(subject, self.method, lambda: explain_rows(every[:1], first))
+        parts = [explain_rows(rows, [target[rows] for target in targets]) for rows in every.split(chunk)]
+        return [
+            Attribution(
+                maps={name: torch.cat([part[position][0][name] for part in parts]) for name in subject.inputs},
+                completeness=torch.cat([part[position][1] for part in parts]),
+                notes=notes,
+            )
+            for position in range(len(targets))
+        ]
 
 
 def compute_gradients(

@@ -7,6 +7,7 @@ and in-place functions are all handled, and no module is patched.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -119,25 +120,7 @@ class DeepLift(GradientExplainer):
             ExplanationError: a completeness error above the tolerance, or a network that mixes samples.
         """
         subject.check_not_scripted(named_parts(subject.module))
-        all_rows = torch.arange(subject.batch, device=scores.device)
-        chunk = self.budget.rows(
-            subject,
-            "deep_lift",
-            lambda: self._explain_rows(subject, all_rows[:1], [target[:1] for target in targets[:1]]),
-        )
-        parts = [
-            self._explain_rows(subject, rows, [target[rows] for target in targets]) for rows in all_rows.split(chunk)
-        ]
-        attributions = []
-        for position in range(len(targets)):
-            maps, errors = zip(*(part[position] for part in parts), strict=True)
-            attributions.append(
-                Attribution(
-                    maps={name: torch.cat([part[name] for part in maps]) for name in subject.inputs},
-                    completeness=torch.cat(errors),
-                )
-            )
-        return attributions
+        return self._attribute_in_chunks(subject, targets, partial(self._explain_rows, subject))
 
     def _explain_rows(
         self, subject: ExplainedModel, rows: Tensor, targets: Sequence[Tensor]

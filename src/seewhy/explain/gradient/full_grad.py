@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from seewhy.explain.gradient.base import GradientExplainer, Images, sum_channels
 from seewhy.explain.grid import arrange_by_sample
 from seewhy.explain.maps import compute_completeness_error
 
-__all__ = ["FullGrad", "spread"]
+__all__ = ["FullGrad", "enlarge_keeping_sum"]
 
 HOMOGENEOUS = (
     nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout2d, nn.Dropout3d,
@@ -71,23 +72,7 @@ class FullGrad(GradientExplainer):
         """See `GradientExplainer.attributions`."""
         subject.check_not_scripted(named_parts(subject.module))
         owners = _find_owners(subject)
-        every = torch.arange(subject.batch, device=scores.device)
-        chunk = self.budget.rows(
-            subject,
-            "full_grad",
-            lambda: self._explain_rows(subject, owners, every[:1], [target[:1] for target in targets[:1]]),
-        )
-        parts = [
-            self._explain_rows(subject, owners, rows, [target[rows] for target in targets])
-            for rows in every.split(chunk)
-        ]
-        return [
-            Attribution(
-                maps={name: torch.cat([part[position][0][name] for part in parts]) for name in subject.inputs},
-                completeness=torch.cat([part[position][1] for part in parts]),
-            )
-            for position in range(len(targets))
-        ]
+        return self._attribute_in_chunks(subject, targets, partial(self._explain_rows, subject, owners))
 
     def _explain_rows(
         self, subject: ExplainedModel, owners: dict[Run, str], rows: Tensor, targets: Sequence[Tensor]
@@ -190,16 +175,16 @@ def _place(part: Tensor, image: Tensor) -> Tensor | None:
         coarse, _ = arrange_by_sample(part.sum(dim=1), image)
     except ConfigError:
         return None
-    return spread(coarse, image.shape[2:])
+    return enlarge_keeping_sum(coarse, image.shape[2:])
 
 
-def spread(coarse: Tensor, size: Sequence[int]) -> Tensor:
+def enlarge_keeping_sum(coarse: Tensor, size: Sequence[int]) -> Tensor:
     """Spread maps [B, *s] over a larger grid without changing their sums: the adjoint of averaging down.
 
     Example:
         >>> import torch
-        >>> from seewhy.explain.gradient.full_grad import spread
-        >>> spread(torch.tensor([[[1.0, 3.0]]]), (1, 4)).sum()
+        >>> from seewhy.explain.gradient.full_grad import enlarge_keeping_sum
+        >>> enlarge_keeping_sum(torch.tensor([[[1.0, 3.0]]]), (1, 4)).sum()
         tensor(4.)
     """
     if tuple(coarse.shape[1:]) == tuple(size):

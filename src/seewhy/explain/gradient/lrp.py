@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -192,19 +193,12 @@ class LRP(GradientExplainer):
             ExplanationError: more of the score is lost than the tolerance.
         """
         subject.check_not_scripted(named_parts(subject.module))
-        every = torch.arange(subject.batch, device=scores.device)
-        chunk = self.budget.rows(
-            subject, "lrp", lambda: self._explain_rows(subject, every[:1], [target[:1] for target in targets[:1]])
+        return self._attribute_in_chunks(
+            subject,
+            targets,
+            partial(self._explain_rows, subject),
+            "biases and ε have a part of the score that no map shows",
         )
-        parts = [self._explain_rows(subject, rows, [target[rows] for target in targets]) for rows in every.split(chunk)]
-        return [
-            Attribution(
-                maps={name: torch.cat([part[position][0][name] for part in parts]) for name in subject.inputs},
-                completeness=torch.cat([part[position][1] for part in parts]),
-                notes=("biases and ε have a part of the score that no map shows",),
-            )
-            for position in range(len(targets))
-        ]
 
     def _explain_rows(
         self, subject: ExplainedModel, rows: Tensor, targets: Sequence[Tensor]

@@ -13,7 +13,7 @@ from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.judging.perturbation import Fill, draw_noise_like, make_generators
-from seewhy.explain.judging.removal import Removal
+from seewhy.explain.judging.removal import Removal, rank_shuffled
 from seewhy.explain.judging.shared_work import SharedWork
 from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
@@ -149,11 +149,7 @@ class _Curves:
 
     def order(self, values: Tensor, sources: Sequence[torch.Generator]) -> Tensor:
         """Return the rank [B, P] of each pixel by decreasing value, 0 first."""
-        shuffle = torch.stack([torch.randperm(self.pixels, generator=source) for source in sources]).to(self.device)
-        values = values.masked_fill(self.removal.constant, float("-inf")).gather(1, shuffle)
-        sequence = shuffle.gather(1, values.argsort(dim=1, descending=True, stable=True))
-        ranks = torch.arange(self.pixels, device=self.device).expand_as(sequence)
-        return torch.empty_like(sequence).scatter_(1, sequence, ranks)
+        return rank_shuffled(values.masked_fill(self.removal.constant, float("-inf")), sources)
 
     def ends(self) -> Tensor:
         """Return the probabilities [B, 2] of the whole image and of the fill."""

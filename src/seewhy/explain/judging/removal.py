@@ -12,7 +12,7 @@ from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.judging.perturbation import Fill, fill_image
 
-__all__ = ["Output", "Removal", "number_regions"]
+__all__ = ["Output", "Removal", "number_regions", "rank_shuffled"]
 
 Output: TypeAlias = Literal["probability", "score", "margin"]
 """What is measured of the target: its calibrated probability, its raw class score, or its probability minus the largest
@@ -135,3 +135,26 @@ def number_regions(images: Mapping[str, Tensor], side: int) -> Tensor:
         parts.append(number.flatten() + first)
         first = int(parts[-1][-1]) + 1
     return torch.cat(parts)
+
+
+def rank_shuffled(values: Tensor, sources: Sequence[torch.Generator]) -> Tensor:
+    """Rank each column by decreasing value, 0 first; equal values are in random order.
+
+    Args:
+        values: [B, n].
+        sources: a generator on the CPU for each sample.
+
+    Returns:
+        [B, n] int64.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.explain.judging.removal import rank_shuffled
+        >>> rank_shuffled(torch.tensor([[0.1, 0.9, 0.5]]), [torch.Generator()])
+        tensor([[2, 0, 1]])
+    """
+    drawn = [torch.randperm(values.shape[1], generator=source) for source in sources]
+    shuffle = torch.stack(drawn).to(values.device)
+    order = shuffle.gather(1, values.gather(1, shuffle).argsort(dim=1, descending=True, stable=True))
+    ranks = torch.arange(values.shape[1], device=values.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, ranks)

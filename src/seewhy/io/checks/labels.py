@@ -23,7 +23,7 @@ def read_whole_labels(values: NDArray[Any], where: object) -> NDArray[Any]:
         where: the file, for the message.
 
     Raises:
-        DataError: values that are no whole numbers, such as 0.5 or NaN.
+        DataError: values that are not whole numbers, such as 0.5 or NaN.
 
     Example:
         >>> read_whole_labels(np.array([0, 0.99999998, 2], np.float32), "seg.nii.gz")
@@ -36,7 +36,7 @@ def read_whole_labels(values: NDArray[Any], where: object) -> NDArray[Any]:
     if wrong.any():
         shown = ", ".join(f"{value:g}" for value in np.unique(values[wrong])[:3])
         raise DataError(
-            f"{where} contains {int(wrong.sum())} values that are no whole numbers, e.g. {shown}; expected labels: "
+            f"{where} contains {int(wrong.sum())} values that are not whole numbers, e.g. {shown}; expected labels: "
             "resample them by nearest neighbour, or threshold probabilities"
         )
     return np.asarray(rounded.astype(np.int64))

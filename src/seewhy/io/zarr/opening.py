@@ -86,7 +86,7 @@ def open_source(
 
 
 def _check_local_store(address: str) -> None:
-    """Refuse a local path that is no zarr store, and name what it seems to be.
+    """Refuse a local path that is not a zarr store, and name what it seems to be.
 
     Raises:
         DataError: nothing, a file of an unknown format, or a folder without zarr metadata.

@@ -185,7 +185,7 @@ class CountedStore(WrapperStore[Any]):
         return await self._retry(lambda: self._store.exists(key))
 
     def _check_object(self, key: str) -> None:
-        """Refuse what is no file in the place of an object.
+        """Refuse anything but a file in the place of an object.
 
         Zarr would wait for a pipe, and take folders and links to nothing for missing chunks.
 

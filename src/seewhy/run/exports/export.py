@@ -21,7 +21,7 @@ from seewhy.options import check_choice
 from seewhy.run.checks import check_config
 from seewhy.run.exports.graphs import FORMATS, write_graph
 from seewhy.run.folder import RunFolder, code_version
-from seewhy.run.run_loader import SavedRun, load_run
+from seewhy.run.loaded.saved_run import SavedRun, load_run
 from seewhy.run.saved_config import load_plain_yaml
 from seewhy_run.errors import RunError
 from seewhy_run.manifest import FORMAT, MANIFEST, VERSION

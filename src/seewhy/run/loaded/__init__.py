@@ -1,1 +1,1 @@
-"""A trained run in Python: predict and explain files and arrays that belong to no data set."""
+"""Trained runs, loaded: for the commands, and in Python to predict and explain files and arrays of no data set."""

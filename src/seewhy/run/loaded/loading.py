@@ -14,7 +14,7 @@ from seewhy.run.build import build_datamodule, build_model, silence_known_warnin
 from seewhy.run.checks import check_config
 from seewhy.run.folder import RunFolder
 from seewhy.run.loaded.model import LoadedModel
-from seewhy.run.run_loader import load_state
+from seewhy.run.loaded.saved_run import load_state
 from seewhy.run.saved_config import read_saved_config
 
 __all__ = ["load"]
@@ -95,7 +95,7 @@ def _read_config(folder: RunFolder, checkpoint: Path, options: Mapping[str, Any]
     for name, value in options.items():
         root = name.partition(".")[0]
         if root not in ("data", "model") or "_target_" in name:
-            raise ConfigError(f"options: {name!r} is no option of data or model")
+            raise ConfigError(f"options: {name!r} cannot be replaced here; give names that begin with data. or model.")
         OmegaConf.update(config, name, value, force_add=True)
     check_config(config, "data", "model")
     return config

@@ -22,8 +22,8 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Explainer
 from seewhy.io.atomic import file_sha256
 from seewhy.models.protocols import NamesClasses, SegmentsVolumes, TranslatesScans
-from seewhy.reporting.explain_loader import explain_batches, find_explainers, move_batch
-from seewhy.reporting.explained_sample import ExplainedSample
+from seewhy.reporting.loaders.explain_loader import explain_batches, find_explainers, move_batch
+from seewhy.reporting.loaders.explained_sample import ExplainedSample
 from seewhy.reporting.sample import select_rows
 from seewhy.reporting.selection import ExplanationSettings, TargetSetting
 from seewhy.run.checks import check_config
@@ -130,7 +130,7 @@ class LoadedModel:
         """
         results: list[CasePrediction] = []
         rows: list[dict[str, Any]] = []
-        with self._read(cases, names, domain) as read:
+        with self._read_cases(cases, names, domain) as read:
             for case, batch in read:
                 prediction = self._predict_batch(batch)
                 result = split_prediction(prediction, self.model, case.id)
@@ -207,9 +207,9 @@ class LoadedModel:
             options: method → options of its explainer, on top of those of the run and of `conf/explainer`.
             names: of the cases, for ids and files; None takes the files' names.
             domain: `a` or `b`, the scanner of the cases, for translation.
-            judge: also score the maps, see `ExplanationSettings`; needs `save_dir`.
-            key_slices: numbers of the slices that are drawn of volumes, for `save_dir`.
-            batch_size: samples explained at once.
+            judge: also score the maps, see `ExplanationSettings`; needs `save_dir`; not for segmentation.
+            key_slices: numbers of the slices that are drawn of volumes, for `save_dir`; not for segmentation.
+            batch_size: samples explained at once; a region of a volume is explained as one.
             roi: region of a volume to explain, for segmentation: [z0, z1, y0, y1, x0, x1]; None is the whole volume.
             over: for segmentation, explain the voxels of the region that are `predicted` as the target, or all of it.
 
@@ -217,13 +217,18 @@ class LoadedModel:
             One record for each sample (a case, or a slice), method and target.
 
         Raises:
-            ConfigError: unknown method, target or option, or a case that does not fit the model.
+            ConfigError: unknown method, target or option, an argument that this kind of model does not read, or a case
+                that does not fit the model.
             DataError: files that cannot be read.
             ExplanationError: a method refuses every sample.
         """
+        of_volumes = {"roi": roi is not None, "over": over != "predicted"}
+        of_samples = {"slices": slices is not None, "judge": judge != "none", "key_slices": key_slices is not None}
+        self._refuse_unread("explain", of_samples if isinstance(self.model, SegmentsVolumes) else of_volumes)
         explainers, plain = self._build_explainers(method, options or {})
         folder = None if save_dir is None else Path(save_dir)
         if isinstance(self.model, SegmentsVolumes):
+            self._refuse_unread("explain", {"domain": domain is not None})
             region = {"roi": roi, "target": _as_one_class(target), "over": over}
             return self._explain_regions(cases, names, explainers, folder, region)
         settings = ExplanationSettings(
@@ -231,7 +236,7 @@ class LoadedModel:
             seed=int(self.config.seed),
         )  # fmt: skip
         facts = {"checkpoint": str(self.checkpoint), "sha256": self.sha256, "phantom": False}
-        with self._read(cases, names, domain) as read:
+        with self._read_cases(cases, names, domain) as read:
             return explain_batches(
                 self.model,
                 (_select_slices(batch, slices, case.id) for case, batch in read),
@@ -244,13 +249,24 @@ class LoadedModel:
 
     # -- parts ------------------------------------------------------------------------------------------------
 
+    def _refuse_unread(self, call: str, given: Mapping[str, bool]) -> None:
+        """Refuse arguments that were given, but that a model of this kind does not read."""
+        unread = [name for name, is_given in given.items() if is_given]
+        if unread:
+            raise ConfigError(
+                f"{call}: {type(self.model).__name__} does not read {', '.join(unread)}; leave "
+                f"{'it' if len(unread) == 1 else 'them'} out"
+            )
+
     @contextmanager
-    def _read(
+    def _read_cases(
         self, cases: Given, names: str | Sequence[str] | None, domain: str | None
     ) -> Iterator[Iterator[tuple[CaseFiles, Batch]]]:
         """Cases with their batches, one after the other; files made for reading exist within the block."""
         if isinstance(self.model, TranslatesScans):
             _check_domain(self.model, domain)
+        else:
+            self._refuse_unread("cases", {"domain": domain is not None})
         with tempfile.TemporaryDirectory() as scratch:
             found = self._list_cases(cases, names, domain, Path(scratch))
             yield ((case, self._make_batch(case, Path(scratch))) for case in found)

@@ -18,7 +18,7 @@ from seewhy.io.documents import read_csv, read_json
 from seewhy.metrics.direction import best_values
 from seewhy.models.protocols import ClassifiesSamples
 from seewhy.run.folder import RunFolder
-from seewhy.run.run_loader import SavedRun
+from seewhy.run.loaded.saved_run import SavedRun
 from seewhy.run.tracking.artifacts import (
     describe_data,
     describe_files,

@@ -25,7 +25,7 @@ from seewhy.data.base import BaseDataModule
 from seewhy.errors import DataError, SeewhyError
 from seewhy.io.documents import read_json
 from seewhy.run.folder import RunFolder, code_version
-from seewhy.run.run_loader import SavedRun
+from seewhy.run.loaded.saved_run import SavedRun
 from seewhy.run.saved_config import load_plain_yaml
 from seewhy.tracking.run import RunResults, TrackedRun, Tracker
 

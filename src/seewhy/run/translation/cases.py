@@ -15,7 +15,7 @@ from rich.table import Table
 from seewhy.errors import ConfigError, DataError
 from seewhy.options import parse_options
 from seewhy.run.checks import check_config
-from seewhy.run.run_loader import SavedRun, load_run, read_checkpoint
+from seewhy.run.loaded.saved_run import SavedRun, load_run, read_checkpoint
 from seewhy.run.tracking.contents import log_job
 from seewhy.run.tracking.session import track_job
 from seewhy.run.translation.qualitative.arrays import pair_cases, read_arrays, write_arrays

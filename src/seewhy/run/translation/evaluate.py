@@ -23,7 +23,7 @@ from seewhy.metrics.gather import Row
 from seewhy.progress import slow_bar
 from seewhy.run.checks import check_config
 from seewhy.run.folder import code_version
-from seewhy.run.run_loader import SavedRun, load_run, read_checkpoint
+from seewhy.run.loaded.saved_run import SavedRun, load_run, read_checkpoint
 from seewhy.run.tracking.contents import log_job
 from seewhy.run.tracking.session import track_job
 from seewhy.run.translation.evaluation.distances import measure_distances

@@ -18,7 +18,7 @@ from seewhy.io.zarr.layout import positive_triple
 from seewhy.models.protocols import SegmentsVolumes
 from seewhy.run.build import build
 from seewhy.run.folder import RunFolder
-from seewhy.run.run_loader import load_state, read_checkpoint
+from seewhy.run.loaded.saved_run import load_state, read_checkpoint
 
 __all__ = ["VolumeModel", "describe_model", "find_trained_mirrors", "load_volume_model", "to_plain_data"]
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
@@ -14,7 +13,7 @@ from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.judging.perturbation import Fill, make_generators
-from seewhy.explain.judging.removal import Removal
+from seewhy.explain.judging.removal import Removal, rank_shuffled
 from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
 from seewhy.explain.targets import predict_classes
@@ -128,10 +127,7 @@ def measure_sufficient_share(
     target = predict_classes(maps.scores).to(next(iter(subject.inputs.values())).device)
     removal = Removal(subject, target, fill, budget=budget, output="margin")
     values = join_maps({name: maps.evidence()[name] for name in removal.sizes}).to(removal.device)
-    sources = make_generators(subject.inputs, seed=seed)
-    shuffle = torch.stack([torch.randperm(removal.pixels, generator=source) for source in sources]).to(removal.device)
-    order = shuffle.gather(1, values.gather(1, shuffle).argsort(dim=1, descending=True, stable=True))
-    ranks = order.argsort(dim=1)
+    ranks = rank_shuffled(values, make_generators(subject.inputs, seed=seed))
     counts = [math.ceil(removal.pixels * step / steps - 1e-9) for step in range(1, steps)]
     with keep_unchanged(subject.module):
         kept = removal.measure(ranks, [(count, removal.pixels) for count in counts]) > 0

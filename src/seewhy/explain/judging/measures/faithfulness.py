@@ -18,7 +18,7 @@ from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.judging.perturbation import Fill, make_generators
-from seewhy.explain.judging.removal import Output, Removal, number_regions
+from seewhy.explain.judging.removal import Output, Removal, number_regions, rank_shuffled
 from seewhy.explain.judging.similarity import correlation, join_maps
 from seewhy.explain.maps import Maps
 
@@ -312,11 +312,8 @@ def _join(maps: dict[str, Tensor], removal: Removal) -> Tensor:
 
 
 def _rank(values: Tensor, removal: Removal, seed: int) -> Tensor:
-    """Return the rank of each column by decreasing value, [B, n]; equal ones are in random order."""
-    sources = make_generators(removal.subject.inputs, seed=seed)
-    shuffle = torch.stack([torch.randperm(values.shape[1], generator=source) for source in sources]).to(values.device)
-    order = shuffle.gather(1, values.gather(1, shuffle).argsort(dim=1, descending=True, stable=True))
-    return order.argsort(dim=1)
+    """Rank each column by decreasing value, [B, n]; the order of equal ones depends on the seed and the sample."""
+    return rank_shuffled(values, make_generators(removal.subject.inputs, seed=seed))
 
 
 def _sum_regions(values: Tensor, regions: Tensor, count: int) -> Tensor:

@@ -21,7 +21,7 @@ from seewhy.figures.translation.slices import comparison, cycle_consistency, mul
 from seewhy.io.atomic import atomic_path
 from seewhy.io.npy import read_npz
 from seewhy.models.translation.explanation import has_attention, record_attention
-from seewhy.run.run_loader import SavedRun
+from seewhy.run.loaded.saved_run import SavedRun
 from seewhy.run.translation.qualitative.arrays import read_display, to_translation_cases
 from seewhy.run.translation.qualitative.case_list import SIDES
 

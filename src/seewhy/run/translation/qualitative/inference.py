@@ -19,7 +19,7 @@ from seewhy.io.geometry import Display
 from seewhy.metrics.translation.similarity import centre_slices, slice_similarity
 from seewhy.models.protocols import TranslatesScans
 from seewhy.models.translation.unpaired import other_domain
-from seewhy.run.run_loader import SavedRun
+from seewhy.run.loaded.saved_run import SavedRun
 
 __all__ = ["TranslatedSlice", "check_model", "load_subjects", "translate_cases"]
 

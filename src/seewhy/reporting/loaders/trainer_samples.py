@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from seewhy.batch import Batch, Prediction
 from seewhy.errors import ConfigError
-from seewhy.reporting.loader_batches import count_samples, read_batch, read_batches, require_fixed_order
+from seewhy.reporting.loaders.batches import count_samples, read_batch, read_batches, require_fixed_order
 from seewhy.reporting.sample import select_rows
 
 __all__ = ["LoaderSamples"]
@@ -54,7 +54,7 @@ class LoaderSamples:
 
     def sample_ids(self, part: str) -> list[str]:
         """Names of all samples, in order."""
-        return [name for batch in self._read() for name in batch["id"]]
+        return [name for batch in self._read_all() for name in batch["id"]]
 
     def tissue_shares(self, part: str) -> dict[str, float]:
         """Empty, since loaders do not tell how much tissue a sample shows."""
@@ -63,7 +63,7 @@ class LoaderSamples:
     def loader_of(self, ids: Collection[str], part: str) -> Iterator[Batch]:
         """The samples with these names, batch by batch."""
         wanted = set(ids)
-        for batch in self._read():
+        for batch in self._read_all():
             rows = [row for row, name in enumerate(batch["id"]) if name in wanted]
             if rows:
                 yield select_rows(batch, rows)
@@ -76,7 +76,7 @@ class LoaderSamples:
         label = {"label": named["label"]} if "label" in named else {}
         return cast(Prediction, {**label, **given, "id": named["id"]})
 
-    def _read(self) -> Iterator[Batch]:
+    def _read_all(self) -> Iterator[Batch]:
         """All batches, with positions counted over all loaders."""
 
         def chained() -> Iterator[Any]:

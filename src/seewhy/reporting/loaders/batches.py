@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from inspect import signature
 from typing import Any, cast
 
 from torch import Tensor, nn
-from torch.utils.data import IterableDataset, RandomSampler
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 
 from seewhy.batch import Batch
 from seewhy.errors import ConfigError, nearest
@@ -27,10 +27,10 @@ IMAGE_AXES = (4, 5)
 def read_batches(loader: Iterable[Any], module: nn.Module) -> Iterator[Batch]:
     """Yield the batches of a loader with `image`, `id` and, where known, `label`.
 
-    A batch is a tensor of images; a pair of images and labels, perhaps with masks after them; a dict with `image`; or a
-    dict of named images with `label` (or `labels`, `target`, `y`) and `id` (or `sample_id`, `name`). Several tensors in
-    a list are the inputs of the module by position, the last one labels if it is [B] or [B, K]. Samples without a name
-    are called `sample_000000`, `sample_000001` and so on, in the loader's order.
+    A batch is a tensor of images; a list of images, perhaps followed by labels [B] or [B, K], masks and a list of
+    names; a dict with `image`; or a dict of named images with `label` (or `labels`, `target`, `y`) and `id` (or
+    `sample_id`, `name`). Several images in a list are the inputs of the module by position. Samples without a name are
+    called `sample_000000`, `sample_000001` and so on, in the loader's order.
 
     Args:
         loader: any iterable of batches.
@@ -92,7 +92,7 @@ def choose_batches(
 
 def count_samples(loader: Any) -> int | None:
     """Number of samples of a loader; None where it does not tell."""
-    dataset = getattr(loader, "dataset", loader)
+    dataset = loader.dataset if isinstance(loader, DataLoader) else loader
     if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized):
         return None
     if dataset is loader:  # a list of batches
@@ -107,7 +107,7 @@ def require_fixed_order(loader: Any) -> None:
     Raises:
         ConfigError: the loader draws at random.
     """
-    if isinstance(getattr(loader, "sampler", None), RandomSampler):
+    if isinstance(loader, DataLoader) and isinstance(loader.sampler, RandomSampler):
         raise ConfigError("the loader shuffles, so a chosen sample cannot be found again; give it shuffle=False")
 
 
@@ -161,26 +161,54 @@ def _read_mapping(raw: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
 
 
 def _read_sequence(values: list[Any], module: nn.Module) -> dict[str, Any]:
-    """A batch from tensors by position, the last of which may be labels, or labels and masks."""
-    has_masks = len(values) == 3 and isinstance(values[1], Tensor) and values[1].ndim < 3 and values[2] is not None
-    masks = {"mask": values.pop()} if has_masks else {}
-    label = values.pop() if len(values) > 1 and isinstance(values[-1], Tensor) and values[-1].ndim < 3 else None
-    extra = masks | ({} if label is None else {"label": label.long() if label.ndim == 1 else label.float()})
-    if len(values) == 1 and isinstance(values[0], Mapping):
-        return _read_mapping({**values[0], **extra}, module)
-    images = [value for value in values if _is_image(value)]
+    """A batch from values by position: images, then perhaps labels, masks and names."""
+    count = next((number for number, value in enumerate(values) if not _is_image(value)), len(values))
+    if not count and values and isinstance(values[0], Mapping):
+        return _read_mapping({**values[0], **_read_rest(values[1:])}, module)
+    images = values[:count]
     if not images:
         kinds = ", ".join(type(value).__name__ for value in values)
         raise ConfigError(f"a batch of the loader holds {kinds}; expected images [B, C, H, W] and perhaps labels")
+    rest = _read_rest(values[count:])
     if len(images) == 1:
-        return {"image": images[0], **extra}
+        return {"image": images[0], **rest}
     if isinstance(module, DescribesItself):
         names = list(module.explainable().inputs)
     else:
         names = list(signature(module.forward).parameters)
     if len(names) < len(images):
         raise ConfigError(f"a batch of the loader has {len(images)} images for the inputs {', '.join(names)}")
-    return {"image": dict(zip(names, images, strict=False)), **extra}
+    return {"image": dict(zip(names, images, strict=False)), **rest}
+
+
+def _read_rest(values: Sequence[Any]) -> dict[str, Any]:
+    """Labels, masks and names from what follows the images."""
+    rest: dict[str, Any] = {}
+    for value in values:
+        if isinstance(value, Tensor) and value.ndim < 3 and "label" not in rest:
+            rest["label"] = value.float() if value.ndim == 2 else _to_classes(value)
+        elif isinstance(value, Tensor) and value.ndim >= 3 and "label" in rest and "mask" not in rest:
+            rest["mask"] = value
+        elif isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value) and "id" not in rest:
+            rest["id"] = list(value)
+        else:
+            shape = f" {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+            raise ConfigError(
+                f"a batch of the loader holds a {type(value).__name__}{shape} after its images; expected labels [B], "
+                "masks after labels, and names"
+            )
+    return rest
+
+
+def _to_classes(label: Tensor) -> Tensor:
+    """Class indices as whole numbers.
+
+    Raises:
+        ConfigError: numbers that are not whole.
+    """
+    if label.is_floating_point() and not bool((label == label.round()).all()):
+        raise ConfigError(f"labels of the loader are {label.flatten()[:3].tolist()}; expected class indices")
+    return label.long()
 
 
 def _is_image(value: object) -> bool:

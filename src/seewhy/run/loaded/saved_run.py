@@ -28,7 +28,7 @@ PARTS = {"pytorch-lightning_version": str, "loops": dict, "callbacks": dict, "op
 
 
 def _find_foreign_entries(checkpoint: dict[str, Any], state: dict[str, Any]) -> list[str]:
-    """List entries of other types than Lightning writes, and tensors that are no weights."""
+    """List entries of other types than Lightning writes, and tensors that are not weights."""
     problems = [
         f"{key} is {checkpoint[key]!r:.40}, not a {kind.__name__}"
         for key, kind in PARTS.items()
@@ -71,7 +71,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint that seewhy wrote: {'; '.join(problems)}")
     others = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if others:
-        raise CheckpointError(f"{path}: {len(others)} entries of its state_dict are no tensors (first: {others[0]})")
+        raise CheckpointError(f"{path}: {len(others)} entries of its state_dict are not tensors (first: {others[0]})")
     return cast("dict[str, Any]", checkpoint)
 
 

@@ -20,8 +20,8 @@ from seewhy.explain import list_explainers
 from seewhy.explain.base import Explainer
 from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.progress import slow_bar
-from seewhy.reporting.explained_sample import ExplainedSample, collect_samples
-from seewhy.reporting.loader_batches import choose_batches, count_samples
+from seewhy.reporting.loaders.batches import choose_batches, count_samples
+from seewhy.reporting.loaders.explained_sample import ExplainedSample, collect_samples
 from seewhy.reporting.report import write_local_results
 from seewhy.reporting.selection import ExplanationSettings, TargetSetting
 from seewhy.reporting.session import Session, find_device
@@ -53,7 +53,7 @@ def explain_loader(
         model: any module that returns class scores [B, K]; a model of seewhy also names its inputs, layers and classes.
             It is left as it was: mode, gradients and hooks.
         dataloader: a DataLoader of any data set, or any iterable of batches: see
-            `seewhy.reporting.loader_batches.read_batches`.
+            `seewhy.reporting.loaders.batches.read_batches`.
         num_samples: number of samples; 0 is all.
         save_dir: folder for arrays, pictures, tables and a page, as `explain.py` writes them into `explanations/`; None
             writes nothing.

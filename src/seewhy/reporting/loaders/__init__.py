@@ -1,0 +1,1 @@
+"""Explanations of the samples of any loader."""
