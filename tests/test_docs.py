@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seewhy.cli.compose import compose_saved as compose_experiment
 from seewhy.cli.compose import compose_train, expand_overrides, register_run, store_schemas
-from seewhy.cli.main import HYDRA, _parser
+from seewhy.cli.main import HYDRA, make_parser
 from seewhy.data.splits import split_from_file
 from seewhy.nets.affinity import RandomWalk
 from seewhy.nets.classifiers.backbones import PlanarFeatures, SpatialFeatures
@@ -194,7 +194,7 @@ def test_every_command_is_possible(where, words, my, runs):
         if program == "explain":
             explainers.build_explainers(explainers.load_explainer_nodes(config.explain))
     elif program == "seewhy":
-        assert callable(_parser().parse_args(rest).run)
+        assert callable(make_parser().parse_args(rest).run)
     elif program.startswith("benchmarks/"):
         assert (ROOT / f"{program}.py").is_file()
     else:

@@ -1,6 +1,7 @@
 """Mistakes in a configuration node are all named at once, before anything is built."""
 
 import pytest
+from lightning_utilities.core.imports import RequirementCache
 from omegaconf import OmegaConf
 
 from seewhy.errors import ConfigError
@@ -46,3 +47,11 @@ def test_a_value_the_class_refuses_is_one_line():
     node = OmegaConf.create({"_target_": "lightning.pytorch.Trainer", "precision": "33"})
     with pytest.raises(ConfigError, match=r"trainer\.precision=.*33"):
         build(node, "trainer")
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    absent = RequirementCache("mlflow>=1000")
+    monkeypatch.setattr("lightning.pytorch.loggers.mlflow._MLFLOW_AVAILABLE", absent)
+    node = OmegaConf.create({"_target_": "lightning.pytorch.loggers.MLFlowLogger"})
+    with pytest.raises(ConfigError, match=r"^logger\.mlflow: .*pip install 'seewhy\[mlflow\]'$"):
+        build(node, "logger.mlflow")

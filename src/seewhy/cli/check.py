@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
     """
     parser = commands.add_parser(
         "check",
-        help="verify data sets before a run: seewhy check DATASET...",
+        help="verify data sets before a run",
         description="Read every slice once and report what would stop a run or make its figures worthless. "
         "Exit status 1 when there is an error.",
     )

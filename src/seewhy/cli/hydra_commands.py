@@ -40,6 +40,11 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
         prefix: words between the program and the overrides, e.g. `["train"]` in `seewhy train seed=1`. Hydra must not
             see them, but the processes that Lightning starts repeat the whole command line.
     """
+    if {"--help", "-h"} & set(sys.argv[1 + len(prefix) :]):
+        from seewhy.cli.help import format_help, name_program
+
+        sys.stdout.write(format_help(name, name_program(prefix)))
+        return
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -148,6 +153,7 @@ class _Task:
 
 FLAGS = {"config-path", "config-name", "config-dir", "cfg", "package", "info", "experimental-rerun"}
 """Flags of Hydra that take a value."""
+TAKES_VALUE = (*(f"--{name}" for name in sorted(FLAGS)), "-cp", "-cn", "-cd", "-c", "-p", "-i")
 
 
 def _correct_flags(words: Sequence[str]) -> list[str]:
@@ -167,8 +173,17 @@ def _correct_flags(words: Sequence[str]) -> list[str]:
     if "--resolve" in words and ("--cfg hydra" in text or "--cfg=hydra" in text or "-c hydra" in text):
         # Hydra cuts its node out before it resolves it, and then finds none of the other options.
         kept = [word for word in words if word not in ("--cfg", "-c", "hydra", "--cfg=hydra")]
-        return [*kept, "--cfg", "all", "--package", "hydra"]
-    return list(words)
+        words = [*kept, "--cfg", "all", "--package", "hydra"]
+    return _put_overrides_first(words)
+
+
+def _put_overrides_first(words: Sequence[str]) -> list[str]:
+    """Put overrides before flags: Hydra's parser refuses `experiment=amd --multirun seed=0,1`."""
+    overrides, flags = [], []
+    for number, word in enumerate(words):
+        after_flag = number > 0 and words[number - 1] in TAKES_VALUE
+        (flags if word.startswith("-") or after_flag else overrides).append(word)
+    return [*overrides, *flags]
 
 
 def _groups_set_to_null(words: Sequence[str]) -> list[str]:

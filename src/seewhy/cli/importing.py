@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from seewhy.cli.help import ExampleFormatter, format_examples
+
 __all__ = ["add_parser"]
 
 CONFIGS = {
@@ -67,7 +69,9 @@ def add_parser(commands: Any) -> None:
 
 
 def _add_kind(kinds: Any, kind: str, text: str, *, file: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = kinds.add_parser(kind, help=text)
+    parser: argparse.ArgumentParser = kinds.add_parser(
+        kind, help=text, epilog=format_examples(f"import {kind}"), formatter_class=ExampleFormatter
+    )
     parser.add_argument("file", type=Path, help=file)
     parser.add_argument("folder", type=Path, help=f"run folder to create, e.g. lightning_logs/imported/{kind}")
     parser.add_argument("--root", help="folder of the data set; may be given later with data.root=…")

@@ -13,7 +13,7 @@ def add_parser(commands: Any) -> None:
     """Add the command and its options to `commands`, the result of `ArgumentParser.add_subparsers`."""
     parser = commands.add_parser(
         "judge",
-        help="judge explanations of any nn.Module: seewhy judge MODULE:FUNCTION DATA",
+        help="judge explanations of any nn.Module",
         description="Explain samples by several methods and judge the maps. The function that is named takes nothing "
         "and returns the nn.Module. Writes ranking.csv, ranking.png, report.html, maps and pictures.",
     )

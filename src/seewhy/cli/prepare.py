@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seewhy.cli.help import ExampleFormatter, format_examples
+
 if TYPE_CHECKING:
     from seewhy.data.domains.store import DomainStore
     from seewhy.data.prepare import Summary
@@ -22,13 +24,15 @@ def add_parser(commands: Any) -> None:
     """
     parser = commands.add_parser(
         "prepare",
-        help="cut volumes into the slices that training reads: seewhy prepare brats SRC DST",
+        help="cut volumes into the slices that training reads",
         description="Cut volumes into slices, masks and a manifest. A stopped call is continued by the next; "
         "nothing is overwritten without --overwrite.",
     )
     kinds = parser.add_subparsers(title="sources", metavar="SOURCE", required=True, dest="kind")
     brats = kinds.add_parser(
         "brats",
+        epilog=format_examples("prepare brats"),
+        formatter_class=ExampleFormatter,
         help="BraTS folders (<case>_<modality>.nii.gz, .nrrd or .mha, _seg) or MSD Task01_BrainTumour (4D NIfTI)",
         description="Write imageSlice/BRATS_<id>_<slice>_<label>.npy, maskSlice/, manifest.csv and dataset.json.",
     )
@@ -49,6 +53,8 @@ def add_parser(commands: Any) -> None:
     )
     lasc = kinds.add_parser(
         "lasc",
+        epilog=format_examples("prepare lasc"),
+        formatter_class=ExampleFormatter,
         help="LASC 2018 folders (lgemri.nrrd, laendo.nrrd) or images/ and masks/ of <patient>_<slice>.png, .tif",
         description="Write imageSlice/<name>_<slice>_<label>.npy, maskSlice/, manifest.csv and dataset.json.",
     )
@@ -178,6 +184,8 @@ def _add_domains(kinds: Any) -> None:
     """Add the kind of source `domains`."""
     parser = kinds.add_parser(
         "domains",
+        epilog=format_examples("prepare domains"),
+        formatter_class=ExampleFormatter,
         help="two folders of subjects with t1, t1ce, t2 and flair (BraTS names or MSD 4D), unpaired",
         description="Write each subject's slices, tissue and measured intensities as memory-mapped arrays, read "
         "afterwards by data=brats_domains with data.root=DST. Training does this itself if necessary.",

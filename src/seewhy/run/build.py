@@ -106,8 +106,8 @@ def build(node: DictConfig | None, name: str, **extra: Any) -> Any:
         if isinstance(cause, SeewhyError):
             raise cause from None
         if isinstance(cause, ModuleNotFoundError):
-            message = f"{name}: {cause}; install it with pip"
-            raise ConfigError(message) from error
+            remedy = "pip install 'seewhy[mlflow]'" if "mlflow" in str(cause) else "install it with pip"
+            raise ConfigError(f"{name}: {str(cause).partition(' HINT')[0]}; {remedy}") from error
         if isinstance(cause, (TypeError, ValueError)) or type(cause).__name__ == "MisconfigurationException":
             raise ConfigError(f"{name}: {cause}") from error
         raise
