@@ -111,7 +111,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--label-rule",
-        help="a slice is positive with any lesion pixel (any, the default), from --min-area pixels (area), or above "
+        help="a slice is positive with any annotated pixel (any, the default), from --min-area pixels (area), or above "
         "--min-fraction of its pixels (fraction; AME-CAM)",
     )
     parser.add_argument("--min-area", type=int, metavar="PIXELS", help="chooses --label-rule area")
@@ -146,7 +146,7 @@ def _show(summary: Summary) -> None:
         "  label 0": summary.slices - summary.positive,
     }
     if summary.negative_with_lesion:
-        rows["  label 0 with some lesion"] = summary.negative_with_lesion
+        rows["  label 0 with annotated pixels"] = summary.negative_with_lesion
     _print_counts(str(summary.destination), rows.items())
     console = Console()
     if summary.labels:

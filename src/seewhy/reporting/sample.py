@@ -17,9 +17,11 @@ from seewhy.errors import DataError
 from seewhy.explain.explained_model import Explainable
 from seewhy.io.geometry import Display
 from seewhy.io.placement import Placement
+from seewhy.wording import LESION, TargetWords
 
 __all__ = [
     "SampleView",
+    "find_words",
     "is_phantom",
     "select_inputs",
     "select_rows",
@@ -107,6 +109,12 @@ def is_phantom(trainer: Trainer) -> bool:
     """Whether the Trainer's data are synthetic."""
     datamodule = find_datamodule(trainer)
     return datamodule is not None and datamodule.is_phantom
+
+
+def find_words(trainer: Trainer) -> TargetWords:
+    """Words of the Trainer's data set for what it annotates."""
+    datamodule = find_datamodule(trainer)
+    return LESION if datamodule is None else datamodule.words
 
 
 def select_rows(batch: Batch, rows: list[int]) -> Batch:

@@ -160,14 +160,16 @@ def _compare_label(path: Path, label: int, mask: NDArray[Any], area: int, rule: 
         expected = rule.label(area, mask.size)
         if (label > 0) == (expected > 0):
             return []
-        message = f"label {label}, but {area} lesion pixels give {expected} by the rule {rule.name!r} of dataset.json"
+        message = (
+            f"label {label}, but {area} annotated pixels give {expected} by the rule {rule.name!r} of dataset.json"
+        )
         return [error("label-mask", path.name, message, remedy)]
     if label > 0 and not (mask == label).any() and not (area > 0 and mask.max() > max(label, 1)):
         return [error("label-mask", path.name, f"label {label}, but no mask pixel is of class {label}", remedy)]
     if label == 0 and area > SLIVER * mask.size:
-        return [error("label-mask", path.name, f"label 0, but the mask shows {area} lesion pixels", remedy)]
+        return [error("label-mask", path.name, f"label 0, but the mask shows {area} annotated pixels", remedy)]
     if label == 0 and area > 0:
-        message = f"label 0, but the mask shows {area} lesion pixels"
+        message = f"label 0, but the mask shows {area} annotated pixels"
         return [warning("label-mask", path.name, message, "state the label rule in dataset.json if this is intended")]
     return []
 

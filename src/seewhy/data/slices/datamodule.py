@@ -30,6 +30,7 @@ from seewhy.io.npy import npy_shape
 from seewhy.io.slices import find_plane_shape
 from seewhy.option_types import NonNegativeInt, Percent, PositiveInt
 from seewhy.options import OptionsOf
+from seewhy.wording import TargetWords
 
 __all__ = ["BraTSDataModule", "LASCDataModule", "SliceDataModule"]
 
@@ -55,6 +56,8 @@ class SliceDataModule(BaseDataModule):
         augmentation: options of `seewhy.data.transforms.augmentation.Augmentation`; None switches it off.
         slice_split: the reference's split by two positions in the list of files; refused where it divides a patient.
         max_patients: use the first so many patients only.
+        target_name: noun for what label 1 shows, in figures, tables and the report.
+        absent_name: adjective of slices and patients without it.
         shared: the options of `seewhy.data.base.BaseDataModule`.
 
     Raises:
@@ -78,6 +81,8 @@ class SliceDataModule(BaseDataModule):
         augmentation: Annotated[Mapping[str, Any] | None, OptionsOf(Augmentation)] = None,
         slice_split: tuple[NonNegativeInt, NonNegativeInt] | None = None,
         max_patients: PositiveInt | None = None,
+        target_name: str = "lesion",
+        absent_name: str = "healthy",
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
@@ -95,6 +100,7 @@ class SliceDataModule(BaseDataModule):
         )
         self.augmentation = build_augmentation(Augmentation, augmentation)
         self.max_patients = max_patients
+        self._words = TargetWords(target=target_name, absent=absent_name)
         self.split_options["slice_split"] = slice_split
 
     @cached_property
@@ -185,6 +191,11 @@ class SliceDataModule(BaseDataModule):
     def is_phantom(self) -> bool:
         """Whether the patients are synthetic, from `dataset.json`."""
         return bool(self.folder.info.get("phantom", False))
+
+    @property
+    def words(self) -> TargetWords:
+        """The options `target_name` and `absent_name`."""
+        return self._words
 
     def display_of(self, patient: str) -> Display:
         """How pictures of a patient are turned upright, from `dataset.json`."""
