@@ -33,7 +33,9 @@ def add_parser(commands: Any) -> None:
         description="Write imageSlice/BRATS_<id>_<slice>_<label>.npy, maskSlice/, manifest.csv and dataset.json.",
     )
     brats.add_argument(
-        "--modality", default="flair", help="flair, t1, t1ce (also t1gd, t1c) or t2; default %(default)s"
+        "--modality",
+        default="flair",
+        help="flair, t1, t1ce (also t1gd, t1c) or t2, or several as channels: flair,t1,t1ce,t2; default %(default)s",
     )
     brats.add_argument(
         "--tumour", default="whole", help="region that counts as lesion: whole, core or enhancing; default %(default)s"

@@ -159,6 +159,11 @@ class BaseDataModule(LightningDataModule):
         return LESION
 
     @property
+    def channel_sources(self) -> dict[str, tuple[str, ...]]:
+        """Channel of the image → modalities that it is made of, in order; empty unless there are several modalities."""
+        return {}
+
+    @property
     def predict_choice(self) -> str:
         """The options that choose the predicted items, for messages."""
         return f"data.predict_on={self.predict_on}"

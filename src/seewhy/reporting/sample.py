@@ -193,7 +193,10 @@ def view_prediction(
     """
     names = prediction["maps"] if maps is None else maps
     values = {name: prediction["maps"][name][position].float().amax(0).cpu().numpy() for name in names}
-    view = view_sample(batch, position, Explainable(), find_datamodule(trainer))
+    datamodule = find_datamodule(trainer)
+    # The mean of several modalities would show none of them.
+    shown = (0,) if datamodule is not None and datamodule.channel_sources else ()
+    view = view_sample(batch, position, Explainable(shown=shown), datamodule)
     return replace(view, maps=values).upright()
 
 
