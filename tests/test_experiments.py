@@ -8,10 +8,11 @@ from blank_figures import blank_figures
 
 from seewhy.cli.compose import compose_train
 from seewhy.phantoms.amd import write_amd_phantom
+from seewhy.phantoms.chest import write_atrium_phantom
 from seewhy.phantoms.ct import write_ct_phantom
 from seewhy.phantoms.mri import write_mri_phantom
 from seewhy.phantoms.scanners import write_scanner_phantom
-from seewhy.phantoms.slices import write_atrium_phantom, write_tumour_phantom
+from seewhy.phantoms.slices import write_tumour_phantom
 from seewhy.run.folder import conf_dir
 from seewhy.run.train import train
 

@@ -72,6 +72,8 @@ class Batch(TypedDict, total=False):
     """[B, *spatial] uint8 class indices, 0 is background; or one such tensor per named input. For evaluation only."""
     body: Tensor
     """[B, *spatial] bool, the voxels of tissue, found from the intensities alone (no annotation)."""
+    missing: Tensor
+    """[B, C] float32, the value of each channel where it is missing; only of slices with several modalities."""
     id: list[str]
     """[B] unique and safe as a file name."""
     patient: list[str]

@@ -10,7 +10,9 @@ from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
 from seewhy.reporting.sample import view_prediction
+from seewhy.wording import LESION, TargetWords
 
+ATRIUM = {"target": "atrium", "absent": "atrium-free"}
 TURNED = Display(transpose=True, flip_columns=True)
 
 
@@ -36,9 +38,13 @@ def patient(number, *, hit, masks=True, lesion=(2, 12)):
 
 
 class Patients(BaseDataModule):
-    def __init__(self, batches):
+    def __init__(self, batches, words):
         super().__init__()
-        self.batches = batches
+        self.batches, self.own_words = batches, words
+
+    @property
+    def words(self):
+        return self.own_words
 
     def test_dataloader(self):
         return DataLoader(self.batches, batch_size=None)
@@ -75,12 +81,12 @@ class Watched(PanelFigure):
         super()._draw(trainer, rows)
 
 
-def run_test(tmp_path, batches, **options):
+def run_test(tmp_path, batches, words=LESION, **options):
     figure = Watched(folder=str(tmp_path), **options)
     trainer = Trainer(
         accelerator="cpu", callbacks=[figure], logger=False, enable_progress_bar=False, enable_model_summary=False
     )
-    trainer.test(Answers(), Patients(batches), verbose=False)
+    trainer.test(Answers(), Patients(batches, words), verbose=False)
     return figure
 
 
@@ -110,7 +116,7 @@ def test_the_slice_has_the_largest_lesion_its_own_scores_and_is_upright(tmp_path
     np.testing.assert_array_equal(case.maps["refined"], batch["refined"][2, 0].numpy().T[:, ::-1])
     assert list(case.maps) == ["cam", "refined"]
     assert case.scores == {name: pytest.approx(2 * 6 / (6 + 12)) for name in case.maps}
-    assert (case.label, round(case.probability, 3)) == (True, 0.304)
+    assert (case.label, round(case.probability, 3)) == ("lesion", 0.304)
     assert case.name == f"004, slice 20\npatient's Dice {2 * 8 / 22:.2f}"
 
 
@@ -145,6 +151,13 @@ def test_healthy_patients_come_last_the_most_painted_first(tmp_path):
 def test_healthy_patients_alone_are_ranked_by_what_is_painted(tmp_path):
     figure = run_test(tmp_path, [healthy_patient(7, 1), healthy_patient(8, 0), healthy_patient(9, 5)], patients=2)
     assert [row["patient"] for row in figure.drawn] == ["008", "009"]
+
+
+def test_pictures_use_the_words_of_the_data_set(tmp_path):
+    without = healthy_patient(7, 1) | {"label": torch.zeros(4, 1)}
+    figure = run_test(tmp_path, [patient(1, hit=4), without], words=TargetWords(**ATRIUM))
+    assert [row["case"].label for row in figure.drawn] == ["atrium", "no atrium"]
+    assert names(figure)[1].startswith("atrium-free: 007")
 
 
 def test_healthy_patients_take_at_most_a_third(tmp_path):

@@ -39,7 +39,7 @@ def test_prepare_then_check(source, tmp_path, capsys):
     out = tmp_path / "out"
     assert call("prepare", "brats", source, out, "--min-area", 2, "--dtype", "uint8", "--all-slices") == 0
     text = capsys.readouterr().out
-    assert "label 0 with some lesion" in text
+    assert "label 0 with annotated pixels" in text
     assert json.loads((out / "dataset.json").read_text())["label_rule"] == "area"
     assert call("check", out) == 0
     assert "usable: 0 error(s)" in capsys.readouterr().out

@@ -24,7 +24,7 @@ def case(name="BRATS_001_70", *, mask=True, maps=("cam", "refined")):
         maps=dict.fromkeys(maps, heat),
         mask=truth if mask else None,
         probability=0.93,
-        label=True,
+        label="lesion",
         scores={"cam": 0.625},
     )
 

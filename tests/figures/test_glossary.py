@@ -1,8 +1,13 @@
+import io
+import re
 from pathlib import Path
+
+from rich.console import Console
 
 from seewhy.figures.glossary import GLOSSARY
 from seewhy.figures.labels import MEASURES, label_of
-from seewhy.figures.results import explain_measures, results_blocks
+from seewhy.figures.results import explain_measures, results_blocks, results_table
+from seewhy.wording import LESION, TargetWords
 
 
 def test_every_measure_is_explained():
@@ -14,7 +19,8 @@ def test_every_measure_is_explained():
 def test_the_page_says_the_same():
     page = (Path(__file__).parents[2] / "docs" / "measures.md").read_text()
     for name, entry in GLOSSARY.items():
-        assert f"| {MEASURES[name]} (`{name}`) | {entry.meaning} | {entry.chance} | {entry.blind} |" in page
+        row = f"| {MEASURES[name]} (`{name}`) | {entry.meaning} | {entry.chance} | {entry.blind} |"
+        assert LESION.fill(row) in page
 
 
 def test_headings_of_a_report_link_to_their_explanation():
@@ -27,3 +33,22 @@ def test_headings_of_a_report_link_to_their_explanation():
     assert 'id="measure-kappa"' not in page
     assert explain_measures(results_blocks({"test/loss": 0.1})) == []
     assert "floor: slice area" in page
+
+
+def test_no_text_says_lesion_where_the_data_set_says_atrium():
+    words = TargetWords(target="atrium", absent="atrium-free")
+    scores = {f"test/refined/{name}": 0.5 for name in MEASURES} | {f"test/floor_otsu/{name}": 0.4 for name in MEASURES}
+    results = {**scores, "test/auroc": 0.9, "test/patients": 9.0, "test/patients_with_lesion": 8.0}
+    blocks = results_blocks(results, words=words)
+    texts = [block.html() for block in [*blocks, *explain_measures(blocks, words)]]
+    for kind in ("segmentation", "false positives", "classification"):
+        console = Console(file=io.StringIO(), width=200)
+        console.print(results_table(results, kind=kind, words=words))
+        texts.append(console.file.getvalue())
+    text = re.sub(r"measure-\w+", "", " ".join(texts).lower())  # the anchors of a page are keys
+    assert "lesion" not in text
+    assert "healthy" not in text
+    assert "with an atrium" in text
+    assert "atrium-wise dice" in text
+    assert "8 with atrium" in text
+    assert "{" not in text

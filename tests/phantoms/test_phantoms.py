@@ -8,7 +8,8 @@ import pytest
 from scipy import ndimage
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.phantoms.slices import TUMOUR, draw_patient, write_atrium_phantom, write_tumour_phantom
+from seewhy.phantoms.chest import write_atrium_phantom
+from seewhy.phantoms.slices import TUMOUR, draw_patient, write_tumour_phantom
 
 SMALL = {"patients": 4, "slices": 6, "size": 64}
 
@@ -82,7 +83,7 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("seewhy.phantoms.slices.write_csv", stop)
+    monkeypatch.setattr("seewhy.phantoms.slice_files.write_csv", stop)
     with pytest.raises(KeyboardInterrupt):
         write_tumour_phantom(tmp_path / "p", **SMALL)
     assert list(tmp_path.iterdir()) == []

@@ -17,8 +17,9 @@ from seewhy.errors import ConfigError
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.overlap import dice
 from seewhy.option_types import PositiveInt
-from seewhy.reporting.sample import is_phantom, view_prediction
+from seewhy.reporting.sample import find_words, is_phantom, view_prediction
 from seewhy.tracking.media import find_step, log_image, takes_images
+from seewhy.wording import LESION, TargetWords
 
 if TYPE_CHECKING:
     from seewhy.figures.patient_panel import PanelCase
@@ -28,7 +29,7 @@ __all__ = ["LogPanels", "PanelFigure", "choose_rows", "drop_pictures"]
 FALSE = "false positives"
 """Start of the measure that ranks healthy patients."""
 THRESHOLD = 0.5
-"""Value of a map above which a pixel counts as lesion."""
+"""Value of a map above which a pixel is selected."""
 
 
 class LogPanels(Callback):
@@ -137,7 +138,7 @@ class PanelFigure(Callback):
         rows = gather_rows(self.rows, key=("patient",))
         self.rows = []
         if rows and trainer.is_global_zero:
-            self._draw(trainer, choose_rows(rows, self.patients))
+            self._draw(trainer, choose_rows(rows, self.patients, words=find_words(trainer)))
 
     def _draw(self, trainer: Trainer, rows: Sequence[Row]) -> None:
         from seewhy.figures.patient_panel import panel
@@ -164,12 +165,13 @@ def drop_pictures(rows: Iterable[Row], count: int) -> None:
             ranked[rank]["case"] = None
 
 
-def choose_rows(rows: Sequence[Row], count: int) -> list[Row]:
+def choose_rows(rows: Sequence[Row], count: int, *, words: TargetWords = LESION) -> list[Row]:
     """Choose the best, the middle and the worst patients, best first.
 
     Args:
         rows: of all patients, after `drop_pictures`. Patients with a Dice have priority over those without.
         count: how many to choose; where it is not divisible by 3, the best get one more, then the worst.
+        words: of the data set.
 
     Returns:
         At most `count` rows with their pictures, named by their position in the ranking; healthy patients last.
@@ -179,7 +181,7 @@ def choose_rows(rows: Sequence[Row], count: int) -> list[Row]:
     healthy = next((group for name, group in groups.items() if name.startswith(FALSE) and group is not ranked), [])
     healthy = [row for row in healthy if row["case"] is not None][::-1][: count // 3]
     chosen = _choose_ranked(ranked, count - len(healthy))
-    return chosen + [{**row, "case": _rename(row["case"], "healthy")} for row in healthy]
+    return chosen + [{**row, "case": _rename(row["case"], words.absent)} for row in healthy]
 
 
 def _choose_ranked(ranked: Sequence[Row], count: int) -> list[Row]:
@@ -238,6 +240,7 @@ def _make_case(trainer: Trainer, prediction: Prediction, batch: Batch, position:
     from seewhy.figures.patient_panel import PanelCase
 
     sample = view_prediction(trainer, prediction, batch, position)
+    words = find_words(trainer)
     scores = {}
     if sample.mask is not None and sample.mask.any():
         truth = torch.from_numpy(sample.mask)
@@ -250,6 +253,6 @@ def _make_case(trainer: Trainer, prediction: Prediction, batch: Batch, position:
         maps=sample.maps,
         mask=sample.mask,
         probability=float(prediction["probability"][position].max()),
-        label=bool(batch["label"][position].any()) if "label" in batch else None,
+        label=words.describe(present=bool(batch["label"][position].any())) if "label" in batch else "",
         scores=scores,
     )

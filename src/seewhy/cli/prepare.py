@@ -37,7 +37,9 @@ def add_parser(commands: Any) -> None:
         description="Write imageSlice/BRATS_<id>_<slice>_<label>.npy, maskSlice/, manifest.csv and dataset.json.",
     )
     brats.add_argument(
-        "--modality", default="flair", help="flair, t1, t1ce (also t1gd, t1c) or t2; default %(default)s"
+        "--modality",
+        default="flair",
+        help="flair, t1, t1ce (also t1gd, t1c) or t2, or several as channels: flair,t1,t1ce,t2; default %(default)s",
     )
     brats.add_argument(
         "--tumour", default="whole", help="region that counts as lesion: whole, core or enhancing; default %(default)s"
@@ -117,7 +119,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--label-rule",
-        help="a slice is positive with any lesion pixel (any, the default), from --min-area pixels (area), or above "
+        help="a slice is positive with any annotated pixel (any, the default), from --min-area pixels (area), or above "
         "--min-fraction of its pixels (fraction; AME-CAM)",
     )
     parser.add_argument("--min-area", type=int, metavar="PIXELS", help="chooses --label-rule area")
@@ -152,7 +154,7 @@ def _show(summary: Summary) -> None:
         "  label 0": summary.slices - summary.positive,
     }
     if summary.negative_with_lesion:
-        rows["  label 0 with some lesion"] = summary.negative_with_lesion
+        rows["  label 0 with annotated pixels"] = summary.negative_with_lesion
     _print_counts(str(summary.destination), rows.items())
     console = Console()
     if summary.labels:

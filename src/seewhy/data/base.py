@@ -21,6 +21,7 @@ from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
 from seewhy.option_types import BatchSize, Fraction, NonNegativeInt, PositiveInt, Seed
 from seewhy.options import check_choice
+from seewhy.wording import LESION, TargetWords
 
 __all__ = ["BaseDataModule", "check_counts", "find_datamodule"]
 
@@ -151,6 +152,16 @@ class BaseDataModule(LightningDataModule):
     def is_phantom(self) -> bool:
         """Whether the data are synthetic; results, figures and the report then state it."""
         return False
+
+    @property
+    def words(self) -> TargetWords:
+        """Words for what the data set annotates, which figures, tables and the report use."""
+        return LESION
+
+    @property
+    def channel_sources(self) -> dict[str, tuple[str, ...]]:
+        """Channel of the image → modalities that it is made of, in order; empty unless there are several modalities."""
+        return {}
 
     @property
     def predict_choice(self) -> str:

@@ -18,7 +18,7 @@ class Entry(NamedTuple):
     """What the measure cannot see."""
 
 
-PATIENTS = "mean over the patients with a lesion"
+PATIENTS = "mean over the patients with {a_target}"
 GLOSSARY = {
     "auroc": Entry(
         "Probability that a positive sample has a higher score than a negative one, 0 to 1; mean over the classes.",
@@ -69,12 +69,12 @@ GLOSSARY = {
     "dice": Entry(
         f"Overlap 2|P∩M|/(|P|+|M|) over all slices or voxels of a patient, 0 to 1; {PATIENTS}.",
         "The best floor, usually three-class Otsu.",
-        "Healthy patients, who have no Dice; small lesions next to large ones.",
+        "{Absent} patients, who have no Dice; small regions next to large ones.",
     ),
     "dice_positive": Entry(
-        f"Dice over the slices that show the lesion only, as in many papers, 0 to 1; {PATIENTS}.",
+        f"Dice over the slices that show the {{target}} only, as in many papers, 0 to 1; {PATIENTS}.",
         "The best floor.",
-        "False positives on healthy slices and patients.",
+        "False positives on {absent} slices and patients.",
     ),
     "cldice": Entry(
         "Harmonic mean of the shares of both centrelines inside the other mask, 0 to 1 (Shit 2021).",
@@ -84,27 +84,28 @@ GLOSSARY = {
     "iou": Entry(
         f"Shared pixels over the pixels of either mask, over all slices of a patient, 0 to 1; {PATIENTS}.",
         "The best floor.",
-        "Healthy patients; small lesions next to large ones.",
+        "{Absent} patients; small regions next to large ones.",
     ),
     "iou_positive": Entry(
-        f"IoU over the slices that show the lesion only, 0 to 1; {PATIENTS}.",
+        f"IoU over the slices that show the {{target}} only, 0 to 1; {PATIENTS}.",
         "The best floor.",
-        "False positives on healthy slices and patients.",
+        "False positives on {absent} slices and patients.",
     ),
     "auprc": Entry(
         f"Area under the precision-recall curve of a map over the pixels of tissue, 0 to 1; {PATIENTS}.",
-        "The lesion's share of the tissue (floor: all tissue).",
-        "The scale of the map: a threshold may still be wrong. Healthy patients.",
+        "The {target}'s share of the tissue (floor: all tissue).",
+        "The scale of the map: a threshold may still be wrong. {Absent} patients.",
     ),
     "auprc_positive": Entry(
-        f"The same over the slices that show the lesion only, 0 to 1; {PATIENTS}.",
-        "The lesion's share of the tissue there.",
-        "False positives on healthy slices and patients.",
+        f"The same over the slices that show the {{target}} only, 0 to 1; {PATIENTS}.",
+        "The {target}'s share of the tissue there.",
+        "False positives on {absent} slices and patients.",
     ),
     "hd95_slices_mm": Entry(
-        f"95th percentile of the distances between the outlines of a slice, mean over lesion slices, mm; {PATIENTS}.",
+        f"95th percentile of the distances between the outlines of a slice, mean over {{target}} slices, mm; "
+        f"{PATIENTS}.",
         "The best floor; a slice without prediction counts its diagonal.",
-        "Distances between slices; false positives on healthy slices. Not the 3D distance of other papers.",
+        "Distances between slices; false positives on {absent} slices. Not the 3D distance of other papers.",
     ),
     "hd95_slices_px": Entry(
         "The same in pixels, where the distance of pixels is unknown.", "The best floor.", "Size in millimetres."
@@ -118,31 +119,31 @@ GLOSSARY = {
         "The same in voxels, where the distance of voxels is unknown.", "The best floor.", "Size in millimetres."
     ),
     "lesion_dice": Entry(
-        "Dice of every lesion in 3D, averaged over lesions and false regions, which count 0 (BraTS 2023), 0 to 1; mean "
-        "over all patients, 1 for a healthy patient without prediction.",
-        "The share of healthy patients, which floor: nothing reaches.",
-        "The size of lesions: a pixel counts like a large one.",
+        "Dice of every {target} in 3D, averaged over these and false regions, which count 0 (BraTS 2023), 0 to 1; mean "
+        "over all patients, where a patient without {a_target} and without prediction has 1.",
+        "The share of {absent} patients, which floor: nothing reaches.",
+        "The size of regions: a pixel counts like a large one.",
     ),
     "fp_volume_ml": Entry(
         "Volume predicted outside the annotation, mL; mean over all patients.",
         "0 for floor: nothing.",
-        "Whether it lies next to the lesion or in a healthy place.",
+        "Whether it lies next to the {target} or far away.",
     ),
     "fp_area": Entry(
-        "Predicted pixels per slice without the lesion; mean over the patients with such slices.",
+        "Predicted pixels per slice without the {target}; mean over the patients with such slices.",
         "0 for floor: nothing.",
-        "False positives next to a lesion.",
+        "False positives next to {a_target}.",
     ),
     "fp_slices": Entry(
-        "Share of slices without the lesion that have a predicted pixel, 0 to 1; mean over the patients with such "
+        "Share of slices without the {target} that have a predicted pixel, 0 to 1; mean over the patients with such "
         "slices.",
         "0 for floor: nothing, 1 for floor: all tissue.",
         "How much is predicted there.",
     ),
     "healthy_hit": Entry(
-        "Share of the patients without a lesion that have any predicted pixel, 0 to 1.",
+        "Share of the patients without {a_target} that have any predicted pixel, 0 to 1.",
         "0 for floor: nothing, 1 for floor: all tissue.",
-        "How much is predicted there; patients with a lesion.",
+        "How much is predicted there; patients with {a_target}.",
     ),
 }
-"""Measure → its entry; the keys are those of `seewhy.figures.labels.MEASURES`."""
+"""Measure → its entry, with places for the words of a data set (`seewhy.wording`); keys as in `labels.MEASURES`."""

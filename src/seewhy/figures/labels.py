@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from seewhy.wording import LESION, TargetWords
+
 __all__ = [
     "CASES",
     "CLASSIFICATION",
@@ -132,23 +134,23 @@ MEASURES = {
     "brier": "Brier score",
     "nll": "log loss",
     "dice": "Dice",
-    "dice_positive": "Dice, lesion slices",
+    "dice_positive": "Dice, {target} slices",
     "cldice": "clDice",
     "iou": "IoU",
-    "iou_positive": "IoU, lesion slices",
+    "iou_positive": "IoU, {target} slices",
     "auprc": "pixel AUPRC",
-    "auprc_positive": "AUPRC, lesion slices",
+    "auprc_positive": "AUPRC, {target} slices",
     "hd95_slices_mm": "HD95 of slices (mm)",
     "hd95_slices_px": "HD95 of slices (px)",
     "hd95_mm": "HD95 in 3D (mm)",
     "hd95_px": "HD95 in 3D (voxels)",
-    "lesion_dice": "lesion-wise Dice",
+    "lesion_dice": "{target}-wise Dice",
     "fp_volume_ml": "false volume (mL)",
-    "fp_area": "false positive px per healthy slice",
-    "fp_slices": "healthy slices hit",
-    "healthy_hit": "healthy patients hit",
+    "fp_area": "false positive px per {absent} slice",
+    "fp_slices": "{absent} slices hit",
+    "healthy_hit": "{absent} patients hit",
 }
-"""Measure → label."""
+"""Measure → label, with places for the words of a data set; see `label_of`."""
 
 CERTAINTY = ("ece", "brier", "nll")
 """Measures of predicted probabilities; smaller is better."""
@@ -250,12 +252,12 @@ def lower_is_better(measure: str) -> bool:
     return measure.startswith(("hd95", "fp_", "healthy_", "mae", *CERTAINTY))
 
 
-def label_of(name: str) -> str:
-    """Label of a method or measure; the floor of a single class ends with the name of the class."""
+def label_of(name: str, words: TargetWords = LESION) -> str:
+    """Label of a method or measure, in the words of a data set; the floor of a class ends with its name."""
     label = METHODS.get(name) or MEASURES.get(name)
     if label is None and name.startswith("floor_window_"):
         return f"{METHODS['floor_window']}, {name.removeprefix('floor_window_')}"
-    return label or name.replace("_", " ")
+    return words.fill(label) if label else name.replace("_", " ")
 
 
 def describe_intervals(patients: float | None) -> str:
@@ -272,7 +274,12 @@ def describe_intervals(patients: float | None) -> str:
 
 
 def describe_data(
-    results: Mapping[str, float], *, prefix: str = "", phantom: bool = False, samples: bool = False
+    results: Mapping[str, float],
+    *,
+    prefix: str = "",
+    phantom: bool = False,
+    samples: bool = False,
+    words: TargetWords = LESION,
 ) -> str:
     """Describe the data behind the scores, e.g. "25 patients, 21 with lesion; 95 % bootstrap intervals by patient".
 
@@ -281,6 +288,7 @@ def describe_data(
         prefix: see `methods`.
         phantom: whether the data are synthetic, which the note then says.
         samples: the numbers are of samples (classification), not of patients.
+        words: of the data set.
     """
     parts = []
     if samples:
@@ -294,7 +302,7 @@ def describe_data(
         if patients is not None:
             parts.append(
                 f"{patients:.0f} patient{'' if patients == 1 else 's'}"
-                + (f", {ill:.0f} with lesion" if ill is not None else "")
+                + (f", {ill:.0f} with {words.target}" if ill is not None else "")
             )
         if any(name.startswith(prefix) and name.endswith("_low") for name in results):
             parts.append(describe_intervals(patients))

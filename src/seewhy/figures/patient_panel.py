@@ -33,11 +33,11 @@ class PanelCase:
     maps: Mapping[str, NDArray[np.generic]]
     """Name → [H, W], in the order of the columns."""
     mask: NDArray[np.generic] | None = None
-    """[H, W] annotation, if there is one; non-zero is lesion."""
+    """[H, W] annotation, if there is one; non-zero is annotated."""
     probability: float | None = None
     """Predicted probability of the class."""
-    label: bool | None = None
-    """Whether the class is present, if known."""
+    label: str = ""
+    """Label of the image in words, if known."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Map → Dice on this image."""
 
@@ -131,8 +131,8 @@ def _foot(figure: Figure, notes: Sequence[str]) -> None:
 def _draw_image(axes: Axes, case: PanelCase) -> None:
     axes.imshow(grey(case.image), interpolation="nearest")
     facts = [f"p = {case.probability:.2f}"] if case.probability is not None else []
-    if case.label is not None:
-        facts.append("lesion" if case.label else "no lesion")
+    if case.label:
+        facts.append(case.label)
     _finish(axes, " · ".join(facts))
     axes.set_ylabel(case.name, fontsize=8, color=INK)
 

@@ -30,6 +30,7 @@ from seewhy.figures.labels import (
 )
 from seewhy.figures.report import Block, Definitions, ReportTable
 from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
+from seewhy.wording import LESION, TargetWords
 
 __all__ = ["explain_measures", "results_blocks", "results_table", "scores_figure"]
 
@@ -42,7 +43,7 @@ SHORT = {
     "hd95_slices_px": "HD95 px",
     "hd95_mm": "3D HD95 mm",
     "hd95_px": "3D HD95 voxels",
-    "lesion_dice": "lesions",
+    "lesion_dice": "regions",
     "fp_volume_ml": "mL",
     "fp_slices": "slices",
     "healthy_hit": "patients",
@@ -64,6 +65,7 @@ def results_table(
     phantom: bool = False,
     kind: TableKind = "segmentation",
     title: str | None = None,
+    words: TargetWords = LESION,
 ) -> Table:
     """Terminal table with one row per method, floors below a rule; best values bold, and red if a floor has them.
 
@@ -72,9 +74,10 @@ def results_table(
         prefix: prefix of the names to show, e.g. "test/" or "".
         ceiling: measure → value of a model trained with masks, as the last row.
         phantom: whether the data are synthetic, which the caption then states.
-        kind: `segmentation` (agreement of the maps with the lesions), `false positives` (of the maps, also in
+        kind: `segmentation` (agreement of the maps with the annotation), `false positives` (of the maps, also in
             healthy patients), or `classification` (AUROC, accuracy and so on of the samples).
         title: above the table.
+        words: of the data set.
     """
     wanted: tuple[str, ...] = FALSE_POSITIVES if kind == "false positives" else SEGMENTATION
     if kind == "classification":
@@ -83,12 +86,12 @@ def results_table(
     columns = present_measures(scores, wanted)
     if ceiling:
         scores["ceiling"] = {name: Score(float(ceiling[name])) for name in columns if name in ceiling}
-    caption = _caption(results, prefix, columns, phantom=phantom)
+    caption = _caption(results, prefix, columns, phantom=phantom, words=words)
     table = Table(title=title, caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
     for measure in columns:
         arrow = " ↓" if lower_is_better(measure) else ""
-        table.add_column(SHORT.get(measure, label_of(measure)) + arrow, justify="right", no_wrap=True)
+        table.add_column(SHORT.get(measure, label_of(measure, words)) + arrow, justify="right", no_wrap=True)
         if measure in WITH_INTERVAL:
             table.add_column("95 %", justify="right", no_wrap=True)
     names = list(scores)
@@ -117,20 +120,22 @@ def _cells(scores: Mapping[str, Mapping[str, Score]], method: str, measure: str)
     return [text, *interval]
 
 
-def _caption(results: Mapping[str, float], prefix: str, columns: tuple[str, ...], *, phantom: bool) -> str:
-    lines = [describe_data(results, prefix=prefix, phantom=phantom, samples="auroc" in columns)]
+def _caption(
+    results: Mapping[str, float], prefix: str, columns: tuple[str, ...], *, phantom: bool, words: TargetWords
+) -> str:
+    lines = [describe_data(results, prefix=prefix, phantom=phantom, samples="auroc" in columns, words=words)]
     if "balanced_accuracy" in columns:
         grades = "; MAE: in grades" if "mae" in columns else ""
         lines.append(f"balanced: mean recall of the classes{grades}; ECE: calibration error")
     if "dice_positive" in columns:
-        lines.append("Dice +: on slices that show a lesion")
+        lines.append(words.fill("Dice +: on slices that show {a_target}"))
     if "lesion_dice" in columns:
         lines.append("mL: volume predicted outside the annotation")
-        lines.append("lesions: lesion-wise Dice, false regions count 0; over all patients")
+        lines.append(words.fill("regions: {target}-wise Dice, false regions count 0; over all patients"))
     if "fp_slices" in columns:
-        lines.append("slices, patients: share of the healthy ones with any predicted pixel")
+        lines.append(words.fill("slices, patients: share of the {absent} ones with any predicted pixel"))
     if any(measure.startswith("hd95_slices") for measure in columns):
-        lines.append("HD95: in 2D, mean over lesion slices")
+        lines.append(words.fill("HD95: in 2D, mean over {target} slices"))
     return "\n".join(line for line in lines if line).replace("PHANTOM", "[bold yellow]PHANTOM[/]")
 
 
@@ -143,6 +148,7 @@ def scores_figure(
     ceiling: Mapping[str, float] | None = None,
     title: str = "",
     phantom: bool = False,
+    words: TargetWords = LESION,
 ) -> Figure:
     """Draw one panel per measure and one row per method: a dot per patient, the mean and its interval; floors in grey.
 
@@ -154,6 +160,7 @@ def scores_figure(
         ceiling: measure → value of a model trained with masks, as a dashed line.
         title: title of the figure.
         phantom: whether the data are synthetic, which the title then states.
+        words: of the data set.
     """
     scores = {name: own for name, own in scores_by_method(results, prefix=prefix).items() if set(own) & set(measures)}
     shown = present_measures(scores, measures)
@@ -164,13 +171,14 @@ def scores_figure(
     for i, (axes, measure) in enumerate(
         zip(figure.subplots(1, len(shown), squeeze=False, sharey=True)[0], shown, strict=True)
     ):
-        _draw_measure(axes, measure, names, scores, rows, ceiling)
+        _draw_measure(axes, measure, names, scores, rows, ceiling, words)
         if i == 0:
             axes.set_yticks(range(len(names)), [label_of(name) for name in names], fontsize=9)
             for tick, name in zip(axes.get_yticklabels(), names, strict=True):
                 tick.set_color(GREY if is_floor(name) else INK)
     figure.suptitle(join_title(title, phantom=phantom), fontsize=11, color=INK, x=0.01, ha="left")
-    figure.supxlabel(describe_data(results, prefix=prefix, phantom=phantom), fontsize=8, color=GREY, x=0.01, ha="left")
+    note = describe_data(results, prefix=prefix, phantom=phantom, words=words)
+    figure.supxlabel(note, fontsize=8, color=GREY, x=0.01, ha="left")
     return figure
 
 
@@ -181,8 +189,9 @@ def _draw_measure(
     scores: Mapping[str, Mapping[str, Score]],
     rows: Sequence[Mapping[str, Any]],
     ceiling: Mapping[str, float] | None,
+    words: TargetWords,
 ) -> None:
-    style_axes(axes).set_title(label_of(measure), fontsize=9.5, color=INK)
+    style_axes(axes).set_title(label_of(measure, words), fontsize=9.5, color=INK)
     for place, name in enumerate(names):
         colour = GREY if is_floor(name) else PALETTE[0]
         values = [row[measure] for row in rows if row["map"] == name and row.get(measure) is not None]
@@ -234,6 +243,7 @@ def results_blocks(
     prefix: str = "test/",
     ceiling: Mapping[str, float] | None = None,
     phantom: bool = False,
+    words: TargetWords = LESION,
 ) -> list[Block]:
     """Report tables of all scores with the floors: agreement of the maps, their false positives, classification.
 
@@ -244,6 +254,7 @@ def results_blocks(
         prefix: prefix of the names to show.
         ceiling: measure → value of a model trained with masks.
         phantom: whether the data are synthetic, which the caption then states.
+        words: of the data set.
     """
     blocks: list[Block] = []
     false = (*FALSE_POSITIVES, "fp_area")
@@ -257,24 +268,27 @@ def results_blocks(
             scores["ceiling"] = {name: Score(float(ceiling[name])) for name in columns if name in ceiling}
         blocks.append(
             ReportTable(
-                columns=["", *map(label_of, columns)],
+                columns=["", *[label_of(name, words) for name in columns]],
                 rows=[
                     [label_of(name), *[own[m].text(m) if m in own else NONE for m in columns]]
                     for name, own in scores.items()
                 ],
-                caption=describe_data(results, prefix=prefix, phantom=phantom, samples=wanted == CLASSIFICATION),
+                caption=describe_data(
+                    results, prefix=prefix, phantom=phantom, samples=wanted == CLASSIFICATION, words=words
+                ),
                 quiet=[is_floor(name) for name in scores],
-                links={label_of(name): f"measure-{name}" for name in columns if name in GLOSSARY},
+                links={label_of(name, words): f"measure-{name}" for name in columns if name in GLOSSARY},
             )
         )
     return blocks
 
 
-def explain_measures(blocks: Sequence[Block]) -> list[Block]:
+def explain_measures(blocks: Sequence[Block], words: TargetWords = LESION) -> list[Block]:
     """Explain the measures to which the headings of report tables link, in the order of the glossary.
 
     Args:
         blocks: of the report.
+        words: of the data set.
 
     Returns:
         One block of definitions, or none without such headings.
@@ -286,7 +300,10 @@ def explain_measures(blocks: Sequence[Block]) -> list[Block]:
     """
     linked = {anchor for block in blocks if isinstance(block, ReportTable) for anchor in block.links.values()}
     entries = {
-        f"measure-{name}": (label_of(name), f"{entry.meaning} Floor: {entry.chance} It does not see: {entry.blind}")
+        f"measure-{name}": (
+            label_of(name, words),
+            words.fill(f"{entry.meaning} Floor: {entry.chance} It does not see: {entry.blind}"),
+        )
         for name, entry in GLOSSARY.items()
         if f"measure-{name}" in linked
     }

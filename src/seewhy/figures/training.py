@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from seewhy.figures.labels import CERTAINTY, CLASSIFICATION, label_of, parse_number
 from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
+from seewhy.wording import LESION, TargetWords
 
 __all__ = ["training_curves"]
 
@@ -29,7 +30,11 @@ CONSTANT = ("patients", "patients_with_lesion", "lesion_share", "samples", "case
 
 
 def training_curves(
-    rows: Iterable[Mapping[str, Any]], *, title: str = "", marks: Mapping[str, float] | None = None
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    title: str = "",
+    marks: Mapping[str, float] | None = None,
+    words: TargetWords = LESION,
 ) -> Figure:
     """Draw the rows of Lightning's `metrics.csv` against the training step.
 
@@ -38,6 +43,7 @@ def training_curves(
             and NaN are gaps. Floors, interval bounds and test results are not drawn.
         title: title of the figure.
         marks: name → step of events to mark, e.g. the start of a phase.
+        words: of the data set.
 
     Raises:
         ValueError: no column is a curve.
@@ -56,7 +62,7 @@ def training_curves(
     figure = blank_figure(4.2 * columns, 2.7 * lines + 0.4)
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, (name, curves) in zip(grid, panels.items(), strict=False):
-        _draw(axes, name, curves, marks or {})
+        _draw(axes, name, curves, marks or {}, words)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     figure.suptitle(title, fontsize=11, color=INK, x=0.01, ha="left")
@@ -117,8 +123,8 @@ def _panels(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
     return {name: panels[name] for name in order}
 
 
-def _draw(axes: Axes, name: str, curves: Mapping[str, Curve], marks: Mapping[str, float]) -> None:
-    heading = label_of(name) if len(curves) > 1 else next(iter(curves))
+def _draw(axes: Axes, name: str, curves: Mapping[str, Curve], marks: Mapping[str, float], words: TargetWords) -> None:
+    heading = label_of(name, words) if len(curves) > 1 else next(iter(curves))
     style_axes(axes).set_title(heading, fontsize=9.5, color=INK, loc="left")
     for i, (label, curve) in enumerate(sorted(curves.items())):
         steps, values = zip(*sorted(curve), strict=True)

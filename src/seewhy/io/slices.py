@@ -27,8 +27,13 @@ MANIFEST_COLUMNS = (
 """Columns of `manifest.csv`: area in lesion pixels, source volume, index of the slice in it, spacing in mm."""
 
 
-def find_plane_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """Find (rows, columns) of an array of one slice, else None: H x W, H x W x 1 or 3, 1 or 3 x H x W."""
+def find_plane_shape(shape: tuple[int, ...], *, modalities: int = 1) -> tuple[int, int] | None:
+    """Find (rows, columns) of an array of one slice, else None: H x W, H x W x 1 or 3, 1 or 3 x H x W.
+
+    Slices of several modalities are modalities x H x W, and nothing else.
+    """
+    if modalities > 1:
+        return (shape[1], shape[2]) if len(shape) == 3 and shape[0] == modalities else None
     if len(shape) == 2:
         return shape[0], shape[1]
     if len(shape) == 3 and shape[2] in (1, 3):

@@ -3,6 +3,9 @@
 from .amd import EyeRecipe as EyeRecipe
 from .amd import draw_eye as draw_eye
 from .amd import write_amd_phantom as write_amd_phantom
+from .chest import ChestRecipe as ChestRecipe
+from .chest import draw_chest as draw_chest
+from .chest import write_atrium_phantom as write_atrium_phantom
 from .ct import Body as Body
 from .ct import BodyRecipe as BodyRecipe
 from .ct import draw_body as draw_body
@@ -20,7 +23,6 @@ from .scanners import draw_brain as draw_brain
 from .scanners import write_scanner_phantom as write_scanner_phantom
 from .slices import Recipe as Recipe
 from .slices import draw_patient as draw_patient
-from .slices import write_atrium_phantom as write_atrium_phantom
 from .slices import write_tumour_phantom as write_tumour_phantom
 from .volume_drawing import Frame as Frame
 from .volume_drawing import draw_field as draw_field

@@ -17,9 +17,11 @@ from seewhy.errors import DataError
 from seewhy.explain.explained_model import Explainable
 from seewhy.io.geometry import Display
 from seewhy.io.placement import Placement
+from seewhy.wording import LESION, TargetWords
 
 __all__ = [
     "SampleView",
+    "find_words",
     "is_phantom",
     "select_inputs",
     "select_rows",
@@ -109,6 +111,12 @@ def is_phantom(trainer: Trainer) -> bool:
     return datamodule is not None and datamodule.is_phantom
 
 
+def find_words(trainer: Trainer) -> TargetWords:
+    """Words of the Trainer's data set for what it annotates."""
+    datamodule = find_datamodule(trainer)
+    return LESION if datamodule is None else datamodule.words
+
+
 def select_rows(batch: Batch, rows: list[int]) -> Batch:
     """Some samples of a batch, for entries of any kind."""
     part: dict[str, Any] = {}
@@ -185,7 +193,10 @@ def view_prediction(
     """
     names = prediction["maps"] if maps is None else maps
     values = {name: prediction["maps"][name][position].float().amax(0).cpu().numpy() for name in names}
-    view = view_sample(batch, position, Explainable(), find_datamodule(trainer))
+    datamodule = find_datamodule(trainer)
+    # The mean of several modalities would show none of them.
+    shown = (0,) if datamodule is not None and datamodule.channel_sources else ()
+    view = view_sample(batch, position, Explainable(shown=shown), datamodule)
     return replace(view, maps=values).upright()
 
 

@@ -17,6 +17,7 @@ from seewhy.io.documents import read_csv
 from seewhy.models.protocols import HasMeasuredBuffers, ReportsResults
 from seewhy.run.folder import RunFolder
 from seewhy.tracking.run import Outcomes
+from seewhy.wording import LESION, TargetWords
 
 if TYPE_CHECKING:
     from seewhy.figures.report import Section
@@ -40,6 +41,7 @@ def write_results(
     objective: float | None = None,
     chosen_by: str | None = None,
     outcomes: Outcomes | None = None,
+    words: TargetWords = LESION,
 ) -> None:
     """Write files, figures and report of a run's scores.
 
@@ -53,6 +55,7 @@ def write_results(
         objective: metric that a sweep optimises.
         chosen_by: validation score that chose the best checkpoint; None if the last one is used.
         outcomes: classes and probabilities of what was tested, of a classifier.
+        words: of the data set.
     """
     checkpoint = folder.checkpoints / "best.ckpt"
     folder.write_json(
@@ -72,19 +75,21 @@ def write_results(
     if rows:
         columns = list(dict.fromkeys(key for row in rows for key in row))
         write_csv(folder.path / "patients.csv", rows, columns=columns)
-    _draw(folder, metrics, rows, config, phantom=phantom)
+    _draw(folder, metrics, rows, config, phantom=phantom, words=words)
     _draw_curves(folder, outcomes, config, phantom=phantom)
-    write_report_page(folder, metrics, config, {}, model=model, phantom=phantom, chosen_by=chosen_by)
+    write_report_page(folder, metrics, config, {}, model=model, phantom=phantom, chosen_by=chosen_by, words=words)
 
 
 FITTED = {
     "temperature": (1.0, "the temperature of its probabilities"),
-    "presence_threshold": (0.0, "the threshold below which a patient is taken to be healthy"),
+    "presence_threshold": (0.0, "the threshold below which a patient is taken to be {absent}"),
 }
 """What models fit to the validation patients: buffer → value without a fit, and description."""
 
 
-def describe_choice(metrics: Mapping[str, float], chosen_by: str | None, *, model: object = None) -> str:
+def describe_choice(
+    metrics: Mapping[str, float], chosen_by: str | None, *, model: object = None, words: TargetWords = LESION
+) -> str:
     """Describe on which split the tested checkpoint and what is calibrated were chosen.
 
     Example:
@@ -101,7 +106,7 @@ def describe_choice(metrics: Mapping[str, float], chosen_by: str | None, *, mode
     if isinstance(model, HasMeasuredBuffers) and isinstance(model, nn.Module):
         for name in [name for name in FITTED if name in model.measured_buffers]:
             start, description = FITTED[name]
-            fitted += f", {description}" * bool((model.get_buffer(name) != start).any())
+            fitted += words.fill(f", {description}") * bool((model.get_buffer(name) != start).any())
     return f"chosen on the validation split: the checkpoint by {chosen_by}{value}{fitted}"
 
 
@@ -112,6 +117,7 @@ def _draw(
     config: DictConfig,
     *,
     phantom: bool,
+    words: TargetWords,
 ) -> None:
     """Draw the figures of scores and of training curves."""
     from seewhy.figures.results import scores_figure
@@ -122,9 +128,10 @@ def _draw(
     if table.is_file():
         history = read_csv(table).rows
         if _has_curves(history):
-            write_figure(folder.figures / "training.png", training_curves(history, title=config.name))
+            write_figure(folder.figures / "training.png", training_curves(history, title=config.name, words=words))
     if any(row.get(measure) is not None for row in rows for measure in DRAWN):
-        figure = scores_figure(rows, metrics, prefix="test/", measures=DRAWN, title=config.name, phantom=phantom)
+        shown = {"measures": DRAWN, "title": config.name, "phantom": phantom, "words": words}
+        figure = scores_figure(rows, metrics, prefix="test/", **shown)
         write_figure(folder.figures / "scores.png", figure)
     if any("prediction" in row for row in rows):
         from seewhy.figures.classification import grading_figure
@@ -165,6 +172,7 @@ def write_report_page(
     model: object,
     phantom: bool,
     chosen_by: str | None = None,
+    words: TargetWords = LESION,
 ) -> None:
     """Write one self-contained page.
 
@@ -176,13 +184,14 @@ def write_report_page(
         model: see `write_results`.
         phantom: whether the data are synthetic.
         chosen_by: see `write_results`.
+        words: of the data set.
     """
     from seewhy.figures.report import Code, Picture, Section, Text, write_report
     from seewhy.figures.results import explain_measures, results_blocks
     from seewhy.run.folder import code_version
 
-    choice = describe_choice(metrics, chosen_by, model=model)
-    blocks = [*results_blocks(metrics, phantom=phantom), Text(f"{choice[0].upper()}{choice[1:]}.")]
+    choice = describe_choice(metrics, chosen_by, model=model, words=words)
+    blocks = [*results_blocks(metrics, phantom=phantom, words=words), Text(f"{choice[0].upper()}{choice[1:]}.")]
     pictures: Mapping[str, str] = {}
     if isinstance(model, ReportsResults):
         blocks = [*blocks, *model.result_blocks(metrics, phantom=phantom)]
@@ -191,9 +200,10 @@ def write_report_page(
     sections += _picture_section(folder, "scores.png", "Against floors that know nothing", Section, Picture)
     sections += _picture_section(folder, "grading.png", "Class by class, and how sure it is", Section, Picture)
     sections += _picture_section(folder, "curves.png", "At every threshold", Section, Picture)
-    for name, heading in pictures.items():
-        sections += _picture_section(folder, name, heading, Section, Picture)
-    sections += _picture_section(folder, "cases.png", "Patients from best to worst, and healthy ones", Section, Picture)
+    for name, title in pictures.items():
+        sections += _picture_section(folder, name, title, Section, Picture)
+    heading = words.fill("Patients from best to worst, and {absent} ones")
+    sections += _picture_section(folder, "cases.png", heading, Section, Picture)
     maps = sorted(list_files(folder.path / "attention_maps", "*.png"), key=_read_probability, reverse=True)
     if maps:
         chosen = maps[:: max(1, len(maps) // PICTURES)][:PICTURES]
@@ -204,7 +214,7 @@ def write_report_page(
 
         sections.append(report_section(explained))
     sections += _picture_section(folder, "training.png", "Training", Section, Picture)
-    sections += [Section("The measures of the tables", [block]) for block in explain_measures(blocks)]
+    sections += [Section("The measures of the tables", [block]) for block in explain_measures(blocks, words)]
     sections.append(Section("Configuration", [Code(OmegaConf.to_yaml(config, resolve=True), "config.yaml")]))
     facts = {"written": datetime.now().isoformat(timespec="seconds"), "seed": str(config.seed)}
     facts |= {"code": code_version() or "not in a checkout"}
@@ -280,6 +290,7 @@ def print_results(
     model: object,
     phantom: bool,
     chosen_by: str | None = None,
+    words: TargetWords = LESION,
 ) -> None:
     """Print the tables of scores and the paths of written files."""
     from seewhy.figures.results import results_table
@@ -288,12 +299,12 @@ def print_results(
     console = Console()
     if any(name.startswith("test/") for name in metrics):
         for kind in ("classification", "segmentation", "false positives"):
-            table = results_table(metrics, phantom=phantom, kind=kind)
+            table = results_table(metrics, phantom=phantom, kind=kind, words=words)
             if table.row_count:
                 console.print(table)
         for table in model.result_tables(metrics, phantom=phantom) if isinstance(model, ReportsResults) else ():
             console.print(table)
-        console.print(describe_choice(metrics, chosen_by, model=model), style="dim", highlight=False)
+        console.print(describe_choice(metrics, chosen_by, model=model, words=words), style="dim", highlight=False)
     if explained:
         print_explanations(explained, console)
     names = (

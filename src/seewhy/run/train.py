@@ -212,13 +212,15 @@ class _Results:
             write_results(
                 self.folder, self.metrics, rows, self.config, model=model, objective=self.objective,
                 phantom=self.datamodule.is_phantom, chosen_by=self.chosen_by, outcomes=self.outcomes[0],
+                words=self.datamodule.words,
             )  # fmt: skip
         check_objective(self.metrics, self.config.objective)
 
 
 def _finish(trainer: Trainer, model: LightningModule, results: _Results, session: TrackingSession) -> None:
     """Test the best checkpoint, which writes results and then explanations; print them all."""
-    folder, config, phantom = results.folder, results.config, results.datamodule.is_phantom
+    folder, config = results.folder, results.config
+    shared: dict[str, Any] = {"phantom": results.datamodule.is_phantom, "words": results.datamodule.words}
     results.add(trainer)
     best, results.chosen_by = _find_best(trainer, folder)
     if best is not None:
@@ -231,9 +233,9 @@ def _finish(trainer: Trainer, model: LightningModule, results: _Results, session
         explained = next((item.results for item in trainer.callbacks if isinstance(item, ExplainCallback)), {})  # type: ignore[attr-defined]
         if explained:
             write_report_page(
-                folder, results.metrics, config, explained, model=model, phantom=phantom, chosen_by=results.chosen_by
+                folder, results.metrics, config, explained, model=model, chosen_by=results.chosen_by, **shared
             )
-        print_results(folder, results.metrics, explained, model=model, phantom=phantom, chosen_by=results.chosen_by)
+        print_results(folder, results.metrics, explained, model=model, chosen_by=results.chosen_by, **shared)
         if session.trackers:
             session.log(
                 collect_results(

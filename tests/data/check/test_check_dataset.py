@@ -141,7 +141,7 @@ def test_labels_against_masks(data):
     assert "label 1" in only(check_dataset(data), "error", "label-mask").message
     np.save(data / "maskSlice" / "BRATS_001_1_1.npy", np.ones((8, 9), np.uint8))
     np.save(data / "maskSlice" / "BRATS_001_0_0.npy", np.ones((8, 9), np.uint8))
-    assert "72 lesion pixels" in only(check_dataset(data), "error", "label-mask").message
+    assert "72 annotated pixels" in only(check_dataset(data), "error", "label-mask").message
 
 
 def test_a_stated_label_rule_is_the_measure(data):
@@ -150,7 +150,7 @@ def test_a_stated_label_rule_is_the_measure(data):
     (data / "dataset.json").write_text(json.dumps({"label_rule": "area", "min_area": 7}))
     report = check_dataset(data)
     assert len(report.errors) == 12
-    assert "6 lesion pixels" in report.errors[0].message
+    assert "6 annotated pixels" in report.errors[0].message
     assert "'area'" in report.errors[0].message
 
 
@@ -162,7 +162,7 @@ def test_a_sliver_in_a_negative_slice_is_a_warning_without_a_rule(tmp_path):
         write(tmp_path, f"p{patient}_1_1.npy", rng.normal(size=(20, 20)), mask + 1)
     mask[0, :3] = 1
     np.save(tmp_path / "maskSlice" / "p0_0_0.npy", mask)
-    assert "3 lesion pixels" in only(check_dataset(tmp_path), "warning", "label-mask").message
+    assert "3 annotated pixels" in only(check_dataset(tmp_path), "warning", "label-mask").message
 
 
 def test_masks_that_do_not_fit(data):

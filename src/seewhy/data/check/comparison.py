@@ -116,7 +116,7 @@ def check_classes(labels: Counter[int], where: str, *, trains: bool) -> list[Fin
         label = next(iter(labels))
         if trains:
             message = f"all {total} slices have label {label}: one class cannot train a classifier"
-            return [error("classes", where, message, f"add slices with {'a lesion' if label == 0 else 'no lesion'}")]
+            return [error("classes", where, message, "add slices of another label")]
         message = f"all {total} slices have label {label}, so AUROC is undefined"
         return [warning("classes", where, message, "choose other patients for this part")]
     return [

@@ -107,13 +107,16 @@ def _scan_all(
         remedy = "state this next to every score, or test on patients whose masks an expert drew"
         report.add([warning("automatic-masks", "dataset.json", message, remedy)])
     rule = LabelRule.from_record(description)
+    modalities = len(description.get("modalities") or [""])
     masks = report.root / MASKS
     with_mask = set(npy_names(masks))
     slices: list[ScannedSlice] = []
     # A name like <name>_<label>.npy does not name the patient; the manifest does, as in training.
     patients = read_manifest_patients(report.root / "manifest.csv") if naming is LASC else {}
     scanned = map_in_processes(
-        lambda name: scan_slice(images / name, masks / name if name in with_mask else None, naming, rule),
+        lambda name: scan_slice(
+            images / name, masks / name if name in with_mask else None, naming, rule, modalities=modalities
+        ),
         names,
         f"checking {report.root.name}",
         jobs=jobs,

@@ -51,7 +51,7 @@ class ScannedSlice:
 
 
 def scan_slice(
-    path: Path, mask: Path | None, naming: Naming, rule: LabelRule | None
+    path: Path, mask: Path | None, naming: Naming, rule: LabelRule | None, *, modalities: int = 1
 ) -> tuple[ScannedSlice | None, list[Finding]]:
     """Read a slice and its mask.
 
@@ -60,6 +60,7 @@ def scan_slice(
         mask: its mask, or None.
         naming: pattern of file names.
         rule: rule from lesion area to label, if the data set states one.
+        modalities: that every slice holds.
 
     Returns:
         Statistics (None if the name cannot be parsed), and the problems.
@@ -68,7 +69,7 @@ def scan_slice(
     if match is None:
         return None, [_report_bad_name(path, naming)]
     parts = match.groupdict()
-    image, shape, findings = _read_image(path)
+    image, shape, findings = _read_image(path, modalities)
     label = int(parts["label"])
     area = highest = None
     if mask is not None:
@@ -99,12 +100,12 @@ def _report_bad_name(path: Path, naming: Naming) -> Finding:
     return error("name", path.name, what, f"rename it like {naming.example}")
 
 
-def _read_image(path: Path) -> tuple[NDArray[Any] | None, tuple[int, int] | None, list[Finding]]:
+def _read_image(path: Path, modalities: int) -> tuple[NDArray[Any] | None, tuple[int, int] | None, list[Finding]]:
     try:
         image = read_npy(path)
     except DataError as problem:
         return None, None, [_report_unreadable(path.name, problem)]
-    shape = find_plane_shape(image.shape)
+    shape = find_plane_shape(image.shape, modalities=modalities)
     if shape is None:
         remedy = "store one slice per file: rows x columns, with 1 or 3 channels at most"
         return None, None, [error("shape", path.name, f"shape {image.shape} is not that of a slice", remedy)]
@@ -160,14 +161,16 @@ def _compare_label(path: Path, label: int, mask: NDArray[Any], area: int, rule: 
         expected = rule.label(area, mask.size)
         if (label > 0) == (expected > 0):
             return []
-        message = f"label {label}, but {area} lesion pixels give {expected} by the rule {rule.name!r} of dataset.json"
+        message = (
+            f"label {label}, but {area} annotated pixels give {expected} by the rule {rule.name!r} of dataset.json"
+        )
         return [error("label-mask", path.name, message, remedy)]
     if label > 0 and not (mask == label).any() and not (area > 0 and mask.max() > max(label, 1)):
         return [error("label-mask", path.name, f"label {label}, but no mask pixel is of class {label}", remedy)]
     if label == 0 and area > SLIVER * mask.size:
-        return [error("label-mask", path.name, f"label 0, but the mask shows {area} lesion pixels", remedy)]
+        return [error("label-mask", path.name, f"label 0, but the mask shows {area} annotated pixels", remedy)]
     if label == 0 and area > 0:
-        message = f"label 0, but the mask shows {area} lesion pixels"
+        message = f"label 0, but the mask shows {area} annotated pixels"
         return [warning("label-mask", path.name, message, "state the label rule in dataset.json if this is intended")]
     return []
 

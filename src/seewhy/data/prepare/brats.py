@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from seewhy.data.prepare.brats_files import MODALITIES, FoundCases, find_brats, resolve_modality
+from seewhy.data.prepare.brats_files import MODALITIES, FoundCases, find_brats, resolve_modalities
 from seewhy.data.prepare.builder import Builder, Summary
 from seewhy.data.prepare.label_schemes import AUTO, SCHEMES, TUMOURS
 from seewhy.data.prepare.msd_files import find_msd, is_msd
@@ -46,7 +47,8 @@ def prepare_brats(
     Args:
         source: the folder to read.
         destination: the data set's folder, created by this call.
-        modality: `flair`, `t1`, `t1ce` (also t1gd, t1c) or `t2`.
+        modality: `flair`, `t1`, `t1ce` (also t1gd, t1c) or `t2`; several, separated by commas, become the channels of
+            slices [modalities, rows, columns], each in its own window.
         window: `minmax` per volume (AME-CAM, WeakMedSAM), `percentile` of the tissue, or `none`.
         dtype: `float32`, `float16`, `uint8` (WeakMedSAM), or `source` (with window `none`).
         label_rule: `any`, `area` or `fraction`; see `LabelRule`.
@@ -77,13 +79,13 @@ def prepare_brats(
         (2, ['dataset.json'])
     """
     source = Path(source)
-    modality = resolve_modality(modality)
+    modalities = resolve_modalities(modality)
     check_choice(tumour, TUMOURS, "tumour")
     check_choice(label_scheme, (AUTO, *SCHEMES), "label_scheme")
     builder = Builder(
         name="BraTS",
         prefix="BRATS_",
-        modality=modality,
+        modalities=modalities,
         window=window,
         dtype=dtype,
         rule=LabelRule(label_rule, min_area, min_fraction),
@@ -92,14 +94,14 @@ def prepare_brats(
         source=source,
         options={"tumour": tumour},
     )
-    found = _find_cases(source, modality=modality, tumour=tumour, label_scheme=label_scheme)
+    found = _find_cases(source, modalities=modalities, tumour=tumour, label_scheme=label_scheme)
     builder.settings["labels"] = found.labels
     return builder.build(
         found.cases, destination, left_out=found.left_out, overwrite=overwrite, progress=progress, jobs=jobs
     )
 
 
-def _find_cases(source: Path, *, modality: str, tumour: str, label_scheme: str) -> FoundCases:
+def _find_cases(source: Path, *, modalities: Sequence[str], tumour: str, label_scheme: str) -> FoundCases:
     """Find the cases in either layout."""
     if not source.is_dir():
         raise DataError(f"folder {source} does not exist; give the folder that contains the cases")
@@ -108,9 +110,9 @@ def _find_cases(source: Path, *, modality: str, tumour: str, label_scheme: str) 
             raise ConfigError(
                 f"label_scheme={label_scheme!r}, but dataset.json names the labels of {source}; leave it out"
             )
-        found = find_msd(source, modality=modality, tumour=tumour)
+        found = find_msd(source, modalities=modalities, tumour=tumour)
     else:
-        found = find_brats(source, modality=modality, tumour=tumour, label_scheme=label_scheme)
+        found = find_brats(source, modalities=modalities, tumour=tumour, label_scheme=label_scheme)
     if not found.cases:
         unlabelled = [name for name, reason in found.left_out.items() if reason.startswith("no segmentation")]
         others = [f"{name}: {reason}" for name, reason in found.left_out.items() if name not in unlabelled]

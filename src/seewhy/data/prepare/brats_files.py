@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,9 +34,10 @@ __all__ = [
     "FoundCases",
     "find_brats",
     "group_files",
-    "load_pair",
+    "load_case",
     "make_case_id",
     "parse_name",
+    "resolve_modalities",
     "resolve_modality",
     "select_region_labels",
 ]
@@ -63,6 +64,23 @@ class FileName(NamedTuple):
 
     case: str
     kind: str
+
+
+def resolve_modalities(names: str) -> tuple[str, ...]:
+    """Translate names of modalities, separated by commas; the order is kept.
+
+    Raises:
+        ConfigError: a name that no release uses, or the same modality twice.
+
+    Example:
+        >>> from seewhy.data.prepare.brats_files import resolve_modalities
+        >>> resolve_modalities("flair,T1Gd")
+        ('flair', 't1ce')
+    """
+    modalities = tuple(resolve_modality(name.strip()) for name in names.split(","))
+    if len(set(modalities)) < len(modalities):
+        raise ConfigError(f"modality={names!r} names a modality twice")
+    return modalities
 
 
 def resolve_modality(name: str) -> str:
@@ -143,36 +161,38 @@ class FoundCases(NamedTuple):
     labels: str
 
 
-def find_brats(source: Path, *, modality: str, tumour: str, label_scheme: str = AUTO) -> FoundCases:
+def find_brats(source: Path, *, modalities: Sequence[str], tumour: str, label_scheme: str = AUTO) -> FoundCases:
     """Find the cases below a folder, in one folder each or all in one folder.
 
     Args:
         source: the release's folder; sub-folders such as HGG/ and LGG/ are searched too.
-        modality: `flair`, `t1`, `t1ce` or `t2`.
+        modalities: of `flair`, `t1`, `t1ce` and `t2`, in the order of the channels.
         tumour: `whole`, `core` or `enhancing`.
         label_scheme: key of `SCHEMES`; `auto` detects it from file names and values, for each kind of case.
 
     Raises:
         DataError: all missing or ambiguous files of the folder, or values that fit several schemes.
     """
-    found: list[tuple[str, str, Path, Path, bool]] = []
+    found: list[tuple[str, str, tuple[Path, ...], Path, bool]] = []
     left_out = report_unread(source)
     problems: list[str] = []
     groups = group_files(source)
     problems += find_clashes((make_case_id(name), folder) for folder, name in groups)
     for (folder, name), kinds in groups.items():
         annotated = next((kind for kind in SEGMENTATIONS if kind in kinds), None)
-        problems += _find_ambiguities(kinds, modality, folder=folder, name=name)
+        problems += _find_ambiguities(kinds, modalities, folder=folder, name=name)
         if annotated is None:
             left_out[make_case_id(name)] = "no segmentation, so its slices have no labels"
-        elif modality not in kinds:
+        elif missing := [modality for modality in modalities if modality not in kinds]:
             there = ", ".join(kind for kind in kinds if kind in MODALITIES) or "none"
-            problems.append(
+            problems += [
                 f"{folder}: {name} has no {modality} (looked for {' or '.join(MODALITIES[modality])}); there: {there}"
-            )
+                for modality in missing
+            ]
         else:
             family = find_family(name, [path.name for paths in kinds.values() for path in paths])
-            found.append((name, family, kinds[modality][0], kinds[annotated][0], annotated == AUTOMATIC))
+            images = tuple(kinds[modality][0] for modality in modalities)
+            found.append((name, family, images, kinds[annotated][0], annotated == AUTOMATIC))
     schemes: dict[str, LabelScheme] = {}
     for family in dict.fromkeys(family for _, family, *_ in found):
         segmentations = {name: mask for name, own, _, mask, _ in found if own == family}
@@ -184,8 +204,8 @@ def find_brats(source: Path, *, modality: str, tumour: str, label_scheme: str = 
     if problems:
         raise DataError(problems, where=f"{source} (nothing was written)")
     cases = [
-        SourceCase(make_case_id(name), (image, mask), _loader(image, mask, schemes[family], tumour), automatic)
-        for name, family, image, mask, automatic in found
+        SourceCase(make_case_id(name), (*images, mask), _loader(images, mask, schemes[family], tumour), automatic)
+        for name, family, images, mask, automatic in found
     ]
     return FoundCases(cases, left_out, "; ".join(dict.fromkeys(scheme.describe(tumour) for scheme in schemes.values())))
 
@@ -202,16 +222,19 @@ def report_unread(source: Path) -> dict[str, str]:
     return {kind: f"{summarize_names(found)} not read; {remedy}" for kind, (found, remedy) in reports.items() if found}
 
 
-def _loader(image: Path, mask: Path, scheme: LabelScheme, tumour: str) -> Callable[[], list[SlicePlane]]:
-    return partial(load_pair, image, mask, region=scheme.select_region(tumour), values=scheme.values)
+def _loader(images: Sequence[Path], mask: Path, scheme: LabelScheme, tumour: str) -> Callable[[], list[SlicePlane]]:
+    sources = [(image, None) for image in images]
+    return partial(load_case, sources, mask, region=scheme.select_region(tumour), values=scheme.values)
 
 
-def _find_ambiguities(kinds: Mapping[str, list[Path]], modality: str, *, folder: Path, name: str) -> list[str]:
+def _find_ambiguities(
+    kinds: Mapping[str, list[Path]], modalities: Sequence[str], *, folder: Path, name: str
+) -> list[str]:
     """Report files of a case that cannot be told apart by name."""
     return [
         f"{folder}: several files could be {kind} of {name} ({', '.join(path.name for path in paths)}); keep one"
         for kind, paths in kinds.items()
-        if len(paths) > 1 and kind in (modality, *SEGMENTATIONS)
+        if len(paths) > 1 and kind in (*modalities, *SEGMENTATIONS)
     ]
 
 
@@ -220,34 +243,34 @@ def make_case_id(name: str) -> str:
     return make_safe_id(name.removeprefix("BRATS_"))
 
 
-def load_pair(
-    image: Path, segmentation: Path, *, region: set[int], values: set[int], channel: int | None = None
+def load_case(
+    images: Sequence[tuple[Path, int | None]], segmentation: Path, *, region: set[int], values: set[int]
 ) -> list[SlicePlane]:
-    """Read one modality and the segmentation of a case.
+    """Read the modalities and the segmentation of a case.
 
     Args:
-        image: scan of three axes, or four with `channel`.
+        images: scan of each modality, with its channel where the scan has four axes.
         segmentation: scan of the same grid.
         region: label values that count as lesion.
         values: label values that may occur.
-        channel: of an image of four axes.
+
+    Returns:
+        Slices with images [rows, columns], or [modalities, rows, columns] of several.
 
     Raises:
-        DataError: all problems of the two files.
+        DataError: all problems of the files.
     """
     problems: list[str] = []
-    picture, mask = (_try_open(path, problems) for path in (image, segmentation))
-    if picture is not None and mask is not None:
-        problems += _find_grid_problems(picture, mask, channel)
-    if problems or picture is None or mask is None:
-        raise DataError(problems)
-    volume = picture.read(channel=channel)
+    mask = _try_open(segmentation, problems)
+    pictures = [(_try_open(path, problems), channel) for path, channel in images]
+    for picture, channel in pictures:
+        if picture is not None and mask is not None:
+            problems += _find_grid_problems(picture, mask, channel)
+    if problems or mask is None:
+        raise DataError(list(dict.fromkeys(problems)))
+    opened = [(picture, channel) for picture, channel in pictures if picture is not None]
+    volumes = [_read_volume(picture, channel, problems) for picture, channel in opened]
     labels = mask.read()
-    bad = int(volume.size - np.isfinite(volume).sum())
-    if bad:
-        problems.append(
-            f"{image.name} contains {bad} voxels that are NaN or infinite; repair it or leave this case out"
-        )
     try:
         labels = read_whole_labels(labels, segmentation.name)
         problems += _find_label_problems(labels, values, name=segmentation.name)
@@ -255,7 +278,18 @@ def load_pair(
         problems += error.problems
     if problems:
         raise DataError(problems)
-    return cut_planes(volume, np.isin(labels, sorted(region)), geometry=picture.geometry, source=image)
+    lesion, geometry = np.isin(labels, sorted(region)), opened[0][0].geometry
+    return cut_planes(volumes, lesion, geometry=geometry, source=images[0][0])
+
+
+def _read_volume(picture: Scan, channel: int | None, problems: list[str]) -> NDArray[Any]:
+    volume = picture.read(channel=channel)
+    bad = int(volume.size - np.isfinite(volume).sum())
+    if bad:
+        problems.append(
+            f"{picture.path.name} contains {bad} voxels that are NaN or infinite; repair it or leave this case out"
+        )
+    return volume
 
 
 def _find_label_problems(labels: NDArray[Any], values: set[int], *, name: str) -> list[str]:

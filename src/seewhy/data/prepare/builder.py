@@ -76,7 +76,7 @@ class Builder:
     Args:
         name: name of the data set, e.g. `BraTS`.
         prefix: start of every file name, e.g. `BRATS_`.
-        modality: name in the manifest.
+        modalities: in the order of the channels; joined by `+` in the manifest.
         window: see `seewhy.data.slices.cutting.cut_slices`.
         dtype: see there.
         rule: rule that turns a lesion area into a label.
@@ -91,7 +91,7 @@ class Builder:
         *,
         name: str,
         prefix: str,
-        modality: str,
+        modalities: Sequence[str],
         window: str,
         dtype: str,
         rule: LabelRule,
@@ -103,12 +103,13 @@ class Builder:
         _check_window(window, dtype)
         if every < 1:
             raise ConfigError(f"every={every}; expected 1 (all slices) or more")
-        self.prefix, self.modality, self.window, self.dtype = prefix, modality, window, dtype
+        self.prefix, self.modality, self.window, self.dtype = prefix, "+".join(modalities), window, dtype
         self.rule, self.every, self.tissue_only = rule, every, tissue_only
         self.settings: dict[str, Any] = {
             "name": name,
             "phantom": False,
-            "modality": modality,
+            "modality": self.modality,
+            **({"modalities": list(modalities)} if len(modalities) > 1 else {}),
             "source": str(source.resolve()),
             "window": window,
             "dtype": dtype,

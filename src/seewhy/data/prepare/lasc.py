@@ -92,7 +92,7 @@ def prepare_lasc(
     builder = Builder(
         name="LASC",
         prefix="",
-        modality="lge",
+        modalities=["lge"],
         window=window,
         dtype=dtype,
         rule=LabelRule(label_rule, min_area, min_fraction),
@@ -164,7 +164,7 @@ def _load_volume(image: Path, mask: Path) -> list[SlicePlane]:
         problems.append(f"{mask.name} contains the values {values[:6]}; expected 0 and one value for the cavity")
     if problems:
         raise DataError(problems)
-    return cut_planes(volume, labels != 0, geometry=geometry, source=image)
+    return cut_planes([volume], labels != 0, geometry=geometry, source=image)
 
 
 def _find_pictures(source: Path) -> tuple[list[SourceCase], dict[str, str]]:

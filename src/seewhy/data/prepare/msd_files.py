@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from typing_extensions import TypedDict
 from seewhy.data.listing import Listing, list_by_stem
 from seewhy.data.prepare.brats_files import (
     FoundCases,
-    load_pair,
+    load_case,
     make_case_id,
     resolve_modality,
     select_region_labels,
@@ -110,35 +111,42 @@ class MSDTask:
         )
 
 
-def find_msd(source: Path, *, modality: str, tumour: str) -> FoundCases:
+def find_msd(source: Path, *, modalities: Sequence[str], tumour: str) -> FoundCases:
     """Find the training cases; dataset.json names channels and label values.
 
     Args:
         source: the task's folder, with dataset.json, imagesTr/ and labelsTr/.
-        modality: `flair`, `t1`, `t1ce` or `t2`.
+        modalities: of `flair`, `t1`, `t1ce` and `t2`, in the order of the channels.
         tumour: `whole`, `core` or `enhancing`.
 
     Raises:
         DataError: a dataset.json that does not name the channel or labels, or files that do not match it.
     """
     task = MSDTask(source)
-    task.find_channel(modality)
+    for modality in modalities:
+        task.find_channel(modality)
     region = select_region_labels(task.regions, tumour)
     values = {value for key, item in task.regions.items() for value in _label_values(key, item)} | {0}
     cases: list[SourceCase] = []
     left_out = dict.fromkeys(task.left_out, f"not read; expected {', '.join(SCAN_SUFFIXES)}")
     problems = find_clashes((make_case_id(name), next(iter(files.values()))) for name, files in task.images.items())
     for name in task.images:
-        patient, image, labels = make_case_id(name), task.find_image(name, modality), task.labels.get(name)
+        patient, labels = make_case_id(name), task.labels.get(name)
+        images = {modality: task.find_image(name, modality) for modality in modalities}
+        missing = [modality for modality, image in images.items() if image is None]
         if labels is None:
             left_out[patient] = f"no segmentation {name}.nii.gz in labelsTr/, so its slices have no labels"
-        elif image is None:
-            problems.append(f"imagesTr/ has no {name}_{task.find_channel(modality):04d}.nii.gz ({modality})")
+        elif missing:
+            problems += [
+                f"imagesTr/ has no {name}_{task.find_channel(modality):04d}.nii.gz ({modality})" for modality in missing
+            ]
         else:
-            path, channel = image
-            problems += _check_channels(path, 1 if channel is None else len(task.channels))
-            load = partial(load_pair, path, labels, region=region, values=values, channel=channel)
-            cases.append(SourceCase(patient, (path, labels), load))
+            sources = [image for image in images.values() if image is not None]
+            for path, channel in dict.fromkeys((path, channel is None) for path, channel in sources):
+                problems += _check_channels(path, 1 if channel else len(task.channels))
+            load = partial(load_case, sources, labels, region=region, values=values)
+            files = tuple(dict.fromkeys(path for path, _ in sources))
+            cases.append(SourceCase(patient, (*files, labels), load))
     if problems:
         raise DataError(problems, where=f"{source} (nothing was written)")
     chosen = ", ".join(map(str, sorted(region)))

@@ -24,7 +24,7 @@ class SlicePlane:
 
     Attributes:
         index: position along the cut axis, counted from 0.
-        image: [rows, columns] intensities.
+        image: [rows, columns] intensities, or [modalities, rows, columns] of several modalities.
         mask: [rows, columns] bool, the region that counts as lesion.
         source: the file that contains the slice.
         spacing: millimetres between rows, columns and slices; NaN if unknown.
@@ -107,12 +107,13 @@ def list_files_below(source: Path) -> Iterator[Path]:
 
 
 def cut_planes(
-    volume: NDArray[Any], region: NDArray[np.bool_], *, geometry: Geometry, source: Path
+    volumes: Sequence[NDArray[Any]], region: NDArray[np.bool_], *, geometry: Geometry, source: Path
 ) -> list[SlicePlane]:
-    """Cut a volume along its third axis; rows and columns are its first two axes in stored order."""
+    """Cut volumes of one grid along their third axis; rows and columns are their first two axes in stored order."""
+    stack = volumes[0] if len(volumes) == 1 else np.stack([volume.astype(np.float32) for volume in volumes])
     display = display_of_plane(geometry) if geometry.oriented else None
     codes = "".join(geometry.axis_codes) if geometry.oriented else None
     return [
-        SlicePlane(index, volume[:, :, index], region[:, :, index], source, geometry.spacing, display, codes)
-        for index in range(volume.shape[2])
+        SlicePlane(index, stack[..., index], region[:, :, index], source, geometry.spacing, display, codes)
+        for index in range(region.shape[2])
     ]

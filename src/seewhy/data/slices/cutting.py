@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import DataError
@@ -26,7 +27,8 @@ def cut_slices(
     """Choose the slices of a volume, and convert them to what is stored.
 
     Args:
-        images: number → slice [rows, columns], all of the volume, in order.
+        images: number → slice [rows, columns], or [modalities, rows, columns] of several volumes on one grid; all
+            slices in order. Each modality has its own window; a slice is kept where any of them shows tissue.
         window: `minmax`, `percentile` or `none`, see `seewhy_run.arrays.slicing.find_value_range`.
         dtype: of the stored slices, see `seewhy_run.arrays.slicing.convert_intensities`.
         every: keep slices 0, n, 2n … of the volume.
@@ -46,17 +48,34 @@ def cut_slices(
         >>> list(cut), float(cut[1].max())
         ([1], 1.0)
     """
-    planes = list(images.values())
-    background = find_background(planes)
+    single = next(iter(images.values())).ndim == 2
+    volumes = [list(images.values())] if single else [list(planes) for planes in zip(*images.values(), strict=True)]
+    backgrounds = [find_background(planes) for planes in volumes]
     kept = [
-        number
-        for number, image in images.items()
-        if number % every == 0 and (not tissue_only or measure_tissue_fraction(image, background) >= MINIMUM_TISSUE)
+        (number, place)
+        for place, number in enumerate(images)
+        if number % every == 0
+        and (
+            not tissue_only
+            or any(
+                measure_tissue_fraction(planes[place], background) >= MINIMUM_TISSUE
+                for planes, background in zip(volumes, backgrounds, strict=True)
+            )
+        )
     ]
     if not kept:
         raise DataError("no slice contains tissue: the volume is empty, or `every` exceeds its number of slices")
     try:
-        limits = find_value_range(planes, window=window, background=background)
-        return {number: convert_intensities(images[number], limits, dtype) for number in kept}
+        limits = [
+            find_value_range(planes, window=window, background=background)
+            for planes, background in zip(volumes, backgrounds, strict=True)
+        ]
+        cut = {
+            number: [
+                convert_intensities(planes[place], ends, dtype) for planes, ends in zip(volumes, limits, strict=True)
+            ]
+            for number, place in kept
+        }
+        return {number: planes[0] if single else np.stack(planes) for number, planes in cut.items()}
     except RunError as error:
         raise DataError(str(error)) from None

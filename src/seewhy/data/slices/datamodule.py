@@ -17,9 +17,11 @@ from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule, check_counts
 from seewhy.data.case_files import CaseFiles
 from seewhy.data.reading import Reading
-from seewhy.data.slices.dataset import PatientDataset, SliceReader, TrainingDataset, collate_slices
-from seewhy.data.slices.files import BRATS, LASC, Naming, SliceFolder, SliceRecord, list_slices
+from seewhy.data.slices.dataset import PatientDataset, TrainingDataset, collate_slices
+from seewhy.data.slices.files import BRATS, LASC, Naming, SliceFolder, SliceRecord, list_slices, read_slice_info
+from seewhy.data.slices.modalities import ModalityReader, parse_channels
 from seewhy.data.slices.new_patient import list_new_slices
+from seewhy.data.slices.reader import SliceReader
 from seewhy.data.splits import PARTS, Split, choose_split
 from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
 from seewhy.data.transforms.normalization import IntensityNormalization
@@ -28,8 +30,9 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
 from seewhy.io.npy import npy_shape
 from seewhy.io.slices import find_plane_shape
-from seewhy.option_types import NonNegativeInt, Percent, PositiveInt
+from seewhy.option_types import Fraction, NonNegativeInt, Percent, PositiveInt
 from seewhy.options import OptionsOf
+from seewhy.wording import TargetWords
 
 __all__ = ["BraTSDataModule", "LASCDataModule", "SliceDataModule"]
 
@@ -45,7 +48,11 @@ class SliceDataModule(BaseDataModule):
         root: the data set's folder with `imageSlice/` and optionally `maskSlice/` and `manifest.csv`.
         pattern: regular expression of the file names with the groups `patient`, `label` and optionally `slice`;
             None takes the pattern of the data set.
-        channels: 1, or 3 for networks that were trained on colour images.
+        channels: 1, or 3 for networks that were trained on colour images; with `modalities` their number.
+        modalities: channels of the input where the files hold several modalities: `flair` (a modality), `t1ce-t1` (a
+            difference) or `t1ce-mirror` (a modality minus its mirror image about the midline).
+        channel_dropout: probability of each modality to be missing in a training slice, so that the network can do
+            with some of them; a missing channel has the value of the background.
         num_classes: number of classes with the background.
         crop_size: side of the training square in pixels; None trains on whole slices.
         normalize: `robust`, `zscore`, `window` or `imagenet`, see
@@ -55,6 +62,8 @@ class SliceDataModule(BaseDataModule):
         augmentation: options of `seewhy.data.transforms.augmentation.Augmentation`; None switches it off.
         slice_split: the reference's split by two positions in the list of files; refused where it divides a patient.
         max_patients: use the first so many patients only.
+        target_name: noun for what label 1 shows, in figures, tables and the report.
+        absent_name: adjective of slices and patients without it.
         shared: the options of `seewhy.data.base.BaseDataModule`.
 
     Raises:
@@ -70,6 +79,8 @@ class SliceDataModule(BaseDataModule):
         root: str,
         pattern: str | None = None,
         channels: PositiveInt = 1,
+        modalities: Sequence[str] | None = None,
+        channel_dropout: Fraction = 0.0,
         num_classes: PositiveInt = 2,
         crop_size: PositiveInt | None = None,
         normalize: str = "zscore",
@@ -78,29 +89,58 @@ class SliceDataModule(BaseDataModule):
         augmentation: Annotated[Mapping[str, Any] | None, OptionsOf(Augmentation)] = None,
         slice_split: tuple[NonNegativeInt, NonNegativeInt] | None = None,
         max_patients: PositiveInt | None = None,
+        target_name: str = "lesion",
+        absent_name: str = "healthy",
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
         check_counts(crop_size=crop_size, max_patients=max_patients)
-        _check_channels(channels, num_classes, normalize)
+        _check_channels(channels, num_classes, normalize, modalities, channel_dropout)
         self.root = Path(root)
+        self.modalities = None if modalities is None else tuple(modalities)
+        self.channel_dropout = channel_dropout
         if pattern is not None:
             self.naming = Naming(pattern, f"one that matches {pattern}")  # type: ignore[misc]
         self.channels, self.num_classes, self.crop_size = channels, num_classes, crop_size
         low, high = percentiles
-        self.reader = SliceReader(
-            channels=channels,
-            normalization=IntensityNormalization(normalize, normalize_over, (float(low), float(high))),
-            num_classes=num_classes,
-        )
+        self.normalization = IntensityNormalization(normalize, normalize_over, (float(low), float(high)))
         self.augmentation = build_augmentation(Augmentation, augmentation)
         self.max_patients = max_patients
+        self._words = TargetWords(target=target_name, absent=absent_name)
         self.split_options["slice_split"] = slice_split
+
+    @cached_property
+    def reader(self) -> SliceReader:
+        """Reads and normalises slices."""
+        options: dict[str, Any] = {"normalization": self.normalization, "num_classes": self.num_classes}
+        if self.modalities is None:
+            return SliceReader(channels=self.channels, **options)
+        stored = read_slice_info(self.root).get("modalities")
+        if not stored:
+            raise ConfigError(
+                f"data.modalities={list(self.modalities)}, but the slices of {self.root} hold one modality; prepare "
+                "several with: python -m seewhy prepare brats SRC DST --modality flair,t1,t1ce,t2"
+            )
+        return ModalityReader(channels=parse_channels(self.modalities, stored), stored=stored, **options)
+
+    @property
+    def channel_sources(self) -> dict[str, tuple[str, ...]]:
+        """See `BaseDataModule.channel_sources`."""
+        reader = self.reader
+        return (
+            {channel.name: channel.sources for channel in reader.inputs} if isinstance(reader, ModalityReader) else {}
+        )
 
     @cached_property
     def folder(self) -> SliceFolder:
         """The list of slices, read once."""
         folder = list_slices(self.root, self.naming, num_classes=self.num_classes)
+        stored = folder.info.get("modalities")
+        if stored and self.modalities is None:
+            raise ConfigError(
+                f"the slices of {self.root} hold {len(stored)} modalities; set data.modalities=[{','.join(stored)}] "
+                f"data.channels={len(stored)}"
+            )
         return folder.first_patients(self.max_patients) if self.max_patients else folder
 
     @cached_property
@@ -127,6 +167,7 @@ class SliceDataModule(BaseDataModule):
         return TrainingDataset(
             self.folder.of_patients(self.split.train), self.reader,
             augmentation=self.augmentation, crop_size=self.crop_size, seed=self.seed,
+            channel_dropout=self.channel_dropout,
         )  # fmt: skip
 
     def evaluation_data(self, items: Sequence[Sequence[SliceRecord]]) -> PatientDataset:
@@ -142,7 +183,7 @@ class SliceDataModule(BaseDataModule):
         scored = self.folder.of_patients([*self.split.val, *self.split.test])
         _check_readable(records, scored, self.folder.images)
         _warn_of_differences(self.folder)
-        if self.reader.normalization.over == "patient":
+        if self.modalities is not None or self.normalization.over == "patient":
             groups = self.items_of("train")
             # A bar only for data sets that take a while.
             quiet = len(groups) < 50
@@ -157,9 +198,11 @@ class SliceDataModule(BaseDataModule):
 
     def read_files(self, case: CaseFiles, scratch: Path) -> Batch:
         """See `BaseDataModule.read_files`; one volume, or slices as in `imageSlice/`."""
+        if self.modalities is not None:
+            raise ConfigError("cases of several modalities are only read from a prepared data set; set data.root to it")
         records = list_new_slices(case, scratch, naming=self.naming, root=self.root)
         batch = PatientDataset([records], self.reader, masks=False)[0]
-        self.reader.statistics.pop(case.id, None)  # the next case may have the same name
+        self.reader.forget_patient(case.id)  # the next case may have the same name
         del batch["label"]
         return batch
 
@@ -170,7 +213,9 @@ class SliceDataModule(BaseDataModule):
         cut = {
             key: self.folder.info[key] for key in ("window", "dtype", "every", "tissue_only") if key in self.folder.info
         }
-        normalization = self.reader.normalization
+        if self.modalities is not None:
+            raise ConfigError("an export cannot read several modalities yet; train on one, without data.modalities")
+        normalization = self.normalization
         step = ReadSlices(
             pattern=self.naming.pattern,
             channels=self.channels,
@@ -185,6 +230,11 @@ class SliceDataModule(BaseDataModule):
     def is_phantom(self) -> bool:
         """Whether the patients are synthetic, from `dataset.json`."""
         return bool(self.folder.info.get("phantom", False))
+
+    @property
+    def words(self) -> TargetWords:
+        """The options `target_name` and `absent_name`."""
+        return self._words
 
     def display_of(self, patient: str) -> Display:
         """How pictures of a patient are turned upright, from `dataset.json`."""
@@ -229,10 +279,18 @@ class LASCDataModule(SliceDataModule):
     naming: ClassVar[Naming] = LASC
 
 
-def _check_channels(channels: int, num_classes: int, normalize: str) -> None:
+def _check_channels(
+    channels: int, num_classes: int, normalize: str, modalities: Sequence[str] | None, channel_dropout: float
+) -> None:
     """Refuse channels and classes that do not exist or do not fit the normalisation."""
     problems = []
-    if channels not in (1, 3):
+    if modalities is not None and channels != len(modalities):
+        problems.append(f"data.modalities has {len(modalities)} entries; set data.channels={len(modalities)}")
+    if modalities is not None and normalize == "imagenet":
+        problems.append("data.normalize=imagenet is for colour images, not for data.modalities")
+    if modalities is None and channel_dropout:
+        problems.append(f"data.channel_dropout={channel_dropout} needs data.modalities")
+    if modalities is None and channels not in (1, 3):
         problems.append(f"data.channels={channels} must be 1 or 3")
     if num_classes < 2:
         problems.append(f"data.num_classes={num_classes} must be 2 or more: it counts the background")

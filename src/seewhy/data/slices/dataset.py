@@ -8,71 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from seewhy.batch import Batch
 from seewhy.data.loaders import Draw
 from seewhy.data.slices.files import SliceRecord
+from seewhy.data.slices.modalities import ModalityReader, drop_modalities
+from seewhy.data.slices.reader import SliceReader
 from seewhy.data.transforms.augmentation import Augmentation, center_crop
-from seewhy.data.transforms.normalization import (
-    IntensityNormalization,
-    IntensityStatistics,
-    body_mask,
-    channels_first,
-    measure,
-)
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.npy import read_npy
-from seewhy_run.arrays.statistics import evenly_spaced
 
-__all__ = ["PatientDataset", "SliceReader", "TrainingDataset", "collate_slices"]
-
-
-class SliceReader:
-    """Reads and normalises slices; keeps a few numbers per patient and no pixels.
-
-    Args:
-        channels: 1 or 3.
-        normalization: of the intensities.
-        num_classes: number of classes with the background.
-    """
-
-    def __init__(self, *, channels: int, normalization: IntensityNormalization, num_classes: int) -> None:
-        self.channels = channels
-        self.normalization = normalization
-        self.num_classes = num_classes
-        self.statistics: dict[str, IntensityStatistics] = {}
-
-    def read_slice(self, record: SliceRecord) -> NDArray[np.float32]:
-        """Raw slice [C, H, W] float32 with finite values."""
-        return channels_first(read_npy(record.path), channels=self.channels, where=str(record.path))
-
-    def measure_patient(self, patient: str, records: Sequence[SliceRecord]) -> IntensityStatistics:
-        """Measure a patient once, from evenly spread slices.
-
-        Args:
-            patient: its name.
-            records: all slices of the patient, in order.
-        """
-        if patient not in self.statistics:
-            chosen = [records[place] for place in evenly_spaced(len(records))]
-            self.statistics[patient] = self._measure([self.read_slice(record) for record in chosen])
-        return self.statistics[patient]
-
-    def normalize(self, image: NDArray[np.float32], patient: str) -> tuple[NDArray[np.float32], IntensityStatistics]:
-        """Normalise an image; returns it and the statistics that were used."""
-        by_slice = self.normalization.over == "slice"
-        statistics = self._measure([image]) if by_slice else self.statistics[patient]
-        return self.normalization(image, statistics), statistics
-
-    def label(self, record: SliceRecord) -> Tensor:
-        """[K] float32, one column per foreground class."""
-        return torch.tensor([float(record.label == label) for label in range(1, self.num_classes)])
-
-    def _measure(self, images: Sequence[NDArray[np.float32]]) -> IntensityStatistics:
-        return measure(images, percentiles=self.normalization.percentiles)
+__all__ = ["PatientDataset", "TrainingDataset", "collate_slices"]
 
 
 class TrainingDataset(Dataset[dict[str, Any]]):
@@ -84,6 +32,7 @@ class TrainingDataset(Dataset[dict[str, Any]]):
         augmentation: None for no augmentation.
         crop_size: side of the square to cut out; None keeps the slice's size.
         seed: of the augmentation.
+        channel_dropout: probability of each modality to be missing, where there are several.
     """
 
     def __init__(
@@ -94,12 +43,14 @@ class TrainingDataset(Dataset[dict[str, Any]]):
         augmentation: Augmentation | None,
         crop_size: int | None,
         seed: int,
+        channel_dropout: float = 0.0,
     ) -> None:
         self.records = list(records)
         self.reader = reader
         self.augmentation = augmentation
         self.crop_size = crop_size
         self.seed = seed
+        self.channel_dropout = channel_dropout
 
     def __len__(self) -> int:
         return len(self.records)
@@ -111,8 +62,10 @@ class TrainingDataset(Dataset[dict[str, Any]]):
         """
         draw = draw if isinstance(draw, Draw) else Draw(draw, draw)
         record = self.records[draw.sample]
-        image, statistics = self.reader.normalize(self.reader.read_slice(record), record.patient)
-        padding = self.reader.normalization.background(statistics, len(image))
+        image, padding = self.reader.normalize(self.reader.read_slice(record), record.patient)
+        if self.channel_dropout and isinstance(self.reader, ModalityReader):
+            rng = np.random.default_rng([self.seed, draw.number, 1])
+            image = drop_modalities(image, padding, self.reader.inputs, share=self.channel_dropout, rng=rng)
         if self.augmentation is not None:
             rng = np.random.default_rng([self.seed, draw.number])
             image = self.augmentation(image, rng, size=self.crop_size, padding=padding)
@@ -147,20 +100,23 @@ class PatientDataset(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         """The batch of one patient, see `seewhy.batch.Batch`."""
         records = self.patients[index]
-        statistics = self.reader.measure_patient(records[0].patient, records)
+        patient = records[0].patient
+        self.reader.measure_patient(patient, records)
         raw = [self.reader.read_slice(record) for record in records]
         _check_sizes(records, raw)
-        images = [self.reader.normalize(image, records[0].patient)[0] for image in raw]
+        images = [self.reader.normalize(image, patient) for image in raw]
         batch: Batch = {
-            "image": torch.from_numpy(np.stack(images)),
+            "image": torch.from_numpy(np.stack([image for image, _ in images])),
             "label": torch.stack([self.reader.label(record) for record in records]),
-            "body": torch.from_numpy(np.stack([body_mask(image, statistics) for image in raw])),
+            "body": torch.from_numpy(np.stack([self.reader.find_body(image, patient) for image in raw])),
             "id": [record.id for record in records],
             "patient": [record.patient for record in records],
             "index": [record.slice for record in records],
             "source": [record.source for record in records],
             "spacing": torch.tensor([record.spacing for record in records], dtype=torch.float32),
         }
+        if isinstance(self.reader, ModalityReader):
+            batch["missing"] = torch.from_numpy(np.stack([padding[:, 0, 0] for _, padding in images]))
         if self.masks:
             shape = raw[0].shape[1:]
             batch["mask"] = torch.from_numpy(np.stack([self._mask(record, shape) for record in records]))
