@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from PIL import Image
 
 from seewhy.figures.colours import COLORMAPS, DIVERGING, colour_table
-from seewhy.figures.sheet import AMBER, FRAME, Bar, Cell, font, hatch_pattern, sheet, wrap_text, write_sheet
+from seewhy.figures.page import Page, font
+from seewhy.figures.sheet import AMBER, FRAME, Bar, Cell, hatch_pattern, sheet, wrap_text, write_sheet
 
 RNG = np.random.default_rng(0)
 
@@ -31,7 +31,7 @@ def amber(page):
 @pytest.mark.parametrize("count", [1, 2, 4, 6])
 def test_every_picture_is_there_once_and_whole_whatever_the_sizes(count):
     rows = [[Cell(picture=noise(20 + 7 * i, 40 + 5 * i), name=f"in {i}") for i in range(count)] for _ in range(2)]
-    page = sheet(rows, title="t " * 200, warnings=["w " * 90], bar=Bar(scale=(0, 1)), foot="f " * 200)
+    page = sheet(rows, title="t " * 200, warnings=["w " * 90], bar=Bar(scale=(0, 1)), foot="f " * 200).to_image()
     found = [places(page, cell.picture) for row in rows for cell in row]
     assert [len(own) for own in found] == [1] * (2 * count)
     tops = [own[0][0] for own in found]
@@ -43,7 +43,9 @@ def test_every_picture_is_there_once_and_whole_whatever_the_sizes(count):
 def test_the_bar_runs_through_all_colours_with_the_highest_above():
     for name in (*COLORMAPS, DIVERGING):
         cell = np.full((220, 100, 3), 90, np.uint8)
-        pixels = np.asarray(sheet([[Cell(picture=cell)]], bar=Bar(scale=(-1, 1), colormap=name))).reshape(-1, 3)
+        pixels = np.asarray(sheet([[Cell(picture=cell)]], bar=Bar(scale=(-1, 1), colormap=name)).to_image()).reshape(
+            -1, 3
+        )
         ends = [(colour_table(name)[i] + 0.5).astype(np.uint8) for i in (-2, 1)]
         first = [np.flatnonzero((pixels == end).all(axis=1)) for end in ends]
         assert all(len(own) for own in first), name
@@ -52,7 +54,7 @@ def test_the_bar_runs_through_all_colours_with_the_highest_above():
 
 def test_a_marked_cell_has_a_hatched_frame_outside_its_pixels_and_others_have_none():
     left, right = noise(40, 60), noise(40, 60)
-    page = sheet([[Cell(picture=left), Cell(picture=right, marked=True)]])
+    page = sheet([[Cell(picture=left), Cell(picture=right, marked=True)]]).to_image()
     ((top, x),) = places(page, right)
     ((_, x0),) = places(page, left)
     pixels = np.asarray(page)
@@ -65,7 +67,7 @@ def test_a_marked_cell_has_a_hatched_frame_outside_its_pixels_and_others_have_no
 
 def test_a_warning_is_a_banner_and_its_absence_is_not():
     cell = Cell(picture=noise(40, 60))
-    calm, warned, twice = (sheet([[cell]], warnings=["completeness error 38 %"] * n) for n in (0, 1, 2))
+    calm, warned, twice = (sheet([[cell]], warnings=["completeness error 38 %"] * n).to_image() for n in (0, 1, 2))
     assert amber(calm) == 0
     assert 0 < amber(warned) < amber(twice)
     assert calm.height < warned.height < twice.height
@@ -73,7 +75,7 @@ def test_a_warning_is_a_banner_and_its_absence_is_not():
 
 def test_long_labels_make_their_row_higher_and_do_not_reach_the_next():
     cells = [[Cell(picture=noise(30, 60))] for _ in range(2)]
-    page = sheet(cells, labels=["id\n" + "a long story " * 30, "next"])
+    page = sheet(cells, labels=["id\n" + "a long story " * 30, "next"]).to_image()
     ((first, _),) = places(page, cells[0][0].picture)
     ((second, _),) = places(page, cells[1][0].picture)
     assert second - first > 200
@@ -110,11 +112,11 @@ def test_a_failed_write_leaves_the_old_page(tmp_path):
     path = write_sheet(tmp_path / "a" / "x.png", sheet([[Cell(picture=noise(4, 4))]]))
     before = path.read_bytes()
 
-    class Broken(Image.Image):
-        def save(self, *_, **__):
+    class Broken(Page):
+        def to_image(self, **_):
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        write_sheet(path, Broken())
+        write_sheet(path, Broken(4, 4))
     assert [p.name for p in path.parent.iterdir()] == ["x.png"]
     assert path.read_bytes() == before

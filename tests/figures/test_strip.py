@@ -49,17 +49,23 @@ def test_the_scale_is_given_and_the_same_for_all_maps():
     np.testing.assert_array_equal(narrow, full)
 
 
-def test_a_written_strip_holds_the_strip_its_title_and_the_bar(tmp_path):
+def test_a_written_strip_has_its_pictures_names_title_and_bar(tmp_path):
     path = write_strip(tmp_path / "a" / "x.png", IMAGE, {"cam": HEAT}, title="BRATS_001_70", mask=MASK, side=120)
     written = np.asarray(Image.open(path))
-    picture = strip(IMAGE, {"cam": HEAT}, mask=MASK, side=120)
+    first, cam = cells(strip(IMAGE, {"cam": HEAT}, mask=MASK, side=120), 2)
+    height, width = first.shape[:2]
     assert [p.name for p in path.parent.iterdir()] == ["x.png"]
-    height, width = picture.shape[:2]
-    top = written.shape[0] - height - 8
-    np.testing.assert_array_equal(written[top : top + height, 8 : 8 + width], picture)
-    assert (written[:top] < 100).any(), "no title"
-    bar = written[top : top + height, width + 16 : width + 28].astype(int).sum(axis=2)
-    assert (np.diff(bar[:, 0]) <= 0).mean() > 0.9, "the bar runs from bright to dark"
+    windows = np.lib.stride_tricks.sliding_window_view(written, (1, width, 3))[:, :, 0, 0]
+    middle = height // 2  # a row in which the map is not empty
+    places = [np.argwhere((windows == picture[middle]).all(axis=(2, 3))) for picture in (first, cam)]
+    (top, left), (other_top, other_left) = (own[0] - (middle, 0) for own in places)
+    assert top == other_top
+    assert other_left > left + width
+    for picture, x in ((first, left), (cam, other_left)):
+        np.testing.assert_array_equal(written[top : top + height, x : x + width], picture)
+        assert (written[top - 16 : top - 2, x : x + width] < 100).any(), "no name above"
+    assert (written[: top - 30] < 100).any(), "no title"
+    assert (written[top + height + 8 :] < 130).any(), "no small print on the outline"
 
 
 @pytest.mark.parametrize("words", [2, 60])

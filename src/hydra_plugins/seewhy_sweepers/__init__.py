@@ -33,7 +33,7 @@ class GridSweeper(BasicSweeper):
         finally:
             config = self.config
             goals = {config.objective: config.direction} if config.objective and config.direction else {}
-            finish_sweep(Path(str(config.hydra.sweep.dir)), goals)
+            finish_sweep(Path(str(config.hydra.sweep.dir)), config, goals)
 
 
 class StudySweeper(Sweeper):

@@ -45,6 +45,7 @@ class TrainConfig:
     explain: Any = None
     trainer: Any = None
     logger: Any = None
+    figures: Any = None
     paths: Any = None
     weights: str | None = None
     ckpt_path: str | None = None
@@ -206,8 +207,8 @@ def check_train_log(words: Iterable[str]) -> None:
 
 
 TRAINING_ONLY = {
-    "callbacks", "ckpt_path", "direction", "effective_batch_size", "logger", "objective", "objective_on_test", "paths",
-    "phantom", "test", "weights",
+    "callbacks", "ckpt_path", "direction", "effective_batch_size", "figures", "logger", "objective",
+    "objective_on_test", "paths", "phantom", "test", "weights",
 }  # fmt: skip
 """Root keys of an experiment that only training uses."""
 

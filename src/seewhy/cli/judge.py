@@ -39,12 +39,16 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="default %(default)s")
     parser.add_argument("--folder", type=Path, default=Path("judged"), help="gets the results; default %(default)s")
+    parser.add_argument("--figures-format", default="png", help="png; pdf or svg are written next to it")
+    parser.add_argument("--figures-dpi", type=int, help="pixels per inch, e.g. 300 for print; default: 150 and 100")
     parser.set_defaults(run=_judge)
 
 
 def _judge(options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from seewhy.figures.options import FigureOptions
+    from seewhy.options import parse_options
     from seewhy.reporting.report import print_explanations
     from seewhy.reporting.selection import ExplanationSettings
     from seewhy.run.judge import JudgeOptions, judge
@@ -54,10 +58,13 @@ def _judge(options: argparse.Namespace) -> int:
         target=target, max_samples=options.max_samples, batch_size=options.batch_size, judge=options.judge,
         metrics=options.metrics, seed=options.seed,
     )  # fmt: skip
+    figures = parse_options(
+        FigureOptions, {"format": options.figures_format, "dpi": options.figures_dpi}, where="--figures"
+    )
     chosen = JudgeOptions(
         methods=options.methods, layers=_read_layers(options.layers), options=_read_options(options.option),
         masks=options.masks, labels=options.labels, classes=options.classes, multi_label=options.multi_label,
-        settings=settings, folder=options.folder, device=options.device,
+        settings=settings, folder=options.folder, figures=figures, device=options.device,
     )  # fmt: skip
     print_explanations(judge(options.network, options.data, chosen), Console())
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from seewhy.io.atomic import atomic_path
+from seewhy.figures.style import silence_font_messages, write_figure
 
 __all__ = ["COLUMN", "DPI", "PAGE", "ieee_figure", "ieee_style", "is_latex_available", "typeset", "write_ieee"]
 
@@ -44,7 +43,7 @@ def is_latex_available() -> bool:
     if not all(shutil.which(program) for program in LATEX):
         return False
     try:
-        with ieee_style(latex=True), _silence_font_warnings():
+        with ieee_style(latex=True), silence_font_messages():
             figure = ieee_figure(PAGE, 1)
             figure.text(0, 0, typeset(" ".join(("Aa1", "%", *MATHS))))
             for kind in ("pdf", "png"):
@@ -98,6 +97,8 @@ def ieee_figure(width: float, height: float) -> Figure:
 def write_ieee(stem: str | Path, figure: Figure) -> list[Path]:
     """Write `<stem>.pdf` and `<stem>.png` (300 dpi) at the size of the figure, each atomically.
 
+    `seewhy.figures.options` may add `<stem>.svg` and choose another resolution.
+
     Args:
         stem: path without suffix.
         figure: figure drawn within `ieee_style`.
@@ -105,21 +106,7 @@ def write_ieee(stem: str | Path, figure: Figure) -> list[Path]:
     Returns:
         The two files.
     """
-    files = [Path(f"{stem}.{ending}") for ending in ("pdf", "png")]
-    with ieee_style(latex=any(text.get_usetex() for text in figure.texts)), _silence_font_warnings():
-        for file in files:
-            with atomic_path(file) as temporary:
-                figure.savefig(temporary, dpi=DPI)
-    return files
-
-
-@contextmanager
-def _silence_font_warnings() -> Iterator[None]:
-    """Hide the messages of fontTools about every font, and about dates in matplotlib's Computer Modern."""
-    logger = logging.getLogger("fontTools")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+    picture = Path(f"{stem}.png")
+    with ieee_style(latex=any(text.get_usetex() for text in figure.texts)):
+        write_figure(picture, figure, dpi=DPI, formats=("png", "pdf"))
+    return [Path(f"{stem}.pdf"), picture]

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from seewhy.figures.colours import RGB
-from seewhy.figures.sheet import Font, font
+from seewhy.figures.page import Font, font
 from seewhy.io.geometry import Display
 
 __all__ = ["Marks", "draw_marks", "make_marks"]

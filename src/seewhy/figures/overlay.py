@@ -1,28 +1,26 @@
 """Overlays of heat maps on images, and strips of an image next to its overlays, as RGB arrays.
 
-An image is unchanged where the heat is low. The scale is an argument, so that pictures can be compared. Strips use
-Pillow, because matplotlib is too slow for thousands of samples.
+An image is unchanged where the heat is low. The scale is an argument, so that pictures can be compared. A strip is
+written as a sheet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from seewhy.figures.colours import COLORMAPS, DIVERGING, RGB, colour_table, levels
+from seewhy.figures.sheet import Bar, Cell, sheet, write_sheet
 from seewhy.figures.style import TRUTH
-from seewhy.io.atomic import atomic_path
 
 __all__ = [
     "COLORMAPS",
     "RGB",
-    "add_title_and_bar",
     "draw_annotation",
     "draw_outline",
     "enlarge",
@@ -170,43 +168,6 @@ def draw_annotation(picture: RGB, mask: NDArray[Any] | None) -> RGB:
     return draw_outline(picture, np.asarray(resized))
 
 
-def add_title_and_bar(picture: RGB, *, title: str, scale: tuple[float, float], colormap: str) -> Image.Image:
-    """Picture on white paper with title lines above and a colour bar on the right."""
-    height, width = picture.shape[:2]
-    font = _font(14)
-    lines = _wrapped(title, font, width + 56) if title else []
-    top, line = 8, 19
-    offset = top + line * len(lines) + (6 if lines else 0)
-    page = Image.new("RGB", (width + 8 + 64, height + offset + 8), "white")
-    page.paste(Image.fromarray(picture), (8, offset))
-    draw = ImageDraw.Draw(page)
-    for i, text in enumerate(lines):
-        draw.text((8, top + line * i), text, fill=(31, 35, 40), font=font)
-    ramp = colour_table(colormap)[np.linspace(255, 0, height).astype(np.intp)].astype(np.uint8)
-    page.paste(Image.fromarray(np.repeat(ramp[:, None], 12, axis=1)), (width + 16, offset))
-    for share, anchor in ((0.0, "ls"), (0.5, "lm"), (1.0, "la")):
-        value = scale[0] + share * (scale[1] - scale[0])
-        place = (width + 33, offset + round((1 - share) * (height - 1)))
-        draw.text(place, f"{value:.3g}", fill=(31, 35, 40), font=_font(12), anchor=anchor)
-    return page
-
-
-def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
-
-
-@lru_cache(maxsize=4)
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
-
-
 GAP = 4
 """White pixels between two cells."""
 
@@ -231,13 +192,25 @@ def strip(
     Returns:
         [H', W', 3] uint8.
     """
+    cells = _strip_cells(image, maps, mask=mask, scale=scale, side=side)
+    gap = np.full((cells[0].shape[0], GAP, 3), 255, np.uint8)
+    return np.concatenate([part for cell in cells for part in (cell, gap)][:-1], axis=1)
+
+
+def _strip_cells(
+    image: NDArray[np.generic],
+    maps: Mapping[str, NDArray[np.generic]],
+    *,
+    mask: NDArray[np.generic] | None,
+    scale: tuple[float, float],
+    side: int,
+) -> list[RGB]:
+    """The image and the overlays of a strip."""
     factor = max(1, round(side / min(image.shape[:2])))
     base: RGB = np.asarray(enlarge(grey(image), factor), np.uint8)
     first = base if mask is None else draw_outline(base, np.kron(np.asarray(mask) > 0, np.ones((factor, factor), bool)))
     heats = [enlarge(np.asarray(heat, np.float32), factor) for heat in maps.values()]
-    cells = [first, *(overlay(base, heat, scale=scale) for heat in heats)]
-    gap = np.full((base.shape[0], GAP, 3), 255, np.uint8)
-    return np.concatenate([part for cell in cells for part in (cell, gap)][:-1], axis=1)
+    return [first, *(overlay(base, heat, scale=scale) for heat in heats)]
 
 
 def write_strip(
@@ -249,8 +222,9 @@ def write_strip(
     mask: NDArray[np.generic] | None = None,
     scale: tuple[float, float] = (0.0, 1.0),
     side: int = 256,
+    unit: str = "map",
 ) -> Path:
-    """Write a strip with title, names of the maps and colour bar, atomically.
+    """Write a strip with title, names above the pictures and colour bar, atomically.
 
     Args:
         path: `.png` file.
@@ -260,11 +234,13 @@ def write_strip(
         mask: see `strip`.
         scale: see `strip`; printed at the colour bar.
         side: see `strip`.
+        unit: meaning of the numbers at the colour bar.
     """
-    picture = strip(image, maps, mask=mask, scale=scale, side=side)
+    cells = _strip_cells(image, maps, mask=mask, scale=scale, side=side)
     outlined = mask is not None and bool(np.any(np.asarray(mask) > 0))
-    line = ", ".join(["image with true outline" if outlined else "image", *maps])
-    with atomic_path(path) as temporary:
-        page = add_title_and_bar(picture, title=f"{title} · {line}" if title else line, scale=scale, colormap="inferno")
-        page.save(temporary, format="PNG", compress_level=3)
-    return Path(path)
+    names = ["image", *maps]
+    row = [Cell(picture=cell, name=name) for cell, name in zip(cells, names, strict=True)]
+    bar = Bar(scale=scale, unit=unit, row=0)
+    return write_sheet(
+        path, sheet([row], title=title, bar=bar, foot="cyan: annotation, drawn on the image only" * outlined)
+    )

@@ -1,49 +1,33 @@
 """Sheets of pictures in rows and columns with headings, one colour bar and hatched warnings.
 
-Sheets are composed with Pillow, because matplotlib's layout is too slow for thousands of pictures, and because every
-picture keeps its pixels.
+Sheets are drawn with Pillow, because matplotlib's layout is too slow for thousands of pictures, and because every
+picture keeps its pixels. A PDF or SVG of a sheet is drawn with matplotlib from the same layout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from seewhy.figures.colours import DIVERGING, RGB, colour_table
+from seewhy.figures.options import current_figure_options
+from seewhy.figures.page import PIXELS_PER_INCH, Colour, Font, Page, font, line_height
+from seewhy.figures.style import write_copy
 from seewhy.io.atomic import atomic_path
 
 __all__ = [
     "Bar",
     "Cell",
-    "Font",
     "empty_picture",
-    "font",
     "hatch_pattern",
-    "line_height",
     "sheet",
     "wrap_text",
     "write_sheet",
 ]
-
-Font = ImageFont.FreeTypeFont
-
-
-@lru_cache(maxsize=16)
-def font(size: int, *, bold: bool = False) -> Font:
-    """DejaVu Sans from matplotlib, which has characters missing in Pillow's default font (≥, –, ⚠)."""
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
-
-
-def line_height(face: Font) -> int:
-    """Distance between lines of text in pixels."""
-    return round(face.size * 1.35)
 
 
 def wrap_text(text: str, face: Font, width: int) -> list[str]:
@@ -81,7 +65,7 @@ def _break_position(word: str, face: Font, width: int) -> int:
     return separator if separator > fits // 2 else fits
 
 
-INK, SOFT, AMBER, PAPER = (31, 35, 40), (89, 99, 110), (255, 196, 0), (255, 255, 255)
+INK, SOFT, AMBER = (31, 35, 40), (89, 99, 110), (255, 196, 0)
 EDGE = (208, 213, 219)
 MARGIN = 14
 GAP = 14
@@ -130,7 +114,7 @@ def sheet(
     labels: Sequence[str] = (),
     bar: Bar | None = None,
     foot: str = "",
-) -> Image.Image:
+) -> Page:
     """Arrange cells on a white page.
 
     Args:
@@ -145,8 +129,8 @@ def sheet(
         >>> picture = np.zeros((100, 80, 3), np.uint8)
         >>> rows = [[Cell(picture=picture, name="image"), Cell(picture=picture, name="map")]]
         >>> narrow, wide = sheet(rows), sheet(rows, bar=Bar(scale=(0, 1)), labels=["sample 1"])
-        >>> narrow.size, wide.size[0] > narrow.size[0]
-        ((358, 165), True)
+        >>> narrow.width, narrow.height, wide.width > narrow.width
+        (358, 165, True)
     """
     left = MARGIN + (LABEL + GAP if labels else 0)
     widths = _column_widths(rows)
@@ -159,22 +143,24 @@ def sheet(
         room = bottom - tops[bar.row] >= BAR_LENGTH
         bar_top = tops[bar.row] if room else max(tops[0], bottom - BAR_LENGTH)
         bottom = max(bottom, bar_top + BAR_LENGTH)
-    page = Image.new("RGB", (inner + 2 * MARGIN, bottom + FOOT + small.height + MARGIN), PAPER)
-    page.paste(head, (MARGIN, MARGIN))
+    page = Page(inner + 2 * MARGIN, bottom + FOOT + small.height + MARGIN)
+    page.add_page((MARGIN, MARGIN), head)
     for i, (row, top) in enumerate(zip(rows, tops, strict=True)):
         if labels:
-            _draw_text(ImageDraw.Draw(page), (MARGIN, top), labels[i], LABEL)
-        _draw_row(page, row, widths, left=left, top=top)
+            _add_label(page, (MARGIN, top), labels[i], LABEL)
+        _add_row(page, row, widths, left=left, top=top)
     if drawn_bar is not None:
-        page.paste(drawn_bar, (right, bar_top - BAR_ABOVE))
-    page.paste(small, (MARGIN, bottom + FOOT))
+        page.add_page((right, bar_top - BAR_ABOVE), drawn_bar)
+    page.add_page((MARGIN, bottom + FOOT), small)
     return page
 
 
-def write_sheet(path: str | Path, page: Image.Image) -> Path:
-    """Write a page as PNG, atomically."""
+def write_sheet(path: str | Path, page: Page) -> Path:
+    """Write a page as PNG, and in the format of `seewhy.figures.options` next to it, each file atomically."""
+    dpi = current_figure_options().dpi or PIXELS_PER_INCH
     with atomic_path(path) as temporary:
-        page.save(temporary, format="PNG", compress_level=3)
+        page.to_image(dpi=dpi).save(temporary, format="PNG", compress_level=3, dpi=(dpi, dpi))
+    write_copy(path, page.to_figure)
     return Path(path)
 
 
@@ -203,7 +189,7 @@ def _row_places(
     return tops, y - GAP
 
 
-def _heading(cell: Cell, width: int) -> list[tuple[str, Font, tuple[int, int, int]]]:
+def _heading(cell: Cell, width: int) -> list[tuple[str, Font, Colour]]:
     bold, plain = font(12, bold=True), font(11)
     names = [(line, bold, INK) for line in wrap_text(cell.name, bold, width)]
     return names + [(line, plain, SOFT) for line in wrap_text(cell.note, plain, width)]
@@ -216,21 +202,19 @@ def _head_height(row: Sequence[Cell], widths: Sequence[int]) -> int:
     return max(heights) + (8 if max(heights) else 0)
 
 
-def _draw_row(page: Image.Image, row: Sequence[Cell], widths: Sequence[int], *, left: int, top: int) -> None:
-    draw = ImageDraw.Draw(page)
+def _add_row(page: Page, row: Sequence[Cell], widths: Sequence[int], *, left: int, top: int) -> None:
     above = _head_height(row, widths)
     for cell, width in zip(row, widths, strict=False):
         y = top - above
         for line, face, ink in _heading(cell, width):
-            draw.text((left, y), line, fill=ink, font=face)
+            page.add_text((left, y), line, size=round(face.size), bold=face is font(12, bold=True), ink=ink)
             y += line_height(face)
         height, across = cell.picture.shape[:2]
         # Drawn just outside the picture, so that a white map has an edge and no pixel is hidden.
-        draw.rectangle((left - 1, top - 1, left + across, top + height), outline=EDGE)
+        page.add_box((left - 1, top - 1, left + across, top + height), outline=EDGE)
         if cell.marked:
-            frame = hatch_pattern(height + 2 * FRAME, across + 2 * FRAME)
-            page.paste(Image.fromarray(frame), (left - FRAME, top - FRAME))
-        page.paste(Image.fromarray(np.ascontiguousarray(cell.picture)), (left, top))
+            page.add_picture((left - FRAME, top - FRAME), hatch_pattern(height + 2 * FRAME, across + 2 * FRAME))
+        page.add_picture((left, top), cell.picture)
         left += width + GAP
 
 
@@ -247,14 +231,14 @@ def _text_height(text: str, width: int) -> int:
     return sum(line_height(face) for _, face in _text_lines(text, width))
 
 
-def _draw_text(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, width: int) -> None:
+def _add_label(page: Page, place: tuple[int, int], text: str, width: int) -> None:
     x, y = place
     for line, face in _text_lines(text, width):
-        draw.text((x, y), line, fill=INK, font=face)
+        page.add_text((x, y), line, size=12, bold=face is font(12, bold=True))
         y += line_height(face)
 
 
-def _head(title: str, warnings: Sequence[str], width: int) -> Image.Image:
+def _head(title: str, warnings: Sequence[str], width: int) -> Page:
     """Title lines and warning banners."""
     face, bold = font(14, bold=True), font(12, bold=True)
     lines = wrap_text(title, face, width)
@@ -262,50 +246,46 @@ def _head(title: str, warnings: Sequence[str], width: int) -> Image.Image:
     heights = [len(banner) * line_height(bold) + 10 for banner in banners]
     titled = len(lines) * line_height(face) + (8 if lines else 0)
     # Room for the frame of a marked cell below the last banner.
-    page = Image.new("RGB", (width, max(1, titled + sum(heights) + 6 * len(heights) + (6 if heights else 0))), PAPER)
-    draw = ImageDraw.Draw(page)
+    page = Page(width, max(1, titled + sum(heights) + 6 * len(heights) + (6 if heights else 0)))
     for i, line in enumerate(lines):
-        draw.text((0, i * line_height(face)), line, fill=INK, font=face)
+        page.add_text((0, i * line_height(face)), line, size=14, bold=True)
     y = titled
     for banner, height in zip(banners, heights, strict=True):
-        page.paste(Image.fromarray(hatch_pattern(height, width)), (0, y))
-        draw.rectangle((14, y + 2, width - 3, y + height - 3), fill=(255, 240, 200))
+        page.add_picture((0, y), hatch_pattern(height, width))
+        page.add_box((14, y + 2, width - 3, y + height - 3), fill=(255, 240, 200))
         for i, line in enumerate(banner):
-            draw.text((22, y + 4 + i * line_height(bold)), line, fill=INK, font=bold)
+            page.add_text((22, y + 4 + i * line_height(bold)), line, size=12, bold=True)
         y += height + 6
     return page
 
 
-def _small_print(text: str, width: int) -> Image.Image:
+def _small_print(text: str, width: int) -> Page:
     face = font(11)
     lines = wrap_text(text, face, width)
-    page = Image.new("RGB", (width, max(1, len(lines) * line_height(face))), PAPER)
+    page = Page(width, max(1, len(lines) * line_height(face)))
     for i, line in enumerate(lines):
-        ImageDraw.Draw(page).text((0, i * line_height(face)), line, fill=SOFT, font=face)
+        page.add_text((0, i * line_height(face)), line, size=11, ink=SOFT)
     return page
 
 
-def _bar(bar: Bar) -> Image.Image:
+def _bar(bar: Bar) -> Page:
     """Colour bar with numbers on the right and the unit along it."""
     table, face = colour_table(bar.colormap), font(11)
     shares = (0.0, 0.25, 0.5, 0.75, 1.0)
     texts = [_number(bar, share) for share in shares]
     wide = max(int(face.getlength(text)) for text in texts) + 1
     lines = wrap_text(bar.unit, face, BAR_LENGTH + 2 * BAR_ABOVE - 4)
-    width = BAR_THICK + 8 + wide + 8 + line_height(face) * len(lines)
-    page = Image.new("RGB", (width, BAR_LENGTH + 2 * BAR_ABOVE), PAPER)
+    page = Page(BAR_THICK + 8 + wide + 8 + line_height(face) * len(lines), BAR_LENGTH + 2 * BAR_ABOVE)
     ramp = table[np.linspace(len(table) - 1, 0, BAR_LENGTH).round().astype(np.intp)]
-    page.paste(Image.fromarray(np.repeat((ramp[:, None] + 0.5).astype(np.uint8), BAR_THICK, axis=1)), (0, BAR_ABOVE))
-    draw = ImageDraw.Draw(page)
-    draw.rectangle((0, BAR_ABOVE, BAR_THICK - 1, BAR_ABOVE + BAR_LENGTH - 1), outline=(160, 166, 173))
+    page.add_picture((0, BAR_ABOVE), np.repeat((ramp[:, None] + 0.5).astype(np.uint8), BAR_THICK, axis=1))
+    page.add_box((0, BAR_ABOVE, BAR_THICK - 1, BAR_ABOVE + BAR_LENGTH - 1), outline=(160, 166, 173))
     for share, text in zip(shares, texts, strict=True):
         y = BAR_ABOVE + round((1 - share) * (BAR_LENGTH - 1))
-        draw.line((BAR_THICK, y, BAR_THICK + 3, y), fill=SOFT)
-        draw.text((BAR_THICK + 7, y), text, fill=INK, font=face, anchor="lm")
-    along = Image.new("RGB", (page.height, line_height(face) * max(1, len(lines))), PAPER)
+        page.add_line((BAR_THICK, y, BAR_THICK + 3, y), ink=SOFT)
+        page.add_text((BAR_THICK + 7, y), text, size=11, anchor="lm")
     for i, line in enumerate(lines):
-        ImageDraw.Draw(along).text((page.height // 2, i * line_height(face)), line, fill=SOFT, font=face, anchor="ma")
-    page.paste(along.rotate(90, expand=True), (width - along.height, 0))
+        x = page.width - line_height(face) * (len(lines) - i)
+        page.add_text((x, page.height / 2), line, size=11, ink=SOFT, turned=True)
     return page
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
+from seewhy.figures.options import current_figure_options
 from seewhy.io.atomic import atomic_path
 from seewhy.io.geometry import Display
 
@@ -27,8 +32,10 @@ __all__ = [
     "blank_figure",
     "log_axis",
     "png_bytes",
+    "silence_font_messages",
     "style_axes",
     "turn_upright",
+    "write_copy",
     "write_figure",
 ]
 
@@ -108,15 +115,72 @@ def log_axis(axes: Axes, axis: Literal["x", "y"]) -> None:
     target.set_minor_formatter(NullFormatter())
 
 
-def png_bytes(figure: Figure, *, dpi: int = 150) -> bytes:
+DPI = 150
+"""Pixels per inch of a figure if the options give none."""
+PRINT_DPI = 300
+"""Pixels per inch of images within a PDF or SVG if the options give none."""
+VECTOR_SETTINGS: dict[str, Any] = {"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "seewhy"}
+"""Whole TrueType fonts in a PDF (publishers reject Type 3), and the same bytes for the same figure."""
+METADATA: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+
+
+def png_bytes(figure: Figure, *, dpi: int = DPI) -> bytes:
     """PNG file of a figure in memory."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 
-def write_figure(path: str | Path, figure: Figure, *, dpi: int = 150) -> Path:
-    """Write a figure in the format of the suffix (png, pdf, svg), atomically."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
+def write_figure(path: str | Path, figure: Figure, *, dpi: int = DPI, formats: tuple[str, ...] = ("png",)) -> Path:
+    """Write a figure as PNG, and in the format of the options next to it, each file atomically.
+
+    Args:
+        path: ends in `.png`; other formats have the same name with another suffix.
+        figure: the figure.
+        dpi: pixels per inch if the options give none.
+        formats: those written whatever the options are.
+
+    Returns:
+        The PNG file.
+
+    Example:
+        >>> from seewhy.figures.options import FigureOptions, use_figure_options
+        >>> with use_figure_options(FigureOptions(format="pdf")):
+        ...     _ = write_figure("drawn/curve.png", blank_figure(2, 1))
+        >>> sorted(path.name for path in Path("drawn").iterdir())
+        ['curve.pdf', 'curve.png']
+    """
+    options = current_figure_options()
+    for kind in dict.fromkeys((*formats, options.format)):
+        _save(Path(path), figure, kind, options.dpi or (dpi if kind == "png" else max(dpi, PRINT_DPI)))
     return Path(path)
+
+
+def write_copy(path: str | Path, draw: Callable[[], Figure]) -> None:
+    """Write the copy of a PNG file in the format of the options; nothing if that is PNG.
+
+    Args:
+        path: the PNG file, which exists.
+        draw: draws the same as a figure; called only if a copy is wanted.
+    """
+    options = current_figure_options()
+    if options.format != "png":
+        _save(Path(path), draw(), options.format, options.dpi or PRINT_DPI)
+
+
+def _save(path: Path, figure: Figure, kind: str, dpi: int) -> None:
+    final = path.with_suffix(f".{kind}")
+    with atomic_path(final) as temporary, matplotlib.rc_context(VECTOR_SETTINGS), silence_font_messages():
+        figure.savefig(temporary, format=kind, dpi=dpi, metadata=METADATA[kind])
+
+
+@contextmanager
+def silence_font_messages() -> Iterator[None]:
+    """Hide the messages of fontTools about every font that it embeds."""
+    logger = logging.getLogger("fontTools")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -22,6 +22,7 @@ from seewhy.run.explainers import (
     print_explained,
     read_sharing_options,
 )
+from seewhy.run.figure_files import with_figure_options
 from seewhy.run.loaded.saved_run import load_run
 from seewhy.run.tracking.contents import log_job
 from seewhy.run.tracking.session import track_job
@@ -29,6 +30,7 @@ from seewhy.run.tracking.session import track_job
 __all__ = ["explain"]
 
 
+@with_figure_options
 def explain(config: DictConfig) -> None:
     """Explain the samples of `data.predict_on` by `explain.methods`, and write the model's own maps.
 

@@ -25,6 +25,7 @@ from seewhy.data.given.sample import GivenSample, batch_samples, check_samples, 
 from seewhy.errors import ConfigError, DataError, ExplanationError, nearest
 from seewhy.explain.capture.layers import find_last_map
 from seewhy.explain.explained_model import Explainable, ExplainableModule, ExplainedModel
+from seewhy.figures.options import FigureOptions, use_figure_options
 from seewhy.interop.tensors import check_finite_weights
 from seewhy.progress import slow_bar
 from seewhy.reporting.loaders.batches import read_batches
@@ -60,6 +61,7 @@ class JudgeOptions:
         multi_label: whether each score has its own sigmoid.
         settings: targets, judging and measures.
         folder: gets the results.
+        figures: format and resolution of the pictures.
         device: of the network.
     """
 
@@ -72,6 +74,7 @@ class JudgeOptions:
     multi_label: bool = False
     settings: ExplanationSettings = field(default_factory=lambda: ExplanationSettings(judge="auto"))
     folder: Path = Path("judged")
+    figures: FigureOptions = field(default_factory=FigureOptions)
     device: str = "cpu"
 
 
@@ -167,7 +170,8 @@ def judge(network: str, data: str, options: JudgeOptions) -> dict[str, Any]:
             session.explain(move_batch(batch, device), batch["id"])
     if session.refused and not any(read_records(session, place, session.samples) for place in session.places):
         raise ExplanationError("; ".join(session.refused[:3]))
-    return write_session_results(trainer, session)
+    with use_figure_options(options.figures):
+        return write_session_results(trainer, session)
 
 
 def call_named(text: str) -> Any:

@@ -14,6 +14,7 @@ from seewhy.io.atomic import list_files
 from seewhy.run.build import build_loggers
 from seewhy.run.checks import check_config
 from seewhy.run.explainers import build_explain_callback, check_explained, print_explained
+from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import RunFolder
 from seewhy.run.loaded.saved_run import load_run
 from seewhy.run.tracking.contents import log_job, log_volume
@@ -22,6 +23,7 @@ from seewhy.run.tracking.session import begin_session, track_job
 __all__ = ["predict"]
 
 
+@with_figure_options
 def predict(config: DictConfig) -> None:
     """Predict the samples of `data.predict_on`, or the volume of `volume.input`, and print what was written."""
     is_volume = config.volume.input is not None or config.volume.output is not None

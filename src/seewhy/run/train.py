@@ -29,6 +29,7 @@ from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, b
 from seewhy.run.checks import check_config, check_score_names
 from seewhy.run.continuing import Continuation, begin_continuation, find_checkpoint
 from seewhy.run.explainers import build_explain_callback, check_explained
+from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import RunFolder
 from seewhy.run.processes.environment import read_rank
 from seewhy.run.processes.options import set_batch_size
@@ -48,6 +49,7 @@ __all__ = ["check_objective", "train"]
 LOGGER = logging.getLogger(__name__)
 
 
+@with_figure_options
 def train(config: DictConfig) -> float | None:
     """Fit a model, test its best checkpoint, and write maps, results and the report.
 

@@ -10,9 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from seewhy.errors import ConfigError, SeewhyError
+from seewhy.figures.options import use_figure_options
 from seewhy.figures.sweep import Setting, measure_importance
 from seewhy.metrics.direction import find_mode
+from seewhy.run.figure_files import read_figure_options
 from seewhy.run.records import read_results
 from seewhy.run.sweeps.table import REPLICATES, find_varied, setting_of, write_table
 
@@ -28,19 +32,21 @@ MOST = 4
 """Test scores in the tables on the terminal and on the page."""
 
 
-def finish_sweep(folder: Path, goals: Mapping[str, str] | None = None) -> None:
+def finish_sweep(folder: Path, config: DictConfig, goals: Mapping[str, str] | None = None) -> None:
     """Write `sweep.csv`, `sweep.png` and `sweep.html`, print the table, and pool folds if the sweep is over folds.
 
     Problems of damaged members are logged, so that they do not hide why a sweep has ended.
 
     Args:
         folder: of the sweep; nothing is written if it has no member.
+        config: of the sweep, for the options of figures.
         goals: objective → `minimize` or `maximize`; without it, names of scores tell.
     """
     try:
         rows = write_table(folder)
         if rows:
-            _write_page(folder, rows, goals or {})
+            with use_figure_options(read_figure_options(config)):
+                _write_page(folder, rows, goals or {})
         if len({row.get("data.fold") for row in rows}) > 1:
             _pool_folds(folder)
     except SeewhyError as error:

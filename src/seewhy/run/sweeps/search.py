@@ -124,7 +124,7 @@ def run_search(sweeper: _Sweeper, words: Sequence[str]) -> None:
         try:
             search.run()
         finally:
-            finish_sweep(study.folder, goals)
+            finish_sweep(study.folder, config, goals)
     if search.failed:
         listed = "; ".join(f"{number} ({error})" for number, error in list(search.failed.items())[:5])
         raise SeewhyError(

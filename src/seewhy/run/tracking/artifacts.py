@@ -73,7 +73,7 @@ def list_result_files(folder: RunFolder) -> dict[str, Path]:
         "lesions.csv",
         "metrics.csv",
     )
-    paths = [folder.path / name for name in names] + list_files(folder.figures, "*.png")
+    paths = [folder.path / name for name in names] + list_files(folder.figures, "*.*")
     return {path.relative_to(folder.path).as_posix(): path for path in paths if path.is_file()}
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from seewhy.errors import ConfigError, DataError
 from seewhy.options import parse_options
 from seewhy.run.checks import check_config
+from seewhy.run.figure_files import with_figure_options
 from seewhy.run.loaded.saved_run import SavedRun, load_run, read_checkpoint
 from seewhy.run.tracking.contents import log_job
 from seewhy.run.tracking.session import track_job
@@ -43,6 +44,7 @@ MOST_APART = 0.005
 """Difference of two mean absolute errors on a scale of 1 that another precision can explain."""
 
 
+@with_figure_options
 def cases(config: DictConfig) -> None:
     """Run `cases.stages` and print what was written.
 

@@ -22,6 +22,7 @@ from seewhy.io.atomic import file_sha256, write_csv, write_json
 from seewhy.metrics.gather import Row
 from seewhy.progress import slow_bar
 from seewhy.run.checks import check_config
+from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import code_version
 from seewhy.run.loaded.saved_run import SavedRun, load_run, read_checkpoint
 from seewhy.run.tracking.contents import log_job
@@ -44,6 +45,7 @@ from seewhy.run.translation.score_table import write_samples
 __all__ = ["collect_training_quantiles", "evaluate"]
 
 
+@with_figure_options
 def evaluate(config: DictConfig) -> None:
     """Evaluate a run on the subjects of `data.predict_on`, and write the results to a folder of the run.
 
@@ -205,8 +207,7 @@ def _write(folder: Path, evaluation: dict[str, Any], samples: Sequence[Row], run
     write_json(folder / "evaluation_results.json", _finite(results))
     write_json(folder / "cycle_consistency_results.json", _finite(build_cycle_results(header, samples)))
     figure = evaluation_figure(evaluation, table)
-    for suffix, dpi in (("png", 150), ("pdf", 300)):
-        write_figure(folder / f"evaluation.{suffix}", figure, dpi=dpi)
+    write_figure(folder / "evaluation.png", figure, formats=("png", "pdf"))
     print_evaluation(evaluation, table, Console(), folder=folder)
 
 
