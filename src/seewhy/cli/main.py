@@ -24,6 +24,8 @@ COMMANDS = {
     "pool": "pool",
     "agree": "agree",
     "judge": "judge",
+    "report": "report",
+    "compare": "compare",
     "blend": "volume_steps",
 }
 

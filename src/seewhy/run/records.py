@@ -10,13 +10,32 @@ from typing_extensions import NotRequired, TypedDict
 from seewhy.errors import DataError
 from seewhy.io.documents import read_json
 
-__all__ = ["Results", "read_overrides", "read_results"]
+__all__ = ["Results", "SavedTable", "read_overrides", "read_results"]
+
+
+class SavedTable(TypedDict):
+    """A table of texts for the report, which a model adds to its results."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    caption: str
+    quiet: list[bool]
 
 
 class Results(TypedDict):
     """The entries of `results.json` that later commands read."""
 
     metrics: dict[str, float]
+    name: NotRequired[str]
+    choice: NotRequired[str]
+    checkpoint: NotRequired[str | None]
+    versions: NotRequired[dict[str, str]]
+    written: NotRequired[str]
+    run: NotRequired[str]
+    predicted: NotRequired[str]
+    warnings: NotRequired[list[str]]
+    tables: NotRequired[list[SavedTable]]
+    pictures: NotRequired[dict[str, str]]
     phantom: NotRequired[bool]
     seed: NotRequired[int]
     objective: NotRequired[float | None]
