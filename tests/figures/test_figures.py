@@ -140,7 +140,7 @@ def test_a_file_without_curves_is_an_error():
 
 def test_figures_need_no_torch_and_no_pyplot():
     code = (
-        "import sys; import seewhy.figures.report, seewhy.figures.patient_panel, seewhy.figures.results, "
+        "import sys; import seewhy.figures.report.page, seewhy.figures.patient_panel, seewhy.figures.results, "
         "seewhy.figures.training, seewhy.figures.results, seewhy.figures.overlay; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'matplotlib.pyplot', 'lightning')))"
     )

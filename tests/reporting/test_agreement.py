@@ -10,7 +10,7 @@ import torch
 from seewhy.cli.main import main
 from seewhy.errors import DataError
 from seewhy.explain.maps import Maps
-from seewhy.figures.report import ReportTable
+from seewhy.figures.report.blocks import ReportTable
 from seewhy.io.geometry import Display
 from seewhy.reporting.agreement import MEANING, agreement_section, compare_trainings
 from seewhy.reporting.sample import SampleView

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from seewhy.figures.explanations.tables import explanation_section
-from seewhy.figures.report import ReportTable
+from seewhy.figures.report.blocks import ReportTable
 from seewhy.reporting.by_class import write_class_table
 from seewhy.reporting.tables import share_rows
 

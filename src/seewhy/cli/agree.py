@@ -22,7 +22,8 @@ def add_parser(commands: Any) -> None:
 def _agree(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from seewhy.figures.report import ReportTable, write_report
+    from seewhy.figures.report.blocks import ReportTable
+    from seewhy.figures.report.page import write_report
     from seewhy.reporting.agreement import MEANING, agreement_section, compare_trainings, write_agreement
 
     results = compare_trainings(options.runs)

@@ -179,7 +179,8 @@ def _correct_flags(words: Sequence[str]) -> list[str]:
 
 def _put_overrides_first(words: Sequence[str]) -> list[str]:
     """Put overrides before flags: Hydra's parser refuses `experiment=amd --multirun seed=0,1`."""
-    overrides, flags = [], []
+    overrides: list[str] = []
+    flags: list[str] = []
     for number, word in enumerate(words):
         after_flag = number > 0 and words[number - 1] in TAKES_VALUE
         (flags if word.startswith("-") or after_flag else overrides).append(word)

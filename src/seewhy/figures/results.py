@@ -28,7 +28,7 @@ from seewhy.figures.labels import (
     present_measures,
     scores_by_method,
 )
-from seewhy.figures.report import Block, Definitions, ReportTable
+from seewhy.figures.report.blocks import Block, Definitions, ReportTable
 from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
 from seewhy.wording import LESION, TargetWords
 

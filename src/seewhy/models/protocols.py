@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from seewhy.batch import Batch
+from seewhy.batch import Batch, Prediction
 from seewhy.data.reading import Reading
 from seewhy.explain.explained_model import Explainable
 from seewhy.models.exporting import ExportParts
@@ -20,7 +20,7 @@ from seewhy.models.exporting import ExportParts
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from seewhy.figures.report import Block
+    from seewhy.figures.report.blocks import ReportTable
 
 __all__ = [
     "ClassifiesSamples",
@@ -38,6 +38,7 @@ __all__ = [
     "PreparesExplanation",
     "ReportsResults",
     "ScoresPatients",
+    "ScoresPredictions",
     "ScoresSamples",
     "SegmentsVolumes",
     "StacksSlices",
@@ -130,6 +131,20 @@ class ClassifiesSamples(Protocol):
 
 
 @runtime_checkable
+class ScoresPredictions(Protocol):
+    """Scores predictions whose truth is known, in a test as in a prediction."""
+
+    def reset_scores(self, stage: str) -> None:
+        """Forget all samples of a stage (`val` or `test`)."""
+
+    def update_scores(self, prediction: Prediction, batch: Batch, stage: str) -> None:
+        """Keep what the scores need of a batch; nothing of a batch without labels and masks."""
+
+    def compute_scores(self, stage: str) -> dict[str, float]:
+        """Scores of all samples with intervals and floors, empty without any; every process must call this."""
+
+
+@runtime_checkable
 class ReportsResults(Protocol):
     """Adds tables and pictures to the results of a run, next to those that are the same for all models."""
 
@@ -139,8 +154,8 @@ class ReportsResults(Protocol):
     def result_tables(self, metrics: Mapping[str, float], *, phantom: bool) -> list[Table]:
         """Tables for the terminal."""
 
-    def result_blocks(self, metrics: Mapping[str, float], *, phantom: bool) -> list[Block]:
-        """Blocks for the section "Results" of the report."""
+    def result_blocks(self, metrics: Mapping[str, float], *, phantom: bool) -> list[ReportTable]:
+        """Tables for the section "Results" of the report, which `results.json` keeps."""
 
 
 # -- predictions ----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from seewhy.errors import DataError
 from seewhy.explain.judging.similarity import average_ranks, subsample
 from seewhy.figures.labels import NONE, method_label
-from seewhy.figures.report import Block, ReportTable, Section, Text
+from seewhy.figures.report.blocks import Block, ReportTable, Section, Text
 from seewhy.io.atomic import list_files, write_csv
 from seewhy.metrics.bootstrap import Interval, bootstrap_interval
 from seewhy.reporting.store import ExplanationRecord, ExplanationStore, Place, read_record

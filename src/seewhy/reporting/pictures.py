@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from PIL import Image
 
+from seewhy.errors import DataError
 from seewhy.io.geometry import Display
 from seewhy.io.names import safe_name
 from seewhy.reporting.store import ExplanationStore, Place
@@ -23,6 +24,7 @@ __all__ = [
     "draw_summary",
     "find_main_picture",
     "format_title",
+    "format_truth",
     "log_explanations",
 ]
 
@@ -134,12 +136,13 @@ def format_title(record: Record) -> str:
     return headline(
         prediction=record["predicted_name"],
         probability=record["confidence"],
-        truth=_format_truth(record),
+        truth=format_truth(record),
         target=record["target_name"],
     )
 
 
-def _format_truth(record: Record) -> str | None:
+def format_truth(record: Record) -> str | None:
+    """True class of a record as text; None if it is unknown."""
     label, names = record["label"], record["classes"]
     if label is None:
         return None
@@ -290,7 +293,7 @@ def _table_row(folder: Path, record: Record) -> dict[str, Any]:
         "image and map": _read_main_picture(folder, record),
         "prediction": record["predicted_name"],
         "probability": record["confidence"],
-        "truth": _format_truth(record),
+        "truth": format_truth(record),
         "explained": record["target_name"],
         "probability of the explained class": record["probability"],
         "title": format_title(record),
@@ -301,7 +304,10 @@ def _table_row(folder: Path, record: Record) -> dict[str, Any]:
 
 def find_main_picture(record: Record) -> str:
     """The picture with everything about a sample, relative to the folder: its visualization or its slices' summary."""
-    return next(name for name in record["pictures"] if name.endswith(("_visualization.png", "_summary.png")))
+    names = [name for name in record["pictures"] if name.endswith(("_visualization.png", "_summary.png"))]
+    if not names:
+        raise DataError(f"{record['id']} has no picture of {record['method']}; make it again by explain.py")
+    return str(names[0])
 
 
 def _read_main_picture(folder: Path, record: Record) -> np.ndarray[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
@@ -10,11 +11,11 @@ from typing import Any
 from lightning.pytorch import Trainer
 from rich.console import Console
 
-from seewhy.figures.report import Section
 from seewhy.metrics.gather import gather_rows
 from seewhy.progress import track_slowly
 from seewhy.reporting.by_class import write_class_table
-from seewhy.reporting.pictures import draw_method, find_main_picture
+from seewhy.reporting.page import write_explanation_page
+from seewhy.reporting.pictures import draw_method
 from seewhy.reporting.session import Session
 from seewhy.reporting.store import Place
 from seewhy.reporting.tables import format_method, write_manifest, write_ranking, write_statistics, write_summaries
@@ -23,16 +24,12 @@ from seewhy.reporting.verdicts import complete_verdict, read_records, store_verd
 __all__ = [
     "describe_time",
     "print_explanations",
-    "report_section",
-    "write_explanation_page",
     "write_local_results",
     "write_session_results",
     "write_tables",
 ]
 
 Record = dict[str, Any]
-PICTURES = 12
-"""Samples on the page."""
 FILES = (
     "report.html",
     "ranking.png",
@@ -123,7 +120,10 @@ def write_tables(
     figures = write_summaries(folder, records, key_slices=key_slices, title=title, phantom=phantom)
     verdicts = {place.title: store.verdict(place, session.keys[place.method]) for place in places}
     facts = {**session.facts, "seed": session.settings.seed, "options": session.options}
-    write_manifest(folder / "explanations.json", records, {**facts, "verdicts": verdicts, "refused": refused})
+    facts |= {"verdicts": verdicts, "refused": refused}
+    facts |= {"ranking": _without_nan(ranking), "by_class": _without_nan(by_class)}
+    facts["figures"] = {caption: path.relative_to(folder).as_posix() for caption, path in figures.items()}
+    write_manifest(folder / "explanations.json", records, facts)
     results = {
         "folder": folder,
         "samples": len(samples),
@@ -136,62 +136,16 @@ def write_tables(
         "figures": figures,
         "seconds": dict(session.seconds),
     }
-    write_explanation_page(results)
+    write_explanation_page(folder)
     return results
 
 
-# -- the page -------------------------------------------------------------------------------------------------
-
-
-def report_section(results: Mapping[str, Any]) -> Section:
-    """The section of a report about explanations.
-
-    Args:
-        results: of `write_session_results`, with at least one record.
-    """
-    from seewhy.figures.explanations.tables import explanation_section
-    from seewhy.figures.labels import describe_intervals
-
-    folder: Path = results["folder"]
-    figures = dict(results["figures"])
-    if (folder / "ranking.png").is_file() and results["ranking"]:
-        figures = {"Comparison of the methods": folder / "ranking.png", **figures}
-    patients = len({record["patient"] for record in results["records"]})
-    return explanation_section(
-        rows=results["ranking"],
-        by_class=results.get("by_class", ()),
-        failures=results["failures"],
-        figures=figures,
-        pictures=_choose_pictures(results),
-        limit=PICTURES,
-        note=f"{patients} patients, {describe_intervals(patients)}" if results["ranking"] else "",
-        phantom=bool(results["records"][0]["phantom"]),
-    )
-
-
-def write_explanation_page(results: Mapping[str, Any]) -> Path:
-    """Write `report.html` into the folder of the explanations."""
-    from seewhy.figures.report import write_report
-
-    first = results["records"][0]
-    warnings = [f"No map, because the method refused: {line}" for line in results["refused"]]
-    if first["phantom"]:
-        warnings.insert(0, "Phantom data: these patients are synthetic, and the scores say nothing about real ones.")
-    path: Path = results["folder"] / "report.html"
-    facts = {"checkpoint": str(first["checkpoint"]), "sha256": str(first["sha256"])[:16]}
-    write_report(path, title="Explanations", sections=[report_section(results)], facts=facts, warnings=warnings)
-    return path
-
-
-def _choose_pictures(results: Mapping[str, Any]) -> dict[str, Path]:
-    """Caption → picture, alternating between methods, so that the first few show all of them."""
-    by_method: dict[str, list[tuple[str, Path]]] = {}
-    for record in results["records"]:
-        caption = f"{record['id']}, {record['method']}, explained: {record['target_name']}"
-        picture = results["folder"] / find_main_picture(record)
-        by_method.setdefault(record["method"], []).append((caption, picture))
-    longest = max(map(len, by_method.values()))
-    return dict(items[i] for i in range(longest) for items in by_method.values() if i < len(items))
+def _without_nan(rows: Sequence[Record]) -> list[Record]:
+    """Rows in which undefined numbers are None, for JSON."""
+    return [
+        {name: None if isinstance(cell, float) and not math.isfinite(cell) else cell for name, cell in row.items()}
+        for row in rows
+    ]
 
 
 # -- the terminal ---------------------------------------------------------------------------------------------

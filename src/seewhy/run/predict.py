@@ -10,13 +10,15 @@ from rich.console import Console
 
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.predictions import WritePredictions
+from seewhy.callbacks.scores import ScorePredictions
 from seewhy.io.atomic import list_files
 from seewhy.run.build import build_loggers
 from seewhy.run.checks import check_config
 from seewhy.run.explainers import build_explain_callback, check_explained, print_explained
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import RunFolder
-from seewhy.run.loaded.saved_run import load_run
+from seewhy.run.loaded.saved_run import SavedRun, load_run
+from seewhy.run.pages.prediction_page import write_prediction_results
 from seewhy.run.tracking.contents import log_job, log_volume
 from seewhy.run.tracking.session import begin_session, track_job
 
@@ -39,6 +41,7 @@ def predict(config: DictConfig) -> None:
             callback.checkpoint = run.checkpoint
     with track_job(config, run, job="predict") as session:
         run.trainer.predict(run.model, run.datamodule, return_predictions=False)
+        pages = _write_page(config, run)
         log_job(session, run, job="predict", written=_list_tables(run.trainer))
     print_explained(run.trainer)
     if not run.trainer.is_global_zero:
@@ -48,6 +51,18 @@ def predict(config: DictConfig) -> None:
         if isinstance(writer, WritePredictions):
             for line in writer.summary():
                 console.print(line)
+    for page in pages:
+        console.print(f"report: {page}", highlight=False, soft_wrap=True)
+
+
+def _write_page(config: DictConfig, run: SavedRun) -> list[Path]:
+    """Write scores and page next to the predictions, on the first process."""
+    callbacks = run.trainer.callbacks  # type: ignore[attr-defined]
+    scored = next((item for item in callbacks if isinstance(item, ScorePredictions)), None)
+    writer = next((item for item in callbacks if isinstance(item, WritePredictions)), None)
+    if scored is None or writer is None or not run.trainer.is_global_zero:
+        return []
+    return [write_prediction_results(writer.folder, run, scored.scores, scored.rows, name=config.name)]
 
 
 def _predict_volume(config: DictConfig) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,42 @@ from typing_extensions import NotRequired, TypedDict
 
 from seewhy.errors import DataError
 from seewhy.io.documents import read_json
+from seewhy.wording import LESION, TargetWords
 
-__all__ = ["Results", "read_overrides", "read_results"]
+__all__ = ["Results", "SavedTable", "SavedWords", "find_words_of", "read_overrides", "read_results"]
+
+
+class SavedTable(TypedDict):
+    """A table of texts for the report, which a model adds to its results."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    caption: str
+    quiet: list[bool]
+
+
+class SavedWords(TypedDict):
+    """Words of the data set, see `seewhy.wording.TargetWords`."""
+
+    target: str
+    absent: str
 
 
 class Results(TypedDict):
     """The entries of `results.json` that later commands read."""
 
     metrics: dict[str, float]
+    name: NotRequired[str]
+    choice: NotRequired[str]
+    checkpoint: NotRequired[str | None]
+    versions: NotRequired[dict[str, str]]
+    written: NotRequired[str]
+    run: NotRequired[str]
+    predicted: NotRequired[str]
+    warnings: NotRequired[list[str]]
+    words: NotRequired[SavedWords]
+    tables: NotRequired[list[SavedTable]]
+    pictures: NotRequired[dict[str, str]]
     phantom: NotRequired[bool]
     seed: NotRequired[int]
     objective: NotRequired[float | None]
@@ -32,6 +62,16 @@ def read_results(run: Path) -> dict[str, Any]:
     """
     results: dict[str, Any] = read_json(run / "results.json", Results)
     return results
+
+
+def find_words_of(results: Mapping[str, Any]) -> TargetWords:
+    """Words of the data set in the results of a run; those of lesions if there are none.
+
+    Example:
+        >>> find_words_of({"words": {"target": "atrium", "absent": "atrium-free"}}).target
+        'atrium'
+    """
+    return TargetWords(**results.get("words", asdict(LESION)))
 
 
 def read_overrides(run: Path) -> dict[str, str]:

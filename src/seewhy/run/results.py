@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from torch import nn
 
-from seewhy.io.atomic import file_sha256, list_files, write_csv
+from seewhy.io.atomic import file_sha256, write_csv
 from seewhy.io.documents import read_csv
 from seewhy.models.protocols import HasMeasuredBuffers, ReportsResults
 from seewhy.run.folder import RunFolder
+from seewhy.run.pages.run_page import write_run_page
 from seewhy.tracking.run import Outcomes
 from seewhy.wording import LESION, TargetWords
 
-if TYPE_CHECKING:
-    from seewhy.figures.report import Section
-
-__all__ = ["describe_choice", "print_results", "write_report_page", "write_results"]
+__all__ = ["describe_choice", "print_results", "write_results"]
 
 DRAWN = ("dice", "cldice", "auprc", "lesion_dice")
 """Measures in the figure of scores."""
-PICTURES = 8
-"""Maps shown in the report."""
 
 
 def write_results(
@@ -69,7 +68,13 @@ def write_results(
             "chosen_by": chosen_by,
             "checkpoint": file_sha256(checkpoint) if checkpoint.is_file() else None,
             "metrics": {name: value for name, value in sorted(metrics.items()) if math.isfinite(value)},
+            "choice": describe_choice(metrics, chosen_by, model=model, words=words),
+            "words": asdict(words),
             "warnings": _find_warnings(folder, metrics),
+            "versions": _list_versions(),
+            "written": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "tables": _save_tables(model, metrics, phantom=phantom),
+            "pictures": dict(model.result_pictures) if isinstance(model, ReportsResults) else {},
         },
     )
     if rows:
@@ -77,7 +82,24 @@ def write_results(
         write_csv(folder.path / "patients.csv", rows, columns=columns)
     _draw(folder, metrics, rows, config, phantom=phantom, words=words)
     _draw_curves(folder, outcomes, config, phantom=phantom)
-    write_report_page(folder, metrics, config, {}, model=model, phantom=phantom, chosen_by=chosen_by, words=words)
+    write_run_page(folder.path)
+
+
+def _list_versions() -> dict[str, str]:
+    """Versions of what the scores may depend on."""
+    versions = {name: version(name) for name in ("torch", "lightning", "monai", "numpy")}
+    return {"Python": platform.python_version(), **versions}
+
+
+def _save_tables(model: object, metrics: Mapping[str, float], *, phantom: bool) -> list[dict[str, Any]]:
+    """The tables that a model adds to the report, as plain data."""
+    if not isinstance(model, ReportsResults):
+        return []
+    return [
+        {"columns": [*table.columns], "rows": [[*row] for row in table.rows], "caption": table.caption,
+         "quiet": [*table.quiet]}
+        for table in model.result_blocks(metrics, phantom=phantom)
+    ]  # fmt: skip
 
 
 FITTED = {
@@ -163,73 +185,6 @@ def _has_curves(history: Sequence[Mapping[str, str]]) -> bool:
     return any(cell for row in history for name, cell in row.items() if name.startswith(("train/", "val/")))
 
 
-def write_report_page(
-    folder: RunFolder,
-    metrics: Mapping[str, float],
-    config: DictConfig,
-    explained: Mapping[str, Any],
-    *,
-    model: object,
-    phantom: bool,
-    chosen_by: str | None = None,
-    words: TargetWords = LESION,
-) -> None:
-    """Write one self-contained page.
-
-    Args:
-        folder: of the run, with its figures.
-        metrics: all logged scalars.
-        config: of the job.
-        explained: results of `seewhy.callbacks.explain.ExplainCallback`; may be empty.
-        model: see `write_results`.
-        phantom: whether the data are synthetic.
-        chosen_by: see `write_results`.
-        words: of the data set.
-    """
-    from seewhy.figures.report import Code, Picture, Section, Text, write_report
-    from seewhy.figures.results import explain_measures, results_blocks
-    from seewhy.run.folder import code_version
-
-    choice = describe_choice(metrics, chosen_by, model=model, words=words)
-    blocks = [*results_blocks(metrics, phantom=phantom, words=words), Text(f"{choice[0].upper()}{choice[1:]}.")]
-    pictures: Mapping[str, str] = {}
-    if isinstance(model, ReportsResults):
-        blocks = [*blocks, *model.result_blocks(metrics, phantom=phantom)]
-        pictures = model.result_pictures
-    sections = [Section("Results", blocks)]
-    sections += _picture_section(folder, "scores.png", "Against floors that know nothing", Section, Picture)
-    sections += _picture_section(folder, "grading.png", "Class by class, and how sure it is", Section, Picture)
-    sections += _picture_section(folder, "curves.png", "At every threshold", Section, Picture)
-    for name, title in pictures.items():
-        sections += _picture_section(folder, name, title, Section, Picture)
-    heading = words.fill("Patients from best to worst, and {absent} ones")
-    sections += _picture_section(folder, "cases.png", heading, Section, Picture)
-    maps = sorted(list_files(folder.path / "attention_maps", "*.png"), key=_read_probability, reverse=True)
-    if maps:
-        chosen = maps[:: max(1, len(maps) // PICTURES)][:PICTURES]
-        text = "Samples from the most to the least confident; every map on one scale from 0 to 1."
-        sections.append(Section("Maps", [Text(text), *(Picture(path, path.stem) for path in chosen)]))
-    if explained.get("records"):
-        from seewhy.reporting.report import report_section
-
-        sections.append(report_section(explained))
-    sections += _picture_section(folder, "training.png", "Training", Section, Picture)
-    sections += [Section("The measures of the tables", [block]) for block in explain_measures(blocks, words)]
-    sections.append(Section("Configuration", [Code(OmegaConf.to_yaml(config, resolve=True), "config.yaml")]))
-    facts = {"written": datetime.now().isoformat(timespec="seconds"), "seed": str(config.seed)}
-    facts |= {"code": code_version() or "not in a checkout"}
-    warnings = _find_warnings(folder, metrics)
-    if phantom:
-        warnings.insert(0, "Phantom data: these patients are synthetic, and the scores say nothing about real ones.")
-    write_report(
-        folder.path / "report.html",
-        title=str(config.name),
-        sections=sections,
-        facts=facts,
-        warnings=warnings,
-    )
-
-
 def _find_warnings(folder: RunFolder, metrics: Mapping[str, float]) -> list[str]:
     """List what makes the scores doubtful, by the scores and by the tables of checks in the run folder."""
     maps = _read_map_warnings(folder.path / "doubts.csv")
@@ -270,16 +225,6 @@ def _read_lesion_warnings(path: Path) -> list[str]:
         for row in read_csv(path).rows
         if row.get("problem")
     ]
-
-
-def _picture_section(folder: RunFolder, name: str, heading: str, section: Any, picture: Any) -> list[Section]:
-    path = folder.figures / name
-    return [section(heading, [picture(path)])] if path.is_file() else []
-
-
-def _read_probability(path: Path) -> float:
-    """Return the score at the end of a map's file name."""
-    return float(path.stem.rpartition("_")[2])
 
 
 def print_results(

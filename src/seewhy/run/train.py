@@ -31,9 +31,10 @@ from seewhy.run.continuing import Continuation, begin_continuation, find_checkpo
 from seewhy.run.explainers import build_explain_callback, check_explained
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import RunFolder
+from seewhy.run.pages.run_page import write_run_page
 from seewhy.run.processes.environment import read_rank
 from seewhy.run.processes.options import set_batch_size
-from seewhy.run.results import print_results, write_report_page, write_results
+from seewhy.run.results import print_results, write_results
 from seewhy.run.sweeps.member_state import MemberState, write_state
 from seewhy.run.sweeps.pruning import build_pruning_callback
 from seewhy.run.tracking.contents import collect_outcomes, collect_results
@@ -234,9 +235,7 @@ def _finish(trainer: Trainer, model: LightningModule, results: _Results, session
     if trainer.is_global_zero:
         explained = next((item.results for item in trainer.callbacks if isinstance(item, ExplainCallback)), {})  # type: ignore[attr-defined]
         if explained:
-            write_report_page(
-                folder, results.metrics, config, explained, model=model, chosen_by=results.chosen_by, **shared
-            )
+            write_run_page(folder.path)
         print_results(folder, results.metrics, explained, model=model, chosen_by=results.chosen_by, **shared)
         if session.trackers:
             session.log(

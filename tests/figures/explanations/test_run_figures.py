@@ -15,7 +15,8 @@ from seewhy.figures.explanations.shares import branch_shares, slice_profile
 from seewhy.figures.explanations.statistics import attribution_summary
 from seewhy.figures.explanations.tables import explanation_section
 from seewhy.figures.labels import method_label
-from seewhy.figures.report import Picture, ReportTable, write_report
+from seewhy.figures.report.blocks import Picture, ReportTable
+from seewhy.figures.report.page import write_report
 from seewhy.figures.style import PALETTE, add_captions, blank_figure, log_axis, style_axes
 
 REFERENCE = [

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from seewhy.figures.explanations.ranking import MethodRow, Ranking, read_ranking
 from seewhy.figures.labels import NONE, method_label, parse_number
-from seewhy.figures.report import Block, Picture, ReportTable, Section, Text
+from seewhy.figures.report.blocks import Block, Picture, ReportTable, Section, Text
 
 __all__ = ["Checks", "explanation_section", "explanation_tables", "share_table"]
 

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table as RichTable
 
 from seewhy.figures.labels import NONE
-from seewhy.figures.report import Block, ReportTable
+from seewhy.figures.report.blocks import ReportTable
 from seewhy.figures.translation.case import ARROW, modality_label
 
 __all__ = ["lesion_blocks", "lesion_rows", "lesion_table"]
@@ -64,7 +64,7 @@ def lesion_table(results: Mapping[str, float], *, prefix: str = "test/", phantom
     return table
 
 
-def lesion_blocks(results: Mapping[str, float], *, prefix: str = "test/", phantom: bool = False) -> list[Block]:
+def lesion_blocks(results: Mapping[str, float], *, prefix: str = "test/", phantom: bool = False) -> list[ReportTable]:
     """Report table, see `lesion_table`; empty if no lesion was checked."""
     rows = lesion_rows(results, prefix=prefix)
     caption = CAPTION + (" PHANTOM data, not patients." if phantom else "")

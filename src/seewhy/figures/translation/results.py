@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 
 from seewhy.figures.labels import NONE, join_title
 from seewhy.figures.overlay import grey
-from seewhy.figures.report import Block, ReportTable
+from seewhy.figures.report.blocks import ReportTable
 from seewhy.figures.style import INK, add_captions, blank_figure
 from seewhy.figures.translation.case import ARROW, TranslationCase, modality_label, score_text
 
@@ -102,7 +102,9 @@ def translation_table(results: Mapping[str, float], *, prefix: str = "test/", ph
     return table
 
 
-def translation_blocks(results: Mapping[str, float], *, prefix: str = "test/", phantom: bool = False) -> list[Block]:
+def translation_blocks(
+    results: Mapping[str, float], *, prefix: str = "test/", phantom: bool = False
+) -> list[ReportTable]:
     """Report table, see `translation_table`; empty if nothing was translated."""
     rows = translation_rows(results, prefix=prefix)
     if not rows:

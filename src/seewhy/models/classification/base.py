@@ -284,7 +284,7 @@ class Classification(BaseModule):
 
     def on_validation_epoch_start(self) -> None:
         """Reset the scores of the last validation."""
-        self.patient_scores["val"].reset()
+        self.reset_scores("val")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Prediction:
         """Predict some cases and keep their scores."""
@@ -297,7 +297,7 @@ class Classification(BaseModule):
 
     def on_test_epoch_start(self) -> None:
         """Reset the scores of the last test."""
-        self.patient_scores["test"].reset()
+        self.reset_scores("test")
 
     def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
         """Predict some cases and keep their scores."""
@@ -335,9 +335,23 @@ class Classification(BaseModule):
         """Calibrated probability [B, classes] of raw class scores [B, K]."""
         return calibrated_probability(logits, self.temperature)
 
+    def reset_scores(self, stage: str) -> None:
+        """Forget all cases; see `seewhy.models.protocols.ScoresPredictions`."""
+        self.patient_scores[stage].reset()
+
+    def update_scores(self, prediction: Prediction, batch: Batch, stage: str) -> None:
+        """Keep the scores of some cases; see `seewhy.models.protocols.ScoresPredictions`."""
+        self.patient_scores[stage].update(prediction, batch)
+
+    def compute_scores(self, stage: str) -> dict[str, float]:
+        """Scores of all cases; see `seewhy.models.protocols.ScoresPredictions`."""
+        scores = self.patient_scores[stage]
+        scores.temperature = float(self.temperature)
+        return scores.compute()
+
     def _evaluate(self, batch: Batch, stage: str) -> Prediction:
         prediction = self.predict_step(batch)
-        self.patient_scores[stage].update(prediction, batch)
+        self.update_scores(prediction, batch, stage)
         return prediction
 
     def _log_scores(self, stage: str, *, calibrate: bool = False) -> None:
@@ -348,8 +362,7 @@ class Classification(BaseModule):
             return
         if calibrate:
             self.temperature.fill_(fit_temperature(logits, label))
-        scores.temperature = float(self.temperature)
         # One loss over all cases: the mean over batches would depend on their size where classes are weighted.
         loss = self.loss(logits.to(self.device), label.to(self.device))
-        logged = {"loss": float(loss), "temperature": scores.temperature, **scores.compute()}
+        logged = {"loss": float(loss), "temperature": float(self.temperature), **self.compute_scores(stage)}
         self.log_dict({f"{stage}/{name}": value for name, value in logged.items()}, rank_zero_only=False)

@@ -20,7 +20,7 @@ from seewhy.models.translation.adversarial import AdversarialModule
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from seewhy.figures.report import Block
+    from seewhy.figures.report.blocks import ReportTable
 
 __all__ = ["UnpairedTranslation", "direction_of", "other_domain"]
 
@@ -102,7 +102,7 @@ class UnpairedTranslation(AdversarialModule):
         tables = [translation_table(metrics, phantom=phantom), lesion_table(metrics, phantom=phantom)]
         return [table for table in tables if table.row_count]
 
-    def result_blocks(self, metrics: Mapping[str, float], *, phantom: bool) -> list[Block]:
+    def result_blocks(self, metrics: Mapping[str, float], *, phantom: bool) -> list[ReportTable]:
         """The same tables for the report."""
         from seewhy.figures.translation.lesions import lesion_blocks
         from seewhy.figures.translation.results import translation_blocks

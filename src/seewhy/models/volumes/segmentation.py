@@ -225,7 +225,7 @@ class VolumeSegmentation(BaseModule):
 
     def on_validation_epoch_start(self) -> None:
         """Reset the scores of the last validation."""
-        self.patient_scores["val"].reset()
+        self.reset_scores("val")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Prediction:
         """Predict one volume and score it."""
@@ -238,7 +238,7 @@ class VolumeSegmentation(BaseModule):
 
     def on_test_epoch_start(self) -> None:
         """Reset the scores of the last test."""
-        self.patient_scores["test"].reset()
+        self.reset_scores("test")
 
     def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
         """Predict one volume and score it."""
@@ -267,6 +267,13 @@ class VolumeSegmentation(BaseModule):
 
     def _evaluate(self, batch: Batch, stage: str) -> Prediction:
         prediction = self._predict(batch, self.hparams["mirror_axes"] if stage == "test" else ())
+        self.update_scores(prediction, batch, stage)
+        return prediction
+
+    def update_scores(self, prediction: Prediction, batch: Batch, stage: str) -> None:
+        """Score the volumes of a batch with masks; see `seewhy.models.protocols.ScoresPredictions`."""
+        if "mask" not in batch:
+            return
         for i, name in enumerate(batch["id"]):
             spacing = batch["spacing"][i].tolist() if "spacing" in batch else []
             labels = cast(Tensor, batch["mask"])[i].cpu()
@@ -280,7 +287,6 @@ class VolumeSegmentation(BaseModule):
                 spacing=spacing if spacing and all(step == step for step in spacing) else None,
                 known=None if ignore is None else labels != ignore,
             )
-        return prediction
 
     def probability_masks(self, probability: Tensor) -> Tensor:
         """Masks [K, Z, Y, X] bool of probabilities: the most likely class, or every region above one half."""
@@ -295,9 +301,17 @@ class VolumeSegmentation(BaseModule):
         parts = self.regions or [[number + 1] for number in range(len(self.classes))]
         return region_masks(labels[None].long(), parts)[0]
 
+    def reset_scores(self, stage: str) -> None:
+        """Forget all volumes; see `seewhy.models.protocols.ScoresPredictions`."""
+        self.patient_scores[stage].reset()
+
+    def compute_scores(self, stage: str) -> dict[str, float]:
+        """Scores of all volumes; see `seewhy.models.protocols.ScoresPredictions`."""
+        return self.patient_scores[stage].compute()
+
     def _log_scores(self, stage: str) -> None:
         """Log the scores; every rank computes them from the volumes of all ranks, so nothing is reduced."""
-        scores = self.patient_scores[stage].compute()
+        scores = self.compute_scores(stage)
         self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, rank_zero_only=False)
 
 

@@ -305,7 +305,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
 
     def on_validation_epoch_start(self) -> None:
         """Reset the scores of the last validation."""
-        self._reset("val")
+        self.reset_scores("val")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Prediction:
         """Predict one patient, with `validation_maps`, and score it."""
@@ -323,7 +323,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
 
     def on_test_epoch_start(self) -> None:
         """Reset the scores of the last test."""
-        self._reset("test")
+        self.reset_scores("test")
 
     def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
         """Predict one patient, with all maps, and score it."""
@@ -342,15 +342,25 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         prediction, logits = self.predict(batch, names)
         loss = self.classification_loss(logits, batch["label"])
         self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(logits))
-        self.classification_scores[stage].update(prediction, batch)
-        self.patient_scores[stage].update(prediction, batch)
+        self.update_scores(prediction, batch, stage)
         return prediction
 
-    def _reset(self, stage: str) -> None:
+    def reset_scores(self, stage: str) -> None:
+        """Forget all patients; see `seewhy.models.protocols.ScoresPredictions`."""
         self.classification_scores[stage].reset()
         self.patient_scores[stage].reset()
 
+    def update_scores(self, prediction: Prediction, batch: Batch, stage: str) -> None:
+        """Keep the scores of a patient; see `seewhy.models.protocols.ScoresPredictions`."""
+        if "label" in batch:
+            self.classification_scores[stage].update(prediction, batch)
+        self.patient_scores[stage].update(prediction, batch)
+
+    def compute_scores(self, stage: str) -> dict[str, float]:
+        """Scores of all patients; see `seewhy.models.protocols.ScoresPredictions`."""
+        return self.classification_scores[stage].compute() | self.patient_scores[stage].compute()
+
     def _log_scores(self, stage: str) -> None:
         """Log the scores; every rank computes them from the patients of all ranks, so nothing is reduced."""
-        scores = self.classification_scores[stage].compute() | self.patient_scores[stage].compute()
+        scores = self.compute_scores(stage)
         self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, rank_zero_only=False)

@@ -55,7 +55,8 @@ def finish_sweep(folder: Path, config: DictConfig, goals: Mapping[str, str] | No
 
 def _write_page(folder: Path, rows: Sequence[Mapping[str, Any]], goals: Mapping[str, str]) -> None:
     """Write figure and page, and print the table."""
-    from seewhy.figures.report import Picture, Section, write_report
+    from seewhy.figures.report.blocks import Picture, Section
+    from seewhy.figures.report.page import write_report
     from seewhy.figures.style import write_figure
     from seewhy.figures.sweep import sweep_figure
 
@@ -161,14 +162,14 @@ def _describe_choice(objective: str | None, higher: bool, ranked: Sequence[Mappi
 
 
 def _to_text(text: str) -> Any:
-    from seewhy.figures.report import Text
+    from seewhy.figures.report.blocks import Text
 
     return Text(text)
 
 
 def _setting_table(settings: Mapping[tuple[str, ...], Setting], objective: str, higher: bool) -> Any:
     """Table of the settings, best first."""
-    from seewhy.figures.report import ReportTable
+    from seewhy.figures.report.blocks import ReportTable
 
     ranked = sorted(settings.values(), key=lambda setting: -setting.mean if higher else setting.mean)
     rows = [
@@ -180,7 +181,7 @@ def _setting_table(settings: Mapping[tuple[str, ...], Setting], objective: str, 
 
 def _member_table(rows: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> Any:
     """Table of the members for the page."""
-    from seewhy.figures.report import ReportTable
+    from seewhy.figures.report.blocks import ReportTable
 
     columns = _list_columns(rows, varied)
     cells = [[_format(row.get(name, "")) for name in columns] for row in rows]

@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from seewhy.batch import MODALITIES
+from seewhy.callbacks.cases import WriteCases
 from seewhy.data.domains.baselines import Quantiles, fit_baselines
 from seewhy.data.domains.datamodule import BraTSDomainsDataModule
 from seewhy.data.domains.measurement import QUANTILES
@@ -25,6 +26,7 @@ from seewhy.run.checks import check_config
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import code_version
 from seewhy.run.loaded.saved_run import SavedRun, load_run, read_checkpoint
+from seewhy.run.pages.evaluation_page import write_evaluation_page
 from seewhy.run.tracking.contents import log_job
 from seewhy.run.tracking.session import track_job
 from seewhy.run.translation.evaluation.distances import measure_distances
@@ -60,7 +62,8 @@ def evaluate(config: DictConfig) -> None:
     settings = EvaluationSettings.of(config.evaluate)
     features = build_features(settings.features)
     recorder = SubjectRecorder(features=features, settings=settings)
-    run = load_run(config, recorder)
+    cases = WriteCases(folder=str(_find_folder(config, settings) / "cases"))
+    run = load_run(config, recorder, cases)
     if not isinstance(run.datamodule, BraTSDomainsDataModule):
         raise ConfigError(
             f"evaluate takes runs that translate between two domains, as experiment=demo/cyclegan does; this run's "
@@ -93,10 +96,15 @@ def _evaluate(
     evaluation = _measure(records, rows, features, settings)
     statuses = {name: "ok" if name in ready else missing[name] for name in names}
     evaluation = {**_collect_facts(run, config, records, features), "methods": {**statuses, MODEL: "ok"}, **evaluation}
-    part = run.datamodule.predict_on
-    folder = Path(settings.folder or run.folder.path) / ("evaluation" if part == "test" else f"evaluation_{part}")
-    _write(folder, evaluation, samples, run)
+    folder = _find_folder(config, settings)
+    _write(folder, evaluation, samples, rows[MODEL], run)
     return [path for path in sorted(folder.iterdir()) if path.suffix in (".csv", ".json", ".png", ".pdf")]
+
+
+def _find_folder(config: DictConfig, settings: EvaluationSettings) -> Path:
+    """Folder of the results."""
+    part = config.data.predict_on
+    return Path(settings.folder or config.run) / ("evaluation" if part == "test" else f"evaluation_{part}")
 
 
 def collect_training_quantiles(datamodule: BraTSDomainsDataModule) -> Quantiles:
@@ -193,7 +201,9 @@ def _collect_facts(
     }  # fmt: skip
 
 
-def _write(folder: Path, evaluation: dict[str, Any], samples: Sequence[Row], run: SavedRun) -> None:
+def _write(
+    folder: Path, evaluation: dict[str, Any], samples: Sequence[Row], patients: Sequence[Row], run: SavedRun
+) -> None:
     from seewhy.figures.style import write_figure
     from seewhy.figures.translation.evaluation import evaluation_figure, print_evaluation
 
@@ -208,7 +218,11 @@ def _write(folder: Path, evaluation: dict[str, Any], samples: Sequence[Row], run
     write_json(folder / "cycle_consistency_results.json", _finite(build_cycle_results(header, samples)))
     figure = evaluation_figure(evaluation, table)
     write_figure(folder / "evaluation.png", figure, formats=("png", "pdf"))
-    print_evaluation(evaluation, table, Console(), folder=folder)
+    write_csv(folder / "patients.csv", patients, columns=list(dict.fromkeys(key for row in patients for key in row)))
+    page = write_evaluation_page(folder)
+    console = Console()
+    print_evaluation(evaluation, table, console, folder=folder)
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 
 def _header(evaluation: Mapping[str, Any], samples: Sequence[Row], run: SavedRun) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from seewhy.figures.report import Code, Picture, ReportTable, Section, Text, write_report
+from seewhy.figures.report.blocks import Code, Picture, ReportTable, Section, Text
+from seewhy.figures.report.page import write_report
 from seewhy.figures.results import results_blocks
 
 RESULTS = {"test/refined/dice": 0.8, "test/floor_otsu/dice": 0.3, "test/auroc": 0.9, "test/floor_chance/auroc": 0.5}
@@ -49,8 +50,28 @@ def test_everything_is_inside_one_well_formed_file(tmp_path):
     assert page.open == []
     assert len(page.links) == 4
     assert all(link.startswith("data:image/png;base64,iVBOR") for link in page.links)
-    assert "http" not in text
+    assert "://" not in text
     assert not re.search(r"url\(|@import|<script|<link", text)
+    assert "default-src 'none'" in text
+
+
+def test_a_large_picture_becomes_webp_with_its_size(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8)
+    text = write(tmp_path, sections=[Section("s", [Picture(noise, "noise", "what it shows")])])
+    assert 'alt="what it shows" width="400" height="300" src="data:image/webp;base64,' in text
+
+
+def test_long_lists_of_warnings_are_folded(tmp_path):
+    text = write(tmp_path, warnings=[f"warning {i}" for i in range(9)])
+    assert text.index("warning 4") < text.index("4 more warnings") < text.index("warning 5")
+
+
+def test_intervals_of_cells_may_break_off_and_stay_text(tmp_path):
+    text = write(
+        tmp_path, sections=[Section("s", [ReportTable(["", "x"], [["a", "0.5 [0.4, 0.6]"], ["b", "<i> ] ["]])])]
+    )
+    assert '0.5 <span class="interval">[0.4, 0.6]</span>' in text
+    assert "&lt;i&gt; ] [" in text
 
 
 def test_all_text_is_escaped(tmp_path):
