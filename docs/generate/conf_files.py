@@ -76,13 +76,36 @@ class ConfFile:
             return ""
         if self.group == "explainer":
             return f"explain.options.{self.choice}."
-        return f"{self.group}."
+        below = _packages().get(self.path.with_suffix("").as_posix(), "")
+        if self.group == "hydra":  # hydra/sweeper/study.yaml
+            below = "".join(self.path.parts[1:-1])
+        return f"{self.group}.{below}." if below else f"{self.group}."
+
+    @property
+    def builds(self) -> str:
+        """Dotted name of the class that the whole file describes, else ""."""
+        return next((option.default for option in self.options if option.name == "_target_"), "")
 
 
 @cache
 def read_conf(conf: Path = ROOT / "conf") -> tuple[ConfFile, ...]:
     """Read every yaml file of the configuration, sorted by path."""
     return tuple(_read_file(path, conf) for path in sorted(conf.rglob("*.yaml")))
+
+
+@cache
+def _packages() -> Mapping[str, str]:
+    """File → key below which other files of its folder take it in: `maps` for `defaults: [maps@maps]`."""
+    found = {}
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        for name, package in re.findall(r"[\[ ]([\w/]+)@([a-z]\w*)", "".join(_defaults_lines(path.read_text()))):
+            if "/" not in name:
+                found[f"{path.parent.name}/{name}"] = package
+    return found
+
+
+def _defaults_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(("defaults:", "  - "))]
 
 
 def _read_file(path: Path, conf: Path) -> ConfFile:
@@ -109,7 +132,7 @@ def _parents(content: Mapping[str, object]) -> Iterator[str]:
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, str):
             if entry != "_self_" and not entry.endswith("_schema"):
-                yield entry.partition("@")[0]
+                yield entry.partition("@")[0].lstrip("/")
         else:
             for group, choice in entry.items():
                 yield f"{group.removeprefix('override ').lstrip('/').partition('@')[0]}={_shown(choice)}"

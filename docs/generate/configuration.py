@@ -11,6 +11,7 @@ __all__ = ["list_groups", "page_of", "write_pages"]
 
 AGENT = "`wandb sweep`, see [trackers](../../tracking.md#sweeps-of-wb)"
 PAGES = "reference/options"
+PIPE = "\\|"
 GROUPS = {
     "": ("Commands", "Options of the commands themselves. Each file is the root of one command's configuration."),
     "experiment": ("Experiments", "One file per system: which data, model and callbacks belong together."),
@@ -68,22 +69,36 @@ def _section(file: ConfFile) -> Iterator[str]:
     yield f"## {_choice(file)} {{ #{file.anchor} }}\n"
     if file.about:
         yield f"{_escape(file.about)}\n"
-    yield f"File: `conf/{file.path.as_posix()}`.\n"
+    yield f"- File: `conf/{file.path.as_posix()}`"
+    if file.builds:
+        yield f"- Builds: `{file.builds}`"
     if file.parents:
-        yield "Takes in: " + ", ".join(f"`{name}`" for name in file.parents) + ".\n"
-    rows = [option for option in file.options if option.default or option.comment]
+        yield "- Takes in: " + ", ".join(_link(name, file) for name in file.parents)
+    rows = [option for option in file.options if option.name != "_target_" and (option.default or option.comment)]
     if rows:
-        yield "| option | default | meaning |\n| --- | --- | --- |"
+        yield "\n| option | default | meaning |\n| --- | --- | --- |"
         for option in rows:
-            default = f"`{_escape(option.default)}`" if option.default else ""
+            default = f"`{option.default.replace('|', PIPE)}`" if option.default else ""
             yield f"| `{file.prefix}{option.name}` | {default} | {_escape(find_meaning(option, file))} |"
-        yield ""
+    yield ""
+
+
+def _link(name: str, file: ConfFile) -> str:
+    """Link to the section of a file that another one takes in, where there is one."""
+    group, _, choice = name.rpartition("=")
+    group, choice = (group, choice) if group else (file.group, name)
+    if not group or choice.startswith(f"{group}/") or choice.partition("/")[0] in list_groups():
+        group, _, choice = choice.partition("/")
+    for other in read_conf():
+        if other.group == group and other.choice == choice:
+            return f"[`{name}`]({page_of(group).rpartition('/')[2]}#{other.anchor})"
+    return f"`{name}`"
 
 
 def _choice(file: ConfFile) -> str:
-    if not file.group:
-        return f"`{file.choice}`"
-    if file.group in ("explainer", "hydra"):
+    if file.group == "hydra" and "/" in file.choice:
+        return f"`hydra/{file.choice.replace('/', '=')}`"
+    if not file.group or file.group in ("explainer", "hydra") or "shared/" in file.choice:
         return f"`{file.choice}`"
     return f"`{file.group}={file.choice}`"
 
@@ -91,4 +106,6 @@ def _choice(file: ConfFile) -> str:
 def _escape(text: str) -> str:
     """Keep a cell in its column, and `<id>` from being read as HTML."""
     parts = re.split(r"(`[^`]*`)", text.replace("|", "\\|"))
-    return "".join(part if part.startswith("`") else part.replace("<", "&lt;").replace("*", "\\*") for part in parts)
+    return "".join(
+        part if part.startswith("`") else re.sub(r"([*_])", r"\\\1", part.replace("<", "&lt;")) for part in parts
+    )
