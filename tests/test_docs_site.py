@@ -150,3 +150,14 @@ def test_defaults_on_the_page_are_those_of_the_configuration(name):
             found = OmegaConf.select(config, key)
             found = OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
             assert yaml.safe_load(value) == found, key
+
+
+def test_figures_of_the_readme_are_those_of_the_results():
+    table = (ROOT / "README.md").read_text().split("## Five systems\n", 1)[1].split("\n\nThe command", 1)[0]
+    measured = [line.strip("| ").split(" | ")[-1] for line in table.splitlines() if line.startswith("| [")]
+    results = (DOCS / "results.md").read_text()
+    assert len(measured) == 5
+    for text in measured:
+        figures = re.findall(r"(?<![\d.])\d*\.\d+", text)
+        assert len(figures) >= 3
+        assert [figure for figure in figures if not re.search(rf"(?<![\d.]){re.escape(figure)}(?!\d)", results)] == []
