@@ -88,14 +88,14 @@ def test_names_in_the_reference_are_options(pages):
 def test_a_new_folder_of_the_configuration_gets_a_page(tmp_path, monkeypatch):
     (tmp_path / "sound").mkdir()
     (tmp_path / "sound" / "loud.yaml").write_text(
-        "# Loud.\nvolume: 11 # of 10 | 'or' \"so\"\nlist: [a, # first\n  b]\n"
+        "# Loud.\nvolume: 11 # of 10 | 'or' \"so\" *_<b>_* {a: 1}\nlist: [a, # first\n  b]\n"
     )
     [file] = conf_files.read_conf.__wrapped__(tmp_path)
     monkeypatch.setattr(configuration, "read_conf", lambda: (file,))
     assert configuration.list_groups()["sound"][0] == "Sound"
     page = configuration.write_pages()["reference/options/sound.md"]
     assert "## `sound=loud` { #loud }" in page
-    assert "| `sound.volume` | `11` | of 10 \\| 'or' \"so\" |" in page
+    assert "| `sound.volume` | `11` | of 10 \\| 'or' \"so\" \\*\\_&lt;b>\\_\\* &#123;a: 1} |" in page
     assert "| `sound.list` | `[a, b]` |" in page
 
 

@@ -76,10 +76,11 @@ def _section(file: ConfFile) -> Iterator[str]:
         yield "- Takes in: " + ", ".join(_link(name, file) for name in file.parents)
     rows = [option for option in file.options if option.name != "_target_" and (option.default or option.comment)]
     if rows:
-        yield "\n| option | default | meaning |\n| --- | --- | --- |"
+        yield '\n<div class="options" markdown>\n\n| option | default | meaning |\n| --- | --- | --- |'
         for option in rows:
             default = f"`{option.default.replace('|', PIPE)}`" if option.default else ""
             yield f"| `{file.prefix}{option.name}` | {default} | {_escape(find_meaning(option, file))} |"
+        yield "\n</div>"
     yield ""
 
 
@@ -104,8 +105,11 @@ def _choice(file: ConfFile) -> str:
 
 
 def _escape(text: str) -> str:
-    """Keep a cell in its column, and `<id>` from being read as HTML."""
-    parts = re.split(r"(`[^`]*`)", text.replace("|", "\\|"))
-    return "".join(
-        part if part.startswith("`") else re.sub(r"([*_])", r"\\\1", part.replace("<", "&lt;")) for part in parts
-    )
+    """Keep a cell in its column, and what is no Markdown from being read as such."""
+    parts = re.split(r"(`[^`]*`)", text.replace("|", PIPE))
+    return "".join(part if part.startswith("`") else _escape_words(part) for part in parts)
+
+
+def _escape_words(text: str) -> str:
+    text = text.replace("<", "&lt;").replace("{", "&#123;")  # `{…}` at the end of a cell would be its attributes
+    return re.sub(r"([*_])", r"\\\1", text)
