@@ -38,7 +38,7 @@ from seewhy.run.loaded.saved_run import read_checkpoint
 from seewhy.run.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 OPEN = {
     "model.affinity": [RandomWalk],
@@ -48,7 +48,7 @@ OPEN = {
     "model.regions": [refine_regions],
 }
 """Mappings whose keys are keywords of these functions, so that a yaml does not list all of them."""
-OTHER_TOOLS = {"mlflow", "pip", "pytest", "tensorboard", "torchrun", "wandb"}
+OTHER_TOOLS = {".", "mkdocs", "mlflow", "pip", "pytest", "tensorboard", "torchrun", "venv", "wandb"}
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,14 @@ def runs(tmp_path_factory):
 
 def experiment_of(where: str, run: str) -> str:
     """Experiment of the run that a command of a page refers to."""
-    if where.startswith("volumes.md") or " volume." in where:
+    if where.startswith(("volumes.md", "vesuvius.md")) or " volume." in where:
         return "volume"
-    if "mri" in run:
+    if "mri" in run or where.startswith(("mri.md", "mri-saliency.md")):
         return "mri"
     if where.startswith("harmonization.md") or " data.domain=" in where or run.endswith("cyclegan"):
         return "demo/cyclegan"
-    return "amd" if where.startswith(("explaining.md", "classification.md")) else "brats"
+    pages = ("explaining.md", "classification.md", "amd.md", "amd-grad-cam.md", "start.md", "reading-maps.md")
+    return "amd" if where.startswith(pages) else "brats"
 
 
 def overrides_of(words: list[str]) -> list[str]:
@@ -263,7 +264,7 @@ def test_every_option_named_in_the_text_exists():
         for name in re.findall(rf"(?:^|\s|\+)((?:{tops})(?:\.\w+)+)(?![\w(])", code):
             parent, _, leaf = name.rpartition(".")
             factories = OPEN.get(parent, [])
-            if leaf in ("py", "png", "json"):
+            if leaf in ("py", "png", "json", "csv"):
                 continue
             if name not in known and not any(leaf in inspect.signature(factory).parameters for factory in factories):
                 wrong.append(f"{page}: {name}")
