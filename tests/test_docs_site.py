@@ -9,7 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from seewhy.cli.compose import compose_train
-from seewhy.cli.main import HYDRA, _parser
+from seewhy.cli.main import HYDRA, make_parser
 
 pytest.importorskip("griffe", reason="pip install 'seewhy[docs]'")
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,7 +116,7 @@ def test_every_public_name_is_in_the_reference():
 
 def test_every_command_is_in_the_reference():
     page = commands.write_page()
-    names = [name for name, _ in commands._subparsers(_parser())]
+    names = [name for name, _ in commands._subparsers(make_parser())]
     assert len(names) > 10
     for name in names:
         assert f"`seewhy {name}`" in page if name in HYDRA else f"\n### seewhy {name}\n" in page, name

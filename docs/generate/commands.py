@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from seewhy.cli.main import HYDRA, _parser
+from seewhy.cli.help import EXAMPLES, ExampleFormatter
+from seewhy.cli.main import HYDRA, make_parser
 
 __all__ = ["PAGE", "write_page"]
 
@@ -34,13 +35,19 @@ An error is one line on stderr, with exit status 1. `HYDRA_FULL_ERROR=1` in fron
 FLAGS = """
 | flag | what it does |
 | --- | --- |
-| `--help` | list the choices of every folder of `conf/` |
+| `--help` | examples, choices, and the options of the command |
 | `--cfg job` | print the configuration and run nothing |
 | `-m`, `--multirun` | run all combinations of values: `seed=1,2,3` |
 | `--config-dir FOLDER` | take configurations of your own from a folder, too |
 
 An option that is not in the configuration is set with `+`: `+model.backbone.drop_path_rate=0.1`. `~name` removes one.
 Words with spaces, brackets or commas need quotes in the shell: `'data.classes=[background,liver]'`.
+
+## Completion
+
+In bash and zsh, commands, choices, options and run folders are completed after
+`eval "$(register-python-argcomplete seewhy)"`, e.g. in `~/.bashrc`. `seewhy train experiment=demo/<Tab>` lists the
+demos, and `seewhy train experiment=brats model.<Tab>` the options of that model.
 
 ## Plain commands
 """
@@ -54,12 +61,12 @@ def write_page() -> str:
 def _lines() -> Iterator[str]:
     yield INTRODUCTION
     for name, text in HYDRA.items():
-        about, _, example = text.partition(": ")
         groups = [key for entry in _defaults(name) for key in entry if "override" not in key]
         folders = ", ".join(f"`{group}`" for group in groups)
-        yield f"| `seewhy {name}` | {about}: `{example}` | `conf/{name}.yaml`; chooses from {folders} |"
+        example = f"`seewhy {name} {EXAMPLES[name][0]}`"
+        yield f"| `seewhy {name}` | {text}: {example} | `conf/{name}.yaml`; chooses from {folders} |"
     yield FLAGS
-    for name, parser in _subparsers(_parser()):
+    for name, parser in _subparsers(make_parser()):
         if name not in HYDRA:
             yield from _sections(f"seewhy {name}", parser)
 
@@ -85,7 +92,7 @@ def _help(parser: argparse.ArgumentParser, name: str) -> str:
     return parser.format_help().rstrip()
 
 
-class _Wide(argparse.HelpFormatter):
+class _Wide(ExampleFormatter):
     """Help of the same width on every terminal."""
 
     def __init__(self, prog: str) -> None:

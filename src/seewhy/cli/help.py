@@ -61,6 +61,8 @@ EXAMPLES = {
     "import cyclegan": ("checkpoint_best.pth lightning_logs/imported/cyclegan --root data/scanners",),
     "pool": ("lightning_logs/multirun/amd/2026-01-31_12-00-00",),
     "agree": ("lightning_logs/multirun/amd/2026-01-31_12-00-00/0 lightning_logs/multirun/amd/2026-01-31_12-00-00/1",),
+    "report": ("lightning_logs/demo/brats/2026-01-31_12-00-00",),
+    "compare": ("lightning_logs/brats/2026-01-31_12-00-00 lightning_logs/brats/2026-02-01_12-00-00",),
     "judge": (
         "my_network.py:build images.npz",
         "my_network.py:build my_network.py:loader --methods grad_cam lrp --metrics infidelity --judge cheap",
