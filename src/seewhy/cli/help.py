@@ -79,12 +79,12 @@ GROUPS = {
 }  # fmt: skip
 """Command → groups of options from which its user chooses."""
 OWN_OPTIONS = {
-    "train": (),
-    "predict": ("volume",),
-    "explain": ("explain", "job"),
-    "evaluate": ("evaluate",),
+    "train": ("figures",),
+    "predict": ("volume", "figures"),
+    "explain": ("explain", "job", "figures"),
+    "evaluate": ("evaluate", "figures"),
     "export": (),
-    "cases": ("cases",),
+    "cases": ("cases", "figures"),
 }
 """Command → groups whose options are its own."""
 FLAGS = (
