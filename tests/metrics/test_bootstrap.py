@@ -146,3 +146,10 @@ def test_other_patients_are_refused():
 def test_confidence_is_a_share():
     with pytest.raises(ValueError, match="confidence"):
         bootstrap_interval(SCORES, confidence=95)
+
+
+def test_differences_of_zeros_and_ones_are_no_proportion():
+    same = bootstrap_difference([1, 0, 1, 0], [1, 0, 1, 0], limits=(0, 1))
+    assert tuple(same) == (0, 0, 0)
+    one_better = bootstrap_difference([1, 0, 1, 1], [1, 0, 1, 0], limits=(0, 1))
+    assert one_better.low < 0 < one_better.mean

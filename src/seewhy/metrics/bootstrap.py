@@ -76,10 +76,17 @@ def bootstrap_interval(
     data = data[~np.isnan(data)]
     if data.size < LEAST:
         return None
-    mean = float(data.mean())
     if np.isin(data, (0.0, 1.0)).all():
         ends = stats.binomtest(int(data.sum()), data.size).proportion_ci(confidence, method="wilson")
-        return Interval(mean, float(ends.low), float(ends.high))
+        return Interval(float(data.mean()), float(ends.low), float(ends.high))
+    return _mean_interval(data, limits=limits, resamples=resamples, confidence=confidence, seed=seed)
+
+
+def _mean_interval(
+    data: NDArray[np.float64], *, limits: tuple[float, float], resamples: int, confidence: float, seed: int
+) -> Interval:
+    """The wider of the studentised bootstrap and Student's t at each end."""
+    mean = float(data.mean())
     error = float(data.std(ddof=1)) / math.sqrt(data.size)
     student = float(stats.t.ppf((1.0 + confidence) / 2.0, data.size - 1))
     below, above = _studentized_quantiles(data, resamples=resamples, confidence=confidence, seed=seed)
@@ -156,10 +163,14 @@ def bootstrap_difference(
     left, right = (np.asarray(values, dtype=np.float64).ravel() for values in (first, second))
     if left.shape != right.shape:
         raise ValueError(f"{left.size} and {right.size} values; a paired difference needs the same patients in both")
-    widest = limits[1] - limits[0]
-    return bootstrap_interval(
-        left - right, limits=(-widest, widest), resamples=resamples, confidence=confidence, seed=seed
-    )
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence={confidence} is not between 0 and 1")
+    widest, gaps = limits[1] - limits[0], left - right
+    gaps = gaps[~np.isnan(gaps)]
+    if gaps.size < LEAST:
+        return None
+    # Differences of 0 and 1 are no proportion: its interval would leave out 0 as soon as one patient differs.
+    return _mean_interval(gaps, limits=(-widest, widest), resamples=resamples, confidence=confidence, seed=seed)
 
 
 def resampled_weights(groups: Sequence[str], *, resamples: int = 2000, seed: int = 0) -> NDArray[np.float64] | None:

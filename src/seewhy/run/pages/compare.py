@@ -17,7 +17,6 @@ from seewhy.metrics.bootstrap import (
     Interval,
     bca_bounds,
     bootstrap_difference,
-    bootstrap_interval,
     resampled_weights,
 )
 from seewhy.metrics.classification.measures import case_measures
@@ -344,11 +343,9 @@ def _pair_patients(
     """A score of each case: mean over all cases, and the paired difference of the means of each patient."""
     values = [score(cases.first), score(cases.second)]
     index = np.asarray(cases.patients)
-    gaps = [float((values[1] - values[0])[index == name].mean()) for name in dict.fromkeys(cases.patients)]
-    difference = bootstrap_interval(gaps, limits=(-top, top), resamples=RESAMPLES)
+    means = [[float(own[index == patient].mean()) for patient in dict.fromkeys(cases.patients)] for own in values]
     name = f"{MEASURES[measure]}, mean over patients"
-    means = [float(np.mean([own[index == p].mean() for p in dict.fromkeys(cases.patients)])) for own in values]
-    return PairedScore(name, means[0], means[1], difference, len(gaps), lower_is_better(measure))
+    return _pair_means(name, means[0], means[1], lower=lower_is_better(measure), limits=(0.0, top))
 
 
 def _pair_whole(cases: _Cases) -> list[PairedScore]:

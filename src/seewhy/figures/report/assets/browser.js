@@ -358,18 +358,24 @@
       const inputs = input.value && input.value !== "all" ? [input.value]
         : unique(item.layers.filter((layer) => layer.kind === "image").map((layer) => layer.input));
       state.rows = own ? listPanes(item, inputs, controls.map.hidden ? "" : map.value) : [];
+      const few = state.rows.length > 1 && state.rows.every(({ panes: line }) => line.length <= 2);
+      if (few) { // several inputs fit next to each other
+        const all = state.rows.flatMap(({ input: name, panes: line }) => line.map((pane) => ({ ...pane, input: name })));
+        state.rows = [{ input: "", panes: all }];
+      }
       panes.replaceChildren(...state.rows.map(({ input: name, panes: line }) => {
         const holder = make("div", { className: "line" });
         line.forEach((pane) => {
           pane.canvas = make("canvas", { role: "img" });
           pane.missing = make("p", { className: "missing", textContent: "no picture of this slice", hidden: true });
-          const head = inputs.length > 1 && pane.title !== name ? `${name}: ${pane.title}` : pane.title;
+          const own = pane.input ?? name;
+          const head = inputs.length > 1 && pane.title !== own ? `${own}: ${pane.title}` : pane.title;
           pane.spoken = head;
           pane.detail = make("span", { className: "detail" });
           const caption = make("figcaption", { textContent: `${pane.note ? "⚠ " : ""}${head}` });
           holder.append(make("figure", {}, caption, pane.canvas, pane.missing, pane.detail));
         });
-        holder.style.setProperty("--columns", String(line.length > 5 ? Math.ceil(line.length / 2) : Math.max(line.length, 3)));
+        holder.style.setProperty("--columns", String(few ? 4 : line.length > 5 ? Math.ceil(line.length / 2) : Math.max(line.length, 3)));
         return holder;
       }));
       if (!own) panes.append(make("p", { textContent: "This case has no picture in this page." }));
