@@ -108,6 +108,8 @@ METHODS = {
     "floor_intensity": "floor: intensity",
     "floor_otsu": "floor: Otsu",
     "floor_otsu3": "floor: 3-class Otsu",
+    "floor_mirror": "floor: mirror image",
+    "floor_subtraction": "floor: T1c \N{MINUS SIGN} T1",
     "floor_window": "floor: intensity window",
     "floor_component": "floor: largest bright part",
     "floor_nothing": "floor: nothing",

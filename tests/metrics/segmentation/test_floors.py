@@ -1,6 +1,9 @@
+import numpy as np
+import pytest
 import torch
 
-from seewhy.metrics.segmentation.floors import ONE_SIGMA, centre_prior, slice_floors
+from seewhy.metrics.segmentation.floors import ONE_SIGMA, centre_prior, mirror_difference, slice_floors
+from seewhy.metrics.segmentation.overlap import dice
 
 
 def phantom():
@@ -64,3 +67,62 @@ def test_channels_that_repeat_the_slice_change_nothing():
     one, three = slice_floors(image, body), slice_floors(image.repeat(1, 3, 1, 1), body)
     assert torch.equal(one["floor_otsu3"].mask, three["floor_otsu3"].mask)
     assert torch.allclose(one["floor_intensity"].score, three["floor_intensity"].score)
+
+
+def head(size=80, tilt=0.0, shift=0.0):
+    """Two slices of an egg, narrow in front, with a symmetric pattern; turned by `tilt` degrees, moved by `shift`."""
+    rows, columns = np.mgrid[0:size, 0:size].astype(np.float64) - (size - 1) / 2
+    columns = columns - shift
+    angle = np.deg2rad(tilt)
+    along, across = np.cos(angle) * rows + np.sin(angle) * columns, np.cos(angle) * columns - np.sin(angle) * rows
+    body = (along / 34) ** 2 + (across / (26 + 0.25 * along)) ** 2 < 1
+    image = 1 + 0.5 * np.cos(along / 6) + 0.4 * np.cos(np.abs(across) / 3)
+    plane = torch.from_numpy(np.where(body, image, -4)).float()
+    return torch.stack([plane, plane])[:, None], torch.from_numpy(np.stack([body, body]))
+
+
+def test_a_symmetric_image_has_no_mirror_difference():
+    image, body = head()
+    difference = mirror_difference(image[:, 0], body)
+    assert float(difference.abs().max()) < 1e-4
+    constant = slice_floors(torch.where(body[:, None], 1.0, -4.0), body)["floor_mirror"]
+    assert float(constant.score.abs().max()) == 0.0
+    assert not bool(constant.mask.any())
+
+
+@pytest.mark.parametrize(("tilt", "shift"), [(0, 0), (6, 0), (-5, 4)])
+def test_the_mirror_floor_finds_a_blob_on_one_side_and_its_place_on_the_other(tilt, shift):
+    image, body = head(tilt=tilt, shift=shift)
+    blob = torch.zeros_like(body)
+    blob[:, 34:50, 22:34] = True
+    image[:, 0][blob] += 2.0
+    guess = slice_floors(image, body)["floor_mirror"]
+    # The difference is the same on both sides, so that half of what is found is the blob: Dice 2 / (2 + 1), less what smoothing takes.
+    assert dice(guess.mask, blob) == pytest.approx(2 / 3, abs=0.1)
+    assert float(guess.score[body & ~blob].median()) < 0.1 * float(guess.score[blob].median())
+
+
+def test_a_body_without_a_midline_has_no_mirror_floor():
+    rows, columns = torch.meshgrid(torch.arange(60), torch.arange(60), indexing="ij")
+    body = (rows > columns + 5)[None] & (columns > 5)[None] & (rows < 30 + columns // 4)[None]
+    body[0, 40:58, 2:12] = True
+    assert mirror_difference(torch.rand(1, 60, 60), body) is None
+    assert "floor_mirror" not in slice_floors(torch.rand(1, 1, 60, 60), body)
+
+
+def test_the_subtraction_floor_finds_what_takes_up_contrast():
+    t1, body = head()
+    uptake = torch.zeros_like(body)
+    uptake[:, 30:40, 30:50] = True
+    t1ce = t1.clone()
+    t1ce[:, 0][uptake] += 3.0
+    t1ce += 0.1 * torch.rand(t1ce.shape, generator=torch.Generator().manual_seed(0))
+    channels = ("flair", "t1", "t1ce")
+    floors = slice_floors(torch.cat([torch.rand_like(t1), t1, t1ce], dim=1), body, channels=channels, channel=2)
+    guess = floors["floor_subtraction"]
+    assert dice(guess.mask, uptake) == 1.0
+    assert torch.equal(guess.score, (t1ce - t1)[:, 0])
+    assert torch.equal(floors["floor_intensity"].score, t1ce[:, 0])  # of the named channel, not the mean
+    assert "floor_subtraction" not in slice_floors(t1, body)
+    same = slice_floors(torch.cat([t1, t1], dim=1), body, channels=("t1", "t1ce"))["floor_subtraction"]
+    assert not bool(same.mask.any())

@@ -6,17 +6,19 @@ without this comparison proves little. No floor uses a trained weight, and only 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import label
+from scipy.ndimage import gaussian_filter, label
 from torch import Tensor
 
+from seewhy.midline import find_midline, mirror_slices
 from seewhy.otsu import otsu_thresholds
 
-__all__ = ["Guess", "best_window", "centre_prior", "slice_floors", "volume_floors"]
+__all__ = ["Guess", "best_window", "centre_prior", "mirror_difference", "slice_floors", "volume_floors"]
 
 
 ONE_SIGMA = 0.6065306597126334
@@ -32,23 +34,29 @@ class Guess(NamedTuple):
     """[S, H, W] float32, higher means more likely lesion."""
 
 
-def slice_floors(image: Tensor, body: Tensor) -> dict[str, Guess]:
+def slice_floors(image: Tensor, body: Tensor, *, channels: Sequence[str] = (), channel: int = 0) -> dict[str, Guess]:
     """All guesses for the slices of one patient, from intensities and body.
 
     Args:
-        image: [S, C, H, W] normalised slices; the channels are averaged.
+        image: [S, C, H, W] normalised slices.
         body: [S, H, W] bool, pixels of tissue.
+        channels: names of the channels, where each is a modality (`t1`, `t1ce`) or a difference (`t1ce-t1`); empty
+            for channels of one modality, which are averaged.
+        channel: with names, the position of the channel from which the floors of intensity are made.
 
     Returns:
         Name → guess: `floor_body` (all tissue is lesion; its average precision is the chance level),
         `floor_otsu` and `floor_otsu3` (the brightest of two or three classes of the patient's tissue),
         `floor_centre` (Gaussian around the centre of each slice's body; the mask is within one standard deviation),
         `floor_intensity` (brighter means more likely lesion; a map only), `floor_nothing` (no pixel, which is right
-        for healthy patients; a mask only).
+        for healthy patients; a mask only); `floor_mirror` (how much the tissue differs from the other side), where
+        the outline of the body has a midline; `floor_subtraction` (`t1ce` minus `t1`), where both are channels. The
+        masks of the last two are the brightest of three classes of their map.
     """
-    intensity = torch.nan_to_num(image.detach().float().mean(dim=1))
+    intensity = torch.nan_to_num(image.detach().float())
+    intensity = intensity[:, channel] if channels else intensity.mean(dim=1)
     centre = centre_prior(body)
-    return {
+    floors = {
         "floor_body": Guess(body, body.float()),
         "floor_otsu": Guess(_brightest_class(intensity, body, classes=2), None),
         "floor_otsu3": Guess(_brightest_class(intensity, body, classes=3), None),
@@ -56,6 +64,33 @@ def slice_floors(image: Tensor, body: Tensor) -> dict[str, Guess]:
         "floor_intensity": Guess(None, intensity),
         "floor_nothing": Guess(torch.zeros_like(body), None),
     }
+    asymmetry = mirror_difference(intensity, body)
+    if asymmetry is not None:
+        floors["floor_mirror"] = Guess(_brightest_class(asymmetry, body, classes=3), asymmetry)
+    if {"t1ce", "t1"} <= set(channels):
+        subtraction = image[:, channels.index("t1ce")].float() - image[:, channels.index("t1")].float()
+        floors["floor_subtraction"] = Guess(_brightest_class(subtraction, body, classes=3), subtraction)
+    return floors
+
+
+def mirror_difference(intensity: Tensor, body: Tensor, *, sigma: float = 2.0) -> Tensor | None:
+    """Absolute difference of slices and their mirror image about the midline, after smoothing.
+
+    Args:
+        intensity: [S, H, W].
+        body: [S, H, W] bool.
+        sigma: of the smoothing in pixels, because no midline fits to a pixel.
+
+    Returns:
+        [S, H, W] of 0 or more, 0 where either side is outside the body; None if the body has no midline.
+    """
+    values, inside = intensity.detach().cpu().numpy().astype(np.float32), body.cpu().numpy()
+    midline = find_midline(values, inside)
+    if midline is None:
+        return None
+    smooth = gaussian_filter(np.where(inside, values, values[inside].mean()), (0, sigma, sigma))
+    both = inside & (mirror_slices(inside, midline) > 0.5)
+    return torch.from_numpy(np.abs(smooth - mirror_slices(smooth, midline)) * both).to(intensity.device)
 
 
 def centre_prior(body: Tensor) -> Tensor:

@@ -57,6 +57,10 @@ class PatientScores:
         with_floors: also score the guesses of `seewhy.metrics.segmentation.floors`.
         resamples: number of bootstrap resamples over patients.
         seed: seed of the bootstrap.
+
+    Attributes:
+        channels: names of the image's channels where there are several modalities, for the floors.
+        channel: position of the channel from which the floors of intensity are made, with `channels`.
     """
 
     def __init__(
@@ -73,6 +77,8 @@ class PatientScores:
         self.with_floors = with_floors
         self.resamples = resamples
         self.seed = seed
+        self.channels: tuple[str, ...] = ()
+        self.channel = 0
         self._rows: list[Row] = []
 
     def update(self, prediction: Prediction, batch: Batch) -> None:
@@ -102,7 +108,9 @@ class PatientScores:
             self._add(patient, name, guesses, mask, body, batch)
         if self.with_floors:
             count = max([v.shape[1] for v in prediction.get("maps", {}).values()], default=1)
-            for name, guess in slice_floors(_intensities(batch["image"]).to(mask.device), body).items():
+            image = _intensities(batch["image"]).to(mask.device)
+            floors = slice_floors(image, body, channels=self.channels, channel=self.channel)
+            for name, guess in floors.items():
                 self._add(patient, name, [guess] * count, mask, body, batch)
 
     def reset(self) -> None:
