@@ -14,7 +14,7 @@ from seewhy.figures.report import Section
 from seewhy.metrics.gather import gather_rows
 from seewhy.progress import track_slowly
 from seewhy.reporting.by_class import write_class_table
-from seewhy.reporting.pictures import draw_method, find_main_picture
+from seewhy.reporting.pictures import draw_method, find_main_picture, has_picture
 from seewhy.reporting.session import Session
 from seewhy.reporting.store import Place
 from seewhy.reporting.tables import format_method, write_manifest, write_ranking, write_statistics, write_summaries
@@ -92,8 +92,11 @@ def _write_results(
             if finished:
                 store_verdict(session, place)
                 finished = complete_verdict(session, place, finished)
-                drawn = draw_method(session.store, place, finished, key_slices=key_slices, phantom=phantom)
-                records += [{**record, "pictures": drawn[record["id"]]} for record in finished]
+                drawn = draw_method(
+                    session.store, place, finished, key_slices=key_slices, limit=session.settings.pictures,
+                    phantom=phantom,
+                )  # fmt: skip
+                records += [{**record, "pictures": drawn.get(record["id"], [])} for record in finished]
     return write_tables(session, places, samples, refused, records)
 
 
@@ -186,11 +189,11 @@ def write_explanation_page(results: Mapping[str, Any]) -> Path:
 def _choose_pictures(results: Mapping[str, Any]) -> dict[str, Path]:
     """Caption → picture, alternating between methods, so that the first few show all of them."""
     by_method: dict[str, list[tuple[str, Path]]] = {}
-    for record in results["records"]:
+    for record in filter(has_picture, results["records"]):
         caption = f"{record['id']}, {record['method']}, explained: {record['target_name']}"
         picture = results["folder"] / find_main_picture(record)
         by_method.setdefault(record["method"], []).append((caption, picture))
-    longest = max(map(len, by_method.values()))
+    longest = max(map(len, by_method.values()), default=0)
     return dict(items[i] for i in range(longest) for items in by_method.values() if i < len(items))
 
 
