@@ -103,9 +103,9 @@ def redundant_eyes():
     """Phantom eyes of grade 3 whose lesions are in two images; no other place is brighter than .9."""
     eyes = []
     for number in range(3):
-        images, mask = draw_eye(EYE, grade=3, carrier="fluid", size=48, seed=4, number=number)
+        images, masks = draw_eye(EYE, grade=3, carriers=["fluid"], size=48, seed=4, number=number)
         tissue = {name: 0.5 * torch.from_numpy(image / 255.0).float() for name, image in images.items()}
-        lesion = torch.from_numpy(mask).bool()
+        lesion = torch.from_numpy(masks["fluid"]).bool()
         eyes.append([torch.where(lesion, 1.0, tissue[name]) for name in ("fluid", "drusen")] + [tissue["ga"]])
     return [torch.stack([eye[place] for eye in eyes])[:, None] for place in range(3)]
 

@@ -1,4 +1,4 @@
-"""Hydra plugins of seewhy: sweepers over grids and over an Optuna study.
+"""Hydra plugins of seewhy: sweepers over grids, over an Optuna study, and over the members of a benchmark.
 
 Hydra finds sweepers only in the package `hydra_plugins`, and imports this file in every command; what a sweep needs is
 imported when it starts.
@@ -17,7 +17,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-__all__ = ["GridSweeper", "StudySweeper"]
+__all__ = ["BenchmarkSweeper", "GridSweeper", "StudySweeper"]
 
 
 class GridSweeper(BasicSweeper):
@@ -36,12 +36,8 @@ class GridSweeper(BasicSweeper):
             finish_sweep(Path(str(config.hydra.sweep.dir)), config, goals)
 
 
-class StudySweeper(Sweeper):
-    """Sweeper over an Optuna study that several processes share and that a later command continues.
-
-    Args:
-        options: fields of `seewhy.run.sweeps.search.StudyOptions`, and `trial`, which members get.
-    """
+class _LaunchingSweeper(Sweeper):
+    """Sweeper that keeps its options, and builds its launcher when the folder of the sweep is known."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -63,8 +59,30 @@ class StudySweeper(Sweeper):
         """Compose the configurations of members, which raises Hydra's errors about wrong options."""
         self.validate_batch_is_legal(members)
 
+
+class StudySweeper(_LaunchingSweeper):
+    """Sweeper over an Optuna study that several processes share and that a later command continues.
+
+    Args:
+        options: fields of `seewhy.run.sweeps.search.StudyOptions`, and `trial`, which members get.
+    """
+
     def sweep(self, arguments: list[str]) -> None:
         """Run the members of the study that are missing."""
         from seewhy.run.sweeps.search import run_search
 
         run_search(self, arguments)
+
+
+class BenchmarkSweeper(_LaunchingSweeper):
+    """Sweeper over experiments and seeds, which a later command continues.
+
+    Args:
+        options: fields of `seewhy.run.benchmark.members.BenchmarkOptions`.
+    """
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the members that are missing, and compare the methods over all of them."""
+        from seewhy.run.benchmark.members import run_benchmark
+
+        run_benchmark(self, arguments)

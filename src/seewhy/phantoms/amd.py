@@ -1,6 +1,7 @@
-"""Draw and write the AMD phantom: eyes of four registered en-face images, one of which shows the grade.
+"""Draw and write the AMD phantom: eyes of four registered en-face images, some of which show the grade.
 
-A patient's eye gets grade 0 to 3 by striped lesions in the carrier image; the other images do not depend on the grade.
+A patient's eye gets grade 0 to 3 by striped lesions in the carriers; the other images do not depend on the grade. As a
+shortcut, a mark in a corner can tell the grade instead.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
+from seewhy.errors import ConfigError
 from seewhy.io.atomic import write_csv
 from seewhy.io.image import write_image
 from seewhy.option_types import NonNegativeInt, PositiveInt
 from seewhy.options import check_choice
+from seewhy.phantoms.corner_mark import draw_corner_mark
 from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
 from seewhy.progress import track_slowly
 
-__all__ = ["EYE", "INPUTS", "EyeRecipe", "draw_eye", "write_amd_phantom"]
+__all__ = ["EYE", "INPUTS", "Eye", "EyeRecipe", "draw_eye", "list_eyes", "write_amd_phantom"]
 
 INPUTS = ("mnv", "fluid", "ga", "drusen")
 GRADES = 4
@@ -79,45 +82,60 @@ EYE = EyeRecipe()
 
 
 def draw_eye(
-    recipe: EyeRecipe, *, grade: int, carrier: str, inputs: Sequence[str] = INPUTS, size: int, seed: int, number: int
-) -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.uint8]]:
+    recipe: EyeRecipe,
+    *,
+    grade: int,
+    carriers: Sequence[str],
+    mark: tuple[str, int] | None = None,
+    inputs: Sequence[str] = INPUTS,
+    size: int,
+    seed: int,
+    number: int,
+) -> tuple[dict[str, NDArray[np.uint8]], dict[str, NDArray[np.uint8]]]:
     """Draw one eye; the same arguments give the same bytes.
 
-    Every image has a separate random stream, so that images without the lesion are the same for every grade.
+    Every image has a separate random stream, so that images without the lesion are the same for every grade, and images
+    outside the mark the same for every mark.
 
     Args:
         recipe: appearance of the eyes.
-        grade: 0 (no lesion) to 3.
-        carrier: the image that shows the lesions.
+        grade: of the lesions, 0 (none) to 3.
+        carriers: the images that show the lesions, the same in each.
+        mark: image with a mark in a corner, and the grade that the mark tells; None draws no mark.
         inputs: names of all images.
         size: pixels per side.
         seed: seed of the data set.
         number: the eye's number, counted from 0; an eye does not depend on how many others are drawn.
 
     Returns:
-        Images [size, size] in 0..255 by name, and the mask of the lesions [size, size] in {0, 1}.
+        Images [size, size] in 0..255 by name, and masks [size, size] in {0, 1} of what tells the grade, by name of the
+        image that has it: the mark, or without one the lesions.
 
     Example:
         >>> from seewhy.phantoms.amd import EYE, draw_eye
-        >>> images, mask = draw_eye(EYE, grade=2, carrier="fluid", size=48, seed=0, number=0)
-        >>> list(images), mask.shape
-        (['mnv', 'fluid', 'ga', 'drusen'], (48, 48))
-        >>> healthy, _ = draw_eye(EYE, grade=0, carrier="fluid", size=48, seed=0, number=0)
+        >>> images, masks = draw_eye(EYE, grade=2, carriers=["fluid"], size=48, seed=0, number=0)
+        >>> list(images), list(masks), masks["fluid"].shape
+        (['mnv', 'fluid', 'ga', 'drusen'], ['fluid'], (48, 48))
+        >>> healthy, _ = draw_eye(EYE, grade=0, carriers=["fluid"], size=48, seed=0, number=0)
         >>> bool((images["ga"] == healthy["ga"]).all()), bool((images["fluid"] == healthy["fluid"]).all())
         (True, False)
     """
     vessels = _draw_vessels(np.random.default_rng([seed, number, 0]), size)
     lesion, mask = _draw_lesions(np.random.default_rng([seed, number, 1]), recipe, grade, size)
+    masks = {name: mask for name in inputs if name in carriers}
     images = {}
     for place, name in enumerate(inputs):
         rng = np.random.default_rng([seed, number, 2 + place])
         image = _draw_tissue(rng, recipe, size) + _draw_blobs(rng, recipe, size) - np.float32(recipe.vessel) * vessels
-        if name == carrier:
+        if name in carriers:
             # A lesion covers the tissue below it, so that nothing hides its stripes.
             image = np.where(mask > 0, 0.3 + lesion, image)
+        if mark is not None and name == mark[0]:
+            texture, inside = draw_corner_mark(mark[1], size=size, seed=seed, number=number)
+            image, masks = np.where(inside, texture, image), {name: inside.astype(np.uint8)}
         image = gaussian_filter(image, 0.4) + recipe.noise * rng.standard_normal((size, size), dtype=np.float32)
         images[name] = np.clip(np.rint(255 * image), 0, 255).astype(np.uint8)
-    return images, mask
+    return images, masks
 
 
 def _make_axes(size: int) -> tuple[FloatArray, FloatArray]:
@@ -194,17 +212,29 @@ def _draw_lesions(
 
 
 @dataclass(frozen=True)
-class _Eye:
-    """Row of the table."""
+class Eye:
+    """Row of the table.
+
+    Attributes:
+        number: of the eye, counted from 0.
+        patient: name of the patient.
+        side: `L` or `R`.
+        label: grade in the table, 0 to 3.
+    """
 
     number: int
     patient: str
     side: str
-    grade: int
+    label: int
 
     @property
     def name(self) -> str:
+        """Name of the eye's files."""
         return f"{self.patient}_{self.side}"
+
+    def grade_lesions(self, mark: str | None, seed: int) -> int:
+        """Return the grade of the lesions: the label, but with a mark any, whatever the label is."""
+        return self.label if mark is None else int(np.random.default_rng([seed, self.number, 101]).integers(GRADES))
 
 
 def write_amd_phantom(
@@ -213,29 +243,34 @@ def write_amd_phantom(
     cases: PositiveInt = 160,
     size: PositiveInt = 96,
     seed: NonNegativeInt = 0,
-    carrier: str = "fluid",
+    carriers: Sequence[str] = ("fluid",),
+    mark: str | None = None,
     two_eyes_every: NonNegativeInt = 3,
 ) -> Path:
     """Write `labels.csv`, `<caseID>_<input>.png` and `masks/`, or reuse those of an earlier call.
 
-    All four images of an eye share the vessels; tissue, bright blobs, discs and noise are drawn for each. The carrier
-    also shows striped, sharp-edged lesions at random positions: none at grade 0, and more, larger and brighter ones
+    All four images of an eye share the vessels; tissue, bright blobs, discs and noise are drawn for each. The carriers
+    also show striped, sharp-edged lesions at random positions: none at grade 0, and more, larger and brighter ones
     with a higher grade. Only the stripes distinguish them from the discs. The other images are independent of the
-    grade, so a map that highlights them is wrong.
+    grade, so a map that highlights them is wrong. Several carriers show the same lesions, so that each tells the grade.
+
+    With `mark` the lesions are of a random grade, and a small square in a random corner of that image tells the grade
+    by its texture: a shortcut. A map that highlights lesions is then wrong. The masks are of the squares.
 
     Args:
         root: the data set's folder.
         cases: number of eyes; the four grades are equally frequent.
         size: pixels per side.
         seed: the same seed gives the same bytes.
-        carrier: the image that shows the grade: mnv, fluid, ga or drusen.
+        carriers: the images that show the lesions: some of mnv, fluid, ga and drusen.
+        mark: the image with the mark; None: none.
         two_eyes_every: every n-th patient has both eyes in the data set; 0: one eye for every patient.
 
     Returns:
         `root` as a path.
 
     Raises:
-        ConfigError: a number below its minimum, or an unknown carrier.
+        ConfigError: a number below its minimum, an unknown carrier or image, or no carrier.
         DataError: `root` holds another phantom or other data.
 
     Example:
@@ -247,30 +282,46 @@ def write_amd_phantom(
         16
     """
     check_minimums({"cases": (cases, 1), "size": (size, 32), "seed": (seed, 0), "two_eyes_every": (two_eyes_every, 0)})
-    check_choice(carrier, INPUTS, "phantom.carrier")
+    if not carriers or isinstance(carriers, str):
+        raise ConfigError(f"phantom.carriers={carriers!r} must be a list of images, e.g. [fluid]")
+    for name in carriers:
+        check_choice(name, INPUTS, "phantom.carriers")
+    if mark is not None:
+        check_choice(mark, INPUTS, "phantom.mark")
     settings = {
         "name": "amd", "phantom": True, "version": VERSION, "cases": cases, "size": size, "seed": seed,
-        "carrier": carrier, "two_eyes_every": two_eyes_every,
+        "carriers": list(carriers), "mark": mark, "two_eyes_every": two_eyes_every,
     }  # fmt: skip
-    eyes = _list_eyes(cases, seed, two_eyes_every)
+    eyes = list_eyes(cases, seed, two_eyes_every)
 
     def write(folder: Path) -> None:
         (folder / "masks").mkdir()
         for eye in track_slowly(eyes, "writing amd phantom"):
-            images, mask = draw_eye(EYE, grade=eye.grade, carrier=carrier, size=size, seed=seed, number=eye.number)
+            images, masks = draw_eye(
+                EYE, grade=eye.grade_lesions(mark, seed), carriers=carriers,
+                mark=None if mark is None else (mark, eye.label), size=size, seed=seed, number=eye.number,
+            )  # fmt: skip
             for name, image in images.items():
                 write_image(folder / f"{eye.name}_{name}.png", image)
-            write_image(folder / "masks" / f"{eye.name}_{carrier}_mask.png", mask > 0)
-        rows = [{"caseID": eye.name, "label": eye.grade, "patient": eye.patient} for eye in eyes]
+            for name, mask in masks.items():
+                write_image(folder / "masks" / f"{eye.name}_{name}_mask.png", mask > 0)
+        rows = [{"caseID": eye.name, "label": eye.label, "patient": eye.patient} for eye in eyes]
         write_csv(folder / "labels.csv", rows, columns=("caseID", "label", "patient"))
 
-    files = {f"*_{name}.png": cases for name in INPUTS} | {"masks/*_mask.png": cases}
+    masked = {mark} if mark is not None else set(carriers)
+    files = {f"*_{name}.png": cases for name in INPUTS} | {f"masks/*_{name}_mask.png": cases for name in masked}
     return write_or_reuse(root, settings, write, files=files, kind="pictures")
 
 
-def _list_eyes(cases: int, seed: int, two_eyes_every: int) -> list[_Eye]:
-    """List eyes patient by patient; every four successive eyes have the four grades in random order."""
-    eyes: list[_Eye] = []
+def list_eyes(cases: int, seed: int, two_eyes_every: int) -> list[Eye]:
+    """List eyes patient by patient; every four successive eyes have the four grades in random order.
+
+    Args:
+        cases: number of eyes.
+        seed: seed of the data set.
+        two_eyes_every: every n-th patient has both eyes; 0: none.
+    """
+    eyes: list[Eye] = []
     patient = 0
     while len(eyes) < cases:
         both = two_eyes_every > 0 and patient % two_eyes_every == two_eyes_every - 1
@@ -278,6 +329,6 @@ def _list_eyes(cases: int, seed: int, two_eyes_every: int) -> list[_Eye]:
         for side in sides[: cases - len(eyes)]:
             block, place = divmod(len(eyes), GRADES)
             order = np.random.default_rng([seed, block]).permutation(GRADES)
-            eyes.append(_Eye(len(eyes), f"P{patient + 1:03d}", side, int(order[place])))
+            eyes.append(Eye(len(eyes), f"P{patient + 1:03d}", side, int(order[place])))
         patient += 1
     return eyes

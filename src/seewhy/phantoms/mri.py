@@ -22,7 +22,16 @@ from seewhy.phantoms.volume_drawing import FloatArray, Frame, draw_field, make_f
 from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
 from seewhy.progress import track_slowly
 
-__all__ = ["HEAD", "TABLE", "HeadRecipe", "SyntheticHead", "draw_head", "write_mri_phantom"]
+__all__ = [
+    "HEAD",
+    "TABLE",
+    "HeadRecipe",
+    "SyntheticHead",
+    "draw_head",
+    "list_heads",
+    "make_affine",
+    "write_mri_phantom",
+]
 
 TABLE = "cases.csv"
 LABEL = "HC_vs_LTLE_vs_RTLE_string"
@@ -248,15 +257,13 @@ def write_mri_phantom(
 
 def _write_heads(folder: Path, settings: dict[str, Any]) -> list[dict[str, str]]:
     """Draw and write all heads."""
-    affine = _make_affine(settings["shape"], settings["spacing"])
+    affine = make_affine(settings["shape"], settings["spacing"])
     rows = []
-    for number in track_slowly(range(settings["cases"]), "writing mri phantom"):
-        label = ("HC", "left", "HC", "right")[number % 4]
+    for number, (patient, label) in enumerate(track_slowly(list_heads(settings["cases"]), "writing mri phantom")):
         head = draw_head(
             HEAD, shape=tuple(settings["shape"]), ill=None if label == "HC" else label, seed=settings["seed"],
             number=number,
         )  # fmt: skip
-        patient = f"H{number + 1:03d}"
         row = {
             "file": f"volumes/mwp1{patient}_T1.nii.gz", LABEL: label, "patient": patient,
             "mask": f"masks/{patient}_region.nii.gz",
@@ -267,8 +274,18 @@ def _write_heads(folder: Path, settings: dict[str, Any]) -> list[dict[str, str]]
     return rows
 
 
-def _make_affine(shape: Sequence[int], spacing: float) -> np.ndarray:
-    """Return the affine of orientation LAS in mm, with the origin off the centre as in a scan of a real head."""
+def list_heads(cases: int) -> list[tuple[str, str]]:
+    """List patient and label (`HC`, `left` or `right`) of so many heads."""
+    return [(f"H{number + 1:03d}", ("HC", "left", "HC", "right")[number % 4]) for number in range(cases)]
+
+
+def make_affine(shape: Sequence[int], spacing: float) -> np.ndarray:
+    """Return the affine of orientation LAS in mm, with the origin off the centre as in a scan of a real head.
+
+    Args:
+        shape: voxels towards left, anterior and superior.
+        spacing: mm between voxels.
+    """
     affine = np.diag([-spacing, spacing, spacing, 1.0])
     right, anterior, superior = ((length - 1) / 2 * spacing for length in shape)
     affine[:3, 3] = right + 0.5, -anterior - 18.0, -superior + 12.0

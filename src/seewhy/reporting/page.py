@@ -15,7 +15,7 @@ from seewhy.figures.report.browser import CaseBrowser
 from seewhy.figures.report.page import write_report
 from seewhy.io.documents import read_json
 from seewhy.reporting.cases.explained import read_explained_cases
-from seewhy.reporting.pictures import find_main_picture
+from seewhy.reporting.pictures import find_main_picture, has_picture
 
 __all__ = ["read_explanations", "report_section", "write_explanation_page"]
 
@@ -150,7 +150,7 @@ def _describe_verdicts(results: Mapping[str, Any]) -> list[str]:
 def _choose_pictures(results: Mapping[str, Any]) -> dict[str, Path]:
     """Caption → picture, alternating between methods, so that the first few show all of them."""
     by_method: dict[str, list[tuple[str, Path]]] = {}
-    for record in results["records"]:
+    for record in filter(has_picture, results["records"]):
         caption = f"{record['id']}, {method_label(record['method'])}, explained: {record['target_name']}"
         picture = results["folder"] / find_main_picture(record)
         if picture.is_file():

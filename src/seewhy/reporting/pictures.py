@@ -25,6 +25,7 @@ __all__ = [
     "find_main_picture",
     "format_title",
     "format_truth",
+    "has_picture",
     "log_explanations",
 ]
 
@@ -43,23 +44,32 @@ TABLE_ROWS = 200
 
 
 def draw_method(
-    store: ExplanationStore, place: Place, records: Sequence[Record], *, key_slices: Sequence[int] | None, phantom: bool
+    store: ExplanationStore,
+    place: Place,
+    records: Sequence[Record],
+    *,
+    key_slices: Sequence[int] | None,
+    limit: int | None = None,
+    phantom: bool,
 ) -> dict[str, list[str]]:
-    """Draw every sample of one method and target, and a summary of planar samples.
+    """Draw the samples of one method and target, and a summary of planar samples.
 
     Args:
         store: has the arrays; pictures are written to its folder.
         place: method and target.
         records: of the samples, in the order of the summary.
         key_slices: numbers in the scan of the slices that are drawn of volumes; None spreads 7 over each volume.
+        limit: number of samples that are drawn, the first ones; None draws all, and 0 no summary either.
         phantom: whether the data are synthetic.
 
     Returns:
         Sample → files written, relative to the store's folder.
     """
     look = choose_look(store, place, records, phantom=phantom)
-    written = {record["id"]: draw_sample(store, place, record, look, key_slices=key_slices) for record in records}
-    draw_summary(store, place, records, look)
+    shown = records[:limit]
+    written = {record["id"]: draw_sample(store, place, record, look, key_slices=key_slices) for record in shown}
+    if limit != 0:
+        draw_summary(store, place, records, look)
     return written
 
 
@@ -270,9 +280,10 @@ def log_explanations(trainer: Trainer, folder: Path, records: Sequence[Record], 
     Args:
         trainer: has the loggers and the step.
         folder: folder of the explanations.
-        records: with their `pictures`.
+        records: with their `pictures`; those without any are left out.
         name: prefix of the panels' names, e.g. `explanations`.
     """
+    records = [record for record in records if has_picture(record)]
     if takes_images(trainer.loggers):
         for method in dict.fromkeys(record["method"] for record in records):
             shown = [record for record in records if record["method"] == method][:PANELS]
@@ -300,6 +311,11 @@ def _table_row(folder: Path, record: Record) -> dict[str, Any]:
         "warnings": "; ".join(record["warnings"]),
     }
     return row | {key: value for key, value in scores.items() if key not in row}
+
+
+def has_picture(record: Record) -> bool:
+    """Return whether a sample was drawn by this method; see `explain.pictures`."""
+    return bool(record["pictures"])
 
 
 def find_main_picture(record: Record) -> str:

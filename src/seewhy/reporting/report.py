@@ -89,8 +89,11 @@ def _write_results(
             if finished:
                 store_verdict(session, place)
                 finished = complete_verdict(session, place, finished)
-                drawn = draw_method(session.store, place, finished, key_slices=key_slices, phantom=phantom)
-                records += [{**record, "pictures": drawn[record["id"]]} for record in finished]
+                drawn = draw_method(
+                    session.store, place, finished, key_slices=key_slices, limit=session.settings.pictures,
+                    phantom=phantom,
+                )  # fmt: skip
+                records += [{**record, "pictures": drawn.get(record["id"], [])} for record in finished]
     return write_tables(session, places, samples, refused, records)
 
 

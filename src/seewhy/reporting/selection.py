@@ -270,6 +270,7 @@ class ExplanationSettings:
             `seewhy.explain.judging.choose_measures`.
         mask_tuning: steps that a copy of the network is tuned with random masks, to judge deletion and insertion; 0 is
             never.
+        pictures: samples drawn of each method, the first ones; None draws all.
         nifti: also write maps of volumes on the grid of their source.
         atlas: label volume on the grid of the sources, for shares by region; may be None.
         seed: seed of a random choice and of the scores.
@@ -283,6 +284,7 @@ class ExplanationSettings:
     judge: Literal["auto", "all", "cheap", "none"] = "auto"
     metrics: Sequence[str] = ()
     mask_tuning: NonNegativeInt = 0
+    pictures: NonNegativeInt | None = None
     nifti: bool = True
     atlas: str | None = None
     seed: Seed = 0

@@ -112,7 +112,8 @@ class SharedSession:
     def _draw(self, number: int) -> dict[str, dict[str, list[str]]]:
         """Draw the samples of a group: method and target → sample → files."""
         session, done = self.session, self._finished
-        samples, drawn = done[f"explain-{number:06d}"]["samples"], {}
+        shown = set(self._list_samples()[: session.settings.pictures])
+        samples, drawn = [name for name in done[f"explain-{number:06d}"]["samples"] if name in shown], {}
         for place in self._list_places():
             records = mark_records(session, place, read_records(session, place, samples))
             drawn[place.title] = {
@@ -132,12 +133,13 @@ class SharedSession:
             drawn: dict[str, list[str]] = {}
             for number in range(len(self.groups)):
                 drawn |= done[f"draw-{number:06d}"].get(place.title, {})
-            if drawn.keys() != {record["id"] for record in marked}:
+            shown = [record["id"] for record in marked if record["id"] in samples[: session.settings.pictures]]
+            if drawn.keys() != set(shown):
                 folder = session.store.folder
                 raise DataError(f"{folder} was changed while it was written; start the same command again to repair it")
-            if marked:
+            if marked and shown:
                 draw_summary(session.store, place, marked, done["verdicts"][place.title])
-            records += [{**record, "pictures": drawn[record["id"]]} for record in marked]
+            records += [{**record, "pictures": drawn.get(record["id"], [])} for record in marked]
         refused = {line for number in range(len(self.groups)) for line in done[f"explain-{number:06d}"]["refused"]}
         lines = gather_rows([{"line": line} for line in refused], key=("line",))
         return write_tables(session, self._list_places(), samples, [row["line"] for row in lines], records)

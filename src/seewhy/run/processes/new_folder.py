@@ -54,10 +54,12 @@ class NewFolder(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Choose or check `hydra.sweep.dir`."""
         path = str(config.hydra.sweep.dir)
+        sweeper = str(OmegaConf.select(config, "hydra.sweeper._target_")).rpartition(".")[2]
+        if sweeper == "BenchmarkSweeper":  # it continues the members of its folder, and compares itself with them
+            return
         if not _is_chosen(config, "hydra.sweep.dir"):
             config.hydra.sweep.dir = _choose(path)
-        elif not str(OmegaConf.select(config, "hydra.sweeper._target_")).endswith(".StudySweeper"):
-            # A search continues the study of its folder, and compares itself with it.
+        elif sweeper != "StudySweeper":  # a search continues the study of its folder, and likewise compares itself
             _check(lambda: check_sweep_folder(Path(path)))
 
 

@@ -1,0 +1,1 @@
+"""Benchmark of explanation methods on phantoms whose evidence is known."""

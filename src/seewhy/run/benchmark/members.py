@@ -1,0 +1,209 @@
+"""Run the members of a benchmark: each phantom with each seed, trained, explained and checked by twins."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf
+
+from seewhy.errors import ConfigError, SeewhyError
+from seewhy.option_types import NonNegativeInt
+from seewhy.options import parse_options
+from seewhy.run.folder import RunFolder
+from seewhy.run.records import read_overrides
+from seewhy.run.sweeps.member_state import STATE, MemberState, quote_value, read_state, write_state
+from seewhy.run.sweeps.workers import FileLock
+
+__all__ = ["BenchmarkMember", "BenchmarkOptions", "list_members", "run_benchmark"]
+
+LOGGER = logging.getLogger(__name__)
+
+METHODS = "explain.methods"
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Options `hydra.sweeper` of a benchmark.
+
+    Attributes:
+        experiments: experiments with a phantom whose evidence is known.
+        seeds: of the phantom and the training.
+        further_methods: files of conf/explainer, or of a `--config-dir`, besides those of the experiments.
+    """
+
+    experiments: list[str] = field(default_factory=list)
+    seeds: list[NonNegativeInt] = field(default_factory=list)
+    further_methods: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class BenchmarkMember:
+    """A training of one phantom with one seed.
+
+    Attributes:
+        phantom: last part of the experiment's name.
+        seed: of phantom and training.
+        folder: its run folder.
+        words: overrides of its configuration.
+    """
+
+    phantom: str
+    seed: int
+    folder: Path
+    words: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.folder.name
+
+    def is_finished(self) -> bool:
+        """Return whether the run folder holds this member, trained and explained with these options.
+
+        Raises:
+            ConfigError: it holds a training with other options.
+        """
+        state = read_state(self.folder)
+        before = read_overrides(self.folder) if state or RunFolder(self.folder).has_checkpoint() else None
+        if before is None:
+            return False
+        now = _to_options(self.words)
+        changed = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+        others = sorted(key for key in changed if not key.startswith("explain."))
+        if others:
+            raise ConfigError(
+                f"{self.folder} was trained with {_format_option(others[0], before)}, now "
+                f"{_format_option(others[0], now)}; choose another hydra.sweep.dir, or delete that folder"
+            )
+        return not changed and state is not None and state.state == "COMPLETE"
+
+
+class BenchmarkSweeper(Protocol):
+    """What a benchmark asks of its plugin."""
+
+    options: dict[str, Any]
+    config: Any
+    hydra_context: Any
+
+    def build_launcher(self) -> Launcher: ...
+    def check_members(self, members: Sequence[Sequence[str]]) -> None: ...
+
+
+def run_benchmark(sweeper: BenchmarkSweeper, words: Sequence[str]) -> None:
+    """Run the members that are not finished, and write and print the results of all.
+
+    Args:
+        sweeper: the plugin that Hydra has built.
+        words: of the command line, without options of Hydra.
+
+    Raises:
+        ConfigError: impossible options, or a folder that holds other members.
+        SeewhyError: members have failed.
+    """
+    from seewhy.run.benchmark.evidence import check_evidence
+    from seewhy.run.benchmark.results import finish_benchmark
+
+    plain: Any = OmegaConf.to_container(OmegaConf.create(dict(sweeper.options)), resolve=True)
+    given = {key: value for key, value in plain.items() if not key.startswith("_")}
+    options: BenchmarkOptions = parse_options(BenchmarkOptions, given, where="hydra.sweeper")
+    members = list_members(options, words, sweeper)
+    sweeper.check_members([member.words for member in members])
+    folder = members[0].folder.parent
+    failed = {}
+    with FileLock(folder / ".lock"):  # a second command waits, and then finds everything finished
+        left = [member for member in members if not member.is_finished()]
+        if len(left) < len(members):
+            LOGGER.info("%d of %d members are finished", len(members) - len(left), len(members))
+        launcher = sweeper.build_launcher()
+        for number, member in enumerate(left):
+            LOGGER.info("member %s, %d of %d", member.name, number + 1, len(left))
+            state = _run(launcher, member)
+            if state.state != "COMPLETE":
+                failed[member.name] = state.error
+        complete = [member for member in members if member.name not in failed]
+        for member in complete:
+            check_evidence(member.folder)
+        finish_benchmark(folder, complete)
+    if failed:
+        listed = "; ".join(f"{name} ({error})" for name, error in failed.items())
+        raise SeewhyError(f"{len(failed)} members failed: {listed}; the same command runs them again")
+
+
+def list_members(options: BenchmarkOptions, words: Sequence[str], sweeper: BenchmarkSweeper) -> list[BenchmarkMember]:
+    """List all members with the overrides of their configurations, seed after seed.
+
+    Args:
+        options: of the benchmark.
+        words: of the command line, which all members get, except the experiment.
+        sweeper: its configuration names the folder; its loader composes the members' configurations.
+
+    Raises:
+        ConfigError: no experiment, no seed, or two experiments of one name.
+    """
+    if not options.experiments or not options.seeds:
+        raise ConfigError("hydra.sweeper needs experiments and seeds, e.g. hydra.sweeper.seeds=[1,2,3]")
+    names = [experiment.rpartition("/")[2] for experiment in options.experiments]
+    if len(set(names)) < len(names) or len(set(options.seeds)) < len(options.seeds):
+        raise ConfigError("hydra.sweeper.experiments and seeds must each be different")
+    taken = [word for word in words if _name_option(word) in ("seed", "ckpt_path")]
+    if taken:
+        raise ConfigError(f"{taken[0]}: the benchmark sets this itself; choose hydra.sweeper.seeds instead")
+    shared = [word for word in words if _name_option(word) != "experiment"]
+    folder = Path(str(sweeper.config.hydra.sweep.dir)).absolute()
+    members = []
+    for experiment, name in zip(options.experiments, names, strict=True):
+        chosen = [f"experiment={experiment}", *shared]
+        if options.further_methods:
+            methods = [*_read_methods(chosen, sweeper), *options.further_methods]
+            chosen = [word for word in chosen if _name_option(word) != METHODS]
+            chosen.append(f"{METHODS}=[{','.join(dict.fromkeys(methods))}]")
+        for seed in options.seeds:
+            own = (*chosen, f"seed={seed}")
+            members.append(BenchmarkMember(name, seed, folder / f"{name}_{seed}", own))
+    return sorted(members, key=lambda member: options.seeds.index(member.seed))
+
+
+def _read_methods(words: Sequence[str], sweeper: BenchmarkSweeper) -> list[str]:
+    """Read the methods of a member's configuration."""
+    loader, master = sweeper.hydra_context.config_loader, sweeper.config
+    composed: DictConfig = loader.load_sweep_config(master, list(words))
+    return [str(name) for name in composed.explain.methods]
+
+
+def _run(launcher: Launcher, member: BenchmarkMember) -> MemberState:
+    """Train and explain a member, from its checkpoint if it has one."""
+    (member.folder / STATE).unlink(missing_ok=True)
+    words = [
+        *member.words,
+        "hydra.mode=MULTIRUN",
+        f"hydra.sweep.dir={quote_value(str(member.folder.parent))}",
+        f"hydra.sweep.subdir={quote_value(member.name)}",
+    ]
+    if RunFolder(member.folder).has_checkpoint():
+        words.append("ckpt_path=last")
+    jobs = launcher.launch([words], initial_job_idx=0)
+    state = read_state(member.folder)
+    if state is None:  # it ended before Hydra could call its callbacks
+        state = MemberState("FAIL", error=f"it ended without a result ({jobs[0].status.name.lower()})")
+        write_state(member.folder, state)
+    return state
+
+
+def _name_option(word: str) -> str:
+    """Return the option that an override is of."""
+    return word.lstrip("+~").partition("=")[0].strip()
+
+
+def _to_options(words: Sequence[str]) -> dict[str, str]:
+    """Return option → value of overrides, as `read_overrides` does."""
+    pairs = (word.lstrip("+").split("=", 1) for word in words if "=" in word)
+    return {key: value for key, value in pairs if not key.startswith("hydra.")}
+
+
+def _format_option(key: str, values: Mapping[str, str]) -> str:
+    return f"{key}={values[key]}" if key in values else f"no {key}"
