@@ -21,6 +21,8 @@ class ExportGraph:
         free: name → axis → name of its size, for the axes that may have any size besides the batch.
         outputs: names, in order.
         multiple_of: what free sizes must be divisible by.
+        definition: `_target_` and arguments of the class of MONAI that the network is; None for other networks.
+        defined: the network of this class, of which `module` returns the output; None for other networks.
     """
 
     module: nn.Module
@@ -28,6 +30,8 @@ class ExportGraph:
     free: Mapping[str, Mapping[int, str]]
     outputs: Sequence[str]
     multiple_of: int = 1
+    definition: Mapping[str, Any] | None = None
+    defined: nn.Module | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

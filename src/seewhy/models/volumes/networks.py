@@ -29,11 +29,13 @@ class VolumeNetwork:
         module: from [B, C, Z, Y, X] to logits [B, K, Z, Y, X]; in training perhaps to several of them.
         steps: a patch's sides along Z, Y and X must be multiples of these.
         layer: dotted name of its innermost part, whose activations a class activation map is made of.
+        arguments: options of the module's class, as plain data.
     """
 
     module: nn.Module
     steps: Steps
     layer: str
+    arguments: Mapping[str, Any]
 
 
 def build_volume_network(
@@ -68,8 +70,8 @@ def build_volume_network(
 
 def _unet(options: dict[str, Any], ends: dict[str, int], where: str) -> VolumeNetwork:
     module = _build_network(UNet, options, where, spatial_dims=3, **ends)
-    depth = len(module.channels) - 1
-    return VolumeNetwork(module, _multiply_strides(module.strides), ".".join(["model", *["1.submodule"] * depth]))
+    layer = ".".join(["model", *["1.submodule"] * (len(module.channels) - 1)])
+    return VolumeNetwork(module, _multiply_strides(module.strides), layer, _arguments(options, ends))
 
 
 def _dynunet(options: dict[str, Any], ends: dict[str, int], where: str) -> VolumeNetwork:
@@ -82,22 +84,21 @@ def _dynunet(options: dict[str, Any], ends: dict[str, int], where: str) -> Volum
     options.setdefault("upsample_kernel_size", strides[1:])
     if options.get("deep_supervision"):
         options.setdefault("deep_supr_num", max(1, levels - 2))
-    return VolumeNetwork(
-        _build_network(DynUNet, options, where, spatial_dims=3, **ends), _multiply_strides(strides), "bottleneck"
-    )
+    module = _build_network(DynUNet, options, where, spatial_dims=3, **ends)
+    return VolumeNetwork(module, _multiply_strides(strides), "bottleneck", _arguments(options, ends))
 
 
 def _segresnet(options: dict[str, Any], ends: dict[str, int], where: str) -> VolumeNetwork:
     module = _build_network(SegResNet, options, where, spatial_dims=3, **ends)
     halvings = len(module.blocks_down) - 1
     step = 2**halvings
-    return VolumeNetwork(module, (step, step, step), f"down_layers.{halvings}")
+    return VolumeNetwork(module, (step, step, step), f"down_layers.{halvings}", _arguments(options, ends))
 
 
 def _swinunetr(options: dict[str, Any], ends: dict[str, int], where: str) -> VolumeNetwork:
     module = _build_network(SwinUNETR, options, where, spatial_dims=3, **ends)
     step = int(options.get("patch_size", 2)) ** 5
-    return VolumeNetwork(module, (step, step, step), "encoder10")
+    return VolumeNetwork(module, (step, step, step), "encoder10", _arguments(options, ends))
 
 
 Builder = Callable[[dict[str, Any], dict[str, int], str], VolumeNetwork]
@@ -120,6 +121,11 @@ def _build_network(network: Callable[..., nn.Module], options: Mapping[str, Any]
         raise ConfigError(f"{where} must give {', '.join(missing)}")
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     return call_with_options(network, plain, where, **fixed)
+
+
+def _arguments(options: Mapping[str, Any], ends: Mapping[str, int]) -> dict[str, Any]:
+    """All arguments of a network's class."""
+    return {"spatial_dims": 3, **ends, **options}
 
 
 def _multiply_strides(strides: Sequence[int | Sequence[int]]) -> Steps:

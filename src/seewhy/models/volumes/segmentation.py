@@ -169,7 +169,12 @@ class VolumeSegmentation(BaseModule):
         if hp["regions"] is not None:
             names = {str(labels[-1]): name for name, labels in hp["regions"].items()}
         graph = ExportGraph(
-            module=self, inputs={"image": torch.rand(2, hp["in_channels"], *hp["patch"])}, free={}, outputs=["logits"]
+            module=self,
+            inputs={"image": torch.rand(2, hp["in_channels"], *hp["patch"])},
+            free={},
+            outputs=["logits"],
+            definition={"_target_": type(self.network).__name__, **self.parts.arguments},
+            defined=self.network,
         )
         return ExportParts(graphs={"network": graph}, steps=[step, WriteVolume(classes=names)], classes=self.classes)
 

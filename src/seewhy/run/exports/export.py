@@ -1,4 +1,4 @@
-"""Export a run: its network as ONNX or as a program of torch.export, its steps as JSON, and a runner without torch."""
+"""Export a run: network and steps as ONNX with a runner without torch, as a torch.export program, or for MONAI."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from seewhy.models.exporting import ExportParts
 from seewhy.models.protocols import Exportable
 from seewhy.options import check_choice
 from seewhy.run.checks import check_config
+from seewhy.run.exports.bundle import write_bundle
 from seewhy.run.exports.graphs import FORMATS, write_graph
 from seewhy.run.folder import RunFolder, code_version
 from seewhy.run.loaded.saved_run import SavedRun, load_run
@@ -42,6 +43,7 @@ from seewhy_run.main import main  # noqa: E402
 
 main(folder=FOLDER)
 """
+BUNDLE = "monai_bundle"
 BASE = ("numpy", "onnxruntime", "nibabel")
 FURTHER = {
     "read_planes": ("pillow",), "read_slices": ("scipy",), "regions": ("scipy",), "read_subject": ("scipy",),
@@ -60,7 +62,7 @@ def export(config: DictConfig) -> None:
     Raises:
         SeewhyError: an unknown format, a folder that exists, or a model that cannot be exported.
     """
-    check_choice(config.format, FORMATS, "format")
+    check_choice(config.format, [*FORMATS, BUNDLE], "format")
     check_config(config, "data", "model", "trainer")
     folder = Path(config.output) if config.output else Path(config.run) / f"export_{config.format}"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -77,6 +79,9 @@ def export(config: DictConfig) -> None:
         console.print(
             f"next: pip install -r {folder / 'requirements.txt'}; python {folder / 'run.py'} FILE …", soft_wrap=True
         )
+    elif config.format == BUNDLE:
+        command = "python -m monai.bundle run --config_file configs/inference.json --dataset_dir … --output_dir …"
+        console.print(f"next: cd {folder}; {command}", soft_wrap=True)
 
 
 def export_run(saved: SavedRun, folder: Path, *, form: str, name: str) -> float:
@@ -85,7 +90,7 @@ def export_run(saved: SavedRun, folder: Path, *, form: str, name: str) -> float:
     Args:
         saved: the run.
         folder: to create.
-        form: `onnx` or `torch_export`.
+        form: `onnx`, `torch_export` or `monai_bundle`.
         name: of the run.
 
     Returns:
@@ -97,6 +102,10 @@ def export_run(saved: SavedRun, folder: Path, *, form: str, name: str) -> float:
     reading = saved.datamodule.describe_reading()
     model = saved.model.eval()
     parts = describe_model(model, reading)
+    phantom = _is_phantom(saved.datamodule)
+    if form == BUNDLE:
+        facts = {"name": name, "use": USE, "phantom": phantom, "source": _describe_source(saved)}
+        return write_bundle(parts, reading, folder, facts=facts)
     errors: list[float] = []
     with atomic_folder(folder) as temporary:
         graphs = {}
@@ -118,7 +127,7 @@ def export_run(saved: SavedRun, folder: Path, *, form: str, name: str) -> float:
             "steps": steps,
             "source": {**_describe_source(saved), **(parts.facts or {})},
             "requirements": packages,
-            "limits": {"use": USE, "phantom": _is_phantom(saved.datamodule), "difference_to_torch": max(errors)},
+            "limits": {"use": USE, "phantom": phantom, "difference_to_torch": max(errors)},
         }
         write_json(temporary / MANIFEST, manifest)
         (temporary / "requirements.txt").write_text("".join(f"{package}\n" for package in packages))

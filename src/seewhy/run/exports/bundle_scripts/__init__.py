@@ -1,0 +1,1 @@
+"""Scripts of a MONAI bundle: windows, checks, tables and a loop over cases that MONAI itself has not."""
