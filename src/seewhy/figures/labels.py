@@ -235,8 +235,13 @@ def scores_by_method(results: Mapping[str, float], *, prefix: str = "") -> dict[
         low, high = results.get(f"{prefix}{name}_low"), results.get(f"{prefix}{name}_high")
         scores.setdefault(method, {})[measure] = Score(float(value), low, high)
     order = list(METHODS)
-    place = {name: order.index(name) if name in METHODS else order.index("refined") for name in scores}
+    place = {name: order.index(_base_of(name) or "refined") for name in scores}
     return {name: scores[name] for name in sorted(scores, key=lambda name: (is_floor(name), place[name]))}
+
+
+def _base_of(method: str) -> str | None:
+    """The method itself, or that of which it is the variant for a class or modality: `refined` for `refined_t1ce`."""
+    return next((name for name in (method, method.rpartition("_")[0]) if name in METHODS), None)
 
 
 def present_measures(scores: Mapping[str, Mapping[str, Score]], wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -255,10 +260,19 @@ def lower_is_better(measure: str) -> bool:
 
 
 def label_of(name: str, words: TargetWords = LESION) -> str:
-    """Label of a method or measure, in the words of a data set; the floor of a class ends with its name."""
+    """Label of a method or measure, in the words of a data set; that of a class or modality ends with its name.
+
+    Example:
+        >>> label_of("refined_t1ce"), label_of("floor_mirror_t1ce")
+        ('refined, t1ce alone', 'floor: mirror image, t1ce')
+    """
     label = METHODS.get(name) or MEASURES.get(name)
     if label is None and name.startswith("floor_window_"):
         return f"{METHODS['floor_window']}, {name.removeprefix('floor_window_')}"
+    base = _base_of(name)
+    if label is None and base is not None:
+        modality = name.removeprefix(f"{base}_")
+        return f"{METHODS[base]}, {modality}" if is_floor(base) else f"{METHODS[base]}, {modality} alone"
     return words.fill(label) if label else name.replace("_", " ")
 
 

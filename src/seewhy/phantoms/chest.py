@@ -147,7 +147,9 @@ def _draw_heart(rng: np.random.Generator, recipe: ChestRecipe, frame: BodyFrame,
     narrow = np.sqrt(np.clip(1 - (0.75 * (frame.z - base) / (1 - base)) ** 2, 0.05, 1))
     shape = np.hypot(along / rng.uniform(0.17, 0.22), across / rng.uniform(0.13, 0.16)) / narrow + rough
     below = frame.z >= base
-    ventricle = (shape < 1) & below & ~aorta
+    # Papillary muscles: dark strands inside the ventricle, which the smooth atrium does not have.
+    strands = draw_stack_field(rng, frame, (1.0, 2.2, 2.2)) > rng.uniform(0.9, 1.3)
+    ventricle = (shape < 1) & below & ~aorta & ~(strands & (shape < 0.9))
     wall = (shape < 1.45) & below & ~ventricle & ~aorta
     # The atrium lies in front of the spine, between the aorta and the ventricle, without a muscle that could be seen.
     depth, z0 = rng.uniform(*recipe.depth), rng.uniform(-0.5, 0.5)
@@ -179,9 +181,9 @@ def write_atrium_phantom(
 ) -> Path:
     """Write slices `atrium<id>_<slice>_<label>.npy` of synthetic chests, or reuse those of an earlier call.
 
-    Every chest has lungs, a spine, an aorta in all slices, a ventricle with a thick wall, and an atrium, which about
-    half of the slices cut. The blood has one brightness everywhere, and the chest nearly the same area in all slices:
-    the atrium has to be found by its shape, its place and its thin wall.
+    Every chest has lungs, a spine, an aorta in all slices, a ventricle with a thick wall and strands of muscle, and an
+    atrium, which about half of the slices cut. The blood has one brightness everywhere, and the chest nearly the same
+    area in all slices: the atrium has to be found by its shape, its place, its thin wall and its smoothness.
 
     Args:
         root: the data set's folder.

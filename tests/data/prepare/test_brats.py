@@ -59,6 +59,25 @@ def names(out, part="imageSlice"):
     return sorted(path.name for path in (out / part).iterdir())
 
 
+def test_several_modalities_are_channels_each_in_its_own_window(source, tmp_path):
+    both = prepared(source, tmp_path / "both", modality="t1gd,flair")
+    assert both.patients == 2
+    for k, name in enumerate(("t1ce", "flair")):
+        prepared(source, tmp_path / name, modality=name)
+        for file in names(tmp_path / "both"):
+            one, stack = (np.load(tmp_path / part / "imageSlice" / file) for part in (name, "both"))
+            assert stack.shape == (2, 20, 24)
+            np.testing.assert_array_equal(stack[k], one)
+    assert names(tmp_path / "both") == names(tmp_path / "flair")
+    assert manifest(tmp_path / "both")[0]["modality"] == "t1ce+flair"
+    assert json.loads((tmp_path / "both" / "dataset.json").read_text())["modalities"] == ["t1ce", "flair"]
+    assert [finding.kind for finding in check_dataset(tmp_path / "both").errors] == []
+    with pytest.raises(DataError, match=r"has no t2"):
+        prepared(source, tmp_path / "missing", modality="flair,t2")
+    with pytest.raises(ConfigError, match="twice"):
+        prepared(source, tmp_path / "twice", modality="t1c,t1gd")
+
+
 def test_names_values_masks_and_manifest(source, tmp_path):
     out = tmp_path / "out"
     summary = prepared(source, out, window="none", dtype="source")

@@ -97,7 +97,7 @@ def test_the_mirror_floor_finds_a_blob_on_one_side_and_its_place_on_the_other(ti
     blob[:, 34:50, 22:34] = True
     image[:, 0][blob] += 2.0
     guess = slice_floors(image, body)["floor_mirror"]
-    # The difference is the same on both sides, so that half of what is found is the blob: Dice 2 / (2 + 1), less what smoothing takes.
+    # The difference is the same on both sides: half of what is found is the blob, Dice 2 / (2 + 1) before smoothing.
     assert dice(guess.mask, blob) == pytest.approx(2 / 3, abs=0.1)
     assert float(guess.score[body & ~blob].median()) < 0.1 * float(guess.score[blob].median())
 

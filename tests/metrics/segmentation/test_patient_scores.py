@@ -167,7 +167,15 @@ def test_floors_do_not_depend_on_the_model_and_chance_is_the_share():
         rows.append([row for row in scores.rows() if row["map"].startswith("floor_")])
     assert rows[0] == rows[1]
     by_name = {row["map"]: row for row in rows[0]}
-    names = {"floor_body", "floor_otsu", "floor_otsu3", "floor_centre", "floor_intensity", "floor_nothing", "floor_mirror"}
+    names = {
+        "floor_body",
+        "floor_otsu",
+        "floor_otsu3",
+        "floor_centre",
+        "floor_intensity",
+        "floor_nothing",
+        "floor_mirror",
+    }
     assert set(by_name) == names
     share = by_name["floor_body"]["lesion_share"]
     assert by_name["floor_body"]["auprc"] == pytest.approx(share)

@@ -23,6 +23,8 @@ __all__ = ["InputChannel", "ModalityReader", "drop_modalities", "parse_channels"
 FloatArray = NDArray[np.float32]
 MIRROR = "mirror"
 """`t1ce-mirror` is t1ce minus its mirror image."""
+WHOLE = 0.99
+"""Share of tissue above which an interpolated pixel of the mirror image is all tissue."""
 
 
 @dataclass(frozen=True)
@@ -174,9 +176,10 @@ def _make_channel(
     if midline is None:
         return np.zeros_like(image)
     background = missing[channel.modality]
-    mirrored = mirror_slices(image, midline, fill=background)
+    inside = image != background
     # Where only one side is tissue, the difference would show the outline.
-    return np.where((image != background) & (mirrored != background), image - mirrored, np.float32(0))
+    both = inside & (mirror_slices(inside, midline) > WHOLE)
+    return np.where(both, image - mirror_slices(image, midline, fill=background), np.float32(0))
 
 
 def drop_modalities(

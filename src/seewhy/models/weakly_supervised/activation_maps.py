@@ -171,6 +171,8 @@ class ActivationMapModule(BaseModule):
             attention=tuple(names[layer] for layer in self.encoder.attention_layers()),
             classes=("absent", "present") if self.hparams["num_classes"] == 2 else (),
             multi_label=True,
+            # The mean of several modalities would show none of them.
+            shown=() if self.hparams["in_channels"] in (1, 3) else (int(self.hparams["region_channel"]),),
         )
 
     def class_activation(self, image: ImageBatch) -> MapBatch:
@@ -242,7 +244,9 @@ class ActivationMapModule(BaseModule):
         maps = {name: torch.cat([part[name] for _, part in chunks]) for name in chunks[0][1]}
         if "refined" in names:
             body = batch["body"] if "body" in batch else torch.ones_like(image[:, 0], dtype=torch.bool)
-            maps["refined"] = self.refine(image, maps[evidence], body) * self._presence_factors(logits)
+            channel = self._find_region_channel(batch)
+            refined = self.refine(image, maps[evidence], body, channel=channel)
+            maps["refined"] = refined * self._presence_factors(logits)
         prediction = Prediction(probability=logits.sigmoid(), maps={name: maps[name] for name in names})
         carried = {key: value for key, value in batch.items() if key in CARRIED}
         return cast(Prediction, {**carried, **prediction}), logits
@@ -253,10 +257,19 @@ class ActivationMapModule(BaseModule):
         share = 0.5 * highest / self.presence_threshold.clamp(min=1e-6)
         return torch.where(highest >= self.presence_threshold, 1.0, share)[None, :, None, None]
 
+    def _find_region_channel(self, batch: Batch) -> int:
+        """`region_channel`, or the first channel that is not missing if that one is."""
+        channel = int(self.hparams["region_channel"])
+        if "missing" not in batch:
+            return channel
+        image = cast(Tensor, batch["image"])
+        given = (image != batch["missing"].to(image)[:, :, None, None]).any(dim=3).any(dim=2).any(dim=0)
+        return channel if bool(given[channel]) or not bool(given.any()) else int(given.nonzero()[0])
+
     @torch.no_grad()
-    def refine(self, image: ImageBatch, evidence: MapBatch, body: Tensor) -> MapBatch:
-        """Regions of one patient chosen by the evidence, [S, K, H, W] in [0, 1]."""
-        intensity = image[:, self.hparams["region_channel"]].float()
+    def refine(self, image: ImageBatch, evidence: MapBatch, body: Tensor, *, channel: int) -> MapBatch:
+        """Regions of one patient chosen by the evidence, [S, K, H, W] in [0, 1], with the intensities of a channel."""
+        intensity = image[:, channel].float()
         maps = [
             call_with_options(
                 refine_regions, self.hparams["regions"], "model.regions", image=intensity, evidence=one, body=body

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from seewhy.batch import Batch, Prediction
+from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, nearest
 from seewhy.losses.weakly_supervised import AffinityLoss, BalancedCrossEntropy, MultiLabelLoss
 from seewhy.metrics.classification.slice_labels import SliceLabelScores
@@ -322,7 +323,11 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         self._log_scores("val")
 
     def on_test_epoch_start(self) -> None:
-        """Reset the scores of the last test."""
+        """Reset the scores of the last test, and take the names of the channels for the floors."""
+        datamodule = self.find_datamodule()
+        if isinstance(datamodule, BaseDataModule):
+            scores = self.patient_scores["test"]
+            scores.channels, scores.channel = tuple(datamodule.channel_sources), int(self.hparams["region_channel"])
         self.reset_scores("test")
 
     def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
