@@ -42,7 +42,8 @@ def read_explained_cases(folder: Path) -> list[BrowserCase]:
         One case per sample, with one map per method, target and input. Nothing in the folder is unpickled or built.
     """
     store = ExplanationStore(folder)
-    looks, by_sample = {}, {}
+    looks: dict[Place, dict[str, Any]] = {}
+    by_sample: dict[str, list[tuple[Place, Record]]] = {}
     for place, records in _read_places(folder).items():
         try:
             looks[place] = choose_look(store, place, records, phantom=False)
@@ -76,7 +77,8 @@ def add_explanations(cases: Iterable[BrowserCase], explained: Sequence[BrowserCa
 
 def _read_places(folder: Path) -> dict[Place, list[Record]]:
     """Records by method and target, as the folders of the store have them."""
-    root, found = folder / "records", {}
+    root = folder / "records"
+    found: dict[Place, list[Record]] = {}
     for path in list_files(root, "*/*.json") + list_files(root, "*/*/*.json"):
         parts = path.relative_to(root).parts[:-1]
         record = read_record(path, ExplanationRecord)

@@ -222,18 +222,22 @@ def _compare_maps(first: CsvTable, second: CsvTable, shared: set[str]) -> Compar
         values = [table[key] for table in tables]
         common = [patient for patient in values[0] if patient in values[1]]
         pair = [[own[patient] for patient in common] for own in values]
-        method, measure = key
-        top = next((high for start, high in RANGES.items() if measure.startswith(start)), 1.0)
-        name = f"{label_of(measure)}, {label_of(method)}"
-        lower = lower_is_better(measure)
-        scores.append(
-            _pair_means(name, pair[0], pair[1], lower=lower, limits=(0.0, top) if measure in MEASURES else None)
-        )
+        name, limits = _describe_score(*key)
+        scores.append(_pair_means(name, pair[0], pair[1], lower=lower_is_better(key[1]), limits=limits))
         changes += [
             CaseChange(patient, patient, name, *both) for patient, *both in zip(common, *pair, strict=True)
             if key == _main_key(tables)
         ]  # fmt: skip
     return scores, changes, []
+
+
+def _describe_score(method: str, measure: str) -> tuple[str, tuple[float, float]]:
+    """Name of a score, and its lowest and highest value."""
+    if "/" in method:  # direction and comparison of a translation
+        direction, _, comparison = method.partition("/")
+        return f"{TRANSLATION[measure][0]}, {direction}, {comparison}", TRANSLATION[measure][1]
+    top = next((high for start, high in RANGES.items() if measure.startswith(start)), 1.0)
+    return f"{MEASURES[measure]}, {label_of(method)}", (0.0, top)
 
 
 def _main_key(tables: Sequence[Mapping[tuple[str, str], object]]) -> tuple[str, str] | None:
@@ -246,7 +250,9 @@ def _main_key(tables: Sequence[Mapping[tuple[str, str], object]]) -> tuple[str, 
     return common[0] if common else None
 
 
-TRANSLATION = ("ssim", "psnr", "mae")
+TRANSLATION = {"ssim": ("SSIM", (-1.0, 1.0)), "psnr": ("PSNR dB", (-math.inf, math.inf)),
+               "mae": ("mean error", (0.0, math.inf))}  # fmt: skip
+"""Score of a translation → name, lowest and highest value."""
 
 
 def _average_patients(table: CsvTable, shared: set[str]) -> dict[tuple[str, str], dict[str, float]]:
@@ -264,10 +270,9 @@ def _average_patients(table: CsvTable, shared: set[str]) -> dict[tuple[str, str]
 
 
 def _pair_means(
-    name: str, first: Sequence[float], second: Sequence[float], *, lower: bool, limits: tuple[float, float] | None
+    name: str, first: Sequence[float], second: Sequence[float], *, lower: bool, limits: tuple[float, float]
 ) -> PairedScore:
-    options = {} if limits is None else {"limits": limits}
-    difference = bootstrap_difference(second, first, resamples=RESAMPLES, **options)
+    difference = bootstrap_difference(second, first, resamples=RESAMPLES, limits=limits)
     return PairedScore(name, float(np.mean(first)), float(np.mean(second)), difference, len(first), lower)
 
 

@@ -60,7 +60,10 @@ def _make_card(scores: Mapping[str, Mapping[str, Score]], measure: str, words: T
         return None
     score = scores[method][measure]
     lower = lower_is_better(measure)
-    floors = {name: own[measure].value for name, own in scores.items() if is_floor(name) and measure in own}
+    # A floor of a single class is none of the mean over classes.
+    classes = tuple(name.removeprefix(method) for name in scores if name.startswith(f"{method}_"))
+    named = {name: own for name, own in scores.items() if is_floor(name) and not (classes and name.endswith(classes))}
+    floors = {name: own[measure].value for name, own in named.items() if measure in own}
     if measure == "fp_slices":
         floors = {}  # painting nothing is perfect there, so that a floor says nothing
     name = label_of(measure, words) + ("" if method == "classifier" else f", {label_of(method)}")

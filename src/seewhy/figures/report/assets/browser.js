@@ -242,11 +242,10 @@
     controls.slice.append(place);
     const panes = make("div", { className: "panes", tabIndex: 0, role: "group", "aria-label": `pictures. ${KEYS}` });
     const notes = make("div", { className: "notes" }), legend = make("p", { className: "legend" });
-    const bar = make("canvas", { className: "bar", width: 256, height: 1, role: "img",
-      "aria-label": "colours of the maps from low to high" });
+    const bars = make("div", { className: "bars" });
     const viewer = make("div", { className: "viewer" }, title, facts, scores, doubts,
       make("div", { className: "controls", role: "group", "aria-label": "view" }, ...Object.values(controls)),
-      panes, notes, bar, legend, make("p", { className: "keys", textContent: KEYS }));
+      panes, notes, bars, legend, make("p", { className: "keys", textContent: KEYS }));
     root.replaceChildren(
       make("div", { className: "chooser" }, filters, count,
         make("div", { className: "heads", role: "group", "aria-label": "sort" }, ...heads), list), viewer);
@@ -387,17 +386,21 @@
       notes.replaceChildren(...warned.map((text) => make("p", { textContent: `⚠ ${text}` })));
       notes.hidden = !warned.length;
       const layers = item.layers, has = (kind) => layers.some((layer) => layer.kind === kind);
-      const signed = layers.some((layer) => layer.kind === "map" && layer.signed);
-      bar.hidden = !has("map");
-      if (has("map")) drawBar(signed);
+      const shown = unique(state.rows.flatMap(({ panes: line }) => line.map((pane) => pane.map)).filter(Boolean));
+      bars.replaceChildren(...[false, true].flatMap((signed) => {
+        const own = unique(shown.filter((layer) => layer.signed === signed).map((layer) => layer.name));
+        return own.length ? [drawBar(signed, own.join(", "))] : [];
+      }));
       legend.textContent = [has("truth") && "Cyan outline: truth.", has("prediction") && "White outline and orange: prediction.",
-        has("map") && (signed ? "Colours of the bar: against (left), for (right)." : "Colours of the bar: low to high."),
         own && own.total > own.slices.length && `${own.slices.length} of ${own.total} slices are in this page.`,
         data.note].filter(Boolean).join(" ");
       show(state.slice);
     }
 
-    function drawBar(signed) {
+    /** Draw the colours of maps with their meaning. */
+    function drawBar(signed, names) {
+      const meaning = signed ? `${names}: blue speaks against the class, red for it` : `${names}: from low to high`;
+      const bar = make("canvas", { width: 256, height: 1, role: "img", "aria-label": meaning });
       const table = signed ? data.colours.signed : data.colours.plain, context = bar.getContext("2d");
       const line = context.createImageData(256, 1), last = table.length / 3 - 1;
       for (let x = 0; x < 256; x += 1) {
@@ -405,6 +408,7 @@
         line.data.set([table[index], table[index + 1], table[index + 2], 255], x * 4);
       }
       context.putImageData(line, 0, 0);
+      return make("p", { className: "bar" }, bar, make("span", { textContent: meaning }));
     }
 
     /** Show a slice of the current plane. */
