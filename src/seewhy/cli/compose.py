@@ -13,6 +13,8 @@ from seewhy.errors import ConfigError
 from seewhy.io.checks.sizes import has_file
 from seewhy.run.folder import conf_dir
 from seewhy.run.saved_config import read_saved_config
+from seewhy.run.sweeps.member_state import quote_value
+from seewhy_run.names import natural_key
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,6 +27,7 @@ __all__ = [
     "compose_saved",
     "compose_train",
     "expand_overrides",
+    "expand_runs",
     "register_run",
     "split_override",
     "store_schemas",
@@ -79,6 +82,7 @@ class EvaluateConfig(RunConfig):
     """Root keys of `evaluate`."""
 
     evaluate: Any = None
+    runs: Any = None
 
 
 @dataclass
@@ -139,7 +143,8 @@ def compose_saved(command: str, run: str | Path | None, *overrides: str) -> Dict
     from hydra import compose, initialize_config_dir
 
     store_schemas()
-    words = register_run([*([] if run is None else [f"run={run}"]), *overrides])
+    words = [*([] if run is None else [f"run={run}"]), *overrides]
+    words = register_run(expand_runs(words) if command == "evaluate" else words)
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         return compose(command, overrides=expand_overrides(words))
 
@@ -192,6 +197,51 @@ def expand_overrides(words: Iterable[str]) -> list[str]:
         else:
             expanded.append(f"{'++' if key.startswith(ADDED) else sign}{key}={value}")
     return expanded
+
+
+def expand_runs(words: Iterable[str]) -> list[str]:
+    """Replace `run=<several>` by `run=<the first one>` and the list of all as `runs`.
+
+    Several are a list, `run=[<folder>,<folder>]`, or the folder of a sweep, which stands for its members that have a
+    checkpoint.
+
+    Args:
+        words: of the command line.
+
+    Raises:
+        ConfigError: an empty list.
+    """
+    expanded = []
+    for word in words:
+        sign, key, value = split_override(word) or ("~", "", "")
+        runs = _list_several_runs(value.strip()) if sign != "~" and key == "run" else None
+        if runs is None:
+            expanded.append(word)
+        else:
+            expanded += [f"run={quote_value(runs[0])}", f"runs=[{','.join(map(quote_value, runs))}]"]
+    return expanded
+
+
+def _list_several_runs(value: str) -> list[str] | None:
+    """List the folders of several runs; None for a single one."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if value.startswith("["):
+        try:
+            listed = OverridesParser.create().parse_override(f"run={value}").value()
+        except HydraException as error:
+            raise ConfigError(f"run={value} is not a list of run folders: run=[<folder>,<folder>]") from error
+        runs = [str(folder) for folder in listed] if isinstance(listed, list) else []
+        if not runs:
+            raise ConfigError(f"run={value} names no run folder")
+        return runs
+    folder = Path(_unquote(value))
+    if not value or (folder / "config.yaml").exists():
+        return None
+    members = [path.parent.parent for path in folder.glob("*/checkpoints/*.ckpt")]
+    members = [member for member in dict.fromkeys(members) if (member / "config.yaml").is_file()]
+    return [str(member) for member in sorted(members, key=lambda member: natural_key(member.name))] or None
 
 
 def check_train_log(words: Iterable[str]) -> None:

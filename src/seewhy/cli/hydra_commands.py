@@ -9,7 +9,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from seewhy.cli.compose import check_train_log, expand_overrides, register_run, split_override, store_schemas
+from seewhy.cli.compose import (
+    check_train_log,
+    expand_overrides,
+    expand_runs,
+    register_run,
+    split_override,
+    store_schemas,
+)
 from seewhy.errors import ConfigError, SeewhyError, describe_system_error
 from seewhy.run.folder import conf_dir
 from seewhy.run.processes.environment import read_rank
@@ -61,6 +68,8 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
         words = _correct_flags(sys.argv[1 + len(prefix) :])
         if name == "train":
             check_train_log(words)
+        elif name == "evaluate":
+            words = expand_runs(words)
         sys.argv[1:] = expand_overrides(words if name == "train" else register_run(words))
         with end_on_sigterm():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task.guarded())()

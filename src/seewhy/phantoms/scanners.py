@@ -34,6 +34,7 @@ __all__ = [
     "Scanner",
     "acquire_scans",
     "draw_brain",
+    "write_scan",
     "write_scanner_phantom",
 ]
 
@@ -370,14 +371,22 @@ def _write_subjects(folder: Path, settings: dict[str, Any]) -> None:
             is_source = scanner == domain
             base = folder / domain if is_source else folder / COUNTERPARTS / domain
             rng = np.random.default_rng([*key, ord(scanner)])
-            _write_scan(base / subject, subject, brain, scanner, rng, settings["spacing"], labels=is_source)
+            look = SCANNERS[scanner]
+            write_scan(base / subject, subject, brain, look, rng=rng, spacing=settings["spacing"], labels=is_source)
 
 
-def _write_scan(
-    folder: Path, subject: str, brain: Brain, scanner: str, rng: np.random.Generator, spacing: float, *, labels: bool
+def write_scan(
+    folder: Path,
+    subject: str,
+    brain: Brain,
+    scanner: Scanner,
+    *,
+    rng: np.random.Generator,
+    spacing: float,
+    labels: bool,
 ) -> None:
-    """Write one subject as scanned by one scanner."""
-    volumes: dict[str, Any] = dict(acquire_scans(SCANNERS[scanner], brain, rng=rng))
+    """Write one subject as scanned by one scanner, `<subject>_<modality>.nii.gz`, if asked with the tumour's `seg`."""
+    volumes: dict[str, Any] = dict(acquire_scans(scanner, brain, rng=rng))
     if labels:
         volumes["seg"] = brain.labels
     affine = _make_affine(brain.labels.shape, spacing)

@@ -56,8 +56,8 @@ def test_same_distribution_is_at_0_on_average_with_subjects_of_many_slices():
 def test_other_distributions_are_apart():
     rng = np.random.default_rng(2)
     first, second = rng.normal(size=(40, 2)), rng.normal(size=(40, 2)) + 2
-    near = kernel_table(first[:20], first[20:], subjects=(alone(20), alone(20)), width=1.0)
-    far = kernel_table(first, second, subjects=(alone(40), alone(40)), width=1.0)
+    near = kernel_table(first[:20], first[20:], subjects=(alone(20), alone(20, 50)), width=1.0)
+    far = kernel_table(first, second, subjects=(alone(40), alone(40, 50)), width=1.0)
     assert far.distance() > 0.5 > 5 * abs(near.distance())
     values = far.resampled(resamples=100)
     assert values.shape == (100,)
@@ -75,6 +75,28 @@ def test_choosing_subjects_is_the_same_as_having_only_them():
     assert whole.distance([1, 2], [0, 1]) == pytest.approx(part.distance())
     # Twice the same subject is no pair of different ones.
     assert whole.distance([1, 1, 2, 2], [0, 1]) == pytest.approx(part.distance())
+
+
+def test_a_subject_in_both_samples_is_never_compared_with_itself():
+    """Travelling heads: scanned at both sites, they are alike, which is no likeness of the sites."""
+    rng = np.random.default_rng(4)
+    heads = rng.normal(size=(4, 1, 3)) * 2
+    first, second = ((heads + 0.1 * rng.normal(size=(4, 5, 3))).reshape(20, 3) for _ in range(2))
+    owners = [f"p{i // 5}" for i in range(20)]
+    others = [f"q{i // 5}" for i in range(20)]
+    paired, naive = (
+        kernel_table(first, second, subjects=(owners, names), width=1.0) for names in (owners, others)
+    )  # fmt: skip
+    np.testing.assert_array_equal(paired.shared, np.eye(4, dtype=bool))
+    assert naive.shared is None
+    means = [paired.between[i, j] for i in range(4) for j in range(4) if i != j]
+    off = ~np.eye(4, dtype=bool)
+    expected = paired.within_first[off].mean() + paired.within_second[off].mean() - 2 * np.mean(means)
+    assert paired.distance() == pytest.approx(expected)
+    assert abs(paired.distance()) < 0.02 < -naive.distance()
+    # Both samples are resampled alike, so that heads, not scans, are what was drawn.
+    drawn = np.random.default_rng(0).integers(0, 4, 4)
+    assert paired.resampled(resamples=1)[0] == pytest.approx(paired.distance(drawn, drawn))
 
 
 def test_one_subject_gives_no_number():

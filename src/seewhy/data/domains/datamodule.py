@@ -43,6 +43,7 @@ from seewhy.data.reading import Reading
 from seewhy.data.splits import PARTS, Split, choose_split
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
+from seewhy.io.names import safe_name
 from seewhy.io.npy import read_npy
 from seewhy.io.scans.scan import write_scan
 from seewhy.option_types import BatchSize, Fraction, Percent, PositiveInt
@@ -64,7 +65,8 @@ class BraTSDomainsDataModule(BaseDataModule):
         b: folder of domain b.
         counterparts: folder, relative to `root`, with `a/<subject>` and `b/<subject>`: the same subjects as the
             other domain's scanner saw them, for evaluation only; None or a missing folder: none.
-        cache_dir: where prepared subjects are kept; None is `prepared` in `root`.
+        cache_dir: where prepared subjects are kept; None is `prepared` in `root`, or `prepared_<a>_<b>` for folders of
+            other names than a and b, so that each pair of several scanners has its store.
         patient_pattern: regular expression that finds the patient in a subject's name; None: one subject each.
         slices: per training stack: 3, or 5 to hold the stacks of both neighbours too.
         image_size: side or [rows, columns] of the grid around the tissue; None keeps the files' size.
@@ -109,7 +111,7 @@ class BraTSDomainsDataModule(BaseDataModule):
             max_patients=max_patients, domain=domain, percentiles=percentiles, image_size=image_size,
         )  # fmt: skip
         self.root, self.folders, self.counterparts = Path(root), {"a": a, "b": b}, counterparts
-        self.cache_dir = self.root / "prepared" if cache_dir is None else Path(cache_dir)
+        self.cache_dir = self.root / _name_store(a, b) if cache_dir is None else Path(cache_dir)
         self.patient_pattern, self.max_patients = patient_pattern, max_patients
         low, high = percentiles
         rows, columns = (image_size, image_size) if isinstance(image_size, int) else image_size or (0, 0)
@@ -305,6 +307,13 @@ class BraTSDomainsDataModule(BaseDataModule):
             for subject in self.items_of(part)
             for name, count in zip(self.ids_of(subject), subject.content, strict=True)
         }
+
+
+def _name_store(a: str | None, b: str | None) -> str:
+    """Name of the folder of prepared subjects: `prepared`, and the domains' folders where these are not a and b."""
+    names = [name for name in (a, b) if name is not None]
+    plain = all(safe_name(name) == name for name in names)
+    return "prepared" if not plain or set(names) <= set(DOMAINS) else "_".join(["prepared", *names])
 
 
 def _as_scan(path: Path, scratch: Path) -> Path:

@@ -104,11 +104,14 @@ class KernelTable:
         within_first: [S, S].
         within_second: [T, T].
         between: [S, T].
+        shared: [S, T] bool, pairs of the same subject in both samples, e.g. scanned at both sites; left out, too. None
+            if nobody is in both.
     """
 
     within_first: Array
     within_second: Array
     between: Array
+    shared: NDArray[np.bool_] | None = None
 
     def distance(self, first: ArrayLike | None = None, second: ArrayLike | None = None) -> float:
         """Unbiased squared maximum mean discrepancy (Gretton 2012, eq. 3); it can be negative, and NaN for one subject.
@@ -121,13 +124,18 @@ class KernelTable:
         left, right = (_counts(chosen, n) for chosen, n in zip((first, second), self.between.shape, strict=True))
         if not (left.any() and right.any()):
             return float("nan")
-        mean = left @ self.between @ right / (left.sum() * right.sum())
+        if self.shared is None:
+            mean = left @ self.between @ right / (left.sum() * right.sum())
+        else:
+            pairs = np.outer(left, right) * ~self.shared
+            mean = (pairs * self.between).sum() / pairs.sum() if pairs.any() else np.nan
         return float(_mean_over_pairs(self.within_first, left) + _mean_over_pairs(self.within_second, right) - 2 * mean)
 
     def resampled(self, *, resamples: int = 500, seed: int = 0) -> Array | None:
         """`distance` of bootstrap resamples of subjects, [resamples]; None if a sample has fewer than 3 subjects.
 
-        With the same seed, tables of the same subjects are resampled alike, so their means can be resampled as well.
+        With the same seed, tables of the same subjects are resampled alike, so their means can be resampled as well. If
+        all subjects are in both samples, both are resampled alike.
         """
         sizes = self.between.shape
         if min(sizes) < 3:
@@ -136,6 +144,8 @@ class KernelTable:
         values = []
         for _ in range(resamples):
             first, second = (rng.integers(0, size, size) for size in sizes)
+            if self.shared is not None and self.shared.sum() == max(sizes):
+                second = self.shared.argmax(axis=1)[first]
             values.append(self.distance(first, second))
         return np.asarray(values)
 
@@ -167,7 +177,10 @@ def kernel_table(
     kernel = polynomial_kernel if width is None else partial(gaussian_kernel, width=width)
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     left, right = _averaging_weights(subjects[0]), _averaging_weights(subjects[1])
-    return KernelTable(left @ kernel(a, a) @ left.T, right @ kernel(b, b) @ right.T, left @ kernel(a, b) @ right.T)
+    within = left @ kernel(a, a) @ left.T, right @ kernel(b, b) @ right.T
+    names = [np.asarray(list(dict.fromkeys(several))) for several in subjects]
+    shared = names[0][:, None] == names[1][None]
+    return KernelTable(*within, left @ kernel(a, b) @ right.T, shared if shared.any() else None)
 
 
 def _averaging_weights(subjects: Sequence[str]) -> Array:

@@ -219,7 +219,8 @@ def probe_rows(
 
     Yields:
         Rows `probe`, `method`, `direction` (None for untranslated scans), `kind` (`raw`, `frozen`, `retrained`,
-        `floor`), `seed`, `fold`, `balanced_accuracy`, `auc`, `converged`. In direction `a2b` the
+        `floor`), `seed`, `fold`, `balanced_accuracy`, `auc`, `patients` (held-out patient → share of samples that are
+        classified correctly, mean over the sites of the patient's scans), `converged`. In direction `a2b` the
         probe separates translated scans of a from real scans of b; chance is 0.5. Methods `raw` and `real` are
         untranslated scans: `raw` of both sites, and `real`, the floor, of two random halves of the target's patients.
         With few patients the floor is below 0.5, because a held-out patient is missing in its half.
@@ -283,7 +284,14 @@ def _fit(probe: Probe, a: Tensor, b: Tensor, sites: Mapping[str, Site], held: se
 def _scores(fitted: Fitted, a: Tensor, b: Tensor, sites: Mapping[str, Site], held: set[str]) -> dict[str, Any]:
     first, second = (fitted.scores(values[_of(sites[name], held)]) for name, values in (("a", a), ("b", b)))
     wins = second[:, None] - first[None]
+    right: dict[str, list[float]] = {}
+    for name, hits in (("a", first <= 0), ("b", second > 0)):
+        owners = [patient for patient in sites[name].patients if patient in held]
+        for patient in dict.fromkeys(owners):
+            own = torch.tensor([owner == patient for owner in owners], device=hits.device)
+            right.setdefault(patient, []).append(float(hits[own].double().mean()))
     return {
+        "patients": {patient: sum(shares) / len(shares) for patient, shares in right.items()},
         "balanced_accuracy": float(((first <= 0).double().mean() + (second > 0).double().mean()) / 2),
         "auc": float(((wins > 0).double() + (wins == 0).double() / 2).mean()),
         "converged": fitted.converged,

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from seewhy.batch import MODALITIES
 from seewhy.callbacks.cases import WriteCases
-from seewhy.data.domains.baselines import Quantiles, fit_baselines
+from seewhy.data.domains.baselines import fit_baselines
 from seewhy.data.domains.datamodule import BraTSDomainsDataModule
-from seewhy.data.domains.measurement import QUANTILES
 from seewhy.data.domains.store import DOMAINS
-from seewhy.errors import ConfigError, DataError
+from seewhy.errors import ConfigError
 from seewhy.io.atomic import file_sha256, write_csv, write_json
 from seewhy.metrics.gather import Row
 from seewhy.progress import slow_bar
@@ -29,9 +28,11 @@ from seewhy.run.loaded.saved_run import SavedRun, load_run, read_checkpoint
 from seewhy.run.pages.evaluation_page import write_evaluation_page
 from seewhy.run.tracking.contents import log_job
 from seewhy.run.tracking.session import track_job
+from seewhy.run.translation.compare import compare
 from seewhy.run.translation.evaluation.distances import measure_distances
 from seewhy.run.translation.evaluation.features import FeatureExtractor, build_features
 from seewhy.run.translation.evaluation.probing import count_trainings, run_probes, summarize_probes
+from seewhy.run.translation.evaluation.quantiles import collect_training_quantiles
 from seewhy.run.translation.evaluation.recorder import MODEL, RAW, SubjectRecorder
 from seewhy.run.translation.evaluation.settings import EvaluationSettings
 from seewhy.run.translation.evaluation.tables import (
@@ -44,7 +45,7 @@ from seewhy.run.translation.evaluation.tables import (
 )
 from seewhy.run.translation.score_table import write_samples
 
-__all__ = ["collect_training_quantiles", "evaluate"]
+__all__ = ["evaluate"]
 
 
 @with_figure_options
@@ -54,10 +55,15 @@ def evaluate(config: DictConfig) -> None:
     The folder is `<run>/evaluation` for test subjects, where `cases` reads the scores, and `<run>/evaluation_<part>`
     for others.
 
+    Several runs are compared on travelling heads, see `seewhy.run.translation.compare.compare`.
+
     Raises:
         ConfigError: invalid options, or a run that does not translate between two domains.
         DataError: a domain without training subjects.
     """
+    if config.runs is not None:
+        compare(config)
+        return
     check_config(config, "evaluate", "data", "model", "callbacks", "trainer", "logger")
     settings = EvaluationSettings.of(config.evaluate)
     features = build_features(settings.features)
@@ -105,24 +111,6 @@ def _find_folder(config: DictConfig, settings: EvaluationSettings) -> Path:
     """Folder of the results."""
     part = config.data.predict_on
     return Path(settings.folder or config.run) / ("evaluation" if part == "test" else f"evaluation_{part}")
-
-
-def collect_training_quantiles(datamodule: BraTSDomainsDataModule) -> Quantiles:
-    """Return domain → [N, M, Q] quantiles of the normalised tissue of the training subjects; no others are read.
-
-    Raises:
-        DataError: a domain without training subjects.
-    """
-    quantiles: dict[str, list[Any]] = {domain: [] for domain in DOMAINS}
-    for subject in datamodule.items_of("train"):
-        low, high = datamodule.reader.measure_intensity(subject).T[:, :, None]
-        normal = (subject.quantiles - low) * (2 / np.maximum(high - low, np.float32(1e-12))) - 1
-        quantiles[subject.domain].append(np.clip(normal, -1, 1))
-    empty = [domain for domain, values in quantiles.items() if not values]
-    if empty:
-        raise DataError(f"domain {empty[0]} has no training subjects, which the baselines are fitted on")
-    expected = (len(MODALITIES), len(QUANTILES))
-    return {domain: np.asarray(values).reshape(-1, *expected) for domain, values in quantiles.items()}
 
 
 def _check_domains(datamodule: BraTSDomainsDataModule) -> None:

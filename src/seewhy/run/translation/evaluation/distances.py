@@ -18,7 +18,7 @@ from seewhy.models.translation.unpaired import other_domain
 from seewhy.run.translation.evaluation.recorder import RAW
 from seewhy.run.translation.evaluation.settings import DistanceOptions
 
-__all__ = ["MEASURES", "measure_direction", "measure_distances"]
+__all__ = ["MEASURES", "FeatureSample", "build_sample", "draw_groups", "measure_direction", "measure_distances"]
 
 MEASURES = ("frechet", "kid", "mmd")
 Floats = NDArray[np.float64]
@@ -101,8 +101,8 @@ def measure_distances(
     for domain, direction in DIRECTIONS.items():
         rows, others = ([row for row in records if row["domain"] == side] for side in (domain, other_domain(domain)))
         methods = [name for name in rows[0]["features"] if all(name in row["features"] for row in rows)]
-        target = _build_sample(others, RAW)
-        sources = {name: _build_sample(rows, name) for name in methods}
+        target = build_sample(others, RAW)
+        sources = {name: build_sample(rows, name) for name in methods}
         if standardized:
             mean, spread = target.values.mean(axis=0), target.values.std(axis=0)
             spread = np.where(spread > 1e-8, spread, 1)
@@ -125,7 +125,8 @@ def measure_direction(
     Distances depend on the number of samples, the Fréchet distance strongly. So each method is also compared with the
     floor on equal numbers: `options.repeats` times two disjoint groups of the target's patients are drawn; the floor
     is the distance between them, and `matched` that between the second group and as many patients of the source. A
-    group is half of the target's patients, or all of the source's if these are fewer.
+    group is half of the target's patients, or all of the source's if these are fewer. Patients of both domains are
+    never compared with themselves: the source's group has none of the second group.
 
     Args:
         sources: method → features of the same scans; `identity` gives the raw value and the Gaussian kernel's width.
@@ -141,7 +142,7 @@ def measure_direction(
         modalities.
     """
     raw = sources[RAW]
-    draws = _draw_groups(len(target.names()), len(raw.names()), repeats=options.repeats, seed=seed)
+    draws = draw_groups(target.names(), raw.names(), repeats=options.repeats, seed=seed)
     floor = {measure: MeasureValues() for measure in MEASURES}
     methods = {name: {measure: MeasureValues() for measure in MEASURES} for name in sources}
     for modality in range(raw.values.shape[1]):
@@ -207,19 +208,22 @@ def _select_patients(sample: FeatureSample, patients: Sequence[int]) -> Floats:
     return values
 
 
-def _draw_groups(target: int, source: int, *, repeats: int, seed: int) -> list[SubsetDraw]:
+def draw_groups(target: Sequence[str], source: Sequence[str], *, repeats: int, seed: int) -> list[SubsetDraw]:
     """Draw random groups of equal size; the patients left out differ between repeats."""
     rng = np.random.default_rng(seed)
-    size = min(target // 2, source)
+    size = min(len(target) // 2, len(source))
     draws = []
     for _ in range(repeats):
-        order = rng.permutation(target).tolist()
-        drawn = rng.permutation(source)[:size].tolist()
-        draws.append(SubsetDraw(order[:size], order[size : 2 * size], drawn))
+        order = rng.permutation(len(target)).tolist()
+        second = order[size : 2 * size]
+        met = {target[number] for number in second}
+        drawn = [number for number in rng.permutation(len(source)).tolist() if source[number] not in met][:size]
+        draws.append(SubsetDraw(order[:size], second, drawn))
     return draws
 
 
-def _build_sample(records: Sequence[Row], method: str) -> FeatureSample:
+def build_sample(records: Sequence[Row], method: str) -> FeatureSample:
+    """Collect the features of one method from the records of one domain."""
     values = np.concatenate([np.asarray(row["features"][method], np.float64) for row in records])
     return FeatureSample(values, [row["patient"] for row in records for _ in range(len(row["features"][method]))])
 

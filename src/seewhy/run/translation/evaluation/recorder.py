@@ -17,6 +17,7 @@ from seewhy.metrics.translation.lesion import Lesion, LesionAppearance, measure_
 from seewhy.metrics.translation.similarity import DIRECTIONS, TranslationScores, centre_slices, subject_name
 from seewhy.models.translation.unpaired import other_domain
 from seewhy.run.translation.evaluation.features import FeatureExtractor, choose_slices, crop_tissue
+from seewhy.run.translation.evaluation.scan_measurer import REFERENCE, ScanMeasurer
 from seewhy.run.translation.evaluation.settings import EvaluationSettings
 
 __all__ = ["MODEL", "RAW", "SubjectRecorder"]
@@ -38,19 +39,26 @@ class SubjectRecorder(Callback):
     def __init__(self, *, features: FeatureExtractor, settings: EvaluationSettings) -> None:
         self.features, self.settings = features, settings
         self.baselines: Mapping[str, Baseline] = {}
+        self.scans: ScanMeasurer | None = None
         self.scores = {MODEL: TranslationScores()}
         self._records: list[Row] = []
 
-    def use(self, baselines: Mapping[str, Baseline]) -> None:
-        """Set the fitted baselines, including `identity`, before any subject is measured."""
-        self.baselines = baselines
+    def use(self, baselines: Mapping[str, Baseline], *, scans: ScanMeasurer | None = None) -> None:
+        """Set what is fitted on training subjects, before any subject is measured.
+
+        Args:
+            baselines: fitted baselines, including `identity`.
+            scans: measures volumes and intensities; subjects of the reference domain are then not translated.
+        """
+        self.baselines, self.scans = baselines, scans
         self.scores = {name: TranslationScores() for name in (*baselines, MODEL)}
 
     def records(self) -> list[Row]:
         """Return one record per subject, gathered from all ranks.
 
-        Keys: `domain`, `subject`, `patient`, `slices`, `features`, `squares`, `lesions`. `features` [N, M, D] and
-        `squares` [N, M, side, side] are given by method, for the chosen slices.
+        Keys: `domain`, `subject`, `patient`, `slices`, `features`, `squares`, `lesions`, `scans` (rows of
+        `ScanMeasurer`). `features` [N, M, D] and `squares` [N, M, side, side] are given by method, for the chosen
+        slices.
         """
         return gather_rows(self._records, key=("domain", "subject"))
 
@@ -89,11 +97,14 @@ class SubjectRecorder(Callback):
                     for name, values in kept.items()
                 },
                 "lesions": self._measure_lesions(images, batch),
+                "scans": [] if self.scans is None else self.scans.measure(images, batch),
             }
         )
 
     def _translate(self, prediction: Prediction, image: Tensor, body: Tensor, domain: str) -> dict[str, Prediction]:
         """Translate a subject by all baselines, and add the model's prediction."""
+        if self.scans is not None and domain == REFERENCE:
+            return {RAW: {"translated": image}}
         translations: dict[str, Prediction] = {}
         array, inside = image.cpu().numpy(), body.cpu().numpy()
         for name, baseline in self.baselines.items():

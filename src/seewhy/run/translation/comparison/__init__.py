@@ -1,0 +1,1 @@
+"""Comparison of several translation runs on travelling heads."""
