@@ -18,11 +18,11 @@ from seewhy.run.exports.export import export
 from seewhy.run.predict import predict
 
 WITHOUT_SEEWHY = """
-import runpy, sys
+import sys
 for name in ("seewhy", "seewhy_run", "lightning", "hydra"):
     sys.modules[name] = None  # importing it is an error
-sys.argv = ["monai.bundle", *sys.argv[1:]]
-runpy.run_module("monai.bundle", run_name="__main__")
+from monai.bundle import run
+run(config_file="configs/inference.json", dataset_dir=sys.argv[1], output_dir=sys.argv[2])
 """
 QUIET = ("trainer=cpu", "trainer.enable_progress_bar=false")
 
@@ -136,6 +136,20 @@ def test_monai_segments_a_volume_as_predict_does(bundle, scan, run_here, tmp_pat
     np.testing.assert_array_equal(np.squeeze(other), labels)
 
 
+def test_a_bundle_of_ours_is_predicted_by_our_engine_as_its_run(bundle, scan, tmp_path):
+    folder, exported = bundle("volume")
+    made = []
+    for name, run_folder, words in (
+        ("run", folder, ()),
+        ("bundle", None, ("experiment=volume", f"volume.model.bundle={exported}")),
+    ):
+        out = tmp_path / f"{name}.nii.gz"
+        files = (f"volume.input={scan / 'scan.nii.gz'}", f"volume.output={out}", "volume.store.dtype=float32")
+        predict(compose_saved("predict", run_folder, *words, *QUIET, *files, "volume.preview=false"))
+        made.append(np.asarray(nibabel.load(out).dataobj))
+    np.testing.assert_allclose(made[1], made[0], atol=1e-5)
+
+
 def test_monai_classifies_volumes_as_predict_does(bundle, home, run_here, tmp_path):
     folder, exported = bundle("mri")
     predict(compose_saved("predict", folder, *QUIET, f"callbacks.predictions.folder={tmp_path / 'predicted'}"))
@@ -173,9 +187,9 @@ def test_what_monai_cannot_express_is_refused_before_anything_is_written(home, n
 
 
 @pytest.mark.slow
-def test_the_command_of_monai_runs_a_bundle_where_seewhy_cannot_be_imported(bundle, scan, tmp_path):
+def test_monai_runs_a_bundle_where_seewhy_cannot_be_imported(bundle, scan, tmp_path):
     _, exported = bundle("volume")
-    words = ["run", "--config_file", "configs/inference.json", "--dataset_dir", scan, "--output_dir", tmp_path]
+    words = [scan, tmp_path]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_SEEWHY, *words], cwd=exported, env=environment, capture_output=True, text=True

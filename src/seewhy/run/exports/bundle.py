@@ -181,7 +181,7 @@ Classes: {", ".join(parts.classes) or "none"}. {facts["use"]}
 
 ## Run
 
-    pip install monai nibabel
+    pip install monai nibabel fire
     cd <this folder>
     python -m monai.bundle run --config_file configs/inference.json --dataset_dir <folder of NIfTI> --output_dir out
 

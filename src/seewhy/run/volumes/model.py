@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,10 @@ from seewhy.run.loaded.saved_run import load_state, read_checkpoint
 
 __all__ = ["VolumeModel", "describe_model", "find_trained_mirrors", "load_volume_model", "to_plain_data"]
 
-CHOICES = "give one of volume.model.nnunet, volume.model.network and a checkpoint (ckpt_path or run)"
+LOGGER = logging.getLogger(__name__)
+CHOICES = (
+    "give one of volume.model.nnunet, volume.model.bundle, volume.model.network and a checkpoint (ckpt_path or run)"
+)
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,13 @@ def load_volume_model(config: DictConfig) -> VolumeModel:
         SeewhyError: no model or several models are named, or the model cannot be loaded.
     """
     options, inference = config.volume.model, config.volume.inference
-    given = [f"volume.model.{key}" for key in ("nnunet", "network") if options[key] is not None]
+    given = [f"volume.model.{key}" for key in ("nnunet", "bundle", "network") if options[key] is not None]
     if len(given) > 1 or (given and config.ckpt_path):
         raise ConfigError(f"{' and '.join([*given, 'ckpt_path'][:2])} are both given; {CHOICES}")
     if options.nnunet is not None:
         model = _from_nnunet(options)
+    elif options.bundle is not None:
+        model = _from_bundle(options, inference)
     elif options.network is not None:
         model = _from_config(options)
     else:
@@ -132,6 +138,34 @@ def _from_nnunet(options: DictConfig) -> VolumeModel:
         class_order=loaded.heads.class_order,
         classes=loaded.heads.classes,
         channels=len(loaded.channels),
+    )
+
+
+def _from_bundle(options: DictConfig, inference: DictConfig) -> VolumeModel:
+    from seewhy.interop.monai_bundle.folder import read_bundle
+
+    loaded = read_bundle(options.bundle)
+    if loaded.normalization is None and inference.normalization is None:
+        raise ConfigError(f"{loaded.problem}; give volume.inference.normalization, e.g. [{{scheme: zscore}}]")
+    if loaded.orientation is not None:
+        LOGGER.warning(
+            "%s turns images to %s; they are predicted as they are stored, so turn others first",
+            options.bundle, loaded.orientation,
+        )  # fmt: skip
+    heads = len(loaded.classes)
+    names = loaded.classes if loaded.regions else loaded.classes[1:]
+    return VolumeModel(
+        networks=(loaded.network,),
+        name=str(options.bundle),
+        sha256=loaded.sha256,
+        patch=loaded.patch,
+        normalization=loaded.normalization,
+        spacing=loaded.spacing,
+        mode="regions" if loaded.regions and heads > 1 else "multiclass" if heads > 2 else "binary" if heads else None,
+        class_order=tuple(range(1, heads + 1)) if loaded.regions and heads > 1 else None,
+        classes={0: "background"} | dict(enumerate(names, start=1)) if heads else None,
+        channels=loaded.channels,
+        network=loaded.definition,
     )
 
 

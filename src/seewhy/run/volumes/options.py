@@ -22,6 +22,7 @@ class ModelOptions:
     """Alternatives to the model of a run."""
 
     nnunet: str | None = None
+    bundle: str | None = None
     folds: int | str | Sequence[int | str] | None = None
     checkpoint: str | None = None
     configuration: str | None = None

@@ -1,0 +1,1 @@
+"""MONAI bundles: their configuration as data, and the networks that it names."""
