@@ -19,18 +19,19 @@ from seewhy.run.pages.run_page import PHANTOM, read_picture
 __all__ = ["write_evaluation_page"]
 
 GROUPS: dict[str, dict[str, str]] = {
-    "Means over patients against the same head on the other scanner; cycle: translated back, against the input; change: "
-    "translated against the input, which is no measure of quality.": {
-        "ssim": "SSIM", "psnr": "PSNR dB", "mae": "mean error ↓", "cycle_ssim": "cycle SSIM", "change_ssim": "change SSIM",
+    "Means over patients against the same head on the other scanner; cycle: translated back, against the input; "
+    "change: translated against the input, which is no measure of quality.": {
+        "ssim": "SSIM", "psnr": "PSNR dB", "mae": "mean error ↓", "cycle_ssim": "cycle SSIM",
+        "change_ssim": "change SSIM",
     },
-    "Distances to real scans of the target between equal numbers of patients, and balanced accuracy of site probes, which "
-    "tell the scanners apart: 0.5 is chance, lower is better.": {
+    "Distances to real scans of the target between equal numbers of patients, and balanced accuracy of site probes, "
+    "which tell the scanners apart: 0.5 is chance, lower is better.": {
         "frechet_matched": "Fréchet ↓", "kid_matched": "KID ↓", "mmd_matched": "MMD ↓",
         "network_frozen": "network probe, frozen", "network_retrained": "network probe, retrained",
         "logistic_frozen": "logistic probe, frozen", "logistic_retrained": "logistic probe, retrained",
     },
-    "Lesions: contrast to their surroundings before, after, and in the truth; relative change; Dice and volume of regions "
-    "found by intensity.": {
+    "Lesions: contrast to their surroundings before, after, and in the truth; relative change; Dice and volume of "
+    "regions found by intensity.": {
         "lesion_patients": "patients", "lesion_contrast_source": "contrast before", "lesion_contrast": "after",
         "lesion_contrast_counterpart": "truth", "lesion_relative_change": "relative change", "lesion_dice": "Dice",
         "lesion_volume_ratio": "volume ratio", "lesion_volume_correlation": "volume correlation",
