@@ -235,7 +235,7 @@ def _finish(trainer: Trainer, model: LightningModule, results: _Results, session
     if trainer.is_global_zero:
         explained = next((item.results for item in trainer.callbacks if isinstance(item, ExplainCallback)), {})  # type: ignore[attr-defined]
         if explained:
-            write_run_page(folder.path)
+            write_run_page(folder.path, explanations=explained["folder"])
         print_results(folder, results.metrics, explained, model=model, chosen_by=results.chosen_by, **shared)
         if session.trackers:
             session.log(

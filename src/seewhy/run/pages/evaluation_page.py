@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +11,35 @@ from typing_extensions import NotRequired, TypedDict
 from seewhy.figures.labels import NONE, parse_number
 from seewhy.figures.report.blocks import Block, ReportTable, Section, Text
 from seewhy.figures.report.page import write_report
+from seewhy.figures.translation.evaluation import DIRECTIONS, METHODS
 from seewhy.io.documents import read_csv, read_json
 from seewhy.run.pages.cases import collect_cases, make_browser_section
 from seewhy.run.pages.run_page import PHANTOM, read_picture
 
 __all__ = ["write_evaluation_page"]
 
-GROUPS = {
-    "Similarity to the truth": ("ssim", "psnr", "mae", "cycle_ssim", "change_ssim"),
-    "Distance of the scanners": (),
-    "Lesions": ("lesion_patients", "lesion_contrast_source", "lesion_contrast", "lesion_contrast_counterpart",
-                "lesion_relative_change", "lesion_dice", "lesion_volume_ratio", "lesion_volume_correlation"),
+GROUPS: dict[str, dict[str, str]] = {
+    "Means over patients against the same head on the other scanner; cycle: translated back, against the input; "
+    "change: translated against the input, which is no measure of quality.": {
+        "ssim": "SSIM", "psnr": "PSNR dB", "mae": "mean error ↓", "cycle_ssim": "cycle SSIM",
+        "change_ssim": "change SSIM",
+    },
+    "Distances to real scans of the target between equal numbers of patients, and balanced accuracy of site probes, "
+    "which tell the scanners apart: 0.5 is chance, lower is better.": {
+        "frechet_matched": "Fréchet ↓", "kid_matched": "KID ↓", "mmd_matched": "MMD ↓",
+        "network_frozen": "network probe, frozen", "network_retrained": "network probe, retrained",
+        "logistic_frozen": "logistic probe, frozen", "logistic_retrained": "logistic probe, retrained",
+    },
+    "Lesions: contrast to their surroundings before, after, and in the truth; relative change; Dice and volume of "
+    "regions found by intensity.": {
+        "lesion_patients": "patients", "lesion_contrast_source": "contrast before", "lesion_contrast": "after",
+        "lesion_contrast_counterpart": "truth", "lesion_relative_change": "relative change", "lesion_dice": "Dice",
+        "lesion_volume_ratio": "volume ratio", "lesion_volume_correlation": "volume correlation",
+    },
 }  # fmt: skip
-"""Caption → columns of `table.csv`; the distances are all others that are numbers."""
-HEAD = (
-    "direction",
-    "method",
-    "status",
-    "phantom",
-    "features",
-    "source_patients",
-    "target_patients",
-    "matched_patients",
-)
-DETAILS = ("_seed_sd", "_matched_sd", "_auc")
-"""Endings of columns that only `table.csv` has."""
+"""Caption → column of `table.csv` → heading."""
+TRUTH = "truth"
+"""Status of the row of the same head on the other scanner."""
 
 
 class EvaluationRecord(TypedDict):
@@ -79,23 +84,34 @@ def write_evaluation_page(folder: Path) -> Path:
 def _make_tables(path: Path) -> list[Block]:
     """The numbers of `table.csv` in a few tables, without empty columns and rows."""
     table = read_csv(path)
-    named = {name for names in GROUPS.values() for name in names}
-    others = [c for c in table.columns if c not in named and c not in HEAD and not c.endswith(DETAILS)]
     blocks: list[Block] = []
     for caption, names in GROUPS.items():
-        columns = [name for name in names or others if any(row.get(name) for row in table.rows)]
+        columns = [name for name in names if any(row.get(name) for row in table.rows)]
         rows = [row for row in table.rows if any(row.get(name) for name in columns)]
         if columns and rows:
-            cells = [
-                [f"{row['direction']}: {row['method']}", *(_format(row[name]) for name in columns)] for row in rows
-            ]
-            blocks.append(ReportTable(["", *(name.replace("_", " ") for name in columns)], cells, caption))
-    missing = [f"{row['method']}: {row['status']}" for row in table.rows if row.get("status", "").startswith("not ")]
+            cells = [[_name_row(row), *(_format(name, row.get(name, "")) for name in columns)] for row in rows]
+            quiet = [row.get("method") != "model" for row in rows]
+            blocks.append(ReportTable(["", *(names[name] for name in columns)], cells, caption, quiet=quiet))
+    missing = [
+        f"{_name_method(row)}: {row['status']}" for row in table.rows if row.get("status", "").startswith("not ")
+    ]
     if missing:
         blocks.append(Text(f"Not measured: {'; '.join(dict.fromkeys(missing))}."))
-    return [*blocks, Text("table.csv has all numbers with their spread; docs/measures.md explains each.")]
+    return [*blocks, Text("table.csv has all numbers with their spread.")]
 
 
-def _format(cell: str) -> str:
+def _name_row(row: Mapping[str, str]) -> str:
+    direction = row.get("direction", "")
+    return f"{DIRECTIONS.get(direction, direction)}: {_name_method(row)}"
+
+
+def _name_method(row: Mapping[str, str]) -> str:
+    method = row.get("method", "")
+    return "truth: the other scanner" if row.get("status") == TRUTH else METHODS.get(method, method)
+
+
+def _format(column: str, cell: str) -> str:
     value = parse_number(cell)
-    return cell or NONE if value is None else f"{value:.3f}"
+    if value is None:
+        return cell or NONE
+    return f"{value:.0f}" if column.endswith("patients") else f"{value:.3f}"

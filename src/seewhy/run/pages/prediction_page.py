@@ -13,6 +13,7 @@ from seewhy.figures.report.blocks import Block, ScoreCards, Section, Text
 from seewhy.figures.report.page import write_report
 from seewhy.figures.results import explain_measures, results_blocks
 from seewhy.io.atomic import file_sha256, write_csv, write_json
+from seewhy.io.documents import read_json
 from seewhy.run.loaded.saved_run import SavedRun
 from seewhy.run.pages.cases import collect_cases, make_browser_section
 from seewhy.run.pages.headline import make_cards
@@ -46,7 +47,7 @@ def write_prediction_results(
         "predicted": run.datamodule.predict_choice,
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
         "metrics": {f"{PREFIX}{key}": value for key, value in sorted(scores.items()) if math.isfinite(value)},
-        "warnings": _find_warnings(run),
+        "warnings": _find_warnings(run.folder.path, rows) if scores else [],
     }
     write_json(folder / "results.json", record)
     path = folder / "patients.csv"
@@ -57,13 +58,20 @@ def write_prediction_results(
     return write_prediction_page(folder)
 
 
-def _find_warnings(run: SavedRun) -> list[str]:
-    """Warn of scores on patients that the model was trained or chosen on."""
-    part = run.datamodule.predict_on
-    if part == "test":
-        return []
-    seen = {"train": "trained on", "val": "chosen and calibrated on", "all": "partly trained on"}.get(part)
-    return [f"The model was {seen} these patients: scores say little about new ones."] if seen else []
+def _find_warnings(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Warn of scores on patients that the model was trained or chosen on, by their names in the run's split."""
+    path = folder / "split.json"
+    split = read_json(path) if path.is_file() else {}
+    patients = {str(row.get("patient")) for row in rows}
+    warnings = []
+    for part, use in (("train", "trained on"), ("val", "chosen and calibrated on")):
+        known = patients & {str(name) for name in split.get(part) or ()}
+        if known:
+            warnings.append(
+                f"{len(known)} of {len(patients)} patients have the name of a patient that the model was {use} "
+                "(split.json of the run): unless they are others, their scores say little about new patients."
+            )
+    return warnings
 
 
 def write_prediction_page(folder: Path) -> Path:

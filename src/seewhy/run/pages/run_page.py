@@ -42,11 +42,12 @@ MAPS = 8
 """Pictures of single slices, where a run has no case browser."""
 
 
-def write_run_page(folder: Path) -> Path:
+def write_run_page(folder: Path, *, explanations: Path | None = None) -> Path:
     """Write `<folder>/report.html` from the files of a run folder; nothing is trained, built or unpickled.
 
     Args:
         folder: with `results.json`; all other files are shown where they exist.
+        explanations: folder of explanations; None is that in the run folder.
 
     Raises:
         DataError: `results.json` is missing or damaged.
@@ -61,7 +62,7 @@ def write_run_page(folder: Path) -> Path:
     headline: list[Block] = [ScoreCards(cards)] if (cards := make_cards(metrics, words=words)) else []
     headline += tables
     headline += [Text(f"{choice[0].upper()}{choice[1:]}.")] if choice else []
-    explanations = folder / "explanations"
+    explanations = explanations or folder / "explanations"
     cases = collect_cases(folder, explanations=explanations)
     sections = [Section("Results", headline)] if headline else []
     sections += make_browser_section(cases)
