@@ -39,15 +39,15 @@ def test_items_that_a_member_lacks_are_ranked_by_the_others():
 
 def test_the_interval_is_wide_where_phantoms_disagree():
     truth = np.tile(np.arange(8.0), (6, 1))
-    groups = ["a", "a", "a", "b", "b", "b"]
+    groups = ["a", "a", "b", "b", "c", "c"]
     same = compare_orders(truth, truth, groups)
     assert (same.value, same.low, same.high, same.single, same.members) == (1.0, 1.0, 1.0, 1.0, 6)
     mixed = truth.copy()
-    mixed[3:] = -mixed[3:]
+    mixed[4:] = -mixed[4:]
     apart = compare_orders(mixed, truth, groups)
-    assert apart.single == 0.0
+    assert apart.value == 1.0  # two of three
+    assert apart.single == pytest.approx(1 / 3)
     assert apart.low == -1.0
-    assert apart.high == 1.0
 
 
 def test_members_of_one_phantom_are_resampled_together():
@@ -57,7 +57,7 @@ def test_members_of_one_phantom_are_resampled_together():
     scores = np.stack([shared[i // 4] for i in range(8)])  # seeds of a phantom are copies of each other
     found = compare_orders(scores, truth, [i // 4 for i in range(8)])
     # A resample is one phantom twice, or both; nothing between them, as resampled seeds would give.
-    possible = [compare_orders(scores[rows], truth[rows], [0], resamples=0).value for rows in ([0], [4], [0, 4])]
+    possible = [compare_orders(scores[i], truth[i], [0] * len(i), resamples=0).value for i in ([0], [4], [0, 4])]
     assert found.low == pytest.approx(min(possible))
     assert found.high == pytest.approx(max(possible))
 

@@ -76,7 +76,8 @@ def average_ranks_of(scores: Array) -> Array:
         if known.sum() > 1:
             line[known] = (rankdata(row[known]) - 1) / (known.sum() - 1)
     counts = np.isfinite(ranks).sum(axis=0)
-    return np.where(counts > 0, np.nansum(ranks, axis=0) / np.maximum(counts, 1), np.nan)
+    means = np.round(np.nansum(ranks, axis=0) / np.maximum(counts, 1), 9)  # equal sums in another order stay ties
+    return np.where(counts > 0, means, np.nan)
 
 
 def compare_orders(
@@ -101,12 +102,17 @@ def compare_orders(
         resamples: number of bootstrap resamples.
         seed: of the bootstrap.
 
+    Raises:
+        ValueError: the numbers of members differ.
+
     Example:
         >>> truth = np.array([[0.1, 0.2, 0.3, 0.4], [0.1, 0.3, 0.2, 0.4]])
         >>> found = compare_orders(truth * 2, truth, ["a", "b"])
         >>> found.value, found.low, found.members
         (1.0, 1.0, 2)
     """
+    if not len(groups) == len(scores) == len(truth):
+        raise ValueError(f"{len(scores)} members with scores, {len(truth)} with the truth, {len(groups)} groups")
     rows = {name: [i for i, group in enumerate(groups) if group == name] for name in dict.fromkeys(groups)}
 
     def correlate(chosen: Sequence[int]) -> float:

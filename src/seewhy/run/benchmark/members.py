@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from seewhy.errors import ConfigError, SeewhyError
 from seewhy.option_types import NonNegativeInt
 from seewhy.options import parse_options
 from seewhy.run.folder import RunFolder
-from seewhy.run.records import read_overrides
+from seewhy.run.saved_config import load_plain_yaml
 from seewhy.run.sweeps.member_state import STATE, MemberState, quote_value, read_state, write_state
 from seewhy.run.sweeps.workers import FileLock
 
@@ -24,6 +24,8 @@ __all__ = ["BenchmarkMember", "BenchmarkOptions", "list_members", "run_benchmark
 LOGGER = logging.getLogger(__name__)
 
 METHODS = "explain.methods"
+PARTS = ("seed", "phantom", "data", "model", "trainer", "explain")
+"""Parts of a configuration that the results of a member depend on."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ class BenchmarkMember:
         seed: of phantom and training.
         folder: its run folder.
         words: overrides of its configuration.
+        config: the parts of its configuration that the results depend on, as plain data.
     """
 
     phantom: str
     seed: int
     folder: Path
     words: tuple[str, ...]
+    config: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -69,16 +73,15 @@ class BenchmarkMember:
             ConfigError: it holds a training with other options.
         """
         state = read_state(self.folder)
-        before = read_overrides(self.folder) if state or RunFolder(self.folder).has_checkpoint() else None
-        if before is None:
+        if not (self.folder / "config.yaml").is_file():
             return False
-        now = _to_options(self.words)
-        changed = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
-        others = sorted(key for key in changed if not key.startswith("explain."))
-        if others:
+        saved, now = _flatten(_read_config(self.folder)), _flatten(self.config)
+        changed = [key for key in now | saved if now.get(key) != saved.get(key)]
+        others = [key for key in changed if not key.startswith("explain.")]
+        if others and RunFolder(self.folder).has_checkpoint():
             raise ConfigError(
-                f"{self.folder} was trained with {_format_option(others[0], before)}, now "
-                f"{_format_option(others[0], now)}; choose another hydra.sweep.dir, or delete that folder"
+                f"{self.folder} was trained with {others[0]}={saved.get(others[0])}, now it is {now.get(others[0])}; "
+                "choose another hydra.sweep.dir, or delete that folder"
             )
         return not changed and state is not None and state.state == "COMPLETE"
 
@@ -157,22 +160,43 @@ def list_members(options: BenchmarkOptions, words: Sequence[str], sweeper: Bench
     folder = Path(str(sweeper.config.hydra.sweep.dir)).absolute()
     members = []
     for experiment, name in zip(options.experiments, names, strict=True):
-        chosen = [f"experiment={experiment}", *shared]
+        # With the sweeper of the benchmark, since Hydra gives members its options too.
+        chosen = [f"experiment={experiment}", "hydra/sweeper=benchmark", *shared]
         if options.further_methods:
-            methods = [*_read_methods(chosen, sweeper), *options.further_methods]
+            own_methods = _compose(chosen, folder, sweeper)["explain"]["methods"]
+            methods = [*own_methods, *options.further_methods]
             chosen = [word for word in chosen if _name_option(word) != METHODS]
             chosen.append(f"{METHODS}=[{','.join(dict.fromkeys(methods))}]")
         for seed in options.seeds:
-            own = (*chosen, f"seed={seed}")
-            members.append(BenchmarkMember(name, seed, folder / f"{name}_{seed}", own))
+            own, place = (*chosen, f"seed={seed}"), folder / f"{name}_{seed}"
+            members.append(BenchmarkMember(name, seed, place, own, _compose(own, place, sweeper)))
     return sorted(members, key=lambda member: options.seeds.index(member.seed))
 
 
-def _read_methods(words: Sequence[str], sweeper: BenchmarkSweeper) -> list[str]:
-    """Read the methods of a member's configuration."""
+def _compose(words: Sequence[str], folder: Path, sweeper: BenchmarkSweeper) -> dict[str, Any]:
+    """Compose a member's configuration; return the parts that its results depend on, as they are saved."""
     loader, master = sweeper.hydra_context.config_loader, sweeper.config
-    composed: DictConfig = loader.load_sweep_config(master, list(words))
-    return [str(name) for name in composed.explain.methods]
+    composed = loader.load_sweep_config(master, [*words, f"paths.output_dir={quote_value(str(folder))}"])
+    nodes = {part: composed[part] for part in PARTS}
+    plain: dict[str, Any] = {
+        part: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        for part, node in nodes.items()
+    }
+    plain["data"]["root"] = str(Path(plain["data"]["root"]).absolute())
+    return plain
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Read the same parts of a run's `config.yaml`.
+
+    Raises:
+        ConfigError: it is not the record of a run.
+    """
+    record = load_plain_yaml(folder / "config.yaml")
+    config = record.get("config") if isinstance(record, dict) else None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{folder / 'config.yaml'} is not the record of a seewhy run: it has no section `config`")
+    return {part: config.get(part) for part in PARTS}
 
 
 def _run(launcher: Launcher, member: BenchmarkMember) -> MemberState:
@@ -199,11 +223,8 @@ def _name_option(word: str) -> str:
     return word.lstrip("+~").partition("=")[0].strip()
 
 
-def _to_options(words: Sequence[str]) -> dict[str, str]:
-    """Return option → value of overrides, as `read_overrides` does."""
-    pairs = (word.lstrip("+").split("=", 1) for word in words if "=" in word)
-    return {key: value for key, value in pairs if not key.startswith("hydra.")}
-
-
-def _format_option(key: str, values: Mapping[str, str]) -> str:
-    return f"{key}={values[key]}" if key in values else f"no {key}"
+def _flatten(values: Any, name: str = "") -> dict[str, Any]:
+    """Return dotted name → value of nested mappings."""
+    if not isinstance(values, Mapping):
+        return {name: values}
+    return {key: one for own, part in values.items() for key, one in _flatten(part, f"{name}.{own}".strip(".")).items()}
