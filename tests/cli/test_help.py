@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from seewhy.cli.completion import suggest
 from seewhy.cli.compose import compose_train
-from seewhy.cli.help import EXAMPLES, OWN_OPTIONS, format_help, list_choices
+from seewhy.cli.help.completion import suggest
+from seewhy.cli.help.option_comments import read_option_comments
+from seewhy.cli.help.texts import EXAMPLES, OWN_OPTIONS, format_help, list_choices
 from seewhy.cli.main import GROUPS, HYDRA, main, make_parser
-from seewhy.cli.option_comments import read_option_comments
 from seewhy.run.folder import conf_dir
 
 PLAIN = [(name, words) for name, examples in EXAMPLES.items() if name not in HYDRA for words in examples]

@@ -12,7 +12,7 @@ from seewhy.data.prepare import prepare_brats
 from seewhy.errors import CheckpointError, ConfigError, DataError
 from seewhy.phantoms.slices import write_tumour_phantom
 from seewhy.run.build import build_model
-from seewhy.run.explain import explain
+from seewhy.run.explanations.explain import explain
 from seewhy.run.importing import import_checkpoint
 from seewhy.run.predict import predict
 

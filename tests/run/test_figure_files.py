@@ -11,7 +11,7 @@ from seewhy.cli.compose import compose_saved, compose_train
 from seewhy.cli.main import main
 from seewhy.errors import ConfigError
 from seewhy.figures.options import FigureOptions, current_figure_options
-from seewhy.run.explain import explain
+from seewhy.run.explanations.explain import explain
 from seewhy.run.predict import predict
 from seewhy.run.train import train
 from seewhy.run.translation.cases import cases

@@ -80,7 +80,7 @@ def serve():
 
     import seewhy.models.volumes.segmentation  # MONAI takes longest
     import seewhy.models.weakly_supervised.segmentation
-    import seewhy.run.explain
+    import seewhy.run.explanations.explain
     import seewhy.run.predict
     import seewhy.run.train
     import seewhy.run.volumes.predict  # noqa: F401

@@ -51,7 +51,7 @@ def _judge(options: argparse.Namespace) -> int:
     from seewhy.options import parse_options
     from seewhy.reporting.report import print_explanations
     from seewhy.reporting.selection import ExplanationSettings
-    from seewhy.run.judge import JudgeOptions, judge
+    from seewhy.run.explanations.judge import JudgeOptions, judge
 
     target = int(options.target) if options.target is not None and options.target.isdecimal() else options.target
     settings = ExplanationSettings(

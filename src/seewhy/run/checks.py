@@ -96,7 +96,7 @@ def _find_logger_problems(node: DictConfig) -> list[str]:
 
 
 def _find_explain_problems(config: DictConfig) -> list[str]:
-    from seewhy.run.explainers import find_map_writer, load_explainer_nodes, read_explain_options
+    from seewhy.run.explanations.explainers import find_map_writer, load_explainer_nodes, read_explain_options
     from seewhy.run.volumes.options import RegionOptions
 
     node = config.explain
@@ -117,7 +117,7 @@ def _find_explain_problems(config: DictConfig) -> list[str]:
 
 
 def _find_job_problems(config: DictConfig) -> list[str]:
-    from seewhy.run.explainers import read_sharing_options
+    from seewhy.run.explanations.explainers import read_sharing_options
 
     return collect_problem(lambda: read_sharing_options(config))
 

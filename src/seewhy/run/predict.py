@@ -14,7 +14,7 @@ from seewhy.callbacks.scores import ScorePredictions
 from seewhy.io.atomic import list_files
 from seewhy.run.build import build_loggers
 from seewhy.run.checks import check_config
-from seewhy.run.explainers import build_explain_callback, check_explained, print_explained
+from seewhy.run.explanations.explainers import build_explain_callback, check_explained, print_explained
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import RunFolder
 from seewhy.run.loaded.saved_run import SavedRun, load_run

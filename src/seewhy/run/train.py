@@ -28,7 +28,7 @@ from seewhy.models.protocols import HasBackbones, ScoresPatients, ScoresSamples
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.checks import check_config, check_score_names
 from seewhy.run.continuing import Continuation, begin_continuation, find_checkpoint
-from seewhy.run.explainers import build_explain_callback, check_explained
+from seewhy.run.explanations.explainers import build_explain_callback, check_explained
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import RunFolder
 from seewhy.run.pages.run_page import write_run_page

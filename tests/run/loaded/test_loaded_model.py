@@ -17,7 +17,7 @@ from seewhy.cli.compose import compose_saved
 from seewhy.errors import CheckpointError, ConfigError, DataError
 from seewhy.io.documents import read_csv
 from seewhy.io.image import read_image
-from seewhy.run.explain import explain
+from seewhy.run.explanations.explain import explain
 from seewhy.run.predict import predict
 
 CLOSE = {"rtol": 0, "atol": 1e-6}

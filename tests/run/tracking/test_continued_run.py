@@ -25,7 +25,7 @@ STEPS = 3
 @pytest.fixture(scope="module")
 def folder(train_here, tmp_path_factory):
     """Two epochs in two trainings, then an explanation."""
-    from seewhy.run.explain import explain
+    from seewhy.run.explanations.explain import explain
 
     folder = tmp_path_factory.mktemp("tracked") / "run"
     words = [*WORDS, "model.scheduler.name=constant"]

@@ -14,7 +14,7 @@ from seewhy.errors import ConfigError
 from seewhy.io.zarr.opening import open_source
 from seewhy.models.volumes.segmentation import VolumeSegmentation
 from seewhy.phantoms.ct import write_ct_phantom
-from seewhy.run.explain import explain
+from seewhy.run.explanations.explain import explain
 from seewhy.run.loaded.saved_run import load_run
 from seewhy.run.predict import predict
 from seewhy.run.train import train

@@ -27,7 +27,7 @@ from seewhy.reporting.loaders.explained_sample import ExplainedSample
 from seewhy.reporting.sample import select_rows
 from seewhy.reporting.selection import ExplanationSettings, TargetSetting
 from seewhy.run.checks import check_config
-from seewhy.run.explainers import build_explainers, load_explainer_nodes
+from seewhy.run.explanations.explainers import build_explainers, load_explainer_nodes
 from seewhy.run.folder import conf_dir
 from seewhy.run.loaded.case_prediction import CasePrediction, split_prediction
 from seewhy.run.loaded.given_cases import Given, is_one_case, list_case_files

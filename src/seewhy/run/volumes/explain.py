@@ -27,7 +27,7 @@ from seewhy.io.zarr.store import local_folder
 from seewhy.models.volumes.networks import RegionScores, first_output
 from seewhy.models.volumes.segmentation import VolumeSegmentation
 from seewhy.run.build import set_threads
-from seewhy.run.explainers import build_explainers, load_explainer_nodes
+from seewhy.run.explanations.explainers import build_explainers, load_explainer_nodes
 from seewhy.run.folder import RunFolder
 from seewhy.run.volumes.input import check_input, is_phantom, open_input
 from seewhy.run.volumes.model import VolumeModel, load_volume_model

@@ -12,7 +12,7 @@ from seewhy.errors import ConfigError
 from seewhy.reporting.selection import list_candidates
 from seewhy.run.checks import check_config
 from seewhy.run.executor import configure_job, submit_jobs
-from seewhy.run.explainers import (
+from seewhy.run.explanations.explainers import (
     SharingOptions,
     build_explain_callback,
     build_map_writers,

@@ -13,7 +13,7 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.io.image import write_image
 from seewhy.reporting.loaders.batches import read_batches
 from seewhy.reporting.selection import ExplanationSettings
-from seewhy.run.judge import JudgeOptions, import_object, judge
+from seewhy.run.explanations.judge import JudgeOptions, import_object, judge
 
 NETS = """
 import torch

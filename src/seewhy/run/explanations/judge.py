@@ -37,7 +37,7 @@ from seewhy.reporting.session import Session
 from seewhy.reporting.store import ExplanationStore
 from seewhy.reporting.verdicts import read_records
 from seewhy.run.build import silence_known_warnings
-from seewhy.run.explainers import build_explainers, load_explainer_nodes
+from seewhy.run.explanations.explainers import build_explainers, load_explainer_nodes
 
 __all__ = ["JudgeOptions", "call_named", "import_object", "judge"]
 

@@ -16,7 +16,7 @@ from blank_figures import blank_figures
 from seewhy.cli.compose import compose_saved
 from seewhy.errors import ConfigError, DataError
 from seewhy.reporting.session import Session
-from seewhy.run.explain import explain
+from seewhy.run.explanations.explain import explain
 
 TINY_MRI = (
     "experiment=demo/mri",

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from seewhy.cli.option_comments import read_option_comments, read_purpose
+from seewhy.cli.help.option_comments import read_option_comments, read_purpose
 from seewhy.run.folder import conf_dir
 
 __all__ = [

@@ -8,7 +8,7 @@ import pytest
 
 from seewhy.cli.compose import compose_saved, compose_train
 from seewhy.errors import ConfigError, DataError
-from seewhy.run.explain import explain
+from seewhy.run.explanations.explain import explain
 
 TINY_MRI = (
     "experiment=demo/mri",

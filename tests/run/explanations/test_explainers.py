@@ -7,7 +7,7 @@ from torch import nn
 from seewhy.errors import ConfigError
 from seewhy.explain import Attention, CaptumMethod, Explainable, GradCAM, NoiseTunnel, Saliency
 from seewhy.reporting.selection import ExplanationSettings
-from seewhy.run.explainers import check_explanations
+from seewhy.run.explanations.explainers import check_explanations
 
 
 class Net(nn.Module):

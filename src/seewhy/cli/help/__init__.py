@@ -1,0 +1,1 @@
+"""Help of commands and completion in shells."""

@@ -1,0 +1,1 @@
+"""Explanations of a finished run, and of networks from elsewhere."""
