@@ -14,7 +14,7 @@ from PIL import Image
 from seewhy.batch import MODALITIES
 from seewhy.cli.compose import compose_saved, compose_train
 from seewhy.errors import ConfigError, DataError
-from seewhy.figures.ieee import ieee_style
+from seewhy.figures.translation.ieee import ieee_style
 from seewhy.phantoms.scanners import write_scanner_phantom
 from seewhy.run.build import build_datamodule, build_model
 from seewhy.run.folder import RunFolder

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from seewhy.figures.colours import ColourScale, percentile_scale
-from seewhy.figures.ieee import PAGE
 from seewhy.figures.translation.case import (
     ARROW,
     AttentionView,
@@ -21,6 +20,7 @@ from seewhy.figures.translation.case import (
     modality_label,
 )
 from seewhy.figures.translation.grid import Grid
+from seewhy.figures.translation.ieee import PAGE
 
 __all__ = ["attention_overlay"]
 

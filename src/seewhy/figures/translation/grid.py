@@ -16,8 +16,8 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from seewhy.figures.colours import ColourScale
-from seewhy.figures.ieee import ieee_figure, typeset
 from seewhy.figures.style import INK
+from seewhy.figures.translation.ieee import ieee_figure, typeset
 
 __all__ = ["CropFrame", "Grid", "crop_frame"]
 
@@ -66,7 +66,7 @@ def crop_frame(body: Array, spacing: tuple[float, float]) -> CropFrame:
 
 
 class Grid:
-    """Figure of equal cells; use it within `seewhy.figures.ieee.ieee_style`.
+    """Figure of equal cells; use it within `seewhy.figures.translation.ieee.ieee_style`.
 
     Args:
         width: width of the figure in inches.

@@ -1,7 +1,7 @@
 """Figures of translated slices for papers: comparison, all modalities, cycle consistency.
 
 Every function takes arrays and returns a matplotlib figure. Call it and save the figure within
-`seewhy.figures.ieee.ieee_style`, or save it with `write_ieee`. Slices must be in display orientation
+`seewhy.figures.translation.ieee.ieee_style`, or save it with `write_ieee`. Slices must be in display orientation
 (`seewhy.figures.style.turn_upright`).
 """
 
@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from seewhy.figures.colours import ColourScale, signed_scale
-from seewhy.figures.ieee import COLUMN, PAGE
 from seewhy.figures.translation.case import (
     ARROW,
     MINUS,
@@ -27,6 +26,7 @@ from seewhy.figures.translation.case import (
     score_text,
 )
 from seewhy.figures.translation.grid import Grid
+from seewhy.figures.translation.ieee import COLUMN, PAGE
 
 __all__ = ["comparison", "cycle_consistency", "multimodality"]
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from seewhy.batch import MODALITIES
 from seewhy.errors import DataError
-from seewhy.figures.ieee import ieee_style, write_ieee
 from seewhy.figures.style import turn_upright
 from seewhy.figures.translation.attention import attention_overlay
 from seewhy.figures.translation.case import AttentionView, TranslationCase
+from seewhy.figures.translation.ieee import ieee_style, write_ieee
 from seewhy.figures.translation.slices import comparison, cycle_consistency, multimodality
 from seewhy.io.atomic import atomic_path
 from seewhy.io.npy import read_npz
