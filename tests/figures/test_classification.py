@@ -87,5 +87,6 @@ def test_a_training_of_cases_is_drawn_without_clutter():
     panels = [axes for axes in training_curves(rows).axes if axes.get_visible()]
     drawn = {axes.get_title(loc="left"): len(axes.lines) for axes in panels}
     assert drawn == {
-        "val/loss": 1, "classification": 2, "val/mae": 1, "calibration": 2, "val/recall/early": 1
+        "loss · validation": 1, "classification": 2, "error in grades · validation": 1, "calibration": 2,
+        "recall by class · early, recall, validation": 1,
     }  # fmt: skip

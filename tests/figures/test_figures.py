@@ -120,11 +120,25 @@ def test_training_curves_of_a_metrics_file(tmp_path):
         figure = training_curves(csv.DictReader(file), marks={"affinity": 10})
     curves = {axes.get_title(loc="left"): axes.lines[0].get_xydata().tolist() for axes in figure.axes}
     assert curves == {
-        "train/loss": [[0, 1.0], [10, 0.5]],
-        "val/cam/dice": [[10, 0.2], [20, 0.4]],
-        "lr-AdamW": [[0, 1e-4], [20, 5e-5]],
+        "loss · training": [[0, 1.0], [10, 0.5]],
+        "Dice · CAM, validation": [[10, 0.2], [20, 0.4]],
+        "learning rate · AdamW": [[0, 1e-4], [20, 5e-5]],
     }
-    assert texts(figure).count("affinity") == 3
+    assert "dashed line: affinity, step 10" in texts(figure)
+    assert all(list(axes.lines[-1].get_xdata()) == [10, 10] for axes in figure.axes)
+
+
+def test_a_loss_that_joins_later_is_marked_and_equal_rates_are_one_curve():
+    rows = [{"step": step, "train/loss": 1.0, "lr-AdamW/pg1": 0.1, "lr-AdamW/pg2": 0.1} for step in range(0, 100, 10)]
+    for row in rows[4:]:
+        row["train/segmentation_loss"] = 0.5
+    figure = training_curves(rows)
+    assert "dotted line: segmentation loss begins, step 40" in texts(figure)
+    marked = [line.get_xdata() for axes in figure.axes for line in axes.lines if len(line.get_xdata()) == 2]
+    assert [list(ends) for ends in marked] == [[40, 40]] * 2
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["loss", "learning rate · AdamW, group 1 and group 2"]
+    assert not any("begins" in text for text in texts(training_curves(rows[:4])))
 
 
 def test_the_mean_of_an_epoch_is_drawn_rather_than_its_steps():

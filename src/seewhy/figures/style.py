@@ -119,7 +119,7 @@ DPI = 150
 """Pixels per inch of a figure if the options give none."""
 PRINT_DPI = 300
 """Pixels per inch of images within a PDF or SVG if the options give none."""
-VECTOR_SETTINGS: dict[str, Any] = {"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "seewhy"}
+VECTOR_SETTINGS: Any = {"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "seewhy"}
 """Whole TrueType fonts in a PDF (publishers reject Type 3), and the same bytes for the same figure."""
 METADATA: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 

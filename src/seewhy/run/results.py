@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from torch import nn
 
+from seewhy.figures.labels import parse_number
 from seewhy.io.atomic import file_sha256, write_csv
 from seewhy.io.documents import read_csv
 from seewhy.models.protocols import HasMeasuredBuffers, ReportsResults
@@ -80,7 +81,7 @@ def write_results(
     if rows:
         columns = list(dict.fromkeys(key for row in rows for key in row))
         write_csv(folder.path / "patients.csv", rows, columns=columns)
-    _draw(folder, metrics, rows, config, phantom=phantom, words=words)
+    _draw(folder, metrics, rows, config, phantom=phantom, chosen_by=chosen_by, words=words)
     _draw_curves(folder, outcomes, config, phantom=phantom)
     write_run_page(folder.path)
 
@@ -139,6 +140,7 @@ def _draw(
     config: DictConfig,
     *,
     phantom: bool,
+    chosen_by: str | None,
     words: TargetWords,
 ) -> None:
     """Draw the figures of scores and of training curves."""
@@ -150,7 +152,9 @@ def _draw(
     if table.is_file():
         history = read_csv(table).rows
         if _has_curves(history):
-            write_figure(folder.figures / "training.png", training_curves(history, title=config.name, words=words))
+            marks = _find_chosen_step(history, metrics, chosen_by)
+            curves = training_curves(history, title=config.name, marks=marks, words=words)
+            write_figure(folder.figures / "training.png", curves)
     if any(row.get(measure) is not None for row in rows for measure in DRAWN):
         shown = {"measures": DRAWN, "title": config.name, "phantom": phantom, "words": words}
         figure = scores_figure(rows, metrics, prefix="test/", **shown)
@@ -178,6 +182,19 @@ def _draw_curves(folder: RunFolder, outcomes: Outcomes | None, config: DictConfi
             curves[name] = (roc, recall, float(truth.mean()))
     if curves:
         write_figure(folder.figures / "curves.png", curves_figure(curves, title=config.name, phantom=phantom))
+
+
+def _find_chosen_step(
+    history: Sequence[Mapping[str, str]], metrics: Mapping[str, float], chosen_by: str | None
+) -> dict[str, float]:
+    """Step of the chosen checkpoint: where its score was measured first; empty if nothing was chosen."""
+    if chosen_by is None or chosen_by not in metrics:
+        return {}
+    for row in history:
+        value, step = parse_number(row.get(chosen_by)), parse_number(row.get("step"))
+        if value is not None and step is not None and math.isclose(value, metrics[chosen_by], rel_tol=1e-5):
+            return {"chosen checkpoint": step}
+    return {}
 
 
 def _has_curves(history: Sequence[Mapping[str, str]]) -> bool:

@@ -244,7 +244,11 @@ def _foot(evaluation: Mapping[str, Any]) -> str:
         evaluation["probes"]["not_estimated"],
         format_unconverged_probes(evaluation),
         features["note"],
-        *(f"{METHODS.get(name, name)}: {status}" for name, status in evaluation["methods"].items() if status != "ok"),
+        *(
+            f"{METHODS.get(name, name)}: {status.partition(';')[0]}"
+            for name, status in evaluation["methods"].items()
+            if status != "ok"
+        ),
     ]
     return " · ".join(part for part in parts if part)
 

@@ -69,7 +69,7 @@ def draw_preview(
         classes=_classes(sink),
         phantom=bool(sink.attributes.get("phantom")),
         title=picture.stem,
-        note=f"{source.path}; level {result.level} of the result",
+        note=f"{str(source.path).rstrip('/').rpartition('/')[2]}; level {result.level} of the result",
     )
     return write_figure(picture, figure)
 

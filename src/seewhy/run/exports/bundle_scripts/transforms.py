@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import torch
 from monai.transforms import MapTransform
+from nibabel.affines import voxel_sizes
 
 from seewhy_run.arrays.resizing import fit_sides, margins, resize
 
@@ -35,7 +36,7 @@ class CheckSpacingd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Check the images of a case."""
         for key in self.key_iterator(data):
-            sizes = nibabel.affines.voxel_sizes(np.asarray(data[key].affine))
+            sizes = voxel_sizes(np.asarray(data[key].affine))
             for size, expected in zip(sizes, self.spacing, strict=True):
                 if expected is not None and abs(size / expected - 1) > SAME_SPACING:
                     raise ValueError(
