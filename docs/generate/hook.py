@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -34,24 +35,42 @@ LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s]+)(\))")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the generated pages into the navigation, where `mkdocs.yml` has `OPTIONS`, `API` and `NOTEBOOKS`."""
+    """Put pages into the navigation where `mkdocs.yml` has `OPTIONS`, `API`, `NOTEBOOKS` and `OTHERS`.
+
+    `OTHERS` are pages of `docs/` that the navigation does not name.
+    """
+    config.nav = expand_navigation(config.nav)
+    return config
+
+
+def expand_navigation(nav: list[Any]) -> list[Any]:
+    """Replace the words in a navigation by lists of pages."""
+    named = set(_list_pages(nav))
+    written = sorted(path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md"))
     options = {about[0]: configuration.page_of(group) for group, about in configuration.list_groups().items()}
     lists: dict[str, list[Any]] = {
         "OPTIONS": [{title: page} for title, page in options.items()],
         "API": [{package: api.page_of(package)} for package in api.PACKAGES],
         "NOTEBOOKS": [notebook.page_of(path) for path in notebook.list_notebooks()],
+        "OTHERS": [page for page in written if page not in named],
     }
-    config.nav = _expand(config.nav, lists)
-    return config
+    return _expand(nav, lists)
+
+
+def _list_pages(nav: Any) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for entry in nav.values() if isinstance(nav, dict) else nav:
+            yield from _list_pages(entry)
 
 
 def _expand(nav: Any, lists: dict[str, list[Any]]) -> Any:
-    """Replace the words of `lists` in a navigation by their pages."""
     if isinstance(nav, str):
         return lists.get(nav, nav)
     if isinstance(nav, dict):
         return {title: _expand(entry, lists) for title, entry in nav.items()}
-    return [_expand(entry, lists) for entry in nav]
+    return [page for entry in nav for page in (lists[entry] if entry == "OTHERS" else [_expand(entry, lists)])]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
