@@ -69,7 +69,10 @@ def without_times(value):
     """Plain data without the measured seconds."""
     if isinstance(value, dict):
         return {key: without_times(item) for key, item in value.items() if key not in TIMES}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        timed = [isinstance(item, dict) and "seconds" in str(item.get("score")) for item in value]
+        return [without_times(item) for item, is_time in zip(value, timed, strict=True) if not is_time]
+    return value
 
 
 def read_all(folder):

@@ -176,10 +176,12 @@ def test_options_that_differ_are_listed(tmp_path):
     runs = []
     for name, rate in (("a", 0.1), ("b", 0.2)):
         run = write_rows(tmp_path / name, map_rows({"p1": 0.5, "p2": 0.6, "p3": 0.7}))
-        (run / "config.yaml").write_text(f"seewhy: {{split: {name}}}\nconfig: {{model: {{lr: {rate}}}, seed: 0}}\n")
+        config = f"{{model: {{lr: {rate}}}, seed: 0, folder: {run}/x}}"
+        (run / "config.yaml").write_text(f"seewhy: {{split: {name}}}\nconfig: {config}\n")
         runs.append(run)
     write_comparison(tmp_path, *compare_runs(runs))
     page = (tmp_path / "compare.html").read_text()
     assert "model.lr" in page
     assert "different splits" in page
     assert ">seed<" not in page
+    assert ">folder<" not in page  # each in its own run folder

@@ -137,12 +137,14 @@ def _describe_runs(runs: Sequence[ComparedRun]) -> list[Block]:
     facts = [read_facts(run.folder) for run in runs]
     blocks: list[Block] = [Facts({run.name: str(run.folder) for run in runs})]
     flat = [_flatten(own.config) for own in facts]
-    names = [
-        name for name in dict.fromkeys(key for own in flat for key in own) if len({own.get(name) for own in flat}) > 1
-    ]
-    rows = [
-        [name, *(own.get(name, NONE) for own in flat)] for name in names if not name.startswith(("paths.", "hydra."))
-    ]
+    names = dict.fromkeys(key for own in flat for key in own)
+    homes = [str(run.folder.resolve()) for run in runs]
+
+    def differs(name: str) -> bool:
+        values = [own.get(name, NONE).replace(home, "") for own, home in zip(flat, homes, strict=True)]
+        return len(set(values)) > 1  # a path inside the own run folder is the same choice
+
+    rows = [[name, *(own.get(name, NONE) for own in flat)] for name in names if differs(name)]
     if rows:
         blocks.append(ReportTable(["option", *(run.name for run in runs)], rows, "Options in which the runs differ."))
     splits = {own.code.get("split") for own in facts}
