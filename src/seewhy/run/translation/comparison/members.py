@@ -113,8 +113,8 @@ def _find_overrides(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 def _flatten(node: DictConfig, place: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the dotted name and the plain value of every option; a list is one value."""
-    for key in node:
-        name = f"{place}.{key}" if place else str(key)
+    for key in map(str, node):
+        name = f"{place}.{key}" if place else key
         value = None if OmegaConf.is_missing(node, key) else node[key]
         if isinstance(value, DictConfig):
             yield from _flatten(value, name)
