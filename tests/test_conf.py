@@ -42,7 +42,8 @@ def test_every_key_of_an_experiment_is_an_option_of_its_class(experiment):
 
 BASE = {
     "amd": "amd", "demo_amd": "amd", "mri": "mri", "demo_mri": "mri",
-    **dict.fromkeys(("cyclegan_25d", "cyclegan_25d_plain", "curve_25d", "cut_25d", "demo_cyclegan"), "cyclegan"),
+    **dict.fromkeys(("cyclegan_25d", "cyclegan_25d_plain", "curve_25d", "cut_25d"), "cyclegan"),
+    **dict.fromkeys(("demo_cut", "demo_cyclegan"), "cyclegan"),
     **dict.fromkeys(("volume_segmentation", "demo_volume"), "demo/volume"),
 }  # fmt: skip
 """The experiment that a choice belongs to, where it reads other choices of it."""

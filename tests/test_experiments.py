@@ -43,6 +43,10 @@ SMALL = {
     "demo/cyclegan": (
         "model.generator.width=8", "model.discriminator.width=8", "trainer.check_val_every_n_epoch=1", "data.slices=5",
     ),
+    "demo/travelling": (
+        "model.generator.width=8", "model.discriminator.width=8", "data.a=a", "data.b=b", "data.patient_pattern=null",
+        "data.val_patients=null", "data.test_patients=null",
+    ),
     "volume": (
         "data.classes=[background,nodule,vessel]", "data.patch=[16,16,16]", "data.num_workers=0",
         "model.network.filters=[4,8,8]", "trainer.check_val_every_n_epoch=1",
@@ -50,11 +54,14 @@ SMALL = {
     "demo/volume": ("data.patch=[16,16,16]", "model.network.filters=[4,8,8]", "trainer.check_val_every_n_epoch=1"),
 }  # fmt: skip
 """Overrides that make an experiment small enough for a test."""
+TRANSLATIONS = ("cyclegan", "demo/cyclegan", "demo/travelling")
 REGIONS = ("volume", "demo/volume")
 """Experiments that explain regions, not samples."""
 MEMBERS = {
     "amd": "demo/amd", "demo_amd": "demo/amd", "mri": "demo/mri", "demo_mri": "demo/mri",
-    **dict.fromkeys(("cyclegan_25d", "cyclegan_25d_plain", "curve_25d", "cut_25d", "demo_cyclegan"), "demo/cyclegan"),
+    **dict.fromkeys(
+        ("cyclegan_25d", "cyclegan_25d_plain", "curve_25d", "cut_25d", "demo_cut", "demo_cyclegan"), "demo/cyclegan"
+    ),
     **dict.fromkeys(("volume_segmentation", "demo_volume"), "demo/volume"),
 }  # fmt: skip
 """Experiment with the data of a model; all other models are for slices."""
@@ -80,7 +87,7 @@ def trained(folder, phantoms, *overrides, judge=True):
     words = [
         *overrides,
         *SHORT,
-        *(() if "cyclegan" in experiment or experiment in REGIONS else EXPLAINED),
+        *(() if experiment in (*TRANSLATIONS, *REGIONS) else EXPLAINED),
         *SMALL.get(experiment, ("callbacks.maps.max_samples=2",)),
         *(() if judge else ("explain.judge=none",)),
         "data.root=unknown",

@@ -164,7 +164,8 @@ def _describe(name: str, words: TargetWords = LESION) -> str:
         return match["optimizer"] + (f", group {match['group']}" if match["group"] else "")
     *path, last = name.split("/")
     part = PARTS.get(path[0], path[0]) if path else ""
-    return ", ".join(word for word in (label_of(last, words), *(label_of(one, words) for one in path[1:]), part) if word)
+    labels = [label_of(one, words) for one in (last, *path[1:])]
+    return ", ".join(word for word in (*labels, part) if word)
 
 
 def _join_equal(curves: Mapping[str, Curve]) -> dict[str, Curve]:

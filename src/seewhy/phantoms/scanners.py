@@ -372,27 +372,20 @@ def _write_subjects(folder: Path, settings: dict[str, Any]) -> None:
             base = folder / domain if is_source else folder / COUNTERPARTS / domain
             rng = np.random.default_rng([*key, ord(scanner)])
             look = SCANNERS[scanner]
-            write_scan(base / subject, subject, brain, look, rng=rng, spacing=settings["spacing"], labels=is_source)
+            write_scan(base / subject, brain, look, rng=rng, spacing=settings["spacing"], labels=is_source)
 
 
 def write_scan(
-    folder: Path,
-    subject: str,
-    brain: Brain,
-    scanner: Scanner,
-    *,
-    rng: np.random.Generator,
-    spacing: float,
-    labels: bool,
+    folder: Path, brain: Brain, scanner: Scanner, *, rng: np.random.Generator, spacing: float, labels: bool
 ) -> None:
-    """Write one subject as scanned by one scanner, `<subject>_<modality>.nii.gz`, if asked with the tumour's `seg`."""
+    """Write one scan of a subject, named like its folder, `<subject>_<modality>.nii.gz`; `labels`: also `seg`."""
     volumes: dict[str, Any] = dict(acquire_scans(scanner, brain, rng=rng))
     if labels:
         volumes["seg"] = brain.labels
     affine = _make_affine(brain.labels.shape, spacing)
     for name, values in volumes.items():
         # Drawn towards anterior, stored towards posterior.
-        write_nifti(folder / f"{subject}_{name}.nii.gz", np.ascontiguousarray(values[:, ::-1]), affine=affine)
+        write_nifti(folder / f"{folder.name}_{name}.nii.gz", np.ascontiguousarray(values[:, ::-1]), affine=affine)
 
 
 def _make_affine(shape: tuple[int, ...], spacing: float) -> np.ndarray:

@@ -107,6 +107,6 @@ def _write_sites(folder: Path, settings: dict[str, Any]) -> None:
         scans += [(REFERENCE, f"{subject}R", 1 + len(SITES))] if group == 0 else []
         for site, name, draw in scans:
             write_scan(
-                folder / site / name, name, brain, SITES[site],
+                folder / site / name, brain, SITES[site],
                 rng=np.random.default_rng([*key, draw]), spacing=settings["spacing"], labels=True,
             )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from seewhy.cli.compose import compose_saved, expand_runs
 from seewhy.errors import ConfigError, DataError
 from seewhy.metrics.translation.agreement import concordance, intraclass_correlation
-from seewhy.run.translation.comparison.members import list_compared_runs
+from seewhy.run.translation.comparison.members import list_compared_runs, name_methods
 from seewhy.run.translation.evaluate import evaluate
 
 TINY = (
@@ -147,6 +147,18 @@ def test_runs_that_do_not_belong_together_are_refused(sweep, tmp_path):
         evaluate(compose_saved("evaluate", sweep, "data.test_patients=[T001,T002]", *QUICK))
     with pytest.raises(ConfigError, match="names no run folder"):
         expand_runs(["run=[]"])
+
+
+def test_methods_are_named_by_what_can_make_them_differ(sweep, tmp_path):
+    folders = []
+    for number, words in enumerate(("model=demo_cut, seed=1, paths.log_dir=x", "model=demo_cut, seed=2, data.a=s3")):
+        folders.append(tmp_path / str(number))
+        (folders[-1] / ".hydra").mkdir(parents=True)
+        (folders[-1] / ".hydra" / "overrides.yaml").write_text(f"[{words}]")
+        (folders[-1] / ".hydra" / "hydra.yaml").write_text("hydra: {runtime: {choices: {model: demo_cut}}}")
+    assert name_methods(folders) == ["demo_cut seed=1", "demo_cut seed=2"]
+    assert name_methods([sweep / "0", sweep / "1"]) == ["demo_cut", "demo_cut"]
+    assert name_methods([tmp_path]) == [tmp_path.name]  # Hydra did not make it
 
 
 def test_a_single_run_stays_a_single_run(sweep, tmp_path):

@@ -25,6 +25,8 @@ PROBES = {
     "logistic_frozen": "logistic\nfrozen", "logistic_retrained": "logistic\nretrained",
     "network_retrained": "network\nretrained",
 }  # fmt: skip
+WIDTH = 14
+"""Characters of a method's name in a line of the table, which leaves room for the intervals in 80 columns."""
 NONE = "-"
 FILES = ("agreement.csv", "scanners.csv", "heads.csv", "comparison.json", "comparison.png")
 LEGEND: dict[str, Any] = {
@@ -54,7 +56,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
         comparison: content of `comparison.json`.
     """
     table = Table(box=box.SIMPLE_HEAD, caption_justify="left", pad_edge=False)
-    table.add_column("", no_wrap=True)
+    table.add_column("", max_width=WIDTH, overflow="fold")
     for name in REGIONS.values():
         table.add_column(name, justify="right", no_wrap=True)
     modality = comparison["modality"]

@@ -19,6 +19,8 @@ __all__ = ["ComparedRun", "list_compared_runs", "name_methods"]
 
 PLACES = ("data.a", "data.b", "data.root", "data.val_patients", "data.test_patients", "data.train_patients")
 """Options that say which scans a run has seen, not how it harmonises them."""
+NAMING = ("seed", "model.", "data.", "trainer.")
+"""Beginnings of options that can make runs of one model differ; folders and loggers cannot."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def name_methods(folders: Sequence[Path]) -> list[str]:
         folders: run folders. One that Hydra did not make is named like its folder.
     """
     rows: list[dict[str, Any]] = [{"member": folder.name, **read_overrides(folder)} for folder in folders]
-    varied = [name for name in find_varied(rows) if name not in ("model", "experiment", "name", *PLACES)]
+    varied = [name for name in find_varied(rows) if name.startswith(NAMING) and name not in PLACES]
     return [
         " ".join([_read_model(folder), *(f"{name}={row[name]}" for name in varied if name in row)])
         for folder, row in zip(folders, rows, strict=True)
@@ -113,8 +115,8 @@ def _find_overrides(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 def _flatten(node: DictConfig, place: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the dotted name and the plain value of every option; a list is one value."""
-    for key in node:
-        name = f"{place}.{key}" if place else str(key)
+    for key in map(str, node):
+        name = f"{place}.{key}" if place else key
         value = None if OmegaConf.is_missing(node, key) else node[key]
         if isinstance(value, DictConfig):
             yield from _flatten(value, name)

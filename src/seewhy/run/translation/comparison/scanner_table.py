@@ -57,10 +57,10 @@ def measure_kid(
         random groups.
     """
     target = build_sample(reference, RAW)
-    mean, spread = 0.0, 1.0
+    mean, spread = np.zeros(target.values.shape[1:]), np.ones(target.values.shape[1:])
     if standardized:
-        deviation = target.values.std(axis=0)
-        mean, spread = target.values.mean(axis=0), np.where(deviation > 1e-8, deviation, 1)
+        mean, spread = target.values.mean(axis=0), target.values.std(axis=0)
+        spread = np.where(spread > 1e-8, spread, 1)
     target = target._replace(values=(target.values - mean) / spread)
     whole: dict[tuple[str, str], float] = {}
     drawn: dict[tuple[str, str], np.ndarray | None] = {}
@@ -75,21 +75,25 @@ def measure_kid(
             known = [values for values in resampled if values is not None]
             drawn[method, scanner] = np.mean(known, axis=0) if len(known) == len(tables) else None
         advance()
-    cells: dict[tuple[str, str], Row] = {}
+    cells = {key: _cell(value, drawn[key]) for key, value in whole.items()}
     for method in methods:
-        for scanner in scanners:
-            cells[method, scanner] = _cell(whole[method, scanner], drawn[method, scanner])
         known = [values for scanner in scanners if (values := drawn[method, scanner]) is not None]
         cells[method, "mean"] = _cell(
             float(np.mean([whole[method, scanner] for scanner in scanners])),
             np.mean(known, axis=0) if len(known) == len(scanners) else None,
         )
+    cells[REAL, "mean"] = _measure_floor(target, settings)
+    return cells
+
+
+def _measure_floor(target: FeatureSample, settings: EvaluationSettings) -> Row:
+    """Measure the distances between random halves of the reference's heads."""
     names = target.names()
     draws = draw_groups(names, names, repeats=settings.distances.repeats, seed=settings.seed)
-    within = [KernelTable(*[table.within_second] * 3) for table in _make_tables(target, target)]
+    squares = [table.within_second for table in _make_tables(target, target)]
+    within = [KernelTable(square, square, square) for square in squares]
     floor = np.asarray([np.mean([table.distance(d.first, d.second) for table in within]) for d in draws])
-    cells[REAL, "mean"] = _cell(float(np.mean(floor)), floor)
-    return cells
+    return _cell(float(np.mean(floor)), floor)
 
 
 def _make_tables(sample: FeatureSample, target: FeatureSample) -> list[KernelTable]:

@@ -60,7 +60,7 @@ class ScanMeasurer:
         domain, body = batch["domain"][0], batch["body"].cpu().numpy()
         subject = self._subjects[domain, subject_name(batch["id"][0], domain)]
         voxel = float(np.prod(subject.geometry.spacing)) / 1000
-        regions = self._find_regions(subject, batch, body)
+        regions = self._find_regions(subject, body)
         rows = []
         for method, image in images.items():
             scan = RuleScan(image.float().cpu().numpy(), body, None)
@@ -75,14 +75,12 @@ class ScanMeasurer:
                 ]
         return rows
 
-    def _find_regions(
-        self, subject: PreparedSubject, batch: Batch, body: NDArray[np.bool_]
-    ) -> dict[str, NDArray[np.bool_]]:
+    def _find_regions(self, subject: PreparedSubject, body: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
         """Find the reference's regions on the grid of a subject; none if it was not scanned there on the same grid."""
         first = self._first.get(subject.patient)
         if first is None or first.shape != subject.shape or subject.geometry.difference(first.geometry):
             return {}
-        placement, span = batch["placement"][0], subject.box[0]
+        placement, span = self.reader.find_placement(subject), subject.box[0]
         planes = self.reader.read_planes(first, placement, *span, body=body)
         return self.rule.find_regions(RuleScan(planes, body, self.reader.read_mask(first, placement, *span)))
 
