@@ -161,6 +161,7 @@ class Session:
     def _explain_chunk(self, batch: Batch) -> None:
         """Explain a few samples by every method; a chunk is always computed whole, so that results are repeatable."""
         views = [view_sample(batch, row, self.about, self.datamodule) for row in range(len(batch["id"]))]
+        seen = len(set(self.samples))
         for view in views:
             for number in (self.settings.key_slices or ()) if view.is_volume else ():
                 view.slice_position(number)  # raises for a slice that the model does not see
@@ -174,7 +175,7 @@ class Session:
         for method in self.explainers:
             places = [Place(method, folder) for folder in self.targets.folders]
             left = len(views) * (2 if self.judges.active else 1)
-            if not all(self._is_finished(place, view) for place in places for view in views):
+            if not all(self._is_finished(place, view, seen) for place in places for view in views):
                 for part, rows, seconds in self._compute_maps(method, batch, targets):
                     self.advance(len(rows))
                     left -= len(rows)
@@ -189,10 +190,16 @@ class Session:
                 self._store_floors(batch, targets[0], views)
             self.advance(len(views))
 
-    def _is_finished(self, place: Place, view: SampleView) -> bool:
-        """Whether nothing remains to be computed: the first samples are needed until there is a verdict."""
+    def _is_finished(self, place: Place, view: SampleView, seen: int) -> bool:
+        """Whether nothing remains to be computed: the first samples are needed until there is a verdict.
+
+        Args:
+            place: method and target.
+            view: the sample.
+            seen: number of samples before its chunk.
+        """
         waiting = self.judges.active and self.judges.testing
-        tested = not waiting or len(set(self.samples)) > self.judges.settings.cases
+        tested = not waiting or seen >= self.judges.settings.cases
         key = self.keys[place.method]
         return self.store.finished(place, view.id, key) and (tested or self.store.verdict(place, key) is not None)
 

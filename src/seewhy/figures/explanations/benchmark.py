@@ -32,7 +32,7 @@ def benchmark_figure(
     Example:
         >>> figure = benchmark_figure([("grad_cam", 0.9, 0.8, True), ("control_edges", 0.1, 0.3, False)], {}, {})
         >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
-        ['Grad-CAM', 'control: edges']
+        ['Grad-CAM', 'floor: edges']
     """
     ranked = sorted(methods, key=lambda method: -method[2] if math.isfinite(method[2]) else 1.0)
     figure = blank_figure(11.0, 1.9 + 0.24 * max(len(ranked), 6))
@@ -66,7 +66,8 @@ def benchmark_figure(
     if by_phantom:
         right.legend(fontsize=8, frameon=False, loc="upper left", title="single phantoms", title_fontsize=8)
     foot = (
-        "left: filled, by the known evidence (AUPRC); open, without masks; blue: passes the verdicts, orange: fails, "
+        "left: filled, by the known evidence (AUPRC); open, without masks; blue: passes the verdicts, "
+        "orange: does not, "
         "grey: controls, which do not use the network\n"
         "right: black, all members with the 95 % interval over phantoms and seeds; dotted: the goal of .8"
     )

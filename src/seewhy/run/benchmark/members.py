@@ -18,6 +18,7 @@ from seewhy.run.folder import RunFolder
 from seewhy.run.saved_config import load_plain_yaml
 from seewhy.run.sweeps.member_state import STATE, MemberState, quote_value, read_state, write_state
 from seewhy.run.sweeps.workers import FileLock
+from seewhy.termination import Terminated
 
 __all__ = ["BenchmarkMember", "BenchmarkOptions", "list_members", "run_benchmark"]
 
@@ -210,7 +211,10 @@ def _run(launcher: Launcher, member: BenchmarkMember) -> MemberState:
     ]
     if RunFolder(member.folder).has_checkpoint():
         words.append("ckpt_path=last")
-    jobs = launcher.launch([words], initial_job_idx=0)
+    try:
+        jobs = launcher.launch([words], initial_job_idx=0)
+    except Terminated:
+        raise Terminated("the same command continues the benchmark") from None
     state = read_state(member.folder)
     if state is None:  # it ended before Hydra could call its callbacks
         state = MemberState("FAIL", error=f"it ended without a result ({jobs[0].status.name.lower()})")
