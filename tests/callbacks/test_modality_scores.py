@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from seewhy.callbacks.modality_scores import ModalityScores
+from seewhy.callbacks.modality_scores import ScoreModalities
 from seewhy.data.base import BaseDataModule
 
 S, SIZE = 4, 32
@@ -50,7 +50,7 @@ class FirstChannel(LightningModule):
 
 def run_test(sources):
     trainer = Trainer(
-        accelerator="cpu", callbacks=[ModalityScores()], logger=False, enable_progress_bar=False,
+        accelerator="cpu", callbacks=[ScoreModalities()], logger=False, enable_progress_bar=False,
         enable_model_summary=False,
     )  # fmt: skip
     trainer.test(FirstChannel(), Patients(sources), verbose=False)

@@ -13,13 +13,13 @@ from seewhy.data.base import find_datamodule
 from seewhy.metrics.classification.slice_labels import SliceLabelScores
 from seewhy.metrics.segmentation.patient_scores import PatientScores
 
-__all__ = ["ModalityScores", "keep_modality"]
+__all__ = ["ScoreModalities", "keep_modality"]
 
 FLOORS = ("floor_otsu3", "floor_intensity", "floor_mirror")
 """Floors that are repeated for each modality."""
 
 
-class ModalityScores(Callback):
+class ScoreModalities(Callback):
     """Tests the model on each modality alone, where the data have several.
 
     All other channels get the value of a missing channel. Logged are `test/<map>_<modality>/<measure>`, with the floors

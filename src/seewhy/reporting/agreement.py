@@ -20,7 +20,7 @@ from seewhy.io.atomic import list_files, write_csv
 from seewhy.metrics.bootstrap import Interval, bootstrap_interval
 from seewhy.reporting.store import ExplanationRecord, ExplanationStore, Place, read_record
 
-__all__ = ["MEANING", "Agreement", "agreement_section", "compare_trainings", "write_agreement"]
+__all__ = ["MEANING", "MapAgreement", "agreement_section", "compare_trainings", "write_agreement"]
 
 Array = NDArray[Any]
 CASES = 24
@@ -32,7 +32,7 @@ MEANING = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement:
+class MapAgreement:
     """Agreement of one method's maps between trainings, as rank correlations of the evidence.
 
     Attributes:
@@ -79,7 +79,7 @@ class Agreement:
         }
 
 
-def compare_trainings(runs: Sequence[str | Path]) -> list[Agreement]:
+def compare_trainings(runs: Sequence[str | Path]) -> list[MapAgreement]:
     """Compare the maps of several runs (repeatability and reproducibility: Arun 2021).
 
     Only maps of the same sample, method and class are compared. The samples and methods need not be the same in all
@@ -145,7 +145,7 @@ def _read_records(store: ExplanationStore) -> dict[Place, dict[str, dict[str, An
 
 def _compare(
     place: Place, owners: Sequence[tuple[ExplanationStore, Mapping[str, Mapping[str, Any]]]], samples: Sequence[str]
-) -> Agreement:
+) -> MapAgreement:
     """Compare all pairs of runs."""
     lines = [_read_lines(place, store, own, samples) for store, own in owners]
     targets = [[_name_target(own.get(sample)) for sample in samples] for _, own in owners]
@@ -170,7 +170,7 @@ def _compare(
     ]  # fmt: skip
     apart_mean = float(np.mean(different)) if different else float("nan")
     level = np.nanmax([apart_mean, float(np.mean(random)) if random else -1.0, -1.0])
-    return Agreement(
+    return MapAgreement(
         method=place.title,
         runs=len(owners),
         cases=int(np.isfinite(means).sum()),
@@ -208,13 +208,13 @@ def _read_lines(
     return np.stack([missing if line is None else line for line in lines])
 
 
-def write_agreement(path: Path, results: Sequence[Agreement]) -> Path:
+def write_agreement(path: Path, results: Sequence[MapAgreement]) -> Path:
     """Write `agreement.csv`, one row per method."""
     rows = [result.row() for result in results]
     return write_csv(path, rows, columns=list(rows[0]))
 
 
-def agreement_section(results: Sequence[Agreement]) -> Section:
+def agreement_section(results: Sequence[MapAgreement]) -> Section:
     """Make the section of a page: a table of the methods, and what agreement does not mean."""
     words = {None: "too few cases", True: "agrees", False: "does not agree"}
     rows = []

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from seewhy.errors import DataError
 from seewhy.figures.labels import method_label
-from seewhy.figures.report.blocks import Notes, Section
+from seewhy.figures.report.blocks import NoteList, Section
 from seewhy.figures.report.browser import CaseBrowser
 from seewhy.figures.report.page import write_report
 from seewhy.io.documents import read_json
@@ -109,7 +109,7 @@ def report_section(results: Mapping[str, Any]) -> Section:
         phantom=bool(results["records"][0]["phantom"]),
     )
     lines = _describe_verdicts(results)
-    return Section(section.heading, [*([Notes(lines)] if lines else []), *section.blocks])
+    return Section(section.heading, [*([NoteList(lines)] if lines else []), *section.blocks])
 
 
 def write_explanation_page(folder: Path) -> Path | None:

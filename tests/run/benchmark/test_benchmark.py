@@ -8,7 +8,7 @@ from blank_figures import blank_figures
 
 from seewhy.io.documents import read_csv
 from seewhy.run.benchmark.evidence import Evidence
-from seewhy.run.benchmark.results import BenchmarkResults, MethodRow, list_cells
+from seewhy.run.benchmark.results import BenchmarkResults, MethodResult, list_cells
 from seewhy.run.benchmark.scores import MethodScores, order_methods
 
 TINY = [
@@ -112,7 +112,7 @@ def test_methods_that_pass_come_first_and_curves_order_the_rest():
 
 
 def row(method, place, true_place, passes=3):
-    return MethodRow(
+    return MethodResult(
         method=method, passes=passes, members=3, place=place, true_place=true_place, order=1 / place,
         truth=1 / true_place, scores={"auprc": 0.5, "pointing": 0.25}, by_phantom={"amd": 0.5},
     )  # fmt: skip

@@ -24,7 +24,7 @@ __all__ = [
     "Code",
     "Definitions",
     "Facts",
-    "Notes",
+    "NoteList",
     "Picture",
     "ReportTable",
     "ScoreCard",
@@ -72,7 +72,7 @@ SHOWN_NOTES = 5
 
 
 @dataclass(frozen=True)
-class Notes:
+class NoteList:
     """List of short notes, of which a long list is folded."""
 
     lines: Sequence[str]

@@ -144,7 +144,7 @@ class LayerRecord(TypedDict):
     note: str
 
 
-class SliceRecord(TypedDict):
+class PictureSliceRecord(TypedDict):
     """A slice in a file."""
 
     number: int
@@ -155,7 +155,7 @@ class PlaneRecord(TypedDict):
     """A plane in a file."""
 
     name: str
-    slices: list[SliceRecord]
+    slices: list[PictureSliceRecord]
     key: int
     total: int
     sides: list[str] | None

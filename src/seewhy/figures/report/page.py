@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from seewhy.figures.report.blocks import Facts, Notes, Section
+from seewhy.figures.report.blocks import Facts, NoteList, Section
 from seewhy.io.atomic import atomic_path
 
 __all__ = ["write_report"]
@@ -69,7 +69,7 @@ def write_report(
         f"<p>{html.escape(lead)}</p>" if lead else "",
         Facts(facts).html() if facts else "",
         "</header>",
-        f'<div class="warning" role="note">{Notes(warnings, "warnings").html()}</div>' if warnings else "",
+        f'<div class="warning" role="note">{NoteList(warnings, "warnings").html()}</div>' if warnings else "",
         f'<nav aria-label="Sections of this page">{menu}</nav>' if len(sections) > 2 else "",
         f"<main>\n{body}\n</main>",
         f"<script>{script}</script>" if browses else "",

@@ -21,7 +21,7 @@ from seewhy.run.benchmark.evidence import Evidence, read_evidence
 from seewhy.run.benchmark.scores import ORDERS, TRUTH, MethodScores, order_methods, read_scores
 from seewhy.run.records import read_results
 
-__all__ = ["BenchmarkResults", "MethodRow", "finish_benchmark", "pool_members"]
+__all__ = ["BenchmarkResults", "MethodResult", "finish_benchmark", "pool_members"]
 
 Array = NDArray[np.float64]
 CHOSEN = next(iter(ORDERS))
@@ -30,7 +30,7 @@ MOSTLY = 0.5
 """A method passes over all members if it passes in more than this share of them."""
 
 
-class Member(Protocol):
+class FinishedMember(Protocol):
     """What is asked of a member."""
 
     @property
@@ -42,7 +42,7 @@ class Member(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodRow:
+class MethodResult:
     """A method over all members.
 
     Attributes:
@@ -91,7 +91,7 @@ class BenchmarkResults:
         accuracy: name of a member → accuracy of the test.
     """
 
-    rows: list[MethodRow]
+    rows: list[MethodResult]
     agreement: dict[str, OrderAgreement]
     by_phantom: dict[str, dict[str, float]]
     left_out: list[str]
@@ -101,7 +101,7 @@ class BenchmarkResults:
     def controls_above(self, *, truth: bool) -> list[tuple[str, str]]:
         """Pairs of a control and a passing method below it, by the known evidence or in the order without masks."""
 
-        def place(row: MethodRow) -> int:
+        def place(row: MethodResult) -> int:
             return row.true_place if truth else row.place
 
         controls = [row for row in self.rows if row.is_control]
@@ -109,7 +109,7 @@ class BenchmarkResults:
         return [(a.method, b.method) for a in controls for b in passing if place(a) < place(b)]
 
 
-def finish_benchmark(folder: Path, members: Sequence[Member]) -> BenchmarkResults | None:
+def finish_benchmark(folder: Path, members: Sequence[FinishedMember]) -> BenchmarkResults | None:
     """Write `benchmark.csv`, `agreement.csv`, `members.csv`, `benchmark.png` and `benchmark.html`, and print the table.
 
     Args:
@@ -134,7 +134,7 @@ def finish_benchmark(folder: Path, members: Sequence[Member]) -> BenchmarkResult
     return results
 
 
-def pool_members(members: Sequence[Member]) -> BenchmarkResults:
+def pool_members(members: Sequence[FinishedMember]) -> BenchmarkResults:
     """Pool the scores of members.
 
     Members whose network does not use the known evidence have no known truth, and are left out.
@@ -183,7 +183,7 @@ def _make_rows(
     phantoms: Sequence[str],
     order: Array,
     truths: dict[str, Array],
-) -> list[MethodRow]:
+) -> list[MethodResult]:
     """Make the rows, best first in the order without masks."""
     pooled, true = average_ranks_of(order), average_ranks_of(truths[TRUTH[0]])
     groups = np.array(phantoms)
@@ -191,7 +191,7 @@ def _make_rows(
     for column, method in enumerate(methods):
         own = [one[method] for one in scores if method in one]
         rows.append(
-            MethodRow(
+            MethodResult(
                 method=method,
                 passes=sum(one.passes is True for one in own),
                 members=len(own),

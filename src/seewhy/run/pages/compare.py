@@ -22,7 +22,7 @@ from seewhy.metrics.bootstrap import (
 from seewhy.metrics.classification.measures import case_measures
 from seewhy.run.records import read_results
 
-__all__ = ["CaseChange", "ComparedRun", "Comparison", "PairedScore", "compare_runs"]
+__all__ = ["CaseChange", "Comparison", "PairedScore", "RunScores", "compare_runs"]
 
 RESAMPLES = 2000
 PROBABILITY = "probability_"
@@ -37,7 +37,7 @@ CHANGES = 20
 
 
 @dataclass(frozen=True)
-class ComparedRun:
+class RunScores:
     """A run with its table of patients.
 
     Attributes:
@@ -134,7 +134,7 @@ class Comparison:
     notes: Sequence[str] = field(default_factory=list)
 
 
-def compare_runs(folders: Sequence[Path]) -> tuple[list[ComparedRun], list[Comparison]]:
+def compare_runs(folders: Sequence[Path]) -> tuple[list[RunScores], list[Comparison]]:
     """Compare each run with the first one, on the patients that both have.
 
     Means over patients have the interval of `bootstrap_difference`; scores that are no means (AUROC, kappa, …) are
@@ -153,7 +153,7 @@ def compare_runs(folders: Sequence[Path]) -> tuple[list[ComparedRun], list[Compa
     return runs, [_compare(runs[0], other) for other in runs[1:]]
 
 
-def _read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
+def _read_runs(folders: Sequence[Path]) -> list[RunScores]:
     names = _name_runs(folders)
     runs = []
     for name, folder in zip(names, folders, strict=True):
@@ -167,7 +167,7 @@ def _read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
         if "patient" not in table.columns or not table.rows:
             raise DataError(f"{path} has no column `patient`, or no rows")
         results = read_results(folder) if (folder / "results.json").is_file() else {}
-        runs.append(ComparedRun(name, folder, table, bool(results.get("phantom", False))))
+        runs.append(RunScores(name, folder, table, bool(results.get("phantom", False))))
     return runs
 
 
@@ -186,7 +186,7 @@ def _name_runs(folders: Sequence[Path]) -> list[str]:
     raise DataError(f"the same run folder is given twice: {', '.join(map(str, folders))}")
 
 
-def _compare(first: ComparedRun, second: ComparedRun) -> Comparison:
+def _compare(first: RunScores, second: RunScores) -> Comparison:
     patients = [dict.fromkeys(row["patient"] for row in run.table.rows) for run in (first, second)]
     shared = [name for name in patients[0] if name in patients[1]]
     if not shared:

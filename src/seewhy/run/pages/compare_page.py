@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from seewhy.figures.labels import NONE
-from seewhy.figures.report.blocks import Block, Facts, Notes, Picture, ReportTable, Section, Text
+from seewhy.figures.report.blocks import Block, Facts, NoteList, Picture, ReportTable, Section, Text
 from seewhy.figures.report.page import write_report
 from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure, style_axes
 from seewhy.io.atomic import write_csv
-from seewhy.run.pages.compare import ComparedRun, Comparison, PairedScore
+from seewhy.run.pages.compare import Comparison, PairedScore, RunScores
 from seewhy.run.pages.facts import read_facts
 from seewhy.run.pages.run_page import PHANTOM
 
@@ -32,7 +32,7 @@ SHOWN = 30
 """Names of patients in one line."""
 
 
-def write_comparison(folder: Path, runs: Sequence[ComparedRun], comparisons: Sequence[Comparison]) -> list[Path]:
+def write_comparison(folder: Path, runs: Sequence[RunScores], comparisons: Sequence[Comparison]) -> list[Path]:
     """Write `compare.csv`, `changes.csv` and `compare.html`.
 
     Args:
@@ -74,7 +74,7 @@ def write_comparison(folder: Path, runs: Sequence[ComparedRun], comparisons: Seq
     return [page, *paths]
 
 
-def _find_warnings(runs: Sequence[ComparedRun], comparisons: Sequence[Comparison]) -> list[str]:
+def _find_warnings(runs: Sequence[RunScores], comparisons: Sequence[Comparison]) -> list[str]:
     lines = [PHANTOM] if any(run.phantom for run in runs) else []
     for item in comparisons:
         for names, run in ((item.only_first, item.reference), (item.only_second, item.run)):
@@ -132,7 +132,7 @@ def _several(item: Comparison) -> bool:
     return any(change.id != change.patient for change in item.changes)
 
 
-def _describe_runs(runs: Sequence[ComparedRun]) -> list[Block]:
+def _describe_runs(runs: Sequence[RunScores]) -> list[Block]:
     """What each run is, and the options in which they differ."""
     facts = [read_facts(run.folder) for run in runs]
     blocks: list[Block] = [Facts({run.name: str(run.folder) for run in runs})]
@@ -150,7 +150,7 @@ def _describe_runs(runs: Sequence[ComparedRun]) -> list[Block]:
     splits = {own.code.get("split") for own in facts}
     if len(splits) > 1:
         blocks.append(
-            Notes(["The runs have different splits: a patient that one of them tests, another may have trained on."])
+            NoteList(["The runs have different splits: a patient that one of them tests, another may have trained on."])
         )
     return blocks
 
