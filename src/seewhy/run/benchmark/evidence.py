@@ -32,7 +32,7 @@ class _Change(TypedDict):
     right: int
 
 
-class _MapRecord(TypedDict):
+class _SavedMap(TypedDict):
     """Entries of `evidence.json`."""
 
     checkpoint: str
@@ -70,7 +70,7 @@ def check_evidence(folder: Path) -> Evidence:
     """
     sha256 = file_sha256(RunFolder(folder).checkpoint(final=False))
     if (folder / FILE).is_file():
-        record: Any = read_json(folder / FILE, _MapRecord)
+        record: Any = read_json(folder / FILE, _SavedMap)
         if record["checkpoint"] == sha256:
             return _summarize(record["changes"])
     listed = read_json(folder / "explanations" / "explanations.json", dict[str, Any])
@@ -100,7 +100,7 @@ def read_evidence(folder: Path) -> Evidence:
     Raises:
         DataError: it is missing or damaged.
     """
-    record: Any = read_json(folder / FILE, _MapRecord)
+    record: Any = read_json(folder / FILE, _SavedMap)
     return _summarize(record["changes"])
 
 
