@@ -52,11 +52,11 @@ def find_midline(images: NDArray[Any], body: NDArray[np.bool_]) -> Midline | Non
         None if there is no body, or its outline is not symmetric.
 
     Example:
-        >>> columns = np.abs(np.arange(40) - 21.0)
-        >>> head = np.broadcast_to(np.where(columns < 15, 20 - columns, 0), (2, 40, 40))
-        >>> midline = find_midline(head, head > 0)
-        >>> round(midline.offset), abs(round(midline.normal[1], 2))
-        (21, 1.0)
+        >>> rows, columns = np.mgrid[0:40, 0:40] - np.array([20, 21])[:, None, None]
+        >>> head = ((rows / 15) ** 2 + (columns / (9 + 0.3 * rows)) ** 2 < 1)[None]
+        >>> midline = find_midline(head.astype(float), head)
+        >>> abs(round(midline.offset)), abs(round(midline.normal[1]))
+        (21, 1)
     """
     shown = body.any((1, 2))
     images, body = images[shown], body[shown]
