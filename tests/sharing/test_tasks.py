@@ -18,7 +18,9 @@ PYRAMID += [
 ]
 
 
-def work(folder, pause, results=None):
+def work(folder, pause, results=None, start=None):
+    if start is not None:
+        start.wait()  # else the first process may have done everything before the last one is there
     workers, mine = Workers(folder, lease=5.0), []
     with workers.present():
         tasks = SharedTasks(folder, workers, kind="sums")
@@ -35,7 +37,8 @@ def work(folder, pause, results=None):
 
 def test_processes_share_the_tasks_and_none_is_done_twice(tmp_path):
     results = CONTEXT.Queue()
-    processes = [CONTEXT.Process(target=work, args=(tmp_path, 0.02, results)) for _ in range(3)]
+    start = CONTEXT.Barrier(3)
+    processes = [CONTEXT.Process(target=work, args=(tmp_path, 0.02, results, start)) for _ in range(3)]
     for process in processes:
         process.start()
     done = [results.get(timeout=30) for _ in processes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ WIDTH = 14
 NONE = "-"
 FILES = ("agreement.csv", "scanners.csv", "heads.csv", "comparison.json", "comparison.png")
 LEGEND: dict[str, Any] = {
-    "fontsize": 7, "frameon": False, "loc": "upper left", "bbox_to_anchor": (0, -0.08), "ncols": 2,
+    "fontsize": 7, "frameon": False, "loc": "upper right", "bbox_to_anchor": (1, -0.08), "ncols": 2,
 }  # fmt: skip
 Rows = Sequence[Mapping[str, Any]]
 
@@ -113,7 +114,7 @@ def comparison_figure(comparison: Mapping[str, Any]) -> Figure:
     texts = ("volume", f"mean {MODALITY_NAMES[comparison['modality']]}")
     for line, rows, text in zip(grid, (volumes, means), texts, strict=True):
         for axes, (region, title) in zip(line, REGIONS.items(), strict=False):
-            _frame(axes, [_name(name, comparison) for name in names], f"ICC, {text}, {title}", first=region == "fluid")
+            _frame(axes, [_name(name, comparison) for name in names], f"ICC, {text}\n{title}", first=region == "fluid")
             for place, name in enumerate(names):
                 _point(axes, place, _find(rows, name, region), "icc", _colour(name))
             axes.set_xlim(-0.55, 1.05)
@@ -168,7 +169,7 @@ def _differences(axes: Axes, volumes: Rows, comparison: Mapping[str, Any]) -> No
 
 def _frame(axes: Axes, names: Sequence[str], title: str, *, first: bool) -> None:
     style_axes(axes).set_title(title, fontsize=9, color=INK, loc="left")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [textwrap.fill(name, 22) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(labelleft=first)
 
