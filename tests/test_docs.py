@@ -30,9 +30,9 @@ from seewhy.nets.encoders.mit import MiT
 from seewhy.nets.encoders.timm_encoder import TimmEncoder
 from seewhy.nets.par import PixelAdaptiveRefinement
 from seewhy.nets.regions import refine_regions
-from seewhy.run import explainers
 from seewhy.run.build import build_model, find_node_problems
 from seewhy.run.checks import check_config
+from seewhy.run.explanations import explainers
 from seewhy.run.folder import conf_dir
 from seewhy.run.loaded.saved_run import read_checkpoint
 from seewhy.run.train import train

@@ -15,8 +15,8 @@ from seewhy.cli.compose import compose_train
 from seewhy.losses.classification import LOSSES
 from seewhy.phantoms.mri import write_mri_phantom
 from seewhy.reporting.tables import COLUMNS
-from seewhy.run import explainers
 from seewhy.run.build import build_datamodule, build_model
+from seewhy.run.explanations import explainers
 from seewhy.run.folder import conf_dir
 from seewhy.run.train import train
 

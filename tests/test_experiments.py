@@ -18,7 +18,9 @@ from seewhy.run.train import train
 
 CONF = conf_dir()
 EXPERIMENTS = sorted(
-    str(path.relative_to(CONF / "experiment").with_suffix("")) for path in (CONF / "experiment").rglob("*.yaml")
+    str(path.relative_to(CONF / "experiment").with_suffix(""))
+    for path in (CONF / "experiment").rglob("*.yaml")
+    if path.stem != "explanations"  # a sweep over the other benchmarks
 )
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 SHORT = (
@@ -30,11 +32,16 @@ SHORT = (
     "data.batch_size=2",
 )
 EXPLAINED = ("explain.max_samples=2",)
+BENCHMARK = ("explain.judge=cheap", "explain.methods=[grad_cam]", "explain.mask_tuning=0")
 SMALL = {
     "amd": ("model.backbone.name=test_efficientnet", "explain.judge=cheap"),
     "mri": ("data.slices=[8,40]", "data.size=32", "model.backbone.name=test_efficientnet", "explain.judge=cheap"),
     "demo/amd": ("explain.judge=cheap",),
     "demo/mri": ("explain.judge=cheap", "data.slices=[8,40]"),
+    "benchmark/amd": (*BENCHMARK, "data.inputs=[drusen,mnv]"),
+    "benchmark/mri": (*BENCHMARK, "data.slices=[8,40]"),
+    "benchmark/redundant": BENCHMARK,
+    "benchmark/shortcut": (*BENCHMARK, "data.inputs=[drusen,mnv]"),
     "cyclegan": (
         "data.image_size=null", "data.crop_size=null", "data.num_workers=0", "model.generator.width=8",
         "model.generator.blocks=2", "model.generator.attention_blocks=[1]", "trainer.precision=32-true",

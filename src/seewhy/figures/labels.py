@@ -277,7 +277,7 @@ def label_of(name: str, words: TargetWords = LESION) -> str:
     if label is None and name.startswith("floor_window_"):
         return f"{METHODS['floor_window']}, {name.removeprefix('floor_window_')}"
     base = _base_of(name)
-    if label is None and base is not None:
+    if label is None and base is not None and not name.endswith("_loss"):
         modality = name.removeprefix(f"{base}_")
         return f"{METHODS[base]}, {modality}" if is_floor(base) else f"{METHODS[base]}, {modality} alone"
     return words.fill(label) if label else name.replace("_", " ")

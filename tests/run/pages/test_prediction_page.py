@@ -5,12 +5,13 @@ from types import SimpleNamespace
 
 from seewhy.run.folder import RunFolder
 from seewhy.run.pages.prediction_page import write_prediction_results
+from seewhy.wording import LESION
 
 
 def make_run(tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"train": ["p1", "p2"], "val": ["p3"], "test": ["p4"]}))
     (tmp_path / "best.ckpt").write_bytes(b"weights")
-    datamodule = SimpleNamespace(is_phantom=False, predict_choice="data.predict_on=all")
+    datamodule = SimpleNamespace(is_phantom=False, words=LESION, predict_choice="data.predict_on=all")
     return SimpleNamespace(folder=RunFolder(tmp_path), checkpoint=tmp_path / "best.ckpt", datamodule=datamodule)
 
 

@@ -268,7 +268,5 @@ def _write(folder: Path, comparison: dict[str, Any]) -> None:
     write_csv(folder / "agreement.csv", comparison["agreement"], columns=agreement_table.COLUMNS)
     write_csv(folder / "scanners.csv", comparison["scanners"], columns=scanner_table.COLUMNS)
     write_json(folder / "comparison.json", comparison)
-    figure = comparison_figure(comparison)
-    for suffix, dpi in (("png", 150), ("pdf", 300)):
-        write_figure(folder / f"comparison.{suffix}", figure, dpi=dpi)
+    write_figure(folder / "comparison.png", comparison_figure(comparison), formats=("png", "pdf"))
     print_comparison(comparison, Console(), folder=folder)
