@@ -205,6 +205,7 @@ def test_unknown_choices_are_refused(explained, tmp_path):
         ExplainCallback(folder=tmp_path, explainers={})
 
 
+@pytest.mark.slow
 def test_contrasts_and_shapley_values_reach_records_tables_and_verdicts(explained, tmp_path):
     methods = {"grad_cam": GradCAM(), "shapley_inputs": ShapleyInputs()}
     found = explained(tmp_path, methods, target=["predicted-runner_up", "label"], judge="all", samples="first")

@@ -37,6 +37,7 @@ def test_items_that_a_member_lacks_are_ranked_by_the_others():
     assert math.isnan(ranks[3])
 
 
+@pytest.mark.slow
 def test_the_interval_is_wide_where_phantoms_disagree():
     truth = np.tile(np.arange(8.0), (6, 1))
     groups = ["a", "a", "b", "b", "c", "c"]

@@ -125,6 +125,7 @@ def test_faster_execution_trains_the_same(train_here, tmp_path, word):
     assert losses["added"] == pytest.approx(losses["plain"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_model_with_two_optimisers_takes_all_but_the_finder(train_here, tmp_path, record):
     chosen = "add=[early_stopping,swa,gradient_norm,device_statistics,channels_last,compile]"
     words = [chosen, "callbacks.compile.backend=eager", "callbacks.swa.start=0.0", "trainer.max_epochs=2", EACH_STEP]

@@ -60,6 +60,7 @@ def test_more_processes_than_patients(command, home, tiny, record, devices):
     assert record.results(folder)["metrics"]["test/patients"] == len(split["test"]) == 2
 
 
+@pytest.mark.slow
 def test_two_processes_predict(command, single, home, record):
     command("predict.py", f"run={single}", *DDP, "data.predict_on=all", f"paths.output_dir={home / 'predicted'}")
     rows = record.table(home / "predicted" / "predictions" / "predictions.csv")

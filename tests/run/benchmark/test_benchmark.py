@@ -55,6 +55,7 @@ def stamps(folder):
     return {path.name: path.stat().st_mtime_ns for path in (folder / "checkpoints").iterdir()}
 
 
+@pytest.mark.slow
 def test_one_command_trains_explains_and_compares_and_a_second_adds_only_what_is_new(benchmark, capsys):
     folder = benchmark()
     member = folder / "shortcut_1"

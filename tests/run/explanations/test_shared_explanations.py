@@ -102,6 +102,7 @@ def test_one_process_that_shares_writes_what_one_that_does_not(alone, trained, t
     assert any(name.endswith("_summary.png") for name in ours)
 
 
+@pytest.mark.slow
 def test_a_stopped_process_is_continued_and_a_second_call_repairs(alone, trained, tmp_path, monkeypatch):
     calls, whole = [], Session.explain
 

@@ -180,6 +180,7 @@ def test_attention_is_kept_case_by_case(run):
     assert not np.array_equal(*gates)
 
 
+@pytest.mark.slow
 def test_a_folder_elsewhere_has_whole_matrices_and_as_many_rows_as_asked_for(run, tmp_path):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and ".hydra" not in path.parts}
     words = ("cases.categories=[best]", "cases.full_attention=true", f"cases.folder={tmp_path}")
