@@ -169,7 +169,7 @@ def bootstrap_difference(
     gaps = gaps[~np.isnan(gaps)]
     if gaps.size < LEAST:
         return None
-    # Differences of 0 and 1 are no proportion: its interval would leave out 0 as soon as one patient differs.
+    # Differences of 0 and 1 are not a proportion, whose interval would leave out 0 as soon as one patient differs.
     return _mean_interval(gaps, limits=(-widest, widest), resamples=resamples, confidence=confidence, seed=seed)
 
 

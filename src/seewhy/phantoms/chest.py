@@ -99,7 +99,7 @@ def draw_chest(
 
 
 def _draw_thorax(rng: np.random.Generator, frame: BodyFrame) -> FloatArray:
-    """Draw the level of the chest, below 1 inside; nearly the same in all slices, so that area says little."""
+    """Draw the level of the chest, below 1 inside; nearly the same in all slices, so that area predicts little."""
     height, width = rng.uniform(0.62, 0.72), rng.uniform(0.84, 0.93)
     y = (frame.y - rng.uniform(-0.04, 0.04)) / height
     x = (frame.x - rng.uniform(-0.03, 0.03)) / width

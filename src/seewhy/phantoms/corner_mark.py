@@ -1,4 +1,4 @@
-"""Draw a small textured square in a corner of an image, whose texture tells a class."""
+"""Draw a small textured square in a corner of an image, whose texture determines the class."""
 
 from __future__ import annotations
 

@@ -140,10 +140,10 @@ def _describe_verdicts(results: Mapping[str, Any]) -> list[str]:
         if (verdict or {}).get("doubts"):
             continue
         passes = (verdict or {}).get("passes")
-        told = "its maps change with the weights of the network, as they must" if passes else (
+        result = "its maps change with the weights of the network, as they must" if passes else (
             "whether its maps depend on the weights was not tested, or remained open"
         )  # fmt: skip
-        lines.append(f"{method_label(title)}: {told}.")
+        lines.append(f"{method_label(title)}: {result}.")
     return lines
 
 

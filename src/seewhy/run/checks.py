@@ -30,7 +30,7 @@ LIMITS: dict[str, Any] = {
     "trainer.devices": Annotated[int, Le(max(8, os.cpu_count() or 1))] | str | list[int],
 }
 """Type and limits of options whose reader states none; Lightning divides by those of the Trainer, and starts as many
-processes as it is told."""
+processes as the configuration asks."""
 
 
 def check_config(config: DictConfig, *groups: str) -> None:

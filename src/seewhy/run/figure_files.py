@@ -34,7 +34,7 @@ def read_figure_options(config: DictConfig) -> FigureOptions:
 
 
 def with_figure_options(command: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]:
-    """Make a command write its figures as its configuration says; the options end with the command.
+    """Make a command write its figures as configured; the options end with the command.
 
     Args:
         command: a function of a configuration.

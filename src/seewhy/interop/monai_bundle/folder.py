@@ -20,7 +20,7 @@ from seewhy.io.atomic import file_sha256
 __all__ = ["BundleModel", "read_bundle"]
 
 CLASSIFIERS = ("DenseNet",)
-"""Beginnings of the names of networks whose output is no volume."""
+"""Beginnings of the names of networks whose output is not a volume."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def build_bundle_network(config: BundleConfig) -> tuple[nn.Module, dict[str, Any
     if key is None:
         written = config.get("network_def")
         if written is not None:
-            raise config.refuse("network_def", written, "is no network of MONAI by its name and arguments")
+            raise config.refuse("network_def", written, "is not a network of MONAI by its name and arguments")
         raise CheckpointError(f"{config.file} has no network_def with a _target_ and its arguments")
     node = dict(config.get(key))
     target = str(node.get("_target_"))
@@ -70,7 +70,7 @@ def build_bundle_network(config: BundleConfig) -> tuple[nn.Module, dict[str, Any
     unknown = [one for one in arguments if one not in parameters and not open_ended]
     if unknown:
         raise config.refuse(
-            f"{key}#{unknown[0]}", node[unknown[0]], f"is no argument of {name}; {nearest(unknown[0], parameters)}"
+            f"{key}#{unknown[0]}", node[unknown[0]], f"is not an argument of {name}; {nearest(unknown[0], parameters)}"
         )
     try:
         network: nn.Module = kind(**arguments)

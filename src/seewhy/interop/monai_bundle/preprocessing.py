@@ -39,7 +39,7 @@ class Preprocessing:
 
 
 def read_preprocessing(config: BundleConfig, *, channels: int) -> Preprocessing | CheckpointError:
-    """Translate `preprocessing` of a bundle; the error says which transform stands in the way.
+    """Translate `preprocessing` of a bundle; the error names the transform that cannot be translated.
 
     Args:
         config: of the bundle.
@@ -55,7 +55,7 @@ def read_preprocessing(config: BundleConfig, *, channels: int) -> Preprocessing 
         for place, transform in enumerate(transforms):
             key = f"preprocessing#transforms#{place}"
             if not isinstance(transform, dict):
-                raise config.refuse(key, transform, "is no transform by its name and arguments")
+                raise config.refuse(key, transform, "is not a transform by its name and arguments")
             _read_transform(config, transform, key, channels, found, schemes)
         if len(schemes) > 1:
             raise config.refuse("preprocessing", transforms[-1].get("_target_"), "is a second normalisation")

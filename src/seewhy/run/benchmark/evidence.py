@@ -21,7 +21,7 @@ __all__ = ["Evidence", "check_evidence", "read_evidence"]
 FILE = "evidence.json"
 """In the folder of a member."""
 ENOUGH = 0.8
-"""Smallest share of twins that must be predicted as the known evidence tells."""
+"""Smallest share of twins that must be predicted as the known evidence implies."""
 
 
 class _Change(TypedDict):
@@ -41,7 +41,7 @@ class _SavedMap(TypedDict):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Shares of twins that are predicted as the known evidence tells.
+    """Shares of twins that are predicted as the known evidence implies.
 
     Attributes:
         moved: of twins with other evidence, whose class must change.

@@ -173,7 +173,7 @@ def _correlate(scores: Array, truth: Array) -> float:
 
 
 def _tabulate(scores: Sequence[dict[str, MethodScores]], methods: Sequence[str], read: Any) -> Array:
-    """Table [members, methods] of one number; NaN where a member lacks the method."""
+    """Table [members, methods] of one number; NaN where a member does not have the method."""
     return np.array([[read(one[name]) if name in one else math.nan for name in methods] for one in scores])
 
 
@@ -330,7 +330,7 @@ def write_page(folder: Path, results: BenchmarkResults) -> None:
             "Members: does the network use the known evidence?",
             [
                 ReportTable(["member", "accuracy", "other evidence", "same evidence", "twins"], evidence,
-                            "share of twins that are predicted as the known evidence tells")
+                            "share of twins that are predicted as the known evidence implies")
             ],
         ),
     ]  # fmt: skip

@@ -97,7 +97,7 @@ def read_scores(folder: Path) -> list[MethodScores]:
 
 
 def order_methods(scores: Sequence[MethodScores], order: str) -> list[float]:
-    """Score methods by one of `ORDERS`; higher is better, NaN if this cannot be told.
+    """Score methods by one of `ORDERS`; higher is better, NaN if they have no order.
 
     Args:
         scores: of one member.

@@ -28,7 +28,7 @@ RESAMPLES = 2000
 PROBABILITY = "probability_"
 """Prefix of the columns of `patients.csv` that hold the probabilities of classes."""
 WHOLE = ("auroc", "balanced_accuracy", "f1", "average_precision", "kappa", "mae", "ece")
-"""Scores that are no means over cases; their differences are resampled as wholes."""
+"""Scores that are not means over cases; their differences are resampled as wholes."""
 RANGES = {"hd95": math.inf, "fp_area": math.inf, "fp_volume": math.inf}
 ROUNDING = 1e-3
 """Most that the probabilities of a case may differ from 1 in sum."""

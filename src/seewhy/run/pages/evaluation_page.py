@@ -20,7 +20,7 @@ __all__ = ["write_evaluation_page"]
 
 GROUPS: dict[str, dict[str, str]] = {
     "Means over patients against the same head on the other scanner; cycle: translated back, against the input; "
-    "change: translated against the input, which is no measure of quality.": {
+    "change: translated against the input, which does not measure quality.": {
         "ssim": "SSIM", "psnr": "PSNR dB", "mae": "mean error ↓", "cycle_ssim": "cycle SSIM",
         "change_ssim": "change SSIM",
     },

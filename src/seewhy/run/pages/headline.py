@@ -65,7 +65,7 @@ def _make_card(scores: Mapping[str, Mapping[str, Score]], measure: str, words: T
     named = {name: own for name, own in scores.items() if is_floor(name) and not (classes and name.endswith(classes))}
     floors = {name: own[measure].value for name, own in named.items() if measure in own}
     if measure == "fp_slices":
-        floors = {}  # painting nothing is perfect there, so that a floor says nothing
+        floors = {}  # painting nothing is perfect there, so a floor would mean nothing
     name = label_of(measure, words) + ("" if method == "classifier" else f", {label_of(method)}")
     ideal = scores.get("ideal", {}).get(measure)
     if not floors:

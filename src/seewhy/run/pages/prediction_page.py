@@ -23,7 +23,7 @@ from seewhy.run.records import find_words_of, read_results
 __all__ = ["write_prediction_page", "write_prediction_results"]
 
 PREFIX = "predict/"
-"""Prefix of the scores of a prediction, which is no test of the run."""
+"""Prefix of the scores of a prediction, which is not a test of the run."""
 
 
 def write_prediction_results(
@@ -88,7 +88,7 @@ def write_prediction_page(folder: Path) -> Path:
     words = find_words_of(results)
     tables = results_blocks(metrics, prefix=PREFIX, phantom=phantom, words=words)
     blocks: list[Block] = [ScoreCards(cards)] if (cards := make_cards(metrics, prefix=PREFIX, words=words)) else []
-    blocks += tables or [Text("The truth of these cases is not known, so there are no scores.")]
+    blocks += tables or [Text("The truth of these cases is not known, hence no scores.")]
     cases = collect_cases(folder)
     sections = [Section("Scores", blocks), *make_browser_section(cases)]
     sections += [

@@ -27,7 +27,7 @@ LOGGER = logging.getLogger(__name__)
 
 PHANTOM = "Phantom data: these patients are synthetic, and the scores say nothing about real ones."
 FEW = 10
-"""With fewer test patients than this a warning says that intervals are rough."""
+"""With fewer test patients than this, a warning calls intervals rough."""
 MOST_DOUBTS = 3
 """More warnings about single patients are counted; the case browser has their reasons."""
 FIGURES = {
@@ -121,12 +121,12 @@ def _order_warnings(
 
 
 def read_picture(path: Path, caption: str = "", alt: str = "") -> Picture | None:
-    """A picture of a run folder; None, with a warning, if the file is no readable PNG."""
+    """A picture of a run folder; None, with a warning, if the file is not a readable PNG."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
             image.verify()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        LOGGER.warning("%s is left out of the page: it is no readable PNG file (%s)", path, error)
+        LOGGER.warning("%s is left out of the page: it is not a readable PNG file (%s)", path, error)
         return None
     return Picture(path, caption, alt)
 
