@@ -98,7 +98,7 @@ SPY = "$open('opened', 'w').write('x')"
     [
         ({"network_def": {"_target_": "UNet", **UNET, "in_channels": "$1 + 0"}}, ["network_def#in_channels", "line 1"]),
         ({"network_def": {"_target_": "UNet", **UNET, "channels": SPY}}, ["network_def#channels", "never evaluated"]),
-        ({"network_def": SPY}, ["network_def", "no network"]),
+        ({"network_def": SPY}, ["network_def", "not a network"]),
         ({"network_def": {"_target_": "UNet", **UNET, "in_channels": "%other.json#n"}}, ["in_channels", "macro"]),
         ({"network_def": {"_target_": "UNet", **UNET, "in_channels": "@n + 1"}, "n": 0}, ["calculation"]),
         ({"network_def": {"_target_": "UNet", **UNET, "in_channels": "@n"}}, ["in_channels", "names no value"]),
