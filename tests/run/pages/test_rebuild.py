@@ -140,3 +140,20 @@ def test_a_prediction_is_rebuilt_too(run, capsys):
     text = (folder / "report.html").read_text()
     assert "0.750" in text
     assert "The model was trained on" in text
+
+
+def test_a_page_uses_the_words_of_the_data_set(run):
+    results = json.loads((run / "results.json").read_text())
+    results |= {"words": {"target": "<i>{atrium}", "absent": "empty"}}
+    results["metrics"] |= {"test/refined/lesion_dice": 0.5, "test/refined/fp_slices": 0.1}
+    (run / "results.json").write_text(json.dumps(results))
+    (run / "patients.csv").write_text("patient,map,dice,lesion_dice\nP1,refined,0.25,0.5\n")
+    [page] = rebuild_pages(run)
+    text = page.read_text()
+    assert "&lt;i&gt;{atrium}-wise Dice" in text
+    assert "empty slices hit" in text
+    assert "<i>{atrium}" not in text
+    assert "{target}" not in text
+    assert "lesion-wise" not in text
+    case = next(case for case in read_data(page)["cases"] if case["id"] == "P1")
+    assert case["scores"] == {"Dice, refined": 0.25, "<i>{atrium}-wise Dice, refined": 0.5}

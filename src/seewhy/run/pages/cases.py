@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from seewhy.figures.labels import MEASURES, is_floor, label_of, parse_number
+from seewhy.figures.labels import is_floor, label_of, parse_number
 from seewhy.figures.report.blocks import Section, Text
 from seewhy.figures.report.browser import CaseBrowser
 from seewhy.figures.report.cases import BrowserCase, read_cases
 from seewhy.io.documents import read_csv
 from seewhy.reporting.cases.explained import add_explanations, read_explained_cases
+from seewhy.wording import LESION, TargetWords
 
 __all__ = ["collect_cases", "make_browser_section"]
 
@@ -22,17 +23,18 @@ FINAL = ("prediction", "refined")
 """Methods whose scores come first."""
 
 
-def collect_cases(folder: Path, *, explanations: Path | None = None) -> list[BrowserCase]:
+def collect_cases(folder: Path, *, explanations: Path | None = None, words: TargetWords = LESION) -> list[BrowserCase]:
     """Collect the cases of a test or a prediction.
 
     Args:
         folder: has `cases/`, and `patients.csv` and `doubts.csv` where there are any.
         explanations: folder of explanations, or None.
+        words: of the data set.
     """
     cases = read_cases(folder / "cases")
     if explanations is not None:
         cases = add_explanations(cases, read_explained_cases(explanations))
-    scores, doubts = _read_scores(folder / "patients.csv"), _read_doubts(folder / "doubts.csv")
+    scores, doubts = _read_scores(folder / "patients.csv", words), _read_doubts(folder / "doubts.csv")
     return [
         replace(
             case,
@@ -69,7 +71,7 @@ def _find(scores: Mapping[str, Mapping[str, float]], case: BrowserCase) -> Mappi
     return {}
 
 
-def _read_scores(path: Path) -> dict[str, dict[str, float]]:
+def _read_scores(path: Path, words: TargetWords) -> dict[str, dict[str, float]]:
     """Case → score's name → number."""
     if not path.is_file():
         return {}
@@ -81,16 +83,14 @@ def _read_scores(path: Path) -> dict[str, dict[str, float]]:
         elif row.get("map") and not is_floor(row["map"]):
             found = _read_numbers(row, SHOWN)
             key = row.get("id") or row.get("patient") or ""
-            _add(scores, key, {f"{MEASURES[name]}, {label_of(row['map'])}": value for name, value in found})
+            _add(scores, key, {f"{label_of(name, words)}, {label_of(row['map'])}": value for name, value in found})
+    order = (*(label_of(name, words) for name in SHOWN), "")
     for own in scores.values():
-        ordered = sorted(own, key=lambda name: next(i for i, m in enumerate(ORDER) if name.startswith(m)))
+        ordered = sorted(own, key=lambda name: next(i for i, m in enumerate(order) if name.startswith(m)))
         values = {name: own[name] for name in ordered}
         own.clear()
         own.update(values)
     return scores
-
-
-ORDER = (*(MEASURES[name] for name in SHOWN), "")
 
 
 def _read_similarity(row: Mapping[str, str]) -> dict[str, float]:

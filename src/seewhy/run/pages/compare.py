@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from seewhy.metrics.bootstrap import (
     resampled_weights,
 )
 from seewhy.metrics.classification.measures import case_measures
-from seewhy.run.records import read_results
+from seewhy.run.records import find_words_of, read_results
+from seewhy.wording import TargetWords
 
 __all__ = ["CaseChange", "Comparison", "PairedScore", "RunScores", "compare_runs"]
 
@@ -45,12 +47,14 @@ class RunScores:
         folder: run folder, or folder of a prediction.
         table: `patients.csv`.
         phantom: whether the data are synthetic.
+        words: of the data set.
     """
 
     name: str
     folder: Path
     table: CsvTable
     phantom: bool
+    words: TargetWords
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ def _read_runs(folders: Sequence[Path]) -> list[RunScores]:
         if "patient" not in table.columns or not table.rows:
             raise DataError(f"{path} has no column `patient`, or no rows")
         results = read_results(folder) if (folder / "results.json").is_file() else {}
-        runs.append(RunScores(name, folder, table, bool(results.get("phantom", False))))
+        runs.append(RunScores(name, folder, table, bool(results.get("phantom", False)), find_words_of(results)))
     return runs
 
 
@@ -196,7 +200,7 @@ def _compare(first: RunScores, second: RunScores) -> Comparison:
     classifies = [any(name.startswith(PROBABILITY) for name in run.table.columns) for run in (first, second)]
     if classifies[0] != classifies[1]:
         raise DataError(f"{first.folder} and {second.folder} are of different tasks: only one of them has class scores")
-    compare = _compare_cases if classifies[0] else _compare_maps
+    compare = _compare_cases if classifies[0] else partial(_compare_maps, words=first.words)
     scores, changes, notes = compare(first.table, second.table, set(shared))
     if not scores:
         raise DataError(f"{first.folder} and {second.folder} have no score in common")
@@ -214,7 +218,7 @@ Compared = tuple[list[PairedScore], list[CaseChange], list[str]]
 # -- scores of patients, e.g. of maps -------------------------------------------------------------------------
 
 
-def _compare_maps(first: CsvTable, second: CsvTable, shared: set[str]) -> Compared:
+def _compare_maps(first: CsvTable, second: CsvTable, shared: set[str], *, words: TargetWords) -> Compared:
     """Compare the scores of each map, and those of a translation in each direction, patient by patient."""
     tables = [_average_patients(table, shared) for table in (first, second)]
     scores, changes = [], []
@@ -222,7 +226,7 @@ def _compare_maps(first: CsvTable, second: CsvTable, shared: set[str]) -> Compar
         values = [table[key] for table in tables]
         common = [patient for patient in values[0] if patient in values[1]]
         pair = [[own[patient] for patient in common] for own in values]
-        name, limits = _describe_score(*key)
+        name, limits = _describe_score(*key, words)
         scores.append(_pair_means(name, pair[0], pair[1], lower=lower_is_better(key[1]), limits=limits))
         changes += [
             CaseChange(patient, patient, name, *both) for patient, *both in zip(common, *pair, strict=True)
@@ -231,13 +235,13 @@ def _compare_maps(first: CsvTable, second: CsvTable, shared: set[str]) -> Compar
     return scores, changes, []
 
 
-def _describe_score(method: str, measure: str) -> tuple[str, tuple[float, float]]:
+def _describe_score(method: str, measure: str, words: TargetWords) -> tuple[str, tuple[float, float]]:
     """Name of a score, and its lowest and highest value."""
     if "/" in method:  # direction and comparison of a translation
         direction, _, comparison = method.partition("/")
         return f"{TRANSLATION[measure][0]}, {direction}, {comparison}", TRANSLATION[measure][1]
     top = next((high for start, high in RANGES.items() if measure.startswith(start)), 1.0)
-    return f"{MEASURES[measure]}, {label_of(method)}", (0.0, top)
+    return f"{label_of(measure, words)}, {label_of(method)}", (0.0, top)
 
 
 def _main_key(tables: Sequence[Mapping[tuple[str, str], object]]) -> tuple[str, str] | None:
@@ -349,7 +353,7 @@ def _pair_patients(
     values = [score(cases.first), score(cases.second)]
     index = np.asarray(cases.patients)
     means = [[float(own[index == patient].mean()) for patient in dict.fromkeys(cases.patients)] for own in values]
-    name = f"{MEASURES[measure]}, mean over patients"
+    name = f"{label_of(measure)}, mean over patients"
     return _pair_means(name, means[0], means[1], lower=lower_is_better(measure), limits=(0.0, top))
 
 
@@ -375,5 +379,5 @@ def _pair_whole(cases: _Cases) -> list[PairedScore]:
             gaps = [own[1][name] - own[0][name] for own in (resampled, left_out)]
             bounds = bca_bounds(gaps[0], values[1] - values[0], gaps[1])
             difference = None if bounds is None else Interval(values[1] - values[0], *bounds)
-        scores.append(PairedScore(MEASURES[name], values[0], values[1], difference, len(names), lower_is_better(name)))
+        scores.append(PairedScore(label_of(name), values[0], values[1], difference, len(names), lower_is_better(name)))
     return scores

@@ -89,7 +89,7 @@ def write_prediction_page(folder: Path) -> Path:
     tables = results_blocks(metrics, prefix=PREFIX, phantom=phantom, words=words)
     blocks: list[Block] = [ScoreCards(cards)] if (cards := make_cards(metrics, prefix=PREFIX, words=words)) else []
     blocks += tables or [Text("The truth of these cases is not known, hence no scores.")]
-    cases = collect_cases(folder)
+    cases = collect_cases(folder, words=words)
     sections = [Section("Scores", blocks), *make_browser_section(cases)]
     sections += [
         Section("The measures of the tables", [block], menu="Measures") for block in explain_measures(tables, words)

@@ -63,7 +63,7 @@ def write_run_page(folder: Path, *, explanations: Path | None = None) -> Path:
     headline += tables
     headline += [Text(f"{choice[0].upper()}{choice[1:]}.")] if choice else []
     explanations = explanations or folder / "explanations"
-    cases = collect_cases(folder, explanations=explanations)
+    cases = collect_cases(folder, explanations=explanations, words=words)
     sections = [Section("Results", headline)] if headline else []
     sections += make_browser_section(cases)
     sections += _figure_sections(folder, results.get("pictures", {}), words)
