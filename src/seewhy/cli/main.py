@@ -50,16 +50,23 @@ def main(arguments: list[str] | None = None) -> None:
 
         complete(make_parser())
     try:
-        if words and words[0] in HYDRA:
-            from seewhy.cli.hydra_commands import run_hydra_command
-
-            sys.argv[1:] = words
-            run_hydra_command(words[0], prefix=words[:1])
-            return
-        _run(words)
+        try:
+            _dispatch(words)
+        finally:
+            sys.stdout.flush()  # here, and not when Python ends, where an error could no longer be caught
     except BrokenPipeError:  # the reader of a pipe, e.g. `head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
+
+
+def _dispatch(words: list[str]) -> None:
+    if words and words[0] in HYDRA:
+        from seewhy.cli.hydra_commands import run_hydra_command
+
+        sys.argv[1:] = words
+        run_hydra_command(words[0], prefix=words[:1])
+    else:
+        _run(words)
 
 
 def _run(words: list[str]) -> NoReturn:
