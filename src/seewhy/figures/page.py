@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import matplotlib
 import numpy as np
@@ -139,20 +139,20 @@ Place = tuple[float, float]
 ToShare = Callable[[float, float], Place]
 
 
-class _Item:
+class _Item(Protocol):
     """Something on a page."""
 
     def move(self, x: float, y: float) -> _Item:
         """Copy of the item at another place."""
-        raise NotImplementedError
+        ...
 
     def paint(self, image: Image.Image, draw: ImageDraw.ImageDraw, scale: float) -> None:
         """Draw into a bitmap."""
-        raise NotImplementedError
+        ...
 
     def draw(self, figure: Figure, to_share: ToShare, order: int) -> None:
         """Draw into a figure."""
-        raise NotImplementedError
+        ...
 
 
 class _Text(_Item):
