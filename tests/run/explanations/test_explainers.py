@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from seewhy.cli.compose import compose_train
 from seewhy.errors import ConfigError
 from seewhy.explain import Attention, CaptumMethod, Explainable, GradCAM, NoiseTunnel, Saliency
 from seewhy.reporting.selection import ExplanationSettings
-from seewhy.run.explanations.explainers import check_explanations
+from seewhy.run.explanations.explainers import check_explanations, load_explainer_nodes
 
 
 class Net(nn.Module):
@@ -61,3 +62,9 @@ def test_names_that_do_not_exist_are_answered_with_the_nearest(options, words):
 def test_all_of_them_are_in_one_message():
     with pytest.raises(ConfigError, match=r"explain\.target='x'.*explain\.options\.b: .*explain\.samples"):
         check(target="x", explainers={"b": GradCAM(layers="x")}, samples=["x"])
+
+
+def test_explain_without_its_defaults_names_the_option_that_turns_it_off():
+    config = compose_train("experiment=demo/amd", "~explain")
+    with pytest.raises(ConfigError, match=r"explain\.methods=\[\]"):
+        load_explainer_nodes(config.explain)

@@ -186,6 +186,8 @@ def load_explainer_nodes(node: DictConfig, *, all_options: bool = False) -> dict
         ConfigError: methods without a file, or options of unknown methods.
     """
     files = _find_explainer_files()
+    if "options" not in node:
+        raise ConfigError("~explain removes only the defaults of explain; to explain nothing: explain.methods=[]")
     methods = [node.methods] if isinstance(node.methods, str) else list(dict.fromkeys(node.methods))
     problems = [f"{name!r} ({nearest(name, files)})" for name in methods if name not in files]
     if problems:
