@@ -24,7 +24,7 @@ from seewhy.models.protocols import GivesAttentionMaps, NamesMaps
 from seewhy.option_types import NonNegativeInt
 from seewhy.reporting.sample import view_prediction
 
-__all__ = ["ImplausibleMapsWriter", "WriteMaps"]
+__all__ = ["ImplausibleMapsWriter", "WriteMaps", "find_doubts"]
 
 
 class WriteMaps(Callback):
@@ -187,6 +187,31 @@ def _count_patients(trainer: Trainer, part: Literal["test", "predict"]) -> int:
 LOGGER = logging.getLogger(__name__)
 
 
+def find_doubts(prediction: Prediction, batch: Batch, name: str) -> list[Row]:
+    """Rows of `doubts.csv` for the slices of one patient, one per class.
+
+    Args:
+        prediction: of the batch.
+        batch: with `body` where it is known.
+        name: of the map that chooses the lesion.
+
+    Returns:
+        Nothing without that map or without tissue; see `ImplausibleMapsWriter` for the columns.
+    """
+    maps = prediction.get("maps", {}).get(name)
+    if maps is None or "body" not in batch or not bool(batch["body"].any()):
+        return []
+    rows = []
+    for k in range(maps.shape[1]):
+        signs = measure_plausibility(maps[:, k], batch["body"], prediction["probability"][:, k])
+        overlap = None if math.isnan(signs.overlap) else signs.overlap
+        row: Row = {"patient": prediction["patient"][0], "class": k + 1, "map": name, "peak": signs.peak}
+        row |= {"cover": signs.cover, "overlap": overlap, "area_correlation": signs.area_correlation}
+        row["doubts"] = "; ".join(signs.doubts())
+        rows.append(row)
+    return rows
+
+
 class ImplausibleMapsWriter(Callback):
     """Writes `doubts.csv`: signs, found without masks, that a patient's map follows something other than a lesion.
 
@@ -250,16 +275,7 @@ class ImplausibleMapsWriter(Callback):
         self._write_table(trainer)
 
     def _check_patient(self, prediction: Any, batch: Any) -> None:
-        maps = prediction.get("maps", {}).get(self.map)
-        if maps is None or "body" not in batch or not bool(batch["body"].any()):
-            return
-        for k in range(maps.shape[1]):
-            signs = measure_plausibility(maps[:, k], batch["body"], prediction["probability"][:, k])
-            overlap = None if math.isnan(signs.overlap) else signs.overlap
-            row: Row = {"patient": prediction["patient"][0], "class": k + 1, "map": self.map, "peak": signs.peak}
-            row |= {"cover": signs.cover, "overlap": overlap, "area_correlation": signs.area_correlation}
-            row["doubts"] = "; ".join(signs.doubts())
-            self.rows.append(row)
+        self.rows += find_doubts(prediction, batch, self.map)
 
     def _write_table(self, trainer: Trainer) -> None:
         rows = gather_rows(self.rows, key=("patient", "class"))

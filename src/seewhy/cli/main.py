@@ -21,12 +21,12 @@ HYDRA = {
     "cases": "select cases of a translation run and draw them",
 }
 """Commands that Hydra configures."""
-MODULES = ("prepare", "check", "importing", "pool", "agree", "judge", "report", "compare", "volume_steps")
+MODULES = ("prepare", "check", "importing", "pool", "agree", "judge", "report", "compare", "serve", "volume_steps")
 """Modules with the other commands."""
 GROUPS = {
     "data": ("prepare", "check"),
     "training": ("train", "pool"),
-    "results of runs": ("predict", "explain", "evaluate", "cases", "report", "compare", "agree"),
+    "results of runs": ("predict", "explain", "evaluate", "cases", "report", "compare", "agree", "serve"),
     "networks from elsewhere, and for elsewhere": ("import", "judge", "export"),
     "volumes predicted with volume.job.keep_logits=true": ("blend", "finalize"),
 }

@@ -206,6 +206,11 @@ class BaseDataModule(LightningDataModule):
         """Whether an input of a case may be several files, its slices."""
         return False
 
+    @property
+    def case_suffixes(self) -> tuple[str, ...]:
+        """Endings of the files that `read_files` reads, in small letters; empty if it reads none."""
+        return ()
+
     def read_files(self, case: CaseFiles, scratch: Path) -> Any:
         """Read a case that is not in the data set as an evaluation batch, without label and annotation.
 

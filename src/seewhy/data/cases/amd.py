@@ -101,6 +101,11 @@ class AMDDataModule(CaseDataModule):
         """Names of the images."""
         return self.inputs
 
+    @property
+    def case_suffixes(self) -> tuple[str, ...]:
+        """Pictures, arrays, and scans of one plane."""
+        return PLANE_SUFFIXES
+
     def describe_reading(self) -> Reading:
         """Pictures by input; see `seewhy.data.base.BaseDataModule.describe_reading`."""
         from seewhy_run.steps.planes import ReadPlanes

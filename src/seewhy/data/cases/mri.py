@@ -137,6 +137,11 @@ class MRIDataModule(CaseDataModule):
         name = row[column] if column is not None else self._name_of(text, problems)
         return Files(name, {INPUT: path if text else None}, masks, problems)
 
+    @property
+    def case_suffixes(self) -> tuple[str, ...]:
+        """Scans and arrays."""
+        return VOLUME_SUFFIXES
+
     def read_files(self, case: CaseFiles, scratch: Path) -> Batch:
         """See `BaseDataModule.read_files`.
 

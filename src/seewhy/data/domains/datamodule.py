@@ -45,7 +45,7 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
 from seewhy.io.names import safe_name
 from seewhy.io.npy import read_npy
-from seewhy.io.scans.scan import write_scan
+from seewhy.io.scans.scan import SCAN_SUFFIXES, write_scan
 from seewhy.option_types import BatchSize, Fraction, Percent, PositiveInt
 
 __all__ = ["BraTSDomainsDataModule"]
@@ -198,6 +198,11 @@ class BraTSDomainsDataModule(BaseDataModule):
     def input_names(self) -> tuple[str, ...]:
         """The modalities."""
         return tuple(MODALITIES)
+
+    @property
+    def case_suffixes(self) -> tuple[str, ...]:
+        """Scans and arrays."""
+        return (*SCAN_SUFFIXES, ".npy")
 
     def read_files(self, case: CaseFiles, scratch: Path) -> Batch:
         """See `BaseDataModule.read_files`; all modalities of a subject, and the domain whose scanner made them."""

@@ -29,6 +29,7 @@ from seewhy.data.uniformity import find_other_spacings
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display
 from seewhy.io.npy import npy_shape
+from seewhy.io.scans.scan import SCAN_SUFFIXES
 from seewhy.io.slices import find_plane_shape
 from seewhy.option_types import Fraction, NonNegativeInt, Percent, PositiveInt
 from seewhy.options import OptionsOf
@@ -195,6 +196,11 @@ class SliceDataModule(BaseDataModule):
     def has_slice_files(self) -> bool:
         """A patient may be a list of slices."""
         return True
+
+    @property
+    def case_suffixes(self) -> tuple[str, ...]:
+        """Scans and arrays; none for images of several modalities."""
+        return (*SCAN_SUFFIXES, ".npy") if self.modalities is None else ()
 
     def read_files(self, case: CaseFiles, scratch: Path) -> Batch:
         """See `BaseDataModule.read_files`; one volume, or slices as in `imageSlice/`."""

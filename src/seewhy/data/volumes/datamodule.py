@@ -20,6 +20,7 @@ from seewhy.data.splits import PARTS, Split
 from seewhy.data.transforms.augmentation import PatchAugmentation, build_augmentation
 from seewhy.data.uniformity import find_other_spacings, find_turned, usual_spacing
 from seewhy.data.volumes.boxes import cut_cases, parse_gap, split_volumes
+from seewhy.data.volumes.cases import SUFFIXES as VOLUME_SUFFIXES
 from seewhy.data.volumes.cases import VolumeCase, find_cases, open_case
 from seewhy.data.volumes.normalization import adopt_normalization, check_scheme, compute_scales, list_schemes
 from seewhy.data.volumes.patches import (
@@ -275,6 +276,11 @@ class VolumesDataModule(BaseDataModule):
     def evaluation_data(self, items: Sequence[VolumeCase]) -> EvaluationDataset:
         """Whole cases."""
         return EvaluationDataset(items, self._reader(items))
+
+    @property
+    def case_suffixes(self) -> tuple[str, ...]:
+        """Scans, arrays, TIFF of several pages, and zarr."""
+        return VOLUME_SUFFIXES
 
     def read_files(self, case: CaseFiles, scratch: Path) -> Batch:
         """See `BaseDataModule.read_files`; one volume of any size that fits into memory, in any store."""

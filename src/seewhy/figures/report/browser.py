@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from seewhy.figures.colours import DIVERGING, colour_table
 from seewhy.figures.overlay import STRONGEST
 from seewhy.figures.report.cases import BrowserCase, PicturePlane, choose_slices
 
-__all__ = ["CaseBrowser", "escape_json", "fit_budget"]
+__all__ = ["CaseBrowser", "escape_json", "fit_budget", "list_settings"]
 
 PICTURE_BYTES = 13_000_000
 """Most bytes of the pictures of all cases on a page, which leaves 7 MB of 20 MB for figures and tables."""
@@ -92,18 +93,22 @@ class CaseBrowser:
     def html(self) -> str:
         """The block as HTML; the script fills it."""
         cases, left_out = fit_budget(self.cases)
-        tables = {name: _list_colours(name) for name in ("inferno", DIVERGING)}
         data = {
             "cases": [asdict(case) for case in cases],
             "noun": self.noun,
             "note": " ".join(filter(None, (self.note, left_out))),
-            "colours": {"plain": tables["inferno"], "signed": tables[DIVERGING]},
-            "strength": STRONGEST,
+            **list_settings(),
         }
         return (
             '<div class="browser"><noscript>The case browser needs JavaScript; nothing is loaded from elsewhere.'
             f'</noscript></div><script type="application/json" class="cases">{escape_json(data)}</script>'
         )
+
+
+def list_settings() -> dict[str, Any]:
+    """Colours and opacity of maps, for the script."""
+    colours = {"plain": _list_colours("inferno"), "signed": _list_colours(DIVERGING)}
+    return {"colours": colours, "strength": STRONGEST}
 
 
 def _list_colours(name: str) -> list[int]:

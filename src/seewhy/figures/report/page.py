@@ -12,7 +12,7 @@ from pathlib import Path
 from seewhy.figures.report.blocks import Facts, NoteList, Section
 from seewhy.io.atomic import atomic_path
 
-__all__ = ["write_report"]
+__all__ = ["hash_source", "read_asset", "write_report"]
 
 
 def write_report(
@@ -44,7 +44,7 @@ def write_report(
         >>> ">0.81</span></td>" in path.read_text()
         True
     """
-    style, script = _read_asset("page.css") + _read_asset("browser.css"), _read_asset("browser.js")
+    style, script = read_asset("page.css") + read_asset("browser.css"), read_asset("browser.js")
     body = "\n".join(_format_section(i, section) for i, section in enumerate(sections))
     browses = 'class="browser"' in body
     menu = "".join(
@@ -54,11 +54,11 @@ def write_report(
     policy = [
         "default-src 'none'",
         "img-src data:",
-        f"style-src {_hash(style)}",
+        f"style-src {hash_source(style)}",
         "base-uri 'none'",
         "form-action 'none'",
     ]
-    policy += [f"script-src {_hash(script)}"] * browses
+    policy += [f"script-src {hash_source(script)}"] * browses
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(policy)}">',
@@ -85,11 +85,11 @@ def _format_section(number: int, section: Section) -> str:
     return f"<section>{heading}{''.join(block.html() for block in section.blocks)}</section>"
 
 
-def _read_asset(name: str) -> str:
+def read_asset(name: str) -> str:
     """Text of a file that belongs to the package."""
     return (files("seewhy.figures.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _hash(text: str) -> str:
+def hash_source(text: str) -> str:
     """Source expression of a content security policy that permits exactly this text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -19,7 +19,7 @@ from seewhy.io.names import safe_name
 from seewhy.io.nifti import write_nifti
 from seewhy.io.npy import write_npy
 
-__all__ = ["Given", "is_one_case", "list_case_files"]
+__all__ = ["Given", "is_one_case", "list_case_files", "name_case"]
 
 Given: TypeAlias = Any
 """A file; an array or tensor; a pair of an array [X, Y, Z] and its affine [4, 4]; a dict from inputs to these; or, for
@@ -133,10 +133,20 @@ def _find_name(case: Mapping[str, Given], number: int) -> str:
     first = value[0] if isinstance(value, (list, tuple)) else value
     if not isinstance(first, (str, os.PathLike)):
         return f"case_{number}"
-    name = Path(first).name
-    ending = next((suffix for suffix in ENDINGS if name.lower().endswith(suffix)), "")
-    stem = name[: len(name) - len(ending)]
+    stem = name_case(first)
     return stem.removesuffix(f"_{key}") or stem
+
+
+def name_case(path: str | os.PathLike[str]) -> str:
+    """Name of a file without its ending.
+
+    Example:
+        >>> name_case("scans/P1.nii.gz")
+        'P1'
+    """
+    name = Path(path).name
+    ending = next((suffix for suffix in ENDINGS if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(ending)]
 
 
 def _make_unique(names: Sequence[str]) -> list[str]:

@@ -130,9 +130,8 @@ class LoadedModel:
         """
         results: list[CasePrediction] = []
         rows: list[dict[str, Any]] = []
-        with self._read_cases(cases, names, domain) as read:
-            for case, batch in read:
-                prediction = self._predict_batch(batch)
+        with self.read_predictions(cases, names=names, domain=domain) as read:
+            for case, batch, prediction in read:
                 result = split_prediction(prediction, self.model, case.id)
                 if save_dir is not None:
                     options = PredictionOptions(folder=Path(save_dir), npz=True)
@@ -143,6 +142,22 @@ class LoadedModel:
         if save_dir is not None:
             write_rows(Path(save_dir) / "predictions.csv", rows)
         return results
+
+    @contextmanager
+    def read_predictions(
+        self, cases: Given, *, names: str | Sequence[str] | None = None, domain: str | None = None
+    ) -> Iterator[Iterator[tuple[CaseFiles, Batch, Prediction]]]:
+        """Cases with their batches and predictions, one after the other, as the commands pass them to callbacks.
+
+        Files that were made for reading exist within the block.
+
+        Args:
+            cases: see the class.
+            names: see `predict`.
+            domain: see `predict`.
+        """
+        with self._read_cases(cases, names, domain) as read:
+            yield ((case, batch, self._predict_batch(batch)) for case, batch in read)
 
     def predict_volume(self, source: str | Path, output: str | Path, **options: Any) -> str:
         """Predict a volume of any size into a store or file, in parts that fit into memory, as `predict.py` does.
@@ -190,6 +205,7 @@ class LoadedModel:
         domain: str | None = None,
         judge: Literal["auto", "all", "cheap", "none"] = "none",
         key_slices: Sequence[int] | None = None,
+        pictures: int | None = None,
         batch_size: int = 8,
         roi: RegionChoice | None = None,
         over: Literal["predicted", "region"] = "predicted",
@@ -209,6 +225,8 @@ class LoadedModel:
             domain: `a` or `b`, the scanner of the cases, for translation.
             judge: also score the maps, see `ExplanationSettings`; needs `save_dir`; not for segmentation.
             key_slices: numbers of the slices that are drawn of volumes, for `save_dir`; not for segmentation.
+            pictures: samples drawn of each method, the first ones, for `save_dir`; None draws all; not for
+                segmentation.
             batch_size: samples explained at once; a region of a volume is explained as one.
             roi: region of a volume to explain, for segmentation: [z0, z1, y0, y1, x0, x1]; None is the whole volume.
             over: for segmentation, explain the voxels of the region that are `predicted` as the target, or all of it.
@@ -224,6 +242,7 @@ class LoadedModel:
         """
         of_volumes = {"roi": roi is not None, "over": over != "predicted"}
         of_samples = {"slices": slices is not None, "judge": judge != "none", "key_slices": key_slices is not None}
+        of_samples["pictures"] = pictures is not None
         self._refuse_unread("explain", of_samples if isinstance(self.model, SegmentsVolumes) else of_volumes)
         explainers, plain = self._build_explainers(method, options or {})
         folder = None if save_dir is None else Path(save_dir)
@@ -233,7 +252,7 @@ class LoadedModel:
             return self._explain_regions(cases, names, explainers, folder, region)
         settings = ExplanationSettings(
             target=target, max_samples=0, batch_size=batch_size, judge=judge, key_slices=key_slices,
-            seed=int(self.config.seed),
+            pictures=pictures, seed=int(self.config.seed),
         )  # fmt: skip
         facts = {"checkpoint": str(self.checkpoint), "sha256": self.sha256, "phantom": False}
         with self._read_cases(cases, names, domain) as read:

@@ -493,4 +493,6 @@
   for (const root of document.querySelectorAll(".browser")) {
     start(root, JSON.parse(root.nextElementSibling.textContent));
   }
+  // A page that gets its cases later dispatches this event at an element, with the data of a browser.
+  document.addEventListener("show-cases", (event) => start(event.target, event.detail));
 })();

@@ -1,0 +1,179 @@
+"""Predict and explain one uploaded case with a loaded run, and collect what its answer shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seewhy.batch import Batch, Prediction
+from seewhy.callbacks.maps import find_doubts
+from seewhy.callbacks.predictions import PredictionOptions, make_writer, write_rows
+from seewhy.errors import ExplanationError
+from seewhy.explain.explained_model import Explainable
+from seewhy.figures.labels import method_label
+from seewhy.figures.report.cases import BrowserCase
+from seewhy.models.protocols import DescribesItself, SegmentsVolumes, TranslatesScans
+from seewhy.reporting.cases.batches import CasePictures, make_cases
+from seewhy.reporting.cases.explained import add_explanations, read_explained_cases
+from seewhy.run.loaded.given_cases import Given
+from seewhy.run.loaded.model import LoadedModel
+from seewhy.run.serving.segmentation import segment
+from seewhy.run.serving.served_run import ServedRun
+from seewhy.run.serving.uploads import SentCase
+
+__all__ = ["Examination", "examine"]
+
+PICTURES = CasePictures(max_slices=48, side=320)
+CHOOSING_MAP = "cam"
+"""Map by which doubts about a patient's slices are found, as in conf/callbacks/doubts.yaml."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """The answer to one case.
+
+    Attributes:
+        id: of the case.
+        predicted: the answer in words.
+        values: rows with `name`, `value` and `unit`.
+        about: what the values are.
+        cases: pictures of the case, and of explained slices.
+        folder: files of the prediction.
+        method: explanation method; None without a map.
+        verdict: what is known about the method.
+        doubts: signs that the answer should be distrusted, found without the truth.
+        notes: what else a reader should know, e.g. why there is no map.
+    """
+
+    id: str
+    predicted: str
+    values: Sequence[Mapping[str, Any]]
+    about: str
+    cases: Sequence[BrowserCase]
+    folder: Path
+    method: str | None = None
+    verdict: Mapping[str, str] | None = None
+    doubts: Sequence[str] = ()
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def examine(model: LoadedModel, run: ServedRun, case: SentCase, folder: Path) -> Examination:
+    """Predict a case, and explain it if a method is given.
+
+    Args:
+        model: the run.
+        run: its facts.
+        case: with files in `folder`.
+        folder: for results, in `predictions` and `explanations`.
+
+    Raises:
+        SeewhyError: files that cannot be read, or that do not fit the run.
+    """
+    if isinstance(model.model, SegmentsVolumes):
+        answer = Examination(folder=folder / "predictions", **segment(model, case, folder, PICTURES))
+        return _with_verdict(answer, run, case.method)
+    given = _arrange(case.files, several=run.rules.several)
+    with model.read_predictions(given, names=case.name, domain=case.domain) as read:
+        [(found, batch, prediction)] = list(read)
+        _write_files(model, batch, prediction, folder / "predictions")
+        [pictures] = make_cases(prediction, batch, model.model, None, PICTURES)
+    answer = Examination(
+        id=found.id, cases=[pictures], folder=folder / "predictions",
+        doubts=[*pictures.doubts, *_list_doubts(prediction, batch)],
+        **_describe(model, prediction, pictures),
+    )  # fmt: skip
+    if case.method is None:
+        return answer
+    return _with_verdict(_explain(model, case, given, answer, prediction, folder / "explanations"), run, case.method)
+
+
+def _arrange(files: Mapping[str, Sequence[Path]], *, several: bool) -> Given:
+    """The case as `LoadedModel` takes it."""
+    if several:
+        [own] = files.values()
+        return list(own) if len(own) > 1 else own[0]
+    return next(iter(files.values()))[0] if list(files) == ["image"] else {name: own[0] for name, own in files.items()}
+
+
+def _write_files(model: LoadedModel, batch: Batch, prediction: Prediction, folder: Path) -> None:
+    """Write what `predict.py` writes; sources are named as they were sent, without folders of the server."""
+    writer = make_writer(model.model, PredictionOptions(folder=folder, npz=True), None)
+    rows = writer.write(prediction, batch, model.model).rows
+    rows = [{**row, "source": Path(str(row["source"])).name} if row.get("source") else row for row in rows]
+    write_rows(folder / "predictions.csv", rows)
+
+
+def _list_doubts(prediction: Prediction, batch: Batch) -> list[str]:
+    rows = find_doubts(prediction, batch, CHOOSING_MAP)
+    several = len(rows) > 1
+    return [f"class {row['class']}: {row['doubts']}" if several else row["doubts"] for row in rows if row["doubts"]]
+
+
+def _describe(model: LoadedModel, prediction: Prediction, pictures: BrowserCase) -> dict[str, Any]:
+    """Answer in words and numbers."""
+    if isinstance(model.model, TranslatesScans):
+        values = [{"name": "slices", "value": len(prediction.get("index", [])), "unit": "slices"}]
+        return {"predicted": f"translated {pictures.prediction}", "values": values, "about": "translated slices"}
+    shares = prediction["probability"].detach().float().cpu().numpy()
+    of_slices = bool(prediction.get("maps"))
+    highest = shares.max(axis=0) if of_slices else shares[0]
+    names = model.classes if len(model.classes) == len(highest) else [f"class {k + 1}" for k in range(len(highest))]
+    values = [{"name": name, "value": float(share), "unit": "probability"} for name, share in zip(names, highest, strict=True)]
+    if of_slices:
+        about = f"highest probability of {len(shares)} slices, not calibrated"
+        return {"predicted": pictures.prediction, "values": values, "about": about}
+    about = model.model.explainable() if isinstance(model.model, DescribesItself) else Explainable()
+    fitted = about.temperature != 1
+    calibration = f"calibrated on validation cases, temperature {about.temperature:.3g}" if fitted else "not calibrated"
+    return {"predicted": pictures.prediction, "values": values, "about": f"probabilities, {calibration}"}
+
+
+def _explain(
+    model: LoadedModel, case: SentCase, given: Given, answer: Examination, prediction: Prediction, folder: Path
+) -> Examination:
+    """Add the maps of a method; of slices, that of the most probable one is made."""
+    assert case.method is not None
+    slices = _choose_slice(prediction)
+    try:
+        model.explain(
+            given, method=case.method, target=case.target, slices=slices, save_dir=folder, names=case.name,
+            domain=case.domain, pictures=0,
+        )  # fmt: skip
+    except ExplanationError as error:
+        return replace(answer, notes=[*answer.notes, f"No map by {method_label(case.method)}: {error}"])
+    explained = read_explained_cases(folder)
+    notes = [*answer.notes]
+    if slices is not None:
+        notes.append(f"{method_label(case.method)} explains slice {slices[0]} alone, see the list of cases.")
+    return replace(answer, cases=add_explanations(answer.cases, explained), method=case.method, notes=notes)
+
+
+def _choose_slice(prediction: Prediction) -> list[int] | None:
+    """The slice with the highest probability, or the middle one of a translation; None for whole cases."""
+    index = list(prediction.get("index", []))
+    if len(index) < 2 or not (prediction.get("maps") or "translated" in prediction):
+        return None
+    if "translated" in prediction:
+        return [int(index[len(index) // 2])]
+    highest = prediction["probability"].float().amax(dim=1).cpu().numpy()
+    return [int(index[int(np.argmax(highest))])]
+
+
+def _with_verdict(answer: Examination, run: ServedRun, method: str | None) -> Examination:
+    """Add what is known about the method, also as a warning at each of its maps if it failed a test."""
+    if method is None or answer.method is None:
+        return answer
+    verdict = run.verdicts[method]
+    cases = answer.cases
+    if verdict.state == "failed":
+        name = method_label(method)
+        cases = [
+            replace(case, layers=[replace(layer, note=verdict.text) if layer.kind == "map" and layer.name.startswith(name)
+                                  else layer for layer in case.layers])
+            for case in cases
+        ]  # fmt: skip
+    return replace(answer, verdict=asdict(verdict), cases=cases)

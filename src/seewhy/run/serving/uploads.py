@@ -1,0 +1,192 @@
+"""Store the files of a request in a folder of their own, with names of our choice and within limits."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seewhy.errors import nearest
+from seewhy.io.checks.sizes import format_bytes
+from seewhy.io.image import PICTURE_SUFFIXES, image_shape
+from seewhy.io.names import safe_name
+from seewhy.io.npy import npy_shape
+from seewhy.io.scans.scan import is_scan, open_scan
+from seewhy.io.zarr.opening import open_source
+from seewhy.run.serving.archives import unpack_store
+from seewhy.run.serving.refusals import Refusal
+
+if TYPE_CHECKING:
+    from starlette.datastructures import FormData, UploadFile
+
+__all__ = ["STORE", "TEXTS", "CaseRules", "SentCase", "store_case"]
+
+STORE = ".zarr.zip"
+"""Ending of an uploaded zarr store."""
+TEXTS = ("name", "domain", "method", "target")
+"""Fields of a request that are text."""
+MOST_LETTERS = 200
+MOST_SLICES = 1024
+"""Files of one patient."""
+WRONG_TYPE, TOO_LARGE = 415, 413
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseRules:
+    """What a case of a run consists of.
+
+    Attributes:
+        inputs: names of its images.
+        suffixes: endings of their files.
+        several: whether an input may be several files, its slices.
+        domains: scanners to choose from; empty for data of one kind.
+        methods: explanation methods to choose from, the first is the usual one.
+        targets: classes that can be explained.
+        of_volumes: whether files are volumes of any store.
+    """
+
+    inputs: tuple[str, ...]
+    suffixes: tuple[str, ...]
+    several: bool = False
+    domains: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    of_volumes: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentCase:
+    """The case of a request.
+
+    Attributes:
+        files: input → its files.
+        name: of the case; None takes the name of the first file.
+        domain: its scanner.
+        method: explanation method; None explains nothing.
+        target: class to explain; None is the predicted one.
+    """
+
+    files: dict[str, tuple[Path, ...]]
+    name: str | None = None
+    domain: str | None = None
+    method: str | None = None
+    target: str | None = None
+
+
+def store_case(form: FormData, folder: Path, rules: CaseRules, *, most_unpacked: int) -> SentCase:
+    """Write the files of a request into a folder, and check its fields.
+
+    Args:
+        form: of the request.
+        folder: an existing folder for this request alone.
+        rules: of the run.
+        most_unpacked: bytes of the case in memory, as float32.
+
+    Raises:
+        Refusal: a field or a file that this run does not take.
+        DataError: a file whose header cannot be read.
+    """
+    texts: dict[str, str] = {}
+    files: dict[str, list[Path]] = {}
+    for field, value in form.multi_items():
+        if field in TEXTS:
+            texts[field] = _check_text(field, value, texts)
+        elif field not in rules.inputs:
+            known = [*rules.inputs, *TEXTS]
+            raise Refusal(f"unknown field {field[:80]!r}; {nearest(field, known)}")
+        elif isinstance(value, str):
+            raise Refusal(f"field {field!r} is text; expected a file, e.g. curl -F {field}=@scan{rules.suffixes[0]}")
+        elif value.filename or value.size:
+            own = files.setdefault(field, [])
+            own.append(_store_file(field, value, folder / str(len(files)), rules, own, most_unpacked))
+    if not files:
+        raise Refusal(f"no file was sent; expected {' and '.join(rules.inputs)} with {_list(rules.suffixes)}")
+    _check_size([path for own in files.values() for path in own], rules, most_unpacked)
+    return SentCase(files={field: tuple(own) for field, own in files.items()}, **_check_choices(texts, rules))
+
+
+def _check_text(field: str, value: UploadFile | str, seen: dict[str, str]) -> str:
+    if not isinstance(value, str):
+        raise Refusal(f"field {field!r} is a file; expected text")
+    if field in seen:
+        raise Refusal(f"field {field!r} was sent twice; send it once")
+    if len(value) > MOST_LETTERS or not value.isprintable():
+        raise Refusal(f"field {field!r} must be plain text of at most {MOST_LETTERS} letters")
+    return value.strip()
+
+
+def _check_choices(texts: dict[str, str], rules: CaseRules) -> dict[str, str | None]:
+    """The text fields, checked against what the run offers."""
+    for field, known in (("domain", rules.domains), ("target", rules.targets)):
+        if texts.get(field) and texts[field] not in known:
+            found = f"{field}={texts[field]!r} is unknown; {nearest(texts[field], known)}"
+            raise Refusal(found if known else f"this model has no {field} to choose; leave the field out")
+    if rules.domains and not texts.get("domain"):
+        raise Refusal(f"which scanner made these images? Send domain={' or domain='.join(rules.domains)}")
+    method = texts.get("method") or (rules.methods[0] if rules.methods else "none")
+    if method != "none" and method not in rules.methods:
+        raise Refusal(f"method={method!r} is not offered; {nearest(method, [*rules.methods, 'none'])}")
+    return {
+        "name": safe_name(texts["name"]) if texts.get("name") else None,
+        "domain": texts.get("domain") or None,
+        "method": None if method == "none" else method,
+        "target": texts.get("target") or None,
+    }
+
+
+def _store_file(
+    field: str, file: UploadFile, folder: Path, rules: CaseRules, others: Sequence[Path], most_unpacked: int
+) -> Path:
+    """Write one file; the client's name gives only the last part of the path, and is made safe."""
+    if others and not rules.several:
+        raise Refusal(f"several files were sent for {field!r}; expected one")
+    if len(others) >= MOST_SLICES:
+        raise Refusal(f"more than {MOST_SLICES} files were sent for {field!r}; send the slices of one patient")
+    given = (file.filename or "").replace("\\", "/").rpartition("/")[2]
+    endings = sorted(rules.suffixes, key=len, reverse=True)
+    suffix = next((ending for ending in endings if given.lower().endswith(ending)), None)
+    if suffix is None:
+        raise Refusal(f"{given[:100]!r} for {field!r} has an unknown ending; expected {_list(rules.suffixes)}",
+                      status=WRONG_TYPE)  # fmt: skip
+    stem = given[: -len(suffix)]
+    path = folder / f"{safe_name(stem) if stem else field}{given[-len(suffix) :]}"
+    if any(path.name.casefold() == other.name.casefold() for other in others):
+        raise Refusal(f"two files for {field!r} are named {path.name!r}; rename one")
+    if not file.size:
+        raise Refusal(f"{path.name} for {field!r} is empty (0 bytes); choose it again, or copy it again")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with path.open("xb") as target:
+        shutil.copyfileobj(file.file, target, 1 << 20)
+    return unpack_store(path, folder / f"{stem}.zarr", most_bytes=most_unpacked) if suffix == STORE else path
+
+
+def _check_size(paths: Sequence[Path], rules: CaseRules, most: int) -> None:
+    """Refuse a case whose headers announce more values than it may have, before values are read."""
+    needed = 0
+    for path in paths:
+        needed += 4 * math.prod(_read_shape(path, rules))
+        if needed > most:
+            raise Refusal(
+                f"{path.name} unpacks to {format_bytes(needed)}; this server takes up to {format_bytes(most)}; crop it, "
+                "predict it with predict.py, or start the server with a larger --max-unpacked",
+                status=TOO_LARGE,
+            )
+
+
+def _read_shape(path: Path, rules: CaseRules) -> tuple[int, ...]:
+    """Shape of the values in a file, from its header."""
+    name = path.name.lower()
+    if name.endswith(".npy"):
+        return npy_shape(path)
+    if is_scan(path):
+        return tuple(open_scan(path).shape)
+    if name.endswith(PICTURE_SUFFIXES) and not rules.of_volumes:
+        return image_shape(path)
+    return tuple(open_source(path).shape)
+
+
+def _list(words: Sequence[str]) -> str:
+    return ", ".join(words)
