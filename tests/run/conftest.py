@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from blank_figures import blank_figures
+from untrained_runs import write_untrained_run
 
 TINY = (
     "experiment=demo/brats",
@@ -71,6 +72,19 @@ def train_here(home):
 
     on_own_data = [word for word in TINY if not word.startswith(("phantom.", "experiment="))]
     call.on_own_data = ["experiment=brats", "trainer=cpu", *on_own_data]
+    return call
+
+
+@pytest.fixture(scope="session")
+def run_of(tmp_path_factory):
+    """Run folder and DataModule of a system with random weights: `run_of("amd")`."""
+    home, made = tmp_path_factory.mktemp("untrained"), {}
+
+    def call(system):
+        if system not in made:
+            made[system] = (home / system, write_untrained_run(system, home / system, home / "data"))
+        return made[system]
+
     return call
 
 

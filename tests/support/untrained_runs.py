@@ -31,6 +31,8 @@ def write_untrained_run(system, folder, data):
     for name, buffer in model.named_buffers():
         if name == "temperature":
             buffer.fill_(1.7)  # so that calibration shows
+        if name.startswith("intensity_"):  # as measured of a scanner
+            buffer.copy_(torch.tensor([10.0, 900.0]).expand_as(buffer))
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):

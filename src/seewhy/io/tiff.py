@@ -152,6 +152,8 @@ def turn(values: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 def _choose_page(tiff: Any, path: Path, page: int | None) -> int:
     count = len(tiff.pages)
+    if not count:
+        raise DataError(f"{path} is truncated or damaged (it has no page); copy or download it again")
     if page is None and count > 1:
         raise DataError(f"{path} has {count} pages; expected one page, or choose one with `page`")
     if not 0 <= (page or 0) < count:

@@ -10,7 +10,6 @@ import torch
 import yaml
 import zarr
 from blank_figures import blank_figures
-from untrained_runs import write_untrained_run
 
 import seewhy
 from seewhy.cli.compose import compose_saved
@@ -22,19 +21,6 @@ from seewhy.run.predict import predict
 
 CLOSE = {"rtol": 0, "atol": 1e-6}
 QUIET = "trainer.enable_progress_bar=false"
-
-
-@pytest.fixture(scope="session")
-def run_of(tmp_path_factory):
-    """Run folder and DataModule of a system: `run_of("amd")`."""
-    home, made = tmp_path_factory.mktemp("loaded"), {}
-
-    def call(system):
-        if system not in made:
-            made[system] = (home / system, write_untrained_run(system, home / system, home / "data"))
-        return made[system]
-
-    return call
 
 
 def predicted(run, folder, *words):

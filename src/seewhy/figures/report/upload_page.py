@@ -18,7 +18,7 @@ def format_upload_page(run: Mapping[str, Any], *, most_bytes: int) -> tuple[str,
 
     Args:
         run: facts of the run: `name`, `model`, `checkpoint`, `sha256`, `inputs`, `suffixes`, `several_files`, `domains`,
-            `methods` (each with `name`, `title` and `verdict`), `targets` and `warnings`.
+            `methods` (each with `name`, `title` and `verdict`), `usual_method`, `targets` and `warnings`.
         most_bytes: of an upload, which the page checks before it sends one.
 
     Returns:
@@ -26,7 +26,7 @@ def format_upload_page(run: Mapping[str, Any], *, most_bytes: int) -> tuple[str,
 
     Example:
         >>> run = {"name": "amd", "model": "AMDGrading", "checkpoint": "best.ckpt", "sha256": "0" * 64, "inputs": ["oct"],
-        ...     "suffixes": [".png"], "several_files": False, "domains": [], "methods": [], "targets": [], "warnings": []}
+        ...     "suffixes": [".png"], "several_files": False, "domains": [], "methods": [], "usual_method": "none", "targets": [], "warnings": []}
         >>> page, policy = format_upload_page(run, most_bytes=1000)
         >>> 'accept=".png"' in page, "connect-src 'self'" in policy
         (True, True)
@@ -68,11 +68,18 @@ def _format_form(run: Mapping[str, Any]) -> str:
         f'choose</span><input type="file" name="{html.escape(name)}" accept="{html.escape(accepted)}"{several}></label>'
         for name in run["inputs"]
     )
-    methods = [(method["name"], method["title"]) for method in run["methods"]]
+    methods = [(method["name"], method["title"]) for method in run["methods"]] + [("none", "none")]
+    methods.sort(key=lambda method: method[0] != run["usual_method"])
     controls = _format_select("domain", "scanner", [(name, name) for name in run["domains"]])
-    controls += _format_select("method", "map", [*methods, ("none", "none")])
-    targets = [("", "predicted class" if not run["domains"] else "first"), *((name, name) for name in run["targets"])]
-    controls += _format_select("target", "explained", targets) if len(targets) > 2 else ""
+    controls += _format_select("method", "map", methods)
+    targets = [(name, name) for name in run["targets"]]
+    if not run["domains"]:  # a translation has no predicted class
+        targets.insert(0, ("", "predicted class"))
+    controls += _format_select("target", "explained", targets) if len(run["targets"]) > 1 else ""
+    controls += (
+        '<div class="control"><label for="choice-name">name</label>'
+        '<input id="choice-name" name="name" placeholder="as the file" maxlength="200" autocomplete="off"></div>'
+    )
     return (
         '<section><h2>Case</h2><form class="case">'
         f'<div class="drops">{drops}</div><p class="kinds">Files: {html.escape(", ".join(run["suffixes"]))}. '

@@ -42,7 +42,8 @@ def answer_as_json(run: ServedRun, examination: Examination, *, seconds: float) 
         "values": list(examination.values),
         "about": examination.about,
         "method": examination.method and {
-            "name": examination.method, "title": method_label(examination.method), "verdict": examination.verdict
+            "name": examination.method, "title": method_label(examination.method), "target": examination.target,
+            "verdict": examination.verdict,
         },
         "doubts": list(examination.doubts),
         "notes": list(examination.notes),

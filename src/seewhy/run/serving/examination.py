@@ -14,7 +14,7 @@ from seewhy.callbacks.maps import find_doubts
 from seewhy.callbacks.predictions import PredictionOptions, make_writer, write_rows
 from seewhy.errors import ExplanationError
 from seewhy.explain.explained_model import Explainable
-from seewhy.figures.labels import method_label
+from seewhy.figures.labels import label_of, method_label
 from seewhy.figures.report.cases import BrowserCase
 from seewhy.models.protocols import DescribesItself, SegmentsVolumes, TranslatesScans
 from seewhy.reporting.cases.batches import CasePictures, make_cases
@@ -32,6 +32,9 @@ CHOOSING_MAP = "cam"
 """Map by which doubts about a patient's slices are found, as in conf/callbacks/doubts.yaml."""
 
 
+OWN_MAPS = "The maps of the patient are the model's own; no test of the run judges them, so look at the doubts."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Examination:
     """The answer to one case.
@@ -44,6 +47,7 @@ class Examination:
         cases: pictures of the case, and of explained slices.
         folder: files of the prediction.
         method: explanation method; None without a map.
+        target: explained class.
         verdict: what is known about the method.
         doubts: signs that the answer should be distrusted, found without the truth.
         notes: what else a reader should know, e.g. why there is no map.
@@ -56,6 +60,7 @@ class Examination:
     cases: Sequence[BrowserCase]
     folder: Path
     method: str | None = None
+    target: str = ""
     verdict: Mapping[str, str] | None = None
     doubts: Sequence[str] = ()
     notes: Sequence[str] = field(default_factory=tuple)
@@ -83,7 +88,7 @@ def examine(model: LoadedModel, run: ServedRun, case: SentCase, folder: Path) ->
         [pictures] = make_cases(prediction, batch, model.model, None, PICTURES)
     answer = Examination(
         id=found.id, cases=[pictures], folder=folder / "predictions",
-        doubts=[*pictures.doubts, *_list_doubts(prediction, batch)],
+        doubts=[*pictures.doubts, *_list_doubts(prediction, batch)], notes=[OWN_MAPS] if prediction.get("maps") else [],
         **_describe(model, prediction, pictures),
     )  # fmt: skip
     if case.method is None:
@@ -116,17 +121,19 @@ def _list_doubts(prediction: Prediction, batch: Batch) -> list[str]:
 def _describe(model: LoadedModel, prediction: Prediction, pictures: BrowserCase) -> dict[str, Any]:
     """Answer in words and numbers."""
     if isinstance(model.model, TranslatesScans):
-        values = [{"name": "slices", "value": len(prediction.get("index", [])), "unit": "slices"}]
-        return {"predicted": f"translated {pictures.prediction}", "values": values, "about": "translated slices"}
+        values = [{"name": "translated", "value": len(prediction.get("index", [])), "unit": "slices"}]
+        return {"predicted": f"translated {pictures.prediction}", "values": values, "about": "slices with tissue"}
     shares = prediction["probability"].detach().float().cpu().numpy()
     of_slices = bool(prediction.get("maps"))
     highest = shares.max(axis=0) if of_slices else shares[0]
-    names = model.classes if len(model.classes) == len(highest) else [f"class {k + 1}" for k in range(len(highest))]
+    about = model.model.explainable() if isinstance(model.model, DescribesItself) else Explainable()
+    names = (model.classes or about.classes)[-len(highest) :]  # of slices, without a class for their absence
     values = [{"name": name, "value": float(share), "unit": "probability"} for name, share in zip(names, highest, strict=True)]
     if of_slices:
-        about = f"highest probability of {len(shares)} slices, not calibrated"
-        return {"predicted": pictures.prediction, "values": values, "about": about}
-    about = model.model.explainable() if isinstance(model.model, DescribesItself) else Explainable()
+        last = label_of(list(prediction["maps"])[-1])
+        text = f"highest of the classifier's probabilities in {len(shares)} slices, not calibrated; the answer is that of "
+        text += f"the map {last!r}"
+        return {"predicted": pictures.prediction, "values": values, "about": text}
     fitted = about.temperature != 1
     calibration = f"calibrated on validation cases, temperature {about.temperature:.3g}" if fitted else "not calibrated"
     return {"predicted": pictures.prediction, "values": values, "about": f"probabilities, {calibration}"}
@@ -149,7 +156,9 @@ def _explain(
     notes = [*answer.notes]
     if slices is not None:
         notes.append(f"{method_label(case.method)} explains slice {slices[0]} alone, see the list of cases.")
-    return replace(answer, cases=add_explanations(answer.cases, explained), method=case.method, notes=notes)
+    target = explained[0].facts["explained"] if explained else ""
+    cases = add_explanations(answer.cases, explained)
+    return replace(answer, cases=cases, method=case.method, target=target, notes=notes)
 
 
 def _choose_slice(prediction: Prediction) -> list[int] | None:

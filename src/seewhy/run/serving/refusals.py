@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from seewhy.errors import SeewhyError
+from seewhy.errors import DataError, SeewhyError
 
 __all__ = ["Refusal", "format_problem"]
 
 SHOWN = 5
 """Problems of one case that are named; further ones are counted."""
+FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s;,:'\"/]+/)+")
+"""Folders of an absolute path, not those of an address."""
 LONGEST = 1000
 """Letters of a message."""
 
@@ -29,7 +31,7 @@ class Refusal(SeewhyError):
 
 
 def format_problem(error: Exception, *, folder: Path) -> str:
-    """Format the message of an error as one line, in which files have their names alone.
+    """Format the message of an error as one line, in which files have their names alone, without folders.
 
     Args:
         error: any error.
@@ -39,10 +41,9 @@ def format_problem(error: Exception, *, folder: Path) -> str:
         >>> format_problem(ValueError("/tmp/a/jobs/1/scan.nii is\\n empty"), folder=Path("/tmp/a"))
         'scan.nii is empty'
     """
-    from seewhy.errors import DataError
-
     problems = error.problems if isinstance(error, DataError) and len(error.problems) > 1 else [str(error)]
     more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
     text = " ".join("; ".join([*problems[:SHOWN], *more]).split())
     text = re.sub(rf"{re.escape(str(folder))}/(?:[^\s;,'\"]*/)?", "", text)
+    text = FOLDERS.sub("", text)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from seewhy.run.serving.uploads import CaseRules
+from seewhy.run.serving.uploads import NO_METHOD, CaseRules
 
 __all__ = ["Answer", "Problem", "describe_request"]
 
@@ -37,6 +37,7 @@ class Method(BaseModel):
 
     name: str
     title: str
+    target: str = Field(description="explained class")
     verdict: Verdict
 
 
@@ -82,7 +83,7 @@ def describe_request(rules: CaseRules) -> dict[str, Any]:
     own: dict[str, Any] = {"type": "array", "items": file} if rules.several else file
     fields: dict[str, Any] = dict.fromkeys(rules.inputs, own)
     fields["name"] = {"type": "string", "description": "of the case; by default from the first file"}
-    choices = {"domain": rules.domains, "method": (*rules.methods, "none"), "target": rules.targets}
+    choices = {"domain": rules.domains, "method": (*rules.methods, NO_METHOD), "target": rules.targets}
     for name, values in choices.items():
         if values:
             fields[name] = {"type": "string", "enum": list(values)}

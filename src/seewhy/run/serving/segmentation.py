@@ -72,6 +72,7 @@ def segment(model: LoadedModel, case: SentCase, folder: Path, pictures: CasePict
         "about": "size of what was found",
         "cases": [BrowserCase(id=name, patient=name, prediction=predicted, layers=drawn, planes=planes)],
         "method": None if heat is None else case.method,
+        "target": target,
         "notes": notes,
     }
 

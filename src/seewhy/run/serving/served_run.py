@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from seewhy.batch import MODALITIES
 from seewhy.data.domains.store import DOMAINS
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.explain import list_explainers
@@ -20,7 +21,7 @@ from seewhy.run.pages.facts import read_facts
 from seewhy.run.pages.run_page import PHANTOM
 from seewhy.run.records import read_results
 from seewhy.run.serving.options import ServingOptions
-from seewhy.run.serving.uploads import STORE, CaseRules
+from seewhy.run.serving.uploads import NO_METHOD, STORE, CaseRules
 from seewhy.run.serving.verdicts import MethodVerdict, read_verdict
 
 __all__ = ["ServedRun", "describe_run"]
@@ -61,6 +62,7 @@ class ServedRun:
             "name": self.name, "model": self.model, "checkpoint": self.checkpoint, "sha256": self.sha256,
             "classes": list(self.classes), "inputs": list(self.rules.inputs), "suffixes": list(self.rules.suffixes),
             "several_files": self.rules.several, "domains": list(self.rules.domains), "methods": methods,
+            "usual_method": self.rules.usual,
             "targets": list(self.rules.targets), "warnings": list(self.warnings),
         }  # fmt: skip
 
@@ -86,6 +88,7 @@ def describe_run(model: LoadedModel, options: ServingOptions) -> ServedRun:
         several=model.datamodule.has_slice_files,
         domains=tuple(name for name in DOMAINS if model.model.translates(name)) if translates else (),  # type: ignore[operator]
         methods=methods,
+        usual=methods[0] if options.methods or _list_saved(model) else NO_METHOD,
         targets=_list_targets(model),
         of_volumes=isinstance(model.model, SegmentsVolumes),
     )
@@ -118,11 +121,18 @@ def _choose_methods(model: LoadedModel, asked: Sequence[str]) -> tuple[str, ...]
     unknown = [name for name in asked if name not in known]
     if unknown:
         raise ConfigError(f"--methods {unknown[0]}: unknown method; {nearest(unknown[0], known)}")
+    return tuple(dict.fromkeys(asked or _list_saved(model) or [USUAL]))
+
+
+def _list_saved(model: LoadedModel) -> list[str]:
+    """Methods that the run explains with; none for models whose own maps are shown."""
     saved = (model.config.get("explain") or {}).get("methods") or []
-    return tuple(dict.fromkeys(asked or [str(name) for name in saved if name in known] or [USUAL]))
+    return [str(name) for name in saved if name in list_explainers()]
 
 
 def _list_targets(model: LoadedModel) -> tuple[str, ...]:
+    if isinstance(model.model, TranslatesScans):
+        return tuple(MODALITIES)
     if isinstance(model.model, DescribesItself) and not isinstance(model.model, SegmentsVolumes):
         return tuple(model.model.explainable().classes)
     return model.classes

@@ -133,6 +133,7 @@ def _listen(options: ServingOptions) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()  # who connects before the server has started waits
     except OSError as error:
         raise ConfigError(
             f"cannot listen at {options.host}:{options.port} ({error.strerror or error}); choose another --port, or "

@@ -22,8 +22,10 @@ from seewhy.run.serving.refusals import Refusal
 if TYPE_CHECKING:
     from starlette.datastructures import FormData, UploadFile
 
-__all__ = ["STORE", "TEXTS", "CaseRules", "SentCase", "store_case"]
+__all__ = ["NO_METHOD", "STORE", "TEXTS", "CaseRules", "SentCase", "store_case"]
 
+NO_METHOD = "none"
+"""Word for no explanation."""
 STORE = ".zarr.zip"
 """Ending of an uploaded zarr store."""
 TEXTS = ("name", "domain", "method", "target")
@@ -43,7 +45,8 @@ class CaseRules:
         suffixes: endings of their files.
         several: whether an input may be several files, its slices.
         domains: scanners to choose from; empty for data of one kind.
-        methods: explanation methods to choose from, the first is the usual one.
+        methods: explanation methods to choose from.
+        usual: the method that is taken if a request names none; `none` explains nothing.
         targets: classes that can be explained.
         of_volumes: whether files are volumes of any store.
     """
@@ -53,6 +56,7 @@ class CaseRules:
     several: bool = False
     domains: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
+    usual: str = NO_METHOD
     targets: tuple[str, ...] = ()
     of_volumes: bool = False
 
@@ -126,13 +130,13 @@ def _check_choices(texts: dict[str, str], rules: CaseRules) -> dict[str, str | N
             raise Refusal(found if known else f"this model has no {field} to choose; leave the field out")
     if rules.domains and not texts.get("domain"):
         raise Refusal(f"which scanner made these images? Send domain={' or domain='.join(rules.domains)}")
-    method = texts.get("method") or (rules.methods[0] if rules.methods else "none")
-    if method != "none" and method not in rules.methods:
-        raise Refusal(f"method={method!r} is not offered; {nearest(method, [*rules.methods, 'none'])}")
+    method = texts.get("method") or rules.usual
+    if method != NO_METHOD and method not in rules.methods:
+        raise Refusal(f"method={method!r} is not offered; {nearest(method, [*rules.methods, NO_METHOD])}")
     return {
         "name": safe_name(texts["name"]) if texts.get("name") else None,
         "domain": texts.get("domain") or None,
-        "method": None if method == "none" else method,
+        "method": None if method == NO_METHOD else method,
         "target": texts.get("target") or None,
     }
 
@@ -160,7 +164,11 @@ def _store_file(
     folder.mkdir(mode=0o700, exist_ok=True)
     with path.open("xb") as target:
         shutil.copyfileobj(file.file, target, 1 << 20)
-    return unpack_store(path, folder / f"{stem}.zarr", most_bytes=most_unpacked) if suffix == STORE else path
+    if suffix != STORE:
+        return path
+    store = folder / f"{path.name[: -len(STORE)]}.zarr"
+    unpack_store(path, folder / "unpacked", most_bytes=most_unpacked).rename(store)
+    return store
 
 
 def _check_size(paths: Sequence[Path], rules: CaseRules, most: int) -> None:

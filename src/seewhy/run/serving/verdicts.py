@@ -37,13 +37,13 @@ def read_verdict(run: Path, method: str, sha256: str) -> MethodVerdict:
         DataError: `explanations.json` is damaged.
     """
     name = method_label(method)
-    remedy = f"explain.py run={run} explain.methods=[{method}] judges it"
+    remedy = f"explain.py run=… explain.methods=[{method}] judges them"
     results = read_explanations(run / "explanations")
     found = [own for title, own in results.get("verdicts", {}).items() if title.split("/")[0] == method and own]
     if not found:
-        return MethodVerdict(state="not judged", text=f"{name} was not judged in this run: {remedy}.")
+        return MethodVerdict(state="not judged", text=f"Maps by {name} were not judged in this run: {remedy}.")
     if {record["sha256"] for record in results["records"]} != {sha256}:
-        return MethodVerdict(state="not judged", text=f"{name} was judged with other weights of this run: {remedy}.")
+        return MethodVerdict(state="not judged", text=f"Maps by {name} were judged with other weights: {remedy}.")
     return _describe(name, found)
 
 
@@ -52,10 +52,10 @@ def _describe(name: str, found: list[dict[str, Any]]) -> MethodVerdict:
     samples = max((own["samples"] for own in found if isinstance(own.get("samples"), int)), default=None)
     judged = "" if samples is None else f" (judged on {samples} samples of the run)"
     if doubts:
-        text = f"{name} failed a test, so its maps must not be read as findings: {'; '.join(doubts)}{judged}."
+        text = f"Maps by {name} failed a test, so they must not be read as findings: {'; '.join(doubts)}{judged}."
         return MethodVerdict(state="failed", text=text)
     if all(own.get("passes") is True for own in found):
-        text = f"The maps of {name} change with the weights of the network, as they must{judged}."
+        text = f"Maps by {name} change with the weights of the network, as they must{judged}."
         return MethodVerdict(state="passed", text=text)
-    text = f"Whether the maps of {name} depend on the weights was not tested, or remained open{judged}."
+    text = f"Whether maps by {name} depend on the weights was not tested, or remained open{judged}."
     return MethodVerdict(state="open", text=text)

@@ -96,7 +96,7 @@
   function collect() {
     const data = new FormData();
     for (const drop of drops) for (const file of fileInput(drop).files) data.append(fileInput(drop).name, file);
-    for (const select of form.querySelectorAll("select")) if (select.value) data.append(select.name, select.value);
+    for (const choice of form.querySelectorAll(".controls [name]")) if (choice.value) data.append(choice.name, choice.value);
     return data;
   }
 
@@ -150,10 +150,10 @@
   }
 
   function describeVerdict(method) {
-    if (!method) return make("p", { className: "verdict", textContent: "No map by an explanation method was made." });
+    if (!method) return make("p", { className: "verdict", textContent: "No method explained this case." });
     const { state: result, text } = method.verdict;
     return make("p", { className: `verdict ${result.replace(" ", "-")}` },
-      make("b", { textContent: `${MARKS[result]} ${result}: ` }), text);
+      `${method.title} explains: ${method.target}. `, `${MARKS[result]} `, make("b", { textContent: `${result}:` }), ` ${text}`);
   }
 
   function describeDoubts(doubts) {
