@@ -82,7 +82,12 @@ def test_mri(run_of, serve, tmp_path, monkeypatch):
     (tmp_path / "cases.csv").write_text(f"id,file\nP1,{path.name}\n")
     monkeypatch.chdir(tmp_path)
     words = ["data.root=.", "data.table=cases.csv", "data.id_column=id", "data.file_column=file"]
-    words += ["data.label_column=null", "data.patient_column=null", "data.mask_column=null", "data.patient_pattern=null"]
+    words += [
+        "data.label_column=null",
+        "data.patient_column=null",
+        "data.mask_column=null",
+        "data.patient_pattern=null",
+    ]
     theirs = predicted(run, tmp_path / "theirs", *words, "data.predict_on=all")
     assert files_of(serve("mri"), {"image": path}, method="none", name="P1") == theirs
 
@@ -220,7 +225,9 @@ def test_names_from_elsewhere_are_only_names(run_of, serve):
         answer = client.post("/predict", files={"mnv": (given, content)}, data={"method": "none"}).json()
         assert expected in (answer["id"], None), given
         assert "/" not in answer["id"]
-    answer = client.post("/predict", files={"mnv": ("a.png", content)}, data={"method": "none", "name": "../=1+1"}).json()
+    answer = client.post(
+        "/predict", files={"mnv": ("a.png", content)}, data={"method": "none", "name": "../=1+1"}
+    ).json()
     assert answer["id"] == "_=1+1"
 
 
@@ -241,7 +248,7 @@ def write_verdicts(folder, verdicts, sha256="abc"):
     ("verdicts", "state", "fact"),
     [
         ({"grad_cam": {"passes": True, "doubts": [], "samples": 50}}, "passed", "50 samples"),
-        ({"grad_cam/early": {"passes": False, "doubts": ["maps do not change"], "samples": 5}}, "failed", "do not change"),
+        ({"grad_cam/early": {"passes": False, "doubts": ["maps stay the same"], "samples": 5}}, "failed", "the same"),
         ({"grad_cam": {"passes": None, "doubts": [], "samples": 2}}, "open", "not tested"),
         ({"grad_cam": None, "saliency": {"passes": True, "doubts": []}}, "not judged", "explain.methods=[grad_cam]"),
     ],
@@ -252,3 +259,23 @@ def test_the_verdict_is_that_of_the_run(tmp_path, verdicts, state, fact):
     assert verdict.state == state
     assert fact in verdict.text
     assert read_verdict(tmp_path, "grad_cam", "other").state == "not judged"
+
+
+def test_a_method_that_failed_is_marked_at_its_maps(run_of, serve, tmp_path):
+    import seewhy
+
+    run, datamodule = run_of("amd")
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copy(run / "config.yaml", tmp_path)
+    (tmp_path / "checkpoints" / "best.ckpt").symlink_to(run / "checkpoints" / "best.ckpt")
+    model = seewhy.load(tmp_path, device="cpu")
+    verdict = {"passes": False, "doubts": ["its maps do not change with the weights"], "samples": 9}
+    write_verdicts(tmp_path, {"grad_cam": verdict}, sha256=model.sha256)
+    client = serve("amd", model=model)
+    answer = post(client, eye(datamodule)).json()
+    assert answer["method"]["verdict"]["state"] == "failed"
+    maps = [layer for layer in answer["cases"][0]["layers"] if layer["kind"] == "map"]
+    assert all("do not change" in layer["note"] for layer in maps)
+    other = post(client, eye(datamodule), method="saliency").json()
+    assert other["method"]["verdict"]["state"] == "not judged"
+    assert not any(layer["note"] for layer in other["cases"][0]["layers"])

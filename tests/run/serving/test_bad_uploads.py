@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seewhy.batch import MODALITIES
+
 GREY, SCAN = bad.png(), np.random.default_rng(0).random((24, 24, 16)).astype(np.float32)
 LONG = np.random.default_rng(0).random((24, 40, 16)).astype(np.float32)
 SLICE = np.random.default_rng(0).random((48, 48)).astype(np.float32)
@@ -26,7 +28,7 @@ def several(field, /, *files, **texts):
 
 
 def subject(domain="a", **scans):
-    given = {name: ("scan.nii.gz", gzip.compress(bad.nifti(SCAN))) for name in ("t1", "t1ce", "t2", "flair")} | scans
+    given = {name: ("scan.nii.gz", gzip.compress(bad.nifti(SCAN))) for name in MODALITIES} | scans
     return {"files": list({k: v for k, v in given.items() if v}.items()), "data": {"domain": domain} if domain else {}}
 
 
@@ -43,7 +45,8 @@ AMD = {
     "no_body": ({}, 415, [FORM]),
     "no_boundary": (raw(b"", FORM), 400, ["boundary", FORM]),
     "broken_form": (raw(b"--y\r\nnonsense"), 400, ["form"]),
-    "unfinished_form": (raw(b'--x\r\nContent-Disposition: form-data; name="mnv"; filename="a.png"\r\n\r\nabc'), 422, ["no file"]),
+    "unfinished_form": (raw(b'--x\r\nContent-Disposition: form-data; name="mnv"; filename="a.png"\r\n\r\nabc'),
+        422, ["no file"]),
     "nameless_part": (raw(b"--x\r\nContent-Disposition: form-data\r\n\r\nabc\r\n--x--\r\n"), 400, ["name"]),
     "unknown_field": (one("a.png", GREY, "mnw"), 422, ["'mnw'", "nearest: 'mnv'"]),
     "text_for_a_file": ({"files": [("mnv", (None, "a.png"))]}, 422, ["'mnv' is text", "expected a file"]),
@@ -54,7 +57,8 @@ AMD = {
     "long_field": (one("a.png", GREY, name="x" * 5000), 400, ["maximum size"]),
     "long_name": (one("a.png", GREY, name="x" * 300), 422, ["'name'", "200"]),
     "control_characters": (one("a.png", GREY, name="a\x07b"), 422, ["'name'", "plain text"]),
-    "a_name_twice": ({"files": [("mnv", ("a.png", GREY)), ("name", (None, "a")), ("name", (None, "b"))]}, 422, ["twice"]),
+    "a_name_twice": ({"files": [("mnv", ("a.png", GREY)), ("name", (None, "a")), ("name", (None, "b"))]},
+        422, ["twice"]),
     "domain": (one("a.png", GREY, domain="a"), 422, ["no domain"]),
     "method": (one("a.png", GREY, method="grad_cm"), 422, ["'grad_cm'", "nearest: 'grad_cam'"]),
     "method_that_is_not_offered": (one("a.png", GREY, method="occlusion"), 422, ["not offered"]),
@@ -80,7 +84,8 @@ AMD = {
     "transparent": (one("a.png", bad.png((32, 32, 4))), 422, ["a.png", "transparent"]),
     "pages": (one("a.tif", bad.tiff(3)), 422, ["a.tif", "3 pages"]),
     "no_tiff": (one("a.tif", b"II*\0 nonsense"), 422, ["a.tif", "no page"]),
-    "pickled_array": (one("a.npy", bad.npy(np.array([bad.Bomb()], object), allow_pickle=True)), 422, ["a.npy", "pickle"]),
+    "pickled_array": (one("a.npy", bad.npy(np.array([bad.Bomb()], object), allow_pickle=True)),
+        422, ["a.npy", "pickle"]),
     "pickle_as_array": (one("a.npy", bad.pickled()), 422, ["a.npy", "pickle"]),
     "archive_as_array": (one("a.npy", bad.npz(a=np.zeros(3))), 422, ["a.npy", ".npz"]),
     "text_array": (one("a.npy", bad.npy(np.array(["a", "b"]))), 422, ["a.npy"]),
@@ -109,7 +114,8 @@ MRI = {
 }  # fmt: skip
 SLICES = {
     "scan": (image("a.nii.gz", gzip.compress(bad.nifti(SCAN))), 422, ["slices", "dataset.json"]),
-    "shapes": (several("image", ("BRATS_1_0_0.npy", bad.npy(SLICE)), ("BRATS_1_1_0.npy", bad.npy(SLICE[:9]))), 422, ["BRATS_1_1_0.npy", "9x48"]),
+    "shapes": (several("image", ("BRATS_1_0_0.npy", bad.npy(SLICE)), ("BRATS_1_1_0.npy", bad.npy(SLICE[:9]))),
+        422, ["BRATS_1_1_0.npy", "9x48"]),
     "same_name": (several("image", ("a.npy", bad.npy(SLICE)), ("A.npy", bad.npy(SLICE))), 422, ["'A.npy'", "rename"]),
     "four_axes": (image("a.npy", bad.npy(np.zeros((2, 2, 8, 8), np.uint8))), 422, ["a.npy", "(2, 2, 8, 8)"]),
     "values": (several("image", ("a.npy", bad.npy(SLICE)), ("b.npy", bad.npy(SLICE * np.nan))), 422, ["b.npy"]),
@@ -122,10 +128,11 @@ SUBJECTS = {
     "domain": (subject(domain="c"), 422, ["'c'"]),
     "missing": (subject(t2=None), 422, ["t2"]),
     "shapes": (subject(t2=("t2.nii", bad.nifti(SCAN[:9]))), 422, ["t2"]),
-    "black": (subject(**{k: ("s.nii", bad.nifti(SCAN * 0)) for k in ("t1", "t1ce", "t2", "flair")}), 422, ["s.nii"]),
+    "black": (subject(**{k: ("s.nii", bad.nifti(SCAN * 0)) for k in MODALITIES}), 422, ["s.nii"]),
     "target": ({**subject(), "data": {"domain": "a", "target": "t3"}}, 422, ["'t3'", "t1"]),
 }  # fmt: skip
 STORE = {"zarr.json": bad.zarr_metadata(), "c/0/0/0": bytes(64)}
+PICKLE = bad.zarr_metadata(codecs=("bytes", "numcodecs.pickle"))
 VOLUMES = {
     "no_zip": (image("a.zarr.zip", b"nonsense"), 422, ["a.zarr.zip", "not a zip file"]),
     "crowded": (image("a.zarr.zip", bad.crowded_zip()), 422, ["a.zarr.zip", "too many files"]),
@@ -135,20 +142,26 @@ VOLUMES = {
     "absolute": (image("a.zarr.zip", bad.zipped({"/tmp/x": b"1", **STORE})), 422, ["a.zarr.zip", "plain file"]),
     "twice": (image("a.zarr.zip", bad.zipped({"a/b": b"1", "a": b"1"})), 422, ["a.zarr.zip"]),
     "no_store": (image("a.zarr.zip", bad.zipped({"readme.txt": b"hello"})), 422, ["a.zarr.zip", "zarr.json"]),
-    "bomb": (image("a.zarr.zip", bad.zipped({"c/0/0/1": bytes(80_000_000), **STORE})), 422, ["64.0 MiB", "--max-unpacked"]),
-    "huge": (image("a.zarr.zip", bad.zipped({"zarr.json": bad.zarr_metadata((9999, 9999, 9999))})), 413, ["TiB", "a.zarr"]),
+    "bomb": (image("a.zarr.zip", bad.zipped({"c/0/0/1": bytes(80_000_000), **STORE})),
+        422, ["64.0 MiB", "--max-unpacked"]),
+    "huge": (image("a.zarr.zip", bad.zipped({"zarr.json": bad.zarr_metadata((9999, 9999, 9999))})),
+        413, ["TiB", "a.zarr"]),
     "endless": (image("a.zarr.zip", bad.zipped({"zarr.json": bad.zarr_metadata((1 << 30, 1, 1))})), 422, ["a.zarr"]),
-    "codec": (image("a.zarr.zip", bad.zipped({"zarr.json": bad.zarr_metadata(codecs=("bytes", "numcodecs.pickle")), "c/0/0/0": bad.pickled()})), 422, ["pickle"]),
+    "codec": (image("a.zarr.zip", bad.zipped({"zarr.json": PICKLE, "c/0/0/0": bad.pickled()})),
+        422, ["pickle"]),
     "metadata": (image("a.zarr.zip", bad.zipped({"zarr.json": b"{"})), 422, ["a.zarr"]),
     "cut_off": (image("a.zarr.zip", bad.zipped({**STORE, "c/0/0/0": b"\0" * 3})), 422, ["a.zarr"]),
-    "values_behind": (image("a.nii.gz", gzip.compress(bad.nifti(LONG) + bytes(50_000_000))), 422, ["a.nii.gz", "unpacks to more"]),
+    "values_behind": (image("a.nii.gz", gzip.compress(bad.nifti(LONG) + bytes(50_000_000))),
+        422, ["a.nii.gz", "unpacks to more"]),
     "planar": (image("a.npy", bad.npy(np.zeros((8, 8)))), 422, ["a.npy", "(8, 8)"]),
     "channels": (image("a.npy", bad.npy(np.zeros((3, 20, 20, 20), np.uint8))), 422, ["a.npy", "3 channels"]),
     "target": (image("a.npy", bad.npy(np.zeros((8, 8, 8), np.uint8)), target="nodul"), 422, ["nearest: 'nodule'"]),
 }  # fmt: skip
 SYSTEMS = {"amd": AMD, "mri": MRI, "brats": SLICES, "cyclegan": SUBJECTS, "volume": VOLUMES}
 CASES = [
-    pytest.param(system, *case, id=f"{system}-{name}") for system, cases in SYSTEMS.items() for name, case in cases.items()
+    pytest.param(system, *case, id=f"{system}-{name}")
+    for system, cases in SYSTEMS.items()
+    for name, case in cases.items()
 ]
 
 

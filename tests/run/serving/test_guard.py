@@ -7,10 +7,8 @@ import time
 
 import bad_files as bad
 import pytest
-from starlette.testclient import TestClient
 
 from seewhy.errors import ConfigError
-from seewhy.io.checks.sizes import format_bytes
 from seewhy.run.serving import app as module
 from seewhy.run.serving.guard import Guard
 from seewhy.run.serving.options import ServingOptions
@@ -27,8 +25,10 @@ NONE = {"method": "none"}
 @pytest.mark.parametrize(
     ("host", "status"),
     [
-        ("127.0.0.1:8000", 200), ("localhost", 200), ("[::1]:8000", 200), ("10.1.2.3", 200), ("Scanner.Example:8000", 200),
-        ("evil.example", 421), ("127.0.0.1.evil.example", 421), ("", 421), ("[::1", 421), ("localhost.evil.example", 421),
+        ("127.0.0.1:8000", 200), ("localhost", 200), ("[::1]:8000", 200), ("10.1.2.3", 200),
+        ("Scanner.Example:8000", 200),
+        ("evil.example", 421), ("127.0.0.1.evil.example", 421), ("", 421), ("[::1", 421),
+        ("localhost.evil.example", 421),
     ],
 )  # fmt: skip
 def test_only_names_of_the_server_are_answered(serve, host, status):

@@ -23,8 +23,8 @@ def start(run_of, tmp_path, repository):
     processes = []
 
     def call(system, *words, wait=True):
-        environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(repository / "src"), "OMP_NUM_THREADS": "1",
-                       "PYTHONWARNINGS": "ignore"}  # fmt: skip
+        environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(repository / "src")}
+        environment |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         command = [sys.executable, "-m", "seewhy", "serve", f"run={run_of(system)[0]}", "--device", "cpu", *words]
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         processes.append(process)
@@ -52,7 +52,7 @@ def post(address, name, content):
 
 
 def temporary(folder):
-    return [path for path in folder.glob("seewhy-*")]
+    return list(folder.glob("seewhy-*"))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,8 @@ def test_uploads_of_a_killed_server_are_removed_by_the_next(start, tmp_path):
     process, address = start("amd", "--port", "0")
     host, port = re.fullmatch(r"http://(.+):(\d+)", address).groups()
     with socket.create_connection((host, int(port))) as connection:
-        head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 9000000\r\n\r\n"
+        head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n"
+        head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
         part = '--x\r\nContent-Disposition: form-data; name="mnv"; filename="a.png"\r\n\r\n'
         connection.sendall(head.encode() + part.encode() + bytes(4 << 20))
         time.sleep(0.5)

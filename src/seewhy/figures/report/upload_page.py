@@ -17,16 +17,17 @@ def format_upload_page(run: Mapping[str, Any], *, most_bytes: int) -> tuple[str,
     """Format the page as one self-contained HTML document; all text is escaped.
 
     Args:
-        run: facts of the run: `name`, `model`, `checkpoint`, `sha256`, `inputs`, `suffixes`, `several_files`, `domains`,
-            `methods` (each with `name`, `title` and `verdict`), `usual_method`, `targets` and `warnings`.
+        run: facts of the run: `name`, `model`, `checkpoint`, `sha256`, `inputs`, `suffixes`, `several_files`,
+            `domains`, `methods` (each with `name`, `title` and `verdict`), `usual_method`, `targets` and `warnings`.
         most_bytes: of an upload, which the page checks before it sends one.
 
     Returns:
         The page, and its content security policy, which permits seewhy's own scripts and requests to the same server.
 
     Example:
-        >>> run = {"name": "amd", "model": "AMDGrading", "checkpoint": "best.ckpt", "sha256": "0" * 64, "inputs": ["oct"],
-        ...     "suffixes": [".png"], "several_files": False, "domains": [], "methods": [], "usual_method": "none", "targets": [], "warnings": []}
+        >>> run = {"name": "amd", "model": "AMDGrading", "checkpoint": "best.ckpt", "sha256": "0" * 64}
+        >>> run |= {"inputs": ["oct"], "suffixes": [".png"], "several_files": False, "usual_method": "none"}
+        >>> run |= {name: [] for name in ("domains", "methods", "targets", "warnings")}
         >>> page, policy = format_upload_page(run, most_bytes=1000)
         >>> 'accept=".png"' in page, "connect-src 'self'" in policy
         (True, True)
@@ -51,7 +52,8 @@ def format_upload_page(run: Mapping[str, Any], *, most_bytes: int) -> tuple[str,
         f"{Facts(facts).html()}</header>",
         f'<div class="warning" role="note">{NoteList(list(run["warnings"]), "warnings").html()}</div>',
         f"<main>{_format_form(run)}",
-        '<p class="problem" role="alert" hidden></p><section class="answer" hidden aria-live="polite"></section></main>',
+        '<p class="problem" role="alert" hidden></p>',
+        '<section class="answer" hidden aria-live="polite"></section></main>',
         f'<script type="application/json" class="settings">{escape_json(data)}</script>',
         *(f"<script>{script}</script>" for script in scripts),
         "</body></html>\n",
@@ -85,14 +87,18 @@ def _format_form(run: Mapping[str, Any]) -> str:
         f'<div class="drops">{drops}</div><p class="kinds">Files: {html.escape(", ".join(run["suffixes"]))}. '
         "They stay on the machine that runs this server, and are removed with the answer.</p>"
         f'<div class="controls">{controls}<button class="send" disabled>Predict</button>'
-        '<button type="button" class="clear">Clear</button><button type="button" class="stop" hidden>Stop</button></div>'
+        '<button type="button" class="clear">Clear</button>'
+        '<button type="button" class="stop" hidden>Stop</button></div>'
         '<p class="state" role="status" hidden><progress max="1"></progress> <span></span></p></form></section>'
     )
 
 
 def _format_select(name: str, label: str, options: list[tuple[str, str]]) -> str:
     """A choice; nothing if there is none."""
-    if len(options) < 2 and name != "domain" or not options:
+    if (len(options) < 2 and name != "domain") or not options:
         return ""
     items = "".join(f'<option value="{html.escape(key)}">{html.escape(text)}</option>' for key, text in options)
-    return f'<div class="control"><label for="choice-{name}">{label}</label><select id="choice-{name}" name="{name}">{items}</select></div>'
+    return (
+        f'<div class="control"><label for="choice-{name}">{label}</label>'
+        f'<select id="choice-{name}" name="{name}">{items}</select></div>'
+    )

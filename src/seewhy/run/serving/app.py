@@ -28,7 +28,7 @@ from seewhy.run.serving.answers import answer_as_json, answer_as_zip
 from seewhy.run.serving.examination import examine
 from seewhy.run.serving.guard import Guard
 from seewhy.run.serving.options import ServingOptions
-from seewhy.run.serving.refusals import Refusal, format_problem
+from seewhy.run.serving.refusals import RequestError, format_problem
 from seewhy.run.serving.schema import Answer, Problem, describe_request
 from seewhy.run.serving.served_run import ServedRun
 from seewhy.run.serving.uploads import MOST_SLICES, TEXTS, SentCase, store_case
@@ -46,14 +46,13 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, text in (
         (BAD_REQUEST, "a request that is no form"), (403, "a page of another site"), (413, "too large"),
         (WRONG_TYPE, "another type of file"), (421, "another name than that of this server"),
-        (UNREADABLE, "a case that cannot be read, or does not fit the run"), (BUSY, "too many cases wait, or it took too long"),
+        (UNREADABLE, "a case that cannot be read, or does not fit the run"),
+        (BUSY, "too many cases wait, or it took too long"),
     )
 }  # fmt: skip
 
 
-def build_app(
-    model: LoadedModel, run: ServedRun, worker: Worker, options: ServingOptions, folder: Path
-) -> FastAPI:
+def build_app(model: LoadedModel, run: ServedRun, worker: Worker, options: ServingOptions, folder: Path) -> FastAPI:
     """Build the application.
 
     Args:
@@ -114,7 +113,7 @@ class _Answering:
     async def answer(self, request: Request, make: Callable[[SentCase, Path], Any]) -> Any:
         """The result of `make` for the case of a request."""
         if not request.headers.get("content-type", "").lower().startswith(FORM):
-            raise Refusal(f"expected a form with files ({FORM}), e.g. curl -F {self.run.rules.inputs[0]}=@FILE",
+            raise RequestError(f"expected a form with files ({FORM}), e.g. curl -F {self.run.rules.inputs[0]}=@FILE",
                           status=WRONG_TYPE)  # fmt: skip
         place = self.worker.reserve()
         try:
@@ -155,7 +154,7 @@ class _Answering:
         try:
             return await asyncio.wait_for(waiting, self.options.timeout)
         except (asyncio.TimeoutError, TimeoutError) as error:
-            raise Refusal(
+            raise RequestError(
                 f"{what} took longer than {self.options.timeout:g} s; try again, send a smaller case, or start the "
                 "server with a larger --timeout",
                 status=BUSY,
@@ -181,7 +180,9 @@ def _handle_errors(app: FastAPI, folder: Path) -> None:
 
     @app.exception_handler(SeewhyError)
     async def answer_problem(request: Request, error: SeewhyError) -> JSONResponse:
-        return say(format_problem(error, folder=folder), error.status if isinstance(error, Refusal) else UNREADABLE)
+        return say(
+            format_problem(error, folder=folder), error.status if isinstance(error, RequestError) else UNREADABLE
+        )
 
     @app.exception_handler(HTTPException)
     async def answer_http(request: Request, error: HTTPException) -> JSONResponse:

@@ -128,10 +128,14 @@ def _describe(model: LoadedModel, prediction: Prediction, pictures: BrowserCase)
     highest = shares.max(axis=0) if of_slices else shares[0]
     about = model.model.explainable() if isinstance(model.model, DescribesItself) else Explainable()
     names = (model.classes or about.classes)[-len(highest) :]  # of slices, without a class for their absence
-    values = [{"name": name, "value": float(share), "unit": "probability"} for name, share in zip(names, highest, strict=True)]
+    values = [
+        {"name": name, "value": float(share), "unit": "probability"} for name, share in zip(names, highest, strict=True)
+    ]
     if of_slices:
         last = label_of(list(prediction["maps"])[-1])
-        text = f"highest of the classifier's probabilities in {len(shares)} slices, not calibrated; the answer is that of "
+        text = (
+            f"highest of the classifier's probabilities in {len(shares)} slices, not calibrated; the answer is that of "
+        )
         text += f"the map {last!r}"
         return {"predicted": pictures.prediction, "values": values, "about": text}
     fitted = about.temperature != 1
@@ -177,12 +181,16 @@ def _with_verdict(answer: Examination, run: ServedRun, method: str | None) -> Ex
     if method is None or answer.method is None:
         return answer
     verdict = run.verdicts[method]
-    cases = answer.cases
+    cases = list(answer.cases)
     if verdict.state == "failed":
-        name = method_label(method)
-        cases = [
-            replace(case, layers=[replace(layer, note=verdict.text) if layer.kind == "map" and layer.name.startswith(name)
-                                  else layer for layer in case.layers])
-            for case in cases
-        ]  # fmt: skip
+        cases = [_mark_maps(case, method_label(method), verdict.text) for case in cases]
     return replace(answer, verdict=asdict(verdict), cases=cases)
+
+
+def _mark_maps(case: BrowserCase, name: str, text: str) -> BrowserCase:
+    """Add a warning to the maps of a method."""
+    marked = [
+        replace(layer, note=text) if layer.kind == "map" and layer.name.startswith(name) else layer
+        for layer in case.layers
+    ]
+    return replace(case, layers=marked)

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seewhy.io.checks.sizes import format_bytes
-from seewhy.run.serving.refusals import Refusal
+from seewhy.run.serving.refusals import RequestError
 
 __all__ = ["Guard", "check_host", "check_origin"]
 
@@ -34,9 +34,9 @@ SAFE_SITES = ("same-origin", "none")
 class Guard:
     """Middleware that answers requests which a page of another site could have caused, and counts what is received.
 
-    A page of another site can reach a server of this machine through the browser of its user. Two checks prevent it: the
-    name in `Host` must be one of this server's (or a number, to which no foreign name can be bound), and a `POST` must
-    come from the server's own page or from no page at all.
+    A page of another site can reach a server of this machine through the browser of its user. Two checks prevent it:
+    the name in `Host` must be one of this server's (or a number, to which no foreign name can be bound), and a `POST`
+    must come from the server's own page or from no page at all.
 
     Args:
         app: what answers the other requests.
@@ -68,7 +68,7 @@ class Guard:
             if scope["method"] not in ("GET", "HEAD"):
                 check_origin(headers)
             self._check_length(headers.get("content-length"))
-        except Refusal as refusal:
+        except RequestError as refusal:
             response = JSONResponse({"error": str(refusal)}, refusal.status, {"connection": "close"})
             await response(scope, receive, answered)
             return
@@ -109,8 +109,8 @@ class Guard:
 
         return count
 
-    def _too_large(self, found: str) -> Refusal:
-        return Refusal(
+    def _too_large(self, found: str) -> RequestError:
+        return RequestError(
             f"{found}; this server takes up to {format_bytes(self.most_bytes)} at once; send a smaller case, or start "
             "the server with a larger --max-upload",
             status=TOO_LARGE,
@@ -125,13 +125,13 @@ def check_host(host: str | None, hosts: Collection[str]) -> None:
         hosts: names that are accepted in small letters, besides `localhost` and numbers.
 
     Raises:
-        Refusal: another name, as after DNS rebinding.
+        RequestError: another name, as after DNS rebinding.
 
     Example:
         >>> check_host("127.0.0.1:8000", ())
         >>> check_host("evil.example", ())
         Traceback (most recent call last):
-        seewhy.run.serving.refusals.Refusal: Host 'evil.example' is not a name of this server; ...
+        seewhy.run.serving.refusals.RequestError: Host 'evil.example' is not a name of this server; ...
     """
     text = (host or "").strip()
     try:
@@ -143,7 +143,7 @@ def check_host(host: str | None, hosts: Collection[str]) -> None:
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        raise Refusal(
+        raise RequestError(
             f"Host {text[:100]!r} is not a name of this server; open it by its number, e.g. http://127.0.0.1, or start "
             "it with --allow-host and this name",
             status=MISDIRECTED,
@@ -154,12 +154,12 @@ def check_origin(headers: Headers) -> None:
     """Check that a request comes from the server's own page, or from no page.
 
     Raises:
-        Refusal: a page of another site.
+        RequestError: a page of another site.
     """
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
     own = urlsplit(origin).netloc.lower() == headers.get("host", "").lower() if origin and origin != "null" else False
     if (origin is not None and not own) or (site is not None and site not in SAFE_SITES):
-        raise Refusal(
+        raise RequestError(
             f"this request comes from the page of another site ({(origin or site or '')[:100]}); use the page of this "
             "server, or a program",
             status=FORBIDDEN,

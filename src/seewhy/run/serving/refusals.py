@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seewhy.errors import DataError, SeewhyError
 
-__all__ = ["Refusal", "format_problem"]
+__all__ = ["RequestError", "format_problem"]
 
 SHOWN = 5
 """Problems of one case that are named; further ones are counted."""
@@ -17,7 +17,7 @@ LONGEST = 1000
 """Letters of a message."""
 
 
-class Refusal(SeewhyError):
+class RequestError(SeewhyError):
     """A request that is not answered.
 
     Args:
@@ -31,14 +31,14 @@ class Refusal(SeewhyError):
 
 
 def format_problem(error: Exception, *, folder: Path) -> str:
-    """Format the message of an error as one line, in which files have their names alone, without folders.
+    r"""Format the message of an error as one line, in which files have their names alone, without folders.
 
     Args:
         error: any error.
         folder: of the server's temporary files.
 
     Example:
-        >>> format_problem(ValueError("/tmp/a/jobs/1/scan.nii is\\n empty"), folder=Path("/tmp/a"))
+        >>> format_problem(ValueError("/tmp/a/jobs/1/scan.nii is\n empty"), folder=Path("/tmp/a"))
         'scan.nii is empty'
     """
     problems = error.problems if isinstance(error, DataError) and len(error.problems) > 1 else [str(error)]

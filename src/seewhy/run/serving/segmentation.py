@@ -91,9 +91,7 @@ def _measure(found: dict[str, Array], source: VolumeSource) -> list[dict[str, An
     return [{"name": name, "value": float(mask.sum()) * factor, "unit": unit} for name, mask in found.items()]
 
 
-def _explain(
-    model: LoadedModel, case: SentCase, path: Path, labels: Array
-) -> tuple[Array | None, str, Sequence[str]]:
+def _explain(model: LoadedModel, case: SentCase, path: Path, labels: Array) -> tuple[Array | None, str, Sequence[str]]:
     """Map of a class over the whole volume, the class, and why there is none."""
     if case.method is None:
         return None, "", []

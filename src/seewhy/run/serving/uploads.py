@@ -17,7 +17,7 @@ from seewhy.io.npy import npy_shape
 from seewhy.io.scans.scan import is_scan, open_scan
 from seewhy.io.zarr.opening import open_source
 from seewhy.run.serving.archives import unpack_store
-from seewhy.run.serving.refusals import Refusal
+from seewhy.run.serving.refusals import RequestError
 
 if TYPE_CHECKING:
     from starlette.datastructures import FormData, UploadFile
@@ -90,7 +90,7 @@ def store_case(form: FormData, folder: Path, rules: CaseRules, *, most_unpacked:
         most_unpacked: bytes of the case in memory, as float32.
 
     Raises:
-        Refusal: a field or a file that this run does not take.
+        RequestError: a field or a file that this run does not take.
         DataError: a file whose header cannot be read.
     """
     texts: dict[str, str] = {}
@@ -100,25 +100,27 @@ def store_case(form: FormData, folder: Path, rules: CaseRules, *, most_unpacked:
             texts[field] = _check_text(field, value, texts)
         elif field not in rules.inputs:
             known = [*rules.inputs, *TEXTS]
-            raise Refusal(f"unknown field {field[:80]!r}; {nearest(field, known)}")
+            raise RequestError(f"unknown field {field[:80]!r}; {nearest(field, known)}")
         elif isinstance(value, str):
-            raise Refusal(f"field {field!r} is text; expected a file, e.g. curl -F {field}=@scan{rules.suffixes[0]}")
+            raise RequestError(
+                f"field {field!r} is text; expected a file, e.g. curl -F {field}=@scan{rules.suffixes[0]}"
+            )
         elif value.filename or value.size:
             own = files.setdefault(field, [])
             own.append(_store_file(field, value, folder / str(len(files)), rules, own, most_unpacked))
     if not files:
-        raise Refusal(f"no file was sent; expected {' and '.join(rules.inputs)} with {_list(rules.suffixes)}")
+        raise RequestError(f"no file was sent; expected {' and '.join(rules.inputs)} with {_list(rules.suffixes)}")
     _check_size([path for own in files.values() for path in own], rules, most_unpacked)
     return SentCase(files={field: tuple(own) for field, own in files.items()}, **_check_choices(texts, rules))
 
 
 def _check_text(field: str, value: UploadFile | str, seen: dict[str, str]) -> str:
     if not isinstance(value, str):
-        raise Refusal(f"field {field!r} is a file; expected text")
+        raise RequestError(f"field {field!r} is a file; expected text")
     if field in seen:
-        raise Refusal(f"field {field!r} was sent twice; send it once")
+        raise RequestError(f"field {field!r} was sent twice; send it once")
     if len(value) > MOST_LETTERS or not value.isprintable():
-        raise Refusal(f"field {field!r} must be plain text of at most {MOST_LETTERS} letters")
+        raise RequestError(f"field {field!r} must be plain text of at most {MOST_LETTERS} letters")
     return value.strip()
 
 
@@ -127,12 +129,12 @@ def _check_choices(texts: dict[str, str], rules: CaseRules) -> dict[str, str | N
     for field, known in (("domain", rules.domains), ("target", rules.targets)):
         if texts.get(field) and texts[field] not in known:
             found = f"{field}={texts[field]!r} is unknown; {nearest(texts[field], known)}"
-            raise Refusal(found if known else f"this model has no {field} to choose; leave the field out")
+            raise RequestError(found if known else f"this model has no {field} to choose; leave the field out")
     if rules.domains and not texts.get("domain"):
-        raise Refusal(f"which scanner made these images? Send domain={' or domain='.join(rules.domains)}")
+        raise RequestError(f"which scanner made these images? Send domain={' or domain='.join(rules.domains)}")
     method = texts.get("method") or rules.usual
     if method != NO_METHOD and method not in rules.methods:
-        raise Refusal(f"method={method!r} is not offered; {nearest(method, [*rules.methods, NO_METHOD])}")
+        raise RequestError(f"method={method!r} is not offered; {nearest(method, [*rules.methods, NO_METHOD])}")
     return {
         "name": safe_name(texts["name"]) if texts.get("name") else None,
         "domain": texts.get("domain") or None,
@@ -146,21 +148,21 @@ def _store_file(
 ) -> Path:
     """Write one file; the client's name gives only the last part of the path, and is made safe."""
     if others and not rules.several:
-        raise Refusal(f"several files were sent for {field!r}; expected one")
+        raise RequestError(f"several files were sent for {field!r}; expected one")
     if len(others) >= MOST_SLICES:
-        raise Refusal(f"more than {MOST_SLICES} files were sent for {field!r}; send the slices of one patient")
+        raise RequestError(f"more than {MOST_SLICES} files were sent for {field!r}; send the slices of one patient")
     given = (file.filename or "").replace("\\", "/").rpartition("/")[2]
     endings = sorted(rules.suffixes, key=len, reverse=True)
     suffix = next((ending for ending in endings if given.lower().endswith(ending)), None)
     if suffix is None:
-        raise Refusal(f"{given[:100]!r} for {field!r} has an unknown ending; expected {_list(rules.suffixes)}",
+        raise RequestError(f"{given[:100]!r} for {field!r} has an unknown ending; expected {_list(rules.suffixes)}",
                       status=WRONG_TYPE)  # fmt: skip
     stem = given[: -len(suffix)]
     path = folder / f"{safe_name(stem) if stem else field}{given[-len(suffix) :]}"
     if any(path.name.casefold() == other.name.casefold() for other in others):
-        raise Refusal(f"two files for {field!r} are named {path.name!r}; rename one")
+        raise RequestError(f"two files for {field!r} are named {path.name!r}; rename one")
     if not file.size:
-        raise Refusal(f"{path.name} for {field!r} is empty (0 bytes); choose it again, or copy it again")
+        raise RequestError(f"{path.name} for {field!r} is empty (0 bytes); choose it again, or copy it again")
     folder.mkdir(mode=0o700, exist_ok=True)
     with path.open("xb") as target:
         shutil.copyfileobj(file.file, target, 1 << 20)
@@ -177,9 +179,9 @@ def _check_size(paths: Sequence[Path], rules: CaseRules, most: int) -> None:
     for path in paths:
         needed += 4 * math.prod(_read_shape(path, rules))
         if needed > most:
-            raise Refusal(
-                f"{path.name} unpacks to {format_bytes(needed)}; this server takes up to {format_bytes(most)}; crop it, "
-                "predict it with predict.py, or start the server with a larger --max-unpacked",
+            raise RequestError(
+                f"{path.name} unpacks to {format_bytes(needed)}; this server takes up to {format_bytes(most)}; crop "
+                "it, predict it with predict.py, or start the server with a larger --max-unpacked",
                 status=TOO_LARGE,
             )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from seewhy.run.serving.refusals import Refusal
+from seewhy.run.serving.refusals import RequestError
 
 __all__ = ["Place", "Worker"]
 
@@ -48,11 +48,11 @@ class Worker:
         """Take a place in the queue.
 
         Raises:
-            Refusal: all places are taken.
+            RequestError: all places are taken.
         """
         with self._lock:
             if self._taken > self.most_waiting:
-                raise Refusal(
+                raise RequestError(
                     f"the server is busy: {self._taken} cases are being uploaded or predicted, and no more may wait; "
                     "try again in a minute",
                     status=BUSY,
@@ -72,7 +72,7 @@ class Worker:
                 self._tidy()
                 future.set_exception(error)
             except BaseException:  # this process ends
-                future.set_exception(Refusal("the server was ended; start it and try again", status=BUSY))
+                future.set_exception(RequestError("the server was ended; start it and try again", status=BUSY))
                 raise
             else:
                 self._tidy()
