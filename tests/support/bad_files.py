@@ -141,3 +141,23 @@ def nrrd(data_file):
 def metaimage(data_file):
     lines = ["ObjectType = Image", "NDims = 3", "DimSize = 4 4 4", "ElementType = MET_UCHAR"]
     return "\n".join([*lines, f"ElementDataFile = {data_file}", ""]).encode()
+
+
+def mutate(content, rng):
+    """A file with some bytes changed, removed, added or cut off, mostly in its header; `rng` is a `random.Random`."""
+    changed = bytearray(content)
+    for _ in range(rng.choice([1, 1, 2, 4, 16])):
+        at = rng.randrange(min(len(changed), 400) if rng.random() < 0.7 else len(changed))
+        kind = rng.choice(["value", "value", "remove", "add", "cut", "number"])
+        if kind == "value":
+            changed[at] = rng.choice([0, 1, 127, 128, 255, rng.randrange(256)])
+        elif kind == "remove":
+            del changed[at : at + rng.choice([1, 4, 100])]
+        elif kind == "add":
+            changed[at:at] = bytes(rng.randrange(256) for _ in range(rng.choice([1, 4, 50])))
+        elif kind == "cut":
+            del changed[max(1, at) :]
+        else:
+            changed[at : at + 4] = rng.choice([b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\0\0\0\0", b"\xff\xff\xff\xff"])
+        changed = changed or bytearray(b"x")
+    return bytes(changed)

@@ -31,6 +31,8 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 LEAST = 1e-8
 """Smallest deviation or range to divide by in a scale."""
+LARGEST = 1e30
+"""Largest intensity; sums of larger ones can exceed float32."""
 REACH = 5.0
 """`robust` values are clipped at this many deviations from the median."""
 OUTSIDE = -4.0
@@ -177,15 +179,20 @@ def finite(image: FloatArray, where: str) -> FloatArray:
         where: the file, for messages.
 
     Raises:
-        RunError: no finite value at all.
+        RunError: no finite value at all, or values so large that float32 cannot sum them.
     """
     good = np.isfinite(image)
-    if good.all():
-        return image
     if not good.any():
         raise RunError(f"{where} holds no finite value; write it again or delete it")
-    low, high = float(image[good].min()), float(image[good].max())
-    return np.nan_to_num(image, nan=low, posinf=high, neginf=low)
+    whole = bool(good.all())
+    known = image if whole else image[good]
+    low, high = float(known.min()), float(known.max())
+    if max(-low, high) > LARGEST:
+        raise RunError(
+            f"{where} holds values from {low:.3g} to {high:.3g}; expected intensities up to {LARGEST:g}; it is "
+            "damaged, or its bytes have another order; write it again"
+        )
+    return image if whole else np.nan_to_num(image, nan=low, posinf=high, neginf=low)
 
 
 def _positive(value: float) -> float:

@@ -42,6 +42,8 @@ def test_other_shapes_are_refused(shape):
 def test_values_become_finite():
     image = channels_first(np.array([[1.0, np.nan], [np.inf, -np.inf], [5, -2]]), channels=1, where="x.npy")
     np.testing.assert_array_equal(image[0], [[1, -2], [5, -2], [5, -2]])
+    with pytest.raises(DataError, match=r"x\.npy holds values from -3e\+38 to 5"):
+        channels_first(np.array([[1.0, np.nan], [-3e38, 5]]), channels=1, where="x.npy")
     with pytest.raises(DataError, match=r"x\.npy holds no finite value"):
         channels_first(np.full((2, 2), np.nan), channels=1, where="x.npy")
 

@@ -168,6 +168,22 @@ def test_a_volume_of_another_orientation_is_refused(run_of, tmp_path):
         seewhy.load(run, device="cpu").predict(tmp_path / "turned.nii.gz")
 
 
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_volumes_of_no_data_set_are_not_kept(run_of, tmp_path, cache):
+    run, datamodule = run_of("mri")
+    path = datamodule.items_of("test")[0].files["image"]
+    folder = tmp_path / "cache"
+    options = {"data.cache": cache} | ({"data.cache_dir": str(folder)} if cache == "disk" else {})
+    model = seewhy.load(run, device="cpu", options=options)
+    before = dict(model.datamodule.reader._headers)
+    [kept], [usual] = model.predict(path), seewhy.load(run, device="cpu").predict(path)
+    np.testing.assert_array_equal(kept.probability, usual.probability)
+    assert model.datamodule.reader._headers == before
+    assert not list(folder.rglob("*.npy"))
+    assert type(model.datamodule.reader.cache).__name__ == f"{cache.title()}Cache"
+    assert not getattr(model.datamodule.reader.cache, "_arrays", {})
+
+
 # -- slices -------------------------------------------------------------------------------------------------------
 
 

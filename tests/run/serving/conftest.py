@@ -1,4 +1,4 @@
-"""The web application of a run with random weights, called without a network."""
+"""The web application of a run with random weights, called without a network: no upload is left, no run changed."""
 
 import threading
 from contextlib import ExitStack
@@ -21,6 +21,11 @@ from seewhy.run.serving.worker import Worker
 ADDRESS = "http://127.0.0.1:8000"
 
 
+def list_files(folder):
+    """Path → time of its last change."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.fixture(scope="session")
 def model_of(run_of):
     """The loaded run of a system: `model_of("amd")`."""
@@ -38,10 +43,11 @@ def model_of(run_of):
 def serve(model_of):
     """A client of the application of a system: `serve("amd", max_upload="1MiB")`; no upload may be left at the end."""
     with ExitStack() as stack:
-        folders = []
+        folders, runs = [], {}
 
         def call(system, model=None, **options):
             model, chosen = model or model_of(system), ServingOptions(**options)
+            runs.setdefault(model.checkpoint.parents[1], list_files(model.checkpoint.parents[1]))
             uploads, scratch = stack.enter_context(temporary_files())
             worker = Worker(most_waiting=chosen.max_waiting, tidy=lambda: remove_folders(scratch))
             app = build_app(model, describe_run(model, chosen), worker, chosen, uploads)
@@ -56,3 +62,4 @@ def serve(model_of):
 
         yield call
         assert [path for folder in folders for path in folder.iterdir()] == []
+        assert {run: list_files(run) for run in runs} == runs

@@ -1,6 +1,7 @@
 """Every bad upload is answered in one line: what was found, what was expected, what to do."""
 
 import gzip
+import random
 
 import bad_files as bad
 import numpy as np
@@ -119,6 +120,7 @@ SLICES = {
     "same_name": (several("image", ("a.npy", bad.npy(SLICE)), ("A.npy", bad.npy(SLICE))), 422, ["'A.npy'", "rename"]),
     "four_axes": (image("a.npy", bad.npy(np.zeros((2, 2, 8, 8), np.uint8))), 422, ["a.npy", "(2, 2, 8, 8)"]),
     "values": (several("image", ("a.npy", bad.npy(SLICE)), ("b.npy", bad.npy(SLICE * np.nan))), 422, ["b.npy"]),
+    "order_of_bytes": (image("a.npy", bad.npy(SLICE.byteswap())), 422, ["a.npy", "1e+30"]),
     "picture": (image("a.png", GREY), 415, ["'a.png'", ".npy"]),
     "pickled": (several("image", ("a.npy", bad.npy(SLICE)), ("b.npy", bad.pickled())), 422, ["b.npy", "pickle"]),
     "large_stack": (image("a.npy", bad.npy(np.zeros((300, 300, 200), np.uint8))), 413, ["68.7 MiB", "64.0 MiB"]),
@@ -184,3 +186,30 @@ def test_a_bad_upload_is_answered_in_words(serve, tmp_path, monkeypatch, system,
         assert hidden not in text
     assert not (tmp_path / "exploded").exists()
     assert client.worker.taken == 0
+
+
+CUBE = (np.random.default_rng(0).random((20, 20, 20)) * 200).astype(np.uint8)
+GOOD = {
+    "amd": ("mnv", {"a.png": GREY, "a.npy": bad.npy(np.eye(32, dtype=np.uint8)), "a.tif": bad.tiff(1)}),
+    "mri": ("image", {"a.nii": bad.nifti(LONG, LAS), "a.nii.gz": gzip.compress(bad.nifti(LONG, LAS))}),
+    "brats": ("image", {"a.npy": bad.npy(np.stack([SLICE, SLICE]))}),
+    "volume": ("image", {"a.npy": bad.npy(CUBE), "a.zarr.zip": bad.zipped({"zarr.json": bad.zarr_metadata()})}),
+}
+
+
+@pytest.mark.parametrize("system", list(GOOD))
+def test_files_with_changed_bytes_are_answered(serve, system):
+    field, files = GOOD[system]
+    client, rng = serve(system, max_unpacked="64MiB"), random.Random(7)
+    seen = set()
+    for name, content in files.items():
+        for _ in range(25):
+            given = {field: (name, bad.mutate(content, rng))}
+            answer = client.post("/predict", files=given, data={"method": "none"})
+            seen.add(answer.status_code)
+            assert answer.status_code in (200, 413, 422), answer.text
+            if answer.status_code != 200:
+                text = answer.json()["error"]
+                assert "\n" not in text
+                assert "/tmp" not in text
+    assert 422 in seen

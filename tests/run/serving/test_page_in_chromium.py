@@ -13,6 +13,9 @@ uvicorn = pytest.importorskip("uvicorn", reason="pip install 'seewhy[serve]'")
 sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+SUMS = """[...document.querySelectorAll(".panes canvas")].map((canvas) => canvas.getContext("2d")
+    .getImageData(0, 0, canvas.width, canvas.height).data.reduce((sum, value) => sum + value, 0))"""
+"""Script: sum of the values of each picture."""
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +47,8 @@ def open_page(chromium, serve):
         page.problems = []
         page.on("console", lambda message: page.problems.append(message.text))
         page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.on("request", lambda one: page.problems.append(one.url) if not one.url.startswith(("data:", address, "blob:"))
-                else None)  # fmt: skip
+        own = ("data:", "blob:", address)
+        page.on("request", lambda one: None if one.url.startswith(own) else page.problems.append(one.url))
         page.goto(address)
         pages.append(page)
         return page
@@ -86,21 +89,11 @@ def test_a_case_is_uploaded_and_answered(run_of, open_page, width, scheme):
     assert "temperature 1.7" in text
     assert page.locator(".answer meter").count() == 4
     assert page.locator(".panes canvas").count() == 2 * len(files)
-    before = pixels(page)
+    before = page.evaluate(f"JSON.stringify({SUMS})")
     page.get_by_label("opacity", exact=True).fill("0")
-    page.wait_for_function("before => JSON.stringify([...document.querySelectorAll('.panes canvas')].map(c => "
-                           "[...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].reduce((a, b) => a + b, 0)))"
-                           " !== before", arg=before)  # fmt: skip
+    page.wait_for_function(f"before => JSON.stringify({SUMS}) !== before", arg=before)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator(".state").is_hidden()
-
-
-def pixels(page):
-    """Sum of the values of each picture, as text."""
-    return page.evaluate(
-        "JSON.stringify([...document.querySelectorAll('.panes canvas')].map(c => "
-        "[...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].reduce((a, b) => a + b, 0)))"
-    )
 
 
 def test_a_file_is_saved_as_it_came(run_of, open_page):
@@ -121,7 +114,8 @@ def test_dropped_files_find_their_inputs(run_of, open_page):
     page.evaluate(
         """() => { const data = new DataTransfer();
         for (const name of ["P1_ga.png", "P1_drusen.png"]) data.items.add(new File(["x"], name));
-        document.querySelector(".drop").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true })); }"""
+        const event = new DragEvent("drop", { dataTransfer: data, bubbles: true });
+        document.querySelector(".drop").dispatchEvent(event); }"""
     )
     texts = dict(zip(["mnv", "fluid", "ga", "drusen"], page.locator(".drop .chosen").all_inner_texts(), strict=True))
     assert texts["ga"].startswith("P1_ga.png")

@@ -149,13 +149,14 @@ class MRIDataModule(CaseDataModule):
             DataError: also for a volume that is stored in another orientation than the data set's, if that is here.
         """
         path = case.only_file(INPUT)
-        codes, usual = self.reader.header(path).codes, self._find_usual_codes()
-        if None not in (codes, usual) and codes != usual:
-            raise DataError(
-                f"{path} is stored as {codes}, the volumes of the training as {usual}; store it alike, e.g. with "
-                "nibabel.orientations"
-            )
-        return super().read_files(case, scratch)
+        with self.reader.keep_nothing():
+            codes, usual = self.reader.header(path).codes, self._find_usual_codes()
+            if None not in (codes, usual) and codes != usual:
+                raise DataError(
+                    f"{path} is stored as {codes}, the volumes of the training as {usual}; store it alike, e.g. with "
+                    "nibabel.orientations"
+                )
+            return super().read_files(case, scratch)
 
     def _find_usual_codes(self) -> str | None:
         """Orientation of the data set's first volume; None if there is none, or no data set on this machine."""

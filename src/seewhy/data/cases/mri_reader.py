@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,6 +68,16 @@ class MRIReader:
         if path not in self._headers:
             self._headers[path] = read_header(path)
         return self._headers[path]
+
+    @contextmanager
+    def keep_nothing(self) -> Iterator[None]:
+        """Keep neither headers nor arrays of what is read within the block, as for cases that are in no data set."""
+        before = self.cache, dict(self._headers)
+        self.cache = NoCache()
+        try:
+            yield
+        finally:
+            self.cache, self._headers = before
 
     def read_case(self, case: Case, *, masks: bool) -> Sample:
         """Read one case.
