@@ -14,6 +14,7 @@ from seewhy.figures.labels import NONE, method_label
 from seewhy.io.atomic import write_csv
 from seewhy.run.benchmark.results import CHOSEN, BenchmarkResults, FinishedMember, pool_members
 from seewhy.run.benchmark.scores import ORDERS, TRUTH
+from seewhy.run.pages.run_page import find_page
 
 __all__ = ["finish_benchmark"]
 
@@ -155,7 +156,8 @@ def write_page(folder: Path, results: BenchmarkResults) -> None:
             "Members: does the network use the known evidence?",
             [
                 ReportTable(["member", "accuracy", "other evidence", "same evidence", "twins"], evidence,
-                            "share of twins that are predicted as the known evidence implies")
+                            "share of twins that are predicted as the known evidence implies",
+                            pages=[find_page(folder, name) for name in results.evidence])
             ],
         ),
     ]  # fmt: skip
