@@ -67,8 +67,10 @@ EXAMPLES = {
         "my_network.py:build images.npz",
         "my_network.py:build my_network.py:loader --methods grad_cam lrp --metrics infidelity --judge cheap",
     ),
-    "serve": ("run=lightning_logs/demo/amd/2026-01-31_12-00-00",
-              "run=lightning_logs/mri/2026-01-31_12-00-00 --port 8080 --methods grad_cam saliency"),
+    "serve": (
+        "run=lightning_logs/demo/amd/2026-01-31_12-00-00",
+        "run=lightning_logs/mri/2026-01-31_12-00-00 --port 8080 --methods grad_cam saliency",
+    ),
     "blend": ("logits.zarr blended.zarr", "logits.zarr labels.zarr --dtype labels --delete-logits"),
     "finalize": ("blended.zarr labels.nii.gz --dtype labels",),
 }

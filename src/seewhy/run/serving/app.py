@@ -153,7 +153,7 @@ class _Answering:
     async def _in_time(self, waiting: Awaitable[Any], what: str) -> Any:
         try:
             return await asyncio.wait_for(waiting, self.options.timeout)
-        except (asyncio.TimeoutError, TimeoutError) as error:
+        except TimeoutError as error:
             raise RequestError(
                 f"{what} took longer than {self.options.timeout:g} s; try again, send a smaller case, or start the "
                 "server with a larger --timeout",

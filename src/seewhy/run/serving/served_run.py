@@ -18,7 +18,6 @@ from seewhy.models.protocols import DescribesItself, SegmentsVolumes, Translates
 from seewhy.run.loaded.model import LoadedModel
 from seewhy.run.model_card import USE
 from seewhy.run.pages.facts import read_facts
-from seewhy.run.pages.run_page import PHANTOM
 from seewhy.run.records import read_results
 from seewhy.run.serving.options import ServingOptions
 from seewhy.run.serving.uploads import NO_METHOD, STORE, CaseRules
@@ -26,6 +25,7 @@ from seewhy.run.serving.verdicts import MethodVerdict, read_verdict
 
 __all__ = ["ServedRun", "describe_run"]
 
+PHANTOM = "Phantom: this model was trained on synthetic data, so its answers say nothing about real patients."
 USUAL = "grad_cam"
 """Method of a run without methods."""
 
