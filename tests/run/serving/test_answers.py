@@ -92,12 +92,13 @@ def test_mri(run_of, serve, tmp_path, monkeypatch):
     assert files_of(serve("mri"), {"image": path}, method="none", name="P1") == theirs
 
 
-def test_slices(run_of, serve, tmp_path):
-    run, datamodule = run_of("brats")
+@pytest.mark.parametrize("system", ["brats", "lasc"])
+def test_slices(run_of, serve, tmp_path, system):
+    run, datamodule = run_of(system)
     group = datamodule.items_of("test")[0]
     patient, files = group[0].patient, [record.path for record in group]
     theirs = predicted(run, tmp_path / "theirs", f"data.test_patients=['{patient}']", "data.train_patients=null")
-    client = serve("brats")
+    client = serve(system)
     ours = files_of(client, {"image": files[::-1]}, name=patient)
     assert ours[f"{patient}.npz"] == theirs[f"{patient}.npz"]
     # The names of a data set's slices hold their labels, which a new patient does not have.

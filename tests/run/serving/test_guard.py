@@ -221,39 +221,47 @@ def test_a_case_that_waits_too_long_is_never_predicted(serve, held):
     wait_until(lambda: client.worker.taken == 0 and not list(client.uploads.iterdir()))
 
 
+def call(app, messages):
+    """The answers of an application to a form whose messages `messages` yields."""
+
+    async def receive():
+        return await asyncio.to_thread(next, messages, {"type": "http.disconnect"})
+
+    async def send(message):
+        answers.append(message)
+
+    answers = []
+    headers = [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers, "query_string": b"",
+             "http_version": "1.1", "scheme": "http", "root_path": "", "client": None, "server": None}  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    return answers
+
+
+PART = b'--x\r\nContent-Disposition: form-data; name="mnv"; filename="a.png"\r\n\r\n'
+
+
 def test_a_slow_upload_is_given_up(serve):
     client = serve("amd", timeout=0.3)
 
-    def body():
-        yield b'--x\r\nContent-Disposition: form-data; name="mnv"; filename="a.png"\r\n\r\n'
+    def upload():
+        yield {"type": "http.request", "body": PART, "more_body": True}
         time.sleep(1)
-        yield b"more"
+        yield {"type": "http.request", "body": b"more", "more_body": False}
 
-    async def send():
-        scope_messages = iter(body())
-
-        async def receive():
-            try:
-                part = await asyncio.to_thread(next, scope_messages)
-            except (StopIteration, RuntimeError):
-                part = b""
-            return {"type": "http.request", "body": part, "more_body": bool(part)}
-
-        answers = []
-
-        async def keep(message):
-            answers.append(message)
-
-        headers = [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")]
-        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers, "query_string": b"",
-                 "http_version": "1.1", "scheme": "http", "root_path": "", "client": None, "server": None}  # fmt: skip
-        await client.app(scope, receive, keep)
-        return answers
-
-    answers = asyncio.run(send())
+    answers = call(client.app, upload())
     assert answers[0]["status"] == 503
     assert b"the upload took longer than 0.3 s" in answers[1]["body"]
     assert client.worker.taken == 0
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(serve):
+    client = serve("amd")
+    upload = [{"type": "http.request", "body": PART + bytes(3 << 20), "more_body": True}, {"type": "http.disconnect"}]
+    answers = call(client.app, iter(upload))
+    assert answers[0]["status"] == 400
+    assert client.worker.taken == 0
+    assert list(client.uploads.iterdir()) == list(client.scratch.iterdir()) == []
 
 
 def test_errors_of_seewhy_show_no_code(serve, monkeypatch, caplog):

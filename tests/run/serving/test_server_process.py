@@ -66,6 +66,9 @@ def test_it_predicts_and_ends_with_one_line(start, tmp_path, sent, status, line)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert [path for path in folder.rglob("*") if path.is_file()] == []
     process.send_signal(sent)
+    if sent == signal.SIGINT:
+        time.sleep(0.2)
+        process.send_signal(sent)  # by someone who is impatient
     assert process.wait(30) == status
     said = [text for text in (process.stdout.read() + process.stderr.read()).splitlines() if text.strip()]
     assert len(said) == 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -25,7 +27,7 @@ from seewhy.errors import SeewhyError, describe_system_error
 from seewhy.figures.report.upload_page import format_upload_page
 from seewhy.run.loaded.model import LoadedModel
 from seewhy.run.serving.answers import answer_as_json, answer_as_zip
-from seewhy.run.serving.examination import examine
+from seewhy.run.serving.examination import Examination, examine
 from seewhy.run.serving.guard import Guard
 from seewhy.run.serving.options import ServingOptions
 from seewhy.run.serving.refusals import RequestError, format_problem
@@ -93,7 +95,8 @@ def build_app(model: LoadedModel, run: ServedRun, worker: Worker, options: Servi
     async def predict_files(request: Request) -> Response:
         """Predict one case, and get the files that `predict.py` writes, unchanged."""
         packed = await answering.answer(request, answering.make_zip)
-        return StreamingResponse(_read_file(packed), media_type="application/zip")
+        headers = {"content-disposition": 'attachment; filename="predictions.zip"'}
+        return StreamingResponse(_read_file(packed), media_type="application/zip", headers=headers)
 
     _handle_errors(app, folder)
     app.add_middleware(
@@ -135,12 +138,16 @@ class _Answering:
     def make_json(self, case: SentCase, folder: Path) -> bytes:
         """Examine a case, and format the answer."""
         began = time.monotonic()
-        examination = examine(self.model, self.run, case, folder)
+        examination = self._examine(case, folder)
         return answer_as_json(self.run, examination, seconds=time.monotonic() - began)
 
     def make_zip(self, case: SentCase, folder: Path) -> IO[bytes]:
         """Examine a case, and pack its files."""
-        return answer_as_zip(examine(self.model, self.run, case, folder))
+        return answer_as_zip(self._examine(case, folder))
+
+    def _examine(self, case: SentCase, folder: Path) -> Examination:
+        with redirect_stdout(io.StringIO()):  # reports and progress bars of the commands
+            return examine(self.model, self.run, case, folder)
 
     def _store(self, form: FormData, folder: Path) -> SentCase:
         return store_case(form, folder, self.run.rules, most_unpacked=self.options.unpacked_bytes)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +48,7 @@ def segment(model: LoadedModel, case: SentCase, folder: Path, pictures: CasePict
     name = case.name or name_case(path)
     output = folder / "predictions" / f"{name}.nii.gz"
     output.parent.mkdir(parents=True)
-    with redirect_stdout(io.StringIO()):  # the command's report
-        model.predict_volume(path, output, preview=False, store={"dtype": "labels"})
+    model.predict_volume(path, output, preview=False, store={"dtype": "labels"})
     source = open_source(path)
     image, labels = _read(source)[0], _read(open_source(output))[0]
     layers = [ArrayLayer(PictureLayer(kind="image", input=INPUT, name="image"), image, measure_window(image))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -69,7 +70,7 @@ def serve(
     replaced: Mapping[str, Any] | None = None,
     trust: bool = False,
 ) -> None:
-    """Serve a run until the process is ended.
+    """Serve a run until the process is ended; to be called in its main thread, at its end.
 
     Args:
         run: see `seewhy.load`.
@@ -107,6 +108,8 @@ def serve(
         except KeyboardInterrupt:
             console.print("ended by Ctrl-C")
         finally:
+            for number in (signal.SIGINT, signal.SIGTERM):  # a second one would leave uploads behind
+                signal.signal(number, signal.SIG_IGN)
             server.should_exit = True
             thread.join(2 * GRACE)
 
