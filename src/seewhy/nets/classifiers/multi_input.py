@@ -130,9 +130,7 @@ class MultiInputClassifier(nn.Module):
             pooled = self._pool(SHARED, torch.cat(used)).chunk(len(used))
         else:
             pooled = tuple(self._pool(name, image) for name, image in zip(self.inputs, used, strict=True))
-        return torch.cat(
-            [features.masked_fill(~present[:, k, None], 0.0) for k, features in enumerate(pooled)], dim=1
-        )
+        return torch.cat([features.masked_fill(~present[:, k, None], 0.0) for k, features in enumerate(pooled)], dim=1)
 
     def _pool(self, name: str, image: Tensor) -> Tensor:
         """Pooled features [B, width] of the backbone of an input."""
