@@ -90,6 +90,7 @@ def _read_copied(name: str) -> str:
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links to files outside `docs/` to the pages that show them."""
     sources = {page: name for name, page in COPIED.items()}
+    sources |= {notebook.page_of(path): f"notebooks/{path.name}" for path in notebook.list_notebooks()}
     path = page.file.src_uri
     source = PurePosixPath(sources.get(path, f"docs/{path}"))
 

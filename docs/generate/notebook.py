@@ -27,7 +27,8 @@ AT_ONCE = 2
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    "PYTHONWARNINGS": "default",
+    # Of progress bars without ipywidgets, and of libraries among themselves.
+    "PYTHONWARNINGS": "ignore:IProgress not found,ignore:`torch.jit.interface`,ignore:`isinstance(treespec",
 }
 """Environment variables of a notebook's process."""
 
@@ -84,7 +85,8 @@ def _execute(path: Path, notebook: Any) -> None:
     try:
         client.execute(env={**os.environ, **ENVIRONMENT})
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        raise PluginError(f"{path.name}: {error}") from error
+        plain = re.sub(r"\x1b\[[\d;]*m", "", str(error))  # without colours of a terminal
+        raise PluginError(f"{path.name}: {plain}") from error
     LOGGER.info("%s: ran in %.0f s", path.name, time.perf_counter() - start)
 
 

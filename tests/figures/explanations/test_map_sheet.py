@@ -53,6 +53,13 @@ def test_annotations_failures_and_phantoms_are_marked():
     assert pixels(page).shape[0] > pixels(plain).shape[0]
 
 
+def test_images_in_one_window_can_be_compared():
+    dark, bright = find_pictures(map_sheet({"A": IMAGE / 2, "B": IMAGE}, window=(0, 1)))
+    assert dark.max() < 0.6 * bright.max()
+    dark, bright = find_pictures(map_sheet({"A": IMAGE / 2, "B": IMAGE}))
+    np.testing.assert_array_equal(dark, bright)
+
+
 def test_counts_that_differ_are_an_error():
     with pytest.raises(ValueError, match="1 maps of grad_cam, 3 masks for 2 images"):
         map_sheet({"A": IMAGE, "B": IMAGE}, {"grad_cam": [HEAT]}, masks=[None] * 3)

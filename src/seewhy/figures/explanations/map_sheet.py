@@ -29,13 +29,14 @@ def map_sheet(
     title: str = "",
     phantom: bool = False,
     failed: Mapping[str, str] | None = None,
+    window: tuple[float, float] | None = None,
     side: int = SIDE,
 ) -> Page:
     """Draw images in a row and their maps below, a row for each method.
 
     Methods have different units, so each row has a scale of its own, which is printed at its left: full colour is the
-    99.5th percentile of the row's magnitudes. Rows with negative values are signed: red is evidence for the target, blue
-    is evidence against it.
+    99.5th percentile of the row's magnitudes. Rows with negative values are signed: red is evidence for the target,
+    blue is evidence against it.
 
     Args:
         images: name → [H, W] or [H, W, 3].
@@ -45,6 +46,7 @@ def map_sheet(
         title: title of the sheet.
         phantom: whether the images are synthetic, which the title then states.
         failed: method → check that it failed; its pictures get a hatched frame, and the check is a warning.
+        window: values drawn black and white, the same for all images; None chooses them for each image.
         side: width of a picture in pixels.
 
     Returns:
@@ -63,7 +65,7 @@ def map_sheet(
     _check_counts(images, maps or {}, masks, notes)
     outlines = list(masks) if masks is not None else [None] * len(images)
     notes = [*notes, *[""] * (len(images) - len(notes))]
-    pictures = [resize_to_width(grey(image), side) for image in images.values()]
+    pictures = [resize_to_width(grey(image, window=window), side) for image in images.values()]
     rows = [
         [
             Cell(picture=draw_annotation(picture, outline), name=name, note=note)
