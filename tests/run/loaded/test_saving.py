@@ -114,5 +114,5 @@ def test_what_nobody_else_could_load_is_refused(trained, tmp_path):
 
 def test_options_of_data_sets_are_listed_and_have_the_defaults_of_their_files(tmp_path):
     assert MRIDataModule(root=tmp_path).table == tmp_path / "cases.csv"
-    with pytest.raises(TypeError, match="tabel"):
-        MRIDataModule(tabel="cases.csv")
+    with pytest.raises(TypeError, match="tables"):
+        MRIDataModule(tables="cases.csv")
