@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def map_sheet(
 ) -> Page:
     """Draw images in a row and their maps below, a row for each method.
 
-    Methods have different units, so each row has a scale of its own, which is printed at its left: full colour is the
+    Methods have different units, so each row has a scale of its own, which is printed above it: full colour is the
     99.5th percentile of the row's magnitudes. Rows with negative values are signed: red is evidence for the target,
     blue is evidence against it.
 
@@ -72,16 +73,12 @@ def map_sheet(
             for picture, name, note, outline in zip(pictures, images, notes, outlines, strict=True)
         ]
     ]
-    labels = ["image"]
     for method, heats in (maps or {}).items():
-        label, cells = _draw_method(method, heats, pictures, outlines, marked=method in (failed or {}))
-        rows.append(cells)
-        labels.append(label)
+        rows.append(_draw_method(method, heats, pictures, outlines, marked=method in (failed or {})))
     drawn = any(outline is not None and np.any(outline) for outline in outlines)
     return sheet(
         rows,
         title=join_title(title, phantom=phantom),
-        labels=labels if maps else (),
         warnings=[f"{method_label(method)}: {text}" for method, text in (failed or {}).items()],
         foot="cyan: annotation" * drawn,
     )
@@ -104,8 +101,8 @@ def _draw_method(
     outlines: Sequence[NDArray[Any] | None],
     *,
     marked: bool,
-) -> tuple[str, list[Cell]]:
-    """Label and cells of the row of a method."""
+) -> list[Cell]:
+    """Cells of the row of a method; the first one has its name and scale."""
     signed = any(bool(np.any(np.asarray(heat) < 0)) for heat in heats)
     scale, _ = run_scale(heats, signed=signed)
     cells = []
@@ -113,4 +110,5 @@ def _draw_method(
         large = resize_to_width(np.asarray(heat, np.float32), picture.shape[1])
         drawn = overlay(picture, large, scale=scale, colormap=DIVERGING if signed else "inferno")
         cells.append(Cell(picture=draw_annotation(drawn, outline), marked=marked))
-    return f"{method_label(method)}\nfull colour: {'±' if signed else ''}{scale[1]:.2g}", cells
+    note = f"full colour: {'±' if signed else ''}{scale[1]:.2g}"
+    return [replace(cells[0], name=method_label(method), note=note), *cells[1:]] if cells else []
