@@ -22,8 +22,8 @@ SLOWEST = 3600.0
 def slow_bar(title: str, total: int | None, *, shown: bool = True) -> Iterator[Callable[..., None]]:
     """Open a bar that appears after two seconds, also within a long step, and disappears at the end.
 
-    A bar that is already on the terminal stays alone there if the terminal shows one at a time. A notebook shows bars where
-    ipywidgets is installed.
+    A bar that is already on the terminal stays alone there if the terminal shows one at a time. A notebook shows bars
+    where ipywidgets is installed.
 
     Args:
         title: text in front of the bar.
