@@ -2,7 +2,7 @@
 
 import lazy_loader as lazy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _import_listed, _, _listed = lazy.attach_stub(__name__, __file__)
 __all__ = [*_listed, "__version__"]

@@ -37,17 +37,18 @@ def test_twins_of_lesions_differ_in_the_lesions_only(tmp_path):
             assert np.array_equal(images["fluid"][~near], twin.images["fluid"][~near])
 
 
-def test_twins_of_redundant_images_have_lesions_in_one_of_them(tmp_path):
+def test_twins_of_redundant_images_lack_one_of_them(tmp_path):
     root = write_amd_phantom(tmp_path / "set", **SIZE, carriers=["fluid", "ga"])
     eye = next(eye for eye in list_eyes(8, 2, 3) if eye.label == 2)
     without, fluid, ga = draw_twins(root, [eye.name])
     images = read_eye(root, eye.name)
     assert [(twin.moved, twin.label) for twin in (without, fluid, ga)] == [(True, 0), (False, 2), (False, 2)]
-    assert fluid.change == "lesions in fluid only"
-    for twin, kept, changed in ((fluid, "fluid", "ga"), (ga, "ga", "fluid")):
-        assert np.array_equal(twin.images[kept], images[kept])
-        assert np.array_equal(twin.images[changed], without.images[changed])
-        assert not np.array_equal(twin.images[changed], images[changed])
+    assert (fluid.change, ga.change) == ("fluid missing", "ga missing")
+    for twin, missing in ((fluid, "fluid"), (ga, "ga")):
+        assert set(twin.images) == set(images) - {missing}
+        assert all(np.array_equal(image, images[name]) for name, image in twin.images.items())
+    assert not any(np.array_equal(without.images[name], images[name]) for name in ("fluid", "ga"))
+    assert np.array_equal(without.images["drusen"], images["drusen"])
 
 
 def test_twins_of_a_mark_change_the_mark_or_the_lesions(tmp_path):

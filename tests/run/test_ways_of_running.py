@@ -12,7 +12,7 @@ from seewhy.errors import ConfigError
 def test_a_run_leaves_everything_it_promises(single, record):
     for name in ("config.yaml", "split.json", "metrics.csv", "results.json", "patients.csv", "report.html"):
         assert (single / name).stat().st_size > 0, name
-    assert {path.name for path in (single / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (single / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "model_card.md"}
     assert list((single / "figures").glob("*.png"))
     maps = sorted((single / "cam_npy").glob("*.npy"))
     pictures = sorted((single / "attention_maps").glob("*.png"))

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
-from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
-
-KINDS = {"PlainConvUNet": PlainConvUNet, "ResidualEncoderUNet": ResidualEncoderUNet}
 
 
 def architecture(name: str = "PlainConvUNet", dimension: int = 3) -> dict[str, Any]:
@@ -67,7 +65,10 @@ def build(arch: Mapping[str, Any], channels: int, heads: int) -> torch.nn.Module
     for key in arch["_kw_requires_import"]:
         name = options[key]
         options[key] = None if name is None else getattr(torch.nn, name.rpartition(".")[2])
-    kind = KINDS[arch["network_class_name"].rpartition(".")[2]]
+    networks = pytest.importorskip(
+        "dynamic_network_architectures.architectures.unet", reason="pip install 'seewhy[nnunet]'"
+    )
+    kind = getattr(networks, arch["network_class_name"].rpartition(".")[2])
     return kind(input_channels=channels, num_classes=heads, deep_supervision=True, **options)
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from seewhy.errors import DataError
 from seewhy.io.documents import read_json
@@ -34,7 +34,8 @@ class Twin:
         change: what differs, in a few words.
         moved: whether the evidence differs; else the class must stay.
         label: class that a network predicts which uses the known evidence, and nothing else.
-        images: name → image [H, W]; or a volume [X, Y, Z] with its affine, as `seewhy.load(…).predict` takes them.
+        images: name → image [H, W], without those that are missing; or a volume [X, Y, Z] with its affine, as
+            `seewhy.load(…).predict` takes them.
     """
 
     case: str
@@ -62,8 +63,8 @@ class _Settings(TypedDict):
 def draw_twins(root: str | Path, cases: Sequence[str]) -> list[Twin]:
     """Draw the twins of some cases of an AMD or MRI phantom.
 
-    - Lesions (AMD): without the lesions, or with lesions in a healthy eye; with several carriers also with the lesions
-      in each of them alone, which must not change the class.
+    - Lesions (AMD): without the lesions, or with lesions in a healthy eye; with several carriers also without each of
+      these images, which must not change the class, because another one tells it.
     - A mark (AMD): with the mark of another grade; and with other lesions, which must not change the class.
     - MRI: with both regions healthy, or with one of a healthy head abnormal.
 
@@ -106,11 +107,17 @@ def _draw_eyes(eye: Eye, settings: dict[str, Any]) -> Iterator[Twin]:
     carriers, mark, seed = settings["carriers"], settings["mark"], settings["seed"]
     lesions = eye.grade_lesions(mark, seed)
 
-    def draw(change: str, moved: bool, label: int, **changed: Any) -> Twin:
+    def draw(change: str, moved: bool, label: int, *, missing: str | None = None, **changed: Any) -> Twin:
         marked = None if mark is None else (mark, label)
         options = {"grade": lesions, "carriers": carriers, "mark": marked, **changed}
         images, _ = draw_eye(EYE, **options, size=settings["size"], seed=seed, number=eye.number)
-        return Twin(case=eye.name, change=change, moved=moved, label=label, images=dict(images))
+        return Twin(
+            case=eye.name,
+            change=change,
+            moved=moved,
+            label=label,
+            images={name: image for name, image in images.items() if name != missing},
+        )
 
     if mark is not None:
         yield draw("another mark", True, (eye.label + 1) % GRADES)
@@ -121,7 +128,7 @@ def _draw_eyes(eye: Eye, settings: dict[str, Any]) -> Iterator[Twin]:
         yield draw("without lesions", True, 0, grade=0)
         if len(carriers) > 1:
             for name in carriers:
-                yield draw(f"lesions in {name} only", False, eye.label, carriers=[name])
+                yield draw(f"{name} missing", False, eye.label, missing=name)
 
 
 def _draw_head(case: str, number: int, label: str, settings: dict[str, Any]) -> Twin:

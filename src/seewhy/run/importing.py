@@ -11,6 +11,7 @@ import lightning
 import numpy as np
 import torch
 from hydra.utils import get_class
+from lightning.pytorch import LightningModule
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ValidationError
 from torch import Tensor
@@ -25,6 +26,7 @@ from seewhy.io.atomic import atomic_path, file_sha256
 from seewhy.run.build import build_datamodule, build_model
 from seewhy.run.checks import check_config
 from seewhy.run.folder import RunFolder
+from seewhy.run.model_card import write_model_card
 
 __all__ = ["PARAMETERS", "import_checkpoint"]
 
@@ -116,16 +118,18 @@ def import_checkpoint(
         imported.configure(config)
     check_config(config, "data", "model")
     buffers, facts = ({}, {}) if root is None else imported.measure(config)
-    _write_checkpoints(run, config, file, {**imported.state, **buffers}, imported.fresh)
+    run.keep_records(move=True)  # of a run that was here before
+    model = _write_checkpoints(run, config, file, {**imported.state, **buffers}, imported.fresh)
     run.write_json("imported.json", {"file": file.name, "sha256": file_sha256(file), **imported.record, **facts})
     run.write_config(config, imported=file.name)
+    write_model_card(run, model)
     return f"{imported.summary} → {run.path} (predict.py run={run.path} data.root=…)"
 
 
 def _write_checkpoints(
     run: RunFolder, config: DictConfig, file: Path, state: Mapping[str, Tensor], fresh: tuple[str, ...]
-) -> None:
-    """Load weights into the configured model and save it as the best and the last checkpoint."""
+) -> LightningModule:
+    """Load weights into the configured model, save it as the best and the last checkpoint, and return it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = build_model(config)
@@ -149,6 +153,7 @@ def _write_checkpoints(
     for name in ("best", "last"):
         with atomic_path(run.checkpoints / f"{name}.ckpt") as temporary:
             torch.save(checkpoint, temporary)
+    return model
 
 
 def _check_classes(file: Path, classes: Sequence[str], expected: int) -> None:

@@ -20,6 +20,7 @@ from seewhy.io.atomic import file_sha256, write_csv
 from seewhy.io.documents import read_csv
 from seewhy.models.protocols import HasMeasuredBuffers, ReportsResults
 from seewhy.run.folder import RunFolder
+from seewhy.run.model_card import write_model_card
 from seewhy.run.pages.run_page import write_run_page
 from seewhy.tracking.run import Outcomes
 from seewhy.wording import LESION, TargetWords
@@ -84,6 +85,8 @@ def write_results(
     _draw(folder, metrics, rows, config, phantom=phantom, chosen_by=chosen_by, words=words)
     _draw_curves(folder, outcomes, config, phantom=phantom)
     write_run_page(folder.path)
+    if isinstance(model, nn.Module):
+        write_model_card(folder, model)
 
 
 def _list_versions() -> dict[str, str]:
@@ -280,6 +283,7 @@ def print_results(
         "evaluation/samples.parquet",
         "segmentations",
         "checkpoints/best.ckpt",
+        "checkpoints/model_card.md",
     )
     console.print(f"[bold]{folder.path}[/]")
     for name in names:

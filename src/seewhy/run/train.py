@@ -31,6 +31,7 @@ from seewhy.run.continuing import Continuation, begin_continuation, find_checkpo
 from seewhy.run.explanations.explainers import build_explain_callback, check_explained
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import RunFolder
+from seewhy.run.model_card import write_model_card
 from seewhy.run.pages.run_page import write_run_page
 from seewhy.run.processes.environment import read_rank
 from seewhy.run.processes.options import set_batch_size
@@ -109,6 +110,7 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
             continued.check_optimizers(trainer, module)
         if trainer.is_global_zero:
             _write_records(folder, config, datamodule, continued, session)
+            write_model_card(folder, module)
 
     callbacks = [BeforeTraining(begin), *callbacks, *build_histograms(config)]
     status = "failed"

@@ -119,3 +119,13 @@ def test_a_failed_report_leaves_the_old_one(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_report(path, title="new", sections=[Section("s", [Picture(tmp_path / "missing.png")])])
     assert "old" in path.read_text()
+
+
+def test_rows_lead_to_pages_below_this_one_whatever_their_names(tmp_path):
+    pages = ["3/report.html", None, "javascript:alert(1)", '"><b>/../x']
+    table = ReportTable(["run", "score"], [[f"r{i}", "1"] for i in range(4)], pages=pages)
+    text = table.html()
+    assert '<th scope="row"><a href="./3/report.html">r0</a></th>' in text
+    assert '<th scope="row">r1</th>' in text
+    assert '<a href="./javascript%3Aalert%281%29">r2</a>' in text
+    assert '<a href="./%22%3E%3Cb%3E/../x">r3</a>' in text

@@ -71,6 +71,26 @@ def test_shared_weights_are_one_backbone_called_in_order():
     assert all(torch.equal(image, given[name]) for image, name in zip(seen, INPUTS, strict=True))
 
 
+def test_a_shared_backbone_predicts_with_the_statistics_that_it_learned_with():
+    """Inputs of other brightness and contrast: normalised one by one in training, they would look alike there only."""
+    net = build(inputs=("dark", "bright"), shared=True, dropout=0.0)
+    dark, bright = images(batch=32, inputs=("dark", "bright")).values()
+    given = {"dark": 0.1 * dark - 2.0, "bright": 3.0 * bright + 5.0}
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0  # what is kept is of the last batch
+    net.train()
+    learned = net(given)
+    torch.testing.assert_close(net.eval()(given), learned, rtol=0.02, atol=0.02)
+
+
+def test_a_shared_backbone_learns_from_inputs_of_several_sizes_one_by_one():
+    net = build(inputs=("small", "large"), shared=True).train()
+    given = {"small": torch.rand(2, 1, 32, 32), "large": torch.rand(2, 1, 48, 48)}
+    net(given).sum().backward()
+    assert all(parameter.grad is not None for parameter in net.branch("small").parameters())
+
+
 def test_a_missing_input_has_no_influence_and_no_gradient():
     net, given = build(), images()
     present = torch.ones(3, 4, dtype=torch.bool)

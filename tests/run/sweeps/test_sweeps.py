@@ -23,6 +23,8 @@ def test_a_grid_ends_with_one_table(command, home, tiny, record):
     assert all(row["objective"] == row["val/loss"] and row["objective_name"] == "val/loss" for row in rows)
     assert (folder / "sweep.png").stat().st_size > 0
     assert "validation split" in (folder / "sweep.html").read_text()
+    page = (folder / "sweep.html").read_text()
+    assert all(f'<a href="./{member}/report.html">' in page for member in (0, 1))
     assert "4 members" in done.stdout
 
 

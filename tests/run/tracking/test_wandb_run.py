@@ -55,7 +55,7 @@ def test_artifacts_have_their_lineage(session, single):
     assert list(data.files) == ["data.json"]  # no file of the data, and none of their names
     assert model.metadata["uses"] == [names["dataset"]]
     assert maps.metadata["uses"] == [names["model"]]
-    assert set(model.files) == {"best.ckpt", "config.yaml", "split.json", "results.json"}
+    assert set(model.files) == {"best.ckpt", "config.yaml", "split.json", "results.json", "model_card.md"}
     assert "best" in model.aliases
     assert model.files["best.ckpt"].read_bytes() == (single / "checkpoints" / "best.ckpt").read_bytes()
     assert {"report.html", "patients.csv", "figures/cases.png", "figures/curves.png"} <= set(results.files)

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import TEMPORARY_PREFIX, write_csv, write_json

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -137,6 +138,8 @@ class ReportTable:
     """Rows shown in grey, e.g. the floors."""
     links: Mapping[str, str] = field(default_factory=dict)
     """Column → anchor of its explanation in a `Definitions` block of the same page."""
+    pages: Sequence[str | None] = ()
+    """Page of each row, as a path below the folder of the report; None without one."""
 
     def html(self) -> str:
         """The block as HTML."""
@@ -144,8 +147,9 @@ class ReportTable:
         lines = []
         for i, row in enumerate(self.rows):
             quiet = ' class="quiet"' if i < len(self.quiet) and self.quiet[i] else ""
-            cells = map(_cell, self.columns, row, [j == 0 for j in range(len(row))])
-            lines.append(f"<tr{quiet}>{''.join(cells)}</tr>")
+            cells = [_cell(heading, text) for heading, text in zip(self.columns[1:], row[1:], strict=True)]
+            page = self.pages[i] if i < len(self.pages) else None
+            lines.append(f"<tr{quiet}>{_row_name(row[0], page)}{''.join(cells)}</tr>")
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
         count = len(self.columns)
@@ -161,11 +165,22 @@ class ReportTable:
 INTERVAL = re.compile(r" (\[[^\[\]]*\])")
 
 
-def _cell(heading: str, text: str, first: bool) -> str:
-    """A cell with the heading of its column, which narrow screens show next to it; intervals may break off."""
-    shown, label = INTERVAL.sub(r' <span class="interval">\1</span>', html.escape(text)), html.escape(heading)
-    if first:
-        return f'<th scope="row">{shown}</th>'
+def _row_name(text: str, page: str | None) -> str:
+    """The first cell of a row, which leads to the page of the row if there is one."""
+    shown = _mark_interval(text)
+    # Quoted and below this folder: a name from elsewhere can be no other address.
+    link = shown if page is None else f'<a href="./{html.escape(quote(page))}">{shown}</a>'
+    return f'<th scope="row">{link}</th>'
+
+
+def _mark_interval(text: str) -> str:
+    """Text as HTML, with intervals that may break off."""
+    return INTERVAL.sub(r' <span class="interval">\1</span>', html.escape(text))
+
+
+def _cell(heading: str, text: str) -> str:
+    """A cell with the heading of its column, which narrow screens show next to it."""
+    shown, label = _mark_interval(text), html.escape(heading)
     empty = ' class="none"' if text in ("", NONE) else ""
     return f'<td{empty} data-label="{label}"><span>{shown}</span></td>'
 

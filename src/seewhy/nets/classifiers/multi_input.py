@@ -36,7 +36,8 @@ class MultiInputClassifier(nn.Module):
         num_outputs: K, class scores.
         backbone: `name` and options of `seewhy.nets.classifiers.backbones.PlanarFeatures`.
         in_channels: channels of each image.
-        shared: whether one backbone serves all inputs, called once per input.
+        shared: whether one backbone serves all inputs: called once per input to predict, and once for all of them in
+            training if they have the same size.
         stem: `conv1x1` adds a 1 x 1 convolution to three channels, shared by all inputs, before the backbones, as in
             the AMD reference system; None adds nothing.
         hidden: width of the head's hidden layer.
@@ -121,16 +122,22 @@ class MultiInputClassifier(nn.Module):
     def _compute_features(self, images: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """Compute pooled features [B, inputs · width], zero for missing inputs."""
         given = images.get(PRESENT)
-        features = []
-        for k, name in enumerate(self.inputs):
-            image = images[name]
-            if self.training and given is not None:
-                image = image[_choose_replacements(given[:, k])]
-            if self.stem is not None:
-                image = self.stem(image)
-            pooled = self.branch(name)(image).mean(dim=(2, 3))
-            features.append(pooled.masked_fill(~present[:, k, None], 0.0))
-        return torch.cat(features, dim=1)
+        used = [images[name] for name in self.inputs]
+        if self.training and given is not None:
+            used = [image[_choose_replacements(given[:, k])] for k, image in enumerate(used)]
+        if self.training and self.shares_backbone and len({image.shape for image in used}) == 1:
+            # One batch of all inputs: batch normalisation learns with the statistics that it will predict with.
+            pooled = self._pool(SHARED, torch.cat(used)).chunk(len(used))
+        else:
+            pooled = tuple(self._pool(name, image) for name, image in zip(self.inputs, used, strict=True))
+        return torch.cat([features.masked_fill(~present[:, k, None], 0.0) for k, features in enumerate(pooled)], dim=1)
+
+    def _pool(self, name: str, image: Tensor) -> Tensor:
+        """Pooled features [B, width] of the backbone of an input."""
+        if self.stem is not None:
+            image = self.stem(image)
+        pooled: Tensor = self.branch(name)(image).mean(dim=(2, 3))
+        return pooled
 
     def _get_present(self, images: Mapping[str, Tensor]) -> Tensor:
         """Return [B, inputs] bool: available, and in training not dropped."""

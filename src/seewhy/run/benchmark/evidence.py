@@ -78,7 +78,7 @@ def check_evidence(folder: Path) -> Evidence:
     model = load(folder, device="cpu")
     twins = draw_twins(str(model.config.data.root), cases)
     images = [
-        {name: twin.images[name] for name in model.inputs} if isinstance(twin.images, dict) else twin.images
+        {name: twin.images.get(name) for name in model.inputs} if isinstance(twin.images, dict) else twin.images
         for twin in twins
     ]
     predictions = model.predict(images, names=[f"twin_{number}" for number in range(len(twins))])

@@ -110,7 +110,7 @@ def run_benchmark(sweeper: BenchmarkSweeper, words: Sequence[str]) -> None:
         SeewhyError: members have failed.
     """
     from seewhy.run.benchmark.evidence import check_evidence
-    from seewhy.run.benchmark.results import finish_benchmark
+    from seewhy.run.benchmark.page import finish_benchmark
 
     plain: Any = OmegaConf.to_container(OmegaConf.create(dict(sweeper.options)), resolve=True)
     given = {key: value for key, value in plain.items() if not key.startswith("_")}

@@ -23,6 +23,7 @@ from seewhy.run.exports.bundle import write_bundle
 from seewhy.run.exports.graphs import FORMATS, write_graph
 from seewhy.run.folder import RunFolder, code_version
 from seewhy.run.loaded.saved_run import SavedRun, load_run
+from seewhy.run.model_card import CARD, USE
 from seewhy.run.saved_config import load_plain_yaml
 from seewhy_run.errors import RunError
 from seewhy_run.manifest import FORMAT, MANIFEST, VERSION
@@ -50,10 +51,6 @@ FURTHER = {
     "read_volume": ("zarr",),
 }  # fmt: skip
 """Step → packages that it needs besides; zarr only for stores, pillow only for pictures."""
-USE = (
-    "For research. It was measured on the data of its run only: see results.json and report.html there. It is no "
-    "medical device; a person who can judge the images must check every result."
-)
 
 
 def export(config: DictConfig) -> None:
@@ -133,6 +130,7 @@ def export_run(saved: SavedRun, folder: Path, *, form: str, name: str) -> float:
         (temporary / "requirements.txt").write_text("".join(f"{package}\n" for package in packages))
         if form == "onnx":
             _copy_runner(temporary)
+        _copy_card(saved.folder, temporary)
     return max(errors)
 
 
@@ -167,6 +165,13 @@ def _has_config(folder: RunFolder) -> bool:
 
 def _is_phantom(datamodule: BaseDataModule) -> bool:
     return bool(datamodule.is_phantom)
+
+
+def _copy_card(run: RunFolder, folder: Path) -> None:
+    """Copy the model card of the run, if it has one."""
+    card = run.checkpoints / CARD
+    if card.is_file():
+        shutil.copyfile(card, folder / CARD)
 
 
 def _copy_runner(folder: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from seewhy.figures.labels import NONE, parse_number
 from seewhy.figures.report.blocks import Block, ReportTable, Section, Text

@@ -21,7 +21,7 @@ from seewhy.run.pages.headline import make_cards
 from seewhy.run.records import find_words_of, read_results
 from seewhy.wording import TargetWords
 
-__all__ = ["PHANTOM", "read_picture", "write_run_page"]
+__all__ = ["PHANTOM", "find_page", "read_picture", "write_run_page"]
 
 LOGGER = logging.getLogger(__name__)
 
@@ -87,6 +87,16 @@ def write_run_page(folder: Path, *, explanations: Path | None = None) -> Path:
         facts={name: value for name, value in shown.items() if value},
         warnings=_order_warnings(results, metrics, phantom=phantom, browsable=bool(cases)),
     )
+
+
+def find_page(folder: Path, member: str) -> str | None:
+    """Path of the report of a run below `folder`, or None if it has none.
+
+    Args:
+        folder: e.g. of a sweep.
+        member: folder of the run in it.
+    """
+    return f"{member}/report.html" if (folder / member / "report.html").is_file() else None
 
 
 def _describe_data(metrics: Mapping[str, float], words: TargetWords) -> dict[str, str]:

@@ -17,6 +17,7 @@ from seewhy.figures.options import use_figure_options
 from seewhy.figures.sweep import Setting, measure_importance
 from seewhy.metrics.direction import find_mode
 from seewhy.run.figure_files import read_figure_options
+from seewhy.run.pages.run_page import find_page
 from seewhy.run.records import read_results
 from seewhy.run.sweeps.table import REPLICATES, find_varied, setting_of, write_table
 
@@ -81,7 +82,7 @@ def _write_page(folder: Path, rows: Sequence[Mapping[str, Any]], goals: Mapping[
         sections.append(Section("Settings and their spread", [Picture(folder / "sweep.png")]))
         sections.append(Section("Settings", [_setting_table(settings, objective, higher)]))
     sections.append(
-        Section("Members", [_member_table([*ranked, *(row for row in rows if row not in complete)], varied)])
+        Section("Members", [_member_table(folder, [*ranked, *(row for row in rows if row not in complete)], varied)])
     )
     sections += _compare_explanations(folder, complete)
     failed = [f"Member {row['member']} failed: {row.get('error', '')}" for row in rows if row["state"] == "FAIL"]
@@ -179,14 +180,15 @@ def _setting_table(settings: Mapping[tuple[str, ...], Setting], objective: str, 
     return ReportTable(["setting", f"mean {objective}", "standard deviation", "members"], rows)
 
 
-def _member_table(rows: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> Any:
-    """Table of the members for the page."""
+def _member_table(folder: Path, rows: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> Any:
+    """Table of the members for the page; their names lead to their reports."""
     from seewhy.figures.report.blocks import ReportTable
 
     columns = _list_columns(rows, varied)
     cells = [[_format(row.get(name, "")) for name in columns] for row in rows]
     caption = "sweep.csv has all scores; objectives of the validation chose, test scores are of the best checkpoint"
-    return ReportTable(columns, cells, caption, quiet=[row["state"] != "COMPLETE" for row in rows])
+    pages = [find_page(folder, str(row["member"])) for row in rows]
+    return ReportTable(columns, cells, caption, quiet=[row["state"] != "COMPLETE" for row in rows], pages=pages)
 
 
 def _list_columns(rows: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[str]:

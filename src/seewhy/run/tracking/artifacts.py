@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from seewhy.io.atomic import file_sha256, list_files
 from seewhy.io.names import safe_name
 from seewhy.run.folder import RunFolder
+from seewhy.run.model_card import CARD
 from seewhy.tracking.run import RunArtifact
 
 __all__ = ["describe_data", "describe_files", "describe_model", "list_map_files", "list_result_files"]
@@ -45,6 +46,7 @@ def describe_model(
     path = checkpoint or folder.checkpoints / "best.ckpt"
     files = {"best.ckpt" if path.stem == "best" else path.name: path}
     files |= {file: folder.path / file for file in ("config.yaml", "split.json", "results.json")}
+    files[CARD] = folder.checkpoints / CARD
     files = {file: source for file, source in files.items() if source.is_file()}
     about = {key: facts.get(key) for key in ("data_hash", "split_hash", "experiment", "fold")}
     if path.is_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ def _select(run: SavedRun, options: CaseOptions, folder: Path) -> None:
     checkpoint = read_checkpoint(run.checkpoint)
     facts = {
         "n_samples": len(samples),
-        "selection_date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "selection_date": datetime.now(UTC).isoformat(timespec="seconds"),
         "checkpoint": str(run.checkpoint),
         "checkpoint_epoch": int(checkpoint.get("epoch", -1)),
         "phantom": run.datamodule.is_phantom,
