@@ -87,6 +87,9 @@ def test_one_command_trains_explains_and_compares_and_a_second_adds_only_what_is
 def test_a_member_that_was_trained_otherwise_is_not_mixed_in(benchmark, capsys):
     folder = benchmark()
     table = (folder / "benchmark.csv").read_bytes()
+    agreement = read_csv(folder / "agreement.csv").rows
+    for name in ("spearman", "spearman_pointing", "spearman_energy"):
+        assert all(row[name] in ("", "nan") or -1 <= float(row[name]) <= 1 for row in agreement)
     with pytest.raises(SystemExit):
         benchmark("trainer.max_epochs=2")
     error = capsys.readouterr().err
@@ -127,7 +130,9 @@ def test_controls_above_a_passing_method_are_found_by_both_orders():
         row("eigen_cam", 3, 2, passes=0),
         row("control_edges", 4, 3, 0),
     ]
-    found = BenchmarkResults(rows=rows, agreement={}, by_phantom={}, left_out=[], evidence={}, accuracy={})
+    found = BenchmarkResults(
+        rows=rows, agreement={}, by_phantom={}, by_truth={}, truths={}, left_out=[], evidence={}, accuracy={}
+    )
     assert found.controls_above(truth=False) == []
     assert found.controls_above(truth=True) == [("control_edges", "saliency")]
     columns, cells = list_cells(found)

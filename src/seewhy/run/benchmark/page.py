@@ -18,6 +18,10 @@ from seewhy.run.pages.run_page import find_page
 
 __all__ = ["finish_benchmark"]
 
+AGREEMENT = "Spearman's correlation with the orders by the known evidence"
+TRUTH_LABELS = {"auprc": "AUPRC", "pointing": "pointing", "energy": "energy"}
+"""Scores by the known evidence, as they are called in tables; the first one is meant where none is named."""
+
 
 def finish_benchmark(folder: Path, members: Sequence[FinishedMember]) -> BenchmarkResults | None:
     """Write `benchmark.csv`, `agreement.csv`, `members.csv`, `benchmark.png` and `benchmark.html`, and print the table.
@@ -58,7 +62,8 @@ def write_tables(folder: Path, results: BenchmarkResults) -> None:
     lines: list[dict[str, Any]] = [
         {
             "order": name, "spearman": found.value, "low": found.low, "high": found.high, "single": found.single,
-            "members": found.members, **results.by_phantom[name],
+            "members": found.members, **{f"spearman_{truth}": results.by_truth[name][truth] for truth in TRUTH[1:]},
+            **results.by_phantom[name],
         }
         for name, found in results.agreement.items()
     ]  # fmt: skip
@@ -88,6 +93,12 @@ def describe_findings(results: BenchmarkResults) -> list[str]:
             f"Controls above a passing method {words}: "
             + (f"{len({control for control, _ in pairs})} (above {below})." if pairs else "none.")
         )
+    values = [value for value in results.truths.values() if math.isfinite(value)]
+    if values:
+        lines.append(
+            f"The scores by the known evidence ({', '.join(TRUTH_LABELS.values())}) order the methods differently: "
+            f"Spearman {min(values):.2f} to {max(values):.2f} between two of them."
+        )
     lines += [f"{name}: left out, the network does not use the known evidence." for name in results.left_out]
     return lines
 
@@ -107,13 +118,15 @@ def list_cells(results: BenchmarkResults) -> tuple[list[str], list[list[str]]]:
     return columns, cells
 
 
-def list_agreements(results: BenchmarkResults) -> tuple[list[str], list[list[str]]]:
-    """List the columns and cells of the table of orders."""
-    phantoms = list(results.rows[0].by_phantom)
-    columns = ["order without masks", "Spearman", "95 %", *phantoms]
+def list_agreements(results: BenchmarkResults, *, each_phantom: bool) -> tuple[list[str], list[list[str]]]:
+    """List the columns and cells of the table of orders: Spearman's correlation with the orders by the evidence."""
+    phantoms = list(results.rows[0].by_phantom) if each_phantom else []
+    first, *others = TRUTH_LABELS.values()
+    columns = ["order without masks", first, "95 %", *others, *phantoms]
     cells = [
         [
             name, _format(found.value), f"{_format(found.low)} … {_format(found.high)}",
+            *(_format(results.by_truth[name][truth]) for truth in TRUTH[1:]),
             *(_format(results.by_phantom[name][phantom]) for phantom in phantoms),
         ]
         for name, found in results.agreement.items()
@@ -146,12 +159,13 @@ def write_page(folder: Path, results: BenchmarkResults) -> None:
         ]
         for name, one in results.evidence.items()
     ]
+    agreements = ReportTable(*list_agreements(results, each_phantom=True), AGREEMENT)
     meaning = [f"{name}: {text}" for name, text in ORDERS.items() if name in results.agreement]
     blocks: list[Block] = [Text("\n\n".join(describe_findings(results))), Picture(folder / "benchmark.png")]
     sections = [
         Section("Result", blocks),
         Section("Methods", [ReportTable(columns, cells, caption, quiet=quiet)]),
-        Section("Orders without masks", [ReportTable(*list_agreements(results)), Text("\n\n".join(meaning))]),
+        Section("Orders without masks", [agreements, Text("\n\n".join(meaning))]),
         Section(
             "Members: does the network use the known evidence?",
             [
@@ -177,7 +191,7 @@ def print_benchmark(folder: Path, results: BenchmarkResults) -> None:
     console = Console()
     for (columns, cells), title in (
         (list_cells(results), "phantoms: methods by the order without masks, and scores by the known evidence"),
-        (list_agreements(results), "agreement with the order by the known evidence"),
+        (list_agreements(results, each_phantom=False), AGREEMENT),
     ):
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         for name in columns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -90,6 +91,9 @@ class BenchmarkResults:
         rows: methods and controls, best first in the order without masks.
         agreement: order → its agreement with the order by the known evidence, over all members.
         by_phantom: order → phantom → Spearman's correlation, pooled over its seeds.
+        by_truth: order → score by the known evidence → Spearman's correlation with its order, over all members.
+        truths: pair of scores by the known evidence → Spearman's correlation of their orders: what an order without
+            masks can reach with one of them says little about the other where this is low.
         left_out: members whose network does not use the known evidence.
         evidence: name of a member → its shares.
         accuracy: name of a member → accuracy of the test.
@@ -98,6 +102,8 @@ class BenchmarkResults:
     rows: list[MethodResult]
     agreement: dict[str, OrderAgreement]
     by_phantom: dict[str, dict[str, float]]
+    by_truth: dict[str, dict[str, float]]
+    truths: dict[tuple[str, str], float]
     left_out: list[str]
     evidence: dict[str, Evidence]
     accuracy: dict[str, float]
@@ -140,10 +146,13 @@ def pool_members(members: Sequence[FinishedMember]) -> BenchmarkResults:
         order: {name: _correlate(table[groups == name], truth[groups == name]) for name in dict.fromkeys(phantoms)}
         for order, table in known.items()
     }
+    by_truth = {order: {name: _correlate(table, one) for name, one in truths.items()} for order, table in known.items()}
+    between = {(a, b): _correlate(truths[a], truths[b]) for a, b in combinations(TRUTH, 2)}
     rows = _make_rows(scores, methods, phantoms, orders[CHOSEN], truths)
     return BenchmarkResults(
-        rows=rows, agreement=agreement, by_phantom=by_phantom, left_out=left_out, evidence=evidence, accuracy=accuracy
-    )
+        rows=rows, agreement=agreement, by_phantom=by_phantom, by_truth=by_truth, truths=between, left_out=left_out,
+        evidence=evidence, accuracy=accuracy,
+    )  # fmt: skip
 
 
 def _correlate(scores: Array, truth: Array) -> float:
