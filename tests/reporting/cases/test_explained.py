@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import seewhy
-from seewhy.figures.report.cases import BrowserCase
+from seewhy.figures.report.cases import BrowserCase, PictureLayer, PicturePlane, PictureSlice
 from seewhy.reporting.cases.explained import add_explanations, read_explained_cases
 from seewhy.reporting.page import write_explanation_page
 
@@ -72,3 +72,35 @@ def test_damaged_maps_leave_their_sample_out(folder, tmp_path, caplog):
     path.write_bytes(b"broken")
     assert [case.id for case in read_explained_cases(copy)] == ["sample_000000"]
     assert "sample_000001" in caplog.text
+
+
+def slice_case(name, patient, number, methods, *, count=1, image="image"):
+    layers = [
+        PictureLayer(kind="image", input=image),
+        *(PictureLayer(kind="map", input=image, name=m) for m in methods),
+    ]
+    slices = [PictureSlice(number + i, [f"{name}:{layer.name}" for layer in layers]) for i in range(count)]
+    return BrowserCase(id=name, patient=patient, layers=layers, planes=[PicturePlane(slices=slices, total=count)])
+
+
+def test_explained_slices_become_layers_of_their_patient():
+    patients = [slice_case(name, name, 4, ["CAM"], count=3, image="") for name in ("p", "q")]
+    explained = [
+        slice_case("p_5", "p", 5, ["Grad-CAM"]),
+        slice_case("p_6", "p", 6, ["Grad-CAM", "saliency"]),
+        slice_case("p_9", "p", 9, ["Grad-CAM"]),  # no picture of this slice is there
+        slice_case("r_1", "r", 1, ["Grad-CAM"]),
+    ]
+    first, second, *others = add_explanations(patients, explained)
+    assert [(layer.input, layer.name) for layer in first.layers[2:]] == [
+        ("", "Grad-CAM (single slices)"),
+        ("", "saliency (single slices)"),
+    ]
+    assert [item.pictures[2:] for item in first.planes[0].slices] == [
+        [None, None],
+        ["p_5:Grad-CAM", None],
+        ["p_6:Grad-CAM", "p_6:saliency"],
+    ]
+    assert first.facts["explained slices"] == "5, 6"
+    assert second == patients[1]
+    assert [case.id for case in others] == ["p_9", "r_1"]

@@ -66,13 +66,57 @@ def read_explained_cases(folder: Path) -> list[BrowserCase]:
 
 
 def add_explanations(cases: Iterable[BrowserCase], explained: Sequence[BrowserCase]) -> list[BrowserCase]:
-    """Add the pictures of explained samples to the cases of the same id; samples without such a case are appended."""
+    """Add the pictures of explained samples to the cases of a page.
+
+    A sample of the same id replaces the pictures of its case; the maps of single slices become layers of their patient;
+    other samples are appended.
+
+    Args:
+        cases: of a test or prediction.
+        explained: of `read_explained_cases`.
+    """
     known = {case.id: case for case in explained}
     merged = []
     for case in cases:
         own = known.pop(case.id, None)
-        merged.append(case if own is None else replace(case, layers=own.layers, planes=own.planes))
+        if own is not None:
+            merged.append(replace(case, layers=own.layers, planes=own.planes))
+            continue
+        slices = [one for one in known.values() if one.patient == case.id and _is_slice_of(one, case)]
+        merged.append(_add_slices(case, slices) if slices else case)
+        for one in slices:
+            del known[one.id]
     return merged + list(known.values())
+
+
+def _is_slice_of(one: BrowserCase, patient: BrowserCase) -> bool:
+    """Whether a sample is one slice of a patient whose pictures are slices of one image, and one of these."""
+    inputs = {layer.input for layer in patient.layers if layer.kind == "image"}
+    if len(one.planes) != 1 or len(one.planes[0].slices) != 1 or len(patient.planes) != 1 or len(inputs) != 1:
+        return False
+    return one.planes[0].slices[0].number in {item.number for item in patient.planes[0].slices}
+
+
+def _add_slices(patient: BrowserCase, slices: Sequence[BrowserCase]) -> BrowserCase:
+    """Append the maps of explained slices to the layers of their patient; other slices have none there."""
+    image = next(layer.input for layer in patient.layers if layer.kind == "image")
+    added: dict[PictureLayer, dict[int, str | None]] = {}
+    for one in slices:
+        item = one.planes[0].slices[0]
+        for layer, picture in zip(one.layers, item.pictures, strict=True):
+            if layer.kind == "map":
+                name = f"{layer.name} (single slices)"
+                added.setdefault(replace(layer, input=image, name=name), {})[item.number] = picture
+    plane = patient.planes[0]
+    pictures = [
+        replace(item, pictures=[*item.pictures, *(own.get(item.number) for own in added.values())])
+        for item in plane.slices
+    ]
+    numbers = ", ".join(str(number) for number in sorted(one.planes[0].slices[0].number for one in slices))
+    return replace(
+        patient, layers=[*patient.layers, *added], planes=[replace(plane, slices=pictures)],
+        facts={**patient.facts, "explained slices": numbers},
+    )  # fmt: skip
 
 
 def _read_places(folder: Path) -> dict[Place, list[Record]]:
