@@ -122,6 +122,14 @@ def test_the_python_for_any_model_and_loader_runs(tmp_path, monkeypatch):
     assert (tmp_path / "explained" / "explanations.json").is_file()
 
 
+def test_the_python_for_a_training_without_hydra_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [text] = [text for text in fenced("python.md", "python") if "trainer.fit" in text]
+    known: dict[str, Any] = {}
+    exec(compile(text, "python.md", "exec"), known)
+    assert known["prediction"].predicted in known["model"].classes
+
+
 def test_the_data_set_of_cases_of_the_example_builds(my):
     config = compose_train(f"hydra.searchpath=[file://{my}]", "experiment=fundus", "data.root=here")
     assert tuple(build_datamodule(config).inputs) == tuple(build_model(config).explainable().inputs)

@@ -46,6 +46,18 @@ def test_a_bar_on_the_terminal_stays_alone(monkeypatch):
         advance()
 
 
+@pytest.mark.parametrize(("installed", "titles"), [(None, []), ("a module", ["in a notebook"])])
+def test_a_notebook_shows_bars_only_with_ipywidgets(started, monkeypatch, installed, titles):
+    monkeypatch.setattr(progress, "DELAY", -1.0)
+    monkeypatch.setattr(progress, "find_spec", lambda name: installed if name == "ipywidgets" else None)
+    notebook = Console(stderr=True)
+    notebook.is_jupyter = True
+    monkeypatch.setattr("rich.console.Console", lambda **_: notebook)
+    monkeypatch.setattr("rich.live.Live.refresh", lambda self: None)  # nothing to draw on
+    assert list(track_slowly(range(2), "in a notebook")) == [0, 1]
+    assert started == titles
+
+
 def test_a_bar_appears_within_a_long_step(started, monkeypatch):
     monkeypatch.setattr(progress, "DELAY", 0.05)
     with slow_bar("long step", 1):

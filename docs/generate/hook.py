@@ -77,9 +77,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages, and copies of files of the repository."""
     pages = configuration.write_pages() | api.write_pages() | {commands.PAGE: commands.write_page()}
     pages |= {page: _read_copied(name) for name, page in COPIED.items()}
-    pages |= {notebook.page_of(path): notebook.write_page(path) for path in notebook.list_notebooks()}
-    for path, text in pages.items():
-        files.append(File.generated(config, path, content=text))
+    for path, content in (pages | notebook.write_pages(execute=config.extra["execute_notebooks"])).items():
+        files.append(File.generated(config, path, content=content))
     return files
 
 
@@ -91,6 +90,7 @@ def _read_copied(name: str) -> str:
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links to files outside `docs/` to the pages that show them."""
     sources = {page: name for name, page in COPIED.items()}
+    sources |= {notebook.page_of(path): f"notebooks/{path.name}" for path in notebook.list_notebooks()}
     path = page.file.src_uri
     source = PurePosixPath(sources.get(path, f"docs/{path}"))
 

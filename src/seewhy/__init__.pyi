@@ -5,5 +5,6 @@ from .reporting.loaders.explained_sample import ExplainedSample as ExplainedSamp
 from .run.loaded.case_prediction import CasePrediction as CasePrediction
 from .run.loaded.loading import load as load
 from .run.loaded.model import LoadedModel as LoadedModel
+from .run.loaded.saving import save as save
 
 __version__: str

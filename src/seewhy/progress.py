@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TypeVar
 
 __all__ = ["slow_bar", "track_slowly"]
@@ -21,7 +22,8 @@ SLOWEST = 3600.0
 def slow_bar(title: str, total: int | None, *, shown: bool = True) -> Iterator[Callable[..., None]]:
     """Open a bar that appears after two seconds, also within a long step, and disappears at the end.
 
-    A bar that is already on the terminal stays alone there if the terminal shows one at a time.
+    A bar that is already on the terminal stays alone there if the terminal shows one at a time. A notebook shows bars
+    where ipywidgets is installed.
 
     Args:
         title: text in front of the bar.
@@ -36,9 +38,9 @@ def slow_bar(title: str, total: int | None, *, shown: bool = True) -> Iterator[C
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(
-        *columns, console=Console(stderr=True), transient=True, disable=not shown, speed_estimate_period=SLOWEST
-    )
+    console = Console(stderr=True)
+    shown = shown and not (console.is_jupyter and find_spec("ipywidgets") is None)  # rich would print a warning instead
+    progress = Progress(*columns, console=console, transient=True, disable=not shown, speed_estimate_period=SLOWEST)
     task = progress.add_task(title, total=total)
     closed, lock = False, threading.Lock()
 

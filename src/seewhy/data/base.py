@@ -61,6 +61,7 @@ class BaseDataModule(LightningDataModule):
         first_epoch: epoch that training begins with, above 0 in a run that is continued. Training samplers must
             be set to it at once: workers fetch ahead before Lightning tells the sampler the epoch.
         only: ids that `predict` is limited to, so that nothing else is read; None is all of `predict_on`.
+        given: positional and keyword arguments of the constructor.
 
     Raises:
         ConfigError: options that do not exist or do not fit together.
@@ -69,6 +70,13 @@ class BaseDataModule(LightningDataModule):
     eval_batch_size: int | None = None
     first_epoch: int = 0
     only: Collection[str] | None = None
+    given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+
+    def __new__(cls, *args: Any, **options: Any) -> BaseDataModule:
+        """Keep the arguments of the constructor, with which `seewhy.save` describes the data of a run."""
+        datamodule = super().__new__(cls)
+        datamodule.given = args, options
+        return datamodule
 
     def __init__(
         self,
@@ -296,6 +304,12 @@ class BaseDataModule(LightningDataModule):
             dataset, batch_size=batch_size, sampler=sampler, collate_fn=self.collate if batch_size else None,
             num_workers=self.num_workers, persistent_workers=self.num_workers > 0, pin_memory=self.pin_memory,
         )  # fmt: skip
+
+
+# Python would take the signature of `__new__`; subclasses extend this one.
+BaseDataModule.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    list(inspect.signature(BaseDataModule.__init__).parameters.values())[1:]
+)
 
 
 def check_counts(**counts: int | None) -> None:

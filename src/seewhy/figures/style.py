@@ -28,6 +28,7 @@ __all__ = [
     "INK",
     "PALETTE",
     "TRUTH",
+    "NotebookFigure",
     "add_captions",
     "blank_figure",
     "log_axis",
@@ -68,9 +69,22 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 """Colours that the colour-blind can distinguish (Okabe and Ito 2008; the yellow darkened for white paper)."""
 
 
+class NotebookFigure(Figure):
+    """Figure that a notebook shows where it is the value of a cell; matplotlib does so only with pyplot.
+
+    Example:
+        >>> NotebookFigure(figsize=(1, 1))._repr_png_()[1:4]
+        b'PNG'
+    """
+
+    def _repr_png_(self) -> bytes:
+        """PNG file, by which a notebook shows the figure."""
+        return png_bytes(self, dpi=NOTEBOOK_DPI)
+
+
 def blank_figure(width: float, height: float) -> Figure:
     """White figure of this size in inches, independent of pyplot and of a display."""
-    figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
+    figure = NotebookFigure(figsize=(width, height), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -115,6 +129,8 @@ def log_axis(axes: Axes, axis: Literal["x", "y"]) -> None:
     target.set_minor_formatter(NullFormatter())
 
 
+NOTEBOOK_DPI = 110
+"""Pixels per inch of a figure in a notebook."""
 DPI = 150
 """Pixels per inch of a figure if the options give none."""
 PRINT_DPI = 300

@@ -32,6 +32,7 @@ class MRIDataModule(CaseDataModule):
     batch is the way back to the scan's own voxels, and slices are numbered as in the scan throughout.
 
     Args:
+        table: the CSV file with one row per volume, relative to `root`.
         file_column: column of the volumes, `.nii.gz`, `.nii`, `.nrrd`, `.nhdr`, `.mha`, `.mhd` or `.npy`.
         mask_column: column of annotations on the volume's grid, for evaluation only; an empty cell is an empty
             annotation. None: no annotations.
@@ -56,6 +57,7 @@ class MRIDataModule(CaseDataModule):
     def __init__(
         self,
         *,
+        table: str = "cases.csv",
         file_column: str = "file",
         mask_column: str | None = None,
         id_pattern: str = r"(?:mwp1)?([^_]+)",
@@ -70,7 +72,7 @@ class MRIDataModule(CaseDataModule):
         cache_dir: str | None = None,
         **shared: Any,
     ) -> None:
-        super().__init__(**shared)
+        super().__init__(table=table, **shared)
         self.file_column, self.mask_column = file_column, mask_column
         try:
             self.id_pattern = re.compile(id_pattern)

@@ -14,7 +14,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from seewhy.figures.style import silence_font_messages, write_figure
+from seewhy.figures.style import NotebookFigure, silence_font_messages, write_figure
 
 __all__ = ["COLUMN", "DPI", "PAGE", "ieee_figure", "ieee_style", "is_latex_available", "typeset", "write_ieee"]
 
@@ -89,7 +89,7 @@ def typeset(text: str) -> str:
 
 def ieee_figure(width: float, height: float) -> Figure:
     """White figure of exactly this size in inches, independent of pyplot and of a display."""
-    figure = Figure(figsize=(width, height), facecolor="white")
+    figure = NotebookFigure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
