@@ -20,6 +20,7 @@ from seewhy.io.atomic import atomic_path
 from seewhy.models.protocols import SegmentsVolumes
 from seewhy.run.folder import RunFolder, conf_dir
 from seewhy.run.loaded.saved_run import read_checkpoint
+from seewhy.run.model_card import write_model_card
 
 __all__ = ["save"]
 
@@ -37,7 +38,7 @@ def save(
     """Save a model that was trained in Python, so that `seewhy.load`, `predict` and `explain` can use it.
 
     The folder is a run folder as a training by command writes it, with `config.yaml`, `split.json` and
-    `checkpoints/best.ckpt`, but without results. Options of commands, such as `explain` and `trainer`, have their
+    `checkpoints/best.ckpt` and its model card, but without results. Options of commands, such as `explain` and `trainer`, have their
     defaults.
 
     Args:
@@ -93,6 +94,7 @@ def save(
             shutil.copyfile(source, temporary)
     run.write_json("split.json", split)
     run.write_config(OmegaConf.create(record), split=split["hash"], data=datamodule.fingerprint())
+    write_model_card(run, model)
     return run.path
 
 
