@@ -48,7 +48,9 @@ OPEN = {
     "model.regions": [refine_regions],
 }
 """Mappings whose keys are keywords of these functions, so that a yaml does not list all of them."""
-OTHER_TOOLS = {".", "apptainer", "curl", "docker", "mkdocs", "mlflow", "pip", "pytest", "tensorboard", "torchrun", "venv", "wandb"}
+OTHER_TOOLS = {
+    ".", "apptainer", "curl", "docker", "mkdocs", "mlflow", "pip", "pytest", "tensorboard", "torchrun", "venv", "wandb",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

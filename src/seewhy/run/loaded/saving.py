@@ -38,8 +38,8 @@ def save(
     """Save a model that was trained in Python, so that `seewhy.load`, `predict` and `explain` can use it.
 
     The folder is a run folder as a training by command writes it, with `config.yaml`, `split.json` and
-    `checkpoints/best.ckpt` and its model card, but without results. Options of commands, such as `explain` and `trainer`, have their
-    defaults.
+    `checkpoints/best.ckpt` and its model card, but without results. Options of commands, such as `explain` and
+    `trainer`, have their defaults.
 
     Args:
         model: a LightningModule that has called `save_hyperparameters()`, as those of seewhy do.
