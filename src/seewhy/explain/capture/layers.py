@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -120,12 +121,15 @@ def _propose_layer(subject: ExplainedModel) -> str:
 
 
 def find_last_map(subject: ExplainedModel) -> str | None:
-    """Find the last layer of a forward that returns a map which the scores depend on; None if no layer does."""
+    """Find the last layer of a forward that returns a map which the scores depend on; None if no layer does.
+
+    A layer that runs several times, as the ReLU of a residual block, has no single output; the block around it has.
+    """
     outputs: list[tuple[str, Tensor]] = []
     image = next(iter(subject.inputs.values()))
     hooks = []
     for name, part in named_parts(subject.module).items():
-        if name and not list(part.children()) and not isinstance(part, torch.jit.ScriptModule):
+        if name and not isinstance(part, torch.jit.ScriptModule):
 
             def note(_: nn.Module, __: object, output: object, name: str = name) -> object:
                 if not isinstance(output, Tensor) or not output.requires_grad or not _is_map(output, image):
@@ -144,7 +148,16 @@ def find_last_map(subject: ExplainedModel) -> str | None:
         return None
     gradients = torch.autograd.grad(scores.sum(), [output for _, output in outputs], allow_unused=True)
     used = [name for (name, _), slope in zip(outputs, gradients, strict=True) if slope is not None and slope.any()]
-    return used[-1] if used else None
+    runs = Counter(name for name, _ in outputs)
+    parts = named_parts(subject.module)
+    usable = {name for name in used if runs[name] in (1, len(subject.inputs))}
+    leaves = [name for name in used if not list(parts[name].children())]
+    if not leaves:
+        return None
+    last = leaves[-1]
+    while last and last not in usable:
+        last = last.rpartition(".")[0]
+    return last or next((name for name in reversed(leaves) if name in usable), None)
 
 
 def _is_map(output: Tensor, image: Tensor) -> bool:
