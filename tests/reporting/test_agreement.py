@@ -32,8 +32,15 @@ METHODS = {  # a map of a case by a run, and its rank correlation with re-initia
 }
 
 
-def write_run(folder, *, methods=METHODS, cases=CASES, target="early", size=16):
+def write_run(folder, *, methods=METHODS, cases=CASES, target="early", size=16, images=None):
     store = ExplanationStore(folder / "explanations")
+    for case in cases if images else []:
+        store.write_view(
+            SampleView(
+                id=case, patient=case, source="", index=0, label=None, images={"image": images(case)}, masks={},
+                placement=None, spacing=None, display=Display(),
+            )
+        )  # fmt: skip
     for method in methods:
         make, random = METHODS[method]
         for case in cases:
@@ -84,6 +91,17 @@ def test_maps_of_different_classes_are_not_compared(tmp_path):
     ]
     (found,) = compare_trainings(runs)
     assert (found.other_class, found.cases, found.passes) == (6, 0, None)
+
+
+def test_other_images_under_the_same_names_are_refused(tmp_path):
+    """Two data sets that number their cases alike, e.g. phantoms of two seeds."""
+    first = write_run(tmp_path / "a", methods=["learned"], images=lambda case: draw("image", case))
+    brighter = write_run(tmp_path / "b", methods=["learned"], images=lambda case: 0.9 * draw("image", case) + 0.1)
+    assert len(compare_trainings([first, brighter])) == 1
+    other = write_run(tmp_path / "c", methods=["learned"], images=lambda case: draw("another image", case))
+    with pytest.raises(DataError, match=r"sample case0 is another image in .*c than in .*a \(correlation") as error:
+        compare_trainings([first, other])
+    assert "\n" not in str(error.value)
 
 
 def test_problems_name_the_run_and_the_remedy(tmp_path):

@@ -25,6 +25,8 @@ __all__ = ["MEANING", "MapAgreement", "agreement_section", "compare_trainings", 
 Array = NDArray[Any]
 CASES = 24
 """Largest number of cases that are compared, the first in order of their names."""
+SAME_IMAGE = 0.95
+"""Least correlation of the stored images of a sample between two runs; other windows and crops change them a little."""
 MEANING = (
     "Agreement is not truth: trainings that all learned the same shortcut agree with each other. A method that does "
     "not agree shows what one training happened to learn."
@@ -92,8 +94,8 @@ def compare_trainings(runs: Sequence[str | Path]) -> list[MapAgreement]:
         One entry per method and target that two runs have in common.
 
     Raises:
-        DataError: fewer than two runs, a run without explanations, damaged records, nothing in common, or maps of
-            different sizes.
+        DataError: fewer than two runs, a run without explanations, damaged records, nothing in common, maps of
+            different sizes, or other images under the same names.
     """
     folders = list(dict.fromkeys(Path(run).resolve() for run in runs))
     problems = [f"{folder} has no explanations; make them by explain.py run={folder}" for folder in folders
@@ -111,6 +113,7 @@ def compare_trainings(runs: Sequence[str | Path]) -> list[MapAgreement]:
         known = [sample for _, own in owners for sample in own]
         samples = sorted({sample for sample in known if known.count(sample) > 1})[:CASES]
         if samples:
+            _check_images(owners, samples)
             results.append(_compare(place, owners, samples))
     if not results:
         raise DataError("the runs have no method and sample in common; explain the same samples with the same methods")
@@ -141,6 +144,32 @@ def _read_records(store: ExplanationStore) -> dict[Place, dict[str, dict[str, An
             f"explain.py run={store.folder.parent}"
         )
     return found
+
+
+def _check_images(
+    owners: Sequence[tuple[ExplanationStore, Mapping[str, Mapping[str, Any]]]], samples: Sequence[str]
+) -> None:
+    """Refuse runs whose samples of one name are different images, as in data sets that number their cases alike."""
+    for sample in samples:
+        stores = [store for store, own in owners if sample in own and store.has_view(sample)]
+        shown = [store.view(sample)[0] for store in stores]
+        for store, images in zip(stores[1:], shown[1:], strict=True):
+            pairs = [(shown[0].get(name), image) for name, image in images.items()]
+            alike = [_correlate(a, b) for a, b in pairs if a is not None and b is not None and a.shape == b.shape]
+            if alike and min(alike) < SAME_IMAGE:
+                raise DataError(
+                    f"sample {sample} is another image in {store.folder.parent} than in {stores[0].folder.parent} "
+                    f"(correlation {min(alike):.2f}); compare trainings that explained the same data"
+                )
+
+
+def _correlate(first: Array, second: Array) -> float:
+    """Correlation of two images; 1 if they are equal, also where they are constant."""
+    if np.array_equal(first, second):
+        return 1.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
+    return value if np.isfinite(value) else 0.0
 
 
 def _compare(

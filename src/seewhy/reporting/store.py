@@ -199,6 +199,10 @@ class ExplanationStore:
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
+    def has_view(self, sample: str) -> bool:
+        """Whether the images of a sample are stored."""
+        return (self.folder / "cache" / f"{safe_name(sample)}.npz").is_file()
+
     def view(self, sample: str) -> tuple[dict[str, Array | None], dict[str, Array]]:
         """Images (None for a missing input) and masks, by input."""
         arrays = read_npz(self.folder / "cache" / f"{safe_name(sample)}.npz")
