@@ -172,6 +172,16 @@ def test_the_command_writes_page_and_tables_and_escapes_names(tmp_path, capsys):
         assert {row["case"] for row in csv.DictReader(file)} == {"p2", "p3", BAD}
 
 
+def test_other_data_sets_are_named(tmp_path):
+    """Patients of phantoms with other seeds have the same names."""
+    runs = [write_rows(tmp_path / name, map_rows({"p": 0.5, "q": 0.6, "r": 0.7})) for name in "abc"]
+    for run, data in zip(runs, ("one", "one", "two"), strict=True):
+        (run / "config.yaml").write_text(f"seewhy: {{data: {data}}}\nconfig: {{}}\n")
+    _, (same, other) = compare_runs(runs)
+    assert not same.notes
+    assert other.notes == ["its data set is not that of a, so patients of one name may be different people"]
+
+
 def test_options_that_differ_are_listed(tmp_path):
     runs = []
     for name, rate in (("a", 0.1), ("b", 0.2)):

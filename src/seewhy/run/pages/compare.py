@@ -21,6 +21,7 @@ from seewhy.metrics.bootstrap import (
     resampled_weights,
 )
 from seewhy.metrics.classification.measures import case_measures
+from seewhy.run.pages.facts import read_facts
 from seewhy.run.records import find_words_of, read_results
 from seewhy.wording import TargetWords
 
@@ -48,6 +49,7 @@ class RunScores:
         table: `patients.csv`.
         phantom: whether the data are synthetic.
         words: of the data set.
+        data: hash of the data set; None if it was not recorded.
     """
 
     name: str
@@ -55,6 +57,7 @@ class RunScores:
     table: CsvTable
     phantom: bool
     words: TargetWords
+    data: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,9 @@ def _read_runs(folders: Sequence[Path]) -> list[RunScores]:
         if "patient" not in table.columns or not table.rows:
             raise DataError(f"{path} has no column `patient`, or no rows")
         results = read_results(folder) if (folder / "results.json").is_file() else {}
-        runs.append(RunScores(name, folder, table, bool(results.get("phantom", False)), find_words_of(results)))
+        phantom, data = bool(results.get("phantom", False)), read_facts(folder).code.get("data")
+        words = find_words_of(results)
+        runs.append(RunScores(name, folder, table, phantom, words, None if data is None else str(data)))
     return runs
 
 
@@ -204,6 +209,8 @@ def _compare(first: RunScores, second: RunScores) -> Comparison:
     scores, changes, notes = compare(first.table, second.table, set(shared))
     if not scores:
         raise DataError(f"{first.folder} and {second.folder} have no score in common")
+    if first.data is not None and second.data is not None and first.data != second.data:
+        notes = [f"its data set is not that of {first.name}, so patients of one name may be different people", *notes]
     changes = sorted(changes, key=lambda change: -abs(change.change))[:CHANGES]
     return Comparison(
         reference=first.name, run=second.name, shared=shared,
