@@ -111,7 +111,8 @@ def _list_files(given: Given, folder: Path, stem: str) -> tuple[Path, ...]:
 def _to_numpy(given: Given, name: str) -> NDArray[Any]:
     values = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
-        raise ConfigError(f"{name} is a {type(given).__name__}; expected a file, an array or a tensor of numbers")
+        kind = f" of {values.dtype}" if isinstance(values, np.ndarray) else ""
+        raise ConfigError(f"{name} is a {type(given).__name__}{kind}; expected a file, or an array of real numbers")
     return values
 
 
