@@ -30,6 +30,7 @@ def twins(folder, kind):
     return [sorted(str(path.with_suffix("")) for path in folder.rglob(f"*.{end}")) for end in ("png", kind)]
 
 
+@pytest.mark.slow
 def test_explanations_have_every_figure_as_pdf_and_at_the_resolution(single, tmp_path):
     sizes = {}
     for name, words in (("plain", ()), ("print", ("figures.format=pdf", "figures.dpi=200"))):

@@ -85,7 +85,7 @@ def write_results(
     _draw(folder, metrics, rows, config, phantom=phantom, chosen_by=chosen_by, words=words)
     _draw_curves(folder, outcomes, config, phantom=phantom)
     write_run_page(folder.path)
-    if isinstance(model, nn.Module):
+    if isinstance(model, nn.Module) and folder.has_checkpoint():
         write_model_card(folder, model)
 
 

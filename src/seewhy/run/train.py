@@ -110,7 +110,8 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
             continued.check_optimizers(trainer, module)
         if trainer.is_global_zero:
             _write_records(folder, config, datamodule, continued, session)
-            write_model_card(folder, module)
+            if trainer.checkpoint_callback is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                write_model_card(folder, module)
 
     callbacks = [BeforeTraining(begin), *callbacks, *build_histograms(config)]
     status = "failed"

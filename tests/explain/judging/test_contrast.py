@@ -57,7 +57,9 @@ def test_what_is_the_same_for_every_class_fails(trained, cases, explainer):
 
 
 @pytest.mark.parametrize(
-    "explainer", [GradCAMPlusPlus(layers="1"), LayerCAM(layers="1"), ScoreCAM(layers="1")], ids=lambda one: one.method
+    "explainer",
+    [GradCAMPlusPlus(layers="1"), LayerCAM(layers="1"), pytest.param(ScoreCAM(layers="1"), marks=pytest.mark.slow)],
+    ids=lambda one: one.method,
 )
 def test_positive_weights_hardly_tell_classes_apart(many, explainer):
     net, images = many
