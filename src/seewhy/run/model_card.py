@@ -33,7 +33,7 @@ PHANTOM = "It was trained and tested on synthetic data; its scores say nothing a
 
 
 def write_model_card(folder: RunFolder, model: nn.Module) -> Path:
-    """Write `checkpoints/model_card.md` from the records of a run folder; before a test it says that nothing is known.
+    """Write `checkpoints/model_card.md` from the records of a run folder; before a test it has no scores.
 
     Args:
         folder: of the run, with `config.yaml` and `split.json`; `results.json` once it was tested.

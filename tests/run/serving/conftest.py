@@ -16,7 +16,7 @@ from seewhy.run.serving.app import build_app
 from seewhy.run.serving.options import ServingOptions
 from seewhy.run.serving.served_run import describe_run
 from seewhy.run.serving.server import remove_folders, temporary_files
-from seewhy.run.serving.worker import Worker
+from seewhy.run.serving.worker import CaseWorker
 
 ADDRESS = "http://127.0.0.1:8000"
 
@@ -49,7 +49,7 @@ def serve(model_of):
             model, chosen = model or model_of(system), ServingOptions(**options)
             runs.setdefault(model.checkpoint.parents[1], list_files(model.checkpoint.parents[1]))
             uploads, scratch = stack.enter_context(temporary_files())
-            worker = Worker(most_waiting=chosen.max_waiting, tidy=lambda: remove_folders(scratch))
+            worker = CaseWorker(most_waiting=chosen.max_waiting, tidy=lambda: remove_folders(scratch))
             app = build_app(model, describe_run(model, chosen), worker, chosen, uploads)
             thread = threading.Thread(target=worker.run, daemon=True)
             thread.start()

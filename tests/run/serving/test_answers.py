@@ -208,7 +208,7 @@ def test_the_description_fits_the_answers(run_of, serve):
     description = client.get("/openapi.json").json()
     schemas = description["components"]["schemas"]
     answer = post(client, eye(datamodule)).json()
-    assert set(answer) == set(schemas["Answer"]["properties"])
+    assert set(answer) == set(schemas["ServedAnswer"]["properties"])
     assert set(answer["files"][0]) == set(schemas["File"]["properties"])
     content = description["paths"]["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(datamodule.input_names) < set(content["properties"])

@@ -31,10 +31,10 @@ from seewhy.run.serving.examination import Examination, examine
 from seewhy.run.serving.guard import Guard
 from seewhy.run.serving.options import ServingOptions
 from seewhy.run.serving.refusals import RequestError, format_problem
-from seewhy.run.serving.schema import Answer, Problem, describe_request
+from seewhy.run.serving.schema import Problem, ServedAnswer, describe_request
 from seewhy.run.serving.served_run import ServedRun
 from seewhy.run.serving.uploads import MOST_SLICES, TEXTS, SentCase, store_case
-from seewhy.run.serving.worker import BUSY, Worker
+from seewhy.run.serving.worker import BUSY, CaseWorker
 
 __all__ = ["build_app"]
 
@@ -46,7 +46,7 @@ STEP = 1 << 20
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in (
-        (BAD_REQUEST, "a request that is no form"), (403, "a page of another site"), (413, "too large"),
+        (BAD_REQUEST, "a request without a form"), (403, "a page of another site"), (413, "too large"),
         (WRONG_TYPE, "another type of file"), (421, "another name than that of this server"),
         (UNREADABLE, "a case that cannot be read, or does not fit the run"),
         (BUSY, "too many cases wait, or it took too long"),
@@ -54,7 +54,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def build_app(model: LoadedModel, run: ServedRun, worker: Worker, options: ServingOptions, folder: Path) -> FastAPI:
+def build_app(model: LoadedModel, run: ServedRun, worker: CaseWorker, options: ServingOptions, folder: Path) -> FastAPI:
     """Build the application.
 
     Args:
@@ -86,7 +86,7 @@ def build_app(model: LoadedModel, run: ServedRun, worker: Worker, options: Servi
         """Whether the server answers, and how many cases it has taken."""
         return JSONResponse({"status": "ok", "cases": worker.taken})
 
-    @app.post("/predict", responses={200: {"model": Answer}, **PROBLEMS}, **request)  # type: ignore[arg-type]
+    @app.post("/predict", responses={200: {"model": ServedAnswer}, **PROBLEMS}, **request)  # type: ignore[arg-type]
     async def predict(request: Request) -> Response:
         """Predict and explain one case."""
         return Response(await answering.answer(request, answering.make_json), media_type="application/json")
@@ -109,7 +109,7 @@ class _Answering:
     """Takes requests: stores their files, waits for the worker, and removes the files."""
 
     def __init__(
-        self, model: LoadedModel, run: ServedRun, worker: Worker, options: ServingOptions, folder: Path
+        self, model: LoadedModel, run: ServedRun, worker: CaseWorker, options: ServingOptions, folder: Path
     ) -> None:
         self.model, self.run, self.worker, self.options, self.folder = model, run, worker, options, folder
 

@@ -8,16 +8,16 @@ from pydantic import BaseModel, Field
 
 from seewhy.run.serving.uploads import NO_METHOD, CaseRules
 
-__all__ = ["Answer", "Problem", "describe_request"]
+__all__ = ["Problem", "ServedAnswer", "describe_request"]
 
 
 class Problem(BaseModel):
-    """Why there is no answer."""
+    """Why a case was not answered."""
 
     error: str = Field(description="one line: what was found, what was expected, and what to do")
 
 
-class Value(BaseModel):
+class AnswerValue(BaseModel):
     """A number of an answer."""
 
     name: str = Field(description="class")
@@ -25,7 +25,7 @@ class Value(BaseModel):
     unit: Literal["probability", "ml", "voxels", "slices"]
 
 
-class Verdict(BaseModel):
+class AnswerVerdict(BaseModel):
     """What the run knows about the maps of a method."""
 
     state: Literal["passed", "failed", "open", "not judged"]
@@ -38,7 +38,7 @@ class Method(BaseModel):
     name: str
     title: str
     target: str = Field(description="explained class")
-    verdict: Verdict
+    verdict: AnswerVerdict
 
 
 class File(BaseModel):
@@ -60,14 +60,14 @@ class Weights(BaseModel):
     sha256: str
 
 
-class Answer(BaseModel):
+class ServedAnswer(BaseModel):
     """The answer to one case."""
 
     id: str
     model: Weights
     warnings: list[str] = Field(description="what must be read before the answer")
     predicted: str
-    values: list[Value]
+    values: list[AnswerValue]
     about: str = Field(description="what the values are, e.g. whether probabilities are calibrated")
     method: Method | None = Field(description="null without a map")
     doubts: list[str] = Field(description="signs, found without the truth, that the answer should be distrusted")

@@ -22,7 +22,7 @@ from seewhy.run.loaded.loading import load
 from seewhy.run.serving.app import build_app
 from seewhy.run.serving.options import ServingOptions
 from seewhy.run.serving.served_run import describe_run
-from seewhy.run.serving.worker import Worker
+from seewhy.run.serving.worker import CaseWorker
 
 __all__ = ["serve", "temporary_files"]
 
@@ -90,7 +90,7 @@ def serve(
     served = describe_run(model, options)
     console = Console(highlight=False)
     with temporary_files() as (uploads, scratch), _listen(options) as listening:
-        worker = Worker(most_waiting=options.max_waiting, tidy=lambda: remove_folders(scratch))
+        worker = CaseWorker(most_waiting=options.max_waiting, tidy=lambda: remove_folders(scratch))
         app = build_app(model, served, worker, options, uploads)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, limit_concurrency=MOST_CONNECTIONS,
@@ -114,7 +114,7 @@ def serve(
             thread.join(2 * GRACE)
 
 
-def _answer(server: Any, worker: Worker, listening: socket.socket) -> None:
+def _answer(server: Any, worker: CaseWorker, listening: socket.socket) -> None:
     """Answer requests in a thread; the main thread ends with it."""
     try:
         with warnings.catch_warnings():

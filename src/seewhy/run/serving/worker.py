@@ -10,14 +10,14 @@ from typing import Any
 
 from seewhy.run.serving.refusals import RequestError
 
-__all__ = ["Place", "Worker"]
+__all__ = ["CaseWorker", "QueuePlace"]
 
 Job = Callable[[], Any]
 BUSY = 503
 """Status of HTTP for a server that has no time now."""
 
 
-class Worker:
+class CaseWorker:
     """Runs jobs in the thread that calls `run`, because a network is used by one job at a time.
 
     Args:
@@ -44,7 +44,7 @@ class Worker:
         """Places that are taken: the running job, those that wait, and uploads that have begun."""
         return self._taken
 
-    def reserve(self) -> Place:
+    def reserve(self) -> QueuePlace:
         """Take a place in the queue.
 
         Raises:
@@ -58,7 +58,7 @@ class Worker:
                     status=BUSY,
                 )
             self._taken += 1
-        return Place(self)
+        return QueuePlace(self)
 
     def run(self) -> None:
         """Run jobs until `stop`; errors of a job are those of its future."""
@@ -93,10 +93,10 @@ class Worker:
             self._taken -= 1
 
 
-class Place:
+class QueuePlace:
     """A place in the queue of a `Worker`; it ends with its job, or by `leave` without one."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: CaseWorker) -> None:
         self._worker, self._held = worker, True
 
     def submit(self, job: Job) -> Future[Any]:
