@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
@@ -31,6 +32,7 @@ from seewhy.run.continuing import Continuation, begin_continuation, find_checkpo
 from seewhy.run.explanations.explainers import build_explain_callback, check_explained
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import RunFolder
+from seewhy.run.heap import keep_freed_memory
 from seewhy.run.model_card import write_model_card
 from seewhy.run.pages.run_page import write_run_page
 from seewhy.run.processes.environment import read_rank
@@ -83,6 +85,8 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
     """Train in a folder that no other process writes into."""
     resume = find_checkpoint(config, folder)
     set_threads(config)
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build_datamodule(config)
     model = build_model(config)
