@@ -120,3 +120,12 @@ def test_labels_are_those_of_the_straightforward_version(size, normalize, classe
         assert (found[route] != labels).float().mean() < 1e-3, route
     assert 255 in expected["cam"]
     assert 0 in expected["cam"]
+
+
+@pytest.mark.parametrize("channels", [2, 3, 5])
+def test_labels_are_those_of_the_highest_channel_also_where_channels_are_equal(channels):
+    generator = torch.Generator().manual_seed(channels)
+    strict, lenient = (torch.randint(0, 6, (3, channels, 20, 20), generator=generator).float() for _ in range(2))
+    expected = strict.argmax(dim=1)
+    unsure = (expected == 0) & (lenient.argmax(dim=1) != 0)
+    assert torch.equal(two_threshold_labels(strict, lenient), expected.masked_fill(unsure, 255))
