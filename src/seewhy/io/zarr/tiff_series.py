@@ -56,7 +56,7 @@ class TiffSeries:
                 f"{path}: its OME metadata do not fit its {len(tiff.pages)} pages, or other files hold some of them; "
                 "save all pages in one file"
             )
-        axes, sizes = only.get_axes(squeeze=False), only.get_shape(squeeze=False)
+        axes, sizes = _read_axes(only)
         if axes.endswith("S") and sizes[-1] == 1:
             axes, sizes = axes[:-1], sizes[:-1]
         if only.keyframe.axes != "YX" or not axes.endswith("YX"):
@@ -83,6 +83,13 @@ class TiffSeries:
         kind = self.dtype.newbyteorder(tiff.byteorder)
         values = np.fromfile(path, kind, int(np.prod(self.shape)), offset=start).reshape(self.shape)
         return turn_page(only.keyframe, values).astype(self.dtype.newbyteorder("="), copy=False)
+
+
+def _read_axes(series: Any) -> tuple[str, tuple[int, ...]]:
+    """Axes and sizes of a series, also those of size 1, which tifffile left out by default until 2026."""
+    if hasattr(series, "get_axes"):
+        return series.get_axes(squeeze=False), series.get_shape(squeeze=False)
+    return series.axes, series.shape
 
 
 def _arrange(axes: str, sizes: Sequence[int], path: str) -> NDArray[np.int64]:
