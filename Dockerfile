@@ -16,12 +16,12 @@ RUN if [ -n "$TORCH" ]; then pip install --no-cache-dir $TORCH; fi \
     && wheel=$(echo /wheels/seewhy-*.whl) \
     && pip install --no-cache-dir "${wheel}[${EXTRAS}]" \
     && rm -r /wheels \
-    && useradd --uid 1000 --home-dir /work seewhy \
-    && install --directory --mode=1777 /work
+    && useradd --uid 1000 --home-dir /seewhy seewhy \
+    && install --directory --mode=1777 /seewhy
 USER 1000:1000
-# Runs are written to /work/lightning_logs, data sets and phantoms are read from /work/data: mount both.
-WORKDIR /work
+# Runs are written to /seewhy/lightning_logs, data sets and phantoms are read from /seewhy/data: mount both.
+WORKDIR /seewhy
 # Also for the users of `docker run --user`, whom the image does not know.
-ENV HOME=/work USER=seewhy
+ENV HOME=/seewhy USER=seewhy
 ENV MPLBACKEND=Agg PYTHONUNBUFFERED=1 WANDB_MODE=offline
 CMD ["seewhy", "--help"]
