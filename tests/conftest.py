@@ -1,6 +1,7 @@
 """Shared settings of the tests."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,16 @@ def run_command(repository):
 
     yield call
     server.close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser without a window; tests that need it are skipped without Chromium or its Python package."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("Chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -19,7 +19,7 @@ CONFIG = {
 RESULTS = {
     "phantom": False,
     "checkpoint": "ab" * 32,
-    "choice": "chosen on the validation split: the checkpoint by val/loss (0.25)",
+    "choice": "chosen on the validation split: the checkpoint by val/AUPRC (0.25)",
     "metrics": {"test/refined/dice": 0.8, "test/refined/dice_low": 0.7, "test/refined/dice_high": 0.9,
                 "test/floor_otsu/dice": 0.3},
     "warnings": ["Patient P3: the map paints the whole head"],
@@ -66,7 +66,7 @@ def test_a_tested_run_has_data_scores_and_limits(folder):
     scores = section(text, "Scores")
     assert "| 0.800 (95 % interval [0.70, 0.90]) | best floor: 0.300 (Otsu) |" in scores
     assert RESULTS["checkpoint"] in scores
-    assert "the checkpoint by val/loss (0.25)" in scores
+    assert "Chosen on the validation split: the checkpoint by val/AUPRC (0.25)." in scores
     assert RESULTS["warnings"][0] in section(text, "Limits")
     assert "torch 2.14.1" in section(text, "How it was made")
     assert "secret" not in text

@@ -21,9 +21,9 @@ def keep_freed_memory() -> bool:
     """Keep up to 2 GiB of freed memory in this process, from now on.
 
     Every step of a training frees and needs the same tensors. By default glibc gives large freed blocks back to the
-    system, which then has to find and clear the same pages again: in `demo/brats` on one core, a fifteenth of the
-    processor's time. The process does not need more memory at its peak, but keeps it until its end. Only glibc needs
-    this; elsewhere, and if the environment sets a threshold, nothing happens.
+    system, which then has to find and clear the same pages again: `train.py experiment=demo/brats` took 198 s of one
+    core without this and 183 s with it. The process does not need more memory at its peak, but keeps it until its end.
+    Only glibc needs this; elsewhere, and if the environment sets a threshold, nothing happens.
 
     Returns:
         Whether the settings were applied.

@@ -111,7 +111,8 @@ def _describe_scores(results: Mapping[str, Any] | None) -> str:
     rows += [f"| {card.name} | {_value(card)} | {card.floor or '-'} |" for card in cards]
     checkpoint = results.get("checkpoint")
     tested = f"Tested: `best.ckpt`, SHA-256 `{checkpoint}`." if checkpoint else "Tested: the last checkpoint."
-    choice = f" {results['choice'].capitalize()}." if results.get("choice") else ""
+    choice = str(results.get("choice", ""))
+    choice = f" {choice[0].upper()}{choice[1:]}." if choice else ""
     return "\n".join(rows) + f"\n\n{tested}{choice} All scores: `results.json`."
 
 

@@ -1,7 +1,6 @@
 """The case browser in a real browser: filters, order, slices, keys, no request and no message."""
 
 import os
-import shutil
 import time
 
 import numpy as np
@@ -12,10 +11,6 @@ from seewhy.figures.report.browser import CaseBrowser
 from seewhy.figures.report.cases import BrowserCase, PictureLayer, PicturePlane, PictureSlice
 from seewhy.figures.report.page import write_report
 from seewhy.figures.report.pictures import encode_heat, encode_image, encode_mask
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 BAD = "</script><img src=x onerror=window.broken=1>"
 SIZE = (32, 32)
@@ -41,14 +36,6 @@ def make_cases():
         BrowserCase(id=BAD, patient="P11", label="ill", prediction="healthy", right=False, probability=0.7, **options),
         BrowserCase(id="P1", patient="P1", label="healthy", prediction="healthy", right=True, scores={"Dice": 0.8}),
     ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import shutil
 import socket
 import threading
 
@@ -10,20 +9,9 @@ import bad_files as bad
 import pytest
 
 uvicorn = pytest.importorskip("uvicorn", reason="pip install 'seewhy[serve]'")
-sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 SUMS = """[...document.querySelectorAll(".panes canvas")].map((canvas) => canvas.getContext("2d")
     .getImageData(0, 0, canvas.width, canvas.height).data.reduce((sum, value) => sum + value, 0))"""
 """Script: sum of the values of each picture."""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
