@@ -25,7 +25,7 @@ class CaseWorker:
         tidy: called after each job, whether it failed or not.
 
     Example:
-        >>> worker = Worker(most_waiting=1)
+        >>> worker = CaseWorker(most_waiting=1)
         >>> future = worker.reserve().submit(lambda: 2 + 3)
         >>> worker.stop()
         >>> worker.run()
