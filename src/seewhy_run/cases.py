@@ -70,7 +70,7 @@ def _parse_words(words: Sequence[str], inputs: Sequence[str]) -> list[Case]:
 
 def _read_table(path: Path, inputs: Sequence[str]) -> list[Case]:
     if not path.is_file():
-        raise RunError(f"{path} {'is no file' if path.exists() else 'does not exist'}; expected a table in CSV")
+        raise RunError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; expected a table in CSV")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.reader(file, strict=True))

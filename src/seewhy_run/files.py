@@ -92,7 +92,7 @@ def open_scan(path: Path) -> Scan:
     if values.ndim not in (3, 4):
         raise RunError(f"{path} has shape {shape}; expected three axes, or four with channels last")
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise RunError(f"{path}: its affine is no grid in space; set it again, e.g. with set_sform of nibabel")
+        raise RunError(f"{path}: its affine is not a grid in space; set it again, e.g. with set_sform of nibabel")
     oriented = any(int(image.header[code]) > 0 for code in ("sform_code", "qform_code"))
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     return Scan(path, values, affine, image.header.copy(), oriented)
@@ -110,7 +110,7 @@ def read_npy(path: Path) -> NDArray[Any]:
     except (OSError, ValueError, EOFError) as error:
         raise RunError(f"{path} cannot be read as NPY ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or not array.size:
-        raise RunError(f"{path} is no array of numbers")
+        raise RunError(f"{path} is not an array of numbers")
     return array
 
 
@@ -161,9 +161,9 @@ def _is_reduced(path: Path, picture: Any) -> bool:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what is no regular file: a pipe would wait for ever."""
+    """Refuse what is not a regular file: a pipe would wait for ever."""
     if not path.is_file():
-        raise RunError(f"{path} {'is no file' if path.exists() else 'does not exist'}")
+        raise RunError(f"{path} {'is not a file' if path.exists() else 'does not exist'}")
 
 
 def _check_memory(path: Path, needed: int) -> None:

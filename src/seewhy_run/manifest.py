@@ -114,7 +114,7 @@ def _read_manifest(path: Path) -> Manifest:
     if not path.is_file():
         raise RunError(f"{path} does not exist; give a folder that `seewhy export` wrote")
     if path.stat().st_size > MAX_BYTES:
-        raise RunError(f"{path} is no description of an export ({path.stat().st_size} bytes)")
+        raise RunError(f"{path} is not a description of an export ({path.stat().st_size} bytes)")
     try:
         record = json.loads(path.read_text(encoding="utf-8"), parse_float=_parse_float, parse_constant=_parse_float)
     except (ValueError, RecursionError) as error:
@@ -133,7 +133,7 @@ def _parse_float(text: str) -> float:
     """Parse a number of JSON; NaN, infinities and numbers beyond float64 raise a ValueError."""
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} is no finite number")
+        raise ValueError(f"{text} is not a finite number")
     return number
 
 

@@ -61,7 +61,7 @@ def open_store(path: Path) -> Store:
     zarr = _import_zarr(path)
     for entry in path.rglob("*"):
         if not entry.is_file() and not entry.is_dir():
-            raise RunError(f"{entry} is no regular file (a pipe, a device or a dangling link); copy the store again")
+            raise RunError(f"{entry} is not a regular file (a pipe, a device or a dangling link); copy the store again")
     try:
         node = zarr.open(str(path), mode="r")
     except Exception as error:  # zarr and its codecs have errors of their own

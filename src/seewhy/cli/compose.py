@@ -279,7 +279,7 @@ def register_run(arguments: Iterable[str]) -> list[str]:
     Raises:
         ConfigError: the folder or its `config.yaml` is missing (existing run folders are listed), or a run and an
             experiment are both given.
-        DataError: the log in the folder is no file.
+        DataError: the log in the folder is not a file.
     """
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf

@@ -1,4 +1,4 @@
-"""List the files of a data folder by name: no file is passed over silently, and no name stands for two files."""
+"""List the files of a data folder by name; unknown files and two files of one name are problems."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def overlay(
 
     Args:
         image: [H, W] or [H, W, 3], see `grey`.
-        heat: [H, W]; NaN is no heat.
+        heat: [H, W]; NaN draws nothing.
         scale: heat at zero and at full opacity; values outside are clipped. From -a to a for `DIVERGING`.
         colormap: one of `COLORMAPS`, or `DIVERGING` for signed maps.
         window: grey window of the image, see `grey`.

@@ -27,7 +27,7 @@ def read_text(path: str | Path) -> str:
     """Read a file of text in UTF-8, with or without a byte order mark.
 
     Raises:
-        DataError: the file is missing, is no regular file, is longer than any text, or is not UTF-8.
+        DataError: the file is missing, is not a regular file, is longer than any text, or is not UTF-8.
     """
     path = Path(path)
     size = check_regular_file(path).st_size

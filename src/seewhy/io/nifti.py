@@ -263,7 +263,7 @@ def _check_name(path: Path) -> None:
 
 
 def _choose_affine(path: Path, image: Any) -> NDArray[Any]:
-    """The affine of nibabel (sform before qform), or the qform if only the sform is no grid in space.
+    """The affine of nibabel (sform before qform), or the qform if the sform alone is not a valid grid.
 
     Raises:
         DataError: neither is a grid in space.

@@ -25,7 +25,7 @@ RECHECK = 0.2
 
 
 class Worker(NamedTuple):
-    """What a process says about itself."""
+    """Record of a process that takes part in shared work."""
 
     name: str
     host: str
@@ -80,7 +80,7 @@ class Workers:
         return self._own.name
 
     @property
-    def joined(self) -> bool:
+    def has_joined(self) -> bool:
         """Whether this process has joined and not left."""
         return self._own is not None
 
@@ -116,7 +116,7 @@ class Workers:
     @contextmanager
     def present(self) -> Iterator[None]:
         """Be a member while the block runs."""
-        if self.joined:
+        if self.has_joined:
             yield
             return
         self.join()

@@ -1,4 +1,4 @@
-"""Pictures and tables for the Trainer's loggers, whichever of them show any."""
+"""Send pictures and tables to those loggers of the Trainer that can show them."""
 
 from __future__ import annotations
 

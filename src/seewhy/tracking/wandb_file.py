@@ -65,7 +65,7 @@ def drop_history_from(path: Path, step: int, *, axis: str = "trainer/global_step
 
 
 def _read_step(history: Any, axis: str) -> float:
-    """The step of a row; below every step where it has none."""
+    """Return the step of a row, or minus infinity for a row without one."""
     for item in history.item:
         if "/".join(item.nested_key) == axis or item.key == axis:
             return float(json.loads(item.value_json))

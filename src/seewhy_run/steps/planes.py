@@ -97,7 +97,7 @@ def _read_array(path: Path) -> NDArray[Any]:
     if path.name.lower().endswith(".npy"):
         return read_npy(path)
     if not is_scan(path):
-        raise RunError(f"{path} is no format of the runner; expected {', '.join(PICTURE_SUFFIXES)}, .npy or NIfTI")
+        raise RunError(f"{path} is not a format of the runner; expected {', '.join(PICTURE_SUFFIXES)}, .npy or NIfTI")
     array = open_scan(path).values
     plane = take_plane(array)
     if plane is None:

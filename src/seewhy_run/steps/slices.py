@@ -72,7 +72,7 @@ class ReadSlices:
         try:
             re.compile(self.pattern)
         except re.error as error:
-            raise RunError(f"read_slices: pattern is no regular expression ({error})") from error
+            raise RunError(f"read_slices: pattern is not a regular expression ({error})") from error
 
     def run(self, state: State, graphs: Mapping[str, Graph]) -> None:
         """Read the slices of a case."""
@@ -143,7 +143,7 @@ def _read_manifest(path: Path) -> dict[str, dict[str, str]]:
             reader = csv.DictReader(file)
             rows = [{key: unprotect_cell(value or "") for key, value in row.items()} for row in reader]
         if "file" not in (reader.fieldnames or ()):
-            raise RunError(f"{path} has no column file; it is no manifest of a data set")
+            raise RunError(f"{path} has no column file; it is not a manifest of a data set")
         return {row["file"]: row for row in rows}
     except (OSError, UnicodeError, csv.Error, KeyError, AttributeError) as error:
         raise RunError(f"{path} cannot be read as a manifest ({error!r})") from error

@@ -74,7 +74,7 @@ def change(folder):
         ("steps", [], "0 steps"),
         ("graphs", {}, "runs the network 'network'"),
         ("steps.1.graph", "net", "nearest: 'network'"),
-        ("steps.1.temperature", float("nan"), "no finite number"),
+        ("steps.1.temperature", float("nan"), "finite number"),
         ("graphs.network.inputs", [], "inputs are none"),
         ("graphs.network.inputs", [5], "expected a mapping"),
         ("graphs.network.inputs.0", {"shape": [1]}, "name missing"),
@@ -148,7 +148,7 @@ def test_damaged_tables_are_named_with_the_row(tmp_path, text, fact):
 
 def test_a_table_that_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
-    for path, fact in ((tmp_path / "pipe.csv", "is no file"), (tmp_path / "none.csv", "does not exist")):
+    for path, fact in ((tmp_path / "pipe.csv", "is not a file"), (tmp_path / "none.csv", "does not exist")):
         with pytest.raises(RunError, match=fact):
             list_cases([], ["image"], table=path, optional=False)
 

@@ -185,7 +185,7 @@ def test_a_bad_upload_is_answered_in_words(serve, tmp_path, monkeypatch, system,
     for hidden in ("/tmp", str(tmp_path.parent.parent), "Traceback", 'File "', "seewhy."):
         assert hidden not in text
     assert not (tmp_path / "exploded").exists()
-    assert client.worker.taken == 0
+    assert client.worker.places_taken == 0
 
 
 CUBE = (np.random.default_rng(0).random((20, 20, 20)) * 200).astype(np.uint8)

@@ -117,7 +117,7 @@ def test_a_large_request_is_refused_while_it_is_received(serve, announced):
     answer = client.post("/predict", content=body(), headers=headers)
     assert answer.status_code == 413
     assert "4.0 MiB" in answer.json()["error"]
-    assert client.worker.taken == 0
+    assert client.worker.places_taken == 0
 
 
 def test_the_body_is_not_read_to_its_end():
@@ -183,7 +183,7 @@ def test_requests_wait_and_more_than_that_are_refused(serve, held):
     threads = [in_background(client, results)]
     assert held.running.wait(20)
     threads.append(in_background(client, results))
-    wait_until(lambda: client.worker.taken == 2)
+    wait_until(lambda: client.worker.places_taken == 2)
     refused = client.post("/predict", files=FILE, data=NONE)
     assert refused.status_code == 503
     assert "busy: 2 cases" in refused.json()["error"]
@@ -194,7 +194,7 @@ def test_requests_wait_and_more_than_that_are_refused(serve, held):
         thread.join(20)
     assert [answer.status_code for answer in results] == [200, 200]
     assert results[0].json()["values"] == results[1].json()["values"]
-    assert client.worker.taken == 0
+    assert client.worker.places_taken == 0
 
 
 def test_a_long_prediction_is_given_up_and_its_files_removed_when_it_ends(serve, held):
@@ -202,10 +202,10 @@ def test_a_long_prediction_is_given_up_and_its_files_removed_when_it_ends(serve,
     answer = client.post("/predict", files=FILE, data=NONE)
     assert answer.status_code == 503
     assert "the prediction took longer than 0.5 s" in answer.json()["error"]
-    assert client.worker.taken == 1  # it still runs
+    assert client.worker.places_taken == 1  # it still runs
     assert list(client.uploads.iterdir()) != []
     held.set()
-    wait_until(lambda: client.worker.taken == 0 and not list(client.uploads.iterdir()))
+    wait_until(lambda: client.worker.places_taken == 0 and not list(client.uploads.iterdir()))
 
 
 def test_a_case_that_waits_too_long_is_never_predicted(serve, held):
@@ -218,7 +218,7 @@ def test_a_case_that_waits_too_long_is_never_predicted(serve, held):
     assert results[0].status_code == 503
     assert len(list(client.uploads.iterdir())) == 1  # of the one that runs
     held.set()
-    wait_until(lambda: client.worker.taken == 0 and not list(client.uploads.iterdir()))
+    wait_until(lambda: client.worker.places_taken == 0 and not list(client.uploads.iterdir()))
 
 
 def call(app, messages):
@@ -252,7 +252,7 @@ def test_a_slow_upload_is_given_up(serve):
     answers = call(client.app, upload())
     assert answers[0]["status"] == 503
     assert b"the upload took longer than 0.3 s" in answers[1]["body"]
-    assert client.worker.taken == 0
+    assert client.worker.places_taken == 0
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(serve):
@@ -260,7 +260,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(serve):
     upload = [{"type": "http.request", "body": PART + bytes(3 << 20), "more_body": True}, {"type": "http.disconnect"}]
     answers = call(client.app, iter(upload))
     assert answers[0]["status"] == 400
-    assert client.worker.taken == 0
+    assert client.worker.places_taken == 0
     assert list(client.uploads.iterdir()) == list(client.scratch.iterdir()) == []
 
 

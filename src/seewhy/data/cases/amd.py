@@ -201,7 +201,7 @@ class AMDDataModule(CaseDataModule):
 
     @staticmethod
     def _has_file(path: Path, problems: list[str]) -> bool:
-        """Whether a file exists; what is there but is no file is added to the problems."""
+        """Whether the file exists; a folder or device of this name is added to the problems."""
         try:
             return has_file(path)
         except DataError as error:

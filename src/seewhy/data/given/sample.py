@@ -54,7 +54,7 @@ def split_batch(batch: Batch) -> Iterator[GivenSample]:
     """Yield the samples of a batch, in the vocabulary of `seewhy.batch`.
 
     Raises:
-        DataError: a label that is no class index.
+        DataError: a label that is not a class index.
     """
     image, mask, label = batch["image"], batch.get("mask"), batch.get("label")
     images = {IMAGE: image} if isinstance(image, Tensor) else dict(image)

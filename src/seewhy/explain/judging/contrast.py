@@ -61,7 +61,7 @@ class ClassContrast:
 
     @property
     def passes(self) -> bool | None:
-        """Whether the method tells classes apart; None for few cases, or magnitudes that are alike."""
+        """Whether the method tells classes apart; None for too few cases, and for magnitudes that are alike."""
         known = np.isfinite(self.least)
         if not known.any():
             return None

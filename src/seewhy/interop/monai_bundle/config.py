@@ -28,7 +28,7 @@ class BundleConfig:
         metadata: contents of `metadata.json`, which `@_meta_#…` names.
 
     Raises:
-        CheckpointError: the file cannot be read, or is no mapping.
+        CheckpointError: the file cannot be read, or is not a mapping.
 
     Example:
         >>> from pathlib import Path

@@ -37,7 +37,7 @@ def build_bundle_network(config: BundleConfig) -> tuple[nn.Module, dict[str, Any
         The network, and its class and arguments as plain data.
 
     Raises:
-        CheckpointError: another class than those of `NETWORKS`, an argument that is no plain value or that the class
+        CheckpointError: another class than those of `NETWORKS`, an argument that is not a plain value or that the class
             does not have, or one that the class refuses.
     """
     from monai.networks import nets

@@ -27,7 +27,7 @@ def reading(
         damage: errors of the library for a damaged file, in addition to those of the system, of zlib and of values.
 
     Raises:
-        DataError: the file, or a file that it refers to, is missing, is no regular file, has another format, is
+        DataError: the file, or a file that it refers to, is missing, is not a regular file, has another format, is
             damaged, or does not fit into memory.
     """
     check_regular_file(path)

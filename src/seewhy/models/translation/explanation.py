@@ -26,7 +26,7 @@ __all__ = ["ModalityScores", "has_attention", "record_attention", "to_modality_s
 
 MEASURES = ("intensity", "change")
 MEANINGS = {"intensity": "mean intensity of the translated", "change": "mean change of the translated"}
-"""What a score says of its modality."""
+"""Meaning of a score, completed by the name of its modality."""
 LEAST = 1e-4
 """Smallest distance of a share from 0 and 1, where its logit would be infinite."""
 

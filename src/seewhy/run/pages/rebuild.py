@@ -30,10 +30,12 @@ def rebuild_pages(folder: Path) -> list[Path]:
 
     Raises:
         DataError: the folder is missing or has nothing to show, or a record is damaged.
-        ConfigError: the configuration is no plain YAML.
+        ConfigError: the configuration is not plain YAML.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; expected a run folder, e.g. lightning_logs/<experiment>/<date_time>")
+        raise DataError(
+            f"{folder} is not a folder; expected a run folder, e.g. lightning_logs/<experiment>/<date_time>"
+        )
     pages: list[Path | None] = []
     if (folder / "results.json").is_file():
         is_run = "run" not in read_results(folder)

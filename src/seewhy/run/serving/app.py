@@ -84,7 +84,7 @@ def build_app(model: LoadedModel, run: ServedRun, worker: CaseWorker, options: S
     @app.get("/health")
     async def report_health() -> JSONResponse:
         """Whether the server answers, and how many cases it has taken."""
-        return JSONResponse({"status": "ok", "cases": worker.taken})
+        return JSONResponse({"status": "ok", "cases": worker.places_taken})
 
     @app.post("/predict", responses={200: {"model": ServedAnswer}, **PROBLEMS}, **request)  # type: ignore[arg-type]
     async def predict(request: Request) -> Response:

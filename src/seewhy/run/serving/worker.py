@@ -40,7 +40,7 @@ class CaseWorker:
         self._taken = 0
 
     @property
-    def taken(self) -> int:
+    def places_taken(self) -> int:
         """Places that are taken: the running job, those that wait, and uploads that have begun."""
         return self._taken
 

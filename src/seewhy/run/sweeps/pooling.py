@@ -118,7 +118,7 @@ def _read_member(run: Path) -> Member | None:
 
 
 def _find_impossible_rows(path: Path, table: CsvTable) -> list[str]:
-    """List rows whose probabilities are not a distribution or whose label is no class, and names that are missing."""
+    """List rows whose probabilities are not a distribution or whose label is not a class, and missing names."""
     missing = [name for name in ("id", "patient", "label") if name not in table.columns]
     if missing:
         return [f"{path} has no column {', '.join(missing)}"]

@@ -199,7 +199,7 @@ def log_volume(session: TrackingSession, folder: RunFolder, row: Mapping[str, An
 
 
 def name_figure(path: Path) -> str:
-    """Words for a figure whose file name says what it shows."""
+    """Return the caption of a figure, made from its file name where `CAPTIONS` has none."""
     return CAPTIONS.get(path.stem, path.stem.removeprefix("fig_").replace("_", " "))
 
 

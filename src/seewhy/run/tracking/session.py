@@ -227,7 +227,7 @@ def _find_varied(folder: Path) -> list[str]:
 
 
 def _collect_facts(config: DictConfig, folder: RunFolder, datamodule: BaseDataModule | None) -> dict[str, Any]:
-    """Collect what tells runs apart besides the options."""
+    """Collect the facts besides the options in which runs differ: split, data and numbers of patients."""
     if datamodule is not None:
         split = datamodule.split_record()
         saved: Mapping[str, Any] = {"split": split["hash"], "data": datamodule.fingerprint()}

@@ -103,7 +103,7 @@ class Ledger:
     @property
     def name(self) -> str:
         """Name of this process among all that ever shared the folder; `0000` in memory."""
-        return self._workers.name if self._workers is not None and self._workers.joined else "0000"
+        return self._workers.name if self._workers is not None and self._workers.has_joined else "0000"
 
     # -- one process ----------------------------------------------------------------------------------------------
 
