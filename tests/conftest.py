@@ -61,7 +61,7 @@ def run_command(repository):
 
 @pytest.fixture(scope="module")
 def chromium():
-    """A browser without a window; tests that need it are skipped without Chromium or its Python package."""
+    """A browser without a window; tests that need it are skipped without Chromium or the extra `browser`."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
