@@ -84,9 +84,9 @@ GROUPS = {
 """Command → groups of options from which its user chooses."""
 OWN_OPTIONS = {
     "train": ("figures",),
-    "predict": ("volume", "figures"),
+    "predict": ("volume", "job", "figures"),
     "explain": ("explain", "job", "figures"),
-    "evaluate": ("evaluate", "figures"),
+    "evaluate": ("evaluate", "job", "figures"),
     "export": (),
     "cases": ("cases", "figures"),
 }
