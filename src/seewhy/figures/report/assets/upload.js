@@ -153,7 +153,7 @@
     if (!method) return make("p", { className: "verdict", textContent: "No method explained this case." });
     const { state: result, text } = method.verdict;
     return make("p", { className: `verdict ${result.replace(" ", "-")}` },
-      `${method.title} explains: ${method.target}. `, `${MARKS[result]} `, make("b", { textContent: `${result}:` }), ` ${text}`);
+      `${MARKS[result]} ${method.title} explains: ${method.target}. `, make("b", { textContent: `${result}:` }), ` ${text}`);
   }
 
   function describeDoubts(doubts) {
