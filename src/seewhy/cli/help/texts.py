@@ -88,7 +88,7 @@ OWN_OPTIONS = {
     "explain": ("explain", "job", "figures"),
     "evaluate": ("evaluate", "job", "figures"),
     "export": (),
-    "cases": ("cases", "figures"),
+    "cases": ("cases", "job", "figures"),
 }
 """Command → groups whose options are its own."""
 FLAGS = (

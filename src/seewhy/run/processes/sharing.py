@@ -24,7 +24,7 @@ from seewhy.run.executor import configure_job, submit_jobs
 from seewhy.run.loaded.saved_run import SavedRun
 from seewhy.sharing.rounds import SharedRound
 
-__all__ = ["SharingOptions", "mark_unshared", "read_sharing_options", "share_prediction", "submit_shared"]
+__all__ = ["SharingOptions", "find_notes", "mark_unshared", "read_sharing_options", "share_prediction", "submit_shared"]
 
 NOTES = ".sharing"
 """Folder of the notes inside the folder of the results."""
@@ -118,13 +118,7 @@ def share_prediction(
     if not groups:
         raise ConfigError(f"{run.datamodule.predict_choice}: nothing to predict; try data.predict_on=all")
     run.datamodule.num_workers = 0  # loaders of single batches, which would start processes for each
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    chosen = {key: plain.get(key) for key in ("data", "model", "callbacks", "evaluate", "figures")}
-    facts = {
-        **chosen, "checkpoint": file_sha256(run.checkpoint), "files": run.datamodule.fingerprint(), "groups": groups,
-        "precision": str(run.trainer.precision),
-    }  # fmt: skip
-    with SharedRound.join(_find_notes(folder, facts), lease=job.lease) as present:
+    with SharedRound.join(find_notes(config, run, folder, groups=groups), lease=job.lease) as present:
         batches = SharedBatches(present, groups, lambda ids: run.datamodule.loader_of(ids, part))
         run.datamodule.shared = callback.batches = batches
         try:
@@ -147,8 +141,21 @@ def mark_unshared(folder: Path) -> None:
         _mark(folder / NOTES, "")
 
 
-def _find_notes(folder: Path, facts: Mapping[str, Any]) -> Path:
-    """Folder of the notes of these facts; a new one if results of others were written since the last time."""
+def find_notes(config: DictConfig, run: SavedRun, folder: Path, *, groups: Any = None) -> Path:
+    """Find the folder of the notes of a command; a new one if results of others were written since the last time.
+
+    Args:
+        config: of the command.
+        run: that it works on.
+        folder: of the results.
+        groups: further plain data that processes must have in common.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    facts = {
+        **{key: plain.get(key) for key in ("data", "model", "callbacks", "evaluate", "cases", "figures")},
+        "checkpoint": file_sha256(run.checkpoint), "files": run.datamodule.fingerprint(), "groups": groups,
+        "precision": str(run.trainer.precision),
+    }  # fmt: skip
     key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return folder / NOTES / f"{key}-{_mark(folder / NOTES, key)}"
 
