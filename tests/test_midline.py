@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from seewhy.midline import Midline, mirror_slices
+from seewhy_run.arrays.midline import Midline, mirror_slices
 
 
 @pytest.mark.parametrize("shape", [(3, 17, 23), (1, 1, 9), (2, 8, 1), (12, 48, 48)])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from seewhy.callbacks.sharing import check_written
 from seewhy.data.base import find_datamodule
 from seewhy.figures.report.cases import write_case
+from seewhy.io.atomic import list_files
 from seewhy.option_types import PositiveInt
 from seewhy.reporting.cases.batches import CasePictures, make_cases
 
@@ -31,6 +34,7 @@ class WriteCases(Callback):
     def __init__(self, *, folder: str, max_slices: PositiveInt = 24, side: PositiveInt = 160) -> None:
         self.folder = Path(folder)
         self.pictures = CasePictures(max_slices=max_slices, side=side)
+        self._written: list[str] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove the cases of an earlier test."""
@@ -64,12 +68,27 @@ class WriteCases(Callback):
         """Write the cases of a batch."""
         self._write(trainer, pl_module, outputs, batch)
 
+    def take_part(self) -> Any:
+        """Names of the files since the last call; see `seewhy.callbacks.sharing.SharesWork`."""
+        names, self._written = self._written, []
+        return names
+
+    def join_parts(self, parts: Sequence[Any]) -> None:
+        """Remove the files that no process has written; see `seewhy.callbacks.sharing.SharesWork`."""
+        names = {name for part in parts for name in part}
+        check_written(self.folder / name for name in names)
+        for path in list_files(self.folder, "*"):
+            if path.name not in names:
+                path.unlink()
+
     def _begin(self, trainer: Trainer) -> None:
-        if trainer.is_global_zero:
+        self._written, datamodule = [], find_datamodule(trainer)
+        is_shared = datamodule is not None and datamodule.shared is not None  # others may have written cases already
+        if trainer.is_global_zero and not is_shared:
             shutil.rmtree(self.folder, ignore_errors=True)
         trainer.strategy.barrier()
 
     def _write(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
         if isinstance(outputs, dict):
             for case in make_cases(outputs, batch, module, find_datamodule(trainer), self.pictures):  # type: ignore[arg-type]
-                write_case(self.folder, case)
+                self._written.append(write_case(self.folder, case).name)

@@ -266,6 +266,15 @@ class ImplausibleMapsWriter(Callback):
         """Check the map of one patient."""
         self._check_patient(outputs, batch)
 
+    def take_part(self) -> Any:
+        """Rows since the last call; see `seewhy.callbacks.sharing.SharesWork`."""
+        rows, self.rows = self.rows, []
+        return rows
+
+    def join_parts(self, parts: Sequence[Any]) -> None:
+        """Take over the rows of all processes; see `seewhy.callbacks.sharing.SharesWork`."""
+        self.rows = [row for rows in parts for row in rows]
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table of all ranks."""
         self._write_table(trainer)

@@ -12,6 +12,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
+from seewhy.callbacks.sharing import check_written
 from seewhy.data.base import BaseDataModule, find_datamodule
 from seewhy.errors import ConfigError, nearest
 from seewhy.io.atomic import atomic_path, write_csv
@@ -75,6 +76,25 @@ class WrittenFiles:
     without_source: set[str] = field(default_factory=set)
     skipped: set[str] = field(default_factory=set)
 
+    def to_part(self) -> dict[str, Any]:
+        """Plain data for another process."""
+        return {
+            "rows": self.rows, "volumes": [str(path) for path in self.volumes],
+            "without_source": sorted(self.without_source), "skipped": sorted(self.skipped),
+        }  # fmt: skip
+
+    @classmethod
+    def from_part(cls, part: Mapping[str, Any]) -> WrittenFiles:
+        """Read what `to_part` has made in another process.
+
+        Raises:
+            DataError: a file has been removed since.
+        """
+        volumes = [Path(path) for path in part["volumes"]]
+        check_written(volumes)
+        names = {key: set(part[key]) for key in ("without_source", "skipped")}
+        return cls(rows=part["rows"], volumes=volumes, **names)
+
     def add(self, other: WrittenFiles) -> None:
         """Append the result of another batch."""
         self.rows += other.rows
@@ -137,6 +157,16 @@ class WritePredictions(Callback):
         if self._writer is None:
             raise RuntimeError("WritePredictions.on_predict_start must run before on_predict_batch_end")
         self.written.add(self._writer.write(outputs, batch, pl_module))
+
+    def take_part(self) -> Any:
+        """What was written since the last call; see `seewhy.callbacks.sharing.SharesWork`."""
+        part, self.written = self.written.to_part(), WrittenFiles()
+        return part
+
+    def join_parts(self, parts: Sequence[Any]) -> None:
+        """Take over what all processes have written; see `seewhy.callbacks.sharing.SharesWork`."""
+        for part in parts:
+            self.written.add(WrittenFiles.from_part(part))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the rows of each process; the first process joins them into one table, sorted by id."""

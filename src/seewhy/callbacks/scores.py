@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from seewhy.batch import Batch, Prediction
 from seewhy.metrics.gather import Row
-from seewhy.models.protocols import ScoresPatients, ScoresPredictions
+from seewhy.models.protocols import ScoresPatients, ScoresPredictions, SharesScores
 from seewhy.reporting.sample import select_rows
 
 __all__ = ["ScorePredictions"]
@@ -29,12 +30,14 @@ class ScorePredictions(Callback):
     def __init__(self) -> None:
         self.scores: dict[str, float] = {}
         self.rows: list[Row] = []
+        self._model: SharesScores | None = None
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start without cases."""
         self.scores, self.rows = {}, []
         if isinstance(pl_module, ScoresPredictions):
             pl_module.reset_scores(STAGE)
+        self._model = pl_module if isinstance(pl_module, SharesScores) else None
 
     def on_predict_batch_end(
         self,
@@ -56,6 +59,15 @@ class ScorePredictions(Callback):
                 return
             prediction, known = cast(Prediction, select_rows(outputs, rows)), select_rows(batch, rows)  # type: ignore[arg-type]
         pl_module.update_scores(prediction, known, STAGE)
+
+    def take_part(self) -> Any:
+        """Rows since the last call; see `seewhy.callbacks.sharing.SharesWork`."""
+        return None if self._model is None else self._model.take_rows(STAGE)
+
+    def join_parts(self, parts: Sequence[Any]) -> None:
+        """Take over the rows of all processes; see `seewhy.callbacks.sharing.SharesWork`."""
+        for rows in parts if self._model is not None else ():
+            self._model.add_rows(rows, STAGE)  # type: ignore[union-attr]
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute the scores; every process takes part."""

@@ -66,6 +66,7 @@ class RunConfig(TrainConfig):
     run: str = "???"
     use_final: bool = False
     volume: Any = None
+    job: Any = None
     from_experiment: str | None = None
     trust: bool = False
 
@@ -73,8 +74,6 @@ class RunConfig(TrainConfig):
 @dataclass
 class ExplainConfig(RunConfig):
     """Root keys of `explain`."""
-
-    job: Any = None
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,6 +61,8 @@ class BaseDataModule(LightningDataModule):
         first_epoch: epoch that training begins with, above 0 in a run that is continued. Training samplers must
             be set to it at once: workers fetch ahead before Lightning tells the sampler the epoch.
         only: ids that `predict` is limited to, so that nothing else is read; None is all of `predict_on`.
+        shared: batches that `predict` takes instead of all of `predict_on`: those that this process has claimed, of
+            several processes that share the work.
         given: positional and keyword arguments of the constructor.
 
     Raises:
@@ -70,6 +72,7 @@ class BaseDataModule(LightningDataModule):
     eval_batch_size: int | None = None
     first_epoch: int = 0
     only: Collection[str] | None = None
+    shared: Iterable[Any] | None = None
     given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
     def __new__(cls, *args: Any, **options: Any) -> BaseDataModule:
@@ -256,8 +259,10 @@ class BaseDataModule(LightningDataModule):
         """Test items, each exactly once; the first ones again for ranks that would have none."""
         return self._evaluation_loader(self.items_of("test"))
 
-    def predict_dataloader(self) -> DataLoader[Any] | list[Any]:
+    def predict_dataloader(self) -> Iterable[Any]:
         """The items of `predict_on`, distributed to ranks as test items are."""
+        if self.shared is not None:
+            return self.shared
         items = self.items_of("predict")
         if not items:
             raise ConfigError(f"{self.predict_choice}: nothing to predict; try data.predict_on=all")

@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 LEVELS = 50
+MOST_REPEATED = 2**32
+"""Bytes of tensors that repeat stored values."""
 DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
 
 
@@ -183,18 +185,26 @@ def extract_state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
 
 
 def list_foreign_tensors(state: Mapping[str, Any]) -> list[str]:
-    """List the tensors that are not plain weights: sparse, quantized, complex or without values.
+    """List tensors that are not plain weights: sparse, quantized, complex, or without values.
+
+    So are those that repeat stored values, by which a file of a few bytes can announce any number of elements, where
+    all of them together are larger than `MOST_REPEATED`.
 
     Example:
         >>> list_foreign_tensors({"weight": torch.zeros(1, dtype=torch.complex64), "bias": torch.zeros(1)})
         ['weight is a torch.complex64 tensor of layout torch.strided on cpu']
     """
-    return [
-        f"{name} is a {value.dtype} tensor of layout {value.layout} on {value.device}"
-        for name, value in state.items()
-        if isinstance(value, Tensor)
-        and (value.layout is not torch.strided or value.is_meta or value.is_complex() or value.is_quantized)
-    ]
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    problems = {
+        name: f"{name} is a {value.dtype} tensor of layout {value.layout} on {value.device}"
+        for name, value in tensors.items()
+        if value.layout is not torch.strided or value.is_meta or value.is_complex() or value.is_quantized
+    }
+    sizes = {name: value.numel() * value.element_size() for name, value in tensors.items() if name not in problems}
+    repeated = {name: size for name, size in sizes.items() if size > tensors[name].untyped_storage().nbytes()}
+    if sum(repeated.values()) > MOST_REPEATED:
+        problems |= {name: f"{name} repeats values to the shape {tuple(tensors[name].shape)}" for name in repeated}
+    return list(problems.values())
 
 
 def _is_safetensors(path: Path) -> bool:

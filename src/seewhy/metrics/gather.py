@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch.distributed as dist
 
 from seewhy.io.slices import natural_key
 
-__all__ = ["Row", "gather_rows"]
+__all__ = ["Row", "RowCollection", "gather_rows"]
 
 Row = dict[str, Any]
 """One row of results: names to plain numbers, strings and lists of numbers, no tensors."""
+
+
+class RowCollection:
+    """Rows that scores are computed from; those of one process can be added in another, which has shared its work."""
+
+    _rows: list[Row]
+
+    def take_rows(self) -> list[Row]:
+        """Return the rows since the last call, and forget them."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def add_rows(self, rows: Iterable[Row]) -> None:
+        """Add rows of another process."""
+        self._rows += rows
 
 
 def gather_rows(rows: list[Row], *, key: tuple[str, ...]) -> list[Row]:

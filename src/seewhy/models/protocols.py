@@ -41,6 +41,7 @@ __all__ = [
     "ScoresPredictions",
     "ScoresSamples",
     "SegmentsVolumes",
+    "SharesScores",
     "StacksSlices",
     "TranslatesScans",
 ]
@@ -142,6 +143,17 @@ class ScoresPredictions(Protocol):
 
     def compute_scores(self, stage: str) -> dict[str, float]:
         """Scores of all samples with intervals and floors, empty without any; every process must call this."""
+
+
+@runtime_checkable
+class SharesScores(ScoresPredictions, Protocol):
+    """Scores predictions that several processes share, of which one computes the scores of all."""
+
+    def take_rows(self, stage: str) -> dict[str, list[Row]]:
+        """What the scores need of the batches since the last call, as plain data and arrays; this model forgets it."""
+
+    def add_rows(self, rows: Mapping[str, list[Row]], stage: str) -> None:
+        """Add what another process has taken."""
 
 
 @runtime_checkable

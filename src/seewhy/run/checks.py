@@ -117,7 +117,7 @@ def _find_explain_problems(config: DictConfig) -> list[str]:
 
 
 def _find_job_problems(config: DictConfig) -> list[str]:
-    from seewhy.run.explanations.explainers import read_sharing_options
+    from seewhy.run.processes.sharing import read_sharing_options
 
     return collect_problem(lambda: read_sharing_options(config))
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from lightning.pytorch import Trainer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.predictions import WritePredictions
 from seewhy.callbacks.scores import ScorePredictions
+from seewhy.callbacks.sharing import SharePrediction
+from seewhy.errors import ConfigError
 from seewhy.io.atomic import list_files
 from seewhy.run.build import build_loggers
 from seewhy.run.checks import check_config
@@ -19,6 +22,7 @@ from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import RunFolder
 from seewhy.run.loaded.saved_run import SavedRun, load_run
 from seewhy.run.pages.prediction_page import write_prediction_results
+from seewhy.run.processes.sharing import read_sharing_options, share_prediction, submit_shared
 from seewhy.run.tracking.contents import log_job, log_volume
 from seewhy.run.tracking.session import begin_session, track_job
 
@@ -27,19 +31,43 @@ __all__ = ["predict"]
 
 @with_figure_options
 def predict(config: DictConfig) -> None:
-    """Predict the samples of `data.predict_on`, or the volume of `volume.input`, and print what was written."""
+    """Predict the samples of `data.predict_on`, or the volume of `volume.input`, and print what was written.
+
+    With `job.shared=true` the samples are shared with all processes that start the same command;
+    `job.executor=submitit` starts several.
+
+    Raises:
+        ConfigError: invalid options.
+    """
     is_volume = config.volume.input is not None or config.volume.output is not None
     groups = ("volume",) if is_volume else ("explain", "data", "model", "callbacks")
-    check_config(config, *groups, "trainer", "logger")
+    check_config(config, *groups, "job", "trainer", "logger")
+    job = read_sharing_options(config)
     if is_volume:
+        if job.is_used:
+            raise ConfigError(
+                "job.shared and job.executor share the samples of a data set; a volume is shared by starting the same "
+                "command several times, or by volume.job.executor=submitit"
+            )
         _predict_volume(config)
         return
-    run = load_run(config, *build_explain_callback(config, after_fit=False))
+    writers, sharing = build_explain_callback(config, after_fit=False), SharePrediction()
+    if job.is_used and writers:
+        raise ConfigError(
+            "job.shared and job.executor cannot share explain.after_predict=true; set it to false, and share the "
+            "explanations by explain.py"
+        )
+    folder = _find_folder(config)
+    if job.executor is not None:
+        submit_shared(config, predict_in_job, job, name="seewhy-predict", output=folder)
+        return
+    run = load_run(config, *writers, sharing)
     check_explained(run.trainer.callbacks, run.model, run.datamodule, ["predict"])  # type: ignore[attr-defined]
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, ExplainCallback):
             callback.checkpoint = run.checkpoint
-    with track_job(config, run, job="predict") as session:
+    sharers = share_prediction(config, run, job, sharing, folder=folder)
+    with track_job(config, run, job="predict") as session, sharers:
         run.trainer.predict(run.model, run.datamodule, return_predictions=False)
         pages = _write_page(config, run)
         log_job(session, run, job="predict", written=_list_tables(run.trainer))
@@ -53,6 +81,21 @@ def predict(config: DictConfig) -> None:
                 console.print(line)
     for page in pages:
         console.print(f"report: {page}", highlight=False, soft_wrap=True)
+
+
+def predict_in_job(text: str) -> None:
+    """Predict in a job of `job.executor`.
+
+    Args:
+        text: configuration as YAML.
+    """
+    predict(cast("DictConfig", OmegaConf.create(text)))
+
+
+def _find_folder(config: DictConfig) -> Path:
+    """Folder of the predictions."""
+    folder = OmegaConf.select(config, "callbacks.predictions.folder")
+    return Path(config.paths.output_dir) / "predictions" if folder is None else Path(folder)
 
 
 def _write_page(config: DictConfig, run: SavedRun) -> list[Path]:

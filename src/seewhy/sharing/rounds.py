@@ -64,8 +64,12 @@ class SharedRound:
     def each(self, tasks: Sequence[Task]) -> Iterator[Task]:
         """Claim one task after the other until all are done, see `SharedTasks.each`; then the round is finished."""
         yield from self.tasks.each(tasks)
+        self.finish()
+
+    def finish(self) -> None:
+        """End the round: processes that start later begin the next one."""
         if not (self.folder / FINISHED).exists():
-            write_json(self.folder / FINISHED, {"tasks": len(tasks)})
+            write_json(self.folder / FINISHED, {"tasks": len(self.tasks.done)})
 
 
 def _name(number: int) -> str:

@@ -46,6 +46,7 @@ class SharedTasks:
 
     Attributes:
         done: results of the tasks that are done, by key, as far as this process has looked.
+        taken_over: tasks of lost processes that this one has claimed and found undone.
         waited: seconds in which this process had nothing to do.
 
     Example:
@@ -64,14 +65,9 @@ class SharedTasks:
     def __init__(self, folder: Path, workers: Workers, *, kind: str) -> None:
         self.claims, self._notes = FileClaims(folder / f"claims-{kind}", workers), Notes(folder, kind)
         self.done: dict[str, Any] = {}
-        self.waited = 0.0
+        self.taken_over, self.waited = 0, 0.0
         self._mine: set[str] = set()
         self._looked = -LOOK
-
-    @property
-    def taken_over(self) -> int:
-        """Tasks of lost processes that this one has claimed."""
-        return sum(self.claims.taken_over.values())
 
     def each(self, tasks: Sequence[Task]) -> Iterator[Task]:
         """Claim one task after the other until all are done, waiting for other processes where nothing is free.
@@ -106,11 +102,13 @@ class SharedTasks:
         for task in tasks:
             if time.monotonic() - self._looked > LOOK:
                 self.refresh()
+            lost = sum(self.claims.taken_over.values())
             if not self._can_begin(task) or not (task.key in self._mine or self.claims.take(task.key)):
                 continue
             self._mine.add(task.key)
             self._read_notes()  # its process may have noted it, and left, since the last look
             if task.key not in self.done:
+                self.taken_over += sum(self.claims.taken_over.values()) - lost
                 yield task
 
     def complete(self, task: Task, result: Any = None) -> None:

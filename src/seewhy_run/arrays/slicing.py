@@ -10,11 +10,75 @@ from numpy.typing import NDArray
 
 from seewhy_run.errors import RunError
 
-__all__ = ["MINIMUM_TISSUE", "convert_intensities", "find_background", "find_value_range", "measure_tissue_fraction"]
+__all__ = ["convert_intensities", "cut_volumes", "find_background", "find_value_range", "measure_tissue_fraction"]
 
 PERCENTILES = (0.5, 99.5)
 MINIMUM_TISSUE = 0.01
 """Slices with a smaller share of tissue show a tip of the body or air."""
+
+
+def cut_volumes(
+    volumes: Sequence[Sequence[NDArray[Any]]],
+    *,
+    window: str,
+    dtype: str,
+    every: int,
+    tissue_only: bool,
+    numbers: Sequence[int] | None = None,
+) -> tuple[list[int], list[list[NDArray[Any]]]]:
+    """Choose the slices of volumes on one grid, and convert them to what is stored.
+
+    Each volume has its own background and window; a slice is kept where any of them shows tissue.
+
+    Args:
+        volumes: all slices of each, [rows, columns].
+        window: see `find_value_range`.
+        dtype: see `convert_intensities`.
+        every: keep slices 0, n, 2n …
+        tissue_only: leave out slices in which less than 1 % of the pixels differ from the background.
+        numbers: of the slices; None counts from 0.
+
+    Returns:
+        Numbers of the kept slices, and their stored values for each volume.
+
+    Raises:
+        RunError: no slice is left, or values that do not fit the window or the type.
+
+    Example:
+        >>> import numpy as np
+        >>> from seewhy_run.arrays.slicing import cut_volumes
+        >>> head = np.zeros((8, 8))
+        >>> head[2:6, 2:6] = 2
+        >>> options = {"window": "minmax", "dtype": "float32", "every": 1, "tissue_only": True}
+        >>> numbers, [planes] = cut_volumes([[np.zeros((8, 8)), head]], **options)
+        >>> numbers, float(planes[0].max())
+        ([1], 1.0)
+    """
+    names = list(range(len(volumes[0]))) if numbers is None else list(numbers)
+    backgrounds = [find_background(planes) for planes in volumes]
+    places = [
+        place
+        for place, number in enumerate(names)
+        if number % every == 0
+        and (
+            not tissue_only
+            or any(
+                measure_tissue_fraction(planes[place], background) >= MINIMUM_TISSUE
+                for planes, background in zip(volumes, backgrounds, strict=True)
+            )
+        )
+    ]
+    if not places:
+        raise RunError("no slice contains tissue: the volume is empty, or `every` exceeds its number of slices")
+    limits = [
+        find_value_range(planes, window=window, background=background)
+        for planes, background in zip(volumes, backgrounds, strict=True)
+    ]
+    cut = [
+        [convert_intensities(planes[place], ends, dtype) for place in places]
+        for planes, ends in zip(volumes, limits, strict=True)
+    ]
+    return [names[place] for place in places], cut
 
 
 def find_background(images: Sequence[NDArray[Any]]) -> float | None:

@@ -55,6 +55,7 @@ class Step(Protocol):
 STEPS = {
     "activation_maps": "seewhy_run.steps.maps:ActivationMaps",
     "classify": "seewhy_run.steps.classify:Classify",
+    "read_modalities": "seewhy_run.steps.modalities:ReadModalities",
     "read_planes": "seewhy_run.steps.planes:ReadPlanes",
     "read_slices": "seewhy_run.steps.slices:ReadSlices",
     "read_stack": "seewhy_run.steps.stacks:ReadStack",

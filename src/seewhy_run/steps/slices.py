@@ -14,13 +14,7 @@ from numpy.typing import NDArray
 
 from seewhy_run.arrays.body import body_mask
 from seewhy_run.arrays.intensity import channels_first, normalize_intensity
-from seewhy_run.arrays.slicing import (
-    MINIMUM_TISSUE,
-    convert_intensities,
-    find_background,
-    find_value_range,
-    measure_tissue_fraction,
-)
+from seewhy_run.arrays.slicing import cut_volumes
 from seewhy_run.arrays.statistics import evenly_spaced, measure
 from seewhy_run.errors import RunError
 from seewhy_run.files import Scan, atomic_path, is_scan, open_scan, read_npy, write_nifti
@@ -96,17 +90,12 @@ class ReadSlices:
         if scan.values.ndim != 3:
             raise RunError(f"{scan.path} has {scan.values.shape[3]} channels; give a volume of the trained modality")
         planes = [scan.values[:, :, number] for number in range(scan.values.shape[2])]
-        background = find_background(planes)
-        kept = [
-            number
-            for number, plane in enumerate(planes)
-            if number % self.every == 0
-            and (not self.tissue_only or measure_tissue_fraction(plane, background) >= MINIMUM_TISSUE)
-        ]
-        if not kept:
-            raise RunError(f"{scan.path}: no slice contains tissue")
-        limits = find_value_range(planes, window=self.window, background=background)
-        return kept, [convert_intensities(planes[number], limits, self.dtype) for number in kept]
+        options = {"window": self.window, "dtype": self.dtype, "every": self.every, "tissue_only": self.tissue_only}
+        try:
+            kept, [cut] = cut_volumes([planes], **options)  # type: ignore[arg-type]
+        except RunError as error:
+            raise RunError(f"{scan.path}: {error}") from None
+        return kept, cut
 
     def _list(self, path: Path) -> tuple[list[int], list[NDArray[Any]]]:
         """Numbers and values of the slices of a folder."""

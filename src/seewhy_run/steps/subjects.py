@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from seewhy_run.arrays.body import find_box, segment_tissue
 from seewhy_run.arrays.resizing import fit_length
 from seewhy_run.errors import RunError
-from seewhy_run.files import Scan, open_scan, write_nifti
+from seewhy_run.files import Scan, write_nifti
 from seewhy_run.graphs import Graph
 from seewhy_run.steps.base import State
+from seewhy_run.steps.scans import open_scans
 
 __all__ = ["ReadSubject", "WriteScans"]
 
@@ -22,8 +23,6 @@ OUTSIDE = np.float32(-1)
 """Value of voxels outside the tissue."""
 QUANTILES = np.linspace(0, 100, 1001)
 """Percentiles of the tissue, between which the window's ends are interpolated."""
-GRID = 1e-2
-"""Largest difference of two affines of one grid, in millimetres."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,12 @@ class ReadSubject:
 
     def run(self, state: State, graphs: Mapping[str, Graph]) -> None:
         """Read the scans of a case."""
-        scans = self._open(state)
+        scans = open_scans(state, self.modalities)
+        for scan in scans.values():
+            if scan.codes is not None and scan.codes[2] not in "SI":
+                raise RunError(
+                    f"{scan.path} is stored as {scan.codes}; expected axial slices along the third axis (… S or I)"
+                )
         volumes = [_slices_first(scan) for scan in scans.values()]
         tissue = segment_tissue(volumes)
         if not tissue.any():
@@ -81,28 +85,6 @@ class ReadSubject:
         state.values["image"] = np.concatenate([scaled[:-2], scaled[1:-1], scaled[2:]], axis=1)
         state.values |= {"body": body[1:-1], "scans": scans, "tissue": tissue, "window": window}
         state.values["place"] = (slice(first, last), crop, pad)
-
-    def _open(self, state: State) -> dict[str, Scan]:
-        """The scans of a case on one grid."""
-        scans: dict[str, Scan] = {}
-        for name in self.modalities:
-            path = state.files.get(name)
-            if path is None:
-                raise RunError(f"case {state.id} has no {name}")
-            scan = open_scan(path)
-            if scan.values.ndim != 3:
-                raise RunError(f"{path} has shape {scan.values.shape}; expected one volume")
-            if scan.codes is not None and scan.codes[2] not in "SI":
-                raise RunError(
-                    f"{path} is stored as {scan.codes}; expected axial slices along the third axis (… S or I)"
-                )
-            if scan.values.dtype.kind == "f" and not np.isfinite(scan.values).all():
-                raise RunError(f"{path} holds voxels that are NaN or infinite; repair it")
-            first = next(iter(scans.values()), scan)
-            if scan.values.shape != first.values.shape or abs(scan.affine - first.affine).max() > GRID:
-                raise RunError(f"{path} has another grid than {first.path.name}; resample it first")
-            scans[name] = scan
-        return scans
 
 
 def _slices_first(scan: Scan) -> NDArray[Any]:

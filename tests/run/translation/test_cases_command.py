@@ -380,3 +380,65 @@ def test_attention_that_is_no_file_of_maps_is_named(run, tmp_path):
             read_attention(path, arrays)
     np.savez(path, **stored)
     assert read_attention(path, arrays).keys() == stored.keys()
+
+
+def test_processes_that_share_the_categories_write_what_one_writes(run, tmp_path, monkeypatch, capsys):
+    words = ("cases.categories=[best,worst,random]",)
+    module = "seewhy.run.translation.cases.draw_category"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, write_stand_in)
+        run_cases(run, *words, f"cases.folder={tmp_path / 'alone'}")
+    capsys.readouterr()
+
+    def stop(folder, category, *arguments, **options):
+        if category == "worst":
+            raise DataError("stopped here")
+        return write_stand_in(folder, category, *arguments, **options)
+
+    shared = (*words, f"cases.folder={tmp_path / 'shared'}", "job.shared=true")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, stop)
+        with pytest.raises(DataError, match="stopped here"):
+            run_cases(run, *shared)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, write_stand_in)
+        run_cases(run, *shared)
+    output = capsys.readouterr().out
+    assert "this process: 2 of 3 categories" in output
+    assert read_folder(tmp_path / "shared") == read_folder(tmp_path / "alone")
+    with monkeypatch.context() as patch:  # a file that is removed while others are made
+        patch.setattr(module, stop)
+        other = (*words, f"cases.folder={tmp_path / 'other'}", "job.shared=true")
+        with pytest.raises(DataError, match="stopped here"):
+            run_cases(run, *other)
+        patch.setattr(module, write_stand_in)
+        (tmp_path / "other" / "inference_best.npz").unlink()
+        with pytest.raises(DataError, match=r"inference_best\.npz was removed .* start the same command again"):
+            run_cases(run, *other)
+        run_cases(run, *other)
+    assert read_folder(tmp_path / "other") == read_folder(tmp_path / "alone")
+
+
+def write_stand_in(folder, category, arrays, attention, **options):
+    """A file that depends on what a figure would show, without rendering it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"fig_{category}_comparison.png"
+    path.write_bytes(
+        b"".join(arrays[name].tobytes() for name in sorted(arrays)) + str(sorted(attention or ())).encode()
+    )
+    return [path]
+
+
+def read_folder(folder):
+    """Files but the notes as bytes or arrays' bytes, without the date of the selection."""
+    contents = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file() or name.startswith(".sharing"):
+            continue
+        contents[name] = path.read_bytes()
+        if path.name == "case_ids.json":
+            record = json.loads(path.read_text())
+            del record["metadata"]["selection_date"]
+            contents[name] = record
+    return contents

@@ -84,11 +84,11 @@ GROUPS = {
 """Command → groups of options from which its user chooses."""
 OWN_OPTIONS = {
     "train": ("figures",),
-    "predict": ("volume", "figures"),
+    "predict": ("volume", "job", "figures"),
     "explain": ("explain", "job", "figures"),
-    "evaluate": ("evaluate", "figures"),
+    "evaluate": ("evaluate", "job", "figures"),
     "export": (),
-    "cases": ("cases", "figures"),
+    "cases": ("cases", "job", "figures"),
 }
 """Command → groups whose options are its own."""
 FLAGS = (

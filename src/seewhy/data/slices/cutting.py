@@ -9,13 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.errors import DataError
-from seewhy_run.arrays.slicing import (
-    MINIMUM_TISSUE,
-    convert_intensities,
-    find_background,
-    find_value_range,
-    measure_tissue_fraction,
-)
+from seewhy_run.arrays.slicing import cut_volumes
 from seewhy_run.errors import RunError
 
 __all__ = ["cut_slices"]
@@ -50,32 +44,10 @@ def cut_slices(
     """
     single = next(iter(images.values())).ndim == 2
     volumes = [list(images.values())] if single else [list(planes) for planes in zip(*images.values(), strict=True)]
-    backgrounds = [find_background(planes) for planes in volumes]
-    kept = [
-        (number, place)
-        for place, number in enumerate(images)
-        if number % every == 0
-        and (
-            not tissue_only
-            or any(
-                measure_tissue_fraction(planes[place], background) >= MINIMUM_TISSUE
-                for planes, background in zip(volumes, backgrounds, strict=True)
-            )
-        )
-    ]
-    if not kept:
-        raise DataError("no slice contains tissue: the volume is empty, or `every` exceeds its number of slices")
+    options = {"window": window, "dtype": dtype, "every": every, "tissue_only": tissue_only}
     try:
-        limits = [
-            find_value_range(planes, window=window, background=background)
-            for planes, background in zip(volumes, backgrounds, strict=True)
-        ]
-        cut = {
-            number: [
-                convert_intensities(planes[place], ends, dtype) for planes, ends in zip(volumes, limits, strict=True)
-            ]
-            for number, place in kept
-        }
-        return {number: planes[0] if single else np.stack(planes) for number, planes in cut.items()}
+        kept, cut = cut_volumes(volumes, numbers=list(images), **options)  # type: ignore[arg-type]
+        slices = cut[0] if single else [np.stack(planes) for planes in zip(*cut, strict=True)]
+        return dict(zip(kept, slices, strict=True))
     except RunError as error:
         raise DataError(str(error)) from None

@@ -213,24 +213,19 @@ class SliceDataModule(BaseDataModule):
         return batch
 
     def describe_reading(self) -> Reading:
-        """Slices, or a volume that is cut like those of a prepared data set; see `BaseDataModule.describe_reading`."""
+        """Slices, or a volume per modality that is cut as `prepare` does; see `BaseDataModule.describe_reading`."""
+        from seewhy_run.steps.modalities import ReadModalities
         from seewhy_run.steps.slices import ReadSlices
 
-        cut = {
-            key: self.folder.info[key] for key in ("window", "dtype", "every", "tissue_only") if key in self.folder.info
-        }
-        if self.modalities is not None:
-            raise ConfigError("an export cannot read several modalities yet; train on one, without data.modalities")
-        normalization = self.normalization
-        step = ReadSlices(
-            pattern=self.naming.pattern,
-            channels=self.channels,
-            kind=normalization.kind,
-            over=normalization.over,
-            percentiles=normalization.percentiles,
-            **cut,
-        )
-        return Reading(step=step, inputs=("image",))
+        info: Mapping[str, Any] = self.folder.info
+        cut = {key: info[key] for key in ("window", "dtype", "every", "tissue_only") if key in info}
+        normalization, reader = self.normalization, self.reader
+        cut |= {"kind": normalization.kind, "over": normalization.over, "percentiles": normalization.percentiles}
+        if isinstance(reader, ModalityReader):
+            channels = tuple((channel.modality, channel.subtracted) for channel in reader.inputs)
+            step = ReadModalities(modalities=reader.stored, channels=channels, **cut)
+            return Reading(step=step, inputs=reader.stored)
+        return Reading(step=ReadSlices(pattern=self.naming.pattern, channels=self.channels, **cut), inputs=("image",))
 
     @property
     def is_phantom(self) -> bool:

@@ -11,20 +11,17 @@ from numpy.typing import NDArray
 
 from seewhy.data.slices.files import SliceRecord
 from seewhy.data.slices.reader import ReadImage, SliceReader
-from seewhy.data.transforms.normalization import IntensityNormalization, IntensityStatistics, body_mask, measure
+from seewhy.data.transforms.normalization import IntensityNormalization, IntensityStatistics, measure
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.npy import read_npy
-from seewhy.midline import Midline, find_midline, mirror_slices
 from seewhy_run.arrays.intensity import finite
+from seewhy_run.arrays.midline import Midline, find_midline
+from seewhy_run.arrays.modalities import MIRROR, find_modality_body, make_channel
 from seewhy_run.arrays.statistics import evenly_spaced
 
 __all__ = ["InputChannel", "ModalityReader", "drop_modalities", "parse_channels"]
 
 FloatArray = NDArray[np.float32]
-MIRROR = "mirror"
-"""`t1ce-mirror` is t1ce minus its mirror image."""
-WHOLE = 0.99
-"""Share of tissue above which an interpolated pixel of the mirror image is all tissue."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ class ModalityReader(SliceReader):
         statistics = tuple(self._measure(chosen[:, k]) for k in range(len(self.stored)))
         midline = None
         if any(channel.subtracted == MIRROR for channel in self.inputs):
-            body = np.stack([_find_body(image, statistics) for image in chosen])
+            body = np.stack([find_modality_body(image, statistics) for image in chosen])
             parts = [self.normalization(chosen[:, k], own) for k, own in enumerate(statistics)]
             midline = find_midline(np.mean(parts, axis=0), body)
         self.measures[patient] = PatientMeasures(statistics, midline)
@@ -148,38 +145,18 @@ class ModalityReader(SliceReader):
         for name, image, measured in zip(self.stored, raw, statistics, strict=True):
             parts[name] = self.normalization(image[None], measured)[0]
             missing[name] = float(self.normalization.background(measured, 1)[0, 0, 0])
-        images = [_make_channel(channel, parts, missing, own.midline) for channel in self.inputs]
+        images = [
+            make_channel(channel.modality, channel.subtracted, parts, missing, own.midline) for channel in self.inputs
+        ]
         padding = [0.0 if channel.subtracted else missing[channel.modality] for channel in self.inputs]
         return ReadImage(np.stack(images), np.array(padding, np.float32)[:, None, None])
 
     def find_body(self, raw: FloatArray, patient: str) -> NDArray[np.bool_]:
         """Pixels [H, W] that are tissue in any modality."""
-        return _find_body(raw, self.measures[patient].statistics)
+        return find_modality_body(raw, self.measures[patient].statistics)
 
     def _measure(self, images: FloatArray) -> IntensityStatistics:
         return measure([image[None] for image in images], percentiles=self.normalization.percentiles)
-
-
-def _find_body(raw: FloatArray, statistics: Sequence[IntensityStatistics]) -> NDArray[np.bool_]:
-    masks = [body_mask(image[None], own) for image, own in zip(raw, statistics, strict=True)]
-    return np.asarray(np.any(masks, axis=0))
-
-
-def _make_channel(
-    channel: InputChannel, parts: dict[str, FloatArray], missing: dict[str, float], midline: Midline | None
-) -> FloatArray:
-    image = parts[channel.modality]
-    if not channel.subtracted:
-        return image
-    if channel.subtracted != MIRROR:
-        return image - parts[channel.subtracted]
-    if midline is None:
-        return np.zeros_like(image)
-    background = missing[channel.modality]
-    inside = image != background
-    # Where only one side is tissue, the difference would show the outline.
-    both = inside & (mirror_slices(inside, midline) > WHOLE)
-    return np.where(both, image - mirror_slices(image, midline, fill=background), np.float32(0))
 
 
 def drop_modalities(

@@ -13,6 +13,7 @@ from seewhy.errors import CheckpointError
 from seewhy.interop.monai_bundle.config import BundleConfig, find_config, read_metadata
 from seewhy.interop.monai_bundle.network import build_bundle_network
 from seewhy.interop.monai_bundle.preprocessing import ZYX, Preprocessing, read_preprocessing
+from seewhy.interop.network_size import limit_network
 from seewhy.interop.nnunet.network import Transposed
 from seewhy.interop.weights import load_network
 from seewhy.io.atomic import file_sha256
@@ -65,12 +66,14 @@ def read_bundle(folder: str | Path) -> BundleModel:
         folder: with `configs` and `models`.
 
     Raises:
-        CheckpointError: no bundle, a network that may not be built, weights of another network, a classifier.
+        CheckpointError: no bundle, a network that may not be built or is larger than its weights, weights of another
+            network, a classifier.
     """
     root = Path(folder)
     metadata = read_metadata(root)
     config = BundleConfig(find_config(root), metadata)
-    network, definition = build_bundle_network(config)
+    with limit_network(_find_weights(root), where=str(config.file)):
+        network, definition = build_bundle_network(config)
     name = definition["_target_"].rpartition(".")[2]
     if name.startswith(CLASSIFIERS) or definition.get("spatial_dims", 3) != 3:
         raise CheckpointError(f"{root}: {name} gives no volumes; a bundle for volumes has a segmentation network in 3D")
@@ -97,9 +100,9 @@ def read_bundle(folder: str | Path) -> BundleModel:
 
 
 def _find_weights(root: Path) -> Path:
-    for name in ("model.pt", "model.safetensors", "model.pth"):
-        if (file := root / "models" / name).is_file():
-            return file
+    files = [root / "models" / name for name in ("model.pt", "model.safetensors", "model.pth")]
+    if found := [file for file in files if file.is_file()]:
+        return found[0]
     script = " (model.ts is a program, which is not loaded)" if (root / "models" / "model.ts").is_file() else ""
     raise CheckpointError(f"{root} has no models/model.pt{script}; save the network's state_dict there")
 

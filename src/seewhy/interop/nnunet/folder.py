@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from seewhy.errors import CheckpointError, ConfigError, nearest
+from seewhy.interop.network_size import limit_network
 from seewhy.interop.nnunet.network import PlaneByPlane, Transposed, build_network, old_architecture
 from seewhy.interop.nnunet.plans import PLANS, NNUNetHeads, NNUNetPlans, read_plans
 from seewhy.interop.tensors import extract_state_dict, read_file
@@ -132,7 +133,8 @@ def read_nnunet(
     architecture = settings.get("architecture") or old_architecture(settings, where=str(root))
     networks = []
     for file, content in zip(files, contents, strict=True):
-        network = build_network(architecture, channels=len(channels), heads=heads.count, where=str(root))
+        with limit_network(file, where=f"{root}: plans.json"):
+            network = build_network(architecture, channels=len(channels), heads=heads.count, where=str(root))
         weights = content.get("network_weights", content) if isinstance(content, Mapping) else content
         fill_network(network, extract_state_dict(weights, file), where=_origin(file, facts))
         networks.append(_to_zyx(network, plans, settings))

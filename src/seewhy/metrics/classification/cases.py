@@ -14,7 +14,7 @@ from seewhy.errors import DataError
 from seewhy.metrics.bootstrap import bca_bounds, percentile_bounds, resampled_weights
 from seewhy.metrics.classification.calibration import calibrated_probability, ideal_calibration_error
 from seewhy.metrics.classification.measures import case_measures
-from seewhy.metrics.gather import Row, gather_rows
+from seewhy.metrics.gather import Row, RowCollection, gather_rows
 
 __all__ = ["CaseScores", "make_case_row"]
 
@@ -72,7 +72,7 @@ CERTAINTY = ("ece", "brier", "nll")
 """Scores that depend on the temperature."""
 
 
-class CaseScores:
+class CaseScores(RowCollection):
     """Keeps the logits of every case, each counted once over all ranks, and scores them at the end.
 
     The scores are those of `seewhy.metrics.classification.measures.case_measures`; scores of a class carry its name

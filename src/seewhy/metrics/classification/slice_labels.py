@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc, binary_f1_score
 
 from seewhy.batch import Batch, Prediction
-from seewhy.metrics.gather import Row, gather_rows
+from seewhy.metrics.gather import Row, RowCollection, gather_rows
 
 __all__ = ["SliceLabelScores", "fit_presence_threshold"]
 
@@ -66,7 +66,7 @@ def _log_odds(probability: float) -> float:
     return math.log(share / (1 - share))
 
 
-class SliceLabelScores:
+class SliceLabelScores(RowCollection):
     """AUROC, F1 and accuracy over all samples, each counted once, the same on every rank.
 
     A mean of scores over samples or batches is not the score of the data set (the F1 of a single sample is 0 or 1), so

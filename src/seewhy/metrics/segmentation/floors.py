@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, label
 from torch import Tensor
 
-from seewhy.midline import find_midline, mirror_slices
 from seewhy.otsu import otsu_thresholds
+from seewhy_run.arrays.midline import find_midline, mirror_slices
 
 __all__ = ["Guess", "best_window", "centre_prior", "mirror_difference", "slice_floors", "volume_floors"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from seewhy.batch import Batch, Prediction
 from seewhy.errors import DataError
 from seewhy.metrics.bootstrap import named_interval
-from seewhy.metrics.gather import Row, gather_rows
+from seewhy.metrics.gather import Row, RowCollection, gather_rows
 from seewhy.metrics.segmentation.floors import Guess, slice_floors
 from seewhy.metrics.segmentation.overlap import average_precision, dice, hausdorff95_slices, iou, lesion_wise_dice
 
@@ -29,7 +29,7 @@ MEASURES = {
 """Measure → its range."""
 
 
-class PatientScores:
+class PatientScores(RowCollection):
     """Dice, IoU, HD95, pixel AUPRC and false positives of every map of every patient; keeps no pixels.
 
     Measures per patient, averaged over the foreground classes:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from seewhy.metrics.bootstrap import named_interval
-from seewhy.metrics.gather import Row, gather_rows
+from seewhy.metrics.gather import Row, RowCollection, gather_rows
 from seewhy.metrics.segmentation.floors import volume_floors
 from seewhy.metrics.segmentation.overlap import cldice, dice, hausdorff95_volume, iou
 
@@ -22,7 +22,7 @@ MEASURES = {"dice": SHARE, "iou": SHARE, "cldice": SHARE, "hd95_mm": LENGTH, "hd
 """Measure → its range."""
 
 
-class VolumeScores:
+class VolumeScores(RowCollection):
     """Dice, IoU, clDice and HD95 of every class of every volume; keeps the numbers, no voxels.
 
     A class without voxels in a volume has no score there. The score of a volume is the mean over its classes, the score

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from seewhy.batch import MODALITIES, Batch, Prediction
-from seewhy.metrics.gather import Row, gather_rows
+from seewhy.metrics.gather import Row, RowCollection, gather_rows
 
 __all__ = [
     "COMPARISONS",
@@ -121,7 +121,7 @@ DIRECTIONS = {"a": "a2b", "b": "b2a"}
 """Domain of a scan → direction of its translation, also used for its cycle."""
 
 
-class TranslationScores:
+class TranslationScores(RowCollection):
     """SSIM, PSNR, MAE and MSE over the tissue (`slice_similarity`) per subject, the same on every rank.
 
     The comparisons are those of `COMPARISONS`: `translation` and `identity` need a `counterpart` in the batch, `cycle`
@@ -129,7 +129,7 @@ class TranslationScores:
     """
 
     def __init__(self) -> None:
-        self._subjects: list[Row] = []
+        self._rows: list[Row] = []
 
     def update(self, prediction: Prediction, batch: Batch) -> None:
         """Measure one subject.
@@ -150,7 +150,7 @@ class TranslationScores:
             pairs |= {"translation": (translated, counterpart), "identity": (source, counterpart)}
         measured = {name: similarity(*pair, batch["body"]) for name, pair in pairs.items()}
         domain = batch["domain"][0]
-        self._subjects.append(
+        self._rows.append(
             {
                 "subject": subject_name(batch["id"][0], domain),
                 "patient": batch["patient"][0],
@@ -166,7 +166,7 @@ class TranslationScores:
 
     def reset(self) -> None:
         """Forget all subjects."""
-        self._subjects = []
+        self._rows = []
 
     def rows(self) -> list[Row]:
         """Long rows of all ranks, one per slice with tissue, modality, comparison and metric.
@@ -203,7 +203,7 @@ class TranslationScores:
         return {name: _mean([_mean(scores) for scores in patients.values()]) for name, patients in values.items()}
 
     def _gathered(self) -> list[Row]:
-        return gather_rows(self._subjects, key=("domain", "subject"))
+        return gather_rows(self._rows, key=("domain", "subject"))
 
 
 def centre_slices(image: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.losses.classification import ClassWeights, build_loss
 from seewhy.metrics.classification.calibration import calibrated_probability, fit_temperature
 from seewhy.metrics.classification.cases import CaseScores
+from seewhy.metrics.gather import Row
 from seewhy.models.base import BaseModule
 from seewhy.models.exporting import ExportGraph, ExportParts
 from seewhy.models.protocols import CountsClasses
@@ -342,6 +343,14 @@ class Classification(BaseModule):
     def update_scores(self, prediction: Prediction, batch: Batch, stage: str) -> None:
         """Keep the scores of some cases; see `seewhy.models.protocols.ScoresPredictions`."""
         self.patient_scores[stage].update(prediction, batch)
+
+    def take_rows(self, stage: str) -> dict[str, list[Row]]:
+        """Rows of the cases since the last call; see `seewhy.models.protocols.SharesScores`."""
+        return {"cases": self.patient_scores[stage].take_rows()}
+
+    def add_rows(self, rows: Mapping[str, list[Row]], stage: str) -> None:
+        """Add rows of another process; see `seewhy.models.protocols.SharesScores`."""
+        self.patient_scores[stage].add_rows(rows["cases"])
 
     def compute_scores(self, stage: str) -> dict[str, float]:
         """Scores of all cases; see `seewhy.models.protocols.ScoresPredictions`."""

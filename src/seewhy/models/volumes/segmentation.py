@@ -13,6 +13,7 @@ from seewhy.batch import Batch, Prediction
 from seewhy.data.reading import Reading
 from seewhy.errors import ConfigError, nearest
 from seewhy.losses.volumes import DeepSupervision, DiceCrossEntropy, region_masks
+from seewhy.metrics.gather import Row
 from seewhy.metrics.segmentation.volume_scores import VolumeScores
 from seewhy.models.base import BaseModule, OptimizerOptions, SchedulerOptions
 from seewhy.models.exporting import ExportGraph, ExportParts
@@ -309,6 +310,14 @@ class VolumeSegmentation(BaseModule):
     def reset_scores(self, stage: str) -> None:
         """Forget all volumes; see `seewhy.models.protocols.ScoresPredictions`."""
         self.patient_scores[stage].reset()
+
+    def take_rows(self, stage: str) -> dict[str, list[Row]]:
+        """Rows of the volumes since the last call; see `seewhy.models.protocols.SharesScores`."""
+        return {"volumes": self.patient_scores[stage].take_rows()}
+
+    def add_rows(self, rows: Mapping[str, list[Row]], stage: str) -> None:
+        """Add rows of another process; see `seewhy.models.protocols.SharesScores`."""
+        self.patient_scores[stage].add_rows(rows["volumes"])
 
     def compute_scores(self, stage: str) -> dict[str, float]:
         """Scores of all volumes; see `seewhy.models.protocols.ScoresPredictions`."""

@@ -15,6 +15,7 @@ from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, nearest
 from seewhy.losses.weakly_supervised import AffinityLoss, BalancedCrossEntropy, MultiLabelLoss
 from seewhy.metrics.classification.slice_labels import SliceLabelScores
+from seewhy.metrics.gather import Row
 from seewhy.metrics.segmentation.patient_scores import PatientScores
 from seewhy.models.base import OptimizerOptions, SchedulerOptions
 from seewhy.models.weakly_supervised.activation_maps import ActivationMapModule, check_map, complete_loss_weights
@@ -363,6 +364,15 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         if "label" in batch:
             self.classification_scores[stage].update(prediction, batch)
         self.patient_scores[stage].update(prediction, batch)
+
+    def take_rows(self, stage: str) -> dict[str, list[Row]]:
+        """Rows of the patients since the last call; see `seewhy.models.protocols.SharesScores`."""
+        return {"slices": self.classification_scores[stage].take_rows(), "maps": self.patient_scores[stage].take_rows()}
+
+    def add_rows(self, rows: Mapping[str, list[Row]], stage: str) -> None:
+        """Add rows of another process; see `seewhy.models.protocols.SharesScores`."""
+        self.classification_scores[stage].add_rows(rows["slices"])
+        self.patient_scores[stage].add_rows(rows["maps"])
 
     def compute_scores(self, stage: str) -> dict[str, float]:
         """Scores of all patients; see `seewhy.models.protocols.ScoresPredictions`."""

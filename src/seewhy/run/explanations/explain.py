@@ -11,19 +11,17 @@ from seewhy.callbacks.maps import WriteMaps
 from seewhy.errors import ConfigError
 from seewhy.reporting.selection import list_candidates
 from seewhy.run.checks import check_config
-from seewhy.run.executor import configure_job, submit_jobs
 from seewhy.run.explanations.explainers import (
-    SharingOptions,
     build_explain_callback,
     build_map_writers,
     check_explained,
     find_explanation_folder,
     load_explainer_nodes,
     print_explained,
-    read_sharing_options,
 )
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.loaded.saved_run import load_run
+from seewhy.run.processes.sharing import SharingOptions, read_sharing_options, submit_shared
 from seewhy.run.tracking.contents import log_job
 from seewhy.run.tracking.session import track_job
 
@@ -91,7 +89,7 @@ def explain_in_job(text: str) -> None:
 
 def _check_sharing(config: DictConfig, job: SharingOptions) -> None:
     """Refuse what processes cannot share."""
-    if (job.shared or job.executor) and config.explain.own_maps is not None:
+    if job.is_used and config.explain.own_maps is not None:
         raise ConfigError(
             "job.shared and job.executor share the maps of explain.methods; the model's own maps are written by one "
             "process: set explain.own_maps=null here, and write them by a call without job"
@@ -102,20 +100,5 @@ def _submit(config: DictConfig, job: SharingOptions) -> None:
     """Start jobs that share the samples, and wait until all have ended."""
     _check_sharing(config, job)
     load_explainer_nodes(config.explain)  # mistakes are found here
-    folder = find_explanation_folder(config)
-    configs = []
-    for part in range(job.num_parts):
-        own = configure_job(config)
-        own.job.update({"shared": True, "executor": None})
-        if part:
-            own.logger = None  # one process logs to the trackers of the run
-        configs.append(own)
-    submit_jobs(
-        explain_in_job,
-        configs,
-        options=dict(job.submitit or {}),
-        where="job",
-        name="seewhy-explain",
-        folder=folder / "explanations.jobs",
-        output=str(folder / "explanations"),
-    )
+    output = find_explanation_folder(config) / "explanations"
+    submit_shared(config, explain_in_job, job, name="seewhy-explain", output=output)

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, cast
 
 import torch
-from annotated_types import Ge
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
@@ -24,7 +23,7 @@ from seewhy.explain.base import Explainer
 from seewhy.explain.capture.layers import find_unknown_parts
 from seewhy.io.checks.sizes import find_file_problems
 from seewhy.models.protocols import DescribesItself, PreparesExplanation
-from seewhy.option_types import MemorySize, NonNegativeInt, PositiveInt
+from seewhy.option_types import MemorySize, NonNegativeInt
 from seewhy.options import collect_problem, parse_options
 from seewhy.reporting.report import print_explanations
 from seewhy.reporting.selection import ExplanationSettings, TargetChoice
@@ -40,7 +39,6 @@ __all__ = [
     "find_explanation_folder",
     "load_explainer_nodes",
     "print_explained",
-    "read_sharing_options",
 ]
 
 
@@ -56,29 +54,6 @@ class ExplainOptions(ExplanationSettings):
     after_fit: bool = True
     after_predict: bool = False
     every_n_epochs: NonNegativeInt = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class SharingOptions:
-    """All options of `job`, as they are in conf/job/default.yaml."""
-
-    shared: bool = False
-    lease: Annotated[float, Ge(1)] = 60
-    executor: Literal["submitit"] | None = None
-    num_parts: PositiveInt = 2
-    submitit: Mapping[str, Any] | None = None
-
-
-def read_sharing_options(config: DictConfig) -> SharingOptions:
-    """Read the options of `job`; those of a command without any are the defaults.
-
-    Raises:
-        ConfigError: unknown options, or values of wrong types.
-    """
-    node = config.get("job")
-    return (
-        SharingOptions() if node is None else parse_options(SharingOptions, OmegaConf.to_container(node), where="job")
-    )
 
 
 def read_explain_options(node: DictConfig) -> ExplainOptions:

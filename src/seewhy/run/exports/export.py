@@ -47,8 +47,8 @@ main(folder=FOLDER)
 BUNDLE = "monai_bundle"
 BASE = ("numpy", "onnxruntime", "nibabel")
 FURTHER = {
-    "read_planes": ("pillow",), "read_slices": ("scipy",), "regions": ("scipy",), "read_subject": ("scipy",),
-    "read_volume": ("zarr",),
+    "read_planes": ("pillow",), "read_slices": ("scipy",), "read_modalities": ("scipy",), "regions": ("scipy",),
+    "read_subject": ("scipy",), "read_volume": ("zarr",),
 }  # fmt: skip
 """Step → packages that it needs besides; zarr only for stores, pillow only for pictures."""
 

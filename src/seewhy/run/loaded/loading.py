@@ -10,11 +10,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from seewhy.errors import ConfigError
-from seewhy.run.build import build_datamodule, build_model, silence_known_warnings
+from seewhy.run.build import build_datamodule, silence_known_warnings
 from seewhy.run.checks import check_config
 from seewhy.run.folder import RunFolder
 from seewhy.run.loaded.model import LoadedModel
-from seewhy.run.loaded.saved_run import load_state
+from seewhy.run.loaded.saved_run import build_saved_model, load_state
 from seewhy.run.saved_config import read_saved_config
 
 __all__ = ["load"]
@@ -59,7 +59,7 @@ def load(
     path = checkpoint or folder.checkpoint(final=final)
     config = _read_config(folder, path, options or {}, trust=trust)
     silence_known_warnings()
-    datamodule, model = build_datamodule(config), build_model(config)
+    datamodule, model = build_datamodule(config), build_saved_model(config, path)
     hyperparameters = load_state(model, path).get("hyper_parameters")
     if isinstance(hyperparameters, Mapping):
         datamodule.adopt(hyperparameters)

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError, DataError
+from seewhy.interop.network_size import limit_network
 from seewhy.interop.tensors import READ_ERRORS, check_finite_weights, list_foreign_tensors
 from seewhy.io.checks.sizes import check_regular_file
 from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
 from seewhy.run.folder import RunFolder
 
-__all__ = ["SavedRun", "load_run", "load_state", "read_checkpoint"]
+__all__ = ["SavedRun", "build_saved_model", "load_run", "load_state", "read_checkpoint"]
 
 
 PARTS = {"pytorch-lightning_version": str, "loops": dict, "callbacks": dict, "optimizer_states": list, "epoch": int}
@@ -116,6 +117,19 @@ class SavedRun:
     trainer: Trainer
 
 
+def build_saved_model(config: DictConfig, checkpoint: Path) -> LightningModule:
+    """Build the model of a run, whose configuration may come from elsewhere, if its checkpoint can hold the weights.
+
+    Raises:
+        CheckpointError: no such checkpoint, or a network that is larger than it.
+        ConfigError: a wrong option.
+    """
+    if not checkpoint.exists():
+        raise CheckpointError(f"checkpoint {checkpoint} does not exist")
+    with limit_network(checkpoint, where=f"the configuration of {config.get('run') or config.name}"):
+        return build_model(config)
+
+
 def load_run(config: DictConfig, *callbacks: Callback) -> SavedRun:
     """Build data, model and Trainer from a run's configuration (with overrides) and load its checkpoint strictly.
 
@@ -131,7 +145,7 @@ def load_run(config: DictConfig, *callbacks: Callback) -> SavedRun:
     set_threads(config)
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build_datamodule(config)
-    model = build_model(config)
+    model = build_saved_model(config, checkpoint)
     state = load_state(model, checkpoint)
     hyperparameters = state.get("hyper_parameters")
     if isinstance(hyperparameters, Mapping):

@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from seewhy.callbacks.sharing import check_written
 from seewhy.errors import ConfigError, DataError
 from seewhy.options import parse_options
 from seewhy.run.checks import check_config
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.loaded.saved_run import SavedRun, load_run, read_checkpoint
+from seewhy.run.processes.sharing import (
+    SharingOptions,
+    find_notes,
+    mark_unshared,
+    read_sharing_options,
+    submit_shared,
+)
 from seewhy.run.tracking.contents import log_job
 from seewhy.run.tracking.session import track_job
 from seewhy.run.translation.qualitative.arrays import pair_cases, read_arrays, write_arrays
@@ -37,6 +45,8 @@ from seewhy.run.translation.qualitative.figures import (
 from seewhy.run.translation.qualitative.inference import TranslatedSlice, check_model, translate_cases
 from seewhy.run.translation.qualitative.selection import choose_comparison, collect_cases, select_cases
 from seewhy.run.translation.score_table import read_samples
+from seewhy.sharing.rounds import SharedRound
+from seewhy.sharing.tasks import Task
 
 __all__ = ["cases"]
 
@@ -48,27 +58,90 @@ MOST_APART = 0.005
 def cases(config: DictConfig) -> None:
     """Run `cases.stages` and print what was written.
 
+    With `job.shared=true` the categories are shared with all processes that start the same command;
+    `job.executor=submitit` starts several.
+
     Raises:
         ConfigError: invalid options, or a run whose model does not translate.
         DataError: scores, cases or arrays of an earlier stage are missing or do not fit.
     """
-    check_config(config, "cases", "data", "model", "callbacks", "trainer", "logger")
-    options = _read_options(config.cases)
+    check_config(config, "cases", "job", "data", "model", "callbacks", "trainer", "logger")
+    options, job = _read_options(config.cases), read_sharing_options(config)
+    folder = Path(config.run) / "cases" if options.folder is None else Path(options.folder)
+    if job.executor is not None:
+        submit_shared(config, cases_in_job, job, name="seewhy-cases", output=folder)
+        return
     run = load_run(config)
     check_model(run)
     with track_job(config, run, job="cases") as session:
-        log_job(session, run, job="cases", written=_run_stages(run, options))
+        if job.shared:
+            written = _share_stages(config, run, options, job, folder)
+        else:
+            mark_unshared(folder)
+            written = _run_stages(run, options, folder)
+        log_job(session, run, job="cases", written=written)
 
 
-def _run_stages(run: SavedRun, options: CaseOptions) -> list[Path]:
+def cases_in_job(text: str) -> None:
+    """Run the stages in a job of `job.executor`.
+
+    Args:
+        text: configuration as YAML.
+    """
+    cases(cast("DictConfig", OmegaConf.create(text)))
+
+
+def _run_stages(run: SavedRun, options: CaseOptions, folder: Path) -> list[Path]:
     """Run the stages, and return the files that they have written."""
-    console = Console()
-    folder = run.folder.path / "cases" if options.folder is None else Path(options.folder)
-    figures = _find_figures(run, options)
     if "select" in options.stages:
         _select(run, options, folder)
-    record = read_cases(folder / "case_ids.json")
     written: dict[str, list[Path]] = {name: [] for name in options.categories}
+    _process(run, options, folder, written)
+    return _print_written(options, folder, written)
+
+
+def _share_stages(
+    config: DictConfig, run: SavedRun, options: CaseOptions, job: SharingOptions, folder: Path
+) -> list[Path]:
+    """Run the stages together with other processes, category by category.
+
+    Returns:
+        In the process that prints the table as `_run_stages`; empty in the others.
+    """
+    run.datamodule.num_workers = 0
+    categories = {f"category-{number:02d}": name for number, name in enumerate(options.categories)}
+    needed = frozenset({"select"})
+    tasks = [Task("select"), *(Task(key, needed) for key in categories), Task("results", frozenset(categories))]
+    result: list[Path] = []
+    own = 0
+    with SharedRound.join(find_notes(config, run, folder), lease=job.lease) as present:
+        for task in present.each(tasks):
+            if task.key in categories:
+                written: dict[str, list[Path]] = {categories[task.key]: []}
+                _process(run, options, folder, written)
+                own += 1
+                present.tasks.complete(task, [str(path) for path in written[categories[task.key]]])
+            elif task.key == "results":
+                every = {name: list(map(Path, present.tasks.done[key])) for key, name in categories.items()}
+                try:
+                    check_written(path for files in every.values() for path in files)
+                except DataError:
+                    present.finish()  # the next command begins anew
+                    raise
+                result = _print_written(options, folder, every)
+            elif "select" in options.stages:
+                _select(run, options, folder)
+    Console().print(
+        f"this process: {own} of {len(categories)} categories, {present.tasks.taken_over} tasks of lost processes",
+        soft_wrap=True,
+    )
+    return result
+
+
+def _process(run: SavedRun, options: CaseOptions, folder: Path, written: dict[str, list[Path]]) -> None:
+    """Run the stages after the selection for some categories, and add the files to them."""
+    console, figures = Console(), _find_figures(run, options)
+    record = read_cases(folder / "case_ids.json")
     if "infer" in options.stages:
         _infer(run, record, folder, written, console, figures)
     if "attention" in options.stages:
@@ -86,6 +159,11 @@ def _run_stages(run: SavedRun, options: CaseOptions) -> list[Path]:
                 modalities=options.figure_modalities,
                 rows=options.rows,
             )
+
+
+def _print_written(options: CaseOptions, folder: Path, written: Mapping[str, Sequence[Path]]) -> list[Path]:
+    """Print the cases and where their files are, and return all files."""
+    console, record = Console(), read_cases(folder / "case_ids.json")
     console.print(_build_table(record, options.categories))
     console.print(f"cases: {folder / 'case_ids.json'}")
     parents = [file.parent for files in written.values() for file in files]

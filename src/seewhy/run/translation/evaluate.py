@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import Tensor
 
 from seewhy.batch import MODALITIES
 from seewhy.callbacks.cases import WriteCases
+from seewhy.callbacks.sharing import SharePrediction
 from seewhy.data.domains.baselines import fit_baselines
 from seewhy.data.domains.datamodule import BraTSDomainsDataModule
 from seewhy.data.domains.store import DOMAINS
@@ -26,6 +27,7 @@ from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import code_version
 from seewhy.run.loaded.saved_run import SavedRun, load_run, read_checkpoint
 from seewhy.run.pages.evaluation_page import write_evaluation_page
+from seewhy.run.processes.sharing import read_sharing_options, share_prediction, submit_shared
 from seewhy.run.tracking.contents import log_job
 from seewhy.run.tracking.session import track_job
 from seewhy.run.translation.compare import compare
@@ -57,28 +59,48 @@ def evaluate(config: DictConfig) -> None:
 
     Several runs are compared on travelling heads, see `seewhy.run.translation.compare.compare`.
 
+    With `job.shared=true` the subjects are shared with all processes that start the same command, and
+    `job.executor=submitit` starts several; distances and site probes are computed by one of them.
+
     Raises:
         ConfigError: invalid options, or a run that does not translate between two domains.
         DataError: a domain without training subjects.
     """
+    job = read_sharing_options(config)
     if config.runs is not None:
+        if job.is_used:
+            raise ConfigError("job.shared and job.executor share the subjects of one run; evaluate each run by itself")
         compare(config)
         return
-    check_config(config, "evaluate", "data", "model", "callbacks", "trainer", "logger")
+    check_config(config, "evaluate", "job", "data", "model", "callbacks", "trainer", "logger")
     settings = EvaluationSettings.of(config.evaluate)
+    folder = _find_folder(config, settings)
+    if job.executor is not None:
+        submit_shared(config, evaluate_in_job, job, name="seewhy-evaluate", output=folder)
+        return
     features = build_features(settings.features)
     recorder = SubjectRecorder(features=features, settings=settings)
-    cases = WriteCases(folder=str(_find_folder(config, settings) / "cases"))
-    run = load_run(config, recorder, cases)
+    cases, sharing = WriteCases(folder=str(folder / "cases")), SharePrediction()
+    run = load_run(config, recorder, cases, sharing)
     if not isinstance(run.datamodule, BraTSDomainsDataModule):
         raise ConfigError(
             f"evaluate takes runs that translate between two domains, as experiment=demo/cyclegan does; this run's "
             f"data are {type(run.datamodule).__name__}"
         )
     _check_domains(run.datamodule)
-    with track_job(config, run, job="evaluate") as session:
+    sharers = share_prediction(config, run, job, sharing, folder=folder)
+    with track_job(config, run, job="evaluate") as session, sharers:
         written = _evaluate(config, run, recorder, settings, features)
         log_job(session, run, job="evaluate", written=written)
+
+
+def evaluate_in_job(text: str) -> None:
+    """Evaluate in a job of `job.executor`.
+
+    Args:
+        text: configuration as YAML.
+    """
+    evaluate(cast("DictConfig", OmegaConf.create(text)))
 
 
 def _evaluate(
@@ -88,12 +110,14 @@ def _evaluate(
     settings: EvaluationSettings,
     features: FeatureExtractor,
 ) -> list[Path]:
-    """Predict, measure and write; returns the files on the first process."""
+    """Predict, measure and write; returns the files on the process that has written them."""
     assert isinstance(run.datamodule, BraTSDomainsDataModule)
     names = [RAW, *(name for name in settings.baselines or () if name != RAW)]
     ready, missing = fit_baselines(names, collect_training_quantiles(run.datamodule))
     recorder.use(ready)
     run.trainer.predict(run.model, run.datamodule, return_predictions=False)
+    if recorder not in run.trainer.callbacks:  # type: ignore[attr-defined]
+        return []  # another process has joined the results
     records = recorder.records()
     rows = {name: scores.patient_rows() for name, scores in recorder.scores.items()}
     samples = recorder.scores[MODEL].rows()

@@ -14,6 +14,7 @@ from torch import nn
 
 from seewhy.data.transforms.augmentation import PatchAugmentation
 from seewhy.errors import CheckpointError, ConfigError
+from seewhy.interop.network_size import limit_network
 from seewhy.io.atomic import file_sha256
 from seewhy.io.zarr.layout import positive_triple
 from seewhy.models.protocols import SegmentsVolumes
@@ -199,7 +200,8 @@ def _from_checkpoint(config: DictConfig) -> VolumeModel:
     if kind is None or not isinstance(kept, Mapping) or "patch" not in kept:
         raise refusal
     try:
-        model = kind(**kept)
+        with limit_network(path, where=f"{path}: its hyper_parameters"):
+            model = kind(**kept)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise CheckpointError(f"{path} belongs to another model than {target} ({error})") from error
     if not isinstance(model, nn.Module) or not isinstance(model, SegmentsVolumes):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,18 @@ class SubjectRecorder(Callback):
         slices.
         """
         return gather_rows(self._records, key=("domain", "subject"))
+
+    def take_part(self) -> Any:
+        """What was measured since the last call; see `seewhy.callbacks.sharing.SharesWork`."""
+        records, self._records = self._records, []
+        return {"records": records, "scores": {name: scores.take_rows() for name, scores in self.scores.items()}}
+
+    def join_parts(self, parts: Sequence[Any]) -> None:
+        """Take over what all processes have measured; see `seewhy.callbacks.sharing.SharesWork`."""
+        for part in parts:
+            self._records += part["records"]
+            for name, rows in part["scores"].items():
+                self.scores[name].add_rows(rows)
 
     def on_predict_batch_end(
         self,
