@@ -26,9 +26,9 @@ from .slices.files import Naming as Naming
 from .slices.label_rule import LabelRule as LabelRule
 from .splits import Split as Split
 from .transforms.augmentation import Augmentation as Augmentation
-from .transforms.augmentation import PatchAugmentation as PatchAugmentation
 from .transforms.augmentation import VolumeAugmentation as VolumeAugmentation
 from .transforms.normalization import IntensityNormalization as IntensityNormalization
+from .transforms.patch_augmentation import PatchAugmentation as PatchAugmentation
 from .volumes.datamodule import VolumesDataModule as VolumesDataModule
 from .volumes.patches import EvaluationDataset as EvaluationDataset
 from .volumes.patches import PatchDataset as PatchDataset

@@ -7,7 +7,8 @@ import torch
 import zarr
 
 from seewhy.data.loaders import Draw
-from seewhy.data.transforms.augmentation import PatchAugmentation, build_augmentation
+from seewhy.data.transforms.augmentation import build_augmentation
+from seewhy.data.transforms.patch_augmentation import PatchAugmentation
 from seewhy.data.volumes.boxes import check_gaps, cut_volume, parse_boxes
 from seewhy.data.volumes.cases import VolumeCase
 from seewhy.data.volumes.datamodule import VolumesDataModule

@@ -1,4 +1,4 @@
-"""Training augmentation of planes, volumes and patches, repeatable from the number of the draw alone.
+"""Training augmentation of planes and volumes, repeatable from the number of the draw alone.
 
 Every class is a set of options and a call. All random numbers of a call come from the generator or seed passed to it.
 """
@@ -8,19 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional as F
 
 from seewhy.errors import ConfigError
 from seewhy.options import call_with_options
 
-__all__ = ["Augmentation", "PatchAugmentation", "VolumeAugmentation", "build_augmentation", "center_crop"]
+__all__ = ["Augmentation", "VolumeAugmentation", "build_augmentation", "center_crop", "check_augmentation"]
 
 FloatArray = NDArray[np.float32]
 T = TypeVar("T")
@@ -46,7 +44,9 @@ def build_augmentation(kind: type[T], options: Mapping[str, Any] | None) -> T | 
     return call_with_options(kind, values, "data.augmentation")
 
 
-def _check(options: object, *, shares: Sequence[str], positive: Sequence[str], ranges: Sequence[str]) -> None:
+def check_augmentation(
+    options: object, *, shares: Sequence[str], positive: Sequence[str], ranges: Sequence[str]
+) -> None:
     """Check options that are shares in 0..1, not negative, or ranges of two rising numbers above 0.
 
     Raises:
@@ -98,7 +98,7 @@ class Augmentation:
     hide_size: int = 12
 
     def __post_init__(self) -> None:
-        _check(
+        check_augmentation(
             self,
             shares=("flip", "flip_vertical", "shift", "gain", "hide"),
             positive=("offset", "noise", "rotate"),
@@ -173,7 +173,7 @@ class VolumeAugmentation:
 
     def __post_init__(self) -> None:
         positive = ("shift_slices", "rotate", "offset", "noise")
-        _check(self, shares=("flip", "shift", "gain"), positive=positive, ranges=("scale",))
+        check_augmentation(self, shares=("flip", "shift", "gain"), positive=positive, ranges=("scale",))
 
     def __call__(
         self, volume: FloatArray, rng: np.random.Generator, *, padding: float, left_right: int | None
@@ -202,96 +202,6 @@ class VolumeAugmentation:
         if zoom != 1 or angle or shift.any():
             out = _move_in_plane(out, padding, zoom=zoom, angle=angle, shift=shift)
         return _change_intensity(out, self.gain * signed[6], self.offset * signed[7], self.noise, rng)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PatchAugmentation:
-    """Random changes of a 3D patch and its labels by MONAI; options with `_probability` apply to that share of patches.
-
-    Attributes:
-        flip: probability of mirroring, for each of the three axes separately.
-        rotate90: probability of quarter turns within slices.
-        affine: probability of rotating and zooming.
-        rotate: largest rotation in degrees, about each of the axes z, y, x.
-        scale: range of the zoom.
-        noise_probability: of added Gaussian noise.
-        noise: its largest standard deviation, in normalised units.
-        blur_probability: of smoothing.
-        blur: range of its width in voxels.
-        brightness_probability: of another factor and offset.
-        gain: largest relative change of the intensities.
-        offset: largest change added to them, in normalised units.
-        gamma_probability: of another gamma curve.
-        gamma: range of the exponent.
-
-    Raises:
-        ConfigError: values out of range.
-    """
-
-    flip: float = 0.5
-    rotate90: float = 0.0
-    affine: float = 0.2
-    rotate: Sequence[float] = (15.0, 15.0, 15.0)
-    scale: Sequence[float] = (0.8, 1.25)
-    noise_probability: float = 0.1
-    noise: float = 0.1
-    blur_probability: float = 0.1
-    blur: Sequence[float] = (0.5, 1.0)
-    brightness_probability: float = 0.15
-    gain: float = 0.25
-    offset: float = 0.1
-    gamma_probability: float = 0.1
-    gamma: Sequence[float] = (0.7, 1.5)
-
-    def __post_init__(self) -> None:
-        shares = ["flip", "rotate90", "affine", *(name for name in vars(self) if name.endswith("_probability"))]
-        _check(self, shares=shares, positive=("noise", "gain", "offset"), ranges=("scale", "blur", "gamma"))
-        if len(self.rotate) != 3 or min(self.rotate) < 0:
-            raise ConfigError(f"data.augmentation.rotate={list(self.rotate)} must be three angles, not negative")
-
-    def __call__(self, image: Tensor, mask: Tensor, seed: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return an augmented copy.
-
-        Args:
-            image: [C, z, y, x] float32, normalised.
-            mask: [z, y, x] uint8.
-            seed: numbers that all draws depend on.
-        """
-        state = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
-        self._chain.set_random_state(seed=state)
-        result = self._chain({"image": image, "mask": mask[None]})
-        return _without_metadata(result["image"]), _without_metadata(result["mask"])[0].to(torch.uint8)
-
-    @cached_property
-    def _chain(self) -> Any:
-        """The transforms of MONAI; those with probability 0 are left out."""
-        from monai import transforms  # slow to import, and only volumes need it
-
-        both = ("image", "mask")
-        angles = [float(np.deg2rad(angle)) for angle in self.rotate]
-        zoom = (self.scale[0] - 1, self.scale[1] - 1)
-        blur = dict.fromkeys(("sigma_x", "sigma_y", "sigma_z"), tuple(self.blur))
-        brightness, gamma, noise = self.brightness_probability, self.gamma_probability, self.noise_probability
-        chain: list[tuple[float, Any]] = [
-            *((self.flip, transforms.RandFlipd(both, prob=self.flip, spatial_axis=axis)) for axis in range(3)),
-            (self.rotate90, transforms.RandRotate90d(both, prob=self.rotate90, spatial_axes=(1, 2))),
-            (
-                self.affine,
-                transforms.RandAffined(
-                    both, prob=self.affine, rotate_range=angles, scale_range=[zoom] * 3, mode=("bilinear", "nearest"),
-                    padding_mode="reflection",
-                ),
-            ),
-            (self.blur_probability, transforms.RandGaussianSmoothd("image", prob=self.blur_probability, **blur)),
-            (brightness, transforms.RandScaleIntensityd("image", factors=self.gain, prob=brightness)),
-            (brightness, transforms.RandShiftIntensityd("image", offsets=self.offset, prob=brightness)),
-            (
-                gamma,
-                transforms.RandAdjustContrastd("image", prob=gamma, gamma=tuple(self.gamma), retain_stats=True),
-            ),
-            (noise, transforms.RandGaussianNoised("image", prob=noise, std=self.noise)),
-        ]  # fmt: skip
-        return transforms.Compose([transform for probability, transform in chain if probability > 0])
 
 
 def center_crop(image: FloatArray, *, size: int, padding: FloatArray) -> FloatArray:
@@ -402,10 +312,3 @@ def _hide_tiles(image: FloatArray, share: float, side: int, rng: np.random.Gener
     )
     hidden = (rng.random((rows[-1] + 1, columns[-1] + 1)) < share)[np.ix_(rows, columns)]
     return np.where(hidden, image.mean((1, 2), keepdims=True), image)
-
-
-def _without_metadata(tensor: Tensor) -> Tensor:
-    """Drop MONAI's metadata, which batches and workers would carry along."""
-    from monai.data import MetaTensor
-
-    return (tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor).contiguous()

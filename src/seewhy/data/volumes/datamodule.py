@@ -17,7 +17,8 @@ from seewhy.data.cases.dataset import collate_cases
 from seewhy.data.dataset_info import read_info
 from seewhy.data.reading import Reading
 from seewhy.data.splits import PARTS, Split
-from seewhy.data.transforms.augmentation import PatchAugmentation, build_augmentation
+from seewhy.data.transforms.augmentation import build_augmentation
+from seewhy.data.transforms.patch_augmentation import PatchAugmentation
 from seewhy.data.uniformity import find_other_spacings, find_turned, usual_spacing
 from seewhy.data.volumes.boxes import cut_cases, parse_gap, split_volumes
 from seewhy.data.volumes.cases import SUFFIXES as VOLUME_SUFFIXES
@@ -59,7 +60,7 @@ class VolumesDataModule(BaseDataModule):
         ignore_label: label of voxels that say nothing; they count in neither loss nor scores.
         patient_pattern: regular expression that finds the patient in a volume's name; None: one volume each.
         normalization: a scheme of `seewhy.data.volumes.normalization.list_schemes`, or a mapping with its numbers.
-        augmentation: options of `seewhy.data.transforms.augmentation.PatchAugmentation`; None switches it off.
+        augmentation: options of `seewhy.data.transforms.patch_augmentation.PatchAugmentation`; None switches it off.
         foreground: share of training patches that are centred on a class, the classes in turn.
         boxes: parts of volumes, as `[{part: train, box: [z0, z1, y0, y1, x0, x1], volume: name}, …]`.
         cut: `z`, `y` or `x`: cut every volume along it by `fractions` instead.

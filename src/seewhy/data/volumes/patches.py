@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from seewhy.data.loaders import Draw
-from seewhy.data.transforms.augmentation import PatchAugmentation
 from seewhy.data.transforms.normalization import IntensityScale
+from seewhy.data.transforms.patch_augmentation import PatchAugmentation
 from seewhy.data.volumes.cases import VolumeCase
 from seewhy.data.volumes.normalization import normalize
 from seewhy.errors import ConfigError, DataError

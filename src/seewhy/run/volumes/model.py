@@ -12,7 +12,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from seewhy.data.transforms.augmentation import PatchAugmentation
+from seewhy.data.transforms.patch_augmentation import PatchAugmentation
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.interop.network_size import limit_network
 from seewhy.io.atomic import file_sha256
