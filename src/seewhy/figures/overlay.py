@@ -23,6 +23,7 @@ __all__ = [
     "RGB",
     "draw_annotation",
     "draw_outline",
+    "draw_region",
     "enlarge",
     "grey",
     "overlay",
@@ -166,6 +167,29 @@ def draw_annotation(picture: RGB, mask: NDArray[Any] | None) -> RGB:
     height, width = picture.shape[:2]
     resized = Image.fromarray((np.asarray(mask) > 0).astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
     return draw_outline(picture, np.asarray(resized))
+
+
+DIMMED = 0.25
+"""Brightness of a picture outside a region."""
+REGION = (255, 160, 40)
+"""Colour of the outline of a region."""
+
+
+def draw_region(picture: RGB, mask: NDArray[Any]) -> RGB:
+    """Copy of a picture with everything outside a region dimmed, and the region's outline.
+
+    Args:
+        picture: [H, W, 3].
+        mask: [h, w], non-zero is inside; resized to the picture.
+    """
+    height, width = picture.shape[:2]
+    resized = Image.fromarray((np.asarray(mask) > 0).astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
+    inside = np.asarray(resized) > 0
+    shown = np.where(inside[:, :, None], picture, (picture * DIMMED).astype(np.uint8))
+    padded = np.pad(inside, 1)
+    near = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+    shown[near & ~inside] = REGION  # outside, so that single pixels stay visible
+    return shown
 
 
 GAP = 4

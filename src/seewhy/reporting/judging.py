@@ -32,6 +32,7 @@ from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target
 from seewhy.io.npy import read_npy
 from seewhy.io.scans.scan import is_scan, read_scan
+from seewhy.reporting.regions.calibration import Regions
 from seewhy.reporting.sample import SampleView, select_inputs
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.reporting.store import Place
@@ -60,6 +61,7 @@ class Judges:
         settings: its `judge` and `seed` are used.
         samples: number of samples of the run, which decides the scope of `auto`.
         validation: gives batches of so many validation samples, none of which is explained; may be empty.
+        regions: calibrates regions that keep the prediction; None calibrates none.
 
     Attributes:
         testing: whether the randomisation test takes the next samples; False where another process tests the first.
@@ -72,8 +74,9 @@ class Judges:
         *,
         samples: int,
         validation: Callable[[int], Iterable[Batch]],
+        regions: Regions | None = None,
     ) -> None:
-        self.explainers = explainers
+        self.explainers, self.regions = explainers, regions
         chosen = JudgingSettings(scope=settings.judge, metrics=settings.metrics, seed=settings.seed)
         self.samples, self.validation, self.tuning = samples, validation, TUNING
         if chosen.scope_of(samples) == "cheap":  # all maps for judging together cost at most what the explanations cost
@@ -91,7 +94,8 @@ class Judges:
     @property
     def active(self) -> bool:
         """Whether anything is judged."""
-        return self.settings.scope != "none" or bool(self.settings.metrics) or self.mask_tuning > 0
+        scored = self.settings.scope != "none" or bool(self.settings.metrics) or self.mask_tuning > 0
+        return scored or self.regions is not None
 
     def judge(self, place: Place, module: nn.Module, inputs: Inputs, maps: Maps, masks: Masks) -> list[Row]:
         """Score a batch of maps, a row per sample; rows are empty with `judge=none`."""
@@ -108,20 +112,25 @@ class Judges:
         return self._cards[place].judge(module, inputs, maps, masks, tested=self.testing)
 
     def judge_floors(self, module: nn.Module, inputs: Inputs, target: Target, masks: Masks) -> dict[str, list[Row]]:
-        """Score the floors, method → rows: with masks or measures all, else those with deletion and insertion."""
+        """Score the floors, method → rows: with masks, measures or regions all, else those with deletion."""
         costly = self.settings.scope_of(self.samples) == "all"
         metrics = self.settings.metrics
         result = {}
         for name, floor in self.floors.items():
             faithful = costly and name in FAITHFUL
             tuned = self._tune_copy(module, inputs)
-            if not self.active or (masks is None and not faithful and not metrics and tuned is None):
+            wanted = masks is not None or faithful or metrics or tuned is not None or self.regions is not None
+            if not self.active or not wanted:
                 continue
             scope: Scope = "none" if self.settings.scope == "none" else "all" if faithful else "cheap"
             settings = JudgingSettings(scope=scope, cases=0, stability=False, metrics=metrics, seed=self.settings.seed)
             threshold = self._threshold(floor, module) if masks is not None else None
             card = Scorecard(floor, settings=settings, threshold=threshold, tuned=tuned, shared=self.shared)
-            result[name] = card.judge(module, inputs, floor(module, inputs, target), masks)
+            maps = floor(module, inputs, target)
+            result[name] = card.judge(module, inputs, maps, masks)
+            if self.regions is not None:
+                own, _ = self.regions.measure(floor, module, inputs, maps)
+                result[name] = [{**row, **more} for row, more in zip(result[name], own, strict=True)]
         return result
 
     def verdict(self, place: Place) -> Verdict | None:

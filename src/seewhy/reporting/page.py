@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -46,6 +46,7 @@ class Manifest(TypedDict):
     verdicts: dict[str, dict[str, Any] | None]
     ranking: list[dict[str, Any]]
     by_class: list[dict[str, Any]]
+    regions: NotRequired[list[dict[str, Any]]]
     figures: dict[str, str]
     explanations: list[ManifestEntry]
 
@@ -78,6 +79,7 @@ def read_explanations(folder: Path) -> dict[str, Any]:
         "records": [{**item, **common} for item in manifest["explanations"]],
         "ranking": manifest["ranking"],
         "by_class": manifest["by_class"],
+        "regions": manifest.get("regions", []),
         "verdicts": manifest["verdicts"],
         "failures": {title: list((own or {}).get("doubts", [])) for title, own in manifest["verdicts"].items()},
         "figures": {text: folder / name for text, name in manifest["figures"].items() if (folder / name).is_file()},
@@ -101,6 +103,7 @@ def report_section(results: Mapping[str, Any]) -> Section:
     section = explanation_section(
         rows=results["ranking"],
         by_class=results.get("by_class", ()),
+        regions=results.get("regions", ()),
         failures=results["failures"],
         figures=figures,
         pictures=_choose_pictures(results),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seewhy.figures.colours import DIVERGING, own_scale
 from seewhy.figures.labels import format_factor, join_title, method_label
 from seewhy.figures.marks import Marks, draw_marks
-from seewhy.figures.overlay import draw_annotation, enlarge, grey, overlay, resize_to_width
+from seewhy.figures.overlay import draw_annotation, draw_region, enlarge, grey, overlay, resize_to_width
 from seewhy.figures.sheet import Bar, Cell, empty_picture, sheet, write_sheet
 from seewhy.io.names import safe_name
 
@@ -50,6 +50,10 @@ class PlanarSample:
     """Sides of the body and size of a pixel, where known."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Input → printed name, where it is not the input's own."""
+    region: Mapping[str, Array] = field(default_factory=dict)
+    """Input → [H, W] bool, region that should keep the prediction."""
+    region_note: str = ""
+    """Size of the region, and whether it keeps the prediction."""
 
 
 def headline(*, prediction: str, probability: float | None = None, truth: str | None = None, target: str = "") -> str:
@@ -90,6 +94,8 @@ def write_planar(
     scope: str = "run",
     marks: Marks | None = None,
     names: Mapping[str, str] | None = None,
+    region: Mapping[str, Array] | None = None,
+    region_note: str = "",
 ) -> list[Path]:
     """Write the sheet of a sample (inputs above, heat maps on them below) and one file per input.
 
@@ -113,6 +119,8 @@ def write_planar(
         scope: what shares the scale, `run` or `call`, for the small print.
         marks: sides of the body and size of a pixel, where known.
         names: input → printed name, where it is not the input's own.
+        region: input → [H, W] bool, region that should keep the prediction; drawn in a row of its own.
+        region_note: its size, and whether it keeps the prediction; below the pictures.
 
     Returns:
         The files written, the sheet of the sample first.
@@ -130,6 +138,8 @@ def write_planar(
         masks=masks or {},
         marks=marks,
         names=names or {},
+        region=region or {},
+        region_note=region_note,
     )
     _check(sample)
     bar = Bar(scale=scale, colormap=DIVERGING if signed else "inferno", unit=unit, row=1)
@@ -139,6 +149,9 @@ def write_planar(
     below = [_map_cell(sample, name, SIDE, bar) for name in images]
     rows = [above, below, *_own_contrast_row(sample, SIDE, bar, scope)]
     foot = _foot(sample, list(images), scope=scope, phantom=phantom, own=len(rows) > 2)
+    if sample.region:
+        rows.append([_region_cell(sample, name, SIDE) for name in images])
+        foot += f" · orange: {region_note}" * bool(region_note)
     page = sheet(rows, title=heading, warnings=warnings, bar=bar, foot=foot)
     written = [write_sheet(Path(folder) / f"{sample_id}_{named}_visualization.png", page)]
     for name in maps:
@@ -258,6 +271,15 @@ def _map_cell(sample: PlanarSample, name: str, side: int, bar: Bar) -> Cell:
     )
     shown = draw_annotation(shown, sample.masks.get(name))
     return Cell(picture=draw_marks(shown, sample.marks), marked=bool(sample.warnings))
+
+
+def _region_cell(sample: PlanarSample, name: str, side: int) -> Cell:
+    image, mask = sample.images.get(name), sample.region.get(name)
+    if image is None or mask is None:
+        return Cell(picture=empty_picture(side, "not given" if image is None else "no region"))
+    picture = draw_region(resize_to_width(grey(image), side), mask)
+    inside = f"{100 * np.mean(np.asarray(mask) > 0):.1f} % of the image"
+    return Cell(picture=draw_marks(picture, sample.marks), name="region", note=inside)
 
 
 def _single(sample: PlanarSample, name: str, bar: Bar) -> Cell:
