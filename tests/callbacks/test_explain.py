@@ -330,3 +330,33 @@ def test_an_atlas_is_refused_for_planes_and_no_target_for_all(explained, tmp_pat
         explained(tmp_path / "b", target=[])
     assert not (tmp_path / "a" / "explanations").exists()
     assert not (tmp_path / "b" / "explanations").exists()
+
+
+def test_regions_are_calibrated_on_validation_patients_checked_on_test_and_reported(explained, tmp_path):
+    """Three validation patients allow 75 %; every method and control has a region, and every sample a picture of it."""
+    methods = {"grad_cam": GradCAM(), "shapley_inputs": ShapleyInputs()}
+    found = explained(tmp_path, methods, loop="test", when={"after_fit": True}, region_alpha=0.4)
+    listed = manifest(found)
+    rows = {row["method"]: row for row in listed["regions"]}
+    controls = {"control_centre", "control_edges", "control_intensity", "control_random"}
+    assert set(rows) == {"grad_cam", "shapley_inputs"} | controls
+    for row in rows.values():
+        own = [one["judged"] for one in listed["explanations"] if one["method"] == row["method"]]
+        assert row["promised"] == 0.6
+        assert row["calibration_patients"] >= 2
+        assert 0 < row["share"] <= row["size"] + 1e-9
+        assert all(one["region_share"] == row["share"] for one in own)
+    page = (found.folder / "report.html").read_text()
+    assert "validation patients; kept: found on the explained" in page
+    assert (found.folder / "regions.csv").is_file()
+    kept = {(one["id"], one["method"]): one["judged"]["region_kept"] for one in listed["explanations"]}
+    again = explained(tmp_path, methods, loop="test", when={"after_fit": True}, region_alpha=0.4)
+    assert kept == {(one["id"], one["method"]): one["judged"]["region_kept"] for one in manifest(again)["explanations"]}
+
+
+def test_regions_are_refused_where_validation_samples_are_explained_or_too_few(explained, tmp_path):
+    with pytest.raises(ConfigError, match="there are 0"):
+        explained(tmp_path / "all", loop="predict", region_alpha=0.4)
+    with pytest.raises(ConfigError, match="at least 99 validation patients"):
+        explained(tmp_path / "few", loop="test", when={"after_fit": True}, region_alpha=0.01)
+    assert not (tmp_path / "few" / "explanations").exists()

@@ -29,8 +29,8 @@ __all__ = ["REGION_COLUMNS", "Regions", "check_patients"]
 CALIBRATED = 128
 """Validation samples that regions are calibrated on; more if more are explained."""
 REGION_COLUMNS = ("region_size", "region_kept", "region_empty", "region_share", "region_patients")
-"""Columns of a judged sample: share of its pixels in the region, whether they keep the prediction, whether an empty region
-does, the calibrated share of the method, and the number of patients it was calibrated on."""
+"""Columns of a judged sample: share of its pixels in the region, whether they keep the prediction, whether an empty
+region does, the calibrated share of the method, and the number of patients it was calibrated on."""
 
 
 def check_patients(alpha: float, patients: int) -> None:
