@@ -33,7 +33,7 @@ from seewhy.explain.targets import Target
 from seewhy.io.npy import read_npy
 from seewhy.io.scans.scan import is_scan, read_scan
 from seewhy.reporting.regions.calibration import Regions
-from seewhy.reporting.sample import SampleView, select_inputs
+from seewhy.reporting.sample import SampleView, select_inputs, select_rows
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.reporting.store import Place
 
@@ -46,7 +46,9 @@ TUNING = 16
 TUNED = 4
 """Explained samples for each validation sample of cheap judging."""
 MASKED = 32
-"""Validation samples that a copy of the network is tuned on."""
+"""Validation samples that a copy of the network is tuned and checked on."""
+HELD_OUT = 4
+"""One in so many of their patients checks it."""
 FAITHFUL = ("control_intensity",)
 """Floors that are also judged by deletion and insertion, each at the cost of a method. These scores already compare
 with noise as smooth as a map; of the other floors, brightness is the most informative, since it separates tissue from
@@ -65,6 +67,7 @@ class Judges:
 
     Attributes:
         testing: whether the randomisation test takes the next samples; False where another process tests the first.
+        untuned: why no tuned copy judges, if one was asked for and failed its check.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Judges:
         self._tuning_batches: list[Batch] | None = None
         self.mask_tuning = settings.mask_tuning
         self.tuned: TunedCopy | None = None
+        self.untuned = ""
 
     @property
     def active(self) -> bool:
@@ -101,7 +105,7 @@ class Judges:
         """Score a batch of maps, a row per sample; rows are empty with `judge=none`."""
         if not self.active:
             return [{} for _ in maps.target]
-        tuned = self._tune_copy(module, inputs)
+        tuned = self._tune_copy(module)
         if place not in self._cards:
             explainer = self.explainers[place.method]
             threshold = self._threshold(explainer, module) if masks is not None else None
@@ -118,7 +122,7 @@ class Judges:
         result = {}
         for name, floor in self.floors.items():
             faithful = costly and name in FAITHFUL
-            tuned = self._tune_copy(module, inputs)
+            tuned = self._tune_copy(module)
             wanted = masks is not None or faithful or metrics or tuned is not None or self.regions is not None
             if not self.active or not wanted:
                 continue
@@ -137,15 +141,20 @@ class Judges:
         """The verdict on a method from all samples of this process; None without any."""
         return self._cards[place].verdict() if place in self._cards else None
 
-    def _tune_copy(self, module: nn.Module, inputs: Inputs) -> nn.Module | None:
-        """The copy of the network that judges, tuned once on validation samples, or on the first batch without any."""
+    def _tune_copy(self, module: nn.Module) -> nn.Module | None:
+        """The copy of the network that judges, tuned and checked once on validation patients; None if it must not."""
         if not self.mask_tuning:
             return None
-        if self.tuned is None:
-            batches: list[Inputs] = [select_inputs(batch) for batch in self.validation(MASKED)]
-            batches = batches or [inputs]
-            self.tuned = tune_with_masks(module, batches, steps=self.mask_tuning, seed=self.settings.seed)
-        return self.tuned.module
+        if self.tuned is None and not self.untuned:
+            batches, held_out = _hold_out(list(self.validation(MASKED)))
+            if not batches or not held_out:
+                self.untuned = "there are no validation images, or only of one patient, to tune and to check it on"
+                return None
+            self.tuned = tune_with_masks(
+                module, batches, held_out=held_out, steps=self.mask_tuning, seed=self.settings.seed
+            )
+            self.untuned = self.tuned.problem
+        return None if self.untuned or self.tuned is None else self.tuned.module
 
     def _threshold(self, explainer: Explainer, module: nn.Module) -> Threshold | None:
         """The threshold of a method's maps, tuned on validation samples; None without masks."""
@@ -167,6 +176,19 @@ class Judges:
             return tune_threshold(pairs) if pairs else None
         except (DataError, ExplanationError):  # no lesion in the samples, or the method refuses some of them
             return None
+
+
+def _hold_out(batches: list[Batch]) -> tuple[list[Inputs], list[Inputs]]:
+    """Divide batches by patient: inputs to tune on, and those of the last quarter of the patients."""
+    patients = list(dict.fromkeys(patient for batch in batches for patient in batch["patient"]))
+    last = set(patients[-max(len(patients) // HELD_OUT, 1) :]) if len(patients) > 1 else set()
+    parts: tuple[list[Inputs], list[Inputs]] = [], []
+    for batch in batches:
+        for number, part in enumerate(parts):
+            rows = [row for row, name in enumerate(batch["patient"]) if (name in last) == bool(number)]
+            if rows:
+                part.append(select_inputs(select_rows(batch, rows)))
+    return parts
 
 
 def compute_part_shares(maps: Maps, view: SampleView, atlas: str | None) -> dict[str, Any]:

@@ -132,10 +132,7 @@ def write_slices(
             )
         if region is not None:
             rows.append(
-                [
-                    Cell(picture=views.region_of(p, SMALL), name="region" * (i == 0), note=_inside(region, p))
-                    for i, (p, _) in enumerate(block)
-                ]
+                [Cell(picture=views.region_of(p, SMALL), name="region", note=_inside(region, p)) for p, _ in block]
             )
     foot = _foot(**notes, mask=views.is_annotated([position for position, _ in slices]))
     page = sheet(rows, title=heading, warnings=warnings, bar=replace(bar, row=0), foot=foot)
