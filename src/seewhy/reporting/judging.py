@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from seewhy.batch import Batch
 from seewhy.errors import DataError, ExplanationError
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Inputs
-from seewhy.explain.judging.controls import make_controls
+from seewhy.explain.judging.controls import Control, make_controls
 from seewhy.explain.judging.localization import (
     Threshold,
     compute_region_shares,
@@ -91,6 +92,7 @@ class Judges:
         self._cards: dict[Place, Scorecard] = {}
         self._thresholds: dict[str, Threshold | None] = {}
         self._tuning_batches: list[Batch] | None = None
+        self._tuning_bases: dict[int, Maps] = {}
         self.mask_tuning = settings.mask_tuning
         self.tuned: TunedCopy | None = None
         self.untuned = ""
@@ -120,6 +122,7 @@ class Judges:
         costly = self.settings.scope_of(self.samples) == "all"
         metrics = self.settings.metrics
         result = {}
+        base: Maps | None = None
         for name, floor in self.floors.items():
             faithful = costly and name in FAITHFUL
             tuned = self._tune_copy(module)
@@ -130,7 +133,8 @@ class Judges:
             settings = JudgingSettings(scope=scope, cases=0, stability=False, metrics=metrics, seed=self.settings.seed)
             threshold = self._threshold(floor, module) if masks is not None else None
             card = Scorecard(floor, settings=settings, threshold=threshold, tuned=tuned, shared=self.shared)
-            maps = floor(module, inputs, target)
+            maps = floor(module, inputs, target) if base is None else floor.redraw(base, module, inputs)
+            base = base or maps
             result[name] = card.judge(module, inputs, maps, masks)
             if self.regions is not None:
                 own, _ = self.regions.measure(floor, module, inputs, maps)
@@ -167,10 +171,15 @@ class Judges:
         try:
             if self._tuning_batches is None:
                 self._tuning_batches = list(self.validation(self.tuning)) if self.tuning else []
-            for batch in self._tuning_batches:
+            for number, batch in enumerate(self._tuning_batches):
                 if "mask" not in batch:
                     return None
-                maps = explainer(module, select_inputs(batch))
+                if isinstance(explainer, Control) and number in self._tuning_bases:
+                    maps = explainer.redraw(self._tuning_bases[number], module, select_inputs(batch))
+                else:
+                    maps = explainer(module, select_inputs(batch))
+                if isinstance(explainer, Control):
+                    self._tuning_bases[number] = replace(maps, maps={})
                 values, masks = join_maps(maps.evidence()), join_masks(maps, batch["mask"])
                 pairs += zip(values.cpu(), masks.cpu(), strict=True)
             return tune_threshold(pairs) if pairs else None
