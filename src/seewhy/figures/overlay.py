@@ -6,7 +6,7 @@ written as a sheet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy.figures.colours import COLORMAPS, DIVERGING, RGB, colour_table, levels
+from seewhy.figures.labels import join_title
 from seewhy.figures.sheet import Bar, Cell, sheet, write_sheet
 from seewhy.figures.style import TRUTH
 
@@ -247,6 +248,8 @@ def write_strip(
     scale: tuple[float, float] = (0.0, 1.0),
     side: int = 256,
     unit: str = "map",
+    doubts: Mapping[str, Sequence[str]] | None = None,
+    phantom: bool = False,
 ) -> Path:
     """Write a strip with title, names above the pictures and colour bar, atomically.
 
@@ -259,12 +262,23 @@ def write_strip(
         scale: see `strip`; printed at the colour bar.
         side: see `strip`.
         unit: meaning of the numbers at the colour bar.
+        doubts: map → reasons not to trust it; the map is then marked, and the reasons are in a banner.
+        phantom: whether the images are synthetic, which the title then states.
     """
     cells = _strip_cells(image, maps, mask=mask, scale=scale, side=side)
     outlined = mask is not None and bool(np.any(np.asarray(mask) > 0))
     names = ["image", *maps]
-    row = [Cell(picture=cell, name=name) for cell, name in zip(cells, names, strict=True)]
+    distrusted = {name: reasons for name, reasons in (doubts or {}).items() if reasons and name in maps}
+    row = [Cell(picture=cell, name=name, marked=name in distrusted) for cell, name in zip(cells, names, strict=True)]
+    warnings = [f"{name}: {reason}" for name, reasons in distrusted.items() for reason in reasons]
     bar = Bar(scale=scale, unit=unit, row=0)
     return write_sheet(
-        path, sheet([row], title=title, bar=bar, foot="cyan: annotation, drawn on the image only" * outlined)
+        path,
+        sheet(
+            [row],
+            title=join_title(title, phantom=phantom),
+            warnings=warnings,
+            bar=bar,
+            foot="cyan: annotation, drawn on the image only" * outlined,
+        ),
     )

@@ -210,7 +210,10 @@ def _draw_input_shares(place: Path, method: str, records: Sequence[Record], look
     for record in sorted(records, key=lambda record: (str(type(record["label"])), str(record["label"]))):
         group = name_class(record)
         for name in records[0]["shares"]:
-            shares.setdefault(group, {}).setdefault(name, []).append(record["shares"][name])
+            value = signed.get(name) if (signed := (record.get("contributions") or {}).get("shares")) else None
+            shares.setdefault(group, {}).setdefault(name, []).append(
+                record["shares"][name] if value is None else value  # Shapley values keep their sign
+            )
             effect = record["judged"].get(f"effect_{name}")
             if effect is not None:
                 effects.setdefault(group, {}).setdefault(name, []).append(effect)

@@ -232,7 +232,7 @@ def _check(sample: PlanarSample) -> None:
 def _image_cell(sample: PlanarSample, name: str, side: int) -> Cell:
     image = sample.images.get(name)
     share = sample.shares.get(name)
-    note = "" if share is None else f"{100 * share:.0f} % of attribution"
+    note = "" if share is None else _format_share(share, sample)
     if image is None:
         return Cell(
             picture=empty_picture(side, "not given"),
@@ -247,12 +247,13 @@ def _image_cell(sample: PlanarSample, name: str, side: int) -> Cell:
 def _own_contrast_row(sample: PlanarSample, side: int, bar: Bar, scope: str) -> list[list[Cell]]:
     """A row of the maps with their own contrast, if the shared scale leaves one of them hardly visible."""
     cells, weak = [], False
+    common = list(sample.maps.values()) if _is_flat(sample) else None  # each image alone would always be at full colour
     for name, image in sample.images.items():
         heat = sample.maps.get(name)
         if image is None or heat is None or not np.any(np.asarray(heat)):
             cells.append(Cell(picture=empty_picture(side, "no evidence"), name="own contrast"))
             continue
-        own, factor = own_scale([heat], bar.scale)
+        own, factor = own_scale(common or [heat], bar.scale)
         weak |= factor >= WEAK
         cell = _map_cell(sample, name, side, replace(bar, scale=own))
         cells.append(replace(cell, name="own contrast", note=f"× {format_factor(factor)} of the {scope}'s scale"))  # noqa: RUF001
@@ -289,9 +290,19 @@ def _single(sample: PlanarSample, name: str, bar: Bar) -> Cell:
     heat = enlarge(np.asarray(sample.maps[name], np.float32), factor)
     shown = overlay(enlarge(image, factor), heat, scale=bar.scale, colormap=bar.colormap)
     share = sample.shares.get(name)
-    note = "" if share is None else f"{100 * share:.0f} % of attribution"
+    note = "" if share is None else _format_share(share, sample)
     shown = draw_marks(draw_annotation(shown, sample.masks.get(name)), sample.marks)
     return Cell(picture=shown, note=note, marked=bool(sample.warnings))
+
+
+def _is_flat(sample: PlanarSample) -> bool:
+    """Whether each of several images has one value, as methods for whole inputs give it."""
+    return len(sample.maps) > 1 and all(np.ptp(np.asarray(heat)) == 0 for heat in sample.maps.values())
+
+
+def _format_share(share: float, sample: PlanarSample) -> str:
+    """A share in percent, never -0; of the score where each image has one value with a sign."""
+    return f"{round(100 * share) + 0:d} % of " + ("the score" if _is_flat(sample) else "attribution")
 
 
 def _is_annotated(sample: PlanarSample, names: Iterable[str]) -> bool:
@@ -304,6 +315,7 @@ def _is_annotated(sample: PlanarSample, names: Iterable[str]) -> bool:
 
 def _foot(sample: PlanarSample, names: Sequence[str], *, scope: str, phantom: bool, own: bool) -> str:
     notes = [f"one colour scale for the whole {scope}" + (", except for own contrast" if own else "")]
+    notes += ["one value for each image, spread over its pixels"] if _is_flat(sample) else []
     notes += [f"{sample.marks.plane} slice"] if sample.marks is not None and sample.marks.plane else []
     notes += ["cyan: annotation"] if _is_annotated(sample, names) else []
     notes += ["phantom data, not patients"] if phantom else []
