@@ -162,6 +162,7 @@ class Regions:
         evidence: name of the other map.
         options: of `seewhy_run.arrays.regions.find_regions`.
         channel: whose intensities are used.
+        weigh_slices: multiply the evidence of a slice by its probability first.
         presence_threshold: per class; a patient whose highest probability is below it has no region.
         kept: names of the maps that are written in the end.
     """
@@ -169,6 +170,7 @@ class Regions:
     evidence: str
     options: dict[str, Any]
     channel: int
+    weigh_slices: bool
     presence_threshold: tuple[float, ...]
     kept: tuple[str, ...]
 
@@ -190,6 +192,8 @@ class Regions:
             )
         intensity = values["image"][:, self.channel]
         evidence = maps[self.evidence]
+        if self.weigh_slices:
+            evidence = evidence * values["probability"][:, :, None, None]
         try:
             regions = [
                 find_regions(intensity, evidence[:, k], values["body"], **self.options)

@@ -106,6 +106,37 @@ def test_gain_and_offset_stay_in_range():
         assert -0.2001 <= offset <= 0.2001
 
 
+def test_hidden_tiles_have_the_mean_of_their_channel_and_the_rest_stays():
+    image = np.concatenate([IMAGE, 10 + 3 * IMAGE])
+    mean = image.mean((1, 2))
+    shares, starts = [], set()
+    for seed in range(200):
+        out = augment(seed, image=image, hide=0.3, hide_size=5)
+        assert out.dtype == np.float32
+        hidden = (out != image).any(0)
+        np.testing.assert_array_equal(out[:, hidden], np.broadcast_to(mean[:, None], (2, hidden.sum())))
+        np.testing.assert_array_equal(out[:, ~hidden], image[:, ~hidden])
+        rows, columns = np.flatnonzero(np.diff(hidden.any(1))) + 1, np.flatnonzero(np.diff(hidden.any(0))) + 1
+        assert len(set(rows % 5)) <= 1
+        assert len(set(columns % 5)) <= 1
+        starts.update((int(row % 5), -1) for row in rows)
+        starts.update((-1, int(column % 5)) for column in columns)
+        shares.append(hidden.mean())
+    assert len(starts) == 10  # every place of the grid is drawn
+    assert np.mean(shares) == pytest.approx(0.3, abs=0.03)
+
+
+def test_hiding_leaves_the_other_draws_alone_and_its_options_are_checked():
+    kept = augment(3, gain=0.2, noise=0.5, hide=0.2)
+    plain = augment(3, gain=0.2, noise=0.5)
+    assert (kept == plain).mean() > 0.5
+    np.testing.assert_array_equal(augment(hide=1.0), np.full_like(IMAGE, IMAGE.mean()))
+    with pytest.raises(ConfigError, match=r"hide=1\.5 .*0\.\.1"):
+        Augmentation(hide=1.5)
+    with pytest.raises(ConfigError, match="hide_size=0"):
+        Augmentation(hide_size=0)
+
+
 def test_center_crop():
     np.testing.assert_array_equal(center_crop(IMAGE, size=10, padding=PADDING), IMAGE[:, 5:15, 7:17])
     out = center_crop(IMAGE, size=30, padding=PADDING)

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from seewhy.figures.report.blocks import Code, Picture, ReportTable, Section, Text
+from seewhy.figures.report.blocks import NONE, Code, Picture, ReportTable, Section, Text
 from seewhy.figures.report.page import write_report
 from seewhy.figures.results import results_blocks
 
@@ -129,3 +129,10 @@ def test_rows_lead_to_pages_below_this_one_whatever_their_names(tmp_path):
     assert '<th scope="row">r1</th>' in text
     assert '<a href="./javascript%3Aalert%281%29">r2</a>' in text
     assert '<a href="./%22%3E%3Cb%3E/../x">r3</a>' in text
+
+
+def test_columns_of_words_are_left_aligned_and_those_of_numbers_are_not(tmp_path):
+    rows = [["1", "COMPLETE", "0.61", NONE, "> 100"], ["2", "", NONE, "", "failed"]]
+    page = ReportTable(["member", "state", "score", "none", "mixed"], rows).html()
+    assert re.findall(r'<(t[hd])[^>]* class="words"[^>]*>', page) == ["th", "td"]
+    assert '<td class="words" data-label="state"><span>COMPLETE' in page

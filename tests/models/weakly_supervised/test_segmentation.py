@@ -239,6 +239,17 @@ def test_an_absent_class_has_no_region_but_keeps_the_order_of_its_pixels():
     torch.testing.assert_close(absent, drawn * 0.5 * highest / (highest + 1e-3))
 
 
+@pytest.mark.parametrize("weigh", [True, False])
+def test_evidence_counts_as_much_as_its_slice_is_probable(weigh):
+    model, batch = convolutional(regions={"floor": 0.0}, weigh_slices=weigh).eval(), patient()
+    prediction = model.predict_step(batch)
+    weights = prediction["probability"][:, :, None, None] if weigh else 1.0
+    expected = model.refine(batch["image"], prediction["maps"]["cam"] * weights, batch["body"], channel=0)
+    assert torch.equal(prediction["maps"]["refined"], expected)
+    other = model.refine(batch["image"], prediction["maps"]["cam"], batch["body"], channel=0)
+    assert torch.equal(expected, other) is not weigh
+
+
 @pytest.mark.parametrize("decide", [True, False])
 def test_the_threshold_of_presence_comes_from_validation_labels_and_is_in_the_checkpoint(decide, tmp_path):
     model = convolutional(decide_absence=decide)

@@ -153,6 +153,9 @@ def test_a_table_that_is_no_file_is_not_waited_for(tmp_path):
             list_cases([], ["image"], table=path, optional=False)
 
 
+NO_CLASSES = {"presence_threshold": (), "kept": ()}
+
+
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -160,8 +163,8 @@ def test_a_table_that_is_no_file_is_not_waited_for(tmp_path):
             ("maps", ("cams",)), ("sharpness", 0.0), ("fraction", 1.5), ("background", -1.0), ("gate", 1.5),
             ("walk", {"radios": 1}), ("refinement", {"dilation": [1]}), ("scales", (0.0,)),
         )),
-        (Regions, {"evidence": "cam", "options": {"levels": 1}, "channel": 0, "presence_threshold": (), "kept": ()}),
-        (Regions, {"evidence": "cam", "options": {}, "channel": -1, "presence_threshold": (), "kept": ()}),
+        (Regions, {"evidence": "cam", "options": {"levels": 1}, "channel": 0, "weigh_slices": True, **NO_CLASSES}),
+        (Regions, {"evidence": "cam", "options": {}, "channel": -1, "weigh_slices": True, **NO_CLASSES}),
         (ReadSubject, {"modalities": (), "percentiles": (99.0, 1.0), "image_size": None, "multiple_of": 1}),
         (ReadSubject, {"modalities": (), "percentiles": (1.0, 99.0), "image_size": None, "multiple_of": -1}),
     ],

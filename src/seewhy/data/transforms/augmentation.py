@@ -77,6 +77,10 @@ class Augmentation:
         offset: largest change added to the intensities, in units of the normalised image.
         noise: standard deviation of added noise, in units of the normalised image.
         rotate: largest rotation about the centre in degrees, in both directions.
+        hide: probability of each tile of a grid to be replaced by the channel's mean, so that a classifier cannot
+            rely on one part of an object alone (Hide-and-Seek, Singh and Lee, arXiv:1704.04232). The grid lies
+            elsewhere in every draw.
+        hide_size: side of these tiles in pixels.
 
     Raises:
         ConfigError: values out of range.
@@ -90,16 +94,20 @@ class Augmentation:
     offset: float = 0.1
     noise: float = 0.0
     rotate: float = 0.0
+    hide: float = 0.0
+    hide_size: int = 12
 
     def __post_init__(self) -> None:
         _check(
             self,
-            shares=("flip", "flip_vertical", "shift", "gain"),
+            shares=("flip", "flip_vertical", "shift", "gain", "hide"),
             positive=("offset", "noise", "rotate"),
             ranges=("scale",),
         )
         if self.rotate > 180:
             raise ConfigError(f"data.augmentation.rotate={self.rotate} must lie in 0..180 degrees")
+        if self.hide_size < 1:
+            raise ConfigError(f"data.augmentation.hide_size={self.hide_size} must be at least 1 pixel")
 
     def __call__(
         self, image: FloatArray, rng: np.random.Generator, *, size: int | None, padding: FloatArray
@@ -132,7 +140,8 @@ class Augmentation:
             out = out[:, :, ::-1]
         if u[4] < self.flip_vertical:
             out = out[:, ::-1]
-        return _change_intensity(out, self.gain * (2 * u[5] - 1), self.offset * (2 * u[6] - 1), self.noise, rng)
+        out = _change_intensity(out, self.gain * (2 * u[5] - 1), self.offset * (2 * u[6] - 1), self.noise, rng)
+        return _hide_tiles(out, self.hide, self.hide_size, rng) if self.hide else out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -383,6 +392,16 @@ def _change_intensity(
     if noise:
         out = out + np.float32(noise) * rng.standard_normal(out.shape, dtype=np.float32)
     return np.ascontiguousarray(out, dtype=np.float32)
+
+
+def _hide_tiles(image: FloatArray, share: float, side: int, rng: np.random.Generator) -> FloatArray:
+    """Replace tiles by the mean of their channel; the grid begins at a random place."""
+    top, left = rng.integers(side, size=2)
+    rows, columns = (
+        (np.arange(length) + start) // side for length, start in zip(image.shape[1:], (top, left), strict=True)
+    )
+    hidden = (rng.random((rows[-1] + 1, columns[-1] + 1)) < share)[np.ix_(rows, columns)]
+    return np.where(hidden, image.mean((1, 2), keepdims=True), image)
 
 
 def _without_metadata(tensor: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ FEW_COLUMNS, SOME_COLUMNS = 4, 8
 
 @dataclass(frozen=True)
 class ReportTable:
-    """Table of text cells; the first column names the row, the others are right-aligned.
+    """Table of text cells; the first column names the row, columns of numbers are right-aligned, those of words left.
 
     Where the page is too narrow for its columns, each row becomes a list of headings and values.
     """
@@ -143,11 +143,16 @@ class ReportTable:
 
     def html(self) -> str:
         """The block as HTML."""
-        head = "".join(f'<th scope="col">{self._heading(name)}</th>' for name in self.columns)
+        # The first column is aligned by the stylesheet.
+        words = [False, *(_holds_words([row[k] for row in self.rows]) for k in range(1, len(self.columns)))]
+        head = "".join(
+            f'<th scope="col"{WORDS if is_text else ""}>{self._heading(name)}</th>'
+            for name, is_text in zip(self.columns, words, strict=True)
+        )
         lines = []
         for i, row in enumerate(self.rows):
             quiet = ' class="quiet"' if i < len(self.quiet) and self.quiet[i] else ""
-            cells = [_cell(heading, text) for heading, text in zip(self.columns[1:], row[1:], strict=True)]
+            cells = [_cell(*cell) for cell in zip(self.columns[1:], row[1:], words[1:], strict=True)]
             page = self.pages[i] if i < len(self.pages) else None
             lines.append(f"<tr{quiet}>{_row_name(row[0], page)}{''.join(cells)}</tr>")
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
@@ -163,6 +168,14 @@ class ReportTable:
 
 
 INTERVAL = re.compile(r" (\[[^\[\]]*\])")
+NUMBER = re.compile(r"\W*\d")
+"""Beginning of a cell with a number, which may have a sign or a mark in front."""
+WORDS = ' class="words"'
+
+
+def _holds_words(cells: Sequence[str]) -> bool:
+    """Whether no cell of a column is a number, and some are not empty."""
+    return any(text not in ("", NONE) for text in cells) and not any(NUMBER.match(text) for text in cells)
 
 
 def _row_name(text: str, page: str | None) -> str:
@@ -178,11 +191,11 @@ def _mark_interval(text: str) -> str:
     return INTERVAL.sub(r' <span class="interval">\1</span>', html.escape(text))
 
 
-def _cell(heading: str, text: str) -> str:
+def _cell(heading: str, text: str, is_text: bool) -> str:
     """A cell with the heading of its column, which narrow screens show next to it."""
     shown, label = _mark_interval(text), html.escape(heading)
-    empty = ' class="none"' if text in ("", NONE) else ""
-    return f'<td{empty} data-label="{label}"><span>{shown}</span></td>'
+    kind = ' class="none"' if text in ("", NONE) else WORDS if is_text else ""
+    return f'<td{kind} data-label="{label}"><span>{shown}</span></td>'
 
 
 @dataclass(frozen=True)

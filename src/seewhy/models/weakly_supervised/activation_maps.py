@@ -151,6 +151,7 @@ class ActivationMapModule(BaseModule):
                     evidence=hp["evidence"],
                     options=dict(hp["regions"]),
                     channel=int(hp["region_channel"]),
+                    weigh_slices=bool(hp["weigh_slices"]),
                     presence_threshold=tuple(self.presence_threshold.tolist()),
                     kept=tuple(self.map_names),
                 )
@@ -245,7 +246,8 @@ class ActivationMapModule(BaseModule):
         if "refined" in names:
             body = batch["body"] if "body" in batch else torch.ones_like(image[:, 0], dtype=torch.bool)
             channel = self._find_region_channel(batch)
-            refined = self.refine(image, maps[evidence], body, channel=channel)
+            weights = logits.sigmoid() if self.hparams["weigh_slices"] else torch.ones_like(logits)
+            refined = self.refine(image, maps[evidence] * weights[:, :, None, None], body, channel=channel)
             maps["refined"] = refined * self._presence_factors(logits)
         prediction = Prediction(probability=logits.sigmoid(), maps={name: maps[name] for name in names})
         carried = {key: value for key, value in batch.items() if key in CARRIED}

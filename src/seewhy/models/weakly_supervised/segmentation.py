@@ -135,6 +135,8 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         gate: classes whose predicted probability is not above this have empty maps; None gates nothing.
         evidence: the map that chooses regions.
         regions: options of `seewhy.nets.regions.refine_regions`; None gives no `refined` map.
+        weigh_slices: multiply the evidence of regions by the predicted probability of its slice, so that regions do not
+            reach into slices without the class.
         decide_absence: learn from the labels of the validation slices how high the probability of a patient's most
             probable slice must be for the class to be present, and draw no regions in patients below. Masks are not
             used. Without validation patients every patient gets regions.
@@ -182,6 +184,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         gate: float | None = None,
         evidence: str = "cam",
         regions: Annotated[Mapping[str, Any] | None, OptionsOf(refine_regions, ("image", "evidence", "body"))] = None,
+        weigh_slices: bool = True,
         decide_absence: bool = True,
         region_channel: NonNegativeInt = 0,
         validation_maps: Sequence[str] = ("cam",),

@@ -173,6 +173,8 @@ def _setting_table(settings: Mapping[tuple[str, ...], Setting], objective: str, 
     from seewhy.figures.report.blocks import ReportTable
 
     ranked = sorted(settings.values(), key=lambda setting: -setting.mean if higher else setting.mean)
+    if all(len(item.values) == 1 for item in ranked):
+        return ReportTable(["setting", objective], [[item.name, f"{item.mean:.4g}"] for item in ranked])
     rows = [
         [item.name, f"{item.mean:.4g}", "" if math.isnan(item.spread) else f"{item.spread:.2g}", str(len(item.values))]
         for item in ranked
