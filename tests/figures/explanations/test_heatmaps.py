@@ -212,7 +212,7 @@ def test_an_annotation_of_another_size_is_brought_to_the_pictures():
 
 
 def test_the_region_is_shown_in_a_row_of_its_own_and_all_else_is_dimmed(tmp_path):
-    region = {name: MASK > 0 for name in NAMES}
+    region = dict.fromkeys(NAMES, MASK > 0)
     plain, more = (pixels(write(tmp_path / str(n), region=own)[0]) for n, own in enumerate(({}, region)))
     assert more.shape[0] > plain.shape[0] + SIDE
     picture = draw_region(grey(IMAGES["ga"]), region["ga"])
