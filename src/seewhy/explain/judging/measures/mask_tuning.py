@@ -108,8 +108,10 @@ def tune_with_masks(
         >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 2))
         >>> images = torch.randn(24, 1, 8, 8)
         >>> tuned = tune_with_masks(net, [images[:16]], held_out=[images[16:]], steps=50, rate=1e-2, fill="zero")
-        >>> tuned.tuned_on, tuned.checked_on, tuned.problem
-        (16, 8, '')
+        >>> tuned.tuned_on, tuned.checked_on
+        (16, 8)
+        >>> "not clearly nearer" in tuned.problem  # noise has nothing in common: it learned these images alone
+        True
     """
     if not batches or steps < 1:
         raise ConfigError(f"{len(batches)} batches, steps={steps}; expected at least one of each")
