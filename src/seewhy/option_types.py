@@ -24,6 +24,7 @@ __all__ = [
     "MemorySize",
     "NonNegativeFloat",
     "NonNegativeInt",
+    "OpenFraction",
     "Percent",
     "PositiveFloat",
     "PositiveInt",
@@ -40,6 +41,7 @@ PositiveFloat: TypeAlias = Annotated[float, Gt(0)]
 NonNegativeFloat: TypeAlias = Annotated[float, Ge(0)]
 Fraction: TypeAlias = Annotated[float, Ge(0), Le(1)]
 Percent: TypeAlias = Annotated[float, Ge(0), Le(100)]
+OpenFraction: TypeAlias = Annotated[float, Gt(0), Lt(1)]
 BatchSize: TypeAlias = Annotated[int, Ge(1), Le(65_536)]
 """More samples than that in one step are a mistyped number, and drawing them takes all memory."""
 Seed: TypeAlias = Annotated[int, Ge(0), Lt(2**32)]

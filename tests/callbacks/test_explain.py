@@ -257,14 +257,31 @@ def test_further_measures_are_columns_of_the_ranking_with_those_of_the_floors(ex
         explained(tmp_path, metrics=["infidelty"])
 
 
-def test_a_tuned_copy_judges_methods_and_controls(explained, model, tmp_path):
+def test_a_tuned_copy_that_passes_its_check_judges_methods_and_controls(explained, model, tmp_path, monkeypatch):
+    """Three validation patients are too few by themselves, so the least numbers are lowered to them."""
+    from seewhy.explain.judging.measures import mask_tuning
+
+    monkeypatch.setattr(mask_tuning.TunedCopy, "problem", property(lambda copy: "" if copy.checked_on else "unchecked"))
     weights = {name: value.clone() for name, value in model.state_dict().items()}
-    found = explained(tmp_path, max_samples=4, mask_tuning=2)
+    found = explained(tmp_path, loop="test", when={"after_fit": True}, mask_tuning=2)
     with (found.folder / "ranking.csv").open() as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert {"grad_cam", "control_edges"} <= set(rows)
     assert all(-1 <= float(row["insertion_gap_tuned"]) <= 1 for row in rows.values())
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    assert manifest(found)["unscored"] == []
+
+
+@pytest.mark.parametrize("loop", ["test", "predict"])
+def test_too_few_images_to_tune_a_copy_are_stated_in_words_and_give_no_score(explained, tmp_path, loop):
+    when = {"after_fit": True} if loop == "test" else {"after_predict": True}
+    reason = "expected at least 8 and 4" if loop == "test" else "no validation images"
+    for _ in range(2):  # the second call has nothing left to compute
+        found = explained(tmp_path, loop=loop, when=when, max_samples=4, mask_tuning=2)
+        listed = manifest(found)
+        assert reason in listed["unscored"][0]
+        assert not any("_tuned" in name for one in listed["explanations"] for name in one["judged"])
+        assert reason in (found.folder / "report.html").read_text()
 
 
 def test_every_step_is_counted_and_the_time_is_stated(explained, tmp_path, monkeypatch):
@@ -330,3 +347,33 @@ def test_an_atlas_is_refused_for_planes_and_no_target_for_all(explained, tmp_pat
         explained(tmp_path / "b", target=[])
     assert not (tmp_path / "a" / "explanations").exists()
     assert not (tmp_path / "b" / "explanations").exists()
+
+
+def test_regions_are_calibrated_on_validation_patients_checked_on_test_and_reported(explained, tmp_path):
+    """Three validation patients allow 75 %; every method and control has a region, and every sample a picture of it."""
+    methods = {"grad_cam": GradCAM(), "shapley_inputs": ShapleyInputs()}
+    found = explained(tmp_path, methods, loop="test", when={"after_fit": True}, region_alpha=0.4)
+    listed = manifest(found)
+    rows = {row["method"]: row for row in listed["regions"]}
+    controls = {"control_centre", "control_edges", "control_intensity", "control_random"}
+    assert set(rows) == {"grad_cam", "shapley_inputs"} | controls
+    for row in rows.values():
+        own = [one["judged"] for one in listed["explanations"] if one["method"] == row["method"]]
+        assert row["promised"] == 0.6
+        assert row["calibration_patients"] >= 2
+        assert 0 < row["share"] <= row["size"] + 1e-9
+        assert all(one["region_share"] == row["share"] for one in own)
+    page = (found.folder / "report.html").read_text()
+    assert "validation patients; kept: found on the explained" in page
+    assert (found.folder / "regions.csv").is_file()
+    kept = {(one["id"], one["method"]): one["judged"]["region_kept"] for one in listed["explanations"]}
+    again = explained(tmp_path, methods, loop="test", when={"after_fit": True}, region_alpha=0.4)
+    assert kept == {(one["id"], one["method"]): one["judged"]["region_kept"] for one in manifest(again)["explanations"]}
+
+
+def test_regions_are_refused_where_validation_samples_are_explained_or_too_few(explained, tmp_path):
+    with pytest.raises(ConfigError, match="there are 0"):
+        explained(tmp_path / "all", loop="predict", region_alpha=0.4)
+    with pytest.raises(ConfigError, match="at least 99 validation patients"):
+        explained(tmp_path / "few", loop="test", when={"after_fit": True}, region_alpha=0.01)
+    assert not (tmp_path / "few" / "explanations").exists()

@@ -75,3 +75,15 @@ def test_a_long_title_is_wrapped_and_stays_inside(tmp_path, words):
     assert page.shape[1] == short.shape[1]
     assert (page.shape[0] > short.shape[0]) == (words == 60)
     assert (page[:, -4:] == 255).all()
+
+
+def test_a_distrusted_map_is_marked_and_the_reason_is_in_a_banner(tmp_path):
+    doubts = {"cam": ["the map covers half of the body"], "other": []}
+    maps = {"cam": HEAT, "other": HEAT}
+    clean, marked = (
+        np.asarray(Image.open(write_strip(tmp_path / f"{number}.png", IMAGE, maps, title="x", doubts=found)))
+        for number, found in enumerate(({}, doubts))
+    )
+    assert marked.shape[0] > clean.shape[0], "the banner takes space"
+    phantom = np.asarray(Image.open(write_strip(tmp_path / "p.png", IMAGE, maps, title="x", phantom=True)))
+    assert not np.array_equal(phantom, clean), "the title says that the data are phantoms"

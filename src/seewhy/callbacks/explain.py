@@ -22,6 +22,7 @@ from seewhy.reporting.loaders.explain_loader import hash_weights
 from seewhy.reporting.loaders.trainer_samples import LoaderSamples
 from seewhy.reporting.pictures import log_explanations
 from seewhy.reporting.report import write_session_results
+from seewhy.reporting.sample import select_rows
 from seewhy.reporting.selection import ExplanationSettings, SampleChoice, list_candidates, prediction_rows
 from seewhy.reporting.session import Session
 from seewhy.reporting.shared import SharedSession
@@ -172,6 +173,7 @@ class ExplainCallback(Callback):
             context=self.context,
             count=count,
             validation=lambda count: _validation_batches(trainer, module, loop, count),
+            calibration=lambda count: _calibration_batches(trainer, module, loop, count),
             advance=lambda steps: self._advance(steps),
             title=self.title,
         )
@@ -256,6 +258,20 @@ def _validation_batches(trainer: Trainer, module: LightningModule, loop: str, co
         return
     names = SampleChoice("spread", count=count).by_name(datamodule.sample_ids("val"))
     yield from _load_batches(trainer, module, names, "val", datamodule)
+
+
+def _calibration_batches(trainer: Trainer, module: LightningModule, loop: str, count: int) -> Iterator[Batch]:
+    """Some validation samples to calibrate regions on, and only these of their patients."""
+    datamodule = find_datamodule(trainer)
+    if trainer.world_size > 1:
+        raise ConfigError("explain.region_alpha calibrates on one process; set trainer.devices=1, trainer.num_nodes=1")
+    if datamodule is None or loop == "validate" or (loop == "predict" and datamodule.predict_on in ("val", "all")):
+        return
+    names = set(SampleChoice("spread", count=count).by_name(datamodule.sample_ids("val")))
+    for batch in _load_batches(trainer, module, names, "val", datamodule):
+        rows = [row for row, name in enumerate(batch["id"]) if name in names]
+        if rows:
+            yield select_rows(batch, rows)
 
 
 def _load_batches(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -22,7 +22,7 @@ from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.plausibility import measure_plausibility
 from seewhy.models.protocols import GivesAttentionMaps, NamesMaps
 from seewhy.option_types import NonNegativeInt
-from seewhy.reporting.sample import view_prediction
+from seewhy.reporting.sample import is_phantom, view_prediction
 
 __all__ = ["ImplausibleMapsWriter", "WriteMaps", "find_doubts"]
 
@@ -115,13 +115,22 @@ class WriteMaps(Callback):
         count = len(prediction["id"])
         per_patient = math.ceil(self.max_samples / max(patients, 1)) if self.max_samples else count
         chosen = np.unique(np.linspace(0, count - 1, min(per_patient, count)).round().astype(int))
+        rows = {name: find_doubts(prediction, batch, name) for name in self.maps}
+        doubts = {name: [row["doubts"] for row in own if row["doubts"]] for name, own in rows.items()}
         for position in chosen:
-            self._write_sample(trainer, prediction, batch, int(position))
+            self._write_sample(trainer, prediction, batch, int(position), doubts)
             if self.attention:
                 self._write_attention(module, batch, int(position))
         self.written += len(chosen)
 
-    def _write_sample(self, trainer: Trainer, prediction: Prediction, batch: Batch, position: int) -> None:
+    def _write_sample(
+        self,
+        trainer: Trainer,
+        prediction: Prediction,
+        batch: Batch,
+        position: int,
+        doubts: Mapping[str, Sequence[str]],
+    ) -> None:
         from seewhy.figures.overlay import write_strip
 
         sample = prediction["id"][position]
@@ -132,7 +141,8 @@ class WriteMaps(Callback):
         suffix = "" if label is None else f" · slice label {'/'.join(f'{value:g}' for value in label)}"
         title = f"{sample} · probability {'/'.join(f'{value:.2f}' for value in probability)}{suffix}"
         view = view_prediction(trainer, prediction, batch, position, maps=self.maps)
-        write_strip(picture, view.image, view.maps, mask=view.mask, title=title)
+        phantom = is_phantom(trainer)
+        write_strip(picture, view.image, view.maps, mask=view.mask, title=title, doubts=doubts, phantom=phantom)
         if self.npy:
             facts = {
                 "id": sample,

@@ -6,7 +6,7 @@ written as a sheet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seewhy.figures.colours import COLORMAPS, DIVERGING, RGB, colour_table, levels
+from seewhy.figures.labels import join_title
 from seewhy.figures.sheet import Bar, Cell, sheet, write_sheet
 from seewhy.figures.style import TRUTH
 
@@ -23,6 +24,7 @@ __all__ = [
     "RGB",
     "draw_annotation",
     "draw_outline",
+    "draw_region",
     "enlarge",
     "grey",
     "overlay",
@@ -168,6 +170,29 @@ def draw_annotation(picture: RGB, mask: NDArray[Any] | None) -> RGB:
     return draw_outline(picture, np.asarray(resized))
 
 
+DIMMED = 0.25
+"""Brightness of a picture outside a region."""
+REGION = (255, 160, 40)
+"""Colour of the outline of a region."""
+
+
+def draw_region(picture: RGB, mask: NDArray[Any]) -> RGB:
+    """Copy of a picture with everything outside a region dimmed, and the region's outline.
+
+    Args:
+        picture: [H, W, 3].
+        mask: [h, w], non-zero is inside; resized to the picture.
+    """
+    height, width = picture.shape[:2]
+    resized = Image.fromarray((np.asarray(mask) > 0).astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
+    inside = np.asarray(resized) > 0
+    shown = np.where(inside[:, :, None], picture, (picture * DIMMED).astype(np.uint8))
+    padded = np.pad(inside, 1)
+    near = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+    shown[near & ~inside] = REGION  # outside, so that single pixels stay visible
+    return shown
+
+
 GAP = 4
 """White pixels between two cells."""
 
@@ -223,6 +248,8 @@ def write_strip(
     scale: tuple[float, float] = (0.0, 1.0),
     side: int = 256,
     unit: str = "map",
+    doubts: Mapping[str, Sequence[str]] | None = None,
+    phantom: bool = False,
 ) -> Path:
     """Write a strip with title, names above the pictures and colour bar, atomically.
 
@@ -235,12 +262,23 @@ def write_strip(
         scale: see `strip`; printed at the colour bar.
         side: see `strip`.
         unit: meaning of the numbers at the colour bar.
+        doubts: map → reasons not to trust it; the map is then marked, and the reasons are in a banner.
+        phantom: whether the images are synthetic, which the title then states.
     """
     cells = _strip_cells(image, maps, mask=mask, scale=scale, side=side)
     outlined = mask is not None and bool(np.any(np.asarray(mask) > 0))
     names = ["image", *maps]
-    row = [Cell(picture=cell, name=name) for cell, name in zip(cells, names, strict=True)]
+    distrusted = {name: reasons for name, reasons in (doubts or {}).items() if reasons and name in maps}
+    row = [Cell(picture=cell, name=name, marked=name in distrusted) for cell, name in zip(cells, names, strict=True)]
+    warnings = [f"{name}: {reason}" for name, reasons in distrusted.items() for reason in reasons]
     bar = Bar(scale=scale, unit=unit, row=0)
     return write_sheet(
-        path, sheet([row], title=title, bar=bar, foot="cyan: annotation, drawn on the image only" * outlined)
+        path,
+        sheet(
+            [row],
+            title=join_title(title, phantom=phantom),
+            warnings=warnings,
+            bar=bar,
+            foot="cyan: annotation, drawn on the image only" * outlined,
+        ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from seewhy.batch import Batch
 from seewhy.errors import DataError, ExplanationError
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Inputs
-from seewhy.explain.judging.controls import make_controls
+from seewhy.explain.judging.controls import Control, make_controls
 from seewhy.explain.judging.localization import (
     Threshold,
     compute_region_shares,
@@ -32,7 +33,8 @@ from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target
 from seewhy.io.npy import read_npy
 from seewhy.io.scans.scan import is_scan, read_scan
-from seewhy.reporting.sample import SampleView, select_inputs
+from seewhy.reporting.regions.calibration import Regions
+from seewhy.reporting.sample import SampleView, select_inputs, select_rows
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.reporting.store import Place
 
@@ -45,7 +47,9 @@ TUNING = 16
 TUNED = 4
 """Explained samples for each validation sample of cheap judging."""
 MASKED = 32
-"""Validation samples that a copy of the network is tuned on."""
+"""Validation samples that a copy of the network is tuned and checked on."""
+HELD_OUT = 4
+"""One in so many of their patients checks it."""
 FAITHFUL = ("control_intensity",)
 """Floors that are also judged by deletion and insertion, each at the cost of a method. These scores already compare
 with noise as smooth as a map; of the other floors, brightness is the most informative, since it separates tissue from
@@ -60,9 +64,11 @@ class Judges:
         settings: its `judge` and `seed` are used.
         samples: number of samples of the run, which decides the scope of `auto`.
         validation: gives batches of so many validation samples, none of which is explained; may be empty.
+        regions: calibrates regions that keep the prediction; None calibrates none.
 
     Attributes:
         testing: whether the randomisation test takes the next samples; False where another process tests the first.
+        untuned: why no tuned copy judges, if one was asked for and failed its check.
     """
 
     def __init__(
@@ -72,8 +78,9 @@ class Judges:
         *,
         samples: int,
         validation: Callable[[int], Iterable[Batch]],
+        regions: Regions | None = None,
     ) -> None:
-        self.explainers = explainers
+        self.explainers, self.regions = explainers, regions
         chosen = JudgingSettings(scope=settings.judge, metrics=settings.metrics, seed=settings.seed)
         self.samples, self.validation, self.tuning = samples, validation, TUNING
         if chosen.scope_of(samples) == "cheap":  # all maps for judging together cost at most what the explanations cost
@@ -85,19 +92,22 @@ class Judges:
         self._cards: dict[Place, Scorecard] = {}
         self._thresholds: dict[str, Threshold | None] = {}
         self._tuning_batches: list[Batch] | None = None
+        self._tuning_bases: dict[int, Maps] = {}
         self.mask_tuning = settings.mask_tuning
         self.tuned: TunedCopy | None = None
+        self.untuned = ""
 
     @property
     def active(self) -> bool:
         """Whether anything is judged."""
-        return self.settings.scope != "none" or bool(self.settings.metrics) or self.mask_tuning > 0
+        scored = self.settings.scope != "none" or bool(self.settings.metrics) or self.mask_tuning > 0
+        return scored or self.regions is not None
 
     def judge(self, place: Place, module: nn.Module, inputs: Inputs, maps: Maps, masks: Masks) -> list[Row]:
         """Score a batch of maps, a row per sample; rows are empty with `judge=none`."""
         if not self.active:
             return [{} for _ in maps.target]
-        tuned = self._tune_copy(module, inputs)
+        tuned = self._tune_copy(module)
         if place not in self._cards:
             explainer = self.explainers[place.method]
             threshold = self._threshold(explainer, module) if masks is not None else None
@@ -108,35 +118,47 @@ class Judges:
         return self._cards[place].judge(module, inputs, maps, masks, tested=self.testing)
 
     def judge_floors(self, module: nn.Module, inputs: Inputs, target: Target, masks: Masks) -> dict[str, list[Row]]:
-        """Score the floors, method → rows: with masks or measures all, else those with deletion and insertion."""
+        """Score the floors, method → rows: with masks, measures or regions all, else those with deletion."""
         costly = self.settings.scope_of(self.samples) == "all"
         metrics = self.settings.metrics
         result = {}
+        base: Maps | None = None
         for name, floor in self.floors.items():
             faithful = costly and name in FAITHFUL
-            tuned = self._tune_copy(module, inputs)
-            if not self.active or (masks is None and not faithful and not metrics and tuned is None):
+            tuned = self._tune_copy(module)
+            wanted = masks is not None or faithful or metrics or tuned is not None or self.regions is not None
+            if not self.active or not wanted:
                 continue
             scope: Scope = "none" if self.settings.scope == "none" else "all" if faithful else "cheap"
             settings = JudgingSettings(scope=scope, cases=0, stability=False, metrics=metrics, seed=self.settings.seed)
             threshold = self._threshold(floor, module) if masks is not None else None
             card = Scorecard(floor, settings=settings, threshold=threshold, tuned=tuned, shared=self.shared)
-            result[name] = card.judge(module, inputs, floor(module, inputs, target), masks)
+            maps = floor(module, inputs, target) if base is None else floor.redraw(base, module, inputs)
+            base = base or maps
+            result[name] = card.judge(module, inputs, maps, masks)
+            if self.regions is not None:
+                own, _ = self.regions.measure(floor, module, inputs, maps)
+                result[name] = [{**row, **more} for row, more in zip(result[name], own, strict=True)]
         return result
 
     def verdict(self, place: Place) -> Verdict | None:
         """The verdict on a method from all samples of this process; None without any."""
         return self._cards[place].verdict() if place in self._cards else None
 
-    def _tune_copy(self, module: nn.Module, inputs: Inputs) -> nn.Module | None:
-        """The copy of the network that judges, tuned once on validation samples, or on the first batch without any."""
+    def _tune_copy(self, module: nn.Module) -> nn.Module | None:
+        """The copy of the network that judges, tuned and checked once on validation patients; None if it must not."""
         if not self.mask_tuning:
             return None
-        if self.tuned is None:
-            batches: list[Inputs] = [select_inputs(batch) for batch in self.validation(MASKED)]
-            batches = batches or [inputs]
-            self.tuned = tune_with_masks(module, batches, steps=self.mask_tuning, seed=self.settings.seed)
-        return self.tuned.module
+        if self.tuned is None and not self.untuned:
+            batches, held_out = _hold_out(list(self.validation(MASKED)))
+            if not batches or not held_out:
+                self.untuned = "there are no validation images, or only of one patient, to tune and to check it on"
+                return None
+            self.tuned = tune_with_masks(
+                module, batches, held_out=held_out, steps=self.mask_tuning, seed=self.settings.seed
+            )
+            self.untuned = self.tuned.problem
+        return None if self.untuned or self.tuned is None else self.tuned.module
 
     def _threshold(self, explainer: Explainer, module: nn.Module) -> Threshold | None:
         """The threshold of a method's maps, tuned on validation samples; None without masks."""
@@ -149,15 +171,33 @@ class Judges:
         try:
             if self._tuning_batches is None:
                 self._tuning_batches = list(self.validation(self.tuning)) if self.tuning else []
-            for batch in self._tuning_batches:
+            for number, batch in enumerate(self._tuning_batches):
                 if "mask" not in batch:
                     return None
-                maps = explainer(module, select_inputs(batch))
+                if isinstance(explainer, Control) and number in self._tuning_bases:
+                    maps = explainer.redraw(self._tuning_bases[number], module, select_inputs(batch))
+                else:
+                    maps = explainer(module, select_inputs(batch))
+                if isinstance(explainer, Control):
+                    self._tuning_bases[number] = replace(maps, maps={})
                 values, masks = join_maps(maps.evidence()), join_masks(maps, batch["mask"])
                 pairs += zip(values.cpu(), masks.cpu(), strict=True)
             return tune_threshold(pairs) if pairs else None
         except (DataError, ExplanationError):  # no lesion in the samples, or the method refuses some of them
             return None
+
+
+def _hold_out(batches: list[Batch]) -> tuple[list[Inputs], list[Inputs]]:
+    """Divide batches by patient: inputs to tune on, and those of the last quarter of the patients."""
+    patients = list(dict.fromkeys(patient for batch in batches for patient in batch["patient"]))
+    last = set(patients[-max(len(patients) // HELD_OUT, 1) :]) if len(patients) > 1 else set()
+    parts: tuple[list[Inputs], list[Inputs]] = [], []
+    for batch in batches:
+        for number, part in enumerate(parts):
+            rows = [row for row, name in enumerate(batch["patient"]) if (name in last) == bool(number)]
+            if rows:
+                part.append(select_inputs(select_rows(batch, rows)))
+    return parts
 
 
 def compute_part_shares(maps: Maps, view: SampleView, atlas: str | None) -> dict[str, Any]:

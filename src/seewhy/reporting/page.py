@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -46,6 +46,8 @@ class Manifest(TypedDict):
     verdicts: dict[str, dict[str, Any] | None]
     ranking: list[dict[str, Any]]
     by_class: list[dict[str, Any]]
+    regions: NotRequired[list[dict[str, Any]]]
+    unscored: NotRequired[list[str]]
     figures: dict[str, str]
     explanations: list[ManifestEntry]
 
@@ -78,6 +80,8 @@ def read_explanations(folder: Path) -> dict[str, Any]:
         "records": [{**item, **common} for item in manifest["explanations"]],
         "ranking": manifest["ranking"],
         "by_class": manifest["by_class"],
+        "regions": manifest.get("regions", []),
+        "unscored": manifest.get("unscored", []),
         "verdicts": manifest["verdicts"],
         "failures": {title: list((own or {}).get("doubts", [])) for title, own in manifest["verdicts"].items()},
         "figures": {text: folder / name for text, name in manifest["figures"].items() if (folder / name).is_file()},
@@ -101,6 +105,7 @@ def report_section(results: Mapping[str, Any]) -> Section:
     section = explanation_section(
         rows=results["ranking"],
         by_class=results.get("by_class", ()),
+        regions=results.get("regions", ()),
         failures=results["failures"],
         figures=figures,
         pictures=_choose_pictures(results),
@@ -108,7 +113,7 @@ def report_section(results: Mapping[str, Any]) -> Section:
         note=f"{patients} patients, {describe_intervals(patients)}" if results["ranking"] else "",
         phantom=bool(results["records"][0]["phantom"]),
     )
-    lines = _describe_verdicts(results)
+    lines = [*_describe_verdicts(results), *(f"{line[0].upper()}{line[1:]}." for line in results.get("unscored", ()))]
     return Section(section.heading, [*([NoteList(lines)] if lines else []), *section.blocks])
 
 

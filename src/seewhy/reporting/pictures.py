@@ -179,6 +179,7 @@ def _draw_volume(
     from seewhy.figures.volumes.maps import write_slices
 
     images, masks = store.view(record["id"])
+    region = store.region(place, record["id"])
     folder = store.subject_folder(place, record["id"], volume=True)
     files: list[Path] = []
     for name, heat in maps.items():
@@ -200,6 +201,8 @@ def _draw_volume(
             spacing=tuple(record["spacing"]) if len(record["spacing"] or ()) == 3 else None,
             warnings=record["warnings"],
             mask=masks.get(name),
+            region=region.get(name),
+            region_note=_describe_region(record),
             **look,
         )
     return files
@@ -232,6 +235,8 @@ def _draw_planar(
         masks=sample.masks,
         marks=sample.marks,
         names=sample.names,
+        region=sample.region,
+        region_note=sample.region_note,
         **look,
     )
 
@@ -256,7 +261,18 @@ def _upright_sample(
         warnings=record["warnings"],
         masks={name: turn_upright(mask, display) for name, mask in masks.items()},
         marks=_make_marks(record, display, images),
+        region={name: turn_upright(mask, display) for name, mask in store.region(place, record["id"]).items()},
+        region_note=_describe_region(record),
     )
+
+
+def _describe_region(record: Record) -> str:
+    """Size of the region of a sample, and whether it keeps the prediction; empty without one."""
+    judged = record.get("judged", {})
+    if judged.get("region_kept") is None:
+        return ""
+    result = "the prediction stays" if judged["region_kept"] else "the prediction CHANGES"
+    return f"region of {judged['region_size']:.1%} of all pixels; with all others blurred {result}"
 
 
 def _make_marks(record: Record, display: Display, images: Mapping[str, Array | None]) -> Any:

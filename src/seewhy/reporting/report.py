@@ -16,9 +16,17 @@ from seewhy.progress import track_slowly
 from seewhy.reporting.by_class import write_class_table
 from seewhy.reporting.page import write_explanation_page
 from seewhy.reporting.pictures import draw_method
+from seewhy.reporting.regions.table import write_region_table
 from seewhy.reporting.session import Session
 from seewhy.reporting.store import Place
-from seewhy.reporting.tables import format_method, write_manifest, write_ranking, write_statistics, write_summaries
+from seewhy.reporting.tables import (
+    format_method,
+    judged_row,
+    write_manifest,
+    write_ranking,
+    write_statistics,
+    write_summaries,
+)
 from seewhy.reporting.verdicts import complete_verdict, read_records, store_verdict
 
 __all__ = [
@@ -35,6 +43,7 @@ FILES = (
     "ranking.png",
     "ranking.csv",
     "ranking_by_class.csv",
+    "regions.csv",
     "scores.csv",
     "attribution_statistics.csv",
     "explanations.json",
@@ -119,12 +128,14 @@ def write_tables(
     write_statistics(folder / "attribution_statistics.csv", records)
     floors = [row for sample in samples for row in store.floors(sample)]
     ranking = write_ranking(folder, records, floors, title=title, phantom=phantom)
+    scores = [*map(judged_row, records), *floors]
+    regions = write_region_table(folder / "regions.csv", scores, alpha=session.settings.region_alpha)
     by_class = write_class_table(folder / "ranking_by_class.csv", records)
     figures = write_summaries(folder, records, key_slices=key_slices, title=title, phantom=phantom)
     verdicts = {place.title: store.verdict(place, session.keys[place.method]) for place in places}
     facts = {**session.facts, "seed": session.settings.seed, "options": session.options}
-    facts |= {"verdicts": verdicts, "refused": refused}
-    facts |= {"ranking": _without_nan(ranking), "by_class": _without_nan(by_class)}
+    facts |= {"verdicts": verdicts, "refused": refused, "unscored": _note_failures(session, verdicts)}
+    facts |= {"ranking": _without_nan(ranking), "by_class": _without_nan(by_class), "regions": regions}
     facts["figures"] = {caption: path.relative_to(folder).as_posix() for caption, path in figures.items()}
     write_manifest(folder / "explanations.json", records, facts)
     results = {
@@ -134,6 +145,8 @@ def write_tables(
         "records": records,
         "ranking": ranking,
         "by_class": by_class,
+        "regions": regions,
+        "unscored": facts["unscored"],
         "failures": {title: verdict["doubts"] if verdict else [] for title, verdict in verdicts.items()},
         "verdicts": verdicts,
         "figures": figures,
@@ -141,6 +154,13 @@ def write_tables(
     }
     write_explanation_page(folder)
     return results
+
+
+def _note_failures(session: Session, verdicts: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """Lines on scores that were asked for and could not be computed, now or by the session that made the maps."""
+    earlier = [verdict["untuned"] for verdict in verdicts.values() if verdict and verdict.get("untuned")]
+    reason = session.judges.untuned or next(iter(earlier), "")
+    return [f"deletion and insertion by the tuned copy (explain.mask_tuning) are left out: {reason}"] if reason else []
 
 
 def _without_nan(rows: Sequence[Record]) -> list[Record]:
@@ -161,6 +181,7 @@ def print_explanations(results: Mapping[str, Any], console: Console) -> None:
         results: of `write_session_results` on the first process.
         console: the terminal.
     """
+    from seewhy.figures.explanations.regions import region_table
     from seewhy.figures.explanations.tables import explanation_tables, share_table
     from seewhy.figures.labels import describe_intervals
 
@@ -175,12 +196,17 @@ def print_explanations(results: Mapping[str, Any], console: Console) -> None:
         ):
             console.print(table)
             console.print()
+        if regions := results.get("regions"):
+            console.print(region_table(regions, phantom=phantom))
+            console.print()
         if len(records[0]["shares"]) > 1:
             console.print(share_table(_mean_shares(records), _mean_effects(records), phantom=phantom))
             console.print()
     for method, reasons in results.get("failures", {}).items():
         for reason in reasons:
             console.print(f"[bold red]{method}[/]: {reason}", highlight=False)
+    for line in results.get("unscored", ()):
+        console.print(f"note: {line}", highlight=False, markup=False)
     for line in results["refused"]:
         console.print(f"no map: {line}", highlight=False, markup=False)
     console.print(f"explanations of {results['samples']} samples: [bold]{folder}[/]", highlight=False, soft_wrap=True)

@@ -26,7 +26,7 @@ from seewhy.explain.targets import (
     predict_classes,
 )
 from seewhy.io.names import find_name_clashes, safe_name
-from seewhy.option_types import BatchSize, NonNegativeInt, Seed
+from seewhy.option_types import BatchSize, NonNegativeInt, OpenFraction, Seed
 from seewhy.options import check_choice, check_fields
 
 __all__ = [
@@ -270,6 +270,8 @@ class ExplanationSettings:
             `seewhy.explain.judging.choose_measures`.
         mask_tuning: steps that a copy of the network is tuned with random masks, to judge deletion and insertion; 0 is
             never.
+        region_alpha: largest probability that the region of a new patient, calibrated on validation patients, does not
+            keep the prediction, see `seewhy.explain.judging.calibrate_region`; None calibrates none.
         pictures: samples drawn of each method, the first ones; None draws all.
         nifti: also write maps of volumes on the grid of their source.
         atlas: label volume on the grid of the sources, for shares by region; may be None.
@@ -284,6 +286,7 @@ class ExplanationSettings:
     judge: Literal["auto", "all", "cheap", "none"] = "auto"
     metrics: Sequence[str] = ()
     mask_tuning: NonNegativeInt = 0
+    region_alpha: OpenFraction | None = None
     pictures: NonNegativeInt | None = None
     nifti: bool = True
     atlas: str | None = None

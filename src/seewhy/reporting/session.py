@@ -22,6 +22,7 @@ from seewhy.explain.targets import Target, predict_classes
 from seewhy.models.protocols import DescribesItself, PreparesExplanation
 from seewhy.probability import calibrated_probability
 from seewhy.reporting.judging import Judges, compute_part_shares
+from seewhy.reporting.regions.calibration import Regions, to_arrays
 from seewhy.reporting.sample import SampleView, select_inputs, select_rows, view_sample
 from seewhy.reporting.selection import ExplanationSettings, TargetChoice
 from seewhy.reporting.store import ExplanationStore, Place, fingerprint
@@ -44,6 +45,7 @@ class Session:
         context: plain data of the model and the data that maps depend on.
         count: number of samples of the run.
         validation: gives batches to tune thresholds on; see `Judges`.
+        calibration: gives batches to calibrate regions on; see `Regions`.
         advance: called with the number of finished steps, of which there are `steps_per_sample` for each sample.
         title: of figures; empty is the name of the model's class.
 
@@ -68,13 +70,20 @@ class Session:
         context: object = None,
         count: int = 1,
         validation: Callable[[int], Iterable[Batch]] = lambda count: (),
+        calibration: Callable[[int], Iterable[Batch]] = lambda count: (),
         advance: Callable[[int], object] = lambda steps: None,
         title: str = "",
     ) -> None:
         self.module, self.datamodule, self.settings, self.store = module, datamodule, settings, store
         self.explainers, self.options, self.facts = dict(explainers), dict(options), dict(facts)
         self.about, self.explained = _describe_module(module), module
-        self.judges = Judges(self.explainers, settings, samples=count, validation=validation)
+        regions = None
+        if settings.region_alpha is not None:
+            regions = Regions(
+                settings.region_alpha, samples=count, calibration=calibration, targets=self._find_targets,
+                seed=settings.seed,
+            )  # fmt: skip
+        self.judges = Judges(self.explainers, settings, samples=count, validation=validation, regions=regions)
         self.places: list[Place] = []
         self.samples: list[str] = []
         self.refused: list[str] = []
@@ -87,6 +96,7 @@ class Session:
             "atlas": settings.atlas, "seed": settings.seed,
         }  # fmt: skip
         parts |= {"metrics": list(settings.metrics)} if settings.metrics else {}
+        parts |= {} if settings.region_alpha is None else {"region_alpha": settings.region_alpha}
         parts |= {"mask_tuning": settings.mask_tuning} if settings.mask_tuning else {}
         parts |= {"sha256": facts.get("sha256"), "context": context}
         self.key = fingerprint(parts)
@@ -158,6 +168,9 @@ class Session:
         with torch.no_grad():
             return subject.scores(subject.inputs)
 
+    def _find_targets(self, batch: Batch) -> list[Target]:
+        return self.targets.of(batch.get("label"), lambda: self._compute_scores(batch))
+
     def _explain_chunk(self, batch: Batch) -> None:
         """Explain a few samples by every method; a chunk is always computed whole, so that results are repeatable."""
         views = [view_sample(batch, row, self.about, self.datamodule) for row in range(len(batch["id"]))]
@@ -171,7 +184,7 @@ class Session:
                     "explain.atlas=null"
                 )
             self.samples.append(view.id)
-        targets = self.targets.of(batch.get("label"), lambda: self._compute_scores(batch))
+        targets = self._find_targets(batch)
         for method in self.explainers:
             places = [Place(method, folder) for folder in self.targets.folders]
             left = len(views) * (2 if self.judges.active else 1)
@@ -237,6 +250,13 @@ class Session:
         """Judge and write the maps of some samples."""
         with self.timed("judging"):
             judged = self.judges.judge(place, self.explained, select_inputs(batch), maps, batch.get("mask"))
+            regions: dict[str, Tensor] = {}
+            if self.judges.regions is not None:
+                own, regions = self.judges.regions.measure(
+                    self.explainers[place.method], self.explained, select_inputs(batch), maps,
+                    number=self.targets.folders.index(place.target),
+                )  # fmt: skip
+                judged = [{**row, **more} for row, more in zip(judged, own, strict=True)]
         maps = maps.cpu()
         with self.timed("files"):
             for row, view in enumerate(views):
@@ -244,6 +264,8 @@ class Session:
                 facts = {**self.facts, "key": self.keys[place.method], **self._describe_prediction(sample)}
                 facts |= {**_describe_view(view), "seconds": seconds, "judged": _to_json(judged[row])}
                 facts["parts"] = compute_part_shares(sample, view, self.settings.atlas)
+                if regions:
+                    self.store.write_region(place, view.id, to_arrays(regions, row))
                 self.store.write(place, view, sample, facts, nifti=self.settings.nifti)
 
     def _store_floors(self, batch: Batch, target: Target, views: list[SampleView]) -> None:

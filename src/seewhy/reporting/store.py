@@ -150,6 +150,16 @@ class ExplanationStore:
             raise DataError(f"{path} holds no maps; delete it, and make it again by explain.py")
         return arrays
 
+    def write_region(self, place: Place, sample: str, masks: Mapping[str, Array]) -> None:
+        """Write the region of one sample that keeps the prediction, input → bool array, for pictures."""
+        with atomic_path(self._region_path(place, sample)) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **masks)  # type: ignore[arg-type]
+
+    def region(self, place: Place, sample: str) -> dict[str, Array]:
+        """Input → region of one sample, bool; empty without one."""
+        path = self._region_path(place, sample)
+        return read_npz(path) if path.is_file() else {}
+
     def raw(self, record: Mapping[str, Any]) -> dict[str, Array]:
         """Input → the raw signed map of a record."""
         names = [file for file in record["files"] if file.endswith(".npy")]
@@ -245,6 +255,9 @@ class ExplanationStore:
 
     def _cache_path(self, place: Place, sample: str) -> Path:
         return self.folder / "cache" / place.path / f"{safe_name(sample)}.npz"
+
+    def _region_path(self, place: Place, sample: str) -> Path:
+        return self.folder / "cache" / "regions" / place.path / f"{safe_name(sample)}.npz"
 
     def _record_path(self, place: Place, sample: str) -> Path:
         return self.folder / "records" / place.path / f"{safe_name(sample)}.json"

@@ -14,6 +14,7 @@ from seewhy.reporting.score_names import CHANCE, DESCRIBED, DIRECTIONS, LIKE_ENE
 
 __all__ = [
     "format_method",
+    "judged_row",
     "name_class",
     "ranking_rows",
     "statistics_rows",
@@ -40,6 +41,11 @@ INTERNAL = ("statistics", "display", "slice_numbers", "key", "classes", "parts",
 def format_method(record: Record) -> str:
     """Method and folder of the target, e.g. `grad_cam` or `grad_cam/target_2`."""
     return f"{record['method']}/{record['folder']}" if record["folder"] else str(record["method"])
+
+
+def judged_row(record: Record) -> Row:
+    """Scores of a map with its sample, patient, and method."""
+    return {**record["judged"], "id": record["id"], "patient": record["patient"], "method": format_method(record)}
 
 
 # -- one row per map ------------------------------------------------------------------------------------------
@@ -204,7 +210,10 @@ def _draw_input_shares(place: Path, method: str, records: Sequence[Record], look
     for record in sorted(records, key=lambda record: (str(type(record["label"])), str(record["label"]))):
         group = name_class(record)
         for name in records[0]["shares"]:
-            shares.setdefault(group, {}).setdefault(name, []).append(record["shares"][name])
+            value = signed.get(name) if (signed := (record.get("contributions") or {}).get("shares")) else None
+            shares.setdefault(group, {}).setdefault(name, []).append(
+                record["shares"][name] if value is None else value  # Shapley values keep their sign
+            )
             effect = record["judged"].get(f"effect_{name}")
             if effect is not None:
                 effects.setdefault(group, {}).setdefault(name, []).append(effect)
@@ -255,11 +264,7 @@ def write_ranking(
     Returns:
         One row per method and score, as `seewhy.figures.explanations.ranking` draws them; empty without scores.
     """
-    rows = [
-        {**record["judged"], "id": record["id"], "patient": record["patient"], "method": format_method(record)}
-        for record in records
-        if record["judged"]
-    ] + [dict(row) for row in floors]
+    rows = [judged_row(record) for record in records if record["judged"]] + [dict(row) for row in floors]
     if not rows:
         return []
     columns = list(dict.fromkeys(name for row in rows for name in row))

@@ -35,6 +35,7 @@ def store_verdict(session: Session, place: Place) -> None:
         "doubts": list(verdict.doubts),
         "samples": verdict.samples,
         "incomplete": verdict.incomplete,
+        "untuned": session.judges.untuned,
         "seconds": {name: round(value, 3) for name, value in verdict.seconds.items()},
     }
     if verdict.randomization is not None:

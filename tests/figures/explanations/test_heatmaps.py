@@ -11,7 +11,16 @@ from seewhy.figures.explanations.heatmaps import (
     write_planar,
     write_planar_summary,
 )
-from seewhy.figures.overlay import draw_annotation, draw_outline, enlarge, grey, overlay, resize_to_width
+from seewhy.figures.overlay import (
+    REGION,
+    draw_annotation,
+    draw_outline,
+    draw_region,
+    enlarge,
+    grey,
+    overlay,
+    resize_to_width,
+)
 from seewhy.figures.sheet import AMBER, empty_picture
 
 RNG = np.random.default_rng(0)
@@ -200,3 +209,24 @@ def test_an_annotation_of_another_size_is_brought_to_the_pictures():
     big[10:20, 20:30] = True
     assert np.array_equal(draw_annotation(picture, big[::2, ::2]), draw_outline(picture, big))
     assert draw_annotation(picture, None) is picture
+
+
+def test_the_region_is_shown_in_a_row_of_its_own_and_all_else_is_dimmed(tmp_path):
+    region = dict.fromkeys(NAMES, MASK > 0)
+    plain, more = (pixels(write(tmp_path / str(n), region=own)[0]) for n, own in enumerate(({}, region)))
+    assert more.shape[0] > plain.shape[0] + SIDE
+    picture = draw_region(grey(IMAGES["ga"]), region["ga"])
+    assert np.array_equal(picture[50:70, 60:80], grey(IMAGES["ga"])[50:70, 60:80])
+    assert picture[0, 0].tolist() == [int(0.25 * IMAGES["ga"][0, 0])] * 3
+    assert (picture == REGION).all(axis=2).sum() == 2 * 40 + 2 * 40  # just outside, on four sides
+    assert count(write(tmp_path / "0", region=region)[0], picture) == 1
+
+
+def test_images_of_one_value_each_share_their_own_contrast_and_say_so(tmp_path):
+    flat = {
+        name: np.full((SIDE, SIDE), value, np.float32) for name, value in zip(NAMES, (1, 0.01, 0, -0.01), strict=True)
+    }
+    options = {"signed": True, "scale": (-1.0, 1.0), "shares": dict.fromkeys(NAMES, -0.001)}
+    uneven = {**flat, "ga": MAPS["ga"] / 10_000}
+    common, each = (pixels(write(tmp_path / str(n), maps, **options)[0]) for n, maps in enumerate((flat, uneven)))
+    assert each.shape[0] > common.shape[0] + SIDE, "with values of its own each image has its own contrast"

@@ -243,3 +243,11 @@ def test_these_figures_need_no_torch_and_no_pyplot():
         "sys.exit(any(name in sys.modules for name in ('torch', 'matplotlib.pyplot', 'lightning')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_shares_with_a_sign_are_not_cut_off():
+    above = branch_shares({"early": {"a": [1.2], "b": [-0.2]}}, method="shapley_inputs").axes[0]
+    low, high = above.get_ylim()
+    assert low < -20
+    assert high > 120
+    assert "sign" in above.get_ylabel()

@@ -23,8 +23,11 @@ from .localization import tune_threshold as tune_threshold
 from .measures.complexity import compute_complexity as compute_complexity
 from .measures.complexity import compute_effective_complexity as compute_effective_complexity
 from .measures.complexity import compute_sparseness as compute_sparseness
+from .measures.conformal_region import CheckedRegion as CheckedRegion
 from .measures.conformal_region import ConformalRegion as ConformalRegion
 from .measures.conformal_region import calibrate_region as calibrate_region
+from .measures.conformal_region import check_region as check_region
+from .measures.conformal_region import count_needed_patients as count_needed_patients
 from .measures.conformal_region import measure_sufficient_share as measure_sufficient_share
 from .measures.faithfulness import measure_infidelity as measure_infidelity
 from .measures.faithfulness import measure_monotonicity as measure_monotonicity

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from seewhy.explain.base import Attribution, Explainer, TargetwiseExplainer
-from seewhy.explain.explained_model import ExplainedModel
+from seewhy.explain.base import Attribution, TargetwiseExplainer
+from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.judging.perturbation import make_generators, smooth
+from seewhy.explain.maps import Maps
 
 __all__ = ["CentreControl", "Control", "EdgeControl", "IntensityControl", "RandomControl", "make_controls"]
 
@@ -21,6 +23,18 @@ class Control(TargetwiseExplainer):
         """See `TargetwiseExplainer.attribute`."""
         maps = {name: self.draw(image.detach().float().mean(dim=1)) for name, image in subject.inputs.items()}
         return Attribution(maps=maps, notes=("a control, made without the network",))
+
+    def redraw(self, base: Maps, module: nn.Module, inputs: Inputs) -> Maps:
+        """Make this control's maps without a forward of the network.
+
+        Args:
+            base: of another control on the same batch, for scores and target.
+            module: the explained module, for the names of the inputs.
+            inputs: the batch.
+        """
+        images = ExplainedModel(module, inputs).inputs
+        maps = {name: self.draw(image.detach().float().mean(dim=1)).float() for name, image in images.items()}
+        return replace(base, method=self.method, maps=maps, seed=self.seed)
 
     @abstractmethod
     def draw(self, image: Tensor) -> Tensor:
@@ -87,7 +101,7 @@ class RandomControl(Control):
         return blurred / blurred.flatten(1).amax(dim=1).clamp_min(1e-12).reshape(-1, *[1] * (image.ndim - 1))
 
 
-def make_controls(*, seed: int = 0) -> tuple[Explainer, ...]:
+def make_controls(*, seed: int = 0) -> tuple[Control, ...]:
     """Make all control maps.
 
     Example:

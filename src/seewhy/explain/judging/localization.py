@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -113,7 +114,7 @@ def measure_localization(
         "mask_share": mask.double().mean(dim=1),
         "pointing": (highest & mask).sum(dim=1) / highest.sum(dim=1).double(),
         "energy": _compute_energy(values, mask),
-        "auprc": torch.stack([average_precision(*row) for row in zip(values, mask, strict=True)]),
+        "auprc": torch.stack([average_precision(*row) for row in zip(join_maps(evidence), mask, strict=True)]),
     }
     iou = None
     if threshold is not None:
@@ -175,12 +176,12 @@ def average_precision(values: Tensor, mask: Tensor) -> Tensor:
         >>> average_precision(torch.tensor([3.0, 2.0, 1.0]), torch.tensor([True, False, True]))
         tensor(0.8333, dtype=torch.float64)
     """
-    ordered, order = values.sort(descending=True)
-    ends = torch.ones_like(mask)
-    ends[:-1] = ordered[1:] != ordered[:-1]
-    hits = mask[order].double().cumsum(0)[ends]
-    selected = (torch.arange(len(values), device=values.device) + 1)[ends]
-    return (hits.diff(prepend=hits.new_zeros(1)) * hits / selected).sum() / mask.sum()
+    steps, found = values[mask].unique(return_counts=True)  # recall rises at no other values
+    # numpy sorts values without their places some ten times as fast as torch sorts both.
+    ordered = torch.from_numpy(np.sort(values.numpy())) if values.device.type == "cpu" else values.sort().values
+    selected = len(values) - torch.searchsorted(ordered, steps)
+    hits = found.flip(0).cumsum(0).flip(0).double()
+    return (found * hits / selected).sum() / mask.sum()
 
 
 def _check_masks(maps: Maps, masks: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seewhy.figures.colours import DIVERGING, own_scale
 from seewhy.figures.labels import format_factor, join_title, method_label
 from seewhy.figures.marks import Marks, draw_marks
-from seewhy.figures.overlay import draw_annotation, enlarge, grey, overlay, resize_to_width
+from seewhy.figures.overlay import draw_annotation, draw_region, enlarge, grey, overlay, resize_to_width
 from seewhy.figures.sheet import Bar, Cell, empty_picture, sheet, write_sheet
 from seewhy.io.names import safe_name
 
@@ -50,6 +50,10 @@ class PlanarSample:
     """Sides of the body and size of a pixel, where known."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Input → printed name, where it is not the input's own."""
+    region: Mapping[str, Array] = field(default_factory=dict)
+    """Input → [H, W] bool, region that should keep the prediction."""
+    region_note: str = ""
+    """Size of the region, and whether it keeps the prediction."""
 
 
 def headline(*, prediction: str, probability: float | None = None, truth: str | None = None, target: str = "") -> str:
@@ -90,6 +94,8 @@ def write_planar(
     scope: str = "run",
     marks: Marks | None = None,
     names: Mapping[str, str] | None = None,
+    region: Mapping[str, Array] | None = None,
+    region_note: str = "",
 ) -> list[Path]:
     """Write the sheet of a sample (inputs above, heat maps on them below) and one file per input.
 
@@ -113,6 +119,8 @@ def write_planar(
         scope: what shares the scale, `run` or `call`, for the small print.
         marks: sides of the body and size of a pixel, where known.
         names: input → printed name, where it is not the input's own.
+        region: input → [H, W] bool, region that should keep the prediction; drawn in a row of its own.
+        region_note: its size, and whether it keeps the prediction; below the pictures.
 
     Returns:
         The files written, the sheet of the sample first.
@@ -130,6 +138,8 @@ def write_planar(
         masks=masks or {},
         marks=marks,
         names=names or {},
+        region=region or {},
+        region_note=region_note,
     )
     _check(sample)
     bar = Bar(scale=scale, colormap=DIVERGING if signed else "inferno", unit=unit, row=1)
@@ -139,6 +149,9 @@ def write_planar(
     below = [_map_cell(sample, name, SIDE, bar) for name in images]
     rows = [above, below, *_own_contrast_row(sample, SIDE, bar, scope)]
     foot = _foot(sample, list(images), scope=scope, phantom=phantom, own=len(rows) > 2)
+    if sample.region:
+        rows.append([_region_cell(sample, name, SIDE) for name in images])
+        foot += f" · orange: {region_note}" * bool(region_note)
     page = sheet(rows, title=heading, warnings=warnings, bar=bar, foot=foot)
     written = [write_sheet(Path(folder) / f"{sample_id}_{named}_visualization.png", page)]
     for name in maps:
@@ -219,7 +232,7 @@ def _check(sample: PlanarSample) -> None:
 def _image_cell(sample: PlanarSample, name: str, side: int) -> Cell:
     image = sample.images.get(name)
     share = sample.shares.get(name)
-    note = "" if share is None else f"{100 * share:.0f} % of attribution"
+    note = "" if share is None else _format_share(share, sample)
     if image is None:
         return Cell(
             picture=empty_picture(side, "not given"),
@@ -234,12 +247,13 @@ def _image_cell(sample: PlanarSample, name: str, side: int) -> Cell:
 def _own_contrast_row(sample: PlanarSample, side: int, bar: Bar, scope: str) -> list[list[Cell]]:
     """A row of the maps with their own contrast, if the shared scale leaves one of them hardly visible."""
     cells, weak = [], False
+    common = list(sample.maps.values()) if _is_flat(sample) else None  # each image alone would always be at full colour
     for name, image in sample.images.items():
         heat = sample.maps.get(name)
         if image is None or heat is None or not np.any(np.asarray(heat)):
             cells.append(Cell(picture=empty_picture(side, "no evidence"), name="own contrast"))
             continue
-        own, factor = own_scale([heat], bar.scale)
+        own, factor = own_scale(common or [heat], bar.scale)
         weak |= factor >= WEAK
         cell = _map_cell(sample, name, side, replace(bar, scale=own))
         cells.append(replace(cell, name="own contrast", note=f"× {format_factor(factor)} of the {scope}'s scale"))  # noqa: RUF001
@@ -260,6 +274,15 @@ def _map_cell(sample: PlanarSample, name: str, side: int, bar: Bar) -> Cell:
     return Cell(picture=draw_marks(shown, sample.marks), marked=bool(sample.warnings))
 
 
+def _region_cell(sample: PlanarSample, name: str, side: int) -> Cell:
+    image, mask = sample.images.get(name), sample.region.get(name)
+    if image is None or mask is None:
+        return Cell(picture=empty_picture(side, "not given" if image is None else "no region"))
+    picture = draw_region(resize_to_width(grey(image), side), mask)
+    inside = f"{100 * np.mean(np.asarray(mask) > 0):.1f} % of the image"
+    return Cell(picture=draw_marks(picture, sample.marks), name="region", note=inside)
+
+
 def _single(sample: PlanarSample, name: str, bar: Bar) -> Cell:
     """Heat map on its image, at the size of the image or an integer multiple of it."""
     image = grey(np.asarray(sample.images[name]))
@@ -267,9 +290,19 @@ def _single(sample: PlanarSample, name: str, bar: Bar) -> Cell:
     heat = enlarge(np.asarray(sample.maps[name], np.float32), factor)
     shown = overlay(enlarge(image, factor), heat, scale=bar.scale, colormap=bar.colormap)
     share = sample.shares.get(name)
-    note = "" if share is None else f"{100 * share:.0f} % of attribution"
+    note = "" if share is None else _format_share(share, sample)
     shown = draw_marks(draw_annotation(shown, sample.masks.get(name)), sample.marks)
     return Cell(picture=shown, note=note, marked=bool(sample.warnings))
+
+
+def _is_flat(sample: PlanarSample) -> bool:
+    """Whether each of several images has one value, as methods for whole inputs give it."""
+    return len(sample.maps) > 1 and all(np.ptp(np.asarray(heat)) == 0 for heat in sample.maps.values())
+
+
+def _format_share(share: float, sample: PlanarSample) -> str:
+    """A share in percent, never -0; of the score where each image has one value with a sign."""
+    return f"{round(100 * share) + 0:d} % of " + ("the score" if _is_flat(sample) else "attribution")
 
 
 def _is_annotated(sample: PlanarSample, names: Iterable[str]) -> bool:
@@ -282,6 +315,7 @@ def _is_annotated(sample: PlanarSample, names: Iterable[str]) -> bool:
 
 def _foot(sample: PlanarSample, names: Sequence[str], *, scope: str, phantom: bool, own: bool) -> str:
     notes = [f"one colour scale for the whole {scope}" + (", except for own contrast" if own else "")]
+    notes += ["one value for each image, spread over its pixels"] if _is_flat(sample) else []
     notes += [f"{sample.marks.plane} slice"] if sample.marks is not None and sample.marks.plane else []
     notes += ["cyan: annotation"] if _is_annotated(sample, names) else []
     notes += ["phantom data, not patients"] if phantom else []

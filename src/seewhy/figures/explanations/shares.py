@@ -96,8 +96,12 @@ def branch_shares(
     percent = {name: {key: [100 * v for v in values] for key, values in own.items()} for name, own in shares.items()}
     _draw_groups(grid[0], percent, inputs)
     grid[0].axhline(100 / len(inputs), color=GREY, linestyle=":", linewidth=1.1, label="equal shares", zorder=1)
-    grid[0].set_ylabel("% of all attribution", fontsize=8.5, color=INK)
-    grid[0].set_ylim(0, 102)
+    every = [value for own in percent.values() for values in own.values() for value in values]
+    signed = min(every) < 0  # Shapley values: an input may speak against the class
+    grid[0].set_ylabel("% of the score, with sign" if signed else "% of all attribution", fontsize=8.5, color=INK)
+    grid[0].set_ylim(1.05 * min(every) if signed else 0, max(102, 1.05 * max(every)))
+    if signed:
+        grid[0].axhline(0, color=GREY, linewidth=0.8)
     grid[0].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.02))
     if effects is not None:
         _draw_groups(grid[1], effects, inputs, order=list(shares))

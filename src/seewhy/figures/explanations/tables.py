@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from seewhy.figures.explanations.ranking import MethodRow, Ranking, read_ranking
+from seewhy.figures.explanations.regions import region_block
 from seewhy.figures.labels import NONE, method_label, parse_number
 from seewhy.figures.report.blocks import Block, Picture, ReportTable, Section, Text
 
@@ -210,6 +211,7 @@ def explanation_section(
     *,
     rows: Iterable[Mapping[str, Any]] = (),
     by_class: Iterable[Mapping[str, Any]] = (),
+    regions: Sequence[Mapping[str, Any]] = (),
     failures: Mapping[str, Sequence[str]] | None = None,
     figures: Mapping[str, Figure | Path] | None = None,
     pictures: Mapping[str, Path] | None = None,
@@ -223,6 +225,7 @@ def explanation_section(
     Args:
         rows: scores, see `seewhy.figures.explanations.ranking.ranking_figure`.
         by_class: rows of `ranking_by_class.csv`, see `seewhy.reporting.by_class`.
+        regions: rows of `regions.csv`, see `seewhy.reporting.regions.table.region_rows`.
         failures: method → checks that its maps failed.
         figures: caption → figures such as ranking, summary and shares; all are shown.
         pictures: caption → picture of a sample; only the first ones are embedded.
@@ -244,6 +247,7 @@ def explanation_section(
     if ranking.entries:
         blocks.append(_report_table(ranking, failures or {}, note=note, phantom=phantom))
     blocks += _class_table(list(by_class), phantom=phantom)
+    blocks += [region_block(regions, phantom=phantom)] if regions else []
     blocks += [Picture(source, caption) for caption, source in (figures or {}).items()]
     chosen = list((pictures or {}).items())
     blocks += [Picture(path, caption) for caption, path in chosen[:limit]]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from seewhy.figures.colours import DIVERGING, RGB, apply_colormap, own_scale
 from seewhy.figures.labels import format_factor, join_title, method_label
 from seewhy.figures.marks import Marks, draw_marks, make_marks
-from seewhy.figures.overlay import draw_annotation, grey, overlay, resize_to_width
+from seewhy.figures.overlay import draw_annotation, draw_region, grey, overlay, resize_to_width
 from seewhy.figures.sheet import Bar, Cell, sheet, write_sheet
 from seewhy.figures.style import turn_upright
 from seewhy.io.geometry import Display
@@ -47,6 +47,8 @@ def write_slices(
     mask: Array | None = None,
     phantom: bool = False,
     unit: str = "attribution",
+    region: Array | None = None,
+    region_note: str = "",
 ) -> list[Path]:
     """Write slice | map | overlay for each of the given slices, and a summary with slices above and overlays below.
 
@@ -71,6 +73,8 @@ def write_slices(
         mask: [D, H, W] annotation, if there is one.
         phantom: whether the volume is synthetic, which the title then states.
         unit: meaning of the numbers and origin of the scale.
+        region: [D, H, W] bool, region that should keep the prediction; drawn beside the overlay.
+        region_note: its size, and whether it keeps the prediction; below the pictures.
 
     Returns:
         The files written, the summary last.
@@ -83,7 +87,13 @@ def write_slices(
     _check(subject, volume, whole, mask, slices)
     bar = Bar(scale=scale, colormap=DIVERGING if signed else "inferno", unit=unit)
     views = _Views(
-        volume=np.asarray(volume), maps=whole, mask=mask, display=display or Display(), spacing=spacing, bar=bar
+        volume=np.asarray(volume),
+        maps=whole,
+        mask=mask,
+        region=region,
+        display=display or Display(),
+        spacing=spacing,
+        bar=bar,
     )
     heading = join_title(subject, method_label(method), title, phantom=phantom)
     own, factor = own_scale([whole], scale)
@@ -91,6 +101,7 @@ def write_slices(
     alone = replace(views, bar=replace(bar, scale=own)) if weak else views
     boost = f"× {format_factor(factor)} of the run's scale"  # noqa: RUF001
     notes: dict[str, Any] = {"flat": flat, "phantom": phantom, "plane": views.display.plane, "own": weak}
+    notes["region"] = region_note if region is not None else ""
     shares = None if flat else _shares(whole)
     marked, written = bool(warnings), []
     for position, number in slices:
@@ -101,6 +112,8 @@ def write_slices(
         ]
         if weak:
             row.append(Cell(picture=alone.overlay(position, SIDE), name="own contrast", note=boost, marked=marked))
+        if region is not None:
+            row.append(Cell(picture=views.region_of(position, SIDE), name="region", note=_inside(region, position)))
         foot = _foot(**notes, mask=views.is_annotated([position]))
         page = sheet([row], title=heading, warnings=warnings, bar=bar, foot=foot)
         written.append(write_sheet(Path(folder) / f"{subject}_{method}_slice_{number}.png", page))
@@ -117,6 +130,10 @@ def write_slices(
                     for i, item in enumerate(pictures)
                 ]
             )
+        if region is not None:
+            rows.append(
+                [Cell(picture=views.region_of(p, SMALL), name="region", note=_inside(region, p)) for p, _ in block]
+            )
     foot = _foot(**notes, mask=views.is_annotated([position for position, _ in slices]))
     page = sheet(rows, title=heading, warnings=warnings, bar=replace(bar, row=0), foot=foot)
     return [*written, write_sheet(Path(folder) / f"{subject}_{method}_summary.png", page)]
@@ -129,6 +146,7 @@ class _Views:
     volume: Array
     maps: Array
     mask: Array | None
+    region: Array | None
     display: Display
     spacing: tuple[float, float, float] | None
     bar: Bar
@@ -166,6 +184,11 @@ class _Views:
         base = self._base(position, side)
         return self._annotate(overlay(base, heat, scale=self.bar.scale, colormap=self.bar.colormap), position)
 
+    def region_of(self, position: int, side: int) -> RGB:
+        base = self._base(position, side)
+        inside = np.zeros(self.volume.shape[1:], bool) if self.region is None else np.asarray(self.region[position]) > 0
+        return draw_marks(draw_region(base, turn_upright(inside, self.display)), self.marks)
+
     def _base(self, position: int, side: int) -> RGB:
         return np.asarray(self._display(grey(self.volume[position], window=self.window), side), np.uint8)
 
@@ -199,11 +222,16 @@ def _share(shares: NDArray[np.float64] | None, position: int) -> str:
     return "" if shares is None else f"{100 * shares[position]:.1f} % of attribution"
 
 
-def _foot(*, flat: bool, mask: bool, phantom: bool, plane: str, own: bool) -> str:
+def _inside(region: Array, position: int) -> str:
+    return f"{100 * np.mean(np.asarray(region[position]) > 0):.1f} % of the slice"
+
+
+def _foot(*, flat: bool, mask: bool, phantom: bool, plane: str, own: bool, region: str) -> str:
     notes = ["one colour scale for the whole run" + (", except for own contrast" if own else "")]
     notes += [f"{plane} slices, numbered as in the scan"] if plane else []
     notes += ["one map for all slices: the layer has no slice axis"] if flat else []
     notes += ["cyan: annotation"] if mask else []
+    notes += [f"orange: {region}"] if region else []
     notes += ["phantom data, not patients"] if phantom else []
     return " · ".join(notes)
 

@@ -25,6 +25,7 @@ from seewhy.io.checks.sizes import find_file_problems
 from seewhy.models.protocols import DescribesItself, PreparesExplanation
 from seewhy.option_types import MemorySize, NonNegativeInt
 from seewhy.options import collect_problem, parse_options
+from seewhy.reporting.regions.calibration import check_patients
 from seewhy.reporting.report import print_explanations
 from seewhy.reporting.selection import ExplanationSettings, TargetChoice
 from seewhy.run.build import build
@@ -262,8 +263,25 @@ def check_explanations(
         problems += [
             line for part in parts for line in collect_problem(partial(choice.by_name, datamodule.sample_ids(part)))
         ]
+    if settings.region_alpha is not None:
+        problems += collect_problem(partial(_check_region_option, settings.region_alpha, module, datamodule, parts))
     if settings.atlas is not None:
         remedy = "give a file of labels, or explain.atlas=null"
         problems += [f"explain.atlas={problem}" for problem in find_file_problems(settings.atlas, remedy)]
     if problems:
         raise ConfigError("; ".join(dict.fromkeys(problems)))
+
+
+def _check_region_option(alpha: float, module: nn.Module, datamodule: BaseDataModule, parts: Sequence[str]) -> None:
+    """Check that regions can be calibrated on validation patients that are not explained."""
+    if isinstance(module, PreparesExplanation):
+        raise ConfigError(
+            f"explain.region_alpha={alpha} is for models that predict classes, and {type(module).__name__} predicts "
+            "none; use explain.region_alpha=null"
+        )
+    if "val" in parts or ("predict" in parts and datamodule.predict_on in ("val", "all")):
+        raise ConfigError(
+            f"explain.region_alpha={alpha} calibrates on validation patients, which are explained here; explain test "
+            "samples (data.predict_on=test, explain.every_n_epochs=0), or use explain.region_alpha=null"
+        )
+    check_patients(alpha, len(datamodule.split.val))

@@ -28,6 +28,20 @@ def test_the_copy_predicts_from_masked_images_what_the_network_predicts_from_who
     assert not any(parameter.grad is not None for parameter in tuned.module.parameters())
 
 
+def test_a_copy_is_checked_on_images_held_out(trained):
+    """A copy of four images learns these and not others; one of 64 passes the check."""
+    held_out = [rings_and_disks(32, seed=31).image]
+    few = tune_with_masks(trained, [rings_and_disks(4, seed=30).image], held_out=held_out, steps=30, rate=1e-3)
+    assert "4 images to be tuned on and 32 held out" in few.problem
+    many = tune_with_masks(trained, [rings_and_disks(64, seed=30).image], held_out=held_out, steps=30, rate=1e-3)
+    assert many.problem == ""
+    assert many.after < many.before
+    unchecked = tune_with_masks(trained, [rings_and_disks(64, seed=30).image], steps=1)
+    assert "0 held out" in unchecked.problem
+    useless = tune_with_masks(trained, [rings_and_disks(8, seed=30).image], held_out=held_out, steps=1, rate=1e-9)
+    assert "not clearly nearer" in useless.problem
+
+
 def test_statistics_of_normalisation_stay(trained, tuned):
     kept = dict(tuned.module.named_buffers())
     assert all(torch.equal(value, kept[name]) for name, value in trained.named_buffers())

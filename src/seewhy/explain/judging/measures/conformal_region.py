@@ -18,7 +18,14 @@ from seewhy.explain.judging.similarity import join_maps
 from seewhy.explain.maps import Maps
 from seewhy.explain.targets import predict_classes
 
-__all__ = ["ConformalRegion", "calibrate_region", "measure_sufficient_share"]
+__all__ = [
+    "CheckedRegion",
+    "ConformalRegion",
+    "calibrate_region",
+    "check_region",
+    "count_needed_patients",
+    "measure_sufficient_share",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +53,80 @@ class ConformalRegion:
         count = max(math.ceil(self.share * values.shape[1] - 1e-9), 1)
         limits = values.topk(count, dim=1).values[:, -1]
         return {name: one >= limits.reshape(-1, *[1] * (one.ndim - 1)) for name, one in evidence.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedRegion:
+    """Regions of a batch, and whether each keeps the prediction.
+
+    Attributes:
+        masks: input → [B, *spatial] bool.
+        size: [B] float64, share of the pixels of all inputs; above the calibrated share where evidence is equal.
+        kept: [B] bool, whether the predicted class stays when all other pixels are filled.
+        empty: [B] bool, whether it stays when all pixels are filled; such a sample says nothing about a region.
+    """
+
+    masks: dict[str, Tensor]
+    size: Tensor
+    kept: Tensor
+    empty: Tensor
+
+
+def count_needed_patients(alpha: float) -> int:
+    """Count the fewest calibration patients with whom a region smaller than the whole image can be promised.
+
+    Args:
+        alpha: see `calibrate_region`.
+
+    Example:
+        >>> from seewhy.explain.judging import count_needed_patients
+        >>> count_needed_patients(0.1), count_needed_patients(0.25), count_needed_patients(0.5)
+        (9, 3, 1)
+    """
+    return max(math.ceil(1 / alpha - 1 - 1e-9), 1)
+
+
+def check_region(
+    module: nn.Module,
+    inputs: Inputs,
+    maps: Maps,
+    region: ConformalRegion,
+    *,
+    fill: Fill = "blur",
+    budget: MemoryBudget | None = None,
+) -> CheckedRegion:
+    """Select the regions of a batch, fill all other pixels, and compare the predicted class with that of the images.
+
+    Args:
+        module: the explained module.
+        inputs: the batch.
+        maps: of the batch, by the method that the region was calibrated for.
+        region: calibrated with the same fill.
+        fill: value of all other pixels.
+        budget: memory limit of a forward; None is 1 GiB.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import InputXGradient
+        >>> from seewhy.explain.judging import ConformalRegion, check_region
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(100, 1))
+        >>> _ = nn.init.zeros_(net[1].weight), nn.init.constant_(net[1].bias, -0.5)
+        >>> net[1].weight.data[0, 7] = 1  # one pixel decides
+        >>> image = torch.rand(1, 1, 10, 10) + 1
+        >>> maps = InputXGradient()(net, image, target=1)
+        >>> found = check_region(net, image, maps, ConformalRegion(share=0.01, coverage=0.9, patients=9), fill="zero")
+        >>> found.size, found.kept
+        (tensor([0.0100], dtype=torch.float64), tensor([True]))
+    """
+    subject = ExplainedModel(module, inputs)
+    target = predict_classes(maps.scores).to(next(iter(subject.inputs.values())).device)
+    removal = Removal(subject, target, fill, budget=budget, output="margin")
+    masks = region.select(maps)
+    shown = join_maps({name: masks[name] for name in removal.sizes}).to(removal.device).bool()
+    with keep_unchanged(subject.module):
+        kept, empty = (removal.measure((~shown).long(), [(1, 2), (0, 2)]) > 0).cpu().unbind(dim=1)
+    return CheckedRegion(masks=masks, size=shown.double().mean(dim=1).cpu(), kept=kept, empty=empty)
 
 
 def calibrate_region(shares: Sequence[float], patients: Sequence[str], *, alpha: float = 0.1) -> ConformalRegion:

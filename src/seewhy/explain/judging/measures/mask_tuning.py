@@ -20,6 +20,12 @@ __all__ = ["TunedCopy", "draw_masks", "tune_with_masks"]
 
 WIDEST = 1 / 16
 """Largest standard deviation of the noise that masks are made of, as a share of each side."""
+LEAST_TUNED, LEAST_CHECKED = 8, 4
+"""Fewest images to tune a copy on, and to check it on."""
+NEARER = 0.05
+"""Smallest fall of the distance on images held out, as a share of it; it must also be above two standard errors."""
+MASKS = 4
+"""Masks of each image held out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,19 +35,45 @@ class TunedCopy:
     Attributes:
         module: the copy, in evaluation mode.
         before: mean total variation distance, in [0, 1], between the network's probabilities of whole images and of
-            images with random masks, before the tuning.
+            images with random masks, before the tuning; of the images held out, or, without any, of those tuned on.
         after: the same for the copy's probabilities of masked images.
+        tuned_on: number of images that it was tuned on.
+        checked_on: number of images held out; 0 is never checked.
+        error: standard error of `before` - `after` over the images.
     """
 
     module: nn.Module
     before: float
     after: float
+    tuned_on: int
+    checked_on: int
+    error: float
+
+    @property
+    def problem(self) -> str:
+        """Why the copy must not judge maps, in one sentence; empty if it passed its check.
+
+        A copy of few images recognises them by what is left of them: its distance falls on these images and not on
+        others.
+        """
+        if self.tuned_on < LEAST_TUNED or self.checked_on < LEAST_CHECKED:
+            return (
+                f"it has {self.tuned_on} images to be tuned on and {self.checked_on} held out to check it; expected at "
+                f"least {LEAST_TUNED} and {LEAST_CHECKED}"
+            )
+        if not self.before - self.after > max(2 * self.error, NEARER * self.before):
+            return (
+                f"on {self.checked_on} masked images held out it is not clearly nearer to the network's predictions of "
+                f"whole images than the network itself (distance {self.after:.3f}, before {self.before:.3f})"
+            )
+        return ""
 
 
 def tune_with_masks(
     module: nn.Module,
     batches: Sequence[Inputs],
     *,
+    held_out: Sequence[Inputs] = (),
     steps: int = 100,
     rate: float = 1e-4,
     fill: Fill = "blur",
@@ -59,6 +91,7 @@ def tune_with_masks(
     Args:
         module: the network, which is not changed.
         batches: inputs to tune on, in turn; other samples than the explained ones where there are any.
+        held_out: inputs of other patients, to check the copy on; see `TunedCopy.problem`.
         steps: of the optimiser (AdamW).
         rate: learning rate.
         fill: value of removed pixels.
@@ -73,8 +106,11 @@ def tune_with_masks(
         >>> from seewhy.explain.judging import tune_with_masks
         >>> _ = torch.manual_seed(0)
         >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 2))
-        >>> tuned = tune_with_masks(net, [torch.randn(16, 1, 8, 8)], steps=50, rate=1e-2, fill="zero")
-        >>> tuned.after < tuned.before
+        >>> images = torch.randn(24, 1, 8, 8)
+        >>> tuned = tune_with_masks(net, [images[:16]], held_out=[images[16:]], steps=50, rate=1e-2, fill="zero")
+        >>> tuned.tuned_on, tuned.checked_on
+        (16, 8)
+        >>> "not clearly nearer" in tuned.problem  # noise has nothing in common: it learned these images alone
         True
     """
     if not batches or steps < 1:
@@ -85,7 +121,11 @@ def tune_with_masks(
     with torch.inference_mode(False):  # Lightning predicts in it, and its tensors can never be trained
         tuned = copy.deepcopy(subjects[0].module).eval()
     copies = [ExplainedModel(tuned, batch) for batch in batches]
-    before = _measure_distance(copies, wanted, fill, seed + 1)
+    checked = [ExplainedModel(module, batch) for batch in held_out]
+    with keep_unchanged(subjects[0].module), torch.no_grad():
+        targets = [one.class_probabilities(one.scores(one.inputs)) for one in checked] or wanted
+    checked = [ExplainedModel(tuned, batch) for batch in held_out] or copies
+    before = _measure_distances(checked, targets, fill, seed + 1)
     with torch.inference_mode(False), torch.enable_grad():
         weights = [parameter.requires_grad_() for parameter in tuned.parameters() if parameter.is_floating_point()]
         optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0)
@@ -100,7 +140,15 @@ def tune_with_masks(
             loss.backward()
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return TunedCopy(module=tuned, before=before, after=_measure_distance(copies, wanted, fill, seed + 1))
+    after = _measure_distances(checked, targets, fill, seed + 1)
+    return TunedCopy(
+        module=tuned,
+        before=float(before.mean()),
+        after=float(after.mean()),
+        tuned_on=sum(copy.batch for copy in copies),
+        checked_on=sum(copy.batch for copy in checked) if held_out else 0,
+        error=float((before - after).std() / len(before) ** 0.5) if len(before) > 1 else float("inf"),
+    )
 
 
 def draw_masks(images: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
@@ -132,9 +180,11 @@ def _predict_masked(subject: ExplainedModel, fill: Fill, generator: torch.Genera
 
 
 @torch.no_grad()
-def _measure_distance(copies: Sequence[ExplainedModel], wanted: Sequence[Tensor], fill: Fill, seed: int) -> float:
-    """Measure the mean total variation distance to the wanted probabilities, with new masks."""
+def _measure_distances(copies: Sequence[ExplainedModel], wanted: Sequence[Tensor], fill: Fill, seed: int) -> Tensor:
+    """Measure the total variation distance of each image to the wanted probabilities, mean over new masks, [N]."""
     generator = torch.Generator().manual_seed(seed)
-    found = [_predict_masked(subject, fill, generator) for subject in copies]
-    distances = [(one - target).abs().sum(dim=1) / 2 for one, target in zip(found, wanted, strict=True)]
-    return float(torch.cat(distances).mean())
+    distances = [
+        torch.stack([(_predict_masked(one, fill, generator) - target).abs().sum(dim=1) / 2 for _ in range(MASKS)])
+        for one, target in zip(copies, wanted, strict=True)
+    ]
+    return torch.cat([one.mean(dim=0) for one in distances])

@@ -1,0 +1,1 @@
+"""Calibrated regions of explained samples, and their table."""
