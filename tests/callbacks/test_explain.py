@@ -257,11 +257,7 @@ def test_further_measures_are_columns_of_the_ranking_with_those_of_the_floors(ex
         explained(tmp_path, metrics=["infidelty"])
 
 
-def test_a_tuned_copy_that_passes_its_check_judges_methods_and_controls(explained, model, tmp_path, monkeypatch):
-    """Three validation patients are too few by themselves, so the least numbers are lowered to them."""
-    from seewhy.explain.judging.measures import mask_tuning
-
-    monkeypatch.setattr(mask_tuning.TunedCopy, "problem", property(lambda copy: "" if copy.checked_on else "unchecked"))
+def test_a_tuned_copy_judges_methods_and_controls_and_few_images_are_a_doubt(explained, model, tmp_path):
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     found = explained(tmp_path, loop="test", when={"after_fit": True}, mask_tuning=2)
     with (found.folder / "ranking.csv").open() as file:
@@ -269,19 +265,18 @@ def test_a_tuned_copy_that_passes_its_check_judges_methods_and_controls(explaine
     assert {"grad_cam", "control_edges"} <= set(rows)
     assert all(-1 <= float(row["insertion_gap_tuned"]) <= 1 for row in rows.values())
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
-    assert manifest(found)["unscored"] == []
+    again = explained(tmp_path, loop="test", when={"after_fit": True}, mask_tuning=2)  # with nothing left to compute
+    for one in (found, again):
+        [doubt] = manifest(one)["doubtful_scores"]
+        assert "expected at least 8 and 4" in doubt
+        assert "expected at least 8 and 4" in (one.folder / "report.html").read_text()
 
 
-@pytest.mark.parametrize("loop", ["test", "predict"])
-def test_too_few_images_to_tune_a_copy_are_stated_in_words_and_give_no_score(explained, tmp_path, loop):
-    when = {"after_fit": True} if loop == "test" else {"after_predict": True}
-    reason = "expected at least 8 and 4" if loop == "test" else "no validation images"
-    for _ in range(2):  # the second call has nothing left to compute
-        found = explained(tmp_path, loop=loop, when=when, max_samples=4, mask_tuning=2)
-        listed = manifest(found)
-        assert reason in listed["unscored"][0]
-        assert not any("_tuned" in name for one in listed["explanations"] for name in one["judged"])
-        assert reason in (found.folder / "report.html").read_text()
+def test_without_images_to_tune_a_copy_its_scores_are_left_out_in_words(explained, tmp_path):
+    found = explained(tmp_path, loop="predict", when={"after_predict": True}, max_samples=4, mask_tuning=2)
+    listed = manifest(found)
+    assert "left out: no validation images" in listed["doubtful_scores"][0]
+    assert not any("_tuned" in name for one in listed["explanations"] for name in one["judged"])
 
 
 def test_every_step_is_counted_and_the_time_is_stated(explained, tmp_path, monkeypatch):

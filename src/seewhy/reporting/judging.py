@@ -48,6 +48,7 @@ TUNED = 4
 """Explained samples for each validation sample of cheap judging."""
 MASKED = 32
 """Validation samples that a copy of the network is tuned and checked on."""
+BY_COPY = "deletion and insertion by the tuned copy (explain.mask_tuning)"
 HELD_OUT = 4
 """One in so many of their patients checks it."""
 FAITHFUL = ("control_intensity",)
@@ -68,7 +69,7 @@ class Judges:
 
     Attributes:
         testing: whether the randomisation test takes the next samples; False where another process tests the first.
-        untuned: why no tuned copy judges, if one was asked for and failed its check.
+        tuning_note: why scores by the tuned copy are doubtful or left out; empty if the copy passed its check.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Judges:
         self._tuning_bases: dict[int, Maps] = {}
         self.mask_tuning = settings.mask_tuning
         self.tuned: TunedCopy | None = None
-        self.untuned = ""
+        self.tuning_note = ""
 
     @property
     def active(self) -> bool:
@@ -146,19 +147,19 @@ class Judges:
         return self._cards[place].verdict() if place in self._cards else None
 
     def _tune_copy(self, module: nn.Module) -> nn.Module | None:
-        """The copy of the network that judges, tuned and checked once on validation patients; None if it must not."""
+        """The copy of the network that judges too, tuned and checked once on validation patients; None without any."""
         if not self.mask_tuning:
             return None
-        if self.tuned is None and not self.untuned:
+        if self.tuned is None and not self.tuning_note:
             batches, held_out = _hold_out(list(self.validation(MASKED)))
             if not batches or not held_out:
-                self.untuned = "there are no validation images, or only of one patient, to tune and to check it on"
+                self.tuning_note = f"{BY_COPY} are left out: no validation images, or only of one patient"
                 return None
             self.tuned = tune_with_masks(
                 module, batches, held_out=held_out, steps=self.mask_tuning, seed=self.settings.seed
             )
-            self.untuned = self.tuned.problem
-        return None if self.untuned or self.tuned is None else self.tuned.module
+            self.tuning_note = f"{BY_COPY} are doubtful: {self.tuned.problem}" if self.tuned.problem else ""
+        return None if self.tuned is None else self.tuned.module
 
     def _threshold(self, explainer: Explainer, module: nn.Module) -> Threshold | None:
         """The threshold of a method's maps, tuned on validation samples; None without masks."""

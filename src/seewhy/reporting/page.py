@@ -47,7 +47,7 @@ class Manifest(TypedDict):
     ranking: list[dict[str, Any]]
     by_class: list[dict[str, Any]]
     regions: NotRequired[list[dict[str, Any]]]
-    unscored: NotRequired[list[str]]
+    doubtful_scores: NotRequired[list[str]]
     figures: dict[str, str]
     explanations: list[ManifestEntry]
 
@@ -81,7 +81,7 @@ def read_explanations(folder: Path) -> dict[str, Any]:
         "ranking": manifest["ranking"],
         "by_class": manifest["by_class"],
         "regions": manifest.get("regions", []),
-        "unscored": manifest.get("unscored", []),
+        "doubtful_scores": manifest.get("doubtful_scores", []),
         "verdicts": manifest["verdicts"],
         "failures": {title: list((own or {}).get("doubts", [])) for title, own in manifest["verdicts"].items()},
         "figures": {text: folder / name for text, name in manifest["figures"].items() if (folder / name).is_file()},
@@ -113,7 +113,10 @@ def report_section(results: Mapping[str, Any]) -> Section:
         note=f"{patients} patients, {describe_intervals(patients)}" if results["ranking"] else "",
         phantom=bool(results["records"][0]["phantom"]),
     )
-    lines = [*_describe_verdicts(results), *(f"{line[0].upper()}{line[1:]}." for line in results.get("unscored", ()))]
+    lines = [
+        *_describe_verdicts(results),
+        *(f"{line[0].upper()}{line[1:]}." for line in results.get("doubtful_scores", ())),
+    ]
     return Section(section.heading, [*([NoteList(lines)] if lines else []), *section.blocks])
 
 

@@ -134,7 +134,7 @@ def write_tables(
     figures = write_summaries(folder, records, key_slices=key_slices, title=title, phantom=phantom)
     verdicts = {place.title: store.verdict(place, session.keys[place.method]) for place in places}
     facts = {**session.facts, "seed": session.settings.seed, "options": session.options}
-    facts |= {"verdicts": verdicts, "refused": refused, "unscored": _note_failures(session, verdicts)}
+    facts |= {"verdicts": verdicts, "refused": refused, "doubtful_scores": _note_doubts(session, verdicts)}
     facts |= {"ranking": _without_nan(ranking), "by_class": _without_nan(by_class), "regions": regions}
     facts["figures"] = {caption: path.relative_to(folder).as_posix() for caption, path in figures.items()}
     write_manifest(folder / "explanations.json", records, facts)
@@ -146,7 +146,7 @@ def write_tables(
         "ranking": ranking,
         "by_class": by_class,
         "regions": regions,
-        "unscored": facts["unscored"],
+        "doubtful_scores": facts["doubtful_scores"],
         "failures": {title: verdict["doubts"] if verdict else [] for title, verdict in verdicts.items()},
         "verdicts": verdicts,
         "figures": figures,
@@ -156,11 +156,11 @@ def write_tables(
     return results
 
 
-def _note_failures(session: Session, verdicts: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
-    """Lines on scores that were asked for and could not be computed, now or by the session that made the maps."""
-    earlier = [verdict["untuned"] for verdict in verdicts.values() if verdict and verdict.get("untuned")]
-    reason = session.judges.untuned or next(iter(earlier), "")
-    return [f"deletion and insertion by the tuned copy (explain.mask_tuning) are left out: {reason}"] if reason else []
+def _note_doubts(session: Session, verdicts: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """Lines on scores that are doubtful or could not be computed, now or by the session that made the maps."""
+    earlier = [verdict["tuning_note"] for verdict in verdicts.values() if verdict and verdict.get("tuning_note")]
+    note = session.judges.tuning_note or next(iter(earlier), "")
+    return [note] if note else []
 
 
 def _without_nan(rows: Sequence[Record]) -> list[Record]:
@@ -205,7 +205,7 @@ def print_explanations(results: Mapping[str, Any], console: Console) -> None:
     for method, reasons in results.get("failures", {}).items():
         for reason in reasons:
             console.print(f"[bold red]{method}[/]: {reason}", highlight=False)
-    for line in results.get("unscored", ()):
+    for line in results.get("doubtful_scores", ()):
         console.print(f"note: {line}", highlight=False, markup=False)
     for line in results["refused"]:
         console.print(f"no map: {line}", highlight=False, markup=False)

@@ -35,7 +35,7 @@ def store_verdict(session: Session, place: Place) -> None:
         "doubts": list(verdict.doubts),
         "samples": verdict.samples,
         "incomplete": verdict.incomplete,
-        "untuned": session.judges.untuned,
+        "tuning_note": session.judges.tuning_note,
         "seconds": {name: round(value, 3) for name, value in verdict.seconds.items()},
     }
     if verdict.randomization is not None:

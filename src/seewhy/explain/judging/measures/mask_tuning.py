@@ -51,7 +51,7 @@ class TunedCopy:
 
     @property
     def problem(self) -> str:
-        """Why the copy must not judge maps, in one sentence; empty if it passed its check.
+        """Why scores by the copy are doubtful, in one sentence; empty if it passed its check.
 
         A copy of few images recognises them by what is left of them: its distance falls on these images and not on
         others.
