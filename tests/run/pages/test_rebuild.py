@@ -112,7 +112,7 @@ def test_a_configuration_with_tags_is_refused(run):
 def test_a_folder_without_anything(tmp_path):
     with pytest.raises(DataError, match=r"results\.json"):
         rebuild_pages(tmp_path)
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         rebuild_pages(tmp_path / "missing")
 
 
