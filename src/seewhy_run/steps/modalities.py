@@ -12,20 +12,18 @@ from numpy.typing import NDArray
 from seewhy_run.arrays.intensity import background_of, finite, normalize_intensity
 from seewhy_run.arrays.midline import Midline, find_midline
 from seewhy_run.arrays.modalities import MIRROR, find_modality_body, make_channel
-from seewhy_run.arrays.slicing import cut_volumes
 from seewhy_run.arrays.statistics import IntensityStatistics, evenly_spaced, measure
 from seewhy_run.errors import RunError, suggest
 from seewhy_run.graphs import Graph
 from seewhy_run.steps.base import State
 from seewhy_run.steps.scans import open_scans
+from seewhy_run.steps.slices import SliceReading
 
 __all__ = ["ReadModalities"]
 
-KINDS = ("robust", "zscore", "window")
-
 
 @dataclass(frozen=True, kw_only=True)
-class ReadModalities:
+class ReadModalities(SliceReading):
     """Makes `image` [S, C, H, W] and `body` [S, H, W] of a patient, with its `index` and `source`.
 
     A case is a NIfTI volume per modality, all on one grid, cut along the third axis as `seewhy prepare` does.
@@ -34,31 +32,15 @@ class ReadModalities:
         modalities: names of the scans of a case, in the order of the prepared data set.
         channels: of the network: a modality, and what is subtracted from it (another modality, `mirror` for its mirror
             image about the patient's midline, or nothing).
-        kind: normalisation, see `seewhy_run.arrays.intensity.normalize_intensity`.
-        over: its statistics are those of the whole `patient` or of each `slice`.
-        percentiles: ends of the window over the body's pixels.
-        window: how a volume's intensities were scaled before it was cut: `minmax`, `percentile` or `none`.
-        dtype: type of the slices' files: `float32`, `float16`, `uint8` or `source`.
-        every: slices 0, n, 2n … of a volume are taken.
-        tissue_only: leave out slices in which nearly all pixels are background in all modalities.
     """
 
     modalities: tuple[str, ...]
     channels: tuple[tuple[str, str], ...]
-    kind: str
-    over: str
-    percentiles: tuple[float, float]
-    window: str = "none"
-    dtype: str = "source"
-    every: int = 1
-    tissue_only: bool = False
 
-    needs: ClassVar[tuple[str, ...]] = ()
-    gives: ClassVar[tuple[str, ...]] = ("image", "body", "index", "source")
+    kinds: ClassVar[tuple[str, ...]] = ("robust", "zscore", "window")
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS or self.over not in ("patient", "slice") or self.every < 1:
-            raise RunError(f"read_modalities: kind={self.kind!r}, over={self.over!r} or every={self.every} is unknown")
+        super().__post_init__()
         known = [*self.modalities, MIRROR, ""]
         named = [name for pair in self.channels for name in pair]
         unknown = next((name for name in named if name not in known), None)
@@ -70,11 +52,7 @@ class ReadModalities:
         scans = open_scans(state, self.modalities)
         first = next(iter(scans.values()))
         volumes = [[scan.values[:, :, k] for k in range(scan.values.shape[2])] for scan in scans.values()]
-        options = {"window": self.window, "dtype": self.dtype, "every": self.every, "tissue_only": self.tissue_only}
-        try:
-            numbers, cut = cut_volumes(volumes, **options)  # type: ignore[arg-type]
-        except RunError as error:
-            raise RunError(f"case {state.id}: {error}") from None
+        numbers, cut = self.cut(volumes, f"case {state.id}")
         stacks = [np.stack(planes).astype(np.float32) for planes in cut]
         raw = finite(np.stack(stacks, axis=1), f"case {state.id}")
         chosen = raw[evenly_spaced(len(raw))]

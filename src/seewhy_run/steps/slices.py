@@ -22,33 +22,26 @@ from seewhy_run.graphs import Graph
 from seewhy_run.names import natural_key, unprotect_cell
 from seewhy_run.steps.base import State
 
-__all__ = ["ReadSlices", "WriteMaps"]
+__all__ = ["ReadSlices", "SliceReading", "WriteMaps"]
 
 IMAGES = "imageSlice"
 KINDS = ("robust", "zscore", "window", "imagenet")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadSlices:
-    """Makes `image` [S, C, H, W] and `body` [S, H, W] of a patient, with its `index` and `source`.
-
-    A case is a NIfTI volume, cut along its third axis as `seewhy prepare` does, or a folder of NPY slices, of one
-    patient or as `<folder>#<patient>`.
+class SliceReading:
+    """Options by which the slices of a patient are cut from volumes and normalised.
 
     Attributes:
-        pattern: regular expression of the slices' names with the groups `patient` and `label`, and perhaps `slice`.
-        channels: 1 or 3.
         kind: normalisation, see `seewhy_run.arrays.intensity.normalize_intensity`.
         over: its statistics are those of the whole `patient` or of each `slice`.
         percentiles: ends of the window over the body's pixels.
         window: how a volume's intensities were scaled before it was cut: `minmax`, `percentile` or `none`.
         dtype: type of the slices' files: `float32`, `float16`, `uint8` or `source`.
         every: slices 0, n, 2n … of a volume are taken.
-        tissue_only: leave out slices of a volume in which nearly all pixels are background.
+        tissue_only: leave out slices of a volume in which nearly all pixels are background, in all modalities.
     """
 
-    pattern: str
-    channels: int
     kind: str
     over: str
     percentiles: tuple[float, float]
@@ -59,10 +52,49 @@ class ReadSlices:
 
     needs: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]] = ("image", "body", "index", "source")
+    kinds: ClassVar[tuple[str, ...]] = KINDS
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS or self.over not in ("patient", "slice") or self.every < 1:
-            raise RunError(f"read_slices: kind={self.kind!r}, over={self.over!r} or every={self.every} is unknown")
+        if self.kind not in self.kinds or self.over not in ("patient", "slice") or self.every < 1:
+            raise RunError(f"reading slices: kind={self.kind!r}, over={self.over!r} or every={self.every} is unknown")
+
+    def cut(self, volumes: Sequence[Sequence[NDArray[Any]]], where: str) -> tuple[list[int], list[list[NDArray[Any]]]]:
+        """Cut volumes on one grid, one per modality, as `seewhy prepare` would store them.
+
+        Args:
+            volumes: planes of each volume.
+            where: names them in messages.
+
+        Returns:
+            Numbers of the slices, and the slices of each volume.
+
+        Raises:
+            RunError: no slice is left, or values that do not fit the type of the files.
+        """
+        options = {"window": self.window, "dtype": self.dtype, "every": self.every, "tissue_only": self.tissue_only}
+        try:
+            return cut_volumes(volumes, **options)  # type: ignore[arg-type]
+        except RunError as error:
+            raise RunError(f"{where}: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadSlices(SliceReading):
+    """Makes `image` [S, C, H, W] and `body` [S, H, W] of a patient, with its `index` and `source`.
+
+    A case is a NIfTI volume, cut along its third axis as `seewhy prepare` does, or a folder of NPY slices, of one
+    patient or as `<folder>#<patient>`.
+
+    Attributes:
+        pattern: regular expression of the slices' names with the groups `patient` and `label`, and perhaps `slice`.
+        channels: 1 or 3.
+    """
+
+    pattern: str
+    channels: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         try:
             re.compile(self.pattern)
         except re.error as error:
@@ -90,11 +122,7 @@ class ReadSlices:
         if scan.values.ndim != 3:
             raise RunError(f"{scan.path} has {scan.values.shape[3]} channels; give a volume of the trained modality")
         planes = [scan.values[:, :, number] for number in range(scan.values.shape[2])]
-        options = {"window": self.window, "dtype": self.dtype, "every": self.every, "tissue_only": self.tissue_only}
-        try:
-            kept, [cut] = cut_volumes([planes], **options)  # type: ignore[arg-type]
-        except RunError as error:
-            raise RunError(f"{scan.path}: {error}") from None
+        kept, [cut] = self.cut([planes], str(scan.path))
         return kept, cut
 
     def _list(self, path: Path) -> tuple[list[int], list[NDArray[Any]]]:
