@@ -122,6 +122,29 @@ def test_hole_within_the_region_is_filled() -> None:
     assert regions(image, evidence)[core].all()
 
 
+def test_hole_of_a_ring_stays_open() -> None:
+    core = ball((11, 45, 65), 8)
+    image = (LESION & ~core).float() + 0.05 * noise()
+    ring = LESION & ~core
+    evidence = 0.8 * blurred(LESION)
+    assert dice(regions(image, evidence, fill_holes=False), ring) > 0.95
+    assert dice(regions(image, evidence, fill_holes=True), LESION) > 0.97
+
+
+def test_lesion_with_most_evidence_stays_next_to_a_small_region_of_higher_mean() -> None:
+    """Evidence on a sixth of the lesion: its mean over all of it is below the level, that of the small one is not."""
+    part = LESION & (torch.arange(112) > 72)
+    small = ball((11, 80, 35), 5)
+    image = (LESION | small).float() + 0.05 * noise()
+    evidence = torch.maximum(blurred(part, 2.0), 0.8 * blurred(small, 1.0))
+    options = {"level": 0.4, "evidence_sigma": (0.0, 0.0, 0.0)}
+    seen = evidence[LESION].mean()
+    assert seen < 0.4 < evidence[small].mean()
+    found = regions(image, evidence, **options)
+    assert (found & LESION).sum() > 0.5 * LESION.sum()
+    assert (found & small).any()
+
+
 def test_result_is_float_in_range_and_the_same_twice() -> None:
     image, evidence = LESION.float() + 0.5 * noise(), blurred(LESION)
     kept = evidence.clone()

@@ -170,6 +170,11 @@ class BaseDataModule(LightningDataModule):
         return LESION
 
     @property
+    def solid(self) -> bool:
+        """Whether what the data set annotates has no holes; not where it may be a ring, e.g. an enhancing tumour."""
+        return True
+
+    @property
     def channel_sources(self) -> dict[str, tuple[str, ...]]:
         """Channel of the image → modalities that it is made of, in order; empty unless there are several modalities."""
         return {}

@@ -24,6 +24,7 @@ def refine_regions(
     coupling: float = 0.5,
     evidence_sigma: Sequence[float] = (2.0, 4.0, 4.0),
     image_sigma: float = 0.5,
+    fill_holes: bool = True,
 ) -> Tensor:
     """Combine a classifier's evidence for a lesion with the intensities over a whole patient.
 
@@ -37,7 +38,8 @@ def refine_regions(
     move its zero (Menon et al. 2015, corrupted labels and the balanced error), so coarse seeds suffice. The sign of the
     ratio is learned, so dark lesions work; uninformative intensities give 0, and the evidence alone decides. A Potts
     prior on 6 neighbours (solved by mean field) smooths the result. 3D components with a mean evidence below τ are
-    removed, unless this removes all of them, and holes within a slice are filled.
+    removed, except the one with most evidence above τ, and holes within a slice are filled unless the lesion is known
+    to be a ring.
 
     How far evidence is to be trusted differs between patients and trainings. By default τ is therefore chosen for each
     patient, among .15 to .8 of the peak: the one whose regions have the strongest edges, as the mean step of intensity
@@ -55,6 +57,8 @@ def refine_regions(
         evidence_sigma: Gaussian smoothing of the evidence, in slices and pixels; the default is for pixels of 1 mm and
             slices of 2 mm. A large value is suitable if intensities are informative, since they restore the edges.
         image_sigma: Gaussian smoothing of the intensities within slices, in pixels.
+        fill_holes: fill holes within slices, e.g. a necrosis that belongs to a whole tumour; not for rings, e.g. an
+            enhancing tumour, to which the necrosis inside does not belong.
 
     Returns:
         [S, H, W] float32 in [0, 1] on `evidence`'s device; the regions are the voxels above 0.5, and elsewhere the
@@ -91,5 +95,6 @@ def refine_regions(
         coupling=coupling,
         evidence_sigma=evidence_sigma,
         image_sigma=image_sigma,
+        fill_holes=fill_holes,
     )
     return torch.from_numpy(regions).to(evidence.device)

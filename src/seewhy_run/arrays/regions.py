@@ -54,6 +54,7 @@ def find_regions(
     coupling: float = 0.5,
     evidence_sigma: Sequence[float] = (2.0, 4.0, 4.0),
     image_sigma: float = 0.5,
+    fill_holes: bool = True,
 ) -> Volume:
     """Combine a classifier's evidence with the intensities of a patient, see `seewhy.nets.regions.refine_regions`.
 
@@ -68,6 +69,7 @@ def find_regions(
         coupling: log odds that each neighbour adds.
         evidence_sigma: Gaussian smoothing of the evidence, in slices and pixels.
         image_sigma: Gaussian smoothing of the intensities within slices, in pixels.
+        fill_holes: fill holes of the regions within slices.
 
     Returns:
         [S, H, W] float32 in [0, 1]; the regions are the voxels above 0.5.
@@ -79,7 +81,8 @@ def find_regions(
         seen = smooth(evidence[box], inside, evidence_sigma)
         if (peak := summit(seen[inside])) >= max(floor, 2 * CLIP):
             values = smooth(image[box], inside, (0.0, image_sigma, image_sigma))
-            refine = partial(_refine, values, seen, inside, iterations=iterations, coupling=coupling)
+            options = {"iterations": iterations, "coupling": coupling, "fill_holes": fill_holes}
+            refine = partial(_refine, values, seen, inside, **options)
             result[box] = refine(level * peak) if level is not None else _sharpest(refine, peak, values, inside)
     return result
 
@@ -111,7 +114,9 @@ def edge_strength(values: Volume, regions: Mask, inside: Mask) -> float:
     return float(step[crossed].mean(dtype=np.float64) / mean) if mean > 0 and crossed.any() else 0.0
 
 
-def _refine(values: Volume, seen: Volume, inside: Mask, tau: float, *, iterations: int, coupling: float) -> Volume:
+def _refine(
+    values: Volume, seen: Volume, inside: Mask, tau: float, *, iterations: int, coupling: float, fill_holes: bool
+) -> Volume:
     """Regions whose seeds have evidence above τ."""
     prior = logit(seen) - logit(np.float32(tau))
     chosen: Mask = (seen > tau) & inside
@@ -122,9 +127,10 @@ def _refine(values: Volume, seen: Volume, inside: Mask, tau: float, *, iteration
         score = intensity_log_ratio(values, chosen, inside) + prior
         posterior = neighbour_smoothing(score, inside, coupling=coupling)
         chosen = supported_components(posterior > 0.5, seen, tau)
-    filled = np.stack([ndimage.binary_fill_holes(plane) for plane in chosen]) & inside
+    if fill_holes:
+        chosen = np.stack([ndimage.binary_fill_holes(plane) for plane in chosen]) & inside
     # Above 0.5 for selected voxels and below for others, in the order of the posterior.
-    return np.where(filled, np.maximum(posterior, 0.51), 0.5 * posterior * inside).astype(np.float32)
+    return np.where(chosen, np.maximum(posterior, 0.51), 0.5 * posterior * inside).astype(np.float32)
 
 
 def smooth(values: Volume, inside: Mask, sigma: Sequence[float]) -> Volume:
@@ -185,14 +191,16 @@ def neighbour_smoothing(score: Volume, inside: Mask, *, coupling: float) -> Volu
 
 
 def supported_components(regions: Mask, seen: Volume, tau: float) -> Mask:
-    """Keep 3D components (6 neighbours) with a mean evidence of at least τ, or else the one with most evidence."""
+    """Keep 3D components (6 neighbours) with a mean evidence of at least τ, and the one with most evidence above τ.
+
+    The latter is the lesion itself even where its intensities reach beyond the evidence, so that its mean is below τ.
+    """
     labels, count = ndimage.label(regions)
     if count == 0:
         return regions
     numbers = np.arange(1, count + 1)
     kept = np.concatenate([[False], ndimage.mean(seen, labels, numbers) >= tau])
-    if not kept.any():
-        kept[1 + int(np.argmax(ndimage.sum(seen, labels, numbers)))] = True
+    kept[1 + int(np.argmax(ndimage.sum(np.maximum(seen - tau, 0), labels, numbers)))] = True
     return np.asarray(kept[labels], np.bool_)
 
 

@@ -1,11 +1,15 @@
+import json
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
+from seewhy.data.slices.datamodule import BraTSDataModule
 from seewhy.errors import ConfigError
 from seewhy.models.weakly_supervised.segmentation import WeaklySupervisedSegmentation
+from seewhy.phantoms.slices import write_tumour_phantom
 
 OPTIMIZER = {"name": "adamw", "lr": 1e-3}
 SCHEDULER = {"name": "constant"}
@@ -248,6 +252,21 @@ def test_evidence_counts_as_much_as_its_slice_is_probable(weigh):
     assert torch.equal(prediction["maps"]["refined"], expected)
     other = model.refine(batch["image"], prediction["maps"]["cam"], batch["body"], channel=0)
     assert torch.equal(expected, other) is not weigh
+
+
+@pytest.mark.parametrize(("solid", "fill", "expected"), [(False, None, False), (True, None, True), (False, True, True)])
+def test_holes_are_filled_as_the_training_data_says_and_the_checkpoint_holds_it(solid, fill, expected, tmp_path):
+    write_tumour_phantom(tmp_path / "set", patients=6, slices=4, size=32)
+    about = tmp_path / "set" / "dataset.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"solid": solid}))
+    data = BraTSDataModule(root=str(tmp_path / "set"), batch_size=4, batches_per_epoch=2)
+    model = convolutional(regions={"floor": 0.0}, fill_holes=fill)
+    assert model.fills_holes is (fill is not False)
+    run = trainer(tmp_path, limit_train_batches=2)
+    run.fit(model, data)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    again = WeaklySupervisedSegmentation.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert again.fills_holes is model.fills_holes is expected
 
 
 @pytest.mark.parametrize("decide", [True, False])

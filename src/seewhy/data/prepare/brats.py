@@ -92,7 +92,7 @@ def prepare_brats(
         every=every,
         tissue_only=brain_only,
         source=source,
-        options={"tumour": tumour},
+        options={"tumour": tumour, "solid": tumour != "enhancing"},  # an enhancing tumour is a ring around necrosis
     )
     found = _find_cases(source, modalities=modalities, tumour=tumour, label_scheme=label_scheme)
     builder.settings["labels"] = found.labels

@@ -237,6 +237,11 @@ class SliceDataModule(BaseDataModule):
         """The options `target_name` and `absent_name`."""
         return self._words
 
+    @property
+    def solid(self) -> bool:
+        """Whether lesions have no holes, from `dataset.json`."""
+        return bool(self.folder.info.get("solid", True))
+
     def display_of(self, patient: str) -> Display:
         """How pictures of a patient are turned upright, from `dataset.json`."""
         return self.folder.display_of(patient)

@@ -54,18 +54,21 @@ class ActivationMapModule(BaseModule):
 
     A patient whose highest probability of a class is below `presence_threshold` is taken to be without it: the
     `refined` map then keeps its order but selects no pixel, and is the paler the less probable the class is. See
-    `decide_absence` of `WeaklySupervisedSegmentation`.
+    `decide_absence` of `WeaklySupervisedSegmentation`. Whether holes of regions are filled is a property of the
+    training data (`solid`), which a checkpoint holds; see `fill_holes`.
 
     The hyperparameters are those of `WeaklySupervisedSegmentation`.
     """
 
     presence_threshold: Tensor
-    measured_buffers: tuple[str, ...] = ("presence_threshold",)
+    solid: Tensor
+    measured_buffers: tuple[str, ...] = ("presence_threshold", "solid")
 
     def configure_nets(self) -> None:
         """Build the encoder, the heads, and the modules that make maps and labels."""
         h = self.hparams
         self.register_buffer("presence_threshold", torch.zeros(h["num_classes"] - 1))  # every patient has the class
+        self.register_buffer("solid", torch.tensor(True))  # what the class shows has no holes
         self.weights = call_with_options(complete_loss_weights, h["loss_weights"], "model.loss_weights")
         self.encoder = build_encoder(**{"in_channels": h["in_channels"], **h["encoder"]})
         self.last_map = nn.Identity()  # lets hooks read the last features, which the encoder returns in a list
@@ -149,7 +152,7 @@ class ActivationMapModule(BaseModule):
             steps.append(
                 Regions(
                     evidence=hp["evidence"],
-                    options=dict(hp["regions"]),
+                    options={**hp["regions"], "fill_holes": self.fills_holes},
                     channel=int(hp["region_channel"]),
                     weigh_slices=bool(hp["weigh_slices"]),
                     presence_threshold=tuple(self.presence_threshold.tolist()),
@@ -158,6 +161,12 @@ class ActivationMapModule(BaseModule):
             )
         steps.append(WriteMaps(classes=hp["num_classes"] - 1))
         return ExportParts(graphs={"network": graph}, steps=steps, classes=self.explainable().classes)
+
+    @property
+    def fills_holes(self) -> bool:
+        """Whether holes of regions are filled: `fill_holes`, or where that is None, whether the targets are solid."""
+        chosen = self.hparams["fill_holes"]
+        return bool(self.solid) if chosen is None else bool(chosen)
 
     def forward(self, image: ImageBatch) -> ScoreBatch:
         """Class logits [B, K] of images [B, C, H, W]."""
@@ -271,11 +280,9 @@ class ActivationMapModule(BaseModule):
     @torch.no_grad()
     def refine(self, image: ImageBatch, evidence: MapBatch, body: Tensor, *, channel: int) -> MapBatch:
         """Regions of one patient chosen by the evidence, [S, K, H, W] in [0, 1], with the intensities of a channel."""
-        intensity = image[:, channel].float()
+        given = {"image": image[:, channel].float(), "body": body, "fill_holes": self.fills_holes}
         maps = [
-            call_with_options(
-                refine_regions, self.hparams["regions"], "model.regions", image=intensity, evidence=one, body=body
-            )
+            call_with_options(refine_regions, self.hparams["regions"], "model.regions", evidence=one, **given)
             for one in evidence.unbind(dim=1)
         ]
         return torch.stack(maps, dim=1).to(evidence)
