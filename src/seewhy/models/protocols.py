@@ -7,7 +7,7 @@ members, because `isinstance` does not find them from Python 3.12 on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -29,9 +29,11 @@ __all__ = [
     "DescribesVolumes",
     "Exportable",
     "GivesAttentionMaps",
+    "GivesPatients",
     "HasBackbones",
     "HasMeasuredBuffers",
     "HasUnaveragedParts",
+    "MeasuresAfterFit",
     "MeasuresIntensities",
     "NamesClasses",
     "NamesPredictionWriter",
@@ -299,6 +301,22 @@ class HasMeasuredBuffers(Protocol):
 
     measured_buffers: tuple[str, ...]
     """Names of the buffers."""
+
+
+@runtime_checkable
+class MeasuresAfterFit(HasMeasuredBuffers, Protocol):
+    """Measures buffers once, with the best checkpoint after the training."""
+
+    def measure_after_fit(self, datamodule: object) -> None:
+        """Set buffers of `measured_buffers`, the same on every process."""
+
+
+@runtime_checkable
+class GivesPatients(Protocol):
+    """Gives patients of known class to measure on."""
+
+    def positive_patients(self, limit: int) -> Iterator[Batch]:
+        """Evaluation batches, without masks, of some patients with the class: of validation, then of training."""
 
 
 @runtime_checkable

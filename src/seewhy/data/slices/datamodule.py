@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -191,6 +191,18 @@ class SliceDataModule(BaseDataModule):
             console = Console(stderr=True)
             for group in track(groups, "measuring intensities", transient=True, disable=quiet, console=console):
                 self.reader.measure_patient(group[0].patient, group)
+
+    def positive_patients(self, limit: int) -> Iterator[Batch]:
+        """Evaluation batches, without masks, of up to `limit` patients with a positive slice.
+
+        Those of validation, or if these are fewer, also some of training, evenly spaced.
+        """
+        groups = [[item for item in self.items_of(part) if any(x.label for x in item)] for part in ("val", "train")]
+        validated, trained = groups[0][:limit], groups[1]
+        count = min(limit - len(validated), len(trained))
+        chosen = [trained[index * len(trained) // count] for index in range(count)]
+        dataset = PatientDataset([*validated, *chosen], self.reader, masks=False)
+        yield from (dataset[index] for index in range(len(dataset)))
 
     @property
     def has_slice_files(self) -> bool:

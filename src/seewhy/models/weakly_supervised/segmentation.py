@@ -99,7 +99,7 @@ class Phases:
 
 
 LABEL_SOURCES = ("cam", "walk")
-FROM_MODEL = ("image", "evidence", "body", "fill_holes")
+FROM_MODEL = ("image", "evidence", "body", "fill_holes", "unclear_level")
 """Arguments of `refine_regions` that are not among the options `regions`."""
 
 
