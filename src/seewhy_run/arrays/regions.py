@@ -143,8 +143,8 @@ class _EvidenceInBody:
 
     def refine(self, level: float, *, iterations: int, coupling: float, fill_holes: bool) -> Volume:
         """Regions whose seeds have evidence above a share of the peak."""
-        options = {"iterations": iterations, "coupling": coupling, "fill_holes": fill_holes}
-        return _refine(self.values, self.seen, self.inside, level * self.peak, **options)
+        given = self.values, self.seen, self.inside, level * self.peak
+        return _refine(*given, iterations=iterations, coupling=coupling, fill_holes=fill_holes)
 
     def find_sharpest(self, refine: Callable[[float], Volume]) -> tuple[float, Volume] | tuple[None, None]:
         """The level of `LEVELS` with the strongest edges and its regions; None if no edges are clear."""
