@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
 def _report(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from seewhy.run.pages.rebuild import rebuild_pages
+    from seewhy.run.pages.folder_pages import rebuild_pages
 
     console = Console()
     for run in options.runs:

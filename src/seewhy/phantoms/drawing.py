@@ -34,6 +34,9 @@ STRIPE_WIDTH = 0.032
 DARK, BRIGHT = 0.1, 0.9
 
 
+# -- slices ---------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class BodyFrame:
     """Coordinates of one patient: z in [-1, 1] along the slices, y and x in [-1, 1] inside a slice."""
@@ -99,6 +102,9 @@ def acquire_slices(
     return np.clip(np.rint(gain * np.hypot(real, imaginary)), 0, 255).astype(np.uint8)
 
 
+# -- volumes --------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Frame:
     """Coordinates in [-1, 1] of voxel centres along a volume's three axes, shaped for broadcasting."""
@@ -141,6 +147,9 @@ def draw_field(rng: np.random.Generator, shape: tuple[int, int, int], sigma: flo
 def soft_step(distance: FloatArray, width: float, edge: float = 1.0) -> FloatArray:
     """Return 1 where the distance is below the edge and 0 above, with a soft step of some width in between."""
     return np.asarray(1 / (1 + np.exp(np.clip((distance - edge) / width, -30, 30))), np.float32)
+
+
+# -- corner marks ---------------------------------------------------------------------------------------------
 
 
 def draw_corner_mark(label: int, *, size: int, seed: int, number: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

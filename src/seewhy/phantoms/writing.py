@@ -104,6 +104,9 @@ def _is_reusable(root: Path, settings: Mapping[str, Any], files: Mapping[str, in
     return True
 
 
+# -- slice data sets ------------------------------------------------------------------------------------------
+
+
 def write_slice_phantom(
     root: str | Path,
     draw: Draw,

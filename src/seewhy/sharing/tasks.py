@@ -154,6 +154,9 @@ class SharedTasks:
         )
 
 
+# -- rounds ---------------------------------------------------------------------------------------------------
+
+
 class SharedRound:
     """The present round of some tasks in a folder, which ends when all of them are done.
 

@@ -264,6 +264,9 @@ def _version(package: str) -> str:
         return "another version"
 
 
+# -- site effects of ComBat -----------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class SiteEffects:
     """Estimates for F features: a value of site i is `mean + spread * (shift[i] + scale[i] * noise)`.

@@ -58,6 +58,9 @@ def cut_slices(
         raise DataError(str(error)) from None
 
 
+# -- labels ---------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class LabelRule:
     """Decides whether a slice is positive.

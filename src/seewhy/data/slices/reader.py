@@ -93,6 +93,9 @@ class SliceReader:
         return torch.tensor([float(record.label == label) for label in range(1, self.num_classes)])
 
 
+# -- several modalities ---------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class InputChannel:
     """A channel of the network's input.

@@ -157,6 +157,9 @@ def _first_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+# -- preprocessing --------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """What the transforms of a bundle mean for a prediction.

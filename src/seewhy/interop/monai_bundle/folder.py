@@ -168,6 +168,9 @@ def _has_sigmoid(config: BundleConfig) -> bool:
     return any(isinstance(one, dict) and one.get("sigmoid") is True for one in transforms)
 
 
+# -- network --------------------------------------------------------------------------------------------------
+
+
 def build_bundle_network(config: BundleConfig) -> tuple[nn.Module, dict[str, Any]]:
     """Build `network_def` of a bundle, without weights.
 

@@ -213,6 +213,9 @@ def _rename_end(name: str, ends: Mapping[str, str]) -> str:
     return name
 
 
+# -- layouts of files -----------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Networks:
     """Networks of a checkpoint under the reference's names.

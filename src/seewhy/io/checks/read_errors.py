@@ -87,6 +87,9 @@ def reading(
         raise DataError(f"{path} does not fit into memory ({error})") from error
 
 
+# -- formats --------------------------------------------------------------------------------------------------
+
+
 def recognize(path: Path) -> str | None:
     """Name the format of a file, or of most files of a folder; None if it is unknown.
 

@@ -120,6 +120,9 @@ def _read_single(path: Path) -> NDArray[Any]:
         return read_page(tiff.pages[0], path)
 
 
+# -- pages of one file ----------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class TiffSeries:
     """Pages of a file arranged as a volume.
@@ -251,6 +254,9 @@ def _ome_voxel_size(text: str, path: str) -> tuple[Triple | None, str | None]:
 def _drop_unknown(sizes: Triple) -> Triple | None:
     """A voxel size; None for one that is 0, negative or not finite, as written by tools that do not know it."""
     return sizes if all(0 < size < float("inf") for size in sizes) else None
+
+
+# -- one file per plane ---------------------------------------------------------------------------------------
 
 
 def list_planes(folder: Path, suffixes: Sequence[str]) -> list[Path]:

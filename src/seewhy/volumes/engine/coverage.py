@@ -57,6 +57,9 @@ class Coverage:
         )
 
 
+# -- coarser levels -------------------------------------------------------------------------------------------
+
+
 class Levelled(Protocol):
     """Output with coarser levels."""
 
