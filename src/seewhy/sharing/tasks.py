@@ -138,7 +138,7 @@ class SharedTasks:
         self._notes.close()
 
     def _read_notes(self) -> None:
-        for line, _ in self._notes.read():
+        for line, _ in self._notes.read_new_lines():
             try:
                 key, result = json.loads(line)
                 self.done.setdefault(str(key), result)

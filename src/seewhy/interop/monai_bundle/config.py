@@ -43,7 +43,7 @@ class BundleConfig:
     Example:
         >>> from pathlib import Path
         >>> _ = Path("net.json").write_text('{"classes": 3, "network_def": {"out_channels": "@classes"}}')
-        >>> BundleConfig(Path("net.json"), {}).read("network_def")
+        >>> BundleConfig(Path("net.json"), {}).resolve("@network_def", "network")
         {'out_channels': 3}
     """
 
@@ -58,23 +58,9 @@ class BundleConfig:
             raise CheckpointError(f"{file} holds {type(content).__name__}; expected a mapping")
         self.content: dict[str, Any] = {**content, "_meta_": metadata}
 
-    def __contains__(self, key: str) -> bool:
-        return key in self.content
-
     def get(self, key: str) -> Any:
         """Entry of the root as it is written; None if it is missing."""
         return self.content.get(key)
-
-    def read(self, key: str) -> Any:
-        """Entry of the root with all references replaced by the values that they name.
-
-        Raises:
-            CheckpointError: no such entry; or an expression (`$…`), a macro (`%…`), or a reference to anything but a
-                value in it. The message names the line and the key.
-        """
-        if key not in self.content:
-            raise CheckpointError(f"{self.file} has no entry {key!r}")
-        return self.resolve(self.content[key], key)
 
     def resolve(self, value: Any, key: str, *, through: tuple[str, ...] = ()) -> Any:
         """Replace the references in a value.
@@ -218,16 +204,16 @@ def _read_transform(
             found["spacing"] = _turn(config.resolve(transform.get("spacing"), f"{key}#spacing"))
         return
 
-    def read(option: str, default: Any = None) -> Any:
+    def read_option(option: str, default: Any = None) -> Any:
         return config.resolve(transform.get(option, default), f"{key}#{option}")
 
     if name == "Orientation":
-        found["orientation"] = str(read("axcodes", "RAS"))
+        found["orientation"] = str(read_option("axcodes", "RAS"))
     elif name == "Spacing":
-        found["spacing"] = _turn(read("pixdim"))
-    elif name == "Transpose" and read("indices") in ([0, 3, 2, 1], [0, 1, 2, 3]):
-        found["order"] = ZYX if read("indices") == [0, 3, 2, 1] else XYZ
-    elif (scheme := _read_normalization(name, read, channels)) is not None:
+        found["spacing"] = _turn(read_option("pixdim"))
+    elif name == "Transpose" and read_option("indices") in ([0, 3, 2, 1], [0, 1, 2, 3]):
+        found["order"] = ZYX if read_option("indices") == [0, 3, 2, 1] else XYZ
+    elif (scheme := _read_normalization(name, read_option, channels)) is not None:
         schemes.append(scheme)
     else:
         raise config.refuse(key, target, "or its options have no counterpart in the volume engine")
@@ -241,20 +227,24 @@ def _turn(sizes: Any) -> tuple[float, float, float] | None:
     return z, y, x
 
 
-def _read_normalization(name: str, read: Any, channels: int) -> dict[str, Any] | None:
+def _read_normalization(name: str, read_option: Any, channels: int) -> dict[str, Any] | None:
     """Scheme of a transform of intensities; None for any other transform, and for options without a scheme."""
-    each = channels == 1 or read("channel_wise", False) is True
-    if name == "NormalizeIntensity" and each and read("subtrahend") is None and read("divisor") is None:
-        nonzero = read("nonzero", False) is True
+    each = channels == 1 or read_option("channel_wise", False) is True
+    if name == "NormalizeIntensity" and each and read_option("subtrahend") is None and read_option("divisor") is None:
+        nonzero = read_option("nonzero", False) is True
         return None if nonzero and channels > 1 else {"scheme": "zscore"} | ({"nonzero": True} if nonzero else {})
-    if name == "ScaleIntensity" and each and (read("minv", 0.0), read("maxv", 1.0), read("factor")) == (0, 1, None):
+    if (
+        name == "ScaleIntensity"
+        and each
+        and (read_option("minv", 0.0), read_option("maxv", 1.0), read_option("factor")) == (0, 1, None)
+    ):
         return {"scheme": "rescale"}
-    clip = read("clip", False) is True
-    unit = (read("b_min"), read("b_max")) == (0, 1)
-    if name == "ScaleIntensityRangePercentiles" and each and unit and clip and not read("relative", False):
-        return {"scheme": "percentile", "low": float(read("lower")), "high": float(read("upper"))}
-    if name == "ScaleIntensityRange" and read("b_min") is not None and read("b_max") is not None:
-        low, high, bottom, top = (float(read(option)) for option in ("a_min", "a_max", "b_min", "b_max"))
+    clip = read_option("clip", False) is True
+    unit = (read_option("b_min"), read_option("b_max")) == (0, 1)
+    if name == "ScaleIntensityRangePercentiles" and each and unit and clip and not read_option("relative", False):
+        return {"scheme": "percentile", "low": float(read_option("lower")), "high": float(read_option("upper"))}
+    if name == "ScaleIntensityRange" and read_option("b_min") is not None and read_option("b_max") is not None:
+        low, high, bottom, top = (float(read_option(option)) for option in ("a_min", "a_max", "b_min", "b_max"))
         if clip and high > low and top > bottom:
             std = (high - low) / (top - bottom)
             return {"scheme": "ct", "lower": low, "upper": high, "mean": low - bottom * std, "std": std}

@@ -264,7 +264,7 @@ class Ledger:
 
     def _parse(self, notes: Notes | None) -> Iterator[Box]:
         """Boxes of the lines that were not read before."""
-        for line, where in () if notes is None else notes.read():
+        for line, where in () if notes is None else notes.read_new_lines():
             yield self._parse_line(line, where)
 
     def _parse_line(self, line: bytes, where: str) -> Box:
