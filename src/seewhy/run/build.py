@@ -23,8 +23,8 @@ from seewhy.errors import ConfigError, SeewhyError
 from seewhy.metrics.direction import find_mode
 from seewhy.option_types import find_value_problem
 from seewhy.options import call_problems
+from seewhy.run.processes.environment import fit_trainer_options
 from seewhy.run.processes.launcher import replace_launcher
-from seewhy.run.processes.options import fit_trainer_options
 from seewhy.tracking.run import ArtifactKind, WatchedValues
 
 __all__ = [

@@ -43,8 +43,7 @@ from seewhy.run.folder import RunFolder
 from seewhy.run.loaded.saved_run import load_state
 from seewhy.run.model_card import write_model_card
 from seewhy.run.pages.run_page import write_run_page
-from seewhy.run.processes.environment import read_rank
-from seewhy.run.processes.options import set_batch_size
+from seewhy.run.processes.environment import read_rank, set_batch_size
 from seewhy.run.results import print_results, write_results
 from seewhy.run.sweeps.member_state import MemberState, write_state
 from seewhy.run.sweeps.pruning import build_pruning_callback

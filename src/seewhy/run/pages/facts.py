@@ -181,6 +181,7 @@ def _make_card(scores: Mapping[str, Mapping[str, Score]], measure: str, words: T
         return None
     score = scores[method][measure]
     lower = lower_is_better(measure)
+    direction = "lower is better" if lower else "higher is better"
     # A floor of a single class is none of the mean over classes.
     classes = tuple(name.removeprefix(method) for name in scores if name.startswith(f"{method}_"))
     named = {name: own for name, own in scores.items() if is_floor(name) and not (classes and name.endswith(classes))}
@@ -190,7 +191,7 @@ def _make_card(scores: Mapping[str, Mapping[str, Score]], measure: str, words: T
     name = label_of(measure, words) + ("" if method == "classifier" else f", {label_of(method)}")
     ideal = scores.get("ideal", {}).get(measure)
     if not floors:
-        note = f"a perfectly calibrated model of as many cases: {ideal.text(measure)}" if ideal else _direction(lower)
+        note = f"a perfectly calibrated model of as many cases: {ideal.text(measure)}" if ideal else direction
         return ScoreCard(name, score.text(measure, interval=False), _interval(score, measure), note)
     best = (min if lower else max)(floors, key=lambda key: floors[key])
     end = score.high if lower else score.low
@@ -203,10 +204,6 @@ def _make_card(scores: Mapping[str, Mapping[str, Score]], measure: str, words: T
 
 def _interval(score: Score, measure: str) -> str:
     return "" if score.low is None else f"95 % interval [{score.bounds(measure)}]"
-
-
-def _direction(lower: bool) -> str:
-    return "lower is better" if lower else "higher is better"
 
 
 def _translation_cards(metrics: Mapping[str, float], prefix: str) -> list[ScoreCard]:

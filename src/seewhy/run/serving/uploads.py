@@ -121,7 +121,7 @@ def store_case(form: FormData, folder: Path, rules: CaseRules, *, most_unpacked:
             own = files.setdefault(field, [])
             own.append(_store_file(field, value, folder / str(len(files)), rules, own, most_unpacked))
     if not files:
-        raise RequestError(f"no file was sent; expected {' and '.join(rules.inputs)} with {_list(rules.suffixes)}")
+        raise RequestError(f"no file was sent; expected {' and '.join(rules.inputs)} with {', '.join(rules.suffixes)}")
     _check_size([path for own in files.values() for path in own], rules, most_unpacked)
     return SentCase(files={field: tuple(own) for field, own in files.items()}, **_check_choices(texts, rules))
 
@@ -167,7 +167,7 @@ def _store_file(
     endings = sorted(rules.suffixes, key=len, reverse=True)
     suffix = next((ending for ending in endings if given.lower().endswith(ending)), None)
     if suffix is None:
-        raise RequestError(f"{given[:100]!r} for {field!r} has an unknown ending; expected {_list(rules.suffixes)}",
+        raise RequestError(f"{given[:100]!r} for {field!r} has an unknown ending; expected {', '.join(rules.suffixes)}",
                       status=WRONG_TYPE)  # fmt: skip
     stem = given[: -len(suffix)]
     path = folder / f"{safe_name(stem) if stem else field}{given[-len(suffix) :]}"
@@ -208,10 +208,6 @@ def _read_shape(path: Path, rules: CaseRules) -> tuple[int, ...]:
     if name.endswith(PICTURE_SUFFIXES) and not rules.of_volumes:
         return image_shape(path)
     return tuple(open_source(path).shape)
-
-
-def _list(words: Sequence[str]) -> str:
-    return ", ".join(words)
 
 
 # -- zarr stores in zip files ---------------------------------------------------------------------------------
