@@ -33,8 +33,8 @@ from seewhy.run.translation.comparison.tables import (
     measure_kid,
     measure_probes,
 )
+from seewhy.run.translation.evaluation.distances import count_trainings
 from seewhy.run.translation.evaluation.features import FeatureExtractor, build_features
-from seewhy.run.translation.evaluation.probing import count_trainings
 from seewhy.run.translation.evaluation.recorder import (
     MODEL,
     RAW,

@@ -31,9 +31,8 @@ from seewhy.run.processes.sharing import read_sharing_options, share_prediction,
 from seewhy.run.tracking.contents import log_job
 from seewhy.run.tracking.session import track_job
 from seewhy.run.translation.compare import compare
-from seewhy.run.translation.evaluation.distances import measure_distances
+from seewhy.run.translation.evaluation.distances import count_trainings, measure_distances, run_probes, summarize_probes
 from seewhy.run.translation.evaluation.features import FeatureExtractor, build_features
-from seewhy.run.translation.evaluation.probing import count_trainings, run_probes, summarize_probes
 from seewhy.run.translation.evaluation.recorder import MODEL, RAW, SubjectRecorder, collect_training_quantiles
 from seewhy.run.translation.evaluation.settings import EvaluationSettings
 from seewhy.run.translation.evaluation.tables import (

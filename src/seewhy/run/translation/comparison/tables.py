@@ -13,8 +13,7 @@ from seewhy.metrics.gather import Row
 from seewhy.metrics.translation.agreement import measure_agreement, measure_gain
 from seewhy.metrics.translation.feature_distances import KernelTable, kernel_table
 from seewhy.metrics.translation.scan_rule import LESION, TISSUES
-from seewhy.run.translation.evaluation.distances import FeatureSample, build_sample, draw_groups
-from seewhy.run.translation.evaluation.probing import run_probes
+from seewhy.run.translation.evaluation.distances import FeatureSample, build_sample, draw_groups, run_probes
 from seewhy.run.translation.evaluation.recorder import RAW
 from seewhy.run.translation.evaluation.settings import EvaluationSettings
 
