@@ -13,9 +13,8 @@ from annotated_types import Ge, Le
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from seewhy.data.case_files import CaseFiles
+from seewhy.data.case_files import CaseFiles, Reading
 from seewhy.data.loaders import EpochSampler, PatientSampler, ranks_of
-from seewhy.data.reading import Reading
 from seewhy.data.splits import PARTS, Split
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from seewhy.batch import Batch, Prediction
-from seewhy.data.reading import Reading
+from seewhy.data.case_files import Reading
 from seewhy.explain.explained_model import Explainable
 from seewhy.models.exporting import ExportParts
 

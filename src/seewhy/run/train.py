@@ -26,18 +26,24 @@ from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.io.atomic import atomic_path
 from seewhy.models.protocols import HasBackbones, MeasuresAfterFit, ScoresPatients, ScoresSamples
-from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
+from seewhy.run.build import (
+    build_callbacks,
+    build_datamodule,
+    build_loggers,
+    build_model,
+    build_trainer,
+    keep_freed_memory,
+    set_threads,
+)
 from seewhy.run.checks import check_config, check_score_names
 from seewhy.run.continuing import Continuation, begin_continuation, find_checkpoint
 from seewhy.run.explanations.explainers import build_explain_callback, check_explained
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import RunFolder
-from seewhy.run.heap import keep_freed_memory
 from seewhy.run.loaded.saved_run import load_state
 from seewhy.run.model_card import write_model_card
 from seewhy.run.pages.run_page import write_run_page
-from seewhy.run.processes.environment import read_rank
-from seewhy.run.processes.options import set_batch_size
+from seewhy.run.processes.environment import read_rank, set_batch_size
 from seewhy.run.results import print_results, write_results
 from seewhy.run.sweeps.member_state import MemberState, write_state
 from seewhy.run.sweeps.pruning import build_pruning_callback

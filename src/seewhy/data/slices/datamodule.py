@@ -15,13 +15,11 @@ from rich.progress import track
 
 from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule, check_counts
-from seewhy.data.case_files import CaseFiles
-from seewhy.data.reading import Reading
+from seewhy.data.case_files import CaseFiles, Reading
 from seewhy.data.slices.dataset import PatientDataset, TrainingDataset, collate_slices
 from seewhy.data.slices.files import BRATS, LASC, Naming, SliceFolder, SliceRecord, list_slices, read_slice_info
-from seewhy.data.slices.modalities import ModalityReader, parse_channels
 from seewhy.data.slices.new_patient import list_new_slices
-from seewhy.data.slices.reader import SliceReader
+from seewhy.data.slices.reader import ModalityReader, SliceReader, parse_channels
 from seewhy.data.splits import PARTS, Split, choose_split
 from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
 from seewhy.data.transforms.normalization import IntensityNormalization

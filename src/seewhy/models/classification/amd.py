@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from seewhy.data.reading import Reading
+from seewhy.data.case_files import Reading
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain import list_explainers
 from seewhy.explain.base import Explainer

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.data.reading import Reading
+from seewhy.data.case_files import Reading
 from seewhy.errors import ConfigError
 from seewhy.explain import Explainable
 from seewhy.losses.classification import find_loss_problems

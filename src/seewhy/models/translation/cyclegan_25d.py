@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seewhy.batch import MODALITIES, STACK_SLICES, Batch
-from seewhy.data.reading import Reading
+from seewhy.data.case_files import Reading
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.losses.translation import TranslationLoss
 from seewhy.models.base import OptimizerOptions, SchedulerOptions

@@ -10,7 +10,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 
 from seewhy.batch import Batch, Prediction
-from seewhy.data.reading import Reading
+from seewhy.data.case_files import Reading
 from seewhy.errors import ConfigError, nearest
 from seewhy.losses.volumes import DeepSupervision, DiceCrossEntropy, region_masks
 from seewhy.metrics.gather import Row

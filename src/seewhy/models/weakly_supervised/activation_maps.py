@@ -12,7 +12,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from seewhy.batch import Batch, Prediction
-from seewhy.data.reading import Reading
+from seewhy.data.case_files import Reading
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.explained_model import Explainable
 from seewhy.models.base import BaseModule
