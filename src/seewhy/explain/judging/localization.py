@@ -122,8 +122,8 @@ def measure_localization(
         iou = torch.stack([_iou(threshold.region(v), m) for v, m in zip(values, mask, strict=True)])
     empty = ~mask.any(dim=1)
     scores = {name: score.masked_fill(empty, float("nan")) for name, score in scores.items()}
-    by_input = {}
-    for name, one in evidence.items():
+    by_input = {next(iter(evidence)): scores["energy"]} if len(evidence) == 1 else {}
+    for name, one in evidence.items() if len(evidence) > 1 else ():
         part = inside[name].flatten(1)
         by_input[name] = _compute_energy(one.flatten(1).double(), part).masked_fill(~part.any(1), float("nan"))
     return Localization(iou=iou, by_input=by_input, **scores)
