@@ -43,7 +43,7 @@ def train(experiment: str, *options: str) -> tuple[str, ...]:
 RECIPES = {
     "demo": Recipe((train("demo/brats", f"paths.output_dir={RUN}"),), "run/figures/cases.png"),
     "amd": Recipe(
-        (train("demo/amd", f"paths.output_dir={RUN}"),), "run/explanations/grad_cam/P009_L*_visualization.png"
+        (train("demo/amd", f"paths.output_dir={RUN}"),), "run/explanations/grad_cam/P032_R*_visualization.png"
     ),
     "photograph": Recipe(
         (("benchmarks/pretrained.py", "photographs", "--pictures", "{folder}", "--methods", "grad_cam", "hires_cam",
