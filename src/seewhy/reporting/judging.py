@@ -158,11 +158,13 @@ class Judges:
         if not self.mask_tuning:
             return None
         if self.tuned is None and not self.tuning_note:
-            batches = [select_inputs(batch) for batch in _take(self.masked("train", MASKED))]
+            batches: list[Inputs] = [select_inputs(batch) for batch in _take(self.masked("train", MASKED))]
+            held_out: list[Inputs]
             others = _take(self.masked("val", CHECKED))
             if batches:
                 others += _take(self.masked("test", CHECKED))
-                held_out = [select_inputs(batch) for batch in others] or [explained]
+                held_out = [select_inputs(batch) for batch in others]
+                held_out = held_out or [explained]
             else:
                 batches, held_out = _hold_out(others)
             if not batches or not held_out:

@@ -228,9 +228,9 @@ def _remove(
 
 def _join_equal(batches: Sequence[Inputs]) -> list[Inputs]:
     """Join the batches whose images have equal sizes."""
-    groups: dict[object, list[dict[object, Tensor]]] = {}
+    groups: dict[object, list[dict[Any, Tensor]]] = {}
     for batch in batches:
-        named: dict[object, Tensor] = dict(batch) if isinstance(batch, Mapping) else dict(enumerate(_list(batch)))
+        named: dict[Any, Tensor] = dict(batch) if isinstance(batch, Mapping) else dict(enumerate(_list(batch)))
         groups.setdefault(tuple((name, one.shape[1:]) for name, one in named.items()), []).append(named)
     joined: list[dict[Any, Tensor]] = [
         {name: torch.cat([part[name] for part in parts]) for name in parts[0]} for parts in groups.values()
