@@ -23,7 +23,6 @@ from .cam.kpca_cam import KPCACAM as KPCACAM
 from .cam.score_cam import ScoreCAM as ScoreCAM
 from .cam.shapley_cam import ShapleyCAM as ShapleyCAM
 from .captum_method import CaptumMethod as CaptumMethod
-from .contributions import Contributions as Contributions
 from .explained_model import Explainable as Explainable
 from .explained_model import ExplainableModule as ExplainableModule
 from .explained_model import ExplainedModel as ExplainedModel
@@ -66,6 +65,7 @@ from .judging.similarity import rank_correlation as rank_correlation
 from .judging.similarity import structural_similarity as structural_similarity
 from .judging.stability import Stability as Stability
 from .judging.stability import measure_stability as measure_stability
+from .maps import Contributions as Contributions
 from .maps import Maps as Maps
 from .maps import find_incomplete as find_incomplete
 from .masking.rise import RISE as RISE

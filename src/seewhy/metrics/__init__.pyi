@@ -16,9 +16,9 @@ from .classification.measures import average_precisions as average_precisions
 from .classification.measures import case_measures as case_measures
 from .classification.measures import confusion_matrices as confusion_matrices
 from .classification.measures import expected_calibration_error as expected_calibration_error
-from .classification.slice_floors import PositionFloors as PositionFloors
-from .classification.slice_floors import describe_slices as describe_slices
+from .classification.slice_labels import PositionFloors as PositionFloors
 from .classification.slice_labels import SliceLabelScores as SliceLabelScores
+from .classification.slice_labels import describe_slices as describe_slices
 from .classification.slice_labels import fit_presence_threshold as fit_presence_threshold
 from .logistic import fit_logistic as fit_logistic
 from .map_ranking import MethodRank as MethodRank

@@ -14,8 +14,8 @@ from typing_extensions import TypedDict
 
 from seewhy.errors import DataError
 from seewhy.io.documents import read_json
+from seewhy.metrics.agreement import average_ranks_of
 from seewhy.metrics.map_ranking import FLOOR
-from seewhy.metrics.order_agreement import average_ranks_of
 from seewhy.reporting.store import ExplanationStore
 
 __all__ = ["ORDERS", "TRUTH", "MethodScores", "order_methods", "read_scores"]

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from seewhy.batch import MODALITIES
+from seewhy.metrics.agreement import measure_agreement, measure_gain
 from seewhy.metrics.gather import Row
-from seewhy.metrics.translation.agreement import measure_agreement, measure_gain
 from seewhy.metrics.translation.scan_rule import LESION, TISSUES
 from seewhy.run.translation.evaluation.recorder import RAW
 

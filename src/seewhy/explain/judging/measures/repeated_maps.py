@@ -1,4 +1,4 @@
-"""Measures of randomisation: how maps change with another class, and with a re-initialised network.
+"""Measures that explain again: of noisy images (robustness), of another class, and with a re-initialised network.
 
 The verdict of `RandomizationTest` is stricter: it compares with the likeness of maps of different samples.
 """
@@ -23,7 +23,76 @@ from seewhy.explain.judging.shared_work import SharedWork
 from seewhy.explain.judging.similarity import join_maps, rank_correlation
 from seewhy.explain.maps import Maps
 
-__all__ = ["compute_histogram_entropy", "measure_efficient_mprt", "measure_random_logit", "measure_smooth_mprt"]
+__all__ = [
+    "compute_histogram_entropy",
+    "measure_efficient_mprt",
+    "measure_max_sensitivity",
+    "measure_random_logit",
+    "measure_smooth_mprt",
+]
+
+
+def measure_max_sensitivity(
+    explainer: Explainer,
+    module: nn.Module,
+    inputs: Inputs,
+    maps: Maps,
+    *,
+    radius: float = 0.02,
+    draws: int = 10,
+    seed: int = 0,
+) -> Tensor:
+    """Measure the largest relative change of the signed map under small noise (Yeh 2019, definition 3.1).
+
+    The change is ‖Φ(x + ε) − Φ(x)‖ ÷ ‖Φ(x)‖ for the same target, with ε uniform in [−radius, radius]. Quantus' default
+    is a radius of 0.2 and 200 draws; the largest of more draws is larger.
+
+    Args:
+        explainer: the method that made the maps.
+        module: the explained module.
+        inputs: the batch.
+        maps: the maps to judge.
+        radius: as a share of each image's range.
+        draws: number of noisy copies.
+        seed: seed of the noise, together with the content of each sample.
+
+    Returns:
+        [B] float64, lower is better; NaN for an empty map.
+
+    Raises:
+        ConfigError: a negative radius, or no draw.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from seewhy.explain import InputXGradient, Saliency
+        >>> from seewhy.explain.judging import measure_max_sensitivity
+        >>> net, image = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), torch.rand(2, 1, 4, 4)
+        >>> maps = Saliency()(net, image, target=1)  # of a linear network: it does not depend on the image
+        >>> measure_max_sensitivity(Saliency(), net, image, maps)
+        tensor([0., 0.], dtype=torch.float64)
+    """
+    if radius < 0 or draws < 1:
+        raise ConfigError(f"radius={radius}, draws={draws}; expected radius ≥ 0 and at least one draw")
+    images = ExplainedModel(module, inputs).inputs
+    sources = make_generators(images, seed=seed)
+    original = join_maps(maps.maps).double().cpu()
+    size = original.norm(dim=1)
+    changes = []
+    for _ in range(draws):
+        noisy = {name: image + _draw_uniform(image, sources, radius) for name, image in images.items()}
+        other = explainer(module, replace_images(inputs, noisy), target=maps.explained)
+        values = join_maps({name: other.maps[name] for name in maps.maps}).double().cpu()
+        changes.append((values - original).norm(dim=1) / size)
+    return torch.stack(changes).amax(dim=0)
+
+
+def _draw_uniform(image: Tensor, sources: list[torch.Generator], radius: float) -> Tensor:
+    """Draw noise in [−radius, radius] times each image's range."""
+    drawn = torch.stack([torch.rand(image.shape[1:], generator=source) for source in sources]).to(image)
+    spread = image.flatten(1).amax(dim=1) - image.flatten(1).amin(dim=1)
+    return (2 * drawn - 1) * radius * spread.reshape(-1, *[1] * (image.ndim - 1))
+
 
 Result = TypeVar("Result")
 WINDOW = 7
