@@ -55,7 +55,7 @@ def find_regions(
     evidence_sigma: Sequence[float] = (2.0, 4.0, 4.0),
     image_sigma: float = 0.5,
 ) -> Volume:
-    """Combine a classifier's evidence with the intensities of a patient, see `seewhy.nets.regions.refine_regions`.
+    """Combine a classifier's evidence with the intensities of a patient, see `seewhy.nets.refinement.refine_regions`.
 
     Args:
         image: [S, H, W] intensities of one patient in slice order, on one scale.

@@ -14,8 +14,7 @@ from seewhy.errors import CheckpointError, ConfigError
 from seewhy.interop.reference.cyclegan_layouts import NETWORKS, Networks, read_networks
 from seewhy.interop.tensors import Mismatch
 from seewhy.nets.generators.discriminators import MultiScaleDiscriminator
-from seewhy.nets.generators.plain import PlainGenerator25D
-from seewhy.nets.generators.self_attention import SAGenerator25D
+from seewhy.nets.generators.published import PlainGenerator25D, SAGenerator25D
 
 __all__ = ["LOGIT_LIMIT", "CycleGANCheckpoint", "read_cyclegan"]
 
@@ -34,7 +33,7 @@ class CycleGANCheckpoint:
     """Networks of a checkpoint, and their options read from shapes.
 
     Published networks were trained on intensities in [0, 1] (which is not in the file), and their cycles on fakes in
-    the layout of `seewhy.nets.generators.slice_stack.repeat_slice(..., legacy_layout=True)`. States of optimisers
+    the layout of `seewhy.nets.generators.base.repeat_slice(..., legacy_layout=True)`. States of optimisers
     are not read.
 
     Attributes:

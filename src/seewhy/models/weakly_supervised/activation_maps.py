@@ -19,9 +19,8 @@ from seewhy.nets.affinity import IGNORE, RandomWalk, attention_affinity
 from seewhy.nets.cam import MultiScaleCAM, View
 from seewhy.nets.encoders import build_encoder
 from seewhy.nets.heads import ClassificationHead, Pooling, SegFormerHead
-from seewhy.nets.par import PixelAdaptiveRefinement
 from seewhy.nets.pseudo_labels import PseudoLabels, Walks
-from seewhy.nets.regions import refine_regions
+from seewhy.nets.refinement import PixelAdaptiveRefinement, refine_regions
 from seewhy.option_types import NonNegativeFloat
 from seewhy.options import call_with_options
 from seewhy.types import Attention, ImageBatch, MapBatch, ScoreBatch
@@ -47,7 +46,7 @@ class ActivationMapModule(BaseModule):
     Maps of a prediction, each [S, K, H, W] in [0, 1], depending on the settings: `cam`, over several
     scales; `affinity`, the CAM after random walk and pixel-adaptive refinement; `segmentation`, the head's
     softmax; and `refined`, the final map: the patient's regions chosen by one of the others
-    (`seewhy.nets.regions`). Annotated classes never enter a prediction; the predicted probabilities may (`gate`).
+    (`seewhy.nets.refinement`). Annotated classes never enter a prediction; the predicted probabilities may (`gate`).
 
     Views other than the training forward run in evaluation mode, so that they neither draw dropout nor change batch
     statistics, and only for images with a class: in an image without a class, every pixel is background.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from seewhy.batch import MODALITIES, STACK_SLICES
 from seewhy.errors import ConfigError
-from seewhy.nets.generators.slice_stack import centre_slice, cut_windows, repeat_slice, stack_slices, stack_volume
+from seewhy.nets.generators.base import centre_slice, cut_windows, repeat_slice, stack_slices, stack_volume
 
 
 def labelled(batch, slices, modalities):

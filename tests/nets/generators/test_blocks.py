@@ -1,4 +1,4 @@
-"""Self-attention between places: the same numbers as the full matrix, without holding it."""
+"""Blocks of generators: self-attention as the full matrix gives it, without holding it; CBAM; instance norms."""
 
 import math
 import subprocess
@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import seewhy.explain as explain
 from seewhy.errors import ConfigError
 from seewhy.nets.generators import blocks as self_attention
-from seewhy.nets.generators.blocks import SelfAttention2d
+from seewhy.nets.generators.blocks import CBAM, InstanceNorm2d, SelfAttention2d
 
 
 def stated(net, x, limit=None):
@@ -185,3 +185,57 @@ def test_widths_that_do_not_divide():
         SelfAttention2d(12)
     with pytest.raises(ConfigError, match="logit_limit=0"):
         SelfAttention2d(16, logit_limit=0)
+
+
+@pytest.mark.parametrize("channels", [8, 128])
+def test_gates_are_the_formulas(channels):
+    torch.manual_seed(1)
+    net, x = CBAM(channels), torch.randn(2, channels, 9, 10)
+    first, second = net.channel_attn.fc[1].weight[..., 0, 0], net.channel_attn.fc[3].weight[..., 0, 0]
+    assert len(first) == max(channels // 16, 4)
+    gate = ((x.mean((2, 3)) @ first.T).relu() @ second.T).sigmoid()[:, :, None, None]
+    assert torch.allclose(net.channel_attn(x), gate, atol=1e-6)
+    y = x * gate
+    pooled = torch.stack([y.mean(1), y.max(1).values], 1)
+    place = torch.nn.functional.conv2d(pooled, net.spatial_attn.conv.weight, padding=3).sigmoid()
+    assert torch.allclose(net.spatial_attn(y), place, atol=1e-6)
+    assert torch.allclose(net(x), y * place, atol=1e-6)
+
+
+def test_a_gate_never_closes():
+    net, x = CBAM(8), torch.rand(1, 8, 9, 9) + 1
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.fill_(0.0)
+        net.spatial_attn.conv.weight.fill_(-50.0)
+    assert net.spatial_attn(x).max() < 1e-10
+    assert torch.allclose(net(x), x * 0.5 * 0.01)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("learns", [False, True])
+def test_the_numbers_and_slopes_are_those_of_torch(memory_format, learns):
+    random = torch.Generator().manual_seed(1)
+    x = (3 * torch.randn(2, 5, 9, 8, generator=random, dtype=torch.float64) + 7).to(memory_format=memory_format)
+    x.requires_grad_(learns)
+    norm = InstanceNorm2d(5)
+    found, wanted = norm(x), F.instance_norm(x)
+    assert torch.allclose(found, wanted, atol=1e-12)
+    assert not norm.state_dict()
+    if learns:
+        pull = torch.randn(x.shape, generator=random, dtype=torch.float64)
+        slopes = [torch.autograd.grad((one * pull).sum(), x)[0] for one in (found, wanted)]
+        assert torch.allclose(*slopes, atol=1e-12)
+
+
+def test_images_do_not_meet():
+    """One image of a batch is normalised as if it were alone."""
+    scales = torch.tensor([1.0, 9.0, 0.1])[:, None, None, None]
+    x = scales * torch.randn(3, 4, 6, 6, generator=torch.Generator().manual_seed(2))
+    norm = InstanceNorm2d(4)
+    assert torch.allclose(norm(x), torch.cat([norm(one[None]) for one in x]), atol=1e-6)
+
+
+def test_a_map_of_one_place_cannot_be_normalised():
+    with pytest.raises(ValueError, match="more than 1"):
+        InstanceNorm2d(4)(torch.zeros(1, 4, 1, 1))

@@ -1,4 +1,4 @@
-"""Generator of SA-CycleGAN-2.5D: CBAM gates after each convolution, and self-attention between distant positions."""
+"""Generators of SA-CycleGAN-2.5D as published: with CBAM gates and self-attention, and the plain baseline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seewhy.errors import ConfigError
 from seewhy.nets.generators.base import Generator25D, Output, ValueRange
 from seewhy.nets.generators.blocks import CBAM, InstanceNorm2d, SelfAttention2d
 
-__all__ = ["NCE_CHANNELS", "SAGenerator25D"]
+__all__ = ["NCE_CHANNELS", "PlainGenerator25D", "SAGenerator25D"]
 
 NCE_CHANNELS = (1, 2, 4, 4, 4)
 """Channels of `SAGenerator25D.features`, in widths."""
@@ -43,7 +43,7 @@ class SAGenerator25D(Generator25D):
 
     Example:
         >>> import torch
-        >>> from seewhy.nets.generators.self_attention import SAGenerator25D
+        >>> from seewhy.nets.generators.published import SAGenerator25D
         >>> net = SAGenerator25D(width=8, blocks=2, attention_blocks=[1])
         >>> net(torch.rand(1, 12, 16, 16)).shape
         torch.Size([1, 4, 16, 16])
@@ -159,3 +159,79 @@ def _make_up(width: int) -> nn.Sequential:
     """Make a stage with twice the size and half the channels."""
     conv = nn.ConvTranspose2d(width, width // 2, 3, 2, 1, 1, bias=False)
     return nn.Sequential(conv, InstanceNorm2d(width // 2), nn.ReLU(inplace=True), CBAM(width // 2))
+
+
+class PlainGenerator25D(Generator25D):
+    """The published baseline: a ResNet generator (Johnson 2016) with zero padding, without attention or skips.
+
+    Parameters have the names of published checkpoints: `initial.0`, `down{1,2}.conv`,
+    `residual_blocks.{i}.conv{1,2}`, `up{1,2}.conv`, `output.0`, each with weight and bias.
+
+    Args:
+        slices: see `SAGenerator25D`.
+        modalities: see `SAGenerator25D`.
+        width: see `SAGenerator25D`.
+        blocks: see `SAGenerator25D`.
+        output: see `Output`.
+        value_range: see `SAGenerator25D`.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.generators.published import PlainGenerator25D
+        >>> net = PlainGenerator25D(width=4, blocks=1, output="residual")
+        >>> stack = torch.rand(1, 12, 16, 16)
+        >>> torch.equal(net(stack), stack[:, 4:8])  # a residual generator starts as the identity
+        True
+    """
+
+    def __init__(
+        self,
+        *,
+        slices: int = 3,
+        modalities: int = 4,
+        width: int = 64,
+        blocks: int = 9,
+        output: Output = "tanh",
+        value_range: ValueRange = "symmetric",
+    ) -> None:
+        super().__init__(slices=slices, modalities=modalities, output=output, value_range=value_range)
+        self.initial = nn.Sequential(
+            nn.Conv2d(self.channels, width, 7, padding=3), InstanceNorm2d(width), nn.ReLU(inplace=True)
+        )
+        self.down1, self.down2 = (
+            _Step(nn.Conv2d(width * scale, 2 * width * scale, 3, 2, 1), 2 * width * scale) for scale in (1, 2)
+        )
+        self.residual_blocks = nn.ModuleList(_PlainResidual(4 * width) for _ in range(blocks))
+        self.up1, self.up2 = (
+            _Step(nn.ConvTranspose2d(width * scale, width * scale // 2, 3, 2, 1, 1), width * scale // 2)
+            for scale in (4, 2)
+        )
+        last = nn.Conv2d(width, modalities, 7, padding=3)
+        self.output = nn.Sequential(last)
+        self.start(last)
+
+    def forward(self, stack: Tensor) -> Tensor:
+        """See `SAGenerator25D.forward`."""
+        x = self.down2(self.down1(self.initial(self.enter(stack))))
+        for block in self.residual_blocks:
+            x = block(x)
+        return self.finish(self.output(self.up2(self.up1(x))), stack)
+
+
+class _Step(nn.Module):
+    def __init__(self, conv: nn.Module, width: int) -> None:
+        super().__init__()
+        self.conv, self.norm = conv, InstanceNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)), inplace=True)
+
+
+class _PlainResidual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.norm = InstanceNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.norm(self.conv2(F.relu(self.norm(self.conv1(x)), inplace=True)))
