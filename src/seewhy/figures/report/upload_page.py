@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seewhy.figures.report.blocks import Facts, NoteList
-from seewhy.figures.report.browser import escape_json, list_settings
-from seewhy.figures.report.page import hash_source, read_asset
+from seewhy.figures.report.page import escape_json, hash_source, list_settings, read_asset
 
 __all__ = ["format_upload_page"]
 

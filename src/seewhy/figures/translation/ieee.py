@@ -97,7 +97,7 @@ def ieee_figure(width: float, height: float) -> Figure:
 def write_ieee(stem: str | Path, figure: Figure) -> list[Path]:
     """Write `<stem>.pdf` and `<stem>.png` (300 dpi) at the size of the figure, each atomically.
 
-    `seewhy.figures.options` may add `<stem>.svg` and choose another resolution.
+    `seewhy.figures.style` may add `<stem>.svg` and choose another resolution.
 
     Args:
         stem: path without suffix.

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from seewhy.errors import ExplanationError
 from seewhy.figures.labels import method_label
 from seewhy.figures.report.cases import BrowserCase, PictureLayer
+from seewhy.figures.report.pictures import ArrayLayer, draw_planes, measure_window
 from seewhy.io.geometry import Display
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.source import VolumeSource, millimetres
 from seewhy.reporting.cases.batches import CasePictures
-from seewhy.reporting.cases.planes import ArrayLayer, draw_planes, measure_window
 from seewhy.run.loaded.given_cases import name_case
 from seewhy.run.loaded.model import MOST_VOXELS, LoadedModel
 from seewhy.run.serving.uploads import SentCase

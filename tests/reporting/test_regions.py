@@ -6,8 +6,7 @@ from torch import nn
 
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.explain.base import Attribution, TargetwiseExplainer
-from seewhy.reporting.regions.calibration import Regions, check_patients
-from seewhy.reporting.regions.table import region_rows
+from seewhy.reporting.regions import Regions, check_patients, region_rows
 
 PIXELS = 40
 
