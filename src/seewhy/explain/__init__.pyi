@@ -1,6 +1,7 @@
 """Names of `seewhy.explain`."""
 
 from . import judging as judging
+from .any_module import keep_unchanged as keep_unchanged
 from .attention.attention import Attention as Attention
 from .attention.attention import SelfAttention as SelfAttention
 from .attention.attention_relevance import AttentionRelevance as AttentionRelevance
@@ -26,7 +27,6 @@ from .captum_method import CaptumMethod as CaptumMethod
 from .explained_model import Explainable as Explainable
 from .explained_model import ExplainableModule as ExplainableModule
 from .explained_model import ExplainedModel as ExplainedModel
-from .frozen_module import keep_unchanged as keep_unchanged
 from .gradient.deep_lift import DeepLift as DeepLift
 from .gradient.full_grad import FullGrad as FullGrad
 from .gradient.gradient_shap import GradientSHAP as GradientSHAP
@@ -68,8 +68,8 @@ from .judging.stability import measure_stability as measure_stability
 from .maps import Contributions as Contributions
 from .maps import Maps as Maps
 from .maps import find_incomplete as find_incomplete
-from .masking.rise import RISE as RISE
 from .occlusion import Occlusion as Occlusion
+from .rise import RISE as RISE
 from .shapley_inputs import ShapleyInputs as ShapleyInputs
 
 def list_explainers() -> dict[str, tuple[str, str]]: ...

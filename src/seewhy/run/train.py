@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from seewhy.callbacks.checkpoints import BestCheckpoint, KeepScores, replace_checkpoint_io
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.guards import AfterTest, BeforeTraining
-from seewhy.callbacks.pruning import PruneTrial
+from seewhy.callbacks.training.early_stopping import PruneTrial
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.io.atomic import atomic_path

@@ -1,4 +1,4 @@
-"""The page is one file with escaped text; the data of its case browser keep their budget and are read with suspicion."""
+"""The page is one file with escaped text; the data of its case browser keep their budget and are not trusted."""
 
 import html.parser
 import json

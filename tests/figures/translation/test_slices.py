@@ -11,8 +11,16 @@ from PIL import Image
 
 from seewhy.figures.colours import DIVERGING, colour_table, greyscale, signed_scale
 from seewhy.figures.translation.case import AttentionView, TranslationCase, score_text
-from seewhy.figures.translation.grid import crop_frame
-from seewhy.figures.translation.ieee import COLUMN, DPI, PAGE, ieee_style, is_latex_available, typeset, write_ieee
+from seewhy.figures.translation.ieee import (
+    COLUMN,
+    DPI,
+    PAGE,
+    crop_frame,
+    ieee_style,
+    is_latex_available,
+    typeset,
+    write_ieee,
+)
 from seewhy.figures.translation.slices import attention_overlay, comparison, cycle_consistency, multimodality
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")

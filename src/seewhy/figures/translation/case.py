@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.figures.colours import ColourScale, greyscale
-from seewhy.figures.translation.grid import CropFrame, crop_frame
+from seewhy.figures.translation.ieee import CropFrame, crop_frame
 
 __all__ = [
     "ARROW",

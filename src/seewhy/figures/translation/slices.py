@@ -26,8 +26,7 @@ from seewhy.figures.translation.case import (
     modality_label,
     score_text,
 )
-from seewhy.figures.translation.grid import Grid
-from seewhy.figures.translation.ieee import COLUMN, PAGE
+from seewhy.figures.translation.ieee import COLUMN, PAGE, Grid
 
 __all__ = ["attention_overlay", "comparison", "cycle_consistency", "multimodality"]
 

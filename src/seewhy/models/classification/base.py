@@ -18,8 +18,7 @@ from seewhy.metrics.classification.calibration import calibrated_probability, fi
 from seewhy.metrics.classification.cases import CaseScores
 from seewhy.metrics.gather import Row
 from seewhy.models.base import BaseModule
-from seewhy.models.exporting import ExportGraph, ExportParts
-from seewhy.models.protocols import CountsClasses
+from seewhy.models.protocols import CountsClasses, ExportGraph, ExportParts
 from seewhy.nets.classifiers.backbones import load_timm_weights
 from seewhy_run.steps.classify import Classify
 
@@ -318,7 +317,7 @@ class Classification(BaseModule):
         """An export of this network, with its classes and the calibration.
 
         Args:
-            inputs: see `seewhy.models.exporting.ExportGraph`.
+            inputs: see `seewhy.models.protocols.ExportGraph`.
             free: see there.
         """
         module = _ScoresOf(self)

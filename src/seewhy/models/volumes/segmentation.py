@@ -16,8 +16,7 @@ from seewhy.losses.segmentation import DeepSupervision, DiceCrossEntropy, region
 from seewhy.metrics.gather import Row
 from seewhy.metrics.segmentation.volume_scores import VolumeScores
 from seewhy.models.base import BaseModule, OptimizerOptions, SchedulerOptions
-from seewhy.models.exporting import ExportGraph, ExportParts
-from seewhy.models.protocols import DescribesVolumes
+from seewhy.models.protocols import DescribesVolumes, ExportGraph, ExportParts
 from seewhy.models.volumes.networks import VolumeNetwork, build_volume_network
 from seewhy.option_types import NonNegativeInt, PositiveInt
 from seewhy.options import OptionsOf, call_with_options

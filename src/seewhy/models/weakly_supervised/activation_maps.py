@@ -14,7 +14,7 @@ from seewhy.data.reading import Reading
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.explained_model import Explainable
 from seewhy.models.base import BaseModule
-from seewhy.models.exporting import ExportGraph, ExportParts
+from seewhy.models.protocols import ExportGraph, ExportParts
 from seewhy.nets.affinity import IGNORE, RandomWalk, attention_affinity
 from seewhy.nets.cam import MultiScaleCAM, View
 from seewhy.nets.encoders import build_encoder

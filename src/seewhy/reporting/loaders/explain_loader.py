@@ -20,8 +20,8 @@ from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, ExplanationError, nearest
 from seewhy.explain import list_explainers
+from seewhy.explain.any_module import keep_unchanged
 from seewhy.explain.base import Explainer
-from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.progress import slow_bar
 from seewhy.reporting.loaders.batches import choose_batches, count_samples
 from seewhy.reporting.report import write_local_results

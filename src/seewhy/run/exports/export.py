@@ -15,8 +15,7 @@ from seewhy import __version__
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, ExportError
 from seewhy.io.atomic import atomic_folder, file_sha256, write_json
-from seewhy.models.exporting import ExportParts
-from seewhy.models.protocols import Exportable
+from seewhy.models.protocols import Exportable, ExportParts
 from seewhy.options import check_choice
 from seewhy.run.checks import check_config
 from seewhy.run.exports.bundle import write_bundle

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seewhy.errors import ConfigError
+from seewhy.explain.any_module import keep_unchanged
 from seewhy.explain.explained_model import ExplainedModel, Inputs
-from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.judging.perturbation import Fill, fill_image, smooth
 from seewhy.probability import calibrated_probability
 
