@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
 
-__all__ = ["find_scores", "keep_unchanged"]
+__all__ = ["NamedTupleLike", "find_scores", "keep_unchanged"]
 
 
 @contextmanager
@@ -121,6 +121,16 @@ class _HasLogits(Protocol):
     logits: Any
 
 
+@runtime_checkable
+class NamedTupleLike(Protocol):
+    """Instances of every named tuple."""
+
+    _fields: tuple[str, ...]
+
+    def _make(self, items: Iterable[Any]) -> Any:
+        """Make another one with other items."""
+
+
 def _name_values(output: object) -> dict[str, Any] | None:
     """Return the values of an output by name or position; None if it is a single value."""
     if isinstance(output, Mapping):
@@ -128,7 +138,7 @@ def _name_values(output: object) -> dict[str, Any] | None:
     if isinstance(output, _HasLogits) and output.logits is not None and not isinstance(output, Tensor):
         return {"logits": output.logits}
     if isinstance(output, tuple | list):
-        fields = getattr(output, "_fields", range(len(output)))  # of a named tuple
+        fields = output._fields if isinstance(output, NamedTupleLike) else range(len(output))
         return {str(name): value for name, value in zip(fields, output, strict=True)}
     return None
 

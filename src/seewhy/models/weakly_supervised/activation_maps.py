@@ -34,8 +34,6 @@ PIECE = 4 * 288 * 288
 """Pixels of the views that a CPU processes at once; larger batches exceed its caches and take a fifth longer."""
 EXAMPLE = 64
 """Side of the slices that an export is traced with; slices may have any size."""
-WALK = ("radius", "power", "steps", "damping")
-"""Options of the random walk."""
 CARRIED = ("id", "patient", "index", "source", "label")
 """Keys of a batch that are copied to its prediction."""
 
@@ -139,7 +137,7 @@ class ActivationMapModule(BaseModule):
             normalize=self.cam.normalize,
             gate=hp["gate"],
             background=self.labels.background,
-            walk=None if walk is None else {name: getattr(walk, name) for name in WALK},
+            walk=None if walk is None else walk.settings(),
             refinement=None if refine is None else refine.settings(),
             batch=int(hp["chunk_size"]),
         )
