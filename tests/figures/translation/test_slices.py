@@ -10,12 +10,11 @@ from matplotlib.texmanager import TexManager
 from PIL import Image
 
 from seewhy.figures.colours import DIVERGING, colour_table, greyscale, signed_scale
-from seewhy.figures.translation.case import AttentionView, TranslationCase, score_text
+from seewhy.figures.translation.case import AttentionView, TranslationCase, crop_frame, score_text
 from seewhy.figures.translation.ieee import (
     COLUMN,
     DPI,
     PAGE,
-    crop_frame,
     ieee_style,
     is_latex_available,
     typeset,

@@ -6,14 +6,12 @@ import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -24,14 +22,13 @@ from numpy.typing import NDArray
 
 from seewhy.figures.colours import ColourScale
 from seewhy.figures.style import INK, NotebookFigure, silence_font_messages, write_figure
+from seewhy.figures.translation.case import CropFrame
 
 __all__ = [
     "COLUMN",
     "DPI",
     "PAGE",
-    "CropFrame",
     "Grid",
-    "crop_frame",
     "ieee_figure",
     "ieee_style",
     "is_latex_available",
@@ -143,38 +140,6 @@ FOOT_LINE = 0.125
 SOFT = "#59636e"
 LEAST_SIZE = 4.5
 """Smallest font size in points for text that does not fit."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CropFrame:
-    """Visible part of a slice in millimetres (in pixels without a spacing).
-
-    Attributes:
-        centre: (y, x) of the tissue.
-        half: half height and half width of the cells of a figure.
-    """
-
-    centre: tuple[float, float]
-    half: tuple[float, float]
-
-
-def crop_frame(body: Array, spacing: tuple[float, float]) -> CropFrame:
-    """Frame around the tissue of a slice, or the whole slice without tissue.
-
-    Args:
-        body: [H, W], non-zero is tissue.
-        spacing: spacing of rows and of columns.
-    """
-    inside = np.asarray(body) > 0
-    ends = []
-    for axis, step in enumerate(spacing):
-        occupied = np.flatnonzero(inside.any(axis=1 - axis))
-        first, last = (occupied[0], occupied[-1] + 1) if occupied.size else (0, inside.shape[axis])
-        ends.append((float(first) * step, float(last) * step))
-    (top, bottom), (left, right) = ends
-    return CropFrame(
-        centre=((top + bottom) / 2, (left + right) / 2), half=(0.52 * (bottom - top), 0.52 * (right - left))
-    )
 
 
 class Grid:
