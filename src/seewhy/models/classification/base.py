@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from seewhy.batch import Batch, Prediction
 from seewhy.errors import ConfigError, nearest
 from seewhy.losses.classification import ClassWeights, build_loss
-from seewhy.metrics.classification.calibration import calibrated_probability, fit_temperature
 from seewhy.metrics.classification.cases import CaseScores
+from seewhy.metrics.classification.probabilities import calibrated_probability, fit_temperature
 from seewhy.metrics.gather import Row
 from seewhy.models.base import BaseModule
 from seewhy.models.protocols import CountsClasses, ExportGraph, ExportParts

@@ -3,12 +3,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seewhy.metrics.classification.calibration import (
+from seewhy.metrics.classification.measures import expected_calibration_error
+from seewhy.metrics.classification.probabilities import (
     calibrated_probability,
     fit_temperature,
     ideal_calibration_error,
 )
-from seewhy.metrics.classification.measures import expected_calibration_error
 
 
 def labelled_by(logits, seed=0):
