@@ -7,6 +7,7 @@ Claims:
 
 - processes: samples per second of two processes (DDP, gloo, one thread each) ÷ those of one, both with the same batch
   per process, by turns (≥ 1.8 on two free cores). The load is printed: the clock counts, not the processor's time.
+  The ceiling is the same ratio for two processes that exchange nothing: what the machine's memory and caches allow.
 - sweep: seconds of the processor between two members of a grid besides their training; see `sweep_overhead.py`.
 - claim: seconds in which a worker of a volume claims a piece of work, with 1,000 claims of others in the folder.
 - checkpoint: time to write a checkpoint so that a full disk or a crash leaves the one before ÷ `torch.save`, and ÷
@@ -70,21 +71,28 @@ def report_processes(options: argparse.Namespace) -> None:
         words = [f"experiment={options.experiment}", f"paths.data_dir={folder}/data", f"paths.output_dir={folder}/run"]
         config = compose_train(*words, f"data.batches_per_epoch={options.steps + WARM_UP}", "trainer=cpu")
         build_datamodule(config).setup("fit")  # writes the phantom
-        rates: dict[int, list[float]] = {1: [], 2: []}
+        ways = {"one": (1, True), "two": (2, True), "apart": (2, False)}
+        rates: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(options.rounds):
-            for processes, found in rates.items():
-                found.append(measure_rate(config, processes, options.steps, Path(folder)))
-    ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
-    one, two = (statistics.median(found) for found in rates.values())
+            for way, (processes, joined) in ways.items():
+                rates[way].append(measure_rate(config, processes, options.steps, Path(folder), joined=joined))
+    ratio, ceiling = (describe_ratios(rates[way], rates["one"]) for way in ("two", "apart"))
+    one, two = (statistics.median(rates[way]) for way in ("one", "two"))
     print(
-        f"processes: {options.experiment}, 1: {one:.1f} samples/s, 2: {two:.1f} samples/s; ratio "
-        f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}; goal 1.8) on {os.cpu_count()} cores "
-        f"under a load of {os.getloadavg()[0]:.1f}"
+        f"processes: {options.experiment}, 1: {one:.1f} samples/s, 2: {two:.1f} samples/s; ratio {ratio}, goal 1.8; "
+        f"ceiling {ceiling}, two processes that exchange nothing; {os.cpu_count()} cores, load "
+        f"{os.getloadavg()[0]:.1f}"
     )
 
 
-def measure_rate(config: Any, processes: int, steps: int, folder: Path) -> float:
-    """Samples per second of some forked processes, which find each other as those of torchrun do."""
+def describe_ratios(rates: list[float], reference: list[float]) -> str:
+    """Median and range of the ratios of two rates, round by round."""
+    ratios = [rate / base for rate, base in zip(rates, reference, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def measure_rate(config: Any, processes: int, steps: int, folder: Path, *, joined: bool = True) -> float:
+    """Samples per second of some forked processes; joined, they find each other as those of torchrun do."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -94,12 +102,13 @@ def measure_rate(config: Any, processes: int, steps: int, folder: Path) -> float
         if child == 0:
             status = 1
             try:
-                os.environ |= {
-                    "TORCHELASTIC_RUN_ID": port, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank),
-                    "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
-                    "GROUP_RANK": "0",
-                }  # fmt: skip
-                seconds = train_seconds(config, processes)
+                if joined:
+                    os.environ |= {
+                        "TORCHELASTIC_RUN_ID": port, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank),
+                        "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
+                        "GROUP_RANK": "0",
+                    }  # fmt: skip
+                seconds = train_seconds(config, processes if joined else 1)
                 (folder / f"{rank}.json").write_text(json.dumps(seconds))
                 status = 0
             finally:

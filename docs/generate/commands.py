@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from seewhy.cli.help.texts import EXAMPLES, ExampleFormatter
+from seewhy.cli.help import EXAMPLES, ExampleFormatter
 from seewhy.cli.main import HYDRA, make_parser
 
 __all__ = ["PAGE", "write_page"]

@@ -15,6 +15,7 @@ from seewhy.callbacks.explain import ExplainCallback
 from seewhy.data.cases.amd import AMDDataModule
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.explain import AttentionRollout, GradCAM, IntegratedGradients, ShapleyInputs
+from seewhy.explain.judging import tune_with_masks
 from seewhy.models.classification.amd import AMDGrading
 from seewhy.phantoms.amd import write_amd_phantom
 from seewhy.reporting.selection import ExplanationSettings
@@ -272,10 +273,51 @@ def test_a_tuned_copy_judges_methods_and_controls_and_few_images_are_a_doubt(exp
         assert "expected at least 8 and 4" in (one.folder / "report.html").read_text()
 
 
+def test_a_copy_is_tuned_on_training_images_alone_and_checked_on_the_others(explained, root, tmp_path, monkeypatch):
+    from seewhy.reporting import judging
+
+    seen = []
+
+    def record(module, batches, *, held_out, **options):
+        seen.append((batches, held_out))
+        return tune_with_masks(module, batches, held_out=held_out, **options)
+
+    monkeypatch.setattr(judging, "tune_with_masks", record)
+    runs = [explained(tmp_path / name, loop="test", when={"after_fit": True}, mask_tuning=2) for name in "ab"]
+    datamodule = AMDDataModule(root=str(root), table="labels.csv", eval_batch_size=4, predict_on="all")
+    datamodule.setup("fit")
+
+    def read(*parts):
+        batches = [batch for part in parts for batch in datamodule.loader_of(datamodule.sample_ids(part), part)]
+        return torch.cat([batch["image"]["mnv"] for batch in batches])
+
+    (batches, held_out), _ = seen
+    assert torch.equal(torch.cat([batch["mnv"] for batch in batches]), read("train"))  # whole, and not augmented
+    assert torch.equal(torch.cat([batch["mnv"] for batch in held_out]), read("val", "test"))
+    first, second = ([one["judged"] for one in manifest(run)["explanations"]] for run in runs)
+    assert first == second
+    assert any(row["insertion_gap_tuned"] != 0 for row in first)
+
+
+def test_where_validation_images_are_explained_the_first_of_these_check_the_copy(explained, tmp_path, monkeypatch):
+    from seewhy.reporting import judging
+
+    seen = []
+
+    def record(module, batches, *, held_out, **options):
+        seen.append((batches, held_out))
+        return tune_with_masks(module, batches, held_out=held_out, **options)
+
+    monkeypatch.setattr(judging, "tune_with_masks", record)
+    explained(tmp_path, loop="validate", when={"after_fit": False, "every_n_epochs": 1}, mask_tuning=2)
+    [(batches, [held_out])] = seen
+    assert sum(len(batch["mnv"]) for batch in batches) > len(held_out["mnv"]) > 0
+
+
 def test_without_images_to_tune_a_copy_its_scores_are_left_out_in_words(explained, tmp_path):
     found = explained(tmp_path, loop="predict", when={"after_predict": True}, max_samples=4, mask_tuning=2)
     listed = manifest(found)
-    assert "left out: no validation images" in listed["doubtful_scores"][0]
+    assert "left out: no training images" in listed["doubtful_scores"][0]
     assert not any("_tuned" in name for one in listed["explanations"] for name in one["judged"])
 
 

@@ -7,10 +7,9 @@ import sys
 
 import pytest
 
+from seewhy.cli.completion import suggest
 from seewhy.cli.compose import compose_train
-from seewhy.cli.help.completion import suggest
-from seewhy.cli.help.option_comments import read_option_comments
-from seewhy.cli.help.texts import EXAMPLES, OWN_OPTIONS, format_help, list_choices
+from seewhy.cli.help import EXAMPLES, OWN_OPTIONS, format_help, list_choices, read_option_comments
 from seewhy.cli.main import GROUPS, HYDRA, main, make_parser
 from seewhy.run.folder import conf_dir
 

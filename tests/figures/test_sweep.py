@@ -48,5 +48,5 @@ def test_the_best_settings_are_on_top(higher):
 
 
 def test_spread_is_that_of_a_sample():
-    assert Setting("a", [1.0, 3.0]).spread == pytest.approx(np.sqrt(2))
-    assert np.isnan(Setting("a", [1.0]).spread)
+    assert Setting("a", [1.0, 3.0]).standard_deviation == pytest.approx(np.sqrt(2))
+    assert np.isnan(Setting("a", [1.0]).standard_deviation)

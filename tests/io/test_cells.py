@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from seewhy.data.table import read_table
 from seewhy.errors import DataError
 from seewhy.io.atomic import write_csv
-from seewhy.io.cells import protect_cell, unprotect_cell
 from seewhy.io.documents import read_csv
+from seewhy_run.names import protect_cell, unprotect_cell
 
 FORMULAS = ["=1+1", "+1+1", "@SUM(A1)", "-1+1", "\t=1", "\r=1", "=cmd|' /C calc'!A0", "'=1", "''+1", "-", "=", "+5"]
 PLAIN = ["P01", "-5", "-1.5e-3", "", "'quoted'", "a=b", "x@y", "5", "a\nb", 'say "hi"', "ä;ö,ü"]

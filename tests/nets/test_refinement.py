@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from seewhy.errors import ConfigError
-from seewhy.nets.refinement import PixelAdaptiveRefinement, refine_regions
+from seewhy.nets.refinement import PixelAdaptiveRefinement, choose_level, refine_regions
 from seewhy_run.arrays.regions import edge_strength
 
 
@@ -211,6 +211,41 @@ def test_hole_within_the_region_is_filled() -> None:
     image = (LESION & ~core).float() + 0.05 * noise()
     evidence = torch.where(core, 0.2, blurred(LESION))
     assert regions(image, evidence)[core].all()
+
+
+def test_hole_of_a_ring_stays_open() -> None:
+    core = ball((11, 45, 65), 8)
+    image = (LESION & ~core).float() + 0.05 * noise()
+    ring = LESION & ~core
+    evidence = 0.8 * blurred(LESION)
+    assert dice(regions(image, evidence, fill_holes=False), ring) > 0.95
+    assert dice(regions(image, evidence, fill_holes=True), LESION) > 0.97
+
+
+def test_lesion_with_most_evidence_stays_next_to_a_small_region_of_higher_mean() -> None:
+    """Strong evidence on a part of the lesion, whose mean over all of it is below the level."""
+    part, small = LESION & (torch.arange(112) > 72), ball((11, 80, 35), 5)
+    image = (LESION | small).float() + 0.05 * noise()
+    evidence = torch.where(part, 1.0, torch.where(LESION, 0.2, torch.where(small, 0.6, 0.0)))
+    assert evidence[LESION].mean() < 0.4 < evidence[small].mean()
+    found = regions(image, evidence, level=0.4, evidence_sigma=(0.0, 0.0, 0.0))
+    assert dice(found & ~small, LESION) > 0.97
+    assert dice(found & ~LESION, small) > 0.9
+
+
+def test_level_without_clear_edges_is_the_one_given() -> None:
+    evidence, image = blurred(LESION), noise()
+    assert choose_level(image, evidence, BODY) is None
+    given = refine_regions(image, evidence, BODY, unclear_level=0.7)
+    torch.testing.assert_close(given, refine_regions(image, evidence, BODY, level=0.7), rtol=0, atol=0)
+
+
+def test_level_of_clear_edges_is_the_one_that_the_regions_have() -> None:
+    evidence, image = blurred(LESION, 8.0), LESION.float() + 0.05 * noise()
+    level = choose_level(image, evidence, BODY)
+    assert level is not None
+    found = refine_regions(image, evidence, BODY, unclear_level=0.9)
+    torch.testing.assert_close(found, refine_regions(image, evidence, BODY, level=level), rtol=0, atol=0)
 
 
 def test_result_is_float_in_range_and_the_same_twice() -> None:

@@ -11,7 +11,7 @@ from seewhy.data.cases.amd import AMDDataModule
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.image import read_image
 from seewhy.phantoms.amd import EYE, INPUTS, draw_eye, list_eyes, write_amd_phantom
-from seewhy.phantoms.corner_mark import draw_corner_mark
+from seewhy.phantoms.drawing import draw_corner_mark
 
 
 @pytest.fixture(scope="module")

@@ -83,14 +83,14 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("seewhy.phantoms.slice_files.write_csv", stop)
+    monkeypatch.setattr("seewhy.phantoms.writing.write_csv", stop)
     with pytest.raises(KeyboardInterrupt):
         write_tumour_phantom(tmp_path / "p", **SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_process_that_was_faster_is_no_error(phantom, tmp_path, monkeypatch):
-    import seewhy.phantoms.write_cached as folder
+    import seewhy.phantoms.writing as folder
 
     root, real = tmp_path / "p", folder.write_json
 

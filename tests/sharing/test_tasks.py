@@ -79,10 +79,10 @@ def test_lines_are_read_once_and_differences_named(tmp_path):
         notes.open("0001")
         notes.append([1, 2])
         reader = Notes(tmp_path, "done")
-        assert [line for line, _ in reader.read()] == [b"[1, 2]"]
-        assert list(reader.read()) == []
+        assert [line for line, _ in reader.read_new_lines()] == [b"[1, 2]"]
+        assert list(reader.read_new_lines()) == []
         notes.append("x")
-        [(line, where)] = reader.read()
+        [(line, where)] = reader.read_new_lines()
         assert (line, where) == (b'"x"', f"{tmp_path / 'done-0001.jsonl'}, line 1 after byte 7")
     with pytest.raises(ValueError, match="call open"):
         notes.append("y")

@@ -77,7 +77,7 @@ def test_steps_give_the_result_of_one_pass(make_job, half_empty, tmp_path, parts
 def test_skipped_patches_take_no_space_and_each_patch_is_one_file(make_job, half_empty, tmp_path):
     job, store = kept(make_job, half_empty, tmp_path)
     files = [path for path in (tmp_path / "logits.zarr" / "c").rglob("*") if path.is_file()]
-    read = {position: store.read(position) for position in np.ndindex(*(len(s) for s in job.grid.starts))}
+    read = {position: store.read_patch(position) for position in np.ndindex(*(len(s) for s in job.grid.starts))}
     assert len(files) == sum(logits is not None for logits in read.values()) < job.grid.count
     assert read[0, 0, 0] is None
     last = tuple(len(starts) - 1 for starts in job.grid.starts)

@@ -174,6 +174,7 @@ class ExplainCallback(Callback):
             count=count,
             validation=lambda count: _validation_batches(trainer, module, loop, count),
             calibration=lambda count: _calibration_batches(trainer, module, loop, count),
+            masked=lambda part, count: _masked_batches(trainer, module, loop, part, count),
             advance=lambda steps: self._advance(steps),
             title=self.title,
         )
@@ -262,13 +263,27 @@ def _validation_batches(trainer: Trainer, module: LightningModule, loop: str, co
 
 def _calibration_batches(trainer: Trainer, module: LightningModule, loop: str, count: int) -> Iterator[Batch]:
     """Some validation samples to calibrate regions on, and only these of their patients."""
-    datamodule = find_datamodule(trainer)
     if trainer.world_size > 1:
         raise ConfigError("explain.region_alpha calibrates on one process; set trainer.devices=1, trainer.num_nodes=1")
-    if datamodule is None or loop == "validate" or (loop == "predict" and datamodule.predict_on in ("val", "all")):
+    yield from _spread_batches(trainer, module, loop, "val", count)
+
+
+def _masked_batches(trainer: Trainer, module: LightningModule, loop: str, part: str, count: int) -> Iterator[Batch]:
+    """Some samples to tune a copy of the network on and to check it on; test samples only check it, once trained."""
+    if part != "test":
+        yield from _spread_batches(trainer, module, loop, part, count)
+    elif loop != "validate":
+        yield from _spread_batches(trainer, module, "validate", part, count)
+
+
+def _spread_batches(trainer: Trainer, module: LightningModule, loop: str, part: str, count: int) -> Iterator[Batch]:
+    """Some samples of a part as they are evaluated, and only these of their patients; none of a part explained."""
+    datamodule = find_datamodule(trainer)
+    explained = datamodule.predict_on if datamodule is not None and loop == "predict" else PARTS[loop]
+    if datamodule is None or explained in (part, "all"):
         return
-    names = set(SampleChoice("spread", count=count).by_name(datamodule.sample_ids("val")))
-    for batch in _load_batches(trainer, module, names, "val", datamodule):
+    names = set(SampleChoice("spread", count=count).by_name(datamodule.sample_ids(part)))
+    for batch in _load_batches(trainer, module, names, part, datamodule):
         rows = [row for row, name in enumerate(batch["id"]) if name in names]
         if rows:
             yield select_rows(batch, rows)

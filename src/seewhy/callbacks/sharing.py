@@ -12,8 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from seewhy.errors import ConfigError, DataError
 from seewhy.models.protocols import ScoresPredictions, SharesScores
 from seewhy.sharing.parts import read_part, write_part
-from seewhy.sharing.rounds import SharedRound
-from seewhy.sharing.tasks import Task
+from seewhy.sharing.tasks import SharedRound, Task
 
 __all__ = ["SharePrediction", "SharedBatches", "SharesWork", "check_written"]
 

@@ -48,7 +48,7 @@ def run_hydra_command(name: str, *, prefix: Sequence[str] = ()) -> None:
             see them, but the processes that Lightning starts repeat the whole command line.
     """
     if {"--help", "-h"} & set(sys.argv[1 + len(prefix) :]):
-        from seewhy.cli.help.texts import format_help, name_program
+        from seewhy.cli.help import format_help, name_program
 
         sys.stdout.write(format_help(name, name_program(prefix)))
         return

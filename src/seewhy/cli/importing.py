@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from seewhy.cli.help.texts import ExampleFormatter, format_examples
+from seewhy.cli.help import ExampleFormatter, format_examples
 
 __all__ = ["add_parser"]
 

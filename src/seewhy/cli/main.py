@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from seewhy.cli.help.texts import ExampleFormatter, format_examples
+from seewhy.cli.help import ExampleFormatter, format_examples
 
 __all__ = ["main", "make_parser"]
 
@@ -21,7 +21,7 @@ HYDRA = {
     "cases": "select cases of a translation run and draw them",
 }
 """Commands that Hydra configures."""
-MODULES = ("prepare", "check", "importing", "pool", "agree", "judge", "report", "compare", "serve", "volume_steps")
+MODULES = ("prepare", "check", "importing", "finished_runs", "judge", "serve", "volume_steps")
 """Modules with the other commands."""
 GROUPS = {
     "data": ("prepare", "check"),
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Dispatch to a command; errors that a user can fix are one line on stderr, with exit status 1."""
     words = sys.argv[1:] if arguments is None else arguments
     if "_ARGCOMPLETE" in os.environ:
-        from seewhy.cli.help.completion import complete
+        from seewhy.cli.completion import complete
 
         complete(make_parser())
     try:
@@ -129,7 +129,7 @@ class _Commands:
 
 def make_parser() -> _Parser:
     """Make the parser of all commands."""
-    from seewhy.cli.help.completion import add_overrides
+    from seewhy.cli.completion import add_overrides
 
     parser = _Parser(
         prog="seewhy", description="Train on medical images, predict, and see why it predicts what it does."

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seewhy.cli.help.texts import ExampleFormatter, format_examples
+from seewhy.cli.help import ExampleFormatter, format_examples
 
 if TYPE_CHECKING:
     from seewhy.data.domains.store import DomainStore

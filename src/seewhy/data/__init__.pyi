@@ -11,11 +11,12 @@ from .cases.mri import MRIDataModule as MRIDataModule
 from .cases.mri_reader import MRIReader as MRIReader
 from .cases.mri_slices import SliceStackReader as SliceStackReader
 from .cases.planar_image import PlaneReader as PlaneReader
-from .domains.combat import SiteEffects as SiteEffects
+from .domains.baselines import SiteEffects as SiteEffects
 from .domains.datamodule import BraTSDomainsDataModule as BraTSDomainsDataModule
 from .domains.dataset import PairDataset as PairDataset
 from .domains.dataset import SubjectDataset as SubjectDataset
 from .domains.stacks import StackReader as StackReader
+from .slices.cutting import LabelRule as LabelRule
 from .slices.datamodule import BraTSDataModule as BraTSDataModule
 from .slices.datamodule import LASCDataModule as LASCDataModule
 from .slices.datamodule import SliceDataModule as SliceDataModule
@@ -23,7 +24,6 @@ from .slices.dataset import PatientDataset as PatientDataset
 from .slices.dataset import SliceReader as SliceReader
 from .slices.dataset import TrainingDataset as TrainingDataset
 from .slices.files import Naming as Naming
-from .slices.label_rule import LabelRule as LabelRule
 from .splits import Split as Split
 from .transforms.augmentation import Augmentation as Augmentation
 from .transforms.augmentation import VolumeAugmentation as VolumeAugmentation

@@ -13,9 +13,8 @@ from annotated_types import Ge, Le
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from seewhy.data.case_files import CaseFiles
+from seewhy.data.case_files import CaseFiles, Reading
 from seewhy.data.loaders import EpochSampler, PatientSampler, ranks_of
-from seewhy.data.reading import Reading
 from seewhy.data.splits import PARTS, Split
 from seewhy.errors import ConfigError
 from seewhy.io.geometry import Display
@@ -168,6 +167,11 @@ class BaseDataModule(LightningDataModule):
     def words(self) -> TargetWords:
         """Words for what the data set annotates, which figures, tables and the report use."""
         return LESION
+
+    @property
+    def solid(self) -> bool:
+        """Whether what the data set annotates has no holes; not where it may be a ring, e.g. an enhancing tumour."""
+        return True
 
     @property
     def channel_sources(self) -> dict[str, tuple[str, ...]]:

@@ -1,14 +1,15 @@
-"""Files of one case that belongs to no data set, e.g. of a new patient."""
+"""Files of one case that belongs to no data set, e.g. of a new patient, and the step that reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seewhy.errors import DataError
 
-__all__ = ["CaseFiles"]
+__all__ = ["CaseFiles", "Reading"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +40,22 @@ class CaseFiles:
         if len(files) != 1:
             raise DataError(f"case {self.id} has {len(files)} files of {name!r}; expected one")
         return files[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The step that reads a case.
+
+    Attributes:
+        step: a step of `seewhy_run.steps`.
+        inputs: names of a case's files, in order.
+        optional: whether a case may lack some of them.
+        size: spatial size of every image, [H, W] or [D, H, W]; None where it differs from case to case.
+        domain: whose scans are read, for models that translate between two.
+    """
+
+    step: Any
+    inputs: tuple[str, ...]
+    optional: bool = False
+    size: tuple[int, ...] | None = None
+    domain: str = ""

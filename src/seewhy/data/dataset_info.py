@@ -1,15 +1,17 @@
-"""Read `dataset.json`, the description of a data set: how it was made, and how its pictures are turned upright."""
+"""Read the records of a data set: `dataset.json` (how it was made, and how pictures are turned), and `split.json`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from seewhy.errors import DataError
 from seewhy.io.documents import read_json
 from seewhy.io.geometry import Display
 
-__all__ = ["read_displays", "read_info"]
+__all__ = ["StoredSplit", "read_displays", "read_info", "read_split_file"]
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -33,3 +35,25 @@ def read_displays(info: dict[str, Any], path: Path) -> dict[str | None, Display]
         raise DataError(f"{path}: display_exceptions is {exceptions!r}; expected patients with their display")
     records: dict[str | None, Any] = {None: info.get("display", {}), **exceptions}
     return {patient: Display.from_record(record, where=str(path)) for patient, record in records.items()}
+
+
+class StoredSplit(TypedDict):
+    """Contents of `split.json`; patients may be numbers in files that were written by hand."""
+
+    train: list[str | int]
+    val: list[str | int]
+    test: list[str | int]
+    hash: NotRequired[str]
+
+
+def read_split_file(path: str | Path) -> tuple[dict[str, list[str]], str | None]:
+    """Read a split.
+
+    Returns:
+        Part → patients, and the hash of the split; None if it was deleted.
+
+    Raises:
+        DataError: the file is missing, not JSON, or does not hold the lists train, val and test.
+    """
+    stored = read_json(path, StoredSplit)
+    return {part: [str(patient) for patient in stored[part]] for part in ("train", "val", "test")}, stored.get("hash")

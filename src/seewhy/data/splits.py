@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.data.assignment import assign_by_fractions, list_scans, shuffle_patients
+from seewhy.data.dataset_info import read_split_file
 from seewhy.data.patients import find_person, group_scans, report_spellings, warn_of_divided_scans
-from seewhy.data.split_file import read_split_file
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.options import check_choice
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.errors import ConfigError, DataError, nearest
-from seewhy.io.cells import unprotect_cell
 from seewhy.io.checks.sizes import check_regular_file
+from seewhy_run.names import unprotect_cell
 
 __all__ = ["ClassLabels", "Row", "missing_columns", "parse_integer", "read_table"]
 

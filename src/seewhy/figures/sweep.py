@@ -40,7 +40,7 @@ class Setting:
         return float(np.mean(self.values))
 
     @property
-    def spread(self) -> float:
+    def standard_deviation(self) -> float:
         """Standard deviation of the objective over the members; NaN for one."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else math.nan
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.errors import DataError
-from seewhy.io.cells import protect_cell
 from seewhy_run.checksums import file_sha256
+from seewhy_run.names import protect_cell
 
 __all__ = [
     "TEMPORARY_PREFIX",
@@ -183,8 +183,8 @@ def create_exclusively(path: Path, content: bytes) -> bool:
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str]) -> Path:
     """Write one CSV file with a header atomically.
 
-    Text that a spreadsheet would run as a formula is marked, see `seewhy.io.cells`; `seewhy.io.documents.read_csv`
-    removes the marks.
+    Text that a spreadsheet would run as a formula is marked, see `seewhy_run.names.protect_cell`;
+    `seewhy.io.documents.read_csv` removes the marks.
 
     Args:
         path: the file.

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from seewhy.errors import DataError, SeewhyError
-from seewhy.io.cells import unprotect_cell
 from seewhy.io.checks.sizes import check_regular_file, format_bytes
+from seewhy_run.names import unprotect_cell
 
 __all__ = ["CsvTable", "read_csv", "read_json", "read_text"]
 
@@ -113,7 +113,7 @@ class CsvTable:
 def read_csv(path: str | Path) -> CsvTable:
     r"""Read a table that `write_csv` wrote, or any with a header and commas.
 
-    Marks that keep a spreadsheet from running a cell are removed, see `seewhy.io.cells`.
+    Marks that keep a spreadsheet from running a cell are removed, see `seewhy_run.names.protect_cell`.
 
     Raises:
         DataError: see `read_text`; or not CSV, a column that is named twice, or rows with more cells than the header.

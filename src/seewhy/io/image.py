@@ -14,8 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
-from seewhy.io.checks.read_errors import reading
-from seewhy.io.checks.recognize import recognize
+from seewhy.io.checks.read_errors import reading, recognize
 from seewhy.io.checks.sizes import check_announced
 from seewhy.io.tiff import TIFF_SUFFIXES, is_tiff, open_tiff, read_tiff_picture, tiff_picture_shape, turn
 

@@ -17,8 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
-from seewhy.io.checks.read_errors import reading
-from seewhy.io.checks.recognize import recognize
+from seewhy.io.checks.read_errors import reading, recognize
 from seewhy.io.checks.sizes import check_announced, check_memory, check_regular_file
 from seewhy.io.geometry import Geometry, affine_problem
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
-from seewhy.io.checks.recognize import recognize
+from seewhy.io.checks.read_errors import recognize
 from seewhy.io.checks.sizes import check_announced, check_memory, check_regular_file
 
 __all__ = ["npy_shape", "read_npy", "read_npz", "write_npy"]

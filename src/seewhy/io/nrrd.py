@@ -71,7 +71,7 @@ def read_nrrd(path: str | Path) -> tuple[NDArray[Any], Geometry]:
     """
     with reading_nrrd(Path(path)):
         header = read_nrrd_header(path)
-        return header.read(), header.geometry
+        return header.read_values(), header.geometry
 
 
 def nrrd_geometry(path: str | Path) -> Geometry:

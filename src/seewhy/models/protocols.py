@@ -7,16 +7,16 @@ members, because `isinstance` does not find them from Python 3.12 on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from seewhy.batch import Batch, Prediction
-from seewhy.data.reading import Reading
+from seewhy.data.case_files import Reading
 from seewhy.explain.explained_model import Explainable
 from seewhy.metrics.gather import Row
+from seewhy.models.exporting import ExportParts
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,13 +28,13 @@ __all__ = [
     "CountsClasses",
     "DescribesItself",
     "DescribesVolumes",
-    "ExportGraph",
-    "ExportParts",
     "Exportable",
     "GivesAttentionMaps",
+    "GivesPatients",
     "HasBackbones",
     "HasMeasuredBuffers",
     "HasUnaveragedParts",
+    "MeasuresAfterFit",
     "MeasuresIntensities",
     "NamesClasses",
     "NamesPredictionWriter",
@@ -268,46 +268,6 @@ class DescribesVolumes(Protocol):
 # -- exports --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportGraph:
-    """A network to export.
-
-    Attributes:
-        module: takes the inputs in order, and returns a tensor or a tuple of tensors.
-        inputs: name → example, a batch of two.
-        free: name → axis → name of its size, for the axes that may have any size besides the batch.
-        outputs: names, in order.
-        multiple_of: what free sizes must be divisible by.
-        definition: `_target_` and arguments of the class of MONAI that the network is; None for other networks.
-        defined: the network of this class, of which `module` returns the output; None for other networks.
-    """
-
-    module: nn.Module
-    inputs: Mapping[str, Tensor]
-    free: Mapping[str, Mapping[int, str]]
-    outputs: Sequence[str]
-    multiple_of: int = 1
-    definition: Mapping[str, Any] | None = None
-    defined: nn.Module | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportParts:
-    """What a model exports.
-
-    Attributes:
-        graphs: name → network.
-        steps: steps of `seewhy_run.steps` after reading, in order.
-        classes: names of the classes; empty where there are none.
-        facts: further plain data for the description.
-    """
-
-    graphs: Mapping[str, ExportGraph]
-    steps: Sequence[Any]
-    classes: Sequence[str] = ()
-    facts: Mapping[str, Any] | None = None
-
-
 @runtime_checkable
 class Exportable(Protocol):
     """Describes its networks and what is done with their outputs, for a runner without torch."""
@@ -340,6 +300,22 @@ class HasMeasuredBuffers(Protocol):
 
     measured_buffers: tuple[str, ...]
     """Names of the buffers."""
+
+
+@runtime_checkable
+class MeasuresAfterFit(HasMeasuredBuffers, Protocol):
+    """Measures buffers once, with the best checkpoint after the training."""
+
+    def measure_after_fit(self, datamodule: object) -> None:
+        """Set buffers of `measured_buffers`, the same on every process."""
+
+
+@runtime_checkable
+class GivesPatients(Protocol):
+    """Gives patients of known class to measure on."""
+
+    def positive_patients(self, limit: int) -> Iterator[Batch]:
+        """Evaluation batches, without masks, of some patients with the class: of validation, then of training."""
 
 
 @runtime_checkable

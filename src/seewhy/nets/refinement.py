@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from seewhy.errors import ConfigError
 from seewhy.types import ImageBatch, MapBatch
+from seewhy_run.arrays.regions import choose_level as choose_level_of_arrays
 from seewhy_run.arrays.regions import find_regions
 
-__all__ = ["PixelAdaptiveRefinement", "refine_regions"]
+__all__ = ["PixelAdaptiveRefinement", "choose_level", "refine_regions"]
 
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
@@ -148,6 +149,8 @@ def refine_regions(
     coupling: float = 0.5,
     evidence_sigma: Sequence[float] = (2.0, 4.0, 4.0),
     image_sigma: float = 0.5,
+    fill_holes: bool = True,
+    unclear_level: float = 0.5,
 ) -> Tensor:
     """Combine a classifier's evidence for a lesion with the intensities over a whole patient.
 
@@ -161,11 +164,12 @@ def refine_regions(
     move its zero (Menon et al. 2015, corrupted labels and the balanced error), so coarse seeds suffice. The sign of the
     ratio is learned, so dark lesions work; uninformative intensities give 0, and the evidence alone decides. A Potts
     prior on 6 neighbours (solved by mean field) smooths the result. 3D components with a mean evidence below τ are
-    removed, unless this removes all of them, and holes within a slice are filled.
+    removed, except the one with most evidence above τ, and holes within a slice are filled unless the lesion is known
+    to be a ring.
 
     How far evidence is to be trusted differs between patients and trainings. By default τ is therefore chosen for each
     patient, among .15 to .8 of the peak: the one whose regions have the strongest edges, as the mean step of intensity
-    across their outline relative to the mean step in the body; or half of the peak where no outline is a clear edge
+    across their outline relative to the mean step in the body; or `unclear_level` where no outline is a clear edge
     (below 2.5). No choice uses annotations. The result is deterministic and computed on the CPU.
 
     Args:
@@ -179,6 +183,9 @@ def refine_regions(
         evidence_sigma: Gaussian smoothing of the evidence, in slices and pixels; the default is for pixels of 1 mm and
             slices of 2 mm. A large value is suitable if intensities are informative, since they restore the edges.
         image_sigma: Gaussian smoothing of the intensities within slices, in pixels.
+        fill_holes: fill holes within slices, e.g. a necrosis that belongs to a whole tumour; not for rings, e.g. an
+            enhancing tumour, to which the necrosis inside does not belong.
+        unclear_level: τ as a share of the peak where no outline is a clear edge.
 
     Returns:
         [S, H, W] float32 in [0, 1] on `evidence`'s device; the regions are the voxels above 0.5, and elsewhere the
@@ -215,5 +222,32 @@ def refine_regions(
         coupling=coupling,
         evidence_sigma=evidence_sigma,
         image_sigma=image_sigma,
+        fill_holes=fill_holes,
+        unclear_level=unclear_level,
     )
     return torch.from_numpy(regions).to(evidence.device)
+
+
+@torch.no_grad()
+def choose_level(image: Tensor, evidence: Tensor, body: Tensor, **options: Any) -> float | None:
+    """Return the level that `refine_regions` chooses by edges for a patient; None if no edges are clear.
+
+    Args:
+        image: [S, H, W] intensities.
+        evidence: [S, H, W] in [0, 1].
+        body: [S, H, W] bool.
+        options: those of `refine_regions` but `level` and `unclear_level`.
+
+    Example:
+        >>> import torch
+        >>> from seewhy.nets.refinement import choose_level
+        >>> image = torch.zeros(4, 32, 32)
+        >>> image[1:3, 12:20, 12:20] = 1
+        >>> evidence = torch.nn.functional.avg_pool2d(image[:, None], 9, 1, 4)[:, 0]
+        >>> choose_level(image, evidence, torch.ones_like(image, dtype=torch.bool), evidence_sigma=(0, 0, 0))
+        0.15
+        >>> choose_level(image, 0 * evidence, torch.ones_like(image, dtype=torch.bool)) is None
+        True
+    """
+    arrays = image.float().cpu().numpy(), evidence.float().cpu().numpy(), body.cpu().numpy().astype(bool)
+    return choose_level_of_arrays(*arrays, **options)

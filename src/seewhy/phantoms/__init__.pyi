@@ -10,6 +10,10 @@ from .ct import Body as Body
 from .ct import BodyRecipe as BodyRecipe
 from .ct import draw_body as draw_body
 from .ct import write_ct_phantom as write_ct_phantom
+from .drawing import Frame as Frame
+from .drawing import draw_field as draw_field
+from .drawing import make_frame as make_frame
+from .drawing import soft_step as soft_step
 from .mri import HeadRecipe as HeadRecipe
 from .mri import SyntheticHead as SyntheticHead
 from .mri import draw_head as draw_head
@@ -24,7 +28,3 @@ from .scanners import write_scanner_phantom as write_scanner_phantom
 from .slices import Recipe as Recipe
 from .slices import draw_patient as draw_patient
 from .slices import write_tumour_phantom as write_tumour_phantom
-from .volume_drawing import Frame as Frame
-from .volume_drawing import draw_field as draw_field
-from .volume_drawing import make_frame as make_frame
-from .volume_drawing import soft_step as soft_step

@@ -19,8 +19,8 @@ from seewhy.io.atomic import write_csv
 from seewhy.io.image import write_image
 from seewhy.option_types import NonNegativeInt, PositiveInt
 from seewhy.options import check_choice
-from seewhy.phantoms.corner_mark import draw_corner_mark
-from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
+from seewhy.phantoms.drawing import draw_corner_mark
+from seewhy.phantoms.writing import check_minimums, write_or_reuse
 from seewhy.progress import track_slowly
 
 __all__ = ["EYE", "INPUTS", "Eye", "EyeRecipe", "draw_eye", "list_eyes", "write_amd_phantom"]

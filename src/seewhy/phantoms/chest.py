@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.option_types import NonNegativeInt, PositiveInt
-from seewhy.phantoms.slice_drawing import BodyFrame, acquire_slices, draw_stack_field, make_stack_frame
-from seewhy.phantoms.slice_files import write_slice_phantom
+from seewhy.phantoms.drawing import BodyFrame, acquire_slices, draw_stack_field, make_stack_frame
+from seewhy.phantoms.writing import write_slice_phantom
 
 __all__ = ["CHEST", "ChestRecipe", "draw_chest", "write_atrium_phantom"]
 

@@ -17,8 +17,8 @@ from scipy.ndimage import gaussian_filter
 
 from seewhy.errors import ConfigError
 from seewhy.option_types import NonNegativeInt, PositiveInt
-from seewhy.phantoms.volume_drawing import FloatArray, draw_field
-from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
+from seewhy.phantoms.drawing import FloatArray, draw_field
+from seewhy.phantoms.writing import check_minimums, write_or_reuse
 from seewhy.progress import track_slowly
 
 __all__ = ["BODY", "CLASSES", "Body", "BodyRecipe", "draw_body", "write_ct_phantom"]

@@ -20,8 +20,8 @@ from seewhy.batch import MODALITIES
 from seewhy.errors import ConfigError
 from seewhy.io.nifti import write_nifti
 from seewhy.option_types import NonNegativeInt, PositiveFloat
-from seewhy.phantoms.volume_drawing import FloatArray, Frame, draw_field, make_frame, soft_step
-from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
+from seewhy.phantoms.drawing import FloatArray, Frame, draw_field, make_frame, soft_step
+from seewhy.phantoms.writing import check_minimums, write_or_reuse
 from seewhy.progress import track_slowly
 
 __all__ = [

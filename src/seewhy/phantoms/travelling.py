@@ -11,7 +11,7 @@ import numpy as np
 from seewhy.errors import ConfigError
 from seewhy.option_types import PositiveFloat, PositiveInt, Seed
 from seewhy.phantoms.scanners import BRAIN, SCANNERS, PulseSequence, Scanner, draw_brain, write_scan
-from seewhy.phantoms.write_cached import check_minimums, write_or_reuse
+from seewhy.phantoms.writing import check_minimums, write_or_reuse
 from seewhy.progress import track_slowly
 
 __all__ = ["SITES", "write_travelling_phantom"]

@@ -46,11 +46,14 @@ TUNING = 16
 """Validation samples that thresholds are tuned on."""
 TUNED = 4
 """Explained samples for each validation sample of cheap judging."""
-MASKED = 32
-"""Validation samples that a copy of the network is tuned and checked on."""
+MASKED, CHECKED = 96, 32
+"""Training samples that a copy of the network is tuned on, and validation and test samples each that it is checked on,
+at most."""
+MOST_BYTES = 256 * 2**20
+"""Largest size of each of these; at least one batch is taken."""
 BY_COPY = "deletion and insertion by the tuned copy (explain.mask_tuning)"
 HELD_OUT = 4
-"""One in so many of their patients checks it."""
+"""Without training samples, one in so many of the validation patients checks it, and the others tune it."""
 FAITHFUL = ("control_intensity",)
 """Floors that are also judged by deletion and insertion, each at the cost of a method. These scores already compare
 with noise as smooth as a map; of the other floors, brightness is the most informative, since it separates tissue from
@@ -66,6 +69,9 @@ class Judges:
         samples: number of samples of the run, which decides the scope of `auto`.
         validation: gives batches of so many validation samples, none of which is explained; may be empty.
         regions: calibrates regions that keep the prediction; None calibrates none.
+        masked: gives batches of so many samples of `train`, `val` or `test`; may be empty, as `train` and `val` are
+            where they are explained. A copy of the network is tuned on the first and checked on the others, or without
+            any on the first explained batch. Without the first it is tuned and checked on `val`.
 
     Attributes:
         testing: whether the randomisation test takes the next samples; False where another process tests the first.
@@ -80,8 +86,9 @@ class Judges:
         samples: int,
         validation: Callable[[int], Iterable[Batch]],
         regions: Regions | None = None,
+        masked: Callable[[str, int], Iterable[Batch]] = lambda part, count: (),
     ) -> None:
-        self.explainers, self.regions = explainers, regions
+        self.explainers, self.regions, self.masked = explainers, regions, masked
         chosen = JudgingSettings(scope=settings.judge, metrics=settings.metrics, seed=settings.seed)
         self.samples, self.validation, self.tuning = samples, validation, TUNING
         if chosen.scope_of(samples) == "cheap":  # all maps for judging together cost at most what the explanations cost
@@ -108,7 +115,7 @@ class Judges:
         """Score a batch of maps, a row per sample; rows are empty with `judge=none`."""
         if not self.active:
             return [{} for _ in maps.target]
-        tuned = self._tune_copy(module)
+        tuned = self._tune_copy(module, inputs)
         if place not in self._cards:
             explainer = self.explainers[place.method]
             threshold = self._threshold(explainer, module) if masks is not None else None
@@ -126,7 +133,7 @@ class Judges:
         base: Maps | None = None
         for name, floor in self.floors.items():
             faithful = costly and name in FAITHFUL
-            tuned = self._tune_copy(module)
+            tuned = self._tune_copy(module, inputs)
             wanted = masks is not None or faithful or metrics or tuned is not None or self.regions is not None
             if not self.active or not wanted:
                 continue
@@ -146,14 +153,23 @@ class Judges:
         """The verdict on a method from all samples of this process; None without any."""
         return self._cards[place].verdict() if place in self._cards else None
 
-    def _tune_copy(self, module: nn.Module) -> nn.Module | None:
-        """The copy of the network that judges too, tuned and checked once on validation patients; None without any."""
+    def _tune_copy(self, module: nn.Module, explained: Inputs) -> nn.Module | None:
+        """The copy of the network that judges too, tuned and checked once; None without samples to tune it on."""
         if not self.mask_tuning:
             return None
         if self.tuned is None and not self.tuning_note:
-            batches, held_out = _hold_out(list(self.validation(MASKED)))
+            batches = [select_inputs(batch) for batch in _take(self.masked("train", MASKED))]
+            others = _take(self.masked("val", CHECKED))
+            if batches:
+                others += _take(self.masked("test", CHECKED))
+                held_out = [select_inputs(batch) for batch in others] or [explained]
+            else:
+                batches, held_out = _hold_out(others)
             if not batches or not held_out:
-                self.tuning_note = f"{BY_COPY} are left out: no validation images, or only of one patient"
+                self.tuning_note = (
+                    f"{BY_COPY} are left out: no training images to tune it on, and validation images of fewer than "
+                    "two patients"
+                )
                 return None
             self.tuned = tune_with_masks(
                 module, batches, held_out=held_out, steps=self.mask_tuning, seed=self.settings.seed
@@ -186,6 +202,19 @@ class Judges:
             return tune_threshold(pairs) if pairs else None
         except (DataError, ExplanationError):  # no lesion in the samples, or the method refuses some of them
             return None
+
+
+def _take(batches: Iterable[Batch]) -> list[Batch]:
+    """Take batches as long as their images fit into `MOST_BYTES`, and at least one."""
+    taken: list[Batch] = []
+    size = 0
+    for batch in batches:
+        images = select_inputs(batch)
+        size += sum(one.nbytes for one in (images.values() if isinstance(images, dict) else [images]))
+        if taken and size > MOST_BYTES:
+            break
+        taken.append(batch)
+    return taken
 
 
 def _hold_out(batches: list[Batch]) -> tuple[list[Inputs], list[Inputs]]:

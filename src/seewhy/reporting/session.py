@@ -46,6 +46,7 @@ class Session:
         count: number of samples of the run.
         validation: gives batches to tune thresholds on; see `Judges`.
         calibration: gives batches to calibrate regions on; see `Regions`.
+        masked: gives batches to tune and check a copy of the network on; see `Judges`.
         advance: called with the number of finished steps, of which there are `steps_per_sample` for each sample.
         title: of figures; empty is the name of the model's class.
 
@@ -71,6 +72,7 @@ class Session:
         count: int = 1,
         validation: Callable[[int], Iterable[Batch]] = lambda count: (),
         calibration: Callable[[int], Iterable[Batch]] = lambda count: (),
+        masked: Callable[[str, int], Iterable[Batch]] = lambda part, count: (),
         advance: Callable[[int], object] = lambda steps: None,
         title: str = "",
     ) -> None:
@@ -83,7 +85,9 @@ class Session:
                 settings.region_alpha, samples=count, calibration=calibration, targets=self._find_targets,
                 seed=settings.seed,
             )  # fmt: skip
-        self.judges = Judges(self.explainers, settings, samples=count, validation=validation, regions=regions)
+        self.judges = Judges(
+            self.explainers, settings, samples=count, validation=validation, regions=regions, masked=masked
+        )
         self.places: list[Place] = []
         self.samples: list[str] = []
         self.refused: list[str] = []

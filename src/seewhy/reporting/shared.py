@@ -13,8 +13,7 @@ from seewhy.reporting.report import write_tables
 from seewhy.reporting.session import Session
 from seewhy.reporting.store import Place, fingerprint
 from seewhy.reporting.verdicts import complete_verdict, mark_records, read_records, store_verdict
-from seewhy.sharing.rounds import SharedRound
-from seewhy.sharing.tasks import Task
+from seewhy.sharing.tasks import SharedRound, Task
 
 __all__ = ["NOTES", "SharedSession"]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -21,8 +23,8 @@ from seewhy.errors import ConfigError, SeewhyError
 from seewhy.metrics.direction import find_mode
 from seewhy.option_types import find_value_problem
 from seewhy.options import call_problems
+from seewhy.run.processes.environment import fit_trainer_options
 from seewhy.run.processes.launcher import replace_launcher
-from seewhy.run.processes.options import fit_trainer_options
 from seewhy.tracking.run import ArtifactKind, WatchedValues
 
 __all__ = [
@@ -34,13 +36,13 @@ __all__ = [
     "build_loggers",
     "build_model",
     "build_trainer",
+    "keep_freed_memory",
     "set_threads",
     "silence_known_warnings",
 ]
 
 ADVERTS = ("litlogger", "litmodels")
 """Words in Lightning's advertisements, which it logs at every start."""
-
 IGNORED_WARNINGS = (
     r".*It is recommended to use `self\.log\(.*sync_dist=True",  # scores are gathered over ranks before logging
     r".*does not have many workers",  # data.num_workers is a choice; 0 is right for small slices
@@ -49,6 +51,14 @@ IGNORED_WARNINGS = (
     r".*find_unused_parameters=True was specified",  # the phases of a training use different heads
 )
 """Regular expressions of the beginnings of warnings that do not apply here."""
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+"""Parameters of `mallopt` in glibc's malloc.h."""
+LARGEST_BLOCK = 2**25
+"""Largest block in bytes that glibc can keep; larger ones always go back to the system."""
+KEPT = 2**31 - 1
+"""Freed bytes at the end of the heap above which memory goes back to the system."""
+AHEAD = 2**26
+"""Bytes by which the heap grows at a time."""
 
 
 def silence_known_warnings() -> None:
@@ -222,6 +232,7 @@ class LoggerOptions:
 
 LOGGER_OPTIONS = tuple(field.name for field in fields(LoggerOptions))
 
+
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 """Precisions of a Trainer that keep the weights, the images and their labels as they are."""
 
@@ -246,3 +257,24 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
             f"labels; valid: {', '.join(PRECISIONS)}"
         )
     return trainer
+
+
+def keep_freed_memory() -> bool:
+    """Keep up to 2 GiB of freed memory in this process, from now on.
+
+    Every step of a training frees and needs the same tensors. By default glibc gives large freed blocks back to the
+    system, which then has to find and clear the same pages again: `train.py experiment=demo/brats` took 198 s of one
+    core without this and 183 s with it. The process does not need more memory at its peak, but keeps it until its end.
+    Only glibc needs this; elsewhere, and if the environment sets a threshold, nothing happens.
+
+    Returns:
+        Whether the settings were applied.
+    """
+    if any(name in os.environ for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library, or another system
+        return False
+    settings = ((M_MMAP_THRESHOLD, LARGEST_BLOCK), (M_TRIM_THRESHOLD, KEPT), (M_TOP_PAD, AHEAD))
+    return all(bool(mallopt(name, value)) for name, value in settings)

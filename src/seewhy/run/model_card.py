@@ -12,8 +12,7 @@ from torch import nn
 from seewhy.figures.report.blocks import ScoreCard
 from seewhy.io.atomic import atomic_path
 from seewhy.run.folder import RunFolder
-from seewhy.run.pages.facts import RunFacts, read_facts
-from seewhy.run.pages.headline import make_cards
+from seewhy.run.pages.facts import RunFacts, make_cards, read_facts
 from seewhy.run.records import find_words_of, read_results
 
 __all__ = ["CARD", "USE", "write_model_card"]

@@ -21,7 +21,7 @@ from seewhy.run.explanations.explainers import build_explain_callback, check_exp
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import RunFolder
 from seewhy.run.loaded.saved_run import SavedRun, load_run
-from seewhy.run.pages.prediction_page import write_prediction_results
+from seewhy.run.pages.folder_pages import write_prediction_results
 from seewhy.run.processes.sharing import read_sharing_options, share_prediction, submit_shared
 from seewhy.run.tracking.contents import log_job, log_volume
 from seewhy.run.tracking.session import begin_session, track_job

@@ -109,6 +109,7 @@ def _save_tables(model: object, metrics: Mapping[str, float], *, phantom: bool) 
 FITTED = {
     "temperature": (1.0, "the temperature of its probabilities"),
     "presence_threshold": (0.0, "the threshold below which a patient is taken to be {absent}"),
+    "unclear_level": (0.5, "the level of evidence where edges are unclear (also on training patients)"),
 }
 """What models fit to the validation patients: buffer → value without a fit, and description."""
 

@@ -18,24 +18,31 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig
 
-from seewhy.callbacks.checkpoints import BestCheckpoint, KeepScores, replace_checkpoint_io
+from seewhy.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, KeepScores, replace_checkpoint_io
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.training.early_stopping import PruneTrial
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.io.atomic import atomic_path
-from seewhy.models.protocols import HasBackbones, ScoresPatients, ScoresSamples
-from seewhy.run.build import build_callbacks, build_datamodule, build_loggers, build_model, build_trainer, set_threads
+from seewhy.models.protocols import HasBackbones, MeasuresAfterFit, ScoresPatients, ScoresSamples
+from seewhy.run.build import (
+    build_callbacks,
+    build_datamodule,
+    build_loggers,
+    build_model,
+    build_trainer,
+    keep_freed_memory,
+    set_threads,
+)
 from seewhy.run.checks import check_config, check_score_names
 from seewhy.run.continuing import Continuation, begin_continuation, find_checkpoint
 from seewhy.run.explanations.explainers import build_explain_callback, check_explained
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import RunFolder
-from seewhy.run.heap import keep_freed_memory
+from seewhy.run.loaded.saved_run import load_state
 from seewhy.run.model_card import write_model_card
 from seewhy.run.pages.run_page import write_run_page
-from seewhy.run.processes.environment import read_rank
-from seewhy.run.processes.options import set_batch_size
+from seewhy.run.processes.environment import read_rank, set_batch_size
 from seewhy.run.results import print_results, write_results
 from seewhy.run.sweeps.member_state import MemberState, write_state
 from seewhy.run.sweeps.pruning import build_pruning_callback
@@ -236,6 +243,7 @@ def _finish(trainer: Trainer, model: LightningModule, results: _Results, session
     results.add(trainer)
     best, results.chosen_by = _find_best(trainer, folder)
     if best is not None:
+        _measure_best(trainer, model, results.datamodule, best)
         _validate_best(trainer, model, results, best)
     if config.test:
         trainer.test(model, results.datamodule, ckpt_path=best, weights_only=True, verbose=False)
@@ -254,6 +262,21 @@ def _finish(trainer: Trainer, model: LightningModule, results: _Results, session
                     slices=results.outcomes[1], modes=session.modes,
                 )
             )  # fmt: skip
+    trainer.strategy.barrier()
+
+
+def _measure_best(trainer: Trainer, model: LightningModule, datamodule: BaseDataModule, best: str) -> None:
+    """Let a model measure what it needs of the data with the best checkpoint, and keep that in the checkpoint."""
+    if not isinstance(model, MeasuresAfterFit):
+        return
+    checkpoint = load_state(model, best)
+    model.to(trainer.strategy.root_device).eval()
+    with isolate_rng():
+        model.measure_after_fit(datamodule)
+    trainer.strategy.barrier()  # every process has read the checkpoint
+    if trainer.is_global_zero:
+        checkpoint["state_dict"] |= {name: model.get_buffer(name).cpu() for name in model.measured_buffers}
+        AtomicCheckpointIO().save_checkpoint(checkpoint, best)
     trainer.strategy.barrier()
 
 

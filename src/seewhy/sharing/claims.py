@@ -150,7 +150,7 @@ class FileClaims:
         names = []
         for generation in sorted(known):
             # The owner of an empty file is between creating and writing it, or was killed there.
-            known[generation] = known[generation] or self._read(key, generation)
+            known[generation] = known[generation] or self._read_holder(key, generation)
             if known[generation] and self.workers.is_alive(known[generation]):
                 names.append(known[generation])
             elif not known[generation]:
@@ -169,11 +169,11 @@ class FileClaims:
         for match in filter(None, map(NAME.fullmatch, names)):
             key, generation = match[1], int(match[2])
             if generation not in self._claims.get(key, {}):
-                self._claims.setdefault(key, {})[generation] = self._read(key, generation)
+                self._claims.setdefault(key, {})[generation] = self._read_holder(key, generation)
 
     def pace(self, name: str) -> float | None:
         """Seconds per unit of a process; None if unknown."""
-        worker = self.workers.read(name)
+        worker = self.workers.read_worker(name)
         return None if worker is None else worker.pace
 
     def do_once(self, key: str, is_done: Callable[[], bool], action: Callable[[], object]) -> bool:
@@ -194,10 +194,12 @@ class FileClaims:
     def _create(self, key: str, generation: int) -> bool:
         created = create_exclusively(self.folder / f"{key}-g{generation}", self.workers.name.encode())
         # A listing may lag behind on a network file system; the file that was in the way is read by its name.
-        self._claims.setdefault(key, {})[generation] = self.workers.name if created else self._read(key, generation)
+        self._claims.setdefault(key, {})[generation] = (
+            self.workers.name if created else self._read_holder(key, generation)
+        )
         return created
 
-    def _read(self, key: str, generation: int) -> str:
+    def _read_holder(self, key: str, generation: int) -> str:
         try:
             return (self.folder / f"{key}-g{generation}").read_text(encoding="ascii", errors="replace").strip()
         except OSError:

@@ -30,7 +30,7 @@ class Notes:
         >>> with Notes(Path("."), "done") as notes:
         ...     notes.open("0003")
         ...     notes.append({"case": 17})
-        >>> [line for line, where in Notes(Path("."), "done").read()]
+        >>> [line for line, where in Notes(Path("."), "done").read_new_lines()]
         [b'{"case": 17}']
     """
 
@@ -65,7 +65,7 @@ class Notes:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def read(self) -> Iterator[tuple[bytes, str]]:
+    def read_new_lines(self) -> Iterator[tuple[bytes, str]]:
         """Read the lines of all processes since the last call.
 
         Yields:

@@ -1,23 +1,27 @@
-"""Tasks that any number of processes complete together: each is claimed, done and noted."""
+"""Tasks that any number of processes complete together, and rounds of them: each is claimed, done and noted."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seewhy.io.atomic import write_json
 from seewhy.sharing.claims import FileClaims
 from seewhy.sharing.notes import Notes
-from seewhy.sharing.workers import Workers
+from seewhy.sharing.workers import LEASE, Workers
 
-__all__ = ["SharedTasks", "Task"]
+__all__ = ["SharedRound", "SharedTasks", "Task"]
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.01, 0.25
 """Seconds between two looks at what the others have done."""
 LOOK = 0.5
 """Seconds after which a process that finds work looks again at what the others have claimed and done."""
+FINISHED = "finished.json"
 
 
 class Task(NamedTuple):
@@ -134,7 +138,7 @@ class SharedTasks:
         self._notes.close()
 
     def _read_notes(self) -> None:
-        for line, _ in self._notes.read():
+        for line, _ in self._notes.read_new_lines():
             try:
                 key, result = json.loads(line)
                 self.done.setdefault(str(key), result)
@@ -148,3 +152,66 @@ class SharedTasks:
         return any(
             self._can_begin(task) and (task.key in self._mine or not self.claims.holders(task.key)) for task in tasks
         )
+
+
+# -- rounds ---------------------------------------------------------------------------------------------------
+
+
+class SharedRound:
+    """The present round of some tasks in a folder, which ends when all of them are done.
+
+    A process that starts later begins the next round, and so looks at everything again; one that starts after all
+    processes were killed continues the round.
+
+    Args:
+        folder: of all rounds, shared by all processes; it belongs to one list of tasks.
+        lease: seconds without a heartbeat after which a process of another machine counts as lost.
+
+    Attributes:
+        tasks: claims and results of this round.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from seewhy.sharing.tasks import SharedRound
+        >>> from seewhy.sharing.tasks import Task
+        >>> for _ in range(2):
+        ...     with SharedRound.join(Path("rounds")) as present:
+        ...         print(present.folder.name, [task.key for task in present.each([Task("a"), Task("b")])])
+        round-0000 ['a', 'b']
+        round-0001 ['a', 'b']
+    """
+
+    def __init__(self, folder: Path, workers: Workers) -> None:
+        self.folder, self.workers = folder, workers
+        self.tasks = SharedTasks(folder, workers, kind="tasks")
+
+    @classmethod
+    @contextmanager
+    def join(cls, folder: Path, *, lease: float = LEASE) -> Iterator[SharedRound]:
+        """Take part in the round that is not finished, or begin the next; leaves it at the end of the block."""
+        numbers = sorted(int(path.name[-4:]) for path in folder.glob("round-[0-9][0-9][0-9][0-9]"))
+        last = numbers[-1] if numbers else 0
+        number = last + (folder / _name(last) / FINISHED).exists()
+        for old in numbers[:-2]:  # processes that have just finished the last one may still read it
+            shutil.rmtree(folder / _name(old), ignore_errors=True)
+        workers = Workers(folder / _name(number), lease=lease)
+        with workers.present():
+            present = cls(workers.folder, workers)
+            try:
+                yield present
+            finally:
+                present.tasks.close()
+
+    def each(self, tasks: Sequence[Task]) -> Iterator[Task]:
+        """Claim one task after the other until all are done, see `SharedTasks.each`; then the round is finished."""
+        yield from self.tasks.each(tasks)
+        self.finish()
+
+    def finish(self) -> None:
+        """End the round: processes that start later begin the next one."""
+        if not (self.folder / FINISHED).exists():
+            write_json(self.folder / FINISHED, {"tasks": len(self.tasks.done)})
+
+
+def _name(number: int) -> str:
+    return f"round-{number:04d}"

@@ -127,7 +127,7 @@ class Workers:
 
     def is_member(self) -> bool:
         """Whether this process' file is still there: it is removed with an output that is overwritten."""
-        present = None if self._own is None else self.read(self._own.name)
+        present = None if self._own is None else self.read_worker(self._own.name)
         return present is not None and self._own is not None and present.token == self._own.token
 
     def is_alive(self, name: str) -> bool:
@@ -144,7 +144,7 @@ class Workers:
         return answer
 
     def _ask(self, name: str, now: float) -> bool:
-        worker = self.read(name)
+        worker = self.read_worker(name)
         beat = -1 if worker is None else worker.beat
         last, since = self._seen.get(name, (None, now))
         if last != beat:
@@ -163,10 +163,10 @@ class Workers:
         """All other processes that may be alive."""
         names = [path.stem.rpartition("-")[2] for path in self._paths()]
         own = None if self._own is None else self._own.name
-        found = [self.read(name) for name in names if name != own and self.is_alive(name)]
+        found = [self.read_worker(name) for name in names if name != own and self.is_alive(name)]
         return [worker for worker in found if worker is not None]
 
-    def read(self, name: str) -> Worker | None:
+    def read_worker(self, name: str) -> Worker | None:
         """Latest word of a process; None if there is none."""
         try:
             record: dict[str, Any] = json.loads(self._path(name).read_bytes())

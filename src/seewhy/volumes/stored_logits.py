@@ -160,7 +160,7 @@ class LogitStore:
         self._array = None  # another process may have changed it
         return bool(self._open().attrs.get("finished", False))
 
-    def read(self, position: Position) -> NDArray[np.float16] | None:
+    def read_patch(self, position: Position) -> NDArray[np.float16] | None:
         """Read one patch [K, *patch], or None if it was skipped.
 
         Raises:
@@ -332,7 +332,7 @@ def _read_ahead(
     for y in step.ys:
         for x in step.xs:
             position = (step.z, y, x)
-            waiting.append((position, readers.submit(store.read, position)))
+            waiting.append((position, readers.submit(store.read_patch, position)))
             if len(waiting) > READS_AHEAD:
                 first, future = waiting.popleft()
                 yield first, future.result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import ndimage
 from seewhy_run.arrays.activations import sigmoid
 
 __all__ = [
+    "choose_level",
     "edge_strength",
     "find_regions",
     "intensity_log_ratio",
@@ -35,8 +37,6 @@ CLIP = 0.01
 """Evidence is clipped to this distance from 0 and 1 before its logit, for the same reason."""
 SWEEPS = 10
 """Mean-field sweeps, enough for convergence."""
-LEVEL = 0.5
-"""Level of a patient whose regions have no clear edges."""
 LEVELS = (0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """Levels that are tried where edges are clear."""
 CLEAR = 2.5
@@ -54,6 +54,8 @@ def find_regions(
     coupling: float = 0.5,
     evidence_sigma: Sequence[float] = (2.0, 4.0, 4.0),
     image_sigma: float = 0.5,
+    fill_holes: bool = True,
+    unclear_level: float = 0.5,
 ) -> Volume:
     """Combine a classifier's evidence with the intensities of a patient, see `seewhy.nets.refinement.refine_regions`.
 
@@ -62,36 +64,97 @@ def find_regions(
         evidence: [S, H, W] in [0, 1].
         body: [S, H, W] bool, tissue.
         level: share of the peak above which smoothed evidence is a seed; None: the one of `LEVELS` whose regions have
-            the strongest edges if these are clear, else `LEVEL`.
+            the strongest edges if these are clear, else `unclear_level`.
         floor: smallest peak of a lesion.
         iterations: rounds of histograms and smoothing.
         coupling: log odds that each neighbour adds.
         evidence_sigma: Gaussian smoothing of the evidence, in slices and pixels.
         image_sigma: Gaussian smoothing of the intensities within slices, in pixels.
+        fill_holes: fill holes of the regions within slices.
+        unclear_level: level of a patient whose regions have no clear edges.
 
     Returns:
         [S, H, W] float32 in [0, 1]; the regions are the voxels above 0.5.
     """
     result = np.zeros(evidence.shape, np.float32)
-    if body.any():
-        box = ndimage.find_objects(body.astype(np.uint8))[0]
-        inside = body[box]
-        seen = smooth(evidence[box], inside, evidence_sigma)
-        if (peak := summit(seen[inside])) >= max(floor, 2 * CLIP):
-            values = smooth(image[box], inside, (0.0, image_sigma, image_sigma))
-            refine = partial(_refine, values, seen, inside, iterations=iterations, coupling=coupling)
-            result[box] = refine(level * peak) if level is not None else _sharpest(refine, peak, values, inside)
+    case = _EvidenceInBody.read(image, evidence, body, floor, evidence_sigma, image_sigma)
+    if case is not None:
+        refine = partial(case.refine, iterations=iterations, coupling=coupling, fill_holes=fill_holes)
+        found = case.find_sharpest(refine)[1] if level is None else None
+        result[case.box] = refine(unclear_level if level is None else level) if found is None else found
     return result
 
 
-def _sharpest(refine: Callable[[float], Volume], peak: float, values: Volume, inside: Mask) -> Volume:
-    """The regions with the strongest edges of all `LEVELS`, or those of `LEVEL` if no edges are clear."""
-    best, strongest = refine(LEVEL * peak), CLEAR
-    for level in LEVELS:
-        regions = refine(level * peak)
-        if (strength := edge_strength(values, regions > 0.5, inside)) > strongest:
-            best, strongest = regions, strength
-    return best
+def choose_level(
+    image: Volume,
+    evidence: Volume,
+    body: Mask,
+    *,
+    floor: float = 0.1,
+    iterations: int = 1,
+    coupling: float = 0.5,
+    evidence_sigma: Sequence[float] = (2.0, 4.0, 4.0),
+    image_sigma: float = 0.5,
+    fill_holes: bool = True,
+) -> float | None:
+    """Return the level of `LEVELS` whose regions have the strongest edges; None if none are clear or it has no lesion.
+
+    Args: those of `find_regions`.
+    """
+    case = _EvidenceInBody.read(image, evidence, body, floor, evidence_sigma, image_sigma)
+    if case is None:
+        return None
+    return case.find_sharpest(partial(case.refine, iterations=iterations, coupling=coupling, fill_holes=fill_holes))[0]
+
+
+@dataclass(frozen=True)
+class _EvidenceInBody:
+    """Smoothed evidence and intensities of a patient, cut to the body.
+
+    Attributes:
+        box: slices of the body.
+        inside: the body in the box.
+        seen: smoothed evidence.
+        peak: its highest values, as `summit` measures them.
+        values: smoothed intensities.
+    """
+
+    box: tuple[slice, ...]
+    inside: Mask
+    seen: Volume
+    peak: float
+    values: Volume
+
+    @classmethod
+    def read(
+        cls, image: Volume, evidence: Volume, body: Mask, floor: float, evidence_sigma: Sequence[float],
+        image_sigma: float,
+    ) -> _EvidenceInBody | None:  # fmt: skip
+        """Cut and smooth; None without a body, or with a peak below the floor."""
+        if not body.any():
+            return None
+        box = ndimage.find_objects(body.astype(np.uint8))[0]
+        inside = body[box]
+        seen = smooth(evidence[box], inside, evidence_sigma)
+        peak = summit(seen[inside])
+        if peak < max(floor, 2 * CLIP):
+            return None
+        return cls(box, inside, seen, peak, smooth(image[box], inside, (0.0, image_sigma, image_sigma)))
+
+    def refine(self, level: float, *, iterations: int, coupling: float, fill_holes: bool) -> Volume:
+        """Regions whose seeds have evidence above a share of the peak."""
+        given = self.values, self.seen, self.inside, level * self.peak
+        return _refine(*given, iterations=iterations, coupling=coupling, fill_holes=fill_holes)
+
+    def find_sharpest(self, refine: Callable[[float], Volume]) -> tuple[float, Volume] | tuple[None, None]:
+        """The level of `LEVELS` with the strongest edges and its regions; None if no edges are clear."""
+        best: tuple[float, Volume] | tuple[None, None] = (None, None)
+        strongest = CLEAR
+        for level in LEVELS:
+            regions = refine(level)
+            if (strength := edge_strength(self.values, regions > 0.5, self.inside)) > strongest:
+                best, strongest = (level, regions), strength
+        return best
 
 
 def edge_strength(values: Volume, regions: Mask, inside: Mask) -> float:
@@ -111,7 +174,9 @@ def edge_strength(values: Volume, regions: Mask, inside: Mask) -> float:
     return float(step[crossed].mean(dtype=np.float64) / mean) if mean > 0 and crossed.any() else 0.0
 
 
-def _refine(values: Volume, seen: Volume, inside: Mask, tau: float, *, iterations: int, coupling: float) -> Volume:
+def _refine(
+    values: Volume, seen: Volume, inside: Mask, tau: float, *, iterations: int, coupling: float, fill_holes: bool
+) -> Volume:
     """Regions whose seeds have evidence above τ."""
     prior = logit(seen) - logit(np.float32(tau))
     chosen: Mask = (seen > tau) & inside
@@ -122,9 +187,10 @@ def _refine(values: Volume, seen: Volume, inside: Mask, tau: float, *, iteration
         score = intensity_log_ratio(values, chosen, inside) + prior
         posterior = neighbour_smoothing(score, inside, coupling=coupling)
         chosen = supported_components(posterior > 0.5, seen, tau)
-    filled = np.stack([ndimage.binary_fill_holes(plane) for plane in chosen]) & inside
+    if fill_holes:
+        chosen = np.stack([ndimage.binary_fill_holes(plane) for plane in chosen]) & inside
     # Above 0.5 for selected voxels and below for others, in the order of the posterior.
-    return np.where(filled, np.maximum(posterior, 0.51), 0.5 * posterior * inside).astype(np.float32)
+    return np.where(chosen, np.maximum(posterior, 0.51), 0.5 * posterior * inside).astype(np.float32)
 
 
 def smooth(values: Volume, inside: Mask, sigma: Sequence[float]) -> Volume:
@@ -185,14 +251,16 @@ def neighbour_smoothing(score: Volume, inside: Mask, *, coupling: float) -> Volu
 
 
 def supported_components(regions: Mask, seen: Volume, tau: float) -> Mask:
-    """Keep 3D components (6 neighbours) with a mean evidence of at least τ, or else the one with most evidence."""
+    """Keep 3D components (6 neighbours) with a mean evidence of at least τ, and the one with most evidence above τ.
+
+    The latter is the lesion itself even where its intensities reach beyond the evidence, so that its mean is below τ.
+    """
     labels, count = ndimage.label(regions)
     if count == 0:
         return regions
     numbers = np.arange(1, count + 1)
     kept = np.concatenate([[False], ndimage.mean(seen, labels, numbers) >= tau])
-    if not kept.any():
-        kept[1 + int(np.argmax(ndimage.sum(seen, labels, numbers)))] = True
+    kept[1 + int(np.argmax(ndimage.sum(np.maximum(seen - tau, 0), labels, numbers)))] = True
     return np.asarray(kept[labels], np.bool_)
 
 

@@ -143,6 +143,7 @@ def test_a_manual_segmentation_goes_before_an_automatic_one(source, tmp_path):
 def test_masks_stack_back_to_the_chosen_region_of_the_segmentation(source, tmp_path, tumour, labels):
     out = tmp_path / "out"
     prepared(source, out, tumour=tumour)
+    assert json.loads((out / "dataset.json").read_text())["solid"] is (tumour != "enhancing")
     rows = [row for row in manifest(out) if row["patient"] == "BraTS2021-00006"]
     masks = {int(row["slice"]): np.load(out / "maskSlice" / row["file"]) for row in rows}
     found = nib.load(stack_to_nifti(masks, rows[0]["source"], tmp_path / "back.nii.gz"))

@@ -2,8 +2,26 @@
 
 import torch
 from tests.explain.judging.conftest import rings_and_disks
+from torch import nn
 
+from seewhy.explain import Explainable, InputXGradient, Threshold, leave_one_out
 from seewhy.explain.judging import average_precision, make_controls
+from seewhy.explain.judging.localization import _try_thresholds
+from seewhy.nets.classifiers.multi_input import MultiInputClassifier
+
+
+class Described(nn.Module):
+    """A network of several inputs that names its branches."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def explainable(self):
+        return Explainable(inputs=self.net.inputs, layers={k: f"net.{v}" for k, v in self.net.layers().items()})
+
+    def forward(self, images):
+        return self.net(images)
 
 
 def by_definition(values, mask):
@@ -39,3 +57,38 @@ def test_controls_are_redrawn_as_they_are_explained_and_without_a_forward(traine
         assert torch.equal(maps.maps["image"], expected.maps["image"])
         assert torch.equal(maps.scores, expected.scores)
         assert torch.equal(maps.target, expected.target)
+
+
+def test_thresholds_tried_on_sorted_values_select_the_same_regions():
+    generator = torch.Generator().manual_seed(1)
+    for levels in (2, 30, 10_000):
+        values = torch.randint(0, levels, (500,), generator=generator).float() / 7
+        mask = torch.rand(500, generator=generator) < 0.2
+        scale = float(values.max().double()) * 0.9
+        options = [Threshold(kind="area", value=value) for value in (0.001, 0.05, 0.5)]
+        options += [Threshold(kind="scale", value=step / 20, scale=scale) for step in range(1, 20)]
+        regions = [option.region(values) for option in options]
+        expected = [float((one & mask).sum().double() / (one | mask).sum()) for one in regions]
+        assert _try_thresholds(options, values, mask).tolist() == expected
+
+
+def test_leaving_an_input_out_computes_the_other_branches_once_and_changes_nothing():
+    torch.manual_seed(0)
+    images = {name: torch.rand(2, 1, 32, 32) for name in "abc"}
+    for shared in (False, True):
+        net = MultiInputClassifier(
+            inputs=["a", "b", "c"], num_outputs=3, backbone={"name": "test_efficientnet"}, hidden=8, shared=shared
+        ).eval()
+        model = Described(net)
+        maps = InputXGradient()(model, images, 1)
+        calls = []
+        for branch in net.branches.values():
+            branch.net.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        found = leave_one_out(model, images, maps).score
+        assert len(calls) == 3 + 3  # the whole, and one changed branch for each input
+        with torch.no_grad():
+            for name, score in found.items():
+                filled = images[name].mean(dim=(2, 3), keepdim=True).expand_as(images[name])
+                changed = (net(images) - net({**images, name: filled}))[:, 1]
+                assert torch.equal(score, changed)
+        assert "forward" not in vars(next(iter(net.branches.values())))

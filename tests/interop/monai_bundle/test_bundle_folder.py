@@ -12,9 +12,8 @@ from monai import transforms
 from monai.networks.nets import DynUNet, SegResNet, UNet
 
 from seewhy.errors import CheckpointError
-from seewhy.interop.monai_bundle.config import BundleConfig
+from seewhy.interop.monai_bundle.config import BundleConfig, Preprocessing, read_preprocessing
 from seewhy.interop.monai_bundle.folder import read_bundle
-from seewhy.interop.monai_bundle.preprocessing import Preprocessing, read_preprocessing
 from seewhy_run.steps.volumes import _bind
 
 UNET = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}

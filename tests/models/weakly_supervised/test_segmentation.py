@@ -1,11 +1,17 @@
+import json
+
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
+from seewhy.data.slices.datamodule import BraTSDataModule
 from seewhy.errors import ConfigError
 from seewhy.models.weakly_supervised.segmentation import WeaklySupervisedSegmentation
+from seewhy.nets.refinement import choose_level
+from seewhy.phantoms.slices import write_tumour_phantom
 
 OPTIMIZER = {"name": "adamw", "lr": 1e-3}
 SCHEDULER = {"name": "constant"}
@@ -244,10 +250,25 @@ def test_evidence_counts_as_much_as_its_slice_is_probable(weigh):
     model, batch = convolutional(regions={"floor": 0.0}, weigh_slices=weigh).eval(), patient()
     prediction = model.predict_step(batch)
     weights = prediction["probability"][:, :, None, None] if weigh else 1.0
-    expected = model.refine(batch["image"], prediction["maps"]["cam"] * weights, batch["body"], channel=0)
+    expected = model.refine(batch["image"][:, 0], prediction["maps"]["cam"] * weights, batch["body"])
     assert torch.equal(prediction["maps"]["refined"], expected)
-    other = model.refine(batch["image"], prediction["maps"]["cam"], batch["body"], channel=0)
+    other = model.refine(batch["image"][:, 0], prediction["maps"]["cam"], batch["body"])
     assert torch.equal(expected, other) is not weigh
+
+
+@pytest.mark.parametrize(("solid", "fill", "expected"), [(False, None, False), (True, None, True), (False, True, True)])
+def test_holes_are_filled_as_the_training_data_says_and_the_checkpoint_holds_it(solid, fill, expected, tmp_path):
+    write_tumour_phantom(tmp_path / "set", patients=6, slices=4, size=32)
+    about = tmp_path / "set" / "dataset.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"solid": solid}))
+    data = BraTSDataModule(root=str(tmp_path / "set"), batch_size=4, batches_per_epoch=2)
+    model = convolutional(regions={"floor": 0.0}, fill_holes=fill)
+    assert model.fills_holes is (fill is not False)
+    run = trainer(tmp_path, limit_train_batches=2)
+    run.fit(model, data)
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    again = WeaklySupervisedSegmentation.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert again.fills_holes is model.fills_holes is expected
 
 
 @pytest.mark.parametrize("decide", [True, False])
@@ -327,3 +348,42 @@ def test_presets_build_and_predict(preset, repository):
     prediction = model.predict_step(patient(size=(48, 48)))
     assert list(prediction["maps"]) == model.map_names
     assert "refined" in model.map_names
+
+
+def test_level_without_clear_edges_is_that_of_patients_with_clear_ones_and_reads_no_mask(tmp_path):
+    """Patients with evidence on a sharp square choose their level by its edges; one of noise has none."""
+    root = tmp_path / "set"
+    (root / "imageSlice").mkdir(parents=True)
+    (root / "maskSlice").mkdir()
+    rng = np.random.default_rng(0)
+    for patient in ("001", "002", "003", "004"):
+        for index in range(4):
+            image = 0.05 * rng.standard_normal((48, 48)).astype(np.float32) + 1
+            image[:4], image[-4:] = 0, 0
+            label = int(index in (1, 2) and patient != "004")
+            if label:
+                image[16:32, 16:32] += 1
+            np.save(root / "imageSlice" / f"BRATS_{patient}_{index}_{label}.npy", image)
+            (root / "maskSlice" / f"BRATS_{patient}_{index}_{label}.npy").write_text("not an array")
+    data = BraTSDataModule(root=str(root), val_patients=["003"], test_patients=[])
+    assert [batch["patient"][0] for batch in data.positive_patients(8)] == ["003", "001", "002"]
+    assert [batch["patient"][0] for batch in data.positive_patients(2)] == ["003", "001"]
+    assert all("mask" not in batch for batch in data.positive_patients(8))
+
+    model = convolutional(regions={"floor": 0.0, "evidence_sigma": [0, 1, 1]}).eval()
+    bright = lambda image: torch.where(image > (image.max() + image.median()) / 2, 3.0, -3.0)  # noqa: E731
+    model.predict_maps = lambda image, names: (torch.zeros(len(image), 1), {"cam": bright(image).sigmoid()})
+    model.measure_after_fit(data)
+    expected = []
+    for batch in data.positive_patients(8):
+        image = batch["image"]
+        expected.append(
+            choose_level(
+                image[:, 0], 0.5 * bright(image).sigmoid()[:, 0], batch["body"], floor=0.0, evidence_sigma=[0, 1, 1]
+            )
+        )
+    assert None not in expected
+    assert float(model.unclear_level) == pytest.approx(sorted(expected)[1])
+    fixed = convolutional(regions={"level": 0.3})
+    fixed.measure_after_fit(data)
+    assert float(fixed.unclear_level) == 0.5

@@ -7,10 +7,9 @@ import pytest
 from blank_figures import blank_figures
 
 from seewhy.io.documents import read_csv
-from seewhy.run.benchmark.evidence import Evidence
 from seewhy.run.benchmark.page import list_cells
 from seewhy.run.benchmark.results import BenchmarkResults, MethodResult
-from seewhy.run.benchmark.scores import MethodScores, order_methods
+from seewhy.run.benchmark.scores import Evidence, MethodScores, order_methods
 
 TINY = [
     "experiment=benchmark/explanations",

@@ -15,7 +15,7 @@ from torch import nn
 
 from seewhy.errors import DataError, ExportError
 from seewhy.io.image import read_image
-from seewhy.models.protocols import ExportGraph
+from seewhy.models.exporting import ExportGraph
 from seewhy.run.exports.graphs import write_graph
 from seewhy_run.arrays.resizing import interpolate
 from seewhy_run.errors import RunError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from torch import nn, rand
 
-from seewhy.models.protocols import ExportGraph
+from seewhy.models.exporting import ExportGraph
 from seewhy.run.exports.graphs import write_graph
 from seewhy_run.cases import list_cases
 from seewhy_run.errors import RunError

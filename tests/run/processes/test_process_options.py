@@ -6,8 +6,13 @@ from omegaconf import OmegaConf
 from seewhy.cli.compose import compose_train
 from seewhy.errors import ConfigError
 from seewhy.run.build import build_trainer
-from seewhy.run.processes.environment import read_rank, read_torchrun
-from seewhy.run.processes.options import ANY_GRADIENTS, fit_trainer_options, set_batch_size
+from seewhy.run.processes.environment import (
+    ANY_GRADIENTS,
+    fit_trainer_options,
+    read_rank,
+    read_torchrun,
+    set_batch_size,
+)
 
 VARIABLES = (
     "RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID",

@@ -17,7 +17,7 @@ from seewhy.batch import MODALITIES
 from seewhy.cli.compose import compose_saved
 from seewhy.reporting.page import read_explanations
 from seewhy.run.predict import predict
-from seewhy.run.serving.verdicts import read_verdict
+from seewhy.run.serving.served_run import read_verdict
 
 QUIET = ("trainer.enable_progress_bar=false", "callbacks.browser=null", "callbacks.scores=null")
 

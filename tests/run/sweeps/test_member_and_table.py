@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from seewhy.errors import ConfigError
-from seewhy.run.processes.options import count_processes
+from seewhy.run.processes.environment import count_processes
 from seewhy.run.sweeps import members
 from seewhy.run.sweeps.table import sweep_rows
 from seewhy.run.train import check_objective

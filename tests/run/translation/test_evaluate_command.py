@@ -12,7 +12,7 @@ from seewhy.errors import ConfigError
 from seewhy.io.atomic import file_sha256
 from seewhy.run.loaded.saved_run import load_run
 from seewhy.run.translation.evaluate import evaluate
-from seewhy.run.translation.evaluation.quantiles import collect_training_quantiles
+from seewhy.run.translation.evaluation.recorder import collect_training_quantiles
 from seewhy.run.translation.score_table import read_samples
 
 TINY = (

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from seewhy.data.base import check_counts
+from seewhy.data.case_files import Reading
 from seewhy.data.cases.case_list import Files
 from seewhy.data.cases.datamodule import CaseDataModule
 from seewhy.data.cases.planar_image import PLANE_SUFFIXES, PlaneReader, PlaneScaling
 from seewhy.data.listing import split_suffix, summarize_names
 from seewhy.data.prepare.picture_masks import find_mask_level
-from seewhy.data.reading import Reading
 from seewhy.data.table import Row
 from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
 from seewhy.errors import ConfigError, DataError

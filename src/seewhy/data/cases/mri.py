@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from seewhy.batch import Batch
-from seewhy.data.case_files import CaseFiles
+from seewhy.data.case_files import CaseFiles, Reading
 from seewhy.data.cases.case_list import Files
 from seewhy.data.cases.datamodule import CaseDataModule
 from seewhy.data.cases.mri_reader import INPUT, MRIReader
 from seewhy.data.cases.mri_slices import VOLUME_SUFFIXES, SliceStackReader
-from seewhy.data.reading import Reading
 from seewhy.data.table import Row
 from seewhy.data.transforms.augmentation import VolumeAugmentation, build_augmentation
 from seewhy.errors import ConfigError, DataError

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seewhy.data.transforms.normalization import IntensityNormalization, finite, measure
 from seewhy.errors import ConfigError, DataError, nearest
 from seewhy.io.checks.labels import read_whole_labels
-from seewhy.io.checks.recognize import describe
+from seewhy.io.checks.read_errors import describe
 from seewhy.io.geometry import Geometry
 from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement

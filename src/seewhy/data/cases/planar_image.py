@@ -18,7 +18,7 @@ from seewhy.data.prepare.picture_masks import measure_brightness
 from seewhy.data.transforms.augmentation import Augmentation
 from seewhy.data.transforms.normalization import channels_first
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.checks.recognize import describe
+from seewhy.io.checks.read_errors import describe
 from seewhy.io.image import PICTURE_SUFFIXES, check_lossless, image_shape, read_image
 from seewhy.io.npy import npy_shape, read_npy
 from seewhy.io.placement import Placement

@@ -19,10 +19,9 @@ from seewhy.data.check.comparison import (
 )
 from seewhy.data.check.report import Finding, Report, error, warning
 from seewhy.data.check.scan import ScannedSlice, scan_slice
-from seewhy.data.dataset_info import read_info
+from seewhy.data.dataset_info import read_info, read_split_file
+from seewhy.data.slices.cutting import LabelRule
 from seewhy.data.slices.files import BRATS, LASC, Naming, npy_names
-from seewhy.data.slices.label_rule import LabelRule
-from seewhy.data.split_file import read_split_file
 from seewhy.data.splits import PARTS, split_by_index
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.slices import IMAGES, MASKS

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.data.check.report import Finding, error, warning
+from seewhy.data.slices.cutting import LabelRule
 from seewhy.data.slices.files import Naming
-from seewhy.data.slices.label_rule import LabelRule
 from seewhy.errors import DataError
 from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.npy import read_npy

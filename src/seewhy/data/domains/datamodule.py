@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from seewhy.batch import MODALITIES, STACK_SLICES, Batch
 from seewhy.data.base import BaseDataModule
-from seewhy.data.case_files import CaseFiles
+from seewhy.data.case_files import CaseFiles, Reading
 from seewhy.data.dataset_info import read_info
 from seewhy.data.domains.dataset import (
     Center,
@@ -39,7 +39,6 @@ from seewhy.data.domains.store import (
 )
 from seewhy.data.domains.subjects import Subject
 from seewhy.data.domains.validation import check_counterparts, check_domain_options, check_subjects, check_training
-from seewhy.data.reading import Reading
 from seewhy.data.splits import PARTS, Split, choose_split
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.geometry import Display

@@ -9,7 +9,7 @@ from seewhy.data.prepare.brats_files import MODALITIES, FoundCases, find_brats, 
 from seewhy.data.prepare.builder import Builder, Summary
 from seewhy.data.prepare.label_schemes import AUTO, SCHEMES, TUMOURS
 from seewhy.data.prepare.msd_files import find_msd, is_msd
-from seewhy.data.slices.label_rule import LabelRule
+from seewhy.data.slices.cutting import LabelRule
 from seewhy.errors import ConfigError, DataError
 from seewhy.options import check_choice
 
@@ -92,7 +92,7 @@ def prepare_brats(
         every=every,
         tissue_only=brain_only,
         source=source,
-        options={"tumour": tumour},
+        options={"tumour": tumour, "solid": tumour != "enhancing"},  # an enhancing tumour is a ring around necrosis
     )
     found = _find_cases(source, modalities=modalities, tumour=tumour, label_scheme=label_scheme)
     builder.settings["labels"] = found.labels

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from seewhy.data.prepare.folder import DatasetFolder
 from seewhy.data.prepare.source_case import SlicePlane, SourceCase
-from seewhy.data.slices.cutting import cut_slices
-from seewhy.data.slices.label_rule import LabelRule
+from seewhy.data.slices.cutting import LabelRule, cut_slices
 from seewhy.data.uniformity import find_turned
 from seewhy.errors import ConfigError, DataError
 from seewhy.options import check_choice

@@ -23,7 +23,7 @@ from seewhy.data.prepare.source_case import (
     list_files_below,
     make_safe_id,
 )
-from seewhy.data.slices.label_rule import LabelRule
+from seewhy.data.slices.cutting import LabelRule
 from seewhy.errors import DataError
 from seewhy.io.checks.labels import read_whole_labels
 from seewhy.io.image import PICTURE_SUFFIXES, check_lossless, read_image

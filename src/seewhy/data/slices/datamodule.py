@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -15,13 +15,11 @@ from rich.progress import track
 
 from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule, check_counts
-from seewhy.data.case_files import CaseFiles
-from seewhy.data.reading import Reading
+from seewhy.data.case_files import CaseFiles, Reading
 from seewhy.data.slices.dataset import PatientDataset, TrainingDataset, collate_slices
 from seewhy.data.slices.files import BRATS, LASC, Naming, SliceFolder, SliceRecord, list_slices, read_slice_info
-from seewhy.data.slices.modalities import ModalityReader, parse_channels
 from seewhy.data.slices.new_patient import list_new_slices
-from seewhy.data.slices.reader import SliceReader
+from seewhy.data.slices.reader import ModalityReader, SliceReader, parse_channels
 from seewhy.data.splits import PARTS, Split, choose_split
 from seewhy.data.transforms.augmentation import Augmentation, build_augmentation
 from seewhy.data.transforms.normalization import IntensityNormalization
@@ -192,6 +190,18 @@ class SliceDataModule(BaseDataModule):
             for group in track(groups, "measuring intensities", transient=True, disable=quiet, console=console):
                 self.reader.measure_patient(group[0].patient, group)
 
+    def positive_patients(self, limit: int) -> Iterator[Batch]:
+        """Evaluation batches, without masks, of up to `limit` patients with a positive slice.
+
+        Those of validation, or if these are fewer, also some of training, evenly spaced.
+        """
+        groups = [[item for item in self.items_of(part) if any(x.label for x in item)] for part in ("val", "train")]
+        validated, trained = groups[0][:limit], groups[1]
+        count = min(limit - len(validated), len(trained))
+        chosen = [trained[index * len(trained) // count] for index in range(count)]
+        dataset = PatientDataset([*validated, *chosen], self.reader, masks=False)
+        yield from (dataset[index] for index in range(len(dataset)))
+
     @property
     def has_slice_files(self) -> bool:
         """A patient may be a list of slices."""
@@ -236,6 +246,11 @@ class SliceDataModule(BaseDataModule):
     def words(self) -> TargetWords:
         """The options `target_name` and `absent_name`."""
         return self._words
+
+    @property
+    def solid(self) -> bool:
+        """Whether lesions have no holes, from `dataset.json`."""
+        return bool(self.folder.info.get("solid", True))
 
     def display_of(self, patient: str) -> Display:
         """How pictures of a patient are turned upright, from `dataset.json`."""

@@ -13,8 +13,7 @@ from torch.utils.data import Dataset
 from seewhy.batch import Batch
 from seewhy.data.loaders import Draw
 from seewhy.data.slices.files import SliceRecord
-from seewhy.data.slices.modalities import ModalityReader, drop_modalities
-from seewhy.data.slices.reader import SliceReader
+from seewhy.data.slices.reader import ModalityReader, SliceReader, drop_modalities
 from seewhy.data.transforms.augmentation import Augmentation, center_crop
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.checks.labels import read_whole_labels

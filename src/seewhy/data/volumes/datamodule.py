@@ -12,10 +12,9 @@ from typing import Annotated, Any
 
 from seewhy.batch import Batch
 from seewhy.data.base import BaseDataModule
-from seewhy.data.case_files import CaseFiles
+from seewhy.data.case_files import CaseFiles, Reading
 from seewhy.data.cases.dataset import collate_cases
 from seewhy.data.dataset_info import read_info
-from seewhy.data.reading import Reading
 from seewhy.data.splits import PARTS, Split
 from seewhy.data.transforms.augmentation import build_augmentation
 from seewhy.data.transforms.patch_augmentation import PatchAugmentation

@@ -13,7 +13,7 @@ from seewhy.errors import ExplanationError
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Inputs
 from seewhy.explain.judging.perturbation import take_first
-from seewhy.explain.judging.similarity import join_maps, rank_correlation, subsample
+from seewhy.explain.judging.similarity import correlate_rows, join_maps, rank_rows, subsample
 from seewhy.explain.maps import Maps, Reading
 from seewhy.explain.targets import find_runner_up
 
@@ -167,14 +167,15 @@ class ContrastTest:
         except ExplanationError:
             return {"runner_up": unknown, "least": unknown}
         own = subsample(join_maps(maps.evidence()))
-        alike = [_correlate(own, subsample(join_maps(other.evidence())).to(own)) for other in made]
+        ranks = rank_rows(own)
+        alike = [_correlate(own, ranks, subsample(join_maps(other.evidence())).to(own)) for other in made]
         return {"runner_up": alike[0].cpu(), "least": alike[-1].cpu()}
 
 
-def _correlate(own: Tensor, other: Tensor) -> Tensor:
+def _correlate(own: Tensor, ranks: Tensor, other: Tensor) -> Tensor:
     """Compute rank correlations [B]; 0 if only the other map is empty."""
     empty = (other.amax(dim=1) == other.amin(dim=1)) & (own.amax(dim=1) > own.amin(dim=1))
-    return torch.where(empty, 0.0, rank_correlation(own, other))
+    return torch.where(empty, 0.0, correlate_rows(ranks, rank_rows(other)))
 
 
 def _finite_mean(values: np.ndarray) -> float:

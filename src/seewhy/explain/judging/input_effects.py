@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from seewhy.explain.any_module import keep_unchanged
 from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.judging.perturbation import Fill, fill_image
+from seewhy.explain.judging.reused_calls import reuse_calls
 from seewhy.explain.judging.shared_work import SharedWork
 from seewhy.explain.judging.similarity import average_ranks, correlation
 from seewhy.explain.maps import Maps
@@ -82,7 +83,9 @@ def _compute_decreases(subject: ExplainedModel, target: Tensor, fill: Fill) -> D
     present = subject.constants.get(PRESENT)
     marked = present is not None and present.shape == (subject.batch, len(names))
     score, probability = {}, {}
-    with keep_unchanged(subject.module), torch.no_grad():
+    layers = set(subject.about.layers.values())
+    branches = [part for name, part in subject.module.named_modules() if name in layers]
+    with keep_unchanged(subject.module), torch.no_grad(), reuse_calls(branches):
         whole = subject.scores(subject.inputs)
         for position, name in enumerate(names):
             changed = {**subject.inputs, name: fill_image(subject.inputs[name], "zero" if marked else fill)}

@@ -18,10 +18,10 @@ from seewhy.explain.judging.perturbation import take_first
 from seewhy.explain.judging.reinitialization import find_head, reinitialize
 from seewhy.explain.judging.shared_work import SharedWork
 from seewhy.explain.judging.similarity import (
-    average_ranks,
+    correlate_rows,
     correlation,
     join_maps,
-    rank_correlation,
+    rank_rows,
     structural_similarity,
     subsample,
 )
@@ -192,11 +192,12 @@ class RandomizationTest:
         masks = None if masks is None else take_first(masks, count)  # type: ignore[assignment]
         subject = ExplainedModel(module, inputs)
         # A method may raise an error for a re-initialised network; such draws are ignored.
-        draws = [self._compare(subject, None, inputs, maps, masks, draw) for draw in range(self.draws)]
+        own = rank_rows(subsample(join_maps(maps.evidence())))
+        draws = [self._compare(subject, None, inputs, maps, own, masks, draw) for draw in range(self.draws)]
         top = self._find_head(subject) if self.heads else None
-        tops = [self._compare(subject, top, inputs, maps, None, draw) for draw in range(self.heads)]
-        drawn = [draw.pop("evidence") for draw in draws if "evidence" in draw]
-        alike = [{"redraws": rank_correlation(a, b).cpu()} for a, b in combinations(drawn, 2)]
+        tops = [self._compare(subject, top, inputs, maps, own, None, draw) for draw in range(self.heads)]
+        drawn = [draw.pop("ranks") for draw in draws if "ranks" in draw]
+        alike = [{"redraws": correlate_rows(a, b).cpu()} for a, b in combinations(drawn, 2)]
         unknown = np.full(count, np.nan)
         table = {name: _column_means(draws, name) for name in draws[0]}
         for name in ("net", "net_ssim"):
@@ -204,7 +205,7 @@ class RandomizationTest:
         table["redraws"] = _column_means(alike, "redraws") if alike else unknown
         rows = [{name: float(values[row]) for name, values in table.items()} for row in range(count)]
         shape = tuple(tuple(one.shape[1:]) for one in maps.maps.values())
-        self._ranks += [(shape, average_ranks(values)) for values in subsample(join_maps(maps.evidence())).cpu()]
+        self._ranks += [(shape, ranks) for ranks in own.cpu()]
         self._rows += [{name: row[name] for name in COMPARED} for row in rows]
         return rows
 
@@ -225,12 +226,13 @@ class RandomizationTest:
         parts: list[nn.Module] | None,
         inputs: Inputs,
         maps: Maps,
+        own: Tensor,
         masks: Tensor | Mapping[str, Tensor] | None,
         draw: int,
     ) -> dict[str, Tensor]:
         """Compute rank correlation, SSIM, emptiness and (with masks) localisation of the maps of one draw, [B] each.
 
-        If the whole network is re-initialised, also the evidence [B, P].
+        If the whole network is re-initialised, also the ranks of the evidence [B, P]. `own` has those of the maps.
         """
         try:
             with reinitialize(subject, parts, seed=self.seed + draw, shared=self.shared):
@@ -247,12 +249,12 @@ class RandomizationTest:
         drawn = {name: other_evidence[name] for name in maps.maps}
         trained = {name: values.to(drawn[name].device) for name, values in maps.evidence().items()}
         empty = _is_constant(join_maps(drawn))
-        evidence = subsample(join_maps(drawn))
-        correlations = rank_correlation(subsample(join_maps(trained)), evidence)
+        ranks = rank_rows(subsample(join_maps(drawn)))
+        correlations = correlate_rows(own.to(ranks.device), ranks)
         correlations = torch.where(empty & ~_is_constant(join_maps(trained)), 0.0, correlations)
         similarity = structural_similarity(trained, drawn).cpu()
         compared = {"net": correlations.cpu(), "net_ssim": similarity, "vanished": empty.double().cpu(), **located}
-        return compared if parts is not None else {**compared, "evidence": evidence}
+        return compared if parts is not None else {**compared, "ranks": ranks}
 
     def _compare_pairs(self) -> np.ndarray:
         level = np.full((len(self._ranks), len(self._ranks)), np.nan)

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-__all__ = ["average_ranks", "correlation", "join_maps", "rank_correlation", "structural_similarity", "subsample"]
+__all__ = [
+    "average_ranks",
+    "correlate_rows",
+    "correlation",
+    "join_maps",
+    "rank_correlation",
+    "rank_rows",
+    "structural_similarity",
+    "subsample",
+]
 
 MOST = 2**17
 
@@ -69,7 +78,17 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
         >>> rank_correlation(torch.tensor([[1.0, 2.0, 30.0]]), torch.tensor([[0.1, 0.2, 0.3]]))
         tensor([1.], dtype=torch.float64)
     """
-    return torch.stack([correlation(average_ranks(a), average_ranks(b)) for a, b in zip(first, second, strict=True)])
+    return correlate_rows(rank_rows(first), rank_rows(second))
+
+
+def rank_rows(values: Tensor) -> Tensor:
+    """Rank each row of [B, P] by `average_ranks`, float64."""
+    return torch.stack([average_ranks(row) for row in values])
+
+
+def correlate_rows(first: Tensor, second: Tensor) -> Tensor:
+    """Compute Pearson's correlation of each row of [B, P], [B]; NaN if one of the rows is constant."""
+    return torch.stack([correlation(a, b) for a, b in zip(first, second, strict=True)])
 
 
 def structural_similarity(first: Mapping[str, Tensor], second: Mapping[str, Tensor], *, window: int = 7) -> Tensor:

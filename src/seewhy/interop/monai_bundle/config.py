@@ -1,9 +1,12 @@
-"""Read the configuration of a MONAI bundle as data: references are looked up, expressions are never evaluated."""
+"""Read the configuration of a MONAI bundle as data, without evaluating expressions, and translate its transforms."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,19 @@ import yaml
 from seewhy.errors import CheckpointError, DataError
 from seewhy.io.documents import read_json, read_text
 
-__all__ = ["BundleConfig", "find_config", "read_metadata"]
+__all__ = ["BundleConfig", "Preprocessing", "find_config", "read_metadata", "read_preprocessing"]
 
 REFERENCE = re.compile(r"@(?P<path>[\w.-]+(?:(?:#|::)[\w.-]+)*)")
 """A reference to a value: names from the root, separated by `#` or `::`."""
 NAMES = ("inference", "evaluate", "train")
 """Configurations that are looked for, in order."""
+WITHOUT_EFFECT = (
+    "LoadImage", "EnsureChannelFirst", "EnsureType", "CastToType", "ToTensor", "CopyItems", "AddChannel", "ToDevice",
+    "CheckSpacing", "SelectItems",
+)  # fmt: skip
+"""Transforms that change neither values nor axes, or whose work the engine does."""
+XYZ, ZYX = (2, 1, 0), (0, 1, 2)
+"""Axes of (Z, Y, X) in the order in which the network sees them: as MONAI reads files, and turned to Z, Y, X."""
 
 
 class BundleConfig:
@@ -33,7 +43,7 @@ class BundleConfig:
     Example:
         >>> from pathlib import Path
         >>> _ = Path("net.json").write_text('{"classes": 3, "network_def": {"out_channels": "@classes"}}')
-        >>> BundleConfig(Path("net.json"), {}).read("network_def")
+        >>> BundleConfig(Path("net.json"), {}).resolve("@network_def", "network")
         {'out_channels': 3}
     """
 
@@ -48,23 +58,9 @@ class BundleConfig:
             raise CheckpointError(f"{file} holds {type(content).__name__}; expected a mapping")
         self.content: dict[str, Any] = {**content, "_meta_": metadata}
 
-    def __contains__(self, key: str) -> bool:
-        return key in self.content
-
     def get(self, key: str) -> Any:
         """Entry of the root as it is written; None if it is missing."""
         return self.content.get(key)
-
-    def read(self, key: str) -> Any:
-        """Entry of the root with all references replaced by the values that they name.
-
-        Raises:
-            CheckpointError: no such entry; or an expression (`$…`), a macro (`%…`), or a reference to anything but a
-                value in it. The message names the line and the key.
-        """
-        if key not in self.content:
-            raise CheckpointError(f"{self.file} has no entry {key!r}")
-        return self.resolve(self.content[key], key)
 
     def resolve(self, value: Any, key: str, *, through: tuple[str, ...] = ()) -> Any:
         """Replace the references in a value.
@@ -145,3 +141,113 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 def _first_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+# -- preprocessing --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What the transforms of a bundle mean for a prediction.
+
+    Attributes:
+        order: axes of (Z, Y, X) in the order in which the network sees them.
+        spacing: millimetres along Z, Y and X; None where the bundle states none.
+        normalization: scheme of every channel, see `seewhy.volumes.normalization`.
+        orientation: directions of the axes that images are turned to, e.g. RAS; None leaves them as stored.
+    """
+
+    order: tuple[int, int, int] = XYZ
+    spacing: tuple[float, float, float] | None = None
+    normalization: Mapping[str, Any]
+    orientation: str | None = None
+
+
+def read_preprocessing(config: BundleConfig, *, channels: int) -> Preprocessing | CheckpointError:
+    """Translate `preprocessing` of a bundle; the error names the transform that cannot be translated.
+
+    Args:
+        config: of the bundle.
+        channels: of the images; normalisations over all channels at once are known for one channel only.
+    """
+    node = config.get("preprocessing")
+    transforms = node.get("transforms") if isinstance(node, dict) else node
+    if not isinstance(transforms, list):
+        return CheckpointError(f"{config.file} has no list of transforms in `preprocessing`")
+    found: dict[str, Any] = {}
+    schemes: list[dict[str, Any]] = []
+    try:
+        for place, transform in enumerate(transforms):
+            key = f"preprocessing#transforms#{place}"
+            if not isinstance(transform, dict):
+                raise config.refuse(key, transform, "is not a transform by its name and arguments")
+            _read_transform(config, transform, key, channels, found, schemes)
+        if len(schemes) > 1:
+            raise config.refuse("preprocessing", transforms[-1].get("_target_"), "is a second normalisation")
+    except CheckpointError as error:
+        return error
+    return Preprocessing(normalization=schemes[0] if schemes else {"scheme": "none"}, **found)
+
+
+def _read_transform(
+    config: BundleConfig,
+    transform: Mapping[str, Any],
+    key: str,
+    channels: int,
+    found: dict[str, Any],
+    schemes: list[dict[str, Any]],
+) -> None:
+    target = str(transform.get("_target_"))
+    name = target.rpartition(".")[2].removesuffix("d").removesuffix("Dict").removesuffix("D")
+    if name in WITHOUT_EFFECT or transform.get("_disabled_") is True:
+        if name == "CheckSpacing":
+            found["spacing"] = _turn(config.resolve(transform.get("spacing"), f"{key}#spacing"))
+        return
+
+    def read_option(option: str, default: Any = None) -> Any:
+        return config.resolve(transform.get(option, default), f"{key}#{option}")
+
+    if name == "Orientation":
+        found["orientation"] = str(read_option("axcodes", "RAS"))
+    elif name == "Spacing":
+        found["spacing"] = _turn(read_option("pixdim"))
+    elif name == "Transpose" and read_option("indices") in ([0, 3, 2, 1], [0, 1, 2, 3]):
+        found["order"] = ZYX if read_option("indices") == [0, 3, 2, 1] else XYZ
+    elif (scheme := _read_normalization(name, read_option, channels)) is not None:
+        schemes.append(scheme)
+    else:
+        raise config.refuse(key, target, "or its options have no counterpart in the volume engine")
+
+
+def _turn(sizes: Any) -> tuple[float, float, float] | None:
+    """Millimetres along Z, Y and X from those along X, Y and Z; NaN along axes of any size."""
+    if not isinstance(sizes, list) or len(sizes) != 3:
+        return None
+    x, y, z = (math.nan if size is None or size <= 0 else float(size) for size in sizes)
+    return z, y, x
+
+
+def _read_normalization(name: str, read_option: Any, channels: int) -> dict[str, Any] | None:
+    """Scheme of a transform of intensities; None for any other transform, and for options without a scheme."""
+    each = channels == 1 or read_option("channel_wise", False) is True
+    if name == "NormalizeIntensity" and each and read_option("subtrahend") is None and read_option("divisor") is None:
+        nonzero = read_option("nonzero", False) is True
+        return None if nonzero and channels > 1 else {"scheme": "zscore"} | ({"nonzero": True} if nonzero else {})
+    if (
+        name == "ScaleIntensity"
+        and each
+        and (read_option("minv", 0.0), read_option("maxv", 1.0), read_option("factor")) == (0, 1, None)
+    ):
+        return {"scheme": "rescale"}
+    clip = read_option("clip", False) is True
+    unit = (read_option("b_min"), read_option("b_max")) == (0, 1)
+    if name == "ScaleIntensityRangePercentiles" and each and unit and clip and not read_option("relative", False):
+        return {"scheme": "percentile", "low": float(read_option("lower")), "high": float(read_option("upper"))}
+    if name == "ScaleIntensityRange" and read_option("b_min") is not None and read_option("b_max") is not None:
+        low, high, bottom, top = (float(read_option(option)) for option in ("a_min", "a_max", "b_min", "b_max"))
+        if clip and high > low and top > bottom:
+            std = (high - low) / (top - bottom)
+            return {"scheme": "ct", "lower": low, "upper": high, "mean": low - bottom * std, "std": std}
+        if not clip and low == bottom == 0 and top == 1 and high > 0:
+            return {"scheme": "scale", "by": high}
+    return None

@@ -77,7 +77,7 @@ class ScanHeader:
         elif self.packing != "bzip2":  # bzip2 has no limit of this kind
             check_announced(self.data, self.skip + self.nbytes, stored=stored, packed=self.packing != "raw")
 
-    def read(self) -> NDArray[Any]:
+    def read_values(self) -> NDArray[Any]:
         """Read all values, [X, Y, Z] or [X, Y, Z, C], in this machine's byte order.
 
         Raises:

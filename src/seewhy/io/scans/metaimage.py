@@ -172,16 +172,18 @@ def _find_geometry(path: Path, sizes: list[int], facts: Mapping[str, str]) -> An
     """Grid of the axes in space."""
     count = len(sizes)
 
-    def read(*names: str, default: NDArray[Any]) -> NDArray[Any]:
+    def read_numbers(*names: str, default: NDArray[Any]) -> NDArray[Any]:
         text = next((facts[name] for name in names if name in facts), None)
         values = default if text is None else np.array([float(value) for value in text.split()])
         if values.size != default.size:
             raise DataError(f"{path}: {names[0]} has {values.size} numbers; expected {default.size}")
         return values
 
-    matrix = read("TransformMatrix", "Rotation", "Orientation", default=np.eye(count).ravel()).reshape(count, count)
-    spacing = read("ElementSpacing", "ElementSize", default=np.ones(count))
-    origin = read("Offset", "Position", "Origin", default=np.zeros(count))
+    matrix = read_numbers("TransformMatrix", "Rotation", "Orientation", default=np.eye(count).ravel()).reshape(
+        count, count
+    )
+    spacing = read_numbers("ElementSpacing", "ElementSize", default=np.ones(count))
+    origin = read_numbers("Offset", "Position", "Origin", default=np.zeros(count))
     directions, start = np.eye(3), np.zeros(3)
     space = min(count, 3)
     directions[:space, :space] = matrix[:space, :space] * spacing[:space, None]

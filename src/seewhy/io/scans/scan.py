@@ -77,7 +77,7 @@ class HeaderedFile:
         if channel is not None and not 0 <= channel < self.channels:
             raise DataError(f"{self.path} has {self.channels} channels; there is no channel {channel}")
         with reading_scan(self.path):
-            values = self.stored.read().reshape(self.shape, order="F")
+            values = self.stored.read_values().reshape(self.shape, order="F")
         return values[..., channel] if channel is not None and values.ndim == 4 else values
 
 

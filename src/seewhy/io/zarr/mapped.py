@@ -273,7 +273,7 @@ class ScanSource(MappedSource):
         header = self._header
         with reading_scan(Path(self._file)):
             if header.packing == "text":
-                return with_channels(header.read().T, self.path)
+                return with_channels(header.read_values().T, self.path)
             unpacked, offset = str(header.data), header.offset + header.skip
             if header.packing != "raw":
                 unpacked, offset = _unpack(unpacked, header.nbytes, header.unpack), 0

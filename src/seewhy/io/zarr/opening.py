@@ -9,7 +9,7 @@ from typing import Any
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import temporary_folder
-from seewhy.io.checks.recognize import recognize, suggest_conversion
+from seewhy.io.checks.read_errors import recognize, suggest_conversion
 from seewhy.io.checks.sizes import check_regular_file
 from seewhy.io.scans.scan import HEADERED_SUFFIXES, SCAN_SUFFIXES
 from seewhy.io.tiff import TIFF_SUFFIXES

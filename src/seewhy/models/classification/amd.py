@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from seewhy.data.reading import Reading
+from seewhy.data.case_files import Reading
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain import list_explainers
 from seewhy.explain.base import Explainer
@@ -24,7 +24,7 @@ from seewhy.figures.explanations.heatmaps import headline, write_planar
 from seewhy.losses.classification import find_loss_problems
 from seewhy.models.base import OptimizerOptions, SchedulerOptions
 from seewhy.models.classification.base import Classification
-from seewhy.models.protocols import ExportParts
+from seewhy.models.exporting import ExportParts
 from seewhy.nets.classifiers.multi_input import MultiInputClassifier
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from seewhy.options import OptionsOf, call_with_options

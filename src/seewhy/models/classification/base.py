@@ -18,7 +18,8 @@ from seewhy.metrics.classification.cases import CaseScores
 from seewhy.metrics.classification.probabilities import calibrated_probability, fit_temperature
 from seewhy.metrics.gather import Row
 from seewhy.models.base import BaseModule
-from seewhy.models.protocols import CountsClasses, ExportGraph, ExportParts
+from seewhy.models.exporting import ExportGraph, ExportParts
+from seewhy.models.protocols import CountsClasses
 from seewhy.nets.classifiers.backbones import load_timm_weights
 from seewhy_run.steps.classify import Classify
 
@@ -318,7 +319,7 @@ class Classification(BaseModule):
         """An export of this network, with its classes and the calibration.
 
         Args:
-            inputs: see `seewhy.models.protocols.ExportGraph`.
+            inputs: see `seewhy.models.exporting.ExportGraph`.
             free: see there.
             names: of the images that are stacked in one input; empty for a model of one image.
         """

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.data.reading import Reading
+from seewhy.data.case_files import Reading
 from seewhy.errors import ConfigError
 from seewhy.explain import Explainable
 from seewhy.losses.classification import find_loss_problems
 from seewhy.models.base import OptimizerOptions, SchedulerOptions
 from seewhy.models.classification.base import Classification
-from seewhy.models.protocols import ExportParts
+from seewhy.models.exporting import ExportParts
 from seewhy.nets.classifiers.volume_views import SliceView, build_view
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seewhy.batch import MODALITIES, STACK_SLICES, Batch
-from seewhy.data.reading import Reading
+from seewhy.data.case_files import Reading
 from seewhy.errors import ConfigError, ExplanationError
 from seewhy.losses.translation import TranslationLoss
 from seewhy.models.base import OptimizerOptions, SchedulerOptions
-from seewhy.models.protocols import ExportGraph, ExportParts, StacksSlices
+from seewhy.models.exporting import ExportGraph, ExportParts
+from seewhy.models.protocols import StacksSlices
 from seewhy.models.translation.adversarial import ReplayHistories, freeze_parameters
 from seewhy.models.translation.explanation import to_modality_scores
 from seewhy.models.translation.step import (

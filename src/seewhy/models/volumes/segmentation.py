@@ -10,13 +10,14 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 
 from seewhy.batch import Batch, Prediction
-from seewhy.data.reading import Reading
+from seewhy.data.case_files import Reading
 from seewhy.errors import ConfigError, nearest
 from seewhy.losses.segmentation import DeepSupervision, DiceCrossEntropy, region_masks
 from seewhy.metrics.gather import Row
 from seewhy.metrics.segmentation.volume_scores import VolumeScores
 from seewhy.models.base import BaseModule, OptimizerOptions, SchedulerOptions
-from seewhy.models.protocols import DescribesVolumes, ExportGraph, ExportParts
+from seewhy.models.exporting import ExportGraph, ExportParts
+from seewhy.models.protocols import DescribesVolumes
 from seewhy.models.volumes.networks import VolumeNetwork, build_volume_network
 from seewhy.option_types import NonNegativeInt, PositiveInt
 from seewhy.options import OptionsOf, call_with_options

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from statistics import median
 from typing import Any, cast
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from seewhy.batch import Batch, Prediction
-from seewhy.data.reading import Reading
+from seewhy.data.case_files import Reading
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.explained_model import Explainable
 from seewhy.models.base import BaseModule
-from seewhy.models.protocols import ExportGraph, ExportParts
+from seewhy.models.exporting import ExportGraph, ExportParts
+from seewhy.models.protocols import GivesPatients
 from seewhy.nets.affinity import IGNORE, RandomWalk, attention_affinity
 from seewhy.nets.cam import MultiScaleCAM, View
 from seewhy.nets.encoders import build_encoder
 from seewhy.nets.heads import ClassificationHead, Pooling, SegFormerHead
 from seewhy.nets.pseudo_labels import PseudoLabels, Walks
-from seewhy.nets.refinement import PixelAdaptiveRefinement, refine_regions
+from seewhy.nets.refinement import PixelAdaptiveRefinement, choose_level, refine_regions
 from seewhy.option_types import NonNegativeFloat
 from seewhy.options import call_with_options
 from seewhy.types import Attention, ImageBatch, MapBatch, ScoreBatch
@@ -34,6 +37,8 @@ PIECE = 4 * 288 * 288
 """Pixels of the views that a CPU processes at once; larger batches exceed its caches and take a fifth longer."""
 EXAMPLE = 64
 """Side of the slices that an export is traced with; slices may have any size."""
+MEASURED_PATIENTS = 8
+"""Patients that the level of evidence is learned from."""
 CARRIED = ("id", "patient", "index", "source", "label")
 """Keys of a batch that are copied to its prediction."""
 
@@ -53,16 +58,24 @@ class ActivationMapModule(BaseModule):
     `refined` map then keeps its order but selects no pixel, and is the paler the less probable the class is. See
     `decide_absence` of `WeaklySupervisedSegmentation`.
 
+    Two properties of regions are learned from the training data, and a checkpoint holds them: whether holes are filled
+    (`solid`; see `fill_holes`), and the level of evidence in patients without clear edges (`unclear_level`), which
+    `measure_after_fit` takes from patients with clear ones.
+
     The hyperparameters are those of `WeaklySupervisedSegmentation`.
     """
 
     presence_threshold: Tensor
-    measured_buffers: tuple[str, ...] = ("presence_threshold",)
+    solid: Tensor
+    unclear_level: Tensor
+    measured_buffers: tuple[str, ...] = ("presence_threshold", "solid", "unclear_level")
 
     def configure_nets(self) -> None:
         """Build the encoder, the heads, and the modules that make maps and labels."""
         h = self.hparams
         self.register_buffer("presence_threshold", torch.zeros(h["num_classes"] - 1))  # every patient has the class
+        self.register_buffer("solid", torch.tensor(True))  # what the class shows has no holes
+        self.register_buffer("unclear_level", torch.tensor(0.5))
         self.weights = call_with_options(complete_loss_weights, h["loss_weights"], "model.loss_weights")
         self.encoder = build_encoder(**{"in_channels": h["in_channels"], **h["encoder"]})
         self.last_map = nn.Identity()  # lets hooks read the last features, which the encoder returns in a list
@@ -146,7 +159,7 @@ class ActivationMapModule(BaseModule):
             steps.append(
                 Regions(
                     evidence=hp["evidence"],
-                    options=dict(hp["regions"]),
+                    options={**hp["regions"], **self._measured_options()},
                     channel=int(hp["region_channel"]),
                     weigh_slices=bool(hp["weigh_slices"]),
                     presence_threshold=tuple(self.presence_threshold.tolist()),
@@ -155,6 +168,16 @@ class ActivationMapModule(BaseModule):
             )
         steps.append(WriteMaps(classes=hp["num_classes"] - 1))
         return ExportParts(graphs={"network": graph}, steps=steps, classes=self.explainable().classes)
+
+    @property
+    def fills_holes(self) -> bool:
+        """Whether holes of regions are filled: `fill_holes`, or where that is None, whether the targets are solid."""
+        chosen = self.hparams["fill_holes"]
+        return bool(self.solid) if chosen is None else bool(chosen)
+
+    def _measured_options(self) -> dict[str, Any]:
+        """Options of regions that depend on the training data."""
+        return {"fill_holes": self.fills_holes, "unclear_level": float(self.unclear_level)}
 
     def forward(self, image: ImageBatch) -> ScoreBatch:
         """Class logits [B, K] of images [B, C, H, W]."""
@@ -235,20 +258,48 @@ class ActivationMapModule(BaseModule):
 
         The slices go through the networks `chunk_size` at a time; `refined` sees the whole patient.
         """
-        image, evidence = cast(Tensor, batch["image"]), self.hparams["evidence"]
-        needed = [*names, evidence] if "refined" in names else names
-        chunks = [self.predict_maps(part, needed) for part in image.split(self.hparams["chunk_size"])]
-        logits = torch.cat([part for part, _ in chunks])
-        maps = {name: torch.cat([part[name] for _, part in chunks]) for name in chunks[0][1]}
+        needed = [*names, self.hparams["evidence"]] if "refined" in names else names
+        logits, maps = self._predict_chunks(batch, needed)
         if "refined" in names:
-            body = batch["body"] if "body" in batch else torch.ones_like(image[:, 0], dtype=torch.bool)
-            channel = self._find_region_channel(batch)
-            weights = logits.sigmoid() if self.hparams["weigh_slices"] else torch.ones_like(logits)
-            refined = self.refine(image, maps[evidence] * weights[:, :, None, None], body, channel=channel)
-            maps["refined"] = refined * self._presence_factors(logits)
+            maps["refined"] = self.refine(*self._region_inputs(batch, logits, maps)) * self._presence_factors(logits)
         prediction = Prediction(probability=logits.sigmoid(), maps={name: maps[name] for name in names})
         carried = {key: value for key, value in batch.items() if key in CARRIED}
         return cast(Prediction, {**carried, **prediction}), logits
+
+    def _predict_chunks(self, batch: Batch, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        chunks = [
+            self.predict_maps(part, names) for part in cast(Tensor, batch["image"]).split(self.hparams["chunk_size"])
+        ]
+        return torch.cat([part for part, _ in chunks]), {
+            name: torch.cat([part[name] for _, part in chunks]) for name in chunks[0][1]
+        }
+
+    def _region_inputs(self, batch: Batch, logits: Tensor, maps: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Intensities [S, H, W], evidence [S, K, H, W] and body [S, H, W] that regions are made of."""
+        image = cast(Tensor, batch["image"])
+        body = batch["body"] if "body" in batch else torch.ones_like(image[:, 0], dtype=torch.bool)
+        weights = logits.sigmoid() if self.hparams["weigh_slices"] else torch.ones_like(logits)
+        evidence = maps[self.hparams["evidence"]] * weights[:, :, None, None]
+        return image[:, self._find_region_channel(batch)].float(), evidence, body
+
+    @torch.no_grad()
+    def measure_after_fit(self, datamodule: object) -> None:
+        """Learn `unclear_level`: the median of the levels that clear edges choose, over a few labelled patients.
+
+        The patients are those of validation, then of training; their masks are not read. Nothing is learned if
+        `regions.level` is set, or if no patient has clear edges.
+        """
+        regions = self.hparams["regions"]
+        if regions is None or regions.get("level") is not None or not isinstance(datamodule, GivesPatients):
+            return
+        options = {key: value for key, value in regions.items() if key != "level"} | {"fill_holes": self.fills_holes}
+        levels = []
+        for batch in datamodule.positive_patients(MEASURED_PATIENTS):
+            logits, maps = self._predict_chunks(move_data_to_device(batch, self.device), [self.hparams["evidence"]])
+            image, evidence, body = self._region_inputs(batch, logits, maps)
+            levels += [choose_level(image, one, body, **options) for one in evidence.unbind(dim=1)]
+        if clear := [level for level in levels if level is not None]:
+            self.unclear_level.fill_(median(clear))
 
     def _presence_factors(self, logits: Tensor) -> Tensor:
         """Factor [1, K, 1, 1] of a patient's regions: 1 where the class is present, else below 0.5, never 0."""
@@ -266,13 +317,11 @@ class ActivationMapModule(BaseModule):
         return channel if bool(given[channel]) or not bool(given.any()) else int(given.nonzero()[0])
 
     @torch.no_grad()
-    def refine(self, image: ImageBatch, evidence: MapBatch, body: Tensor, *, channel: int) -> MapBatch:
-        """Regions of one patient chosen by the evidence, [S, K, H, W] in [0, 1], with the intensities of a channel."""
-        intensity = image[:, channel].float()
+    def refine(self, image: Tensor, evidence: MapBatch, body: Tensor) -> MapBatch:
+        """Regions of one patient chosen by the evidence, [S, K, H, W] in [0, 1], with intensities [S, H, W]."""
+        given = {"image": image, "body": body, **self._measured_options()}
         maps = [
-            call_with_options(
-                refine_regions, self.hparams["regions"], "model.regions", image=intensity, evidence=one, body=body
-            )
+            call_with_options(refine_regions, self.hparams["regions"], "model.regions", evidence=one, **given)
             for one in evidence.unbind(dim=1)
         ]
         return torch.stack(maps, dim=1).to(evidence)

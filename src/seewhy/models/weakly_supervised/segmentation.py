@@ -98,6 +98,8 @@ class Phases:
 
 
 LABEL_SOURCES = ("cam", "walk")
+FROM_MODEL = ("image", "evidence", "body", "fill_holes", "unclear_level")
+"""Arguments of `refine_regions` that are not among the options `regions`."""
 
 
 class WeaklySupervisedSegmentation(ActivationMapModule):
@@ -135,6 +137,8 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         gate: classes whose predicted probability is not above this have empty maps; None gates nothing.
         evidence: the map that chooses regions.
         regions: options of `seewhy.nets.refinement.refine_regions`; None gives no `refined` map.
+        fill_holes: fill holes of regions within slices; None: unless the training data says that what it shows may be
+            a ring (`solid` in dataset.json), e.g. an enhancing tumour.
         weigh_slices: multiply the evidence of regions by the predicted probability of its slice, so that regions do not
             reach into slices without the class.
         decide_absence: learn from the labels of the validation slices how high the probability of a patient's most
@@ -183,7 +187,8 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         freeze_norm: bool = False,
         gate: float | None = None,
         evidence: str = "cam",
-        regions: Annotated[Mapping[str, Any] | None, OptionsOf(refine_regions, ("image", "evidence", "body"))] = None,
+        regions: Annotated[Mapping[str, Any] | None, OptionsOf(refine_regions, FROM_MODEL)] = None,
+        fill_holes: bool | None = None,
         weigh_slices: bool = True,
         decide_absence: bool = True,
         region_channel: NonNegativeInt = 0,
@@ -226,8 +231,11 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         return [{"params": encoder, "lr_scale": 1.0}, {"params": heads, "lr_scale": self.hparams["head_lr"]}]
 
     def on_train_start(self) -> None:
-        """Turn the phases' shares into steps."""
+        """Turn the phases' shares into steps, and learn whether what the data show is solid."""
         self.phases.settle(self.total_steps)
+        datamodule = self.find_datamodule()
+        if isinstance(datamodule, BaseDataModule):
+            self.solid.fill_(datamodule.solid)
         self._announced: Phase | None = None
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

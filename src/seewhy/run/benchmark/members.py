@@ -109,8 +109,8 @@ def run_benchmark(sweeper: BenchmarkSweeper, words: Sequence[str]) -> None:
         ConfigError: impossible options, or a folder that holds other members.
         SeewhyError: members have failed.
     """
-    from seewhy.run.benchmark.evidence import check_evidence
     from seewhy.run.benchmark.page import finish_benchmark
+    from seewhy.run.benchmark.scores import check_evidence
 
     plain: Any = OmegaConf.to_container(OmegaConf.create(dict(sweeper.options)), resolve=True)
     given = {key: value for key, value in plain.items() if not key.startswith("_")}

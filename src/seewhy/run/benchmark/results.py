@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from seewhy.metrics.agreement import OrderAgreement, average_ranks_of, compare_orders, correlate_ranks
 from seewhy.metrics.map_ranking import FLOOR
-from seewhy.run.benchmark.evidence import Evidence, read_evidence
-from seewhy.run.benchmark.scores import ORDERS, TRUTH, MethodScores, order_methods, read_scores
+from seewhy.run.benchmark.scores import ORDERS, TRUTH, Evidence, MethodScores, order_methods, read_evidence, read_scores
 from seewhy.run.records import read_results
 
 __all__ = ["CHOSEN", "BenchmarkResults", "FinishedMember", "MethodResult", "pool_members"]

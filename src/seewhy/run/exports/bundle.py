@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 from seewhy import __version__
 from seewhy.errors import ExportError
 from seewhy.io.atomic import atomic_folder, write_json
-from seewhy.models.protocols import ExportGraph, ExportParts
+from seewhy.models.exporting import ExportGraph, ExportParts
 from seewhy.run.exports.bundle_config import describe_inference
 from seewhy.run.exports.graphs import TOLERANCE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from seewhy.errors import ConfigError
-from seewhy.models.protocols import ExportGraph, ExportParts
+from seewhy.models.exporting import ExportGraph, ExportParts
 from seewhy_run.steps.base import describe_step
 from seewhy_run.steps.classify import Classify
 from seewhy_run.steps.stacks import ReadStack

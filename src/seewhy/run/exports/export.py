@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from seewhy import __version__
-from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, ExportError
 from seewhy.io.atomic import atomic_folder, file_sha256, write_json
-from seewhy.models.protocols import Exportable, ExportParts
+from seewhy.models.exporting import ExportParts
+from seewhy.models.protocols import Exportable
 from seewhy.options import check_choice
 from seewhy.run.checks import check_config
 from seewhy.run.exports.bundle import write_bundle
@@ -98,7 +98,7 @@ def export_run(saved: SavedRun, folder: Path, *, form: str, name: str) -> float:
     reading = saved.datamodule.describe_reading()
     model = saved.model.eval()
     parts = describe_model(model, reading)
-    phantom = _is_phantom(saved.datamodule)
+    phantom = bool(saved.datamodule.is_phantom)
     if form == BUNDLE:
         facts = {"name": name, "use": USE, "phantom": phantom, "source": _describe_source(saved)}
         return write_bundle(parts, reading, folder, facts=facts)
@@ -146,7 +146,8 @@ def describe_model(model: LightningModule, reading: Any) -> ExportParts:
 
 def _describe_source(saved: SavedRun) -> dict[str, Any]:
     """Checkpoint, versions and hashes of the run."""
-    record = load_plain_yaml(saved.folder.path / "config.yaml") if _has_config(saved.folder) else {}
+    file = saved.folder.path / "config.yaml"
+    record = load_plain_yaml(file) if file.is_file() else {}
     facts = record.get("seewhy", {}) if isinstance(record, dict) else {}
     hashes = {key: facts[key] for key in ("data", "split") if isinstance(facts, dict) and key in facts}
     return {
@@ -156,14 +157,6 @@ def _describe_source(saved: SavedRun) -> dict[str, Any]:
         "checkpoint_sha256": file_sha256(saved.checkpoint),
         **hashes,
     }
-
-
-def _has_config(folder: RunFolder) -> bool:
-    return (folder.path / "config.yaml").is_file()
-
-
-def _is_phantom(datamodule: BaseDataModule) -> bool:
-    return bool(datamodule.is_phantom)
 
 
 def _copy_card(run: RunFolder, folder: Path) -> None:

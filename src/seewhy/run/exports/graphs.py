@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, ExportError
 from seewhy.io.atomic import file_sha256
-from seewhy.models.protocols import ExportGraph
+from seewhy.models.exporting import ExportGraph
 
 __all__ = ["FORMATS", "write_graph"]
 

@@ -28,8 +28,7 @@ from seewhy.reporting.selection import ExplanationSettings, TargetSetting
 from seewhy.run.checks import check_config
 from seewhy.run.explanations.explainers import build_explainers, load_explainer_nodes
 from seewhy.run.folder import conf_dir
-from seewhy.run.loaded.case_prediction import CasePrediction, split_prediction
-from seewhy.run.loaded.given_cases import Given, is_one_case, list_case_files
+from seewhy.run.loaded.cases import CasePrediction, Given, is_one_case, list_case_files, split_prediction
 from seewhy.run.loaded.regions import RegionChoice, explain_region
 
 __all__ = ["LoadedModel"]

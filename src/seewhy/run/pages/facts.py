@@ -1,4 +1,4 @@
-"""Facts of a run for its page: choices, hashes, versions, and the command that repeats it, read as data."""
+"""Facts of a run for its page, read as data: choices, hashes, versions, the command that repeats it, main scores."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from typing import Any
 import yaml
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.figures.report.blocks import Block, Code, Facts, Section, Text
+from seewhy.figures.labels import (
+    Score,
+    is_floor,
+    label_of,
+    lower_is_better,
+    scores_by_method,
+)
+from seewhy.figures.report.blocks import Block, Code, Facts, ScoreCard, Section, Text
 from seewhy.io.documents import read_json
 from seewhy.run.records import read_overrides
 from seewhy.run.saved_config import load_plain_yaml
+from seewhy.wording import LESION, TargetWords
 
-__all__ = ["RunFacts", "describe_run", "read_facts"]
+__all__ = ["RunFacts", "describe_run", "find_main_method", "make_cards", "read_facts"]
 
 HIGHLIGHTS = {
     "data": "data._target_",
@@ -40,6 +48,12 @@ HIGHLIGHTS = {
 """Name on the page → option; options that are missing, null or -1 are left out."""
 HASH = 16
 """Digits of a hash on the page."""
+MAIN = ("dice", "auprc", "lesion_dice", "fp_slices", "auroc", "balanced_accuracy", "kappa", "mae", "ece")
+"""Measures of the cards, in order."""
+MOST = 4
+PREFERRED = ("classifier", "prediction", "refined", "segmentation")
+"""Methods that are a model's final answer."""
+ASIDE = ("uncalibrated", "ideal", "ceiling")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,3 +140,79 @@ def _describe_split(split: Mapping[str, Any]) -> dict[str, str]:
 
 def _shorten(value: object) -> str:
     return str(value)[:HASH] if value else ""
+
+
+# -- main scores ----------------------------------------------------------------------------------------------
+
+
+def find_main_method(scores: Mapping[str, Mapping[str, Score]], measure: str) -> str | None:
+    """Find the method whose value of a measure is the model's final answer; None if only floors have it.
+
+    Example:
+        >>> find_main_method({"cam": {"dice": Score(0.5)}, "refined": {"dice": Score(0.6)}}, "dice")
+        'refined'
+    """
+    names = [name for name, own in scores.items() if measure in own and not is_floor(name) and name not in ASIDE]
+    return next((name for name in PREFERRED if name in names), names[-1] if names else None)
+
+
+def make_cards(metrics: Mapping[str, float], *, prefix: str = "test/", words: TargetWords = LESION) -> list[ScoreCard]:
+    """Choose the main scores of a test, at most four.
+
+    Args:
+        metrics: flat names to values, see `seewhy.figures.labels.scores_by_method`.
+        prefix: prefix of the names.
+        words: of the data set.
+
+    Example:
+        >>> [card] = make_cards({"test/refined/dice": 0.8, "test/refined/dice_low": 0.7, "test/refined/dice_high": 0.9,
+        ...                      "test/floor_otsu/dice": 0.3})
+        >>> card.value, card.interval, card.floor, card.clear
+        ('0.800', '95 % interval [0.70, 0.90]', 'best floor: 0.300 (Otsu)', True)
+    """
+    scores = scores_by_method(metrics, prefix=prefix)
+    cards = [card for measure in MAIN if (card := _make_card(scores, measure, words)) is not None]
+    return (cards or _translation_cards(metrics, prefix))[:MOST]
+
+
+def _make_card(scores: Mapping[str, Mapping[str, Score]], measure: str, words: TargetWords) -> ScoreCard | None:
+    method = find_main_method(scores, measure)
+    if method is None:
+        return None
+    score = scores[method][measure]
+    lower = lower_is_better(measure)
+    direction = "lower is better" if lower else "higher is better"
+    # A floor of a single class is none of the mean over classes.
+    classes = tuple(name.removeprefix(method) for name in scores if name.startswith(f"{method}_"))
+    named = {name: own for name, own in scores.items() if is_floor(name) and not (classes and name.endswith(classes))}
+    floors = {name: own[measure].value for name, own in named.items() if measure in own}
+    if measure == "fp_slices":
+        floors = {}  # painting nothing is perfect there, so a floor would mean nothing
+    name = label_of(measure, words) + ("" if method == "classifier" else f", {label_of(method)}")
+    ideal = scores.get("ideal", {}).get(measure)
+    if not floors:
+        note = f"a perfectly calibrated model of as many cases: {ideal.text(measure)}" if ideal else direction
+        return ScoreCard(name, score.text(measure, interval=False), _interval(score, measure), note)
+    best = (min if lower else max)(floors, key=lambda key: floors[key])
+    end = score.high if lower else score.low
+    limit = score.value if end is None else end
+    clear = limit < floors[best] if lower else limit > floors[best]
+    floor = f"{Score(floors[best]).text(measure)} ({label_of(best).removeprefix('floor: ')})"
+    text = f"best floor: {floor}" if clear else f"not clearly better than the best floor: {floor}"
+    return ScoreCard(name, score.text(measure, interval=False), _interval(score, measure), text, clear)
+
+
+def _interval(score: Score, measure: str) -> str:
+    return "" if score.low is None else f"95 % interval [{score.bounds(measure)}]"
+
+
+def _translation_cards(metrics: Mapping[str, float], prefix: str) -> list[ScoreCard]:
+    """Similarity of translations to the truth, with that of the untranslated scan as the floor."""
+    cards = []
+    for direction, title in (("a2b", "A → B"), ("b2a", "B → A")):
+        value, floor = (metrics.get(f"{prefix}{direction}/{kind}/ssim") for kind in ("translation", "identity"))
+        if value is not None and floor is not None:
+            clear = value > floor
+            text = f"{'floor' if clear else 'not better than the floor'}: {floor:.3f} (not translated)"
+            cards.append(ScoreCard(f"SSIM against the truth, {title}", f"{value:.3f}", "", text, clear))
+    return cards

@@ -16,8 +16,7 @@ from seewhy.figures.results import explain_measures, results_blocks
 from seewhy.io.atomic import list_files
 from seewhy.reporting.page import read_explanations, report_section
 from seewhy.run.pages.cases import collect_cases, make_browser_section
-from seewhy.run.pages.facts import describe_run, read_facts
-from seewhy.run.pages.headline import make_cards
+from seewhy.run.pages.facts import describe_run, make_cards, read_facts
 from seewhy.run.records import find_words_of, read_results
 from seewhy.wording import TargetWords
 

@@ -22,7 +22,7 @@ from seewhy.option_types import PositiveInt
 from seewhy.options import parse_options
 from seewhy.run.executor import configure_job, submit_jobs
 from seewhy.run.loaded.saved_run import SavedRun
-from seewhy.sharing.rounds import SharedRound
+from seewhy.sharing.tasks import SharedRound
 
 __all__ = ["SharingOptions", "find_notes", "mark_unshared", "read_sharing_options", "share_prediction", "submit_shared"]
 

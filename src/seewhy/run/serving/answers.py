@@ -1,4 +1,4 @@
-"""Answers of the server as JSON, with the files of the prediction inside, or as a zip file of them."""
+"""Answers of the server as JSON with the files of the prediction, or as a zip file of them; and their types."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
+
+from pydantic import BaseModel, Field
 
 from seewhy.figures.labels import method_label
 from seewhy.io.atomic import file_sha256
 from seewhy.io.checks.sizes import format_bytes
 from seewhy.run.serving.examination import Examination
 from seewhy.run.serving.served_run import ServedRun
+from seewhy.run.serving.uploads import NO_METHOD, CaseRules
 
-__all__ = ["answer_as_json", "answer_as_zip"]
+__all__ = ["Problem", "ServedAnswer", "answer_as_json", "answer_as_zip", "describe_request"]
 
 MOST_INSIDE = 64 << 20
 """Bytes of files inside a JSON answer; larger ones are only in the zip file."""
@@ -92,3 +95,89 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# -- types for openapi.json -----------------------------------------------------------------------------------
+
+
+class Problem(BaseModel):
+    """Why a case was not answered."""
+
+    error: str = Field(description="one line: what was found, what was expected, and what to do")
+
+
+class AnswerValue(BaseModel):
+    """A number of an answer."""
+
+    name: str = Field(description="class")
+    value: float | None
+    unit: Literal["probability", "ml", "voxels", "slices"]
+
+
+class AnswerVerdict(BaseModel):
+    """What the run knows about the maps of a method."""
+
+    state: Literal["passed", "failed", "open", "not judged"]
+    text: str
+
+
+class Method(BaseModel):
+    """The explanation method of an answer."""
+
+    name: str
+    title: str
+    target: str = Field(description="explained class")
+    verdict: AnswerVerdict
+
+
+class File(BaseModel):
+    """A file, as `predict.py` writes it."""
+
+    name: str
+    bytes: int
+    size: str = Field(description="for people")
+    sha256: str
+    type: str
+    content: str | None = Field(description="base64; null where the files are too large, use /predict.zip")
+
+
+class Weights(BaseModel):
+    """The served run."""
+
+    name: str
+    checkpoint: str
+    sha256: str
+
+
+class ServedAnswer(BaseModel):
+    """The answer to one case."""
+
+    id: str
+    model: Weights
+    warnings: list[str] = Field(description="what must be read before the answer")
+    predicted: str
+    values: list[AnswerValue]
+    about: str = Field(description="what the values are, e.g. whether probabilities are calibrated")
+    method: Method | None = Field(description="null without a map")
+    doubts: list[str] = Field(description="signs, found without the truth, that the answer should be distrusted")
+    notes: list[str]
+    files: list[File]
+    cases: list[dict[str, Any]] = Field(description="pictures, as in the case browser of a report")
+    seconds: float
+
+
+def describe_request(rules: CaseRules) -> dict[str, Any]:
+    """Describe the fields of a request to predict a case, for `openapi.json`."""
+    file = {"type": "string", "format": "binary", "description": f"one of {', '.join(rules.suffixes)}"}
+    own: dict[str, Any] = {"type": "array", "items": file} if rules.several else file
+    fields: dict[str, Any] = dict.fromkeys(rules.inputs, own)
+    fields["name"] = {"type": "string", "description": "of the case; by default from the first file"}
+    choices = {"domain": rules.domains, "method": (*rules.methods, NO_METHOD), "target": rules.targets}
+    for name, values in choices.items():
+        if values:
+            fields[name] = {"type": "string", "enum": list(values)}
+    required = [*(["image"] if rules.inputs == ("image",) else []), *(["domain"] if rules.domains else [])]
+    schema: dict[str, Any] = {"type": "object", "properties": fields}
+    if required:
+        schema["required"] = required
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

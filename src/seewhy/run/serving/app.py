@@ -26,12 +26,10 @@ from seewhy import __version__
 from seewhy.errors import SeewhyError, describe_system_error
 from seewhy.figures.report.page import format_upload_page
 from seewhy.run.loaded.model import LoadedModel
-from seewhy.run.serving.answers import answer_as_json, answer_as_zip
+from seewhy.run.serving.answers import Problem, ServedAnswer, answer_as_json, answer_as_zip, describe_request
 from seewhy.run.serving.examination import Examination, examine
-from seewhy.run.serving.guard import Guard
+from seewhy.run.serving.guard import Guard, RequestError, format_problem
 from seewhy.run.serving.options import ServingOptions
-from seewhy.run.serving.refusals import RequestError, format_problem
-from seewhy.run.serving.schema import Problem, ServedAnswer, describe_request
 from seewhy.run.serving.served_run import ServedRun
 from seewhy.run.serving.uploads import MOST_SLICES, TEXTS, SentCase, store_case
 from seewhy.run.serving.worker import BUSY, CaseWorker

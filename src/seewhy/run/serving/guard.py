@@ -1,9 +1,11 @@
-"""Checks of every request before it is read: names of the server, pages of others, and the size of its body."""
+"""Checks of every request before it is read (names, pages of others, size of its body), and errors for its client."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,10 +13,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from seewhy.errors import DataError, SeewhyError
 from seewhy.io.checks.sizes import format_bytes
-from seewhy.run.serving.refusals import RequestError
 
-__all__ = ["Guard", "check_host", "check_origin"]
+__all__ = ["Guard", "RequestError", "check_host", "check_origin", "format_problem"]
 
 TOO_LARGE, FORBIDDEN, MISDIRECTED = 413, 403, 421
 HEADERS = {
@@ -29,6 +31,12 @@ HEADERS = {
 """Headers of every answer that does not set its own."""
 SAFE_SITES = ("same-origin", "none")
 """Values of Sec-Fetch-Site: this page, or typed by the user."""
+SHOWN = 5
+"""Problems of one case that are named; further ones are counted."""
+FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s;,:'\"/]+/)+")
+"""Folders of an absolute path, not those of an address."""
+LONGEST = 1000
+"""Letters of a message."""
 
 
 class Guard:
@@ -131,7 +139,7 @@ def check_host(host: str | None, hosts: Collection[str]) -> None:
         >>> check_host("127.0.0.1:8000", ())
         >>> check_host("evil.example", ())
         Traceback (most recent call last):
-        seewhy.run.serving.refusals.RequestError: Host 'evil.example' is not a name of this server; ...
+        seewhy.run.serving.guard.RequestError: Host 'evil.example' is not a name of this server; ...
     """
     text = (host or "").strip()
     try:
@@ -177,3 +185,38 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return answer
+
+
+# -- errors for the client ------------------------------------------------------------------------------------
+
+
+class RequestError(SeewhyError):
+    """A request that is not answered.
+
+    Args:
+        message: what was found, what was expected, and what to do.
+        status: of HTTP.
+    """
+
+    def __init__(self, message: str, *, status: int = 422) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def format_problem(error: Exception, *, folder: Path) -> str:
+    r"""Format the message of an error as one line, in which files have their names alone, without folders.
+
+    Args:
+        error: any error.
+        folder: of the server's temporary files.
+
+    Example:
+        >>> format_problem(ValueError("/tmp/a/jobs/1/scan.nii is\n empty"), folder=Path("/tmp/a"))
+        'scan.nii is empty'
+    """
+    problems = error.problems if isinstance(error, DataError) and len(error.problems) > 1 else [str(error)]
+    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    text = " ".join("; ".join([*problems[:SHOWN], *more]).split())
+    text = re.sub(rf"{re.escape(str(folder))}/(?:[^\s;,'\"]*/)?", "", text)
+    text = FOLDERS.sub("", text)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

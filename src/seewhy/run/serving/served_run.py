@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from seewhy.batch import MODALITIES
 from seewhy.data.domains.store import DOMAINS
@@ -15,15 +15,15 @@ from seewhy.explain import list_explainers
 from seewhy.figures.labels import method_label
 from seewhy.io.scans.scan import WRITTEN_SUFFIXES, is_scan
 from seewhy.models.protocols import DescribesItself, SegmentsVolumes, TranslatesScans
+from seewhy.reporting.page import read_explanations
 from seewhy.run.loaded.model import LoadedModel
 from seewhy.run.model_card import USE
 from seewhy.run.pages.facts import read_facts
 from seewhy.run.records import read_results
 from seewhy.run.serving.options import ServingOptions
 from seewhy.run.serving.uploads import NO_METHOD, STORE, CaseRules
-from seewhy.run.serving.verdicts import MethodVerdict, read_verdict
 
-__all__ = ["ServedRun", "describe_run"]
+__all__ = ["MethodVerdict", "ServedRun", "describe_run", "read_verdict"]
 
 PHANTOM = "Phantom: this model was trained on synthetic data, so its answers say nothing about real patients."
 USUAL = "grad_cam"
@@ -147,3 +147,55 @@ def _is_phantom(model: LoadedModel, folder: Path) -> bool:
     with suppress(DataError, ConfigError, OSError):
         return model.datamodule.is_phantom
     return False
+
+
+# -- verdicts on methods --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodVerdict:
+    """What the test with re-initialised networks found about a method.
+
+    Attributes:
+        state: result of the test.
+        text: the result as a sentence.
+    """
+
+    state: Literal["passed", "failed", "open", "not judged"]
+    text: str
+
+
+def read_verdict(run: Path, method: str, sha256: str) -> MethodVerdict:
+    """Read the verdict on a method from the explanations of a run.
+
+    Args:
+        run: the run folder.
+        method: name of the explainer.
+        sha256: hash of the weights that are served; a verdict on others does not count.
+
+    Raises:
+        DataError: `explanations.json` is damaged.
+    """
+    name = method_label(method)
+    remedy = f"explain.py run=… explain.methods=[{method}] judges them"
+    results = read_explanations(run / "explanations")
+    found = [own for title, own in results.get("verdicts", {}).items() if title.split("/")[0] == method and own]
+    if not found:
+        return MethodVerdict(state="not judged", text=f"Maps by {name} were not judged in this run: {remedy}.")
+    if {record["sha256"] for record in results["records"]} != {sha256}:
+        return MethodVerdict(state="not judged", text=f"Maps by {name} were judged with other weights: {remedy}.")
+    return _describe(name, found)
+
+
+def _describe(name: str, found: list[dict[str, Any]]) -> MethodVerdict:
+    doubts = list(dict.fromkeys(str(line) for own in found for line in own.get("doubts") or ()))
+    samples = max((own["samples"] for own in found if isinstance(own.get("samples"), int)), default=None)
+    judged = "" if samples is None else f" (judged on {samples} samples of the run)"
+    if doubts:
+        text = f"Maps by {name} failed a test, so they must not be read as findings: {'; '.join(doubts)}{judged}."
+        return MethodVerdict(state="failed", text=text)
+    if all(own.get("passes") is True for own in found):
+        text = f"Maps by {name} change with the weights of the network, as they must{judged}."
+        return MethodVerdict(state="passed", text=text)
+    text = f"Whether maps by {name} depend on the weights was not tested, or remained open{judged}."
+    return MethodVerdict(state="open", text=text)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from seewhy.run.serving.refusals import RequestError
+from seewhy.run.serving.guard import RequestError
 
 __all__ = ["CaseWorker", "QueuePlace"]
 

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from seewhy.errors import SeewhyError
-from seewhy.run.processes.options import count_processes
+from seewhy.run.processes.environment import count_processes
 from seewhy.run.records import read_results
 from seewhy.run.sweeps.member_state import quote_value, read_state
 

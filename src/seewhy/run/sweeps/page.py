@@ -176,7 +176,12 @@ def _setting_table(settings: Mapping[tuple[str, ...], Setting], objective: str, 
     if all(len(item.values) == 1 for item in ranked):
         return ReportTable(["setting", objective], [[item.name, f"{item.mean:.4g}"] for item in ranked])
     rows = [
-        [item.name, f"{item.mean:.4g}", "" if math.isnan(item.spread) else f"{item.spread:.2g}", str(len(item.values))]
+        [
+            item.name,
+            f"{item.mean:.4g}",
+            "" if math.isnan(item.standard_deviation) else f"{item.standard_deviation:.2g}",
+            str(len(item.values)),
+        ]
         for item in ranked
     ]
     return ReportTable(["setting", f"mean {objective}", "standard deviation", "members"], rows)

@@ -45,8 +45,7 @@ from seewhy.run.translation.qualitative.figures import (
 from seewhy.run.translation.qualitative.inference import TranslatedSlice, check_model, translate_cases
 from seewhy.run.translation.qualitative.selection import choose_comparison, collect_cases, select_cases
 from seewhy.run.translation.score_table import read_samples
-from seewhy.sharing.rounds import SharedRound
-from seewhy.sharing.tasks import Task
+from seewhy.sharing.tasks import SharedRound, Task
 
 __all__ = ["cases"]
 

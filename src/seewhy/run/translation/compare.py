@@ -21,15 +21,28 @@ from seewhy.progress import slow_bar
 from seewhy.run.checks import check_config
 from seewhy.run.folder import code_version
 from seewhy.run.loaded.saved_run import SavedRun, load_run
-from seewhy.run.translation.comparison import agreement_table, scanner_table
-from seewhy.run.translation.comparison.agreement_table import HeadValues, build_agreement_rows, collect_values
 from seewhy.run.translation.comparison.members import ComparedRun, list_compared_runs
-from seewhy.run.translation.comparison.scanner_table import REAL, measure_kid, measure_probes
+from seewhy.run.translation.comparison.tables import (
+    AGREEMENT_COLUMNS,
+    REAL,
+    SCANNER_COLUMNS,
+    HeadValues,
+    build_agreement_rows,
+    collect_values,
+    list_head_rows,
+    measure_kid,
+    measure_probes,
+)
+from seewhy.run.translation.evaluation.distances import count_trainings
 from seewhy.run.translation.evaluation.features import FeatureExtractor, build_features
-from seewhy.run.translation.evaluation.probing import count_trainings
-from seewhy.run.translation.evaluation.quantiles import collect_training_quantiles
-from seewhy.run.translation.evaluation.recorder import MODEL, RAW, SubjectRecorder
-from seewhy.run.translation.evaluation.scan_measurer import REFERENCE, ScanMeasurer
+from seewhy.run.translation.evaluation.recorder import (
+    MODEL,
+    RAW,
+    REFERENCE,
+    ScanMeasurer,
+    SubjectRecorder,
+    collect_training_quantiles,
+)
 from seewhy.run.translation.evaluation.settings import EvaluationSettings
 
 __all__ = ["compare"]
@@ -207,13 +220,13 @@ def _measure(
         for scanner in ("mean", *scanners):
             cell = {**cells.get((method, scanner), {}), **probes.get((method, scanner), {})}
             if cell:
-                head = dict.fromkeys(scanner_table.COLUMNS)
+                head = dict.fromkeys(SCANNER_COLUMNS)
                 rows.append({**head, "method": method, "status": status, **about, "scanner": scanner, **cell})
     return {
         "agreement": agreement,
         "scanners": rows,
         "probes": {"not_estimated": reason, "chance": 0.5},
-        "rows": agreement_table.list_head_rows(values, reference=reference),
+        "rows": list_head_rows(values, reference=reference),
     }
 
 
@@ -265,8 +278,8 @@ def _write(folder: Path, comparison: dict[str, Any]) -> None:
 
     heads = comparison.pop("rows")
     write_csv(folder / "heads.csv", heads, columns=list(heads[0]))
-    write_csv(folder / "agreement.csv", comparison["agreement"], columns=agreement_table.COLUMNS)
-    write_csv(folder / "scanners.csv", comparison["scanners"], columns=scanner_table.COLUMNS)
+    write_csv(folder / "agreement.csv", comparison["agreement"], columns=AGREEMENT_COLUMNS)
+    write_csv(folder / "scanners.csv", comparison["scanners"], columns=SCANNER_COLUMNS)
     write_json(folder / "comparison.json", comparison)
     write_figure(folder / "comparison.png", comparison_figure(comparison), formats=("png", "pdf"))
     print_comparison(comparison, Console(), folder=folder)

@@ -26,16 +26,14 @@ from seewhy.run.checks import check_config
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import code_version
 from seewhy.run.loaded.saved_run import SavedRun, load_run, read_checkpoint
-from seewhy.run.pages.evaluation_page import write_evaluation_page
+from seewhy.run.pages.folder_pages import write_evaluation_page
 from seewhy.run.processes.sharing import read_sharing_options, share_prediction, submit_shared
 from seewhy.run.tracking.contents import log_job
 from seewhy.run.tracking.session import track_job
 from seewhy.run.translation.compare import compare
-from seewhy.run.translation.evaluation.distances import measure_distances
+from seewhy.run.translation.evaluation.distances import count_trainings, measure_distances, run_probes, summarize_probes
 from seewhy.run.translation.evaluation.features import FeatureExtractor, build_features
-from seewhy.run.translation.evaluation.probing import count_trainings, run_probes, summarize_probes
-from seewhy.run.translation.evaluation.quantiles import collect_training_quantiles
-from seewhy.run.translation.evaluation.recorder import MODEL, RAW, SubjectRecorder
+from seewhy.run.translation.evaluation.recorder import MODEL, RAW, SubjectRecorder, collect_training_quantiles
 from seewhy.run.translation.evaluation.settings import EvaluationSettings
 from seewhy.run.translation.evaluation.tables import (
     COLUMNS,

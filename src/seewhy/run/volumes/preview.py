@@ -145,11 +145,11 @@ def _planes(
     target = (shape[1], shape[2], shape[3])
     centre = _scale_point(point, target, source.shape[1:])
 
-    def read(box: Box) -> NDArray[Any]:
+    def read_box(box: Box) -> NDArray[Any]:
         values = source.read(box)
         return values[0] if to_labels is None else to_labels(values)
 
-    planes = read_planes(read, source.shape[1:], centre)
+    planes = read_planes(read_box, source.shape[1:], centre)
     z, y, x = (
         np.minimum(np.arange(size) * stored // size, stored - 1)
         for size, stored in zip(target, source.shape[1:], strict=True)

@@ -189,7 +189,7 @@ class Blender:
             row=row,
             depth=self.depth,
             output_format=self.output_format,
-            send=self._writer.put,
+            send=self._writer.submit,
             pinned=self.device.type == "cuda",
         )
 
@@ -219,7 +219,7 @@ class Blender:
                         f"logits before row {row} are not finite: the network overflowed or its weights are damaged; "
                         "try trainer.precision=bf16-mixed or 32-true"
                     )
-                self._rows.put(self.output_format(group))
+                self._rows.append(self.output_format(group))
 
 
 class LogitKeeper:

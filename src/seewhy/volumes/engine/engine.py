@@ -286,7 +286,7 @@ class VolumeEngine:
             skip_empty=self.skip_empty,
             pinned=self.device.type == "cuda",
         )
-        self._reader = threading.Thread(target=self._read, args=(stream,), name="patches", daemon=True)
+        self._reader = threading.Thread(target=self._read_patches, args=(stream,), name="patches", daemon=True)
         self._reader.start()
         return self._consumer
 
@@ -312,7 +312,7 @@ class VolumeEngine:
             is_written=self._is_written,
         )
 
-    def _read(self, stream: PatchStream) -> None:
+    def _read_patches(self, stream: PatchStream) -> None:
         try:
             if self.device.type == "cuda" and self.device.index is not None:
                 torch.cuda.set_device(self.device)  # threads start on GPU 0, and page-locked memory belongs to a device

@@ -18,8 +18,7 @@ from seewhy.sharing.claims import Claims, FileClaims, MemoryClaims
 from seewhy.sharing.notes import Notes, list_differences
 from seewhy.sharing.tasks import SharedTasks
 from seewhy.sharing.workers import LEASE, Workers
-from seewhy.volumes.engine.coverage import Coverage
-from seewhy.volumes.engine.levels import CoarseLevels, Levelled, list_parts
+from seewhy.volumes.engine.coverage import CoarseLevels, Coverage, Levelled, list_parts
 from seewhy.volumes.engine.work import WorkQueue
 from seewhy.volumes.geometry import box_of
 from seewhy.volumes.plan import Plan
@@ -265,7 +264,7 @@ class Ledger:
 
     def _parse(self, notes: Notes | None) -> Iterator[Box]:
         """Boxes of the lines that were not read before."""
-        for line, where in () if notes is None else notes.read():
+        for line, where in () if notes is None else notes.read_new_lines():
             yield self._parse_line(line, where)
 
     def _parse_line(self, line: bytes, where: str) -> Box:

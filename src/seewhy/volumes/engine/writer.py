@@ -91,7 +91,7 @@ class RowBuffer:
         self._start = row
         self._values: Tensor | None = None
 
-    def put(self, stored: Tensor) -> None:
+    def append(self, stored: Tensor) -> None:
         """Append rows.
 
         Args:
@@ -149,7 +149,7 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="write-behind", daemon=True)
         self._thread.start()
 
-    def put(self, rows: Rows) -> None:
+    def submit(self, rows: Rows) -> None:
         """Hand over rows, waiting while others wait; raises the thread's error."""
         self._queue.put(rows)
 

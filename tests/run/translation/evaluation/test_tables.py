@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from seewhy.errors import ConfigError
 from seewhy.run.folder import conf_dir
-from seewhy.run.translation.evaluation.probing import count_trainings, run_probes, summarize_probes
+from seewhy.run.translation.evaluation.distances import count_trainings, run_probes, summarize_probes
 from seewhy.run.translation.evaluation.settings import EvaluationSettings, ProbeOptions
 from seewhy.run.translation.evaluation.tables import (
     build_cycle_results,

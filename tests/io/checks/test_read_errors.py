@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from seewhy.errors import ConfigError, DataError
-from seewhy.io.checks.recognize import recognize
+from seewhy.io.checks.read_errors import recognize
 from seewhy.io.image import read_image
 from seewhy.io.nifti import NiftiFile
 from seewhy.io.npy import read_npy

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seewhy.data.slices.label_rule import LabelRule
+from seewhy.data.slices.cutting import LabelRule
 from seewhy.errors import ConfigError
 
 

@@ -1,6 +1,6 @@
 """Main scores of a run next to the floors that belong to them."""
 
-from seewhy.run.pages.headline import make_cards
+from seewhy.run.pages.facts import make_cards
 
 
 def test_floors_of_single_classes_are_no_floor_of_the_mean():

@@ -37,7 +37,7 @@ def suggest(command: str, typed: str, others: Iterable[str] = ()) -> list[str]:
         >>> suggest("train", "trainer.max_e", ["experiment=amd"])
         ['trainer.max_epochs=']
     """
-    from seewhy.cli.help.texts import list_choices
+    from seewhy.cli.help import list_choices
     from seewhy.run.folder import conf_dir
 
     root = conf_dir()
@@ -67,8 +67,7 @@ def _list_options(command: str, others: Iterable[str]) -> list[str]:
     from omegaconf.errors import OmegaConfBaseException
 
     from seewhy.cli.compose import compose_saved, compose_train
-    from seewhy.cli.help.option_comments import read_option_comments
-    from seewhy.cli.help.texts import OWN_OPTIONS
+    from seewhy.cli.help import OWN_OPTIONS, read_option_comments
     from seewhy.errors import SeewhyError
     from seewhy.run.folder import conf_dir
 

@@ -6,8 +6,7 @@ import pytest
 from seewhy.io.zarr.sink import create_sink
 from seewhy.sharing.tasks import SharedTasks
 from seewhy.sharing.workers import Workers
-from seewhy.volumes.engine.coverage import Coverage
-from seewhy.volumes.engine.levels import CoarseLevels, list_parts
+from seewhy.volumes.engine.coverage import CoarseLevels, Coverage, list_parts
 from seewhy.volumes.geometry import box_of
 
 SHAPE, SHARD = (100, 36, 70), (16, 16, 32)

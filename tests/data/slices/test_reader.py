@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seewhy.data.slices.datamodule import BraTSDataModule
-from seewhy.data.slices.modalities import drop_modalities, parse_channels
+from seewhy.data.slices.reader import drop_modalities, parse_channels
 from seewhy.errors import ConfigError
 from seewhy.io.atomic import write_json
 

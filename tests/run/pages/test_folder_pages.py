@@ -2,6 +2,7 @@
 
 import json
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from seewhy.cli.main import main
 from seewhy.errors import ConfigError, DataError
 from seewhy.figures.report.cases import BrowserCase, PictureLayer, PicturePlane, PictureSlice, write_case
 from seewhy.figures.report.pictures import encode_image
-from seewhy.run.pages.rebuild import rebuild_pages
+from seewhy.run.folder import RunFolder
+from seewhy.run.pages.folder_pages import rebuild_pages, write_evaluation_page, write_prediction_results
+from seewhy.wording import LESION
 
 BAD = "</script><img src=x onerror=alert(1)>"
 METRICS = {
@@ -157,3 +160,60 @@ def test_a_page_uses_the_words_of_the_data_set(run):
     assert "lesion-wise" not in text
     case = next(case for case in read_data(page)["cases"] if case["id"] == "P1")
     assert case["scores"] == {"Dice, refined": 0.25, "<i>{atrium}-wise Dice, refined": 0.5}
+
+
+def make_run(tmp_path):
+    (tmp_path / "split.json").write_text(json.dumps({"train": ["p1", "p2"], "val": ["p3"], "test": ["p4"]}))
+    (tmp_path / "best.ckpt").write_bytes(b"weights")
+    datamodule = SimpleNamespace(is_phantom=False, words=LESION, predict_choice="data.predict_on=all")
+    return SimpleNamespace(folder=RunFolder(tmp_path), checkpoint=tmp_path / "best.ckpt", datamodule=datamodule)
+
+
+def test_patients_of_the_training_are_counted(tmp_path):
+    rows = [{"id": f"{p}_L", "patient": p, "label": 0} for p in ("p1", "p2", "p3", "p4", "p5")]
+    scores = {"accuracy": 0.8, "cases": 5.0, "patients": 5.0, "auroc": float("nan")}
+    folder = tmp_path / "predictions"
+    page = write_prediction_results(folder, make_run(tmp_path), scores, rows, name="x").read_text()
+    record = json.loads((folder / "results.json").read_text())
+    assert record["metrics"] == {"predict/accuracy": 0.8, "predict/cases": 5.0, "predict/patients": 5.0}
+    assert [line[:6] for line in record["warnings"]] == ["2 of 5", "1 of 5"]
+    assert "trained on" in page
+    assert "chosen and calibrated on" in page
+    assert (folder / "patients.csv").is_file()
+
+
+def test_without_labels_nothing_is_scored_and_old_scores_are_removed(tmp_path):
+    run, folder = make_run(tmp_path), tmp_path / "predictions"
+    write_prediction_results(folder, run, {"accuracy": 0.8}, [{"id": "a", "patient": "p4"}], name="x")
+    page = write_prediction_results(folder, run, {}, [], name="x").read_text()
+    assert "not known" in page
+    assert not (folder / "patients.csv").exists()
+    assert json.loads((folder / "results.json").read_text())["warnings"] == []
+
+
+TABLE = """direction,method,status,ssim,frechet_matched,lesion_patients
+a2b,real,floor,,4.9284,
+a2b,counterpart,truth,,,4
+a2b,identity,ok,0.7221,40.7,4
+a2b,nyul,not installed (x),,,
+a2b,model,ok,0.6994,39.07,4
+"""
+
+
+def test_numbers_have_names_and_floors_are_grey(tmp_path):
+    (tmp_path / "table.csv").write_text(TABLE)
+    (tmp_path / "evaluation.json").write_text(json.dumps({"name": "x</script>", "phantom": True}))
+    text = write_evaluation_page(tmp_path).read_text()
+    assert "x</script>" not in text
+    assert "Phantom data" in text
+    for words in (
+        "a → b: this model",
+        "a → b: not translated",
+        "a → b: truth: the other scanner",
+        "0.699",
+        "Fréchet ↓",
+    ):
+        assert words in text
+    assert "4.000" not in text
+    assert "Not measured: Nyúl: not installed (x)." in text
+    assert text.count('<tr class="quiet">') == 5

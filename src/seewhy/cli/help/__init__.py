@@ -1,1 +1,0 @@
-"""Help of commands and completion in shells."""
