@@ -17,7 +17,7 @@ from rich.progress import track
 from torch.nn import functional as F
 
 from seewhy.cli.compose import compose_train
-from seewhy.losses.weakly_supervised import BalancedCrossEntropy
+from seewhy.losses.segmentation import BalancedCrossEntropy
 from seewhy.metrics.segmentation.patient_scores import PatientScores
 from seewhy.models.base import learning_rate_factor
 from seewhy.run.build import build_datamodule, build_model, set_threads

@@ -48,8 +48,8 @@ from lightning.pytorch import Callback, Trainer  # noqa: E402
 from seewhy.models.translation.adversarial import freeze_parameters  # noqa: E402
 from seewhy.models.translation.cyclegan_25d import CycleGAN25D  # noqa: E402
 from seewhy.models.translation.step import cut_out  # noqa: E402
+from seewhy.nets.generators.base import centre_slice, repeat_slice  # noqa: E402
 from seewhy.nets.generators.blocks import InstanceNorm2d, SelfAttention2d  # noqa: E402
-from seewhy.nets.generators.slice_stack import centre_slice, repeat_slice  # noqa: E402
 
 MODALITIES = 4
 OPTIMIZER = {"lr": 2e-4, "betas": (0.5, 0.999)}

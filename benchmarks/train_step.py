@@ -35,7 +35,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "nets")]
 import straightforward_labels as plain  # noqa: E402
 from lightning.pytorch import Callback, Trainer  # noqa: E402
 
-from seewhy.losses.weakly_supervised import affinity_loss, balanced_cross_entropy  # noqa: E402
+from seewhy.losses.segmentation import affinity_loss, balanced_cross_entropy  # noqa: E402
 from seewhy.models.weakly_supervised.segmentation import Phase, WeaklySupervisedSegmentation  # noqa: E402
 from seewhy.nets.affinity import affinity_labels, attention_affinity  # noqa: E402
 

@@ -28,8 +28,7 @@ from seewhy.nets.classifiers.backbones import PlanarFeatures, SpatialFeatures
 from seewhy.nets.encoders.cnn import CNN
 from seewhy.nets.encoders.mit import MiT
 from seewhy.nets.encoders.timm_encoder import TimmEncoder
-from seewhy.nets.par import PixelAdaptiveRefinement
-from seewhy.nets.regions import refine_regions
+from seewhy.nets.refinement import PixelAdaptiveRefinement, refine_regions
 from seewhy.run.build import build_model, find_node_problems
 from seewhy.run.checks import check_config
 from seewhy.run.explanations import explainers

@@ -100,7 +100,7 @@ def test_a_new_folder_of_the_configuration_gets_a_page(tmp_path, monkeypatch):
 
 
 def test_meanings_come_from_the_docstring_of_the_class():
-    said = conf_files.read_arguments("seewhy.callbacks.training.swa.StochasticWeightAveraging")
+    said = conf_files.read_arguments("seewhy.callbacks.ema.StochasticWeightAveraging")
     assert "start" in said
     assert conf_files.read_arguments("lightning.pytorch.Trainer") == {}
 

@@ -9,7 +9,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 
 FLOORS = [
     {"types", "errors", "progress", "termination", "__init__"},
-    {"option_types", "otsu", "probability", "wording"},
+    {"option_types", "probability", "wording"},
     {"options"},
     {"io"},
     {"batch", "sharing"},

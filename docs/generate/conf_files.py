@@ -229,7 +229,7 @@ def read_arguments(target: str) -> Mapping[str, str]:
     """Read what the docstring of a class or function of seewhy says of its arguments, without importing it.
 
     Args:
-        target: dotted name, e.g. `seewhy.callbacks.training.swa.StochasticWeightAveraging`.
+        target: dotted name, e.g. `seewhy.callbacks.ema.StochasticWeightAveraging`.
     """
     module, _, name = target.rpartition(".")
     file = ROOT / "src" / f"{module.replace('.', '/')}.py"

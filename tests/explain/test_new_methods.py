@@ -23,7 +23,7 @@ from seewhy.explain import (
 )
 from seewhy.explain.gradient.base import make_generator
 from seewhy.explain.gradient.full_grad import enlarge_keeping_sum
-from seewhy.explain.masking.rise import draw_mask
+from seewhy.explain.rise import draw_mask
 
 RULES = ("epsilon", "gamma", "z_plus", "composite")
 

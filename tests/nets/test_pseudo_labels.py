@@ -10,8 +10,8 @@ from seewhy.nets.affinity import RandomWalk, attention_affinity
 from seewhy.nets.cam import MultiScaleCAM, View
 from seewhy.nets.encoders import build_encoder
 from seewhy.nets.heads import ClassificationHead
-from seewhy.nets.par import PixelAdaptiveRefinement
 from seewhy.nets.pseudo_labels import PseudoLabels, Walks, class_shares, label_shares, two_threshold_labels
+from seewhy.nets.refinement import PixelAdaptiveRefinement
 
 spec = importlib.util.spec_from_file_location("plain", Path(__file__).with_name("straightforward_labels.py"))
 plain = importlib.util.module_from_spec(spec)

@@ -10,7 +10,7 @@ from PIL import Image
 from seewhy.cli.compose import compose_saved, compose_train
 from seewhy.cli.main import main
 from seewhy.errors import ConfigError
-from seewhy.figures.options import FigureOptions, current_figure_options
+from seewhy.figures.style import FigureOptions, current_figure_options
 from seewhy.run.explanations.explain import explain
 from seewhy.run.predict import predict
 from seewhy.run.train import train

@@ -22,7 +22,7 @@ __all__ = ["WriteCases"]
 class WriteCases(Callback):
     """Writes `<id>.json` for every tested or predicted case: small pictures of its slices, classes and doubts.
 
-    The report shows all of them in one page, see `seewhy.figures.report.browser`. Files of an earlier test are removed.
+    The report shows all of them in one page, see `seewhy.figures.report.page`. Files of an earlier test are removed.
     Masks of a data set are read here for pictures only.
 
     Args:

@@ -18,8 +18,8 @@ from seewhy.io.atomic import file_sha256
 from seewhy.metrics.gather import gather_rows
 from seewhy.option_types import NonNegativeInt
 from seewhy.progress import slow_bar
+from seewhy.reporting.loaders.batches import LoaderSamples
 from seewhy.reporting.loaders.explain_loader import hash_weights
-from seewhy.reporting.loaders.trainer_samples import LoaderSamples
 from seewhy.reporting.pictures import log_explanations
 from seewhy.reporting.report import write_session_results
 from seewhy.reporting.sample import select_rows

@@ -1,10 +1,10 @@
-"""Guards of a Trainer: stop at numbers that are not finite, end by SIGTERM, and act before the first step."""
+"""Guards of a Trainer: stop at numbers that are not finite, and end by SIGTERM."""
 
 from __future__ import annotations
 
 import inspect
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -17,39 +17,7 @@ from torch import Tensor
 from seewhy.errors import SeewhyError
 from seewhy.termination import raise_terminated
 
-__all__ = ["AfterTest", "BeforeTraining", "EndOnSigterm", "StopIfNotFinite", "find_non_finite"]
-
-
-class BeforeTraining(Callback):
-    """Calls functions after the optimizers were built, and before their state is restored and the first step is made.
-
-    Args:
-        steps: functions of the Trainer and the module, in order.
-    """
-
-    def __init__(self, *steps: Callable[[Trainer, LightningModule], None]) -> None:
-        self.steps = steps
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Call the functions."""
-        for step in self.steps:
-            step(trainer, pl_module)
-
-
-class AfterTest(Callback):
-    """Calls functions when a test is over; put it before callbacks whose failure must not cost what they do.
-
-    Args:
-        steps: functions of the Trainer and the module, in order.
-    """
-
-    def __init__(self, *steps: Callable[[Trainer, LightningModule], None]) -> None:
-        self.steps = steps
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Call the functions."""
-        for step in self.steps:
-            step(trainer, pl_module)
+__all__ = ["EndOnSigterm", "StopIfNotFinite", "find_non_finite"]
 
 
 class EndOnSigterm(Callback):

@@ -8,8 +8,8 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.data.base import find_datamodule
-from seewhy.metrics.classification.slice_floors import PositionFloors, Row, describe_slices
-from seewhy.metrics.gather import gather_rows
+from seewhy.metrics.classification.slice_labels import PositionFloors, describe_slices
+from seewhy.metrics.gather import Row, gather_rows
 from seewhy.option_types import PositiveInt
 from seewhy.progress import track_slowly
 
@@ -20,7 +20,7 @@ class SliceFloors(Callback):
     """Logs `test/floor_position/auroc`, `test/floor_area/auroc` and `test/floor_position_area/auroc` after a test.
 
     The regressions are fitted on slices of the training patients, which are read once; see
-    `seewhy.metrics.classification.slice_floors.PositionFloors`. Without a DataModule of seewhy, training patients or
+    `seewhy.metrics.classification.slice_labels.PositionFloors`. Without a DataModule of seewhy, training patients or
     labels, nothing is logged.
 
     Args:

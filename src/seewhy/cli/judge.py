@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
 def _judge(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from seewhy.figures.options import FigureOptions
+    from seewhy.figures.style import FigureOptions
     from seewhy.options import parse_options
     from seewhy.reporting.report import print_explanations
     from seewhy.reporting.selection import ExplanationSettings

@@ -1,6 +1,7 @@
 """Names of `seewhy.explain`."""
 
 from . import judging as judging
+from .any_module import keep_unchanged as keep_unchanged
 from .attention.attention import Attention as Attention
 from .attention.attention import SelfAttention as SelfAttention
 from .attention.attention_relevance import AttentionRelevance as AttentionRelevance
@@ -23,11 +24,9 @@ from .cam.kpca_cam import KPCACAM as KPCACAM
 from .cam.score_cam import ScoreCAM as ScoreCAM
 from .cam.shapley_cam import ShapleyCAM as ShapleyCAM
 from .captum_method import CaptumMethod as CaptumMethod
-from .contributions import Contributions as Contributions
 from .explained_model import Explainable as Explainable
 from .explained_model import ExplainableModule as ExplainableModule
 from .explained_model import ExplainedModel as ExplainedModel
-from .frozen_module import keep_unchanged as keep_unchanged
 from .gradient.deep_lift import DeepLift as DeepLift
 from .gradient.full_grad import FullGrad as FullGrad
 from .gradient.gradient_shap import GradientSHAP as GradientSHAP
@@ -66,10 +65,11 @@ from .judging.similarity import rank_correlation as rank_correlation
 from .judging.similarity import structural_similarity as structural_similarity
 from .judging.stability import Stability as Stability
 from .judging.stability import measure_stability as measure_stability
+from .maps import Contributions as Contributions
 from .maps import Maps as Maps
 from .maps import find_incomplete as find_incomplete
-from .masking.rise import RISE as RISE
 from .occlusion import Occlusion as Occlusion
+from .rise import RISE as RISE
 from .shapley_inputs import ShapleyInputs as ShapleyInputs
 
 def list_explainers() -> dict[str, tuple[str, str]]: ...

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from seewhy.explain.contributions import Contributions
+from seewhy.explain.any_module import keep_unchanged
 from seewhy.explain.explained_model import ExplainedModel, Inputs
-from seewhy.explain.frozen_module import keep_unchanged
-from seewhy.explain.maps import Maps, Reading
+from seewhy.explain.maps import Contributions, Maps, Reading
 from seewhy.explain.targets import Target
 
 __all__ = ["Attribution", "Explainer", "TargetwiseExplainer"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, ExplanationError
-from seewhy.explain.module_output import find_scores
+from seewhy.explain.any_module import find_scores
 from seewhy.explain.targets import Target, resolve_targets
 from seewhy.probability import calibrated_probability
 

@@ -13,11 +13,10 @@ from torch import Tensor
 from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution
 from seewhy.explain.baseline import Baseline, check_baseline, describe_baseline, make_baseline
-from seewhy.explain.contributions import Contributions
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.gradient.base import GradientExplainer
 from seewhy.explain.judging.input_effects import PRESENT
-from seewhy.explain.maps import compute_completeness_error
+from seewhy.explain.maps import Contributions, compute_completeness_error
 from seewhy.option_types import MemorySize
 from seewhy.options import check_choice
 

@@ -14,9 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from seewhy.figures.colours import DIVERGING, RGB, colour_table
-from seewhy.figures.options import current_figure_options
 from seewhy.figures.page import PIXELS_PER_INCH, Colour, Font, Page, font, line_height
-from seewhy.figures.style import write_copy
+from seewhy.figures.style import current_figure_options, write_copy
 from seewhy.io.atomic import atomic_path
 
 __all__ = [
@@ -156,7 +155,7 @@ def sheet(
 
 
 def write_sheet(path: str | Path, page: Page) -> Path:
-    """Write a page as PNG, and in the format of `seewhy.figures.options` next to it, each file atomically."""
+    """Write a page as PNG, and in the format of `seewhy.figures.style` next to it, each file atomically."""
     dpi = current_figure_options().dpi or PIXELS_PER_INCH
     with atomic_path(path) as temporary:
         page.to_image(dpi=dpi).save(temporary, format="PNG", compress_level=3, dpi=(dpi, dpi))

@@ -8,18 +8,20 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import matplotlib
 import numpy as np
+from annotated_types import Ge, Le
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from seewhy.figures.options import current_figure_options
 from seewhy.io.atomic import atomic_path
 from seewhy.io.geometry import Display
 
@@ -28,17 +30,62 @@ __all__ = [
     "INK",
     "PALETTE",
     "TRUTH",
+    "FigureOptions",
     "NotebookFigure",
     "add_captions",
     "blank_figure",
+    "current_figure_options",
     "log_axis",
     "png_bytes",
     "silence_font_messages",
     "style_axes",
     "turn_upright",
+    "use_figure_options",
     "write_copy",
     "write_figure",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureOptions:
+    """Options of all figures of a command.
+
+    Attributes:
+        format: `png` writes `<name>.png` alone; `pdf` or `svg` also write `<name>.pdf` or `<name>.svg`, with text as
+            text. The PNG remains, because the report and the trackers show it.
+        dpi: pixels per inch of PNG files, and of images within the others; None: 150, 300 for figures of papers, and
+            100 for sheets of maps, which are laid out at 100 and keep every pixel of a picture then.
+    """
+
+    format: Literal["png", "pdf", "svg"] = "png"
+    dpi: Annotated[int, Ge(50), Le(1200)] | None = None
+
+
+DEFAULT = FigureOptions()
+_CURRENT: ContextVar[FigureOptions] = ContextVar("figure_options", default=DEFAULT)
+
+
+def current_figure_options() -> FigureOptions:
+    """Options of the figures that are written now."""
+    return _CURRENT.get()
+
+
+@contextmanager
+def use_figure_options(options: FigureOptions) -> Iterator[None]:
+    """Write all figures of the block with these options; afterwards the earlier ones hold again.
+
+    Example:
+        >>> with use_figure_options(FigureOptions(format="pdf", dpi=300)):
+        ...     current_figure_options().dpi
+        300
+        >>> current_figure_options().dpi is None
+        True
+    """
+    token = _CURRENT.set(options)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
 
 
 def turn_upright(array: NDArray[Any], display: Display) -> NDArray[Any]:
@@ -160,7 +207,7 @@ def write_figure(path: str | Path, figure: Figure, *, dpi: int = DPI, formats: t
         The PNG file.
 
     Example:
-        >>> from seewhy.figures.options import FigureOptions, use_figure_options
+        >>> from seewhy.figures.style import FigureOptions, use_figure_options
         >>> with use_figure_options(FigureOptions(format="pdf")):
         ...     _ = write_figure("drawn/curve.png", blank_figure(2, 1))
         >>> sorted(path.name for path in Path("drawn").iterdir())

@@ -6,9 +6,6 @@ from .bootstrap import bootstrap_difference as bootstrap_difference
 from .bootstrap import bootstrap_interval as bootstrap_interval
 from .bootstrap import percentile_bounds as percentile_bounds
 from .bootstrap import resampled_weights as resampled_weights
-from .classification.calibration import calibrated_probability as calibrated_probability
-from .classification.calibration import fit_temperature as fit_temperature
-from .classification.calibration import ideal_calibration_error as ideal_calibration_error
 from .classification.cases import CaseScores as CaseScores
 from .classification.cases import make_case_row as make_case_row
 from .classification.measures import aurocs as aurocs
@@ -16,9 +13,12 @@ from .classification.measures import average_precisions as average_precisions
 from .classification.measures import case_measures as case_measures
 from .classification.measures import confusion_matrices as confusion_matrices
 from .classification.measures import expected_calibration_error as expected_calibration_error
-from .classification.slice_floors import PositionFloors as PositionFloors
-from .classification.slice_floors import describe_slices as describe_slices
+from .classification.probabilities import calibrated_probability as calibrated_probability
+from .classification.probabilities import fit_temperature as fit_temperature
+from .classification.probabilities import ideal_calibration_error as ideal_calibration_error
+from .classification.slice_labels import PositionFloors as PositionFloors
 from .classification.slice_labels import SliceLabelScores as SliceLabelScores
+from .classification.slice_labels import describe_slices as describe_slices
 from .classification.slice_labels import fit_presence_threshold as fit_presence_threshold
 from .logistic import fit_logistic as fit_logistic
 from .map_ranking import MethodRank as MethodRank

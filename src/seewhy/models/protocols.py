@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from seewhy.batch import Batch, Prediction
 from seewhy.data.case_files import Reading
 from seewhy.explain.explained_model import Explainable
+from seewhy.metrics.gather import Row
 from seewhy.models.exporting import ExportParts
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ __all__ = [
     "StacksSlices",
     "TranslatesScans",
 ]
-
-Row = dict[str, Any]
 
 
 # -- explanations ---------------------------------------------------------------------------------------------

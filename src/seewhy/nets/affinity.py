@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +108,10 @@ class RandomWalk:
                 f"random walk: radius={radius}, steps={steps} and damping={damping} must be ≥ 0 and power={power} > 0"
             )
         self.radius, self.power, self.steps, self.damping = int(radius), float(power), int(steps), float(damping)
+
+    def settings(self) -> dict[str, Any]:
+        """The options as plain data."""
+        return {"radius": self.radius, "power": self.power, "steps": self.steps, "damping": self.damping}
 
     def transition(self, affinity: Affinity, size: tuple[int, int]) -> Tensor:
         """Compute the weights [B, N, N] of the walk: column j holds the sources of the evidence of token j."""

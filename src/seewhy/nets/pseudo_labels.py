@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from seewhy.errors import ConfigError
 from seewhy.nets.affinity import IGNORE, RandomWalk
-from seewhy.nets.par import PixelAdaptiveRefinement
+from seewhy.nets.refinement import PixelAdaptiveRefinement
 from seewhy.types import Affinity, ImageBatch, MapBatch
 
 __all__ = ["PseudoLabels", "Walks", "class_shares", "label_shares", "two_threshold_labels"]

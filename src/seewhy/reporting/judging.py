@@ -33,7 +33,7 @@ from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target
 from seewhy.io.npy import read_npy
 from seewhy.io.scans.scan import is_scan, read_scan
-from seewhy.reporting.regions.calibration import Regions
+from seewhy.reporting.regions import Regions
 from seewhy.reporting.sample import SampleView, select_inputs, select_rows
 from seewhy.reporting.selection import ExplanationSettings
 from seewhy.reporting.store import Place

@@ -11,8 +11,7 @@ from typing_extensions import TypedDict
 from seewhy.errors import DataError
 from seewhy.figures.labels import method_label
 from seewhy.figures.report.blocks import NoteList, Section
-from seewhy.figures.report.browser import CaseBrowser
-from seewhy.figures.report.page import write_report
+from seewhy.figures.report.page import CaseBrowser, write_report
 from seewhy.io.documents import read_json
 from seewhy.reporting.cases.explained import read_explained_cases
 from seewhy.reporting.pictures import find_main_picture, has_picture

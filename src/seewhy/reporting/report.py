@@ -13,17 +13,16 @@ from rich.console import Console
 
 from seewhy.metrics.gather import gather_rows
 from seewhy.progress import track_slowly
-from seewhy.reporting.by_class import write_class_table
 from seewhy.reporting.page import write_explanation_page
 from seewhy.reporting.pictures import draw_method
-from seewhy.reporting.regions.table import write_region_table
+from seewhy.reporting.ranking import write_class_table, write_ranking
+from seewhy.reporting.regions import write_region_table
 from seewhy.reporting.session import Session
 from seewhy.reporting.store import Place
 from seewhy.reporting.tables import (
     format_method,
     judged_row,
     write_manifest,
-    write_ranking,
     write_statistics,
     write_summaries,
 )

@@ -22,7 +22,7 @@ from seewhy.explain.targets import Target, predict_classes
 from seewhy.models.protocols import DescribesItself, PreparesExplanation
 from seewhy.probability import calibrated_probability
 from seewhy.reporting.judging import Judges, compute_part_shares
-from seewhy.reporting.regions.calibration import Regions, to_arrays
+from seewhy.reporting.regions import Regions, to_arrays
 from seewhy.reporting.sample import SampleView, select_inputs, select_rows, view_sample
 from seewhy.reporting.selection import ExplanationSettings, TargetChoice
 from seewhy.reporting.store import ExplanationStore, Place, fingerprint

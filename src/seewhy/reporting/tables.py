@@ -1,25 +1,20 @@
-"""Tables and figures over all samples: statistics, shares of inputs, slices and regions, and a ranking of methods."""
+"""Tables and figures over all samples: statistics, and shares of inputs, slices and regions."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from seewhy.io.atomic import write_csv, write_json
-from seewhy.metrics.map_ranking import MethodRank, rank_methods
-from seewhy.reporting.score_names import CHANCE, DESCRIBED, DIRECTIONS, LIKE_ENERGY, MEANINGS, NAMES, SECONDS
 
 __all__ = [
     "format_method",
     "judged_row",
     "name_class",
-    "ranking_rows",
     "statistics_rows",
     "write_manifest",
-    "write_ranking",
     "write_statistics",
     "write_summaries",
 ]
@@ -244,120 +239,3 @@ def _draw_slice_profile(
     keys = [number for number in key_slices or () if number in numbers]
     figure = slice_profile(profiles, numbers=numbers, method=method, key_slices=keys, **look)
     return write_figure(place / "slice_profile.png", figure)
-
-
-# -- ranking --------------------------------------------------------------------------------------------------
-
-
-def write_ranking(
-    folder: Path, records: Sequence[Record], floors: Sequence[Record], *, title: str, phantom: bool
-) -> list[Row]:
-    """Write `scores.csv` (a row per sample and method), `ranking.csv` and `ranking.png`.
-
-    Args:
-        folder: folder of the explanations.
-        records: with `judged` scores; each target of a method counts as a method.
-        floors: scores of the floors, a row per sample and floor.
-        title: title of the plot.
-        phantom: whether the data are synthetic.
-
-    Returns:
-        One row per method and score, as `seewhy.figures.explanations.ranking` draws them; empty without scores.
-    """
-    rows = [judged_row(record) for record in records if record["judged"]] + [dict(row) for row in floors]
-    if not rows:
-        return []
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    write_csv(folder / "scores.csv", [{name: row.get(name) for name in columns} for row in rows], columns=columns)
-    methods, untrained = rank_methods(rows, scores=DIRECTIONS), _rank_untrained(rows)
-    described = {method.method: method for method in rank_methods(rows, scores=DESCRIBED)}
-    flat = [
-        {**method.row(), **_mean_columns(described[method.method]),
-         **_mean_columns(untrained.get(method.method), suffix="_random")}
-        for method in methods
-    ]  # fmt: skip
-    columns = list(dict.fromkeys(name for row in flat for name in row))
-    write_csv(folder / "ranking.csv", [{name: row.get(name) for name in columns} for row in flat], columns=columns)
-    shown = ranking_rows(methods, rows, untrained) + _time_rows(records)
-    if shown:
-        from seewhy.figures.explanations.ranking import ranking_figure
-        from seewhy.figures.labels import describe_intervals
-        from seewhy.figures.style import write_figure
-
-        patients = len({row["patient"] for row in rows})
-        note = f"{patients} patients, {describe_intervals(patients)}"
-        meanings = {NAMES[name]: text for name, text in MEANINGS.items()}
-        drawn = [row for row in shown if row["score"] != SECONDS] or shown
-        figure = ranking_figure(drawn, title=title, note=note, meanings=meanings, phantom=phantom)
-        write_figure(folder / "ranking.png", figure)
-    return shown
-
-
-def ranking_rows(
-    methods: Sequence[MethodRank], rows: Sequence[Record], untrained: Mapping[str, MethodRank]
-) -> list[Row]:
-    """One row per method and score: value, interval, chance level, and the score of re-initialised networks.
-
-    Args:
-        methods: of `rank_methods`.
-        rows: the scores that `methods` come from.
-        untrained: method → scores of its maps of re-initialised networks.
-    """
-    shares = [row["mask_share"] for row in rows if row.get("mask_share") is not None]
-    chance = sum(shares) / len(shares) if shares else None
-    result = []
-    for method in methods:
-        for name, value in method.scores.items():
-            if value != value:
-                continue
-            interval, other = method.intervals.get(name), untrained.get(method.method)
-            random = other.intervals.get(name) if other else None
-            zero = 0.0 if name.endswith(("_gap", "_blurred", "_tuned")) or name == "effect_agreement" else None
-            result.append(
-                {
-                    "method": method.method,
-                    "score": NAMES[name],
-                    "value": value,
-                    "low": interval.low if interval else None,
-                    "high": interval.high if interval else None,
-                    "floor": chance if name in LIKE_ENERGY else zero,
-                    "untrained": other.scores.get(name) if other else None,
-                    "untrained_low": random.low if random else None,
-                    "untrained_high": random.high if random else None,
-                    "higher_is_better": DIRECTIONS[name],
-                }
-            )
-    return result
-
-
-def _rank_untrained(rows: Sequence[Record]) -> dict[str, MethodRank]:
-    """Method → scores of its maps of re-initialised networks, over the samples of the randomisation test."""
-    random = [
-        {**{key: row[key] for key in ("id", "patient", "method")}, **{n: row[f"{n}_random"] for n in CHANCE}}
-        for row in rows
-        if row.get("pointing_random") is not None
-    ]
-    return {ranked.method: ranked for ranked in rank_methods(random)} if random else {}
-
-
-def _mean_columns(method: MethodRank | None, *, suffix: str = "") -> dict[str, float | None]:
-    """Columns of `ranking.csv` for means that are not ranked, with their intervals."""
-    columns: dict[str, float | None] = {}
-    for name, value in method.scores.items() if method else ():
-        interval = method.intervals.get(name) if method else None
-        columns[f"{name}{suffix}"] = None if value != value else value
-        columns[f"{name}{suffix}_low"] = interval.low if interval else None
-        columns[f"{name}{suffix}_high"] = interval.high if interval else None
-    return columns
-
-
-def _time_rows(records: Sequence[Record]) -> list[Row]:
-    """Median seconds per map; the median hardly changes with a slow first batch or a pause of the machine."""
-    times: dict[str, list[float]] = {}
-    for record in records:
-        if record["judged"] and record.get("seconds") is not None:
-            times.setdefault(format_method(record), []).append(record["seconds"])
-    return [
-        {"method": name, "score": SECONDS, "value": median(seconds), "higher_is_better": False}
-        for name, seconds in times.items()
-    ]

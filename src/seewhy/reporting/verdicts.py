@@ -43,8 +43,12 @@ def store_verdict(session: Session, place: Place) -> None:
         numbers = zip(names, verdict.randomization.excess, strict=True)
         facts["randomization"] = {name: float(value) if value == value else None for name, value in numbers}
     if verdict.contrast is not None:
-        means = {name: getattr(verdict.contrast, name) for name in ("runner_up", "least", "redraws")}
-        facts["contrast"] = {"passes": verdict.contrast.passes, **{n: _finite_mean(v) for n, v in means.items()}}
+        facts["contrast"] = {
+            "passes": verdict.contrast.passes,
+            "runner_up": _finite_mean(verdict.contrast.runner_up),
+            "least": _finite_mean(verdict.contrast.least),
+            "redraws": _finite_mean(verdict.contrast.redraws),
+        }
     session.store.write_verdict(place, session.keys[place.method], facts)
 
 

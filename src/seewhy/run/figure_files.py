@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.figures.options import FigureOptions, use_figure_options
+from seewhy.figures.style import FigureOptions, use_figure_options
 from seewhy.options import parse_options
 
 __all__ = ["read_figure_options", "with_figure_options"]
@@ -40,7 +40,7 @@ def with_figure_options(command: Callable[[DictConfig], T]) -> Callable[[DictCon
         command: a function of a configuration.
 
     Example:
-        >>> from seewhy.figures.options import current_figure_options
+        >>> from seewhy.figures.style import current_figure_options
         >>> @with_figure_options
         ... def draw(config):
         ...     return current_figure_options().dpi

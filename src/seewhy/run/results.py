@@ -176,7 +176,7 @@ def _draw_curves(folder: RunFolder, outcomes: Outcomes | None, config: DictConfi
         return
     from seewhy.figures.classification import curves_figure
     from seewhy.figures.style import write_figure
-    from seewhy.metrics.classification.curves import precision_recall_points, roc_points
+    from seewhy.metrics.classification.probabilities import precision_recall_points, roc_points
 
     curves = {}
     for column, name in enumerate(outcomes.classes):

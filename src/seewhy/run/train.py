@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -20,8 +20,7 @@ from omegaconf import DictConfig
 
 from seewhy.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, KeepScores, replace_checkpoint_io
 from seewhy.callbacks.explain import ExplainCallback
-from seewhy.callbacks.guards import AfterTest, BeforeTraining
-from seewhy.callbacks.pruning import PruneTrial
+from seewhy.callbacks.training.early_stopping import PruneTrial
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.io.atomic import atomic_path
@@ -100,7 +99,9 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
     results = _Results(folder, config, datamodule)
     chosen = build_callbacks(config.callbacks)
     pruning = build_pruning_callback(config)
-    callbacks = [*chosen, results.kept, *pruning, AfterTest(results.write), *build_explain_callback(config)]
+    # Results before explanations, whose failure must not cost them.
+    write = LambdaCallback(on_test_end=results.write)
+    callbacks = [*chosen, results.kept, *pruning, write, *build_explain_callback(config)]
     if resume is None and config.weights:
         _load_encoder(model, config.weights)
     datamodule.setup("fit")  # reads the training data, so that their problems are reported before anything is written
@@ -124,7 +125,8 @@ def _train(config: DictConfig, folder: RunFolder) -> float | None:
             if trainer.checkpoint_callback is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 write_model_card(folder, module)
 
-    callbacks = [BeforeTraining(begin), *callbacks, *build_histograms(config)]
+    before = LambdaCallback(on_fit_start=begin)  # after the optimizers are built, before their state is restored
+    callbacks = [before, *callbacks, *build_histograms(config)]
     status = "failed"
     try:
         trainer = build_trainer(config, callbacks, loggers)

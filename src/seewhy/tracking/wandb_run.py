@@ -16,7 +16,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import nn
 
-from seewhy.metrics.classification.curves import precision_recall_points, roc_points
+from seewhy.metrics.classification.probabilities import precision_recall_points, roc_points
 from seewhy.metrics.direction import find_best_mode, is_bound, is_constant
 from seewhy.tracking.media import log_table
 from seewhy.tracking.run import ArtifactKind, Outcomes, RunArtifact, RunResults, TrackedRun, WatchedValues

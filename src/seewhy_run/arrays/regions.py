@@ -57,7 +57,7 @@ def find_regions(
     fill_holes: bool = True,
     unclear_level: float = 0.5,
 ) -> Volume:
-    """Combine a classifier's evidence with the intensities of a patient, see `seewhy.nets.regions.refine_regions`.
+    """Combine a classifier's evidence with the intensities of a patient, see `seewhy.nets.refinement.refine_regions`.
 
     Args:
         image: [S, H, W] intensities of one patient in slice order, on one scale.

@@ -51,7 +51,7 @@ def refine_by_intensity(
     scale: float = 0.3,
     position_weight: float = 0.01,
 ) -> Maps:
-    """Average maps over neighbours of similar intensity; see `seewhy.nets.par.PixelAdaptiveRefinement`.
+    """Average maps over neighbours of similar intensity; see `seewhy.nets.refinement.PixelAdaptiveRefinement`.
 
     Args:
         image: [B, C, H, W].

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from seewhy.batch import MODALITIES
 from seewhy.callbacks.translation.lesions import LesionCheck
 from seewhy.errors import ConfigError
-from seewhy.figures.translation.lesions import lesion_blocks, lesion_table
+from seewhy.figures.translation.results import lesion_blocks, lesion_table
 from seewhy.run.folder import RunFolder
 from seewhy.run.results import write_results
 

@@ -12,8 +12,8 @@ from torch.nn import functional
 import seewhy.explain as explain
 from seewhy.errors import ConfigError
 from seewhy.explain import ExplainedModel
+from seewhy.explain.any_module import keep_unchanged
 from seewhy.explain.capture.attention import capture_attention
-from seewhy.explain.frozen_module import keep_unchanged
 
 METHODS = ["Attention", "AttentionRollout", "AttentionRelevance"]
 

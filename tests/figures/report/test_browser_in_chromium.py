@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from seewhy.figures.report.blocks import Section, Text
-from seewhy.figures.report.browser import CaseBrowser
 from seewhy.figures.report.cases import BrowserCase, PictureLayer, PicturePlane, PictureSlice
-from seewhy.figures.report.page import write_report
+from seewhy.figures.report.page import CaseBrowser, write_report
 from seewhy.figures.report.pictures import encode_heat, encode_image, encode_mask
 
 BAD = "</script><img src=x onerror=window.broken=1>"

@@ -10,11 +10,17 @@ from matplotlib.texmanager import TexManager
 from PIL import Image
 
 from seewhy.figures.colours import DIVERGING, colour_table, greyscale, signed_scale
-from seewhy.figures.translation.attention import attention_overlay
-from seewhy.figures.translation.case import AttentionView, TranslationCase, score_text
-from seewhy.figures.translation.grid import crop_frame
-from seewhy.figures.translation.ieee import COLUMN, DPI, PAGE, ieee_style, is_latex_available, typeset, write_ieee
-from seewhy.figures.translation.slices import comparison, cycle_consistency, multimodality
+from seewhy.figures.translation.case import AttentionView, TranslationCase, crop_frame, score_text
+from seewhy.figures.translation.ieee import (
+    COLUMN,
+    DPI,
+    PAGE,
+    ieee_style,
+    is_latex_available,
+    typeset,
+    write_ieee,
+)
+from seewhy.figures.translation.slices import attention_overlay, comparison, cycle_consistency, multimodality
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 LOOK = {"modalities": MODALITIES, "what": "best_by cycle SSIM", "phantom": True}

@@ -11,8 +11,7 @@ import torch
 from seewhy.errors import CheckpointError, ConfigError
 from seewhy.interop.reference.cyclegan import read_cyclegan
 from seewhy.nets.generators.discriminators import MultiScaleDiscriminator
-from seewhy.nets.generators.plain import PlainGenerator25D
-from seewhy.nets.generators.self_attention import SAGenerator25D
+from seewhy.nets.generators.published import PlainGenerator25D, SAGenerator25D
 
 WIDTH = 16
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from seewhy.errors import ConfigError
 from seewhy.models.translation.cyclegan_25d import CycleGAN25D
-from seewhy.nets.generators.slice_stack import centre_slice, cut_windows, repeat_slice
+from seewhy.nets.generators.base import centre_slice, cut_windows, repeat_slice
 
 WEIGHTS = {"adversarial": 1.0, "cycle": 10.0, "identity": 5.0, "ssim": 1.0, "gradient": 1.0, "nce": 1.0}
 NCE = {"dim": 8, "patches": 16}

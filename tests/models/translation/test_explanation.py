@@ -14,8 +14,7 @@ from seewhy.explain.gradient.saliency import Saliency
 from seewhy.models.translation.cyclegan_25d import CycleGAN25D
 from seewhy.models.translation.explanation import LEAST, ModalityScores, has_attention, record_attention
 from seewhy.nets.generators.blocks import CBAM, FLOOR
-from seewhy.nets.generators.plain import PlainGenerator25D
-from seewhy.nets.generators.self_attention import SAGenerator25D
+from seewhy.nets.generators.published import PlainGenerator25D, SAGenerator25D
 
 SIDE = 16
 

@@ -5,7 +5,7 @@ from monai.inferers import sliding_window_inference
 from torch import nn
 
 from seewhy.errors import ConfigError
-from seewhy.losses.volumes import DiceCrossEntropy
+from seewhy.losses.segmentation import DiceCrossEntropy
 from seewhy.models.volumes.networks import build_volume_network
 from seewhy.models.volumes.segmentation import VolumeSegmentation
 

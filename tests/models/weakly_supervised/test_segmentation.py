@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from seewhy.data.slices.datamodule import BraTSDataModule
 from seewhy.errors import ConfigError
 from seewhy.models.weakly_supervised.segmentation import WeaklySupervisedSegmentation
-from seewhy.nets.regions import choose_level
+from seewhy.nets.refinement import choose_level
 from seewhy.phantoms.slices import write_tumour_phantom
 
 OPTIMIZER = {"name": "adamw", "lr": 1e-3}

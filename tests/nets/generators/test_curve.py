@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from seewhy.errors import ConfigError
+from seewhy.nets.generators.base import centre_slice
 from seewhy.nets.generators.curve import MARGIN, CurveGenerator25D, apply_curves, invert_curves
-from seewhy.nets.generators.slice_stack import centre_slice
 
 
 def wild(**options):

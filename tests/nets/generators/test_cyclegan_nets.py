@@ -7,10 +7,9 @@ from torch import nn
 import seewhy.explain as explain
 from seewhy.errors import ConfigError
 from seewhy.explain.attention.gates import read_channel_gates
+from seewhy.nets.generators.base import centre_slice
 from seewhy.nets.generators.discriminators import MultiScaleDiscriminator, PatchDiscriminator
-from seewhy.nets.generators.plain import PlainGenerator25D
-from seewhy.nets.generators.self_attention import NCE_CHANNELS, SAGenerator25D
-from seewhy.nets.generators.slice_stack import centre_slice
+from seewhy.nets.generators.published import NCE_CHANNELS, PlainGenerator25D, SAGenerator25D
 
 
 def count(net):

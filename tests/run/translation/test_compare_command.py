@@ -9,7 +9,7 @@ import pytest
 
 from seewhy.cli.compose import compose_saved, expand_runs
 from seewhy.errors import ConfigError, DataError
-from seewhy.metrics.translation.agreement import concordance, intraclass_correlation
+from seewhy.metrics.agreement import concordance, intraclass_correlation
 from seewhy.run.translation.comparison.members import list_compared_runs, name_methods
 from seewhy.run.translation.evaluate import evaluate
 

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from seewhy.batch import MODALITIES, Batch, Prediction
 from seewhy.io.atomic import write_csv
 from seewhy.metrics.gather import Row, gather_rows
-from seewhy.metrics.translation.lesion_check import COLUMNS, check_lesion, locate_lesions
+from seewhy.metrics.translation.lesion import COLUMNS, check_lesion, locate_lesions
 from seewhy.metrics.translation.similarity import DIRECTIONS, centre_slices, subject_name
 from seewhy.option_types import PositiveFloat, PositiveInt
 from seewhy.options import check_choice
@@ -28,7 +28,7 @@ class LesionCheck(Callback):
 
     Lesions are those of the annotation (read here only) or, without one, the largest of the brightest regions; the
     brightest region of the translation is checked in every subject, since it may be invented. See
-    `seewhy.metrics.translation.lesion_check.check_lesion` for the rule.
+    `seewhy.metrics.translation.lesion.check_lesion` for the rule.
 
     It logs `test/<direction>/lesion/<modality>/<name>`, over subjects: the mean contrasts in masks, or in the brightest
     regions without any mask (`contrast_before`, `contrast_after`, `contrast_truth` where known), and, over all places,

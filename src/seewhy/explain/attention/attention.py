@@ -8,8 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from seewhy.errors import ConfigError
-from seewhy.explain.attention.base import CoarseMap, ForwardMap
-from seewhy.explain.attention.tokens import Query, check_query, read_row
+from seewhy.explain.attention.base import CoarseMap, ForwardMap, Query, check_query, read_row
 from seewhy.explain.capture.attention import AttentionBlock, BlockHandler, capture_attention
 from seewhy.explain.capture.function_tracer import Modules
 from seewhy.explain.explained_model import ExplainedModel
@@ -29,7 +28,7 @@ class Attention(ForwardMap):
         block: index of the block, in the order in which they run, negative from the last; None is the mean of the
             maps of all blocks.
         head: index of the head; None is the mean of the heads.
-        query: see `seewhy.explain.attention.tokens.Query`.
+        query: see `seewhy.explain.attention.base.Query`.
         grid: grid size of the queries' tokens; None determines it.
 
     Raises:

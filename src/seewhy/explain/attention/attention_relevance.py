@@ -10,8 +10,15 @@ from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
 from seewhy.errors import ConfigError
-from seewhy.explain.attention.base import CoarseMap, make_attribution, shorten_names
-from seewhy.explain.attention.tokens import Query, check_query, check_square, read_row
+from seewhy.explain.attention.base import (
+    CoarseMap,
+    Query,
+    check_query,
+    check_square,
+    make_attribution,
+    read_row,
+    shorten_names,
+)
 from seewhy.explain.base import Attribution, Explainer
 from seewhy.explain.capture.attention import AttentionBlock, capture_attention
 from seewhy.explain.capture.function_tracer import Modules
@@ -30,7 +37,7 @@ class AttentionRelevance(Explainer):
 
     Args:
         modules: see `seewhy.explain.capture.function_tracer.Modules`.
-        query: see `seewhy.explain.attention.tokens.Query`; auto uses the class token only if the target's score has a
+        query: see `seewhy.explain.attention.base.Query`; auto uses the class token only if the target's score has a
             gradient by it.
         grid: grid size of the tokens; None determines it.
 

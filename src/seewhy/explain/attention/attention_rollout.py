@@ -9,8 +9,15 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import ConfigError
-from seewhy.explain.attention.base import CoarseMap, ForwardMap, shorten_names
-from seewhy.explain.attention.tokens import Query, check_query, check_square, read_row
+from seewhy.explain.attention.base import (
+    CoarseMap,
+    ForwardMap,
+    Query,
+    check_query,
+    check_square,
+    read_row,
+    shorten_names,
+)
 from seewhy.explain.capture.attention import AttentionBlock, capture_attention
 from seewhy.explain.capture.function_tracer import Modules, Run
 from seewhy.explain.explained_model import ExplainedModel
@@ -31,7 +38,7 @@ class AttentionRollout(ForwardMap):
         modules: see `seewhy.explain.capture.function_tracer.Modules`.
         head_fusion: how the heads of a block are combined: mean (as in the paper), max or min.
         discard_ratio: share of each sample's smallest weights that is set to zero in each block, in [0, 1).
-        query: see `seewhy.explain.attention.tokens.Query`.
+        query: see `seewhy.explain.attention.base.Query`.
         grid: grid size of the tokens; None determines it.
 
     Raises:

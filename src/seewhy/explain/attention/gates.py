@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, ExplanationError, nearest
+from seewhy.explain.any_module import keep_unchanged
 from seewhy.explain.attention.base import CoarseMap, ForwardMap
 from seewhy.explain.capture.function_tracer import FunctionTracer, Modules, Run
 from seewhy.explain.explained_model import ExplainedModel, Inputs
-from seewhy.explain.frozen_module import keep_unchanged
 
 __all__ = ["Gates", "read_channel_gates"]
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from seewhy.explain.cam.base import weighted_sum
-from seewhy.explain.cam.channel_trials import ChannelTrials
+from seewhy.explain.cam.base import ChannelTrials, weighted_sum
 from seewhy.explain.capture.layers import replace_first, resolve_layers
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.grid import to_grid

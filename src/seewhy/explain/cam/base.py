@@ -1,4 +1,4 @@
-"""Base class of class activation maps: one capture of activations and gradients for all inputs."""
+"""Base classes of class activation maps: weights from one forward, or from one forward for each channel."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from seewhy.errors import ConfigError
 from seewhy.explain.base import Attribution, Explainer
+from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.capture.layers import Capture, Layers, capture, resolve_layers
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.grid import arrange_by_sample, enlarge, join_slices, to_grid
 from seewhy.explain.targets import Target
+from seewhy.option_types import MemorySize, PositiveInt
 
-__all__ = ["ActivationMap", "Reshape", "weighted_sum"]
+__all__ = ["ActivationMap", "ChannelTrials", "Reshape", "weighted_sum"]
 
 Reshape = Callable[[Tensor], Tensor]
 
@@ -140,3 +143,42 @@ def _make_attribution(
         maps[name] = enlarge(values, image.shape[2:])
         strength[name] = enlarge(values.relu(), image.shape[2:])
     return Attribution(maps=maps, strength=strength, layers=names, notes=tuple(dict.fromkeys(notes)))
+
+
+class ChannelTrials(ActivationMap):
+    """A map whose channels are weighted by the scores of one forward per channel and sample, which serves all targets.
+
+    Args:
+        layers: see `seewhy.explain.capture.layers.Layers`.
+        reshape: see `ActivationMap`.
+        channels: number of channels per sample; None uses all.
+        memory_budget: memory limit of the forwards, see `seewhy.explain.budget.MemoryBudget`.
+
+    Raises:
+        ConfigError: fewer than one channel.
+    """
+
+    needs_gradient = False
+
+    def __init__(
+        self,
+        *,
+        layers: Layers = None,
+        reshape: Reshape | None = None,
+        channels: PositiveInt | None = None,
+        memory_budget: MemorySize = "1GiB",
+    ) -> None:
+        super().__init__(layers=layers, reshape=reshape)
+        if channels is not None and channels < 1:
+            raise ConfigError(f"{self.method}: channels={channels}; expected at least 1, or null for all")
+        self.channels = channels
+        self.budget = MemoryBudget(memory_budget)
+
+    def count_channels(self, grid: Tensor) -> int:
+        """Number of channels of a grid [N, C, *s] that are tried."""
+        return grid.shape[1] if self.channels is None else min(self.channels, grid.shape[1])
+
+    def target_of_trials(self, subject: ExplainedModel, trials: Tensor, target: Tensor) -> Tensor:
+        """Scores [B, C] of the target in trials [B, C, K]."""
+        count = trials.shape[1]
+        return subject.target_scores(trials.flatten(0, 1), target.repeat_interleave(count, dim=0)).reshape(-1, count)

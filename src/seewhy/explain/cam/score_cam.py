@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import ConfigError
-from seewhy.explain.cam.base import weighted_sum
-from seewhy.explain.cam.channel_trials import ChannelTrials
+from seewhy.explain.cam.base import ChannelTrials, weighted_sum
 from seewhy.explain.explained_model import ExplainedModel
 from seewhy.explain.grid import enlarge
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, nearest
+from seewhy.explain.any_module import NamedTupleLike
 from seewhy.explain.explained_model import ExplainedModel, unwrap_compiled
 from seewhy.explain.grid import to_grid
 
@@ -264,7 +265,7 @@ def replace_first(output: object, tensor: Tensor) -> object:
     if not isinstance(output, (tuple, list)):
         return tensor
     items = [tensor, *output[1:]]
-    return output._make(items) if hasattr(output, "_make") else type(output)(items)
+    return output._make(items) if isinstance(output, NamedTupleLike) else type(output)(items)
 
 
 def _check_runs(layer: str, runs: int, names: list[str]) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
+from seewhy.explain.any_module import keep_unchanged
 from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel, Inputs
-from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.judging.perturbation import Fill, draw_noise_like, make_generators
 from seewhy.explain.judging.removal import Removal, rank_shuffled
 from seewhy.explain.judging.shared_work import SharedWork

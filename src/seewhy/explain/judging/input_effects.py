@@ -8,8 +8,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from seewhy.explain.any_module import keep_unchanged
 from seewhy.explain.explained_model import ExplainedModel, Inputs
-from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.judging.perturbation import Fill, fill_image
 from seewhy.explain.judging.reused_calls import reuse_calls
 from seewhy.explain.judging.shared_work import SharedWork

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
+from seewhy.explain.any_module import keep_unchanged
 from seewhy.explain.explained_model import ExplainedModel
-from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.judging.shared_work import SharedWork
 
 __all__ = ["find_head", "reinitialize"]

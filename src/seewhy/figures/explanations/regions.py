@@ -20,7 +20,7 @@ def region_block(rows: Sequence[Mapping[str, Any]], *, phantom: bool) -> ReportT
     """Table of the report.
 
     Args:
-        rows: at least one, see `seewhy.reporting.regions.table.region_rows`.
+        rows: at least one, see `seewhy.reporting.regions.region_rows`.
         phantom: whether the data are synthetic, which the caption then states.
     """
     cells = [[method_label(str(row["method"])), *_format_cells(row)] for row in rows]

@@ -224,8 +224,8 @@ def explanation_section(
 
     Args:
         rows: scores, see `seewhy.figures.explanations.ranking.ranking_figure`.
-        by_class: rows of `ranking_by_class.csv`, see `seewhy.reporting.by_class`.
-        regions: rows of `regions.csv`, see `seewhy.reporting.regions.table.region_rows`.
+        by_class: rows of `ranking_by_class.csv`, see `seewhy.reporting.ranking`.
+        regions: rows of `regions.csv`, see `seewhy.reporting.regions.region_rows`.
         failures: method → checks that its maps failed.
         figures: caption → figures such as ranking, summary and shares; all are shown.
         pictures: caption → picture of a sample; only the first ones are embedded.

@@ -13,7 +13,6 @@ from typing import Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from seewhy.errors import DataError
-from seewhy.figures.report.pictures import MEDIA_TYPES
 from seewhy.io.atomic import atomic_path, list_files
 from seewhy.io.documents import read_json
 from seewhy.io.names import safe_name
@@ -22,6 +21,8 @@ __all__ = ["BrowserCase", "PictureLayer", "PicturePlane", "PictureSlice", "choos
 
 LOGGER = logging.getLogger(__name__)
 
+MEDIA_TYPES = ("image/webp", "image/png", "image/jpeg")
+"""Types of pictures that a case may have; a browser runs nothing in them, as it would in SVG."""
 LayerKind = Literal["image", "truth", "map", "prediction"]
 
 

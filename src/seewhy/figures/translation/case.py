@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.figures.colours import ColourScale, greyscale
-from seewhy.figures.translation.grid import CropFrame, crop_frame
 
 __all__ = [
     "ARROW",
     "MINUS",
     "AttentionView",
+    "CropFrame",
     "TranslationCase",
     "common_half",
+    "crop_frame",
     "format_small_print",
     "grey_window",
     "modality_index",
@@ -30,6 +31,38 @@ NAMES = {"t1": "T1", "t1ce": "T1ce", "t2": "T2", "flair": "FLAIR"}
 INTENSITY = "normalised intensity"
 ARROW = "\N{RIGHTWARDS ARROW}"
 MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropFrame:
+    """Visible part of a slice in millimetres (in pixels without a spacing).
+
+    Attributes:
+        centre: (y, x) of the tissue.
+        half: half height and half width of the cells of a figure.
+    """
+
+    centre: tuple[float, float]
+    half: tuple[float, float]
+
+
+def crop_frame(body: Array, spacing: tuple[float, float]) -> CropFrame:
+    """Frame around the tissue of a slice, or the whole slice without tissue.
+
+    Args:
+        body: [H, W], non-zero is tissue.
+        spacing: spacing of rows and of columns.
+    """
+    inside = np.asarray(body) > 0
+    ends = []
+    for axis, step in enumerate(spacing):
+        occupied = np.flatnonzero(inside.any(axis=1 - axis))
+        first, last = (occupied[0], occupied[-1] + 1) if occupied.size else (0, inside.shape[axis])
+        ends.append((float(first) * step, float(last) * step))
+    (top, bottom), (left, right) = ends
+    return CropFrame(
+        centre=((top + bottom) / 2, (left + right) / 2), half=(0.52 * (bottom - top), 0.52 * (right - left))
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,7 @@ from seewhy.interop.tensors import Mismatch, list_foreign_tensors, read_file, to
 from seewhy.io.documents import read_json
 from seewhy.io.npy import read_npz
 from seewhy.nets.generators.discriminators import MultiScaleDiscriminator
-from seewhy.nets.generators.plain import PlainGenerator25D
-from seewhy.nets.generators.self_attention import SAGenerator25D
+from seewhy.nets.generators.published import PlainGenerator25D, SAGenerator25D
 
 __all__ = ["LOGIT_LIMIT", "NETWORKS", "CycleGANCheckpoint", "Networks", "read_cyclegan", "read_networks"]
 
@@ -53,7 +52,7 @@ class CycleGANCheckpoint:
     """Networks of a checkpoint, and their options read from shapes.
 
     Published networks were trained on intensities in [0, 1] (which is not in the file), and their cycles on fakes in
-    the layout of `seewhy.nets.generators.slice_stack.repeat_slice(..., legacy_layout=True)`. States of optimisers
+    the layout of `seewhy.nets.generators.base.repeat_slice(..., legacy_layout=True)`. States of optimisers
     are not read.
 
     Attributes:

@@ -12,8 +12,8 @@ from torch import Tensor
 from seewhy.batch import Batch, Prediction
 from seewhy.errors import DataError
 from seewhy.metrics.bootstrap import bca_bounds, percentile_bounds, resampled_weights
-from seewhy.metrics.classification.calibration import calibrated_probability, ideal_calibration_error
 from seewhy.metrics.classification.measures import case_measures
+from seewhy.metrics.classification.probabilities import calibrated_probability, ideal_calibration_error
 from seewhy.metrics.gather import Row, RowCollection, gather_rows
 
 __all__ = ["CaseScores", "make_case_row"]

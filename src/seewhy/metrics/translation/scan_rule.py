@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import label
 
 from seewhy.batch import MODALITIES
-from seewhy.otsu import otsu_thresholds
+from seewhy.metrics.segmentation.floors import otsu_thresholds
 
 __all__ = ["LESION", "TISSUES", "RuleScan", "ScanRule", "fit_scan_rule"]
 

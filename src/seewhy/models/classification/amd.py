@@ -296,7 +296,8 @@ class AMDGrading(Classification):
             "image": torch.rand(2, inputs, channels, *size),
             "present": torch.ones(2, inputs, dtype=torch.bool),
         }
-        return self.describe_export(examples, {"image": {} if reading.size else {3: "height", 4: "width"}})
+        free = {"image": {} if reading.size else {3: "height", 4: "width"}}
+        return self.describe_export(examples, free, names=self.net.inputs)
 
     def explainable(self) -> Explainable:
         """Every input with the last feature map of its backbone."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from seewhy.batch import Batch, Prediction
 from seewhy.errors import ConfigError, nearest
 from seewhy.losses.classification import ClassWeights, build_loss
-from seewhy.metrics.classification.calibration import calibrated_probability, fit_temperature
 from seewhy.metrics.classification.cases import CaseScores
+from seewhy.metrics.classification.probabilities import calibrated_probability, fit_temperature
 from seewhy.metrics.gather import Row
 from seewhy.models.base import BaseModule
 from seewhy.models.exporting import ExportGraph, ExportParts
@@ -141,15 +141,14 @@ class Freezing:
 class _ScoresOf(nn.Module):
     """The scores of a model as a function of tensors: one image, or a stack of named ones and which are present."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.names = model, tuple(names)
 
     def forward(self, image: Tensor, present: Tensor | None = None) -> Tensor:
-        names = getattr(getattr(self.model, "net", None), "inputs", ())
         if present is None:
             return cast(Tensor, self.model(image))
-        inputs = {name: image[:, k] for k, name in enumerate(names)}
+        inputs = {name: image[:, k] for k, name in enumerate(self.names)}
         return cast(Tensor, self.model({**inputs, "present": present}))
 
 
@@ -314,15 +313,17 @@ class Classification(BaseModule):
         carried = {key: value for key, value in batch.items() if key in CARRIED}
         return cast(Prediction, {**carried, "logits": logits, "probability": self.probability(logits)})
 
-    def describe_export(self, inputs: Mapping[str, Tensor], free: Mapping[str, Mapping[int, str]]) -> ExportParts:
+    def describe_export(
+        self, inputs: Mapping[str, Tensor], free: Mapping[str, Mapping[int, str]], *, names: Sequence[str] = ()
+    ) -> ExportParts:
         """An export of this network, with its classes and the calibration.
 
         Args:
             inputs: see `seewhy.models.exporting.ExportGraph`.
             free: see there.
+            names: of the images that are stacked in one input; empty for a model of one image.
         """
-        module = _ScoresOf(self)
-        graph = ExportGraph(module=module, inputs=inputs, free=free, outputs=["logits"])
+        graph = ExportGraph(module=_ScoresOf(self, names), inputs=inputs, free=free, outputs=["logits"])
         step = Classify(
             graph="network", inputs=tuple(inputs), classes=self.classes, temperature=self.score_temperature()
         )

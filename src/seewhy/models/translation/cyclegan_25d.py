@@ -18,18 +18,20 @@ from seewhy.models.exporting import ExportGraph, ExportParts
 from seewhy.models.protocols import StacksSlices
 from seewhy.models.translation.adversarial import ReplayHistories, freeze_parameters
 from seewhy.models.translation.explanation import to_modality_scores
-from seewhy.models.translation.networks import (
+from seewhy.models.translation.step import (
+    OUTSIDE,
+    TranslationStep,
     build_discriminators,
     build_generators,
     build_samplers,
     check_choices,
+    cut_out,
     find_generator_problems,
     find_nce_problems,
 )
-from seewhy.models.translation.step import OUTSIDE, TranslationStep, cut_out
 from seewhy.models.translation.unpaired import UnpairedTranslation, direction_of, other_domain
+from seewhy.nets.generators.base import repeat_slice, stack_volume
 from seewhy.nets.generators.discriminators import MultiScaleDiscriminator
-from seewhy.nets.generators.slice_stack import repeat_slice, stack_volume
 from seewhy.option_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from seewhy.options import OptionsOf, call_with_options
 from seewhy_run.steps.subjects import WriteScans

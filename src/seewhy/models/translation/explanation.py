@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seewhy.batch import MODALITIES, Batch
+from seewhy.explain.any_module import keep_unchanged
 from seewhy.explain.attention.attention import SelfAttention
 from seewhy.explain.attention.gates import Gates, read_channel_gates
 from seewhy.explain.capture.attention import AttentionBlock
 from seewhy.explain.explained_model import Explainable, ExplainedModel
-from seewhy.explain.frozen_module import keep_unchanged
+from seewhy.nets.generators.base import centre_slice
 from seewhy.nets.generators.blocks import CBAM, ChannelGate, SelfAttention2d, SpatialGate
 from seewhy.nets.generators.curve import CurveGenerator25D
-from seewhy.nets.generators.slice_stack import centre_slice
 from seewhy.options import check_choice
 
 __all__ = ["ModalityScores", "has_attention", "record_attention", "to_modality_scores"]

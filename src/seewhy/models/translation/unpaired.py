@@ -96,16 +96,14 @@ class UnpairedTranslation(AdversarialModule):
 
     def result_tables(self, metrics: Mapping[str, float], *, phantom: bool) -> list[Table]:
         """Tables of the test's scores and of the lesion check; see `seewhy.models.protocols.ReportsResults`."""
-        from seewhy.figures.translation.lesions import lesion_table
-        from seewhy.figures.translation.results import translation_table
+        from seewhy.figures.translation.results import lesion_table, translation_table
 
         tables = [translation_table(metrics, phantom=phantom), lesion_table(metrics, phantom=phantom)]
         return [table for table in tables if table.row_count]
 
     def result_blocks(self, metrics: Mapping[str, float], *, phantom: bool) -> list[ReportTable]:
         """The same tables for the report."""
-        from seewhy.figures.translation.lesions import lesion_blocks
-        from seewhy.figures.translation.results import translation_blocks
+        from seewhy.figures.translation.results import lesion_blocks, translation_blocks
 
         return [*translation_blocks(metrics, phantom=phantom), *lesion_blocks(metrics, phantom=phantom)]
 

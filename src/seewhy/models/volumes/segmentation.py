@@ -12,7 +12,7 @@ from torch import Tensor
 from seewhy.batch import Batch, Prediction
 from seewhy.data.case_files import Reading
 from seewhy.errors import ConfigError, nearest
-from seewhy.losses.volumes import DeepSupervision, DiceCrossEntropy, region_masks
+from seewhy.losses.segmentation import DeepSupervision, DiceCrossEntropy, region_masks
 from seewhy.metrics.gather import Row
 from seewhy.metrics.segmentation.volume_scores import VolumeScores
 from seewhy.models.base import BaseModule, OptimizerOptions, SchedulerOptions
@@ -52,7 +52,7 @@ class VolumeSegmentation(BaseModule):
         regions: name → labels, e.g. nnU-Net's; None learns the classes. In stored labels, later regions overwrite
             earlier ones, and each has the number of its last label.
         ignore_label: label of voxels that count in neither loss nor scores.
-        loss: options of `seewhy.losses.volumes.DiceCrossEntropy`.
+        loss: options of `seewhy.losses.segmentation.DiceCrossEntropy`.
         overlap: of neighbouring windows in whole volumes, as a share of the patch.
         window: weights of a window's voxels: gaussian, nnunet, hann or constant.
         window_batch: windows per forward.

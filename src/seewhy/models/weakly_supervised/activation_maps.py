@@ -22,9 +22,8 @@ from seewhy.nets.affinity import IGNORE, RandomWalk, attention_affinity
 from seewhy.nets.cam import MultiScaleCAM, View
 from seewhy.nets.encoders import build_encoder
 from seewhy.nets.heads import ClassificationHead, Pooling, SegFormerHead
-from seewhy.nets.par import PixelAdaptiveRefinement
 from seewhy.nets.pseudo_labels import PseudoLabels, Walks
-from seewhy.nets.regions import choose_level, refine_regions
+from seewhy.nets.refinement import PixelAdaptiveRefinement, choose_level, refine_regions
 from seewhy.option_types import NonNegativeFloat
 from seewhy.options import call_with_options
 from seewhy.types import Attention, ImageBatch, MapBatch, ScoreBatch
@@ -38,8 +37,6 @@ PIECE = 4 * 288 * 288
 """Pixels of the views that a CPU processes at once; larger batches exceed its caches and take a fifth longer."""
 EXAMPLE = 64
 """Side of the slices that an export is traced with; slices may have any size."""
-WALK = ("radius", "power", "steps", "damping")
-"""Options of the random walk."""
 MEASURED_PATIENTS = 8
 """Patients that the level of evidence is learned from."""
 CARRIED = ("id", "patient", "index", "source", "label")
@@ -52,7 +49,7 @@ class ActivationMapModule(BaseModule):
     Maps of a prediction, each [S, K, H, W] in [0, 1], depending on the settings: `cam`, over several
     scales; `affinity`, the CAM after random walk and pixel-adaptive refinement; `segmentation`, the head's
     softmax; and `refined`, the final map: the patient's regions chosen by one of the others
-    (`seewhy.nets.regions`). Annotated classes never enter a prediction; the predicted probabilities may (`gate`).
+    (`seewhy.nets.refinement`). Annotated classes never enter a prediction; the predicted probabilities may (`gate`).
 
     Views other than the training forward run in evaluation mode, so that they neither draw dropout nor change batch
     statistics, and only for images with a class: in an image without a class, every pixel is background.
@@ -153,7 +150,7 @@ class ActivationMapModule(BaseModule):
             normalize=self.cam.normalize,
             gate=hp["gate"],
             background=self.labels.background,
-            walk=None if walk is None else {name: getattr(walk, name) for name in WALK},
+            walk=None if walk is None else walk.settings(),
             refinement=None if refine is None else refine.settings(),
             batch=int(hp["chunk_size"]),
         )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from seewhy.batch import Batch, Prediction
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, nearest
-from seewhy.losses.weakly_supervised import AffinityLoss, BalancedCrossEntropy, MultiLabelLoss
+from seewhy.losses.segmentation import AffinityLoss, BalancedCrossEntropy, MultiLabelLoss
 from seewhy.metrics.classification.slice_labels import SliceLabelScores
 from seewhy.metrics.gather import Row
 from seewhy.metrics.segmentation.patient_scores import PatientScores
@@ -24,9 +24,8 @@ from seewhy.nets.cam import MultiScaleCAM, View
 from seewhy.nets.encoders import build_encoder
 from seewhy.nets.encoders.base import Features
 from seewhy.nets.heads import ClassificationHead, Pooling, SegFormerHead
-from seewhy.nets.par import PixelAdaptiveRefinement
 from seewhy.nets.pseudo_labels import PseudoLabels, label_shares
-from seewhy.nets.regions import refine_regions
+from seewhy.nets.refinement import PixelAdaptiveRefinement, refine_regions
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from seewhy.options import OptionsOf, call_with_options
 
@@ -124,7 +123,7 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         cam: options of `seewhy.nets.cam.MultiScaleCAM`.
         labels: background scores `low`, `high`, `background` of `seewhy.nets.pseudo_labels.PseudoLabels`.
         min_probability: an image whose class has a lower predicted probability gives no pixel labels.
-        refinement: options of `seewhy.nets.par.PixelAdaptiveRefinement`; None leaves it out.
+        refinement: options of `seewhy.nets.refinement.PixelAdaptiveRefinement`; None leaves it out.
         affinity: options of `seewhy.nets.affinity.RandomWalk`; None learns no affinities and takes no walk.
         affinity_labels: labels of affinities in the last phase: `cam`, or `walk` (their own output).
         affinity_detach: keep the affinity loss out of the encoder.
@@ -132,12 +131,12 @@ class WeaklySupervisedSegmentation(ActivationMapModule):
         cam_iters: start of the second phase: steps (int) or share of all steps (float).
         walk_iters: start of the third phase, likewise; None is never.
         loss_weights: of `classification`, `segmentation` and `affinity`; 0 leaves a part out altogether.
-        loss: options of `seewhy.losses.weakly_supervised.MultiLabelLoss`.
+        loss: options of `seewhy.losses.segmentation.MultiLabelLoss`.
         head_lr: factor on the learning rate of everything except the encoder.
         freeze_norm: keep the encoder's normalisation as initialised.
         gate: classes whose predicted probability is not above this have empty maps; None gates nothing.
         evidence: the map that chooses regions.
-        regions: options of `seewhy.nets.regions.refine_regions`; None gives no `refined` map.
+        regions: options of `seewhy.nets.refinement.refine_regions`; None gives no `refined` map.
         fill_holes: fill holes of regions within slices; None: unless the training data says that what it shows may be
             a ring (`solid` in dataset.json), e.g. an enhancing tumour.
         weigh_slices: multiply the evidence of regions by the predicted probability of its slice, so that regions do not

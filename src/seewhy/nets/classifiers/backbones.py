@@ -10,6 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError, nearest
+from seewhy.nets.encoders.base import is_channels_last
 from seewhy.options import check_choice
 from seewhy.types import ImageBatch
 
@@ -81,7 +82,7 @@ class PlanarFeatures(nn.Module):
         self.name, self.library = name, library
         build = _build_timm if library == "timm" else _build_torchvision
         self.net, self.channels = build(name, in_channels, options)
-        self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).upper().endswith("NHWC")
+        self.channels_last = is_channels_last(self.net)
         # The forward of torchvision's networks pools; timm's networks are built without pooling.
         self._path = "" if library == "timm" else "features"
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seewhy.types import Attention, ImageBatch
 
-__all__ = ["Encoder", "Features", "pad_to_multiple"]
+__all__ = ["Encoder", "Features", "is_channels_last", "pad_to_multiple"]
 
 
 @dataclass
@@ -49,6 +49,11 @@ class Encoder(nn.Module):
     def attention_layers(self) -> list[nn.Module]:
         """Return submodules with attention between all tokens of the last map, first to last; most have none."""
         return []
+
+
+def is_channels_last(net: nn.Module) -> bool:
+    """Whether a network of timm returns maps [B, H, W, C], as Swin does; others do not state their format."""
+    return str(getattr(net, "output_fmt", "NCHW")).upper().endswith("NHWC")
 
 
 def pad_to_multiple(image: ImageBatch, multiple: int, *, least: int = 1) -> ImageBatch:

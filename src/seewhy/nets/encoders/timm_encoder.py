@@ -13,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
-from seewhy.nets.encoders.base import Encoder, Features, pad_to_multiple
+from seewhy.nets.encoders.base import Encoder, Features, is_channels_last, pad_to_multiple
 from seewhy.types import Attention, ImageBatch
 
 __all__ = ["TimmEncoder", "record_attention"]
@@ -166,8 +166,7 @@ class TimmEncoder(Encoder):
         self.net = self._create({"features_only": True, **stride, **options})
         self.channels = list(self.net.feature_info.channels())
         self.strides = list(self.net.feature_info.reduction())
-        # Swin and similar networks return [B, H, W, C].
-        self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).upper().endswith("NHWC")
+        self.channels_last = is_channels_last(self.net)
 
 
 def _find_attention_layers(net: nn.Module) -> list[Any]:

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seewhy.errors import ConfigError
-from seewhy.nets.generators.base import Generator25D
-from seewhy.nets.generators.slice_stack import centre_slice
+from seewhy.nets.generators.base import Generator25D, centre_slice
 
 __all__ = ["CurveGenerator25D", "apply_curves", "invert_curves"]
 

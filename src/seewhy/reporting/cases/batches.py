@@ -17,9 +17,9 @@ from seewhy.data.base import BaseDataModule
 from seewhy.explain.explained_model import Explainable
 from seewhy.figures.labels import label_of
 from seewhy.figures.report.cases import BrowserCase, PictureLayer
+from seewhy.figures.report.pictures import ArrayLayer, draw_planes, measure_window
 from seewhy.io.geometry import Display
 from seewhy.models.protocols import DescribesItself, NamesClasses, SegmentsVolumes
-from seewhy.reporting.cases.planes import ArrayLayer, draw_planes, measure_window
 from seewhy.reporting.sample import view_sample
 
 __all__ = ["CasePictures", "make_cases"]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from seewhy.errors import DataError
 from seewhy.figures.labels import method_label
 from seewhy.figures.report.cases import BrowserCase, PictureLayer
+from seewhy.figures.report.pictures import ArrayLayer, draw_planes
 from seewhy.io.atomic import list_files
 from seewhy.io.geometry import Display
-from seewhy.reporting.cases.planes import ArrayLayer, draw_planes
 from seewhy.reporting.pictures import choose_look, format_truth
 from seewhy.reporting.store import ExplanationRecord, ExplanationStore, Place, VerdictRecord, read_record
 

@@ -30,7 +30,7 @@ def finish_benchmark(folder: Path, members: Sequence[FinishedMember]) -> Benchma
         folder: of the benchmark.
         members: complete ones; without any nothing is written.
     """
-    from seewhy.figures.explanations.benchmark import benchmark_figure
+    from seewhy.figures.explanations.ranking import benchmark_figure
     from seewhy.figures.style import write_figure
 
     if not members:

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from seewhy.metrics.agreement import OrderAgreement, average_ranks_of, compare_orders, correlate_ranks
 from seewhy.metrics.map_ranking import FLOOR
-from seewhy.metrics.order_agreement import OrderAgreement, average_ranks_of, compare_orders, correlate_ranks
 from seewhy.run.benchmark.scores import ORDERS, TRUTH, Evidence, MethodScores, order_methods, read_evidence, read_scores
 from seewhy.run.records import read_results
 

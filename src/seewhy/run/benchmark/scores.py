@@ -15,8 +15,8 @@ from typing_extensions import TypedDict
 from seewhy.errors import DataError
 from seewhy.io.atomic import file_sha256, write_json
 from seewhy.io.documents import read_json
+from seewhy.metrics.agreement import average_ranks_of
 from seewhy.metrics.map_ranking import FLOOR
-from seewhy.metrics.order_agreement import average_ranks_of
 from seewhy.phantoms.twins import draw_twins
 from seewhy.reporting.store import ExplanationStore
 from seewhy.run.folder import RunFolder

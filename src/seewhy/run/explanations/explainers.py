@@ -25,7 +25,7 @@ from seewhy.io.checks.sizes import find_file_problems
 from seewhy.models.protocols import DescribesItself, PreparesExplanation
 from seewhy.option_types import MemorySize, NonNegativeInt
 from seewhy.options import collect_problem, parse_options
-from seewhy.reporting.regions.calibration import check_patients
+from seewhy.reporting.regions import check_patients
 from seewhy.reporting.report import print_explanations
 from seewhy.reporting.selection import ExplanationSettings, TargetChoice
 from seewhy.run.build import build

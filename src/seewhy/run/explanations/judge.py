@@ -25,7 +25,7 @@ from seewhy.data.given.sample import GivenSample, batch_samples, check_samples, 
 from seewhy.errors import ConfigError, DataError, ExplanationError, nearest
 from seewhy.explain.capture.layers import find_last_map
 from seewhy.explain.explained_model import Explainable, ExplainableModule, ExplainedModel
-from seewhy.figures.options import FigureOptions, use_figure_options
+from seewhy.figures.style import FigureOptions, use_figure_options
 from seewhy.interop.tensors import check_finite_weights
 from seewhy.progress import slow_bar
 from seewhy.reporting.loaders.batches import read_batches

@@ -22,8 +22,7 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Explainer
 from seewhy.io.atomic import file_sha256
 from seewhy.models.protocols import NamesClasses, SegmentsVolumes, TranslatesScans
-from seewhy.reporting.loaders.explain_loader import explain_batches, find_explainers, move_batch
-from seewhy.reporting.loaders.explained_sample import ExplainedSample
+from seewhy.reporting.loaders.explain_loader import ExplainedSample, explain_batches, find_explainers, move_batch
 from seewhy.reporting.sample import select_rows
 from seewhy.reporting.selection import ExplanationSettings, TargetSetting
 from seewhy.run.checks import check_config

@@ -12,7 +12,7 @@ from seewhy.explain.maps import Maps
 from seewhy.io.atomic import write_json
 from seewhy.io.zarr.opening import open_source
 from seewhy.probability import calibrated_probability
-from seewhy.reporting.loaders.explained_sample import ExplainedSample
+from seewhy.reporting.loaders.explain_loader import ExplainedSample
 from seewhy.run.volumes.explain import Region, prepare_region, write_map
 from seewhy.run.volumes.model import VolumeModel
 

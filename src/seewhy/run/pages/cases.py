@@ -8,8 +8,8 @@ from pathlib import Path
 
 from seewhy.figures.labels import is_floor, label_of, parse_number
 from seewhy.figures.report.blocks import Section, Text
-from seewhy.figures.report.browser import CaseBrowser
 from seewhy.figures.report.cases import BrowserCase, read_cases
+from seewhy.figures.report.page import CaseBrowser
 from seewhy.io.documents import read_csv
 from seewhy.reporting.cases.explained import add_explanations, read_explained_cases
 from seewhy.wording import LESION, TargetWords

@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect
 
 from seewhy import __version__
 from seewhy.errors import SeewhyError, describe_system_error
-from seewhy.figures.report.upload_page import format_upload_page
+from seewhy.figures.report.page import format_upload_page
 from seewhy.run.loaded.model import LoadedModel
 from seewhy.run.serving.answers import Problem, ServedAnswer, answer_as_json, answer_as_zip, describe_request
 from seewhy.run.serving.examination import Examination, examine

@@ -17,13 +17,13 @@ from seewhy.errors import ExplanationError
 from seewhy.explain.explained_model import Explainable
 from seewhy.figures.labels import label_of, method_label
 from seewhy.figures.report.cases import BrowserCase, PictureLayer
+from seewhy.figures.report.pictures import ArrayLayer, draw_planes, measure_window
 from seewhy.io.geometry import Display
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.source import VolumeSource, millimetres
 from seewhy.models.protocols import DescribesItself, SegmentsVolumes, TranslatesScans
 from seewhy.reporting.cases.batches import CasePictures, make_cases
 from seewhy.reporting.cases.explained import add_explanations, read_explained_cases
-from seewhy.reporting.cases.planes import ArrayLayer, draw_planes, measure_window
 from seewhy.run.loaded.cases import Given, name_case
 from seewhy.run.loaded.model import MOST_VOXELS, LoadedModel
 from seewhy.run.serving.served_run import ServedRun

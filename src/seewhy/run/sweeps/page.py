@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from seewhy.errors import ConfigError, SeewhyError
-from seewhy.figures.options import use_figure_options
+from seewhy.figures.style import use_figure_options
 from seewhy.figures.sweep import Setting, measure_importance
 from seewhy.metrics.direction import find_mode
 from seewhy.run.figure_files import read_figure_options

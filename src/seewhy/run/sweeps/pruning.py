@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from seewhy.callbacks.pruning import PruneTrial
+from seewhy.callbacks.training.early_stopping import PruneTrial
 
 if TYPE_CHECKING:
     from seewhy.run.sweeps.search import StudyOptions

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from typing_extensions import TypedDict
 
 from seewhy import __version__
-from seewhy.callbacks.histograms import LogHistograms
+from seewhy.callbacks.training.gradient_norm import LogHistograms
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import DataError, SeewhyError
 from seewhy.io.documents import read_json

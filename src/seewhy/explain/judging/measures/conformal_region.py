@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
+from seewhy.explain.any_module import keep_unchanged
 from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel, Inputs
-from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.judging.perturbation import Fill, make_generators
 from seewhy.explain.judging.removal import Removal, rank_shuffled
 from seewhy.explain.judging.similarity import join_maps

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import ConfigError
+from seewhy.explain.any_module import keep_unchanged
 from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel, Inputs
-from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.judging.perturbation import Fill, make_generators
 from seewhy.explain.judging.removal import Output, Removal, number_regions, rank_shuffled
 from seewhy.explain.judging.similarity import correlation, join_maps

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seewhy.errors import ConfigError
+from seewhy.explain.any_module import keep_unchanged
 from seewhy.explain.explained_model import ExplainedModel, Inputs
-from seewhy.explain.frozen_module import keep_unchanged
 from seewhy.explain.judging.perturbation import Fill, fill_image, smooth
 from seewhy.probability import calibrated_probability, two_sided_scores
 from seewhy.progress import track_slowly

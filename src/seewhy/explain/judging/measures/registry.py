@@ -14,12 +14,10 @@ from seewhy.explain.base import Explainer
 from seewhy.explain.budget import MemoryBudget
 from seewhy.explain.explained_model import ExplainedModel, Inputs
 from seewhy.explain.judging.measures import (
-    complexity,
     conformal_region,
+    evidence,
     faithfulness,
-    localization,
-    randomization,
-    robustness,
+    repeated_maps,
 )
 from seewhy.explain.judging.removal import number_regions
 from seewhy.explain.judging.shared_work import SharedWork
@@ -200,26 +198,26 @@ OTHERS = [
     ("sensitivity_n", "faithfulness", "sensitivity-n", True, _measure_sensitivity_n),
     ("selectivity", "faithfulness", "selectivity, mean of the curve", False, _measure_selectivity),
     ("region_perturbation", "faithfulness", "region perturbation (AOPC)", True, _measure_region_perturbation),
-    ("sufficiency", "faithfulness", "sufficiency", True, lambda one: robustness.compute_sufficiency(one.maps)),
+    ("sufficiency", "faithfulness", "sufficiency", True, lambda one: evidence.compute_sufficiency(one.maps)),
     ("sufficient_share", "faithfulness", "share that keeps the prediction", False, _measure_sufficient_share),
     ("max_sensitivity", "robustness", "max-sensitivity", False,
-     lambda one: _explain_again(robustness.measure_max_sensitivity, one)),
+     lambda one: _explain_again(repeated_maps.measure_max_sensitivity, one)),
     ("top_k_intersection", "localization", "top-1000 intersection", True,
-     lambda one: _locate(localization.compute_top_k_intersection, one)),
+     lambda one: _locate(evidence.compute_top_k_intersection, one)),
     ("relevance_rank_accuracy", "localization", "relevance rank accuracy", True,
-     lambda one: _locate(localization.compute_relevance_rank_accuracy, one)),
+     lambda one: _locate(evidence.compute_relevance_rank_accuracy, one)),
     ("relevance_mass_accuracy", "localization", "relevance mass accuracy", None,
-     lambda one: _locate(localization.compute_relevance_mass_accuracy, one)),
-    ("sparseness", "complexity", "sparseness (Gini index)", None, lambda one: complexity.compute_sparseness(one.maps)),
-    ("complexity", "complexity", "complexity (nats)", None, lambda one: complexity.compute_complexity(one.maps)),
+     lambda one: _locate(evidence.compute_relevance_mass_accuracy, one)),
+    ("sparseness", "complexity", "sparseness (Gini index)", None, lambda one: evidence.compute_sparseness(one.maps)),
+    ("complexity", "complexity", "complexity (nats)", None, lambda one: evidence.compute_complexity(one.maps)),
     ("effective_complexity", "complexity", "effective complexity (pixels)", None,
-     lambda one: complexity.compute_effective_complexity(one.maps)),
+     lambda one: evidence.compute_effective_complexity(one.maps)),
     ("random_logit", "randomization", "random logit (SSIM)", None,
-     lambda one: _explain_again(randomization.measure_random_logit, one)),
+     lambda one: _explain_again(repeated_maps.measure_random_logit, one)),
     ("smooth_mprt", "randomization", "smooth MPRT", None,
-     lambda one: _explain_again(randomization.measure_smooth_mprt, one, shared=one.shared)),
+     lambda one: _explain_again(repeated_maps.measure_smooth_mprt, one, shared=one.shared)),
     ("efficient_mprt", "randomization", "efficient MPRT", None,
-     lambda one: _explain_again(randomization.measure_efficient_mprt, one, shared=one.shared)),
+     lambda one: _explain_again(repeated_maps.measure_efficient_mprt, one, shared=one.shared)),
 ]  # fmt: skip
 
 MEASURES: Mapping[str, Measure] = {one.name: one for one in (INFIDELITY, *(_make(*row) for row in OTHERS))}

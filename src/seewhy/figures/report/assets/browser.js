@@ -1,5 +1,5 @@
 // Case browser of a page: a list that is filtered and sorted, and the pictures of one case, slice by slice.
-// Plain script without a framework, and no NiiVue: see browser.py for the reasons. Text from data only ever becomes
+// Plain script without a framework, and no NiiVue: see page.py for the reasons. Text from data only ever becomes
 // textContent, and a picture only if it is a data URL of a type without scripts.
 (() => {
   "use strict";

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from seewhy.batch import MODALITIES
+from seewhy.metrics.agreement import measure_agreement, measure_gain
 from seewhy.metrics.bootstrap import bootstrap_interval, percentile_bounds
 from seewhy.metrics.gather import Row
-from seewhy.metrics.translation.agreement import measure_agreement, measure_gain
 from seewhy.metrics.translation.feature_distances import KernelTable, kernel_table
 from seewhy.metrics.translation.scan_rule import LESION, TISSUES
 from seewhy.run.translation.evaluation.distances import FeatureSample, build_sample, draw_groups, run_probes

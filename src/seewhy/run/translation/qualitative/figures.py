@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from seewhy.batch import MODALITIES
 from seewhy.errors import DataError
 from seewhy.figures.style import turn_upright
-from seewhy.figures.translation.attention import attention_overlay
 from seewhy.figures.translation.case import AttentionView, TranslationCase
 from seewhy.figures.translation.ieee import ieee_style, write_ieee
-from seewhy.figures.translation.slices import comparison, cycle_consistency, multimodality
+from seewhy.figures.translation.slices import attention_overlay, comparison, cycle_consistency, multimodality
 from seewhy.io.atomic import atomic_path
 from seewhy.io.npy import read_npz
 from seewhy.models.translation.explanation import has_attention, record_attention

@@ -1,1 +1,0 @@
-"""Maps from randomly masked inputs."""

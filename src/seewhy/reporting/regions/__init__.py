@@ -1,1 +1,0 @@
-"""Calibrated regions of explained samples, and their table."""
