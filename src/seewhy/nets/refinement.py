@@ -245,7 +245,7 @@ def choose_level(image: Tensor, evidence: Tensor, body: Tensor, **options: Any) 
         >>> image[1:3, 12:20, 12:20] = 1
         >>> evidence = torch.nn.functional.avg_pool2d(image[:, None], 9, 1, 4)[:, 0]
         >>> choose_level(image, evidence, torch.ones_like(image, dtype=torch.bool), evidence_sigma=(0, 0, 0))
-        0.15
+        0.6
         >>> choose_level(image, 0 * evidence, torch.ones_like(image, dtype=torch.bool)) is None
         True
     """
