@@ -145,7 +145,9 @@ def test_an_imported_checkpoint_predicts(tmp_path, record, prefix):
     config = compose_train("experiment=brats", "model=afa", "model.encoder.name=mit_b0", "data.channels=3")
     torch.manual_seed(3)
     state = build_model(config).state_dict()
-    del state["presence_threshold"]  # the reference decides nothing about absence
+    measured = {
+        name: state.pop(name) for name in ("presence_threshold", "solid", "unclear_level")
+    }  # not in the reference
     torch.save({prefix + name: tensor for name, tensor in state.items()}, tmp_path / "best.pth")
     said = import_checkpoint(
         "afa",
@@ -158,9 +160,10 @@ def test_an_imported_checkpoint_predicts(tmp_path, record, prefix):
     )
     assert said.startswith("mit_b0, 2 classes")
     made = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-    assert made.keys() == state.keys() | {"presence_threshold"}
+    assert made.keys() == state.keys() | measured.keys()
     assert all(torch.equal(made[name], state[name]) for name in state)
     assert made["presence_threshold"].tolist() == [0.0]  # every patient may have the class
+    assert all(torch.equal(made[name], value) for name, value in measured.items())
     data = write_tumour_phantom(tmp_path / "data", patients=2, slices=2, size=64, seed=1)
     predict_here(tmp_path / "run", tmp_path / "out", f"data.root={data}", "data.predict_on=all")
     assert len(record.table(tmp_path / "out" / "predictions" / "predictions.csv")) == 4

@@ -17,7 +17,6 @@ from seewhy.figures.labels import NONE, parse_number
 from seewhy.figures.report.blocks import Block, ReportTable, ScoreCards, Section, Text
 from seewhy.figures.report.page import write_report
 from seewhy.figures.results import explain_measures, results_blocks
-from seewhy.figures.translation.evaluation import DIRECTIONS, METHODS
 from seewhy.io.atomic import file_sha256, write_csv, write_json
 from seewhy.io.documents import read_csv, read_json
 from seewhy.reporting.page import write_explanation_page
@@ -251,11 +250,15 @@ def _make_tables(path: Path) -> list[Block]:
 
 
 def _name_row(row: Mapping[str, str]) -> str:
+    from seewhy.figures.translation.evaluation import DIRECTIONS  # predictions of other systems need none of it
+
     direction = row.get("direction", "")
     return f"{DIRECTIONS.get(direction, direction)}: {_name_method(row)}"
 
 
 def _name_method(row: Mapping[str, str]) -> str:
+    from seewhy.figures.translation.evaluation import METHODS
+
     method = row.get("method", "")
     return "truth: the other scanner" if row.get("status") == TRUTH else METHODS.get(method, method)
 
