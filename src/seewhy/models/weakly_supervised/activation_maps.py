@@ -26,6 +26,7 @@ from seewhy.nets.pseudo_labels import PseudoLabels, Walks
 from seewhy.nets.refinement import PixelAdaptiveRefinement, choose_level, refine_regions
 from seewhy.option_types import NonNegativeFloat
 from seewhy.options import call_with_options
+from seewhy.progress import track_slowly
 from seewhy.types import Attention, ImageBatch, MapBatch, ScoreBatch
 from seewhy_run.steps.maps import ActivationMaps, Regions
 from seewhy_run.steps.slices import WriteMaps
@@ -294,7 +295,8 @@ class ActivationMapModule(BaseModule):
             return
         options = {key: value for key, value in regions.items() if key != "level"} | {"fill_holes": self.fills_holes}
         levels = []
-        for batch in datamodule.positive_patients(MEASURED_PATIENTS):
+        patients = datamodule.positive_patients(MEASURED_PATIENTS)
+        for batch in track_slowly(patients, "level of evidence", shown=self.global_rank == 0):
             logits, maps = self._predict_chunks(move_data_to_device(batch, self.device), [self.hparams["evidence"]])
             image, evidence, body = self._region_inputs(batch, logits, maps)
             levels += [choose_level(image, one, body, **options) for one in evidence.unbind(dim=1)]
