@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from seewhy.errors import DataError
 from seewhy.figures.labels import method_label
 from seewhy.figures.report.blocks import NoteList, Section
-from seewhy.figures.report.page import CaseBrowser, write_report
+from seewhy.figures.report.page import PHANTOM, CaseBrowser, write_report
 from seewhy.io.documents import read_json
 from seewhy.reporting.cases.explained import read_explained_cases
 from seewhy.reporting.pictures import find_main_picture, has_picture
@@ -21,7 +21,6 @@ __all__ = ["read_explanations", "report_section", "write_explanation_page"]
 Record = dict[str, Any]
 PICTURES = 4
 """Pictures of samples on the page, besides those of the case browser, which has all."""
-PHANTOM = "Phantom data: these patients are synthetic, and the scores say nothing about real ones."
 NOTE = "Colours are on one scale for all maps of a method."
 
 

@@ -26,6 +26,7 @@ from seewhy.figures.report.cases import BrowserCase, PicturePlane, choose_slices
 from seewhy.io.atomic import atomic_path
 
 __all__ = [
+    "PHANTOM",
     "CaseBrowser",
     "escape_json",
     "fit_budget",
@@ -35,6 +36,9 @@ __all__ = [
     "read_asset",
     "write_report",
 ]
+
+PHANTOM = "Phantom data: these patients are synthetic, and the scores say nothing about real ones."
+"""Warning of pages about phantoms."""
 
 
 def write_report(

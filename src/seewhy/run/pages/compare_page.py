@@ -12,12 +12,11 @@ from rich.table import Table
 
 from seewhy.figures.labels import NONE
 from seewhy.figures.report.blocks import Block, Facts, NoteList, Picture, ReportTable, Section, Text
-from seewhy.figures.report.page import write_report
+from seewhy.figures.report.page import PHANTOM, write_report
 from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure, style_axes
 from seewhy.io.atomic import write_csv
 from seewhy.run.pages.compare import Comparison, PairedScore, RunScores
 from seewhy.run.pages.facts import read_facts
-from seewhy.run.pages.run_page import PHANTOM
 
 __all__ = ["differences_figure", "print_comparison", "write_comparison"]
 

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from seewhy.errors import DataError
 from seewhy.figures.labels import NONE, parse_number
 from seewhy.figures.report.blocks import Block, ReportTable, ScoreCards, Section, Text
-from seewhy.figures.report.page import write_report
+from seewhy.figures.report.page import PHANTOM, write_report
 from seewhy.figures.results import explain_measures, results_blocks
 from seewhy.io.atomic import file_sha256, write_csv, write_json
 from seewhy.io.documents import read_csv, read_json
@@ -23,7 +23,7 @@ from seewhy.reporting.page import write_explanation_page
 from seewhy.run.loaded.saved_run import SavedRun
 from seewhy.run.pages.cases import collect_cases, make_browser_section
 from seewhy.run.pages.facts import make_cards
-from seewhy.run.pages.run_page import PHANTOM, read_picture, write_run_page
+from seewhy.run.pages.run_page import read_picture, write_run_page
 from seewhy.run.records import find_words_of, read_results
 
 __all__ = ["rebuild_pages", "write_evaluation_page", "write_prediction_page", "write_prediction_results"]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from seewhy.errors import DataError
 from seewhy.figures.report.blocks import Block, Picture, ReportTable, ScoreCards, Section, Text
-from seewhy.figures.report.page import write_report
+from seewhy.figures.report.page import PHANTOM, write_report
 from seewhy.figures.results import explain_measures, results_blocks
 from seewhy.io.atomic import list_files
 from seewhy.reporting.page import read_explanations, report_section
@@ -20,11 +20,10 @@ from seewhy.run.pages.facts import describe_run, make_cards, read_facts
 from seewhy.run.records import find_words_of, read_results
 from seewhy.wording import TargetWords
 
-__all__ = ["PHANTOM", "find_page", "read_picture", "write_run_page"]
+__all__ = ["find_page", "read_picture", "write_run_page"]
 
 LOGGER = logging.getLogger(__name__)
 
-PHANTOM = "Phantom data: these patients are synthetic, and the scores say nothing about real ones."
 FEW = 10
 """With fewer test patients than this, a warning calls intervals rough."""
 MOST_DOUBTS = 3
