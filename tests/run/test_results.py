@@ -77,6 +77,13 @@ class Measured(torch.nn.Module):
         self.register_buffer("presence_threshold", torch.tensor(threshold))
 
 
+def test_what_was_fitted_without_a_chosen_checkpoint_is_named():
+    text = describe_choice({}, None, model=Measured(1.5, [0.0]))
+    assert "last checkpoint" in text
+    assert "temperature" in text
+    assert "fitted" not in describe_choice({}, None, model=Measured(1.0, [0.0]))
+
+
 @pytest.mark.parametrize(
     ("temperature", "threshold", "named"),
     [

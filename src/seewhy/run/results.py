@@ -109,9 +109,9 @@ def _save_tables(model: object, metrics: Mapping[str, float], *, phantom: bool) 
 FITTED = {
     "temperature": (1.0, "the temperature of its probabilities"),
     "presence_threshold": (0.0, "the threshold below which a patient is taken to be {absent}"),
-    "unclear_level": (0.5, "the level of evidence where edges are unclear (also on training patients)"),
+    "unclear_level": (0.5, "the level of evidence where edges are unclear (of validation and training patients)"),
 }
-"""What models fit to the validation patients: buffer → value without a fit, and description."""
+"""What models fit to patients of validation, or also of training: buffer → value without a fit, and description."""
 
 
 def describe_choice(
@@ -126,14 +126,14 @@ def describe_choice(
         >>> describe_choice({}, None)
         'nothing was chosen: the last checkpoint is tested'
     """
-    if chosen_by is None:
-        return "nothing was chosen: the last checkpoint is tested"
-    value = f" ({metrics[chosen_by]:.4g})" if chosen_by in metrics else ""
     fitted = ""
     if isinstance(model, HasMeasuredBuffers) and isinstance(model, nn.Module):
         for name in [name for name in FITTED if name in model.measured_buffers]:
             start, description = FITTED[name]
             fitted += words.fill(f", {description}") * bool((model.get_buffer(name) != start).any())
+    if chosen_by is None:
+        return "nothing was chosen: the last checkpoint is tested" + f"; fitted: {fitted[2:]}" * bool(fitted)
+    value = f" ({metrics[chosen_by]:.4g})" if chosen_by in metrics else ""
     return f"chosen on the validation split: the checkpoint by {chosen_by}{value}{fitted}"
 
 
