@@ -127,6 +127,12 @@ def test_files_that_were_removed_meanwhile_are_written_by_the_next_call(run_of, 
     assert doomed.is_file()
 
 
+def test_a_prediction_that_is_not_shared_takes_the_trainers_options(run_of, tmp_path, record):
+    run, _ = run_of("brats")
+    predict_here(run, tmp_path, "+trainer.limit_predict_batches=1")
+    assert len({row["patient"] for row in record.table(tmp_path / "predictions" / "predictions.csv")}) == 1
+
+
 def test_mistakes_are_said_in_words(run_of, tmp_path):
     run, _ = run_of("brats")
     with pytest.raises(ConfigError, match=r"job\.lease=0 must be"):

@@ -115,6 +115,8 @@ class SharePrediction(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse what processes cannot share."""
+        if self.batches is None:  # nothing is shared
+            return
         if trainer.world_size > 1:
             raise ConfigError("job.shared=true needs processes of their own: trainer.devices=1, trainer.num_nodes=1")
         if trainer.limit_predict_batches != 1.0:
