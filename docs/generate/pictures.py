@@ -27,7 +27,7 @@ class Recipe:
     """Commands that make a picture.
 
     Attributes:
-        commands: words after `python`; `{folder}` is an empty folder.
+        commands: words after `python`; `{folder}` is an empty folder, `{sweep}` that of a finished sweep below its logs.
         picture: pattern of the picture's path in that folder, which one file must match.
     """
 
@@ -62,7 +62,7 @@ def make(name: str) -> Path:
     recipe = RECIPES[name]
     with tempfile.TemporaryDirectory() as folder:
         for words in recipe.commands:
-            sweep = next((str(path.parent) for path in Path(folder).glob("logs/**/multirun.yaml")), "")
+            sweep = next((str(path.parent) for path in Path(folder).glob("logs/**/sweep.csv")), "")
             command = [word.format(folder=folder, sweep=sweep) for word in words]
             subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
         found = list(Path(folder).glob(recipe.picture))
