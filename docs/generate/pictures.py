@@ -27,7 +27,7 @@ class Recipe:
     """Commands that make a picture.
 
     Attributes:
-        commands: words after `python`; `{folder}` is an empty folder, `{sweep}` that of a finished sweep below its logs.
+        commands: words after `python`; `{folder}` is an empty folder, `{sweep}` that of a sweep that has ended in it.
         picture: pattern of the picture's path in that folder, which one file must match.
     """
 
