@@ -116,15 +116,31 @@ def test_results_of_others_in_the_same_folder_are_not_continued(run_of, tmp_path
         }
 
 
-def test_files_that_were_removed_meanwhile_are_written_by_the_next_call(run_of, tmp_path):
-    run, _ = run_of("brats")
-    stop_after(2, predict_here, run, tmp_path, "job.shared=true")
-    doomed = min((tmp_path / "predictions/cases").glob("*.json"))  # of a batch that is done
+@pytest.mark.parametrize(
+    ("system", "pattern"),
+    [
+        ("brats", "cases/*.json"),
+        ("cyclegan", "*/*.nii.gz"),
+        ("brats", "*.npz"),
+        ("cyclegan", "*.npz"),
+        ("volume", "*.zarr/**/c/**/[0-9]*"),
+        ("volume", "*.zarr/labels/**/zarr.json"),
+    ],
+)
+def test_files_that_were_removed_meanwhile_are_written_by_the_next_call(system, pattern, run_of, tmp_path):
+    run, _ = run_of(system)
+    alone = predict_here(run, tmp_path / "alone")
+    stop_after(2, predict_here, run, tmp_path / "shared", "job.shared=true")
+    folder = tmp_path / "shared" / "predictions"
+    doomed = min(path for path in folder.glob(pattern) if path.is_file())  # of a batch that is done
     doomed.unlink()
     with pytest.raises(DataError, match=rf"{doomed.name} was removed .* start the same command again"):
-        predict_here(run, tmp_path, "job.shared=true")
-    predict_here(run, tmp_path, "job.shared=true")
-    assert doomed.is_file()
+        predict_here(run, tmp_path / "shared", "job.shared=true")
+    predict_here(run, tmp_path / "shared", "job.shared=true")
+    compare(folder, alone)
+    doomed.unlink()  # between two calls
+    predict_here(run, tmp_path / "shared", "job.shared=true")
+    compare(folder, alone)
 
 
 def test_a_prediction_that_is_not_shared_takes_the_trainers_options(run_of, tmp_path, record):
@@ -180,8 +196,11 @@ def test_jobs_of_submitit_share_a_prediction_and_an_evaluation(run_of, tmp_path,
     run, _ = run_of("cyclegan")
     predict(compose_saved("predict", run, *WORDS, f"paths.output_dir={tmp_path / 'alone'}"))
     compare(predict_here(run, tmp_path / "shared", *jobs), tmp_path / "alone" / "predictions")
-    assert "2 jobs (" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "2 jobs (" in printed
+    assert printed.endswith(f"output: {tmp_path / 'shared' / 'predictions'}\n")
     evaluate(compose_saved("evaluate", run, *QUICK, f"evaluate.folder={tmp_path / 'alone'}"))
     compare(evaluate_here(run, tmp_path / "shared", *jobs), tmp_path / "alone" / "evaluation_all")
+    assert capsys.readouterr().out.endswith(f"output: {tmp_path / 'shared' / 'evaluation_all'}\n")
     record = json.loads((tmp_path / "shared" / "evaluation_all" / "evaluation.json").read_text())
     assert record["subjects"] == {"a": 3, "b": 3}

@@ -9,12 +9,12 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from seewhy.callbacks.sharing import check_written
 from seewhy.data.base import find_datamodule
 from seewhy.figures.report.cases import write_case
 from seewhy.io.atomic import list_files
 from seewhy.option_types import PositiveInt
 from seewhy.reporting.cases.batches import CasePictures, make_cases
+from seewhy.sharing.parts import check_written
 
 __all__ = ["WriteCases"]
 

@@ -12,15 +12,15 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
-from seewhy.callbacks.sharing import check_written
 from seewhy.data.base import BaseDataModule, find_datamodule
 from seewhy.errors import ConfigError, nearest
-from seewhy.io.atomic import atomic_path, write_csv
+from seewhy.io.atomic import atomic_path, list_files, write_csv
 from seewhy.io.documents import read_csv
 from seewhy.io.names import safe_name
 from seewhy.metrics.classification.cases import make_case_row
 from seewhy.metrics.gather import gather_rows
 from seewhy.models.protocols import NamesClasses, NamesPredictionWriter
+from seewhy.sharing.parts import check_written
 
 __all__ = [
     "PredictionOptions",
@@ -67,19 +67,22 @@ class WrittenFiles:
     Attributes:
         rows: of `predictions.csv`.
         volumes: NIfTI files.
+        others: files of arrays, and folders of zarr stores.
         without_source: patients without NIfTI files, because their source volume is unknown or has moved.
         skipped: patients that the model gives no prediction for.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     volumes: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
     without_source: set[str] = field(default_factory=set)
     skipped: set[str] = field(default_factory=set)
 
     def to_part(self) -> dict[str, Any]:
         """Plain data for another process."""
         return {
-            "rows": self.rows, "volumes": [str(path) for path in self.volumes],
+            "rows": self.rows, "volumes": list(map(str, self.volumes)), "others": list(map(str, self.others)),
+            "in_stores": [str(file) for path in self.others if path.is_dir() for file in list_files(path, "**/*")],
             "without_source": sorted(self.without_source), "skipped": sorted(self.skipped),
         }  # fmt: skip
 
@@ -90,15 +93,16 @@ class WrittenFiles:
         Raises:
             DataError: a file has been removed since.
         """
-        volumes = [Path(path) for path in part["volumes"]]
-        check_written(volumes)
+        volumes, others, in_stores = (list(map(Path, part[key])) for key in ("volumes", "others", "in_stores"))
+        check_written([*volumes, *others, *in_stores])
         names = {key: set(part[key]) for key in ("without_source", "skipped")}
-        return cls(rows=part["rows"], volumes=volumes, **names)
+        return cls(rows=part["rows"], volumes=volumes, others=others, **names)
 
     def add(self, other: WrittenFiles) -> None:
         """Append the result of another batch."""
         self.rows += other.rows
         self.volumes += other.volumes
+        self.others += other.others
         self.without_source |= other.without_source
         self.skipped |= other.skipped
 
@@ -260,6 +264,7 @@ class SampleWriter:
             path = self.options.folder / f"{safe_name(prediction['patient'][0])}.npz"
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 np.savez_compressed(file, index=np.asarray(prediction["index"]), **arrays)  # type: ignore[arg-type]
+            written.others.append(path)
         return written
 
     def _write_stacks(self, prediction: Prediction, arrays: dict[str, np.ndarray[Any, Any]]) -> list[Path]:

@@ -9,12 +9,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from seewhy.errors import ConfigError, DataError
+from seewhy.errors import ConfigError
 from seewhy.models.protocols import ScoresPredictions, SharesScores
 from seewhy.sharing.parts import read_part, write_part
 from seewhy.sharing.tasks import SharedRound, Task
 
-__all__ = ["SharePrediction", "SharedBatches", "SharesWork", "check_written"]
+__all__ = ["SharePrediction", "SharedBatches", "SharesWork"]
 
 RESULTS = "results"
 PARTS = "parts"
@@ -141,24 +141,10 @@ class SharePrediction(Callback):
             callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
             trainer.callbacks = [item for item in callbacks if item not in shared]  # type: ignore[attr-defined]
             return
-        try:
+        with self.batches.present.joining():
             parts = self.batches.read_parts()
             for number, item in enumerate(shared):
                 item.join_parts([part[number] for part in parts])
-        except DataError:
-            self.batches.present.finish()  # the next command begins anew
-            raise
-
-
-def check_written(paths: Iterable[Path]) -> None:
-    """Check that files which processes have written are still there.
-
-    Raises:
-        DataError: the first that is not.
-    """
-    for path in paths:
-        if not path.exists():
-            raise DataError(f"{path} was removed while others were written; start the same command again")
 
 
 def _list_shared(trainer: Trainer) -> list[Any]:

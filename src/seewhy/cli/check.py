@@ -94,7 +94,7 @@ def _show(report: Report, console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console.print(f"[bold]{escape(str(report.root))}[/bold]  {_format_counts(report)}", highlight=False)
+    console.print(f"[bold]{escape(str(report.root))}[/bold]  {_format_counts(report)}", highlight=False, soft_wrap=True)
     for part, counts in report.counts.get("parts", {}).items():
         console.print(f"  {part}: " + ", ".join(f"{count} {name}" for name, count in counts.items()), highlight=False)
     groups: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)

@@ -218,7 +218,9 @@ class Session:
         waiting = self.judges.active and self.judges.testing
         tested = not waiting or seen >= self.judges.settings.cases
         key = self.keys[place.method]
-        return self.store.finished(place, view.id, key) and (tested or self.store.verdict(place, key) is not None)
+        has_region = self.judges.regions is None or self.store.has_region(place, view.id)
+        is_tested = tested or self.store.verdict(place, key) is not None
+        return self.store.finished(place, view.id, key) and has_region and is_tested
 
     def _compute_maps(
         self, method: str, batch: Batch, targets: list[Target]

@@ -13,6 +13,7 @@ from seewhy.reporting.report import write_tables
 from seewhy.reporting.session import Session
 from seewhy.reporting.store import Place, fingerprint
 from seewhy.reporting.verdicts import complete_verdict, mark_records, read_records, store_verdict
+from seewhy.sharing.parts import check_written
 from seewhy.sharing.tasks import SharedRound, Task
 
 __all__ = ["NOTES", "SharedSession"]
@@ -69,12 +70,14 @@ class SharedSession:
                 kind, _, number = task.key.partition("-")
                 if kind == "explain":
                     self._round.tasks.complete(task, self._explain(int(number)))
-                elif kind == "verdicts":
-                    self._round.tasks.complete(task, self._choose_looks())
-                elif kind == "draw":
-                    self._round.tasks.complete(task, self._draw(int(number)))
-                else:
-                    results = self._write()
+                    continue
+                with self._round.joining():
+                    if kind == "verdicts":
+                        self._round.tasks.complete(task, self._choose_looks())
+                    elif kind == "draw":
+                        self._round.tasks.complete(task, self._draw(int(number)))
+                    else:
+                        results = self._write()
             self.taken_over, self.waited = self._round.tasks.taken_over, self._round.tasks.waited
         return results
 
@@ -96,10 +99,12 @@ class SharedSession:
         samples = list(dict.fromkeys(session.samples))
         self.explained += len(samples)
         places = [[place.method, place.target] for place in session.places]
-        return {"samples": samples, "refused": session.refused, "places": places}
+        files = session.store.list_written(session.places, samples)
+        return {"samples": samples, "refused": session.refused, "places": places, "files": files}
 
     def _choose_looks(self) -> dict[str, Any]:
         """Complete the verdicts, and choose the colour scale of every method and target."""
+        self._check_explained()
         looks, samples, phantom = {}, self._list_samples(), bool(self.session.facts["phantom"])
         for place in self._list_places():
             records = read_records(self.session, place, samples)
@@ -125,6 +130,7 @@ class SharedSession:
 
     def _write(self) -> dict[str, Any]:
         """Write everything that is made from all samples together."""
+        self._check_explained()
         session, samples, done = self.session, self._list_samples(), self._finished
         records = []
         for place in self._list_places():
@@ -132,6 +138,7 @@ class SharedSession:
             drawn: dict[str, list[str]] = {}
             for number in range(len(self.groups)):
                 drawn |= done[f"draw-{number:06d}"].get(place.title, {})
+            check_written(session.store.folder / name for names in drawn.values() for name in names)
             shown = [record["id"] for record in marked if record["id"] in samples[: session.settings.pictures]]
             if drawn.keys() != set(shown):
                 folder = session.store.folder
@@ -142,6 +149,11 @@ class SharedSession:
         refused = {line for number in range(len(self.groups)) for line in done[f"explain-{number:06d}"]["refused"]}
         lines = gather_rows([{"line": line} for line in refused], key=("line",))
         return write_tables(session, self._list_places(), samples, [row["line"] for row in lines], records)
+
+    def _check_explained(self) -> None:
+        """Check that all files of explained samples are still there."""
+        results = [self._finished[f"explain-{number:06d}"] for number in range(len(self.groups))]
+        check_written(self.session.store.folder / name for result in results for name in result["files"])
 
     @property
     def _finished(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired
@@ -155,6 +155,10 @@ class ExplanationStore:
         with atomic_path(self._region_path(place, sample)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **masks)  # type: ignore[arg-type]
 
+    def has_region(self, place: Place, sample: str) -> bool:
+        """Whether the region of a sample is stored."""
+        return self._region_path(place, sample).is_file()
+
     def region(self, place: Place, sample: str) -> dict[str, Array]:
         """Input → region of one sample, bool; empty without one."""
         path = self._region_path(place, sample)
@@ -201,7 +205,7 @@ class ExplanationStore:
 
     def write_view(self, view: SampleView) -> None:
         """Write the images and masks of a sample for pictures, as 8 bit."""
-        path = self.folder / "cache" / f"{safe_name(view.id)}.npz"
+        path = self._view_path(view.id)
         arrays: dict[str, Array] = {}
         for name, image in view.images.items():
             arrays[f"image {name}"] = np.zeros(0, np.uint8) if image is None else _to_grey(image)
@@ -211,15 +215,27 @@ class ExplanationStore:
 
     def has_view(self, sample: str) -> bool:
         """Whether the images of a sample are stored."""
-        return (self.folder / "cache" / f"{safe_name(sample)}.npz").is_file()
+        return self._view_path(sample).is_file()
 
     def view(self, sample: str) -> tuple[dict[str, Array | None], dict[str, Array]]:
         """Images (None for a missing input) and masks, by input."""
-        arrays = read_npz(self.folder / "cache" / f"{safe_name(sample)}.npz")
+        arrays = read_npz(self._view_path(sample))
         images = {key[6:]: array if array.size else None for key, array in arrays.items() if key.startswith("image ")}
         return images, {key[5:]: array for key, array in arrays.items() if key.startswith("mask ")}
 
     # -- files -----------------------------------------------------------------------------------------------
+
+    def list_written(self, places: Sequence[Place], samples: Sequence[str]) -> list[str]:
+        """List the files of some samples, and of the verdicts on their methods, relative to the folder."""
+        paths = [self._verdict_path(place) for place in places]
+        for sample in samples:
+            paths += [self._view_path(sample), self._floors_path(sample)]
+            for place in places:
+                makers = (self._record_path, self._cache_path, self._region_path)
+                paths += [make(place, sample) for make in makers]
+                record = self.record(place, sample)
+                paths += [] if record is None else [self.folder / name for name in record["files"]]
+        return [path.relative_to(self.folder).as_posix() for path in paths if path.is_file()]
 
     def subject_folder(self, place: Place, sample: str, *, volume: bool) -> Path:
         """Folder of a sample: one per volume; planar samples share the folder of the method."""
@@ -252,6 +268,9 @@ class ExplanationStore:
             write_nifti(path, placement.restore(array.astype(np.float32)), affine=affine, header=header)
             written.append(path.relative_to(self.folder).as_posix())
         return written
+
+    def _view_path(self, sample: str) -> Path:
+        return self.folder / "cache" / f"{safe_name(sample)}.npz"
 
     def _cache_path(self, place: Place, sample: str) -> Path:
         return self.folder / "cache" / place.path / f"{safe_name(sample)}.npz"
@@ -328,6 +347,7 @@ class VerdictRecord(TypedDict):
     key: str
     failures: list[str]
     doubts: list[str]
+    samples: NotRequired[int]
 
 
 class FloorsRecord(TypedDict):

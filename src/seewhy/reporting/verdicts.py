@@ -25,9 +25,14 @@ def read_records(session: Session, place: Place, samples: Sequence[str]) -> list
 
 
 def store_verdict(session: Session, place: Place) -> None:
-    """Store the verdict of this session on a method, for a later session that has nothing left to compute."""
-    verdict = session.judges.verdict(place)
-    if verdict is None or not verdict.samples:
+    """Store the verdict of this session on a method, for a later session that has nothing left to compute.
+
+    One of more samples is kept: a session that makes a few lost maps again tests only these.
+    """
+    verdict, key = session.judges.verdict(place), session.keys[place.method]
+    stored = session.store.verdict(place, key)
+    fewest = 1 if stored is None else stored.get("samples", 1)
+    if verdict is None or verdict.samples < fewest:
         return
     facts: dict[str, Any] = {
         "passes": verdict.passes,
@@ -49,7 +54,7 @@ def store_verdict(session: Session, place: Place) -> None:
             "least": _finite_mean(verdict.contrast.least),
             "redraws": _finite_mean(verdict.contrast.redraws),
         }
-    session.store.write_verdict(place, session.keys[place.method], facts)
+    session.store.write_verdict(place, key, facts)
 
 
 def _finite_mean(values: NDArray[np.float64]) -> float | None:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from seewhy.errors import ConfigError, DataError
 
-__all__ = ["configure_job", "submit_jobs"]
+__all__ = ["configure_job", "print_output", "submit_jobs"]
 
 POLL = 2.0
 """Seconds between two looks at the jobs."""
@@ -22,7 +22,7 @@ FAILED = {"FAILED", "CANCELLED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT", "INTER
 
 
 def submit_jobs(
-    function: Callable[[str], None],
+    function: Callable[[str], Any],
     configs: Sequence[DictConfig],
     *,
     options: dict[str, Any],
@@ -31,7 +31,7 @@ def submit_jobs(
     folder: Path,
     output: str,
     is_complete: Callable[[], bool] = lambda: True,
-) -> None:
+) -> list[Any]:
     """Submit one job for each configuration, and wait until all have ended.
 
     Jobs that are lost need no restart while others run, because these take over what was claimed. Those who stop
@@ -45,8 +45,11 @@ def submit_jobs(
         where: options of the command that lead here, e.g. `volume.job`.
         name: of the jobs.
         folder: of their logs.
-        output: that they write, for messages.
+        output: that they write, for messages about failures.
         is_complete: whether the output is complete, asked when all jobs have ended and at least one did not fail.
+
+    Returns:
+        What the function has returned in each job that did not fail.
 
     Raises:
         ConfigError: submitit is not installed, or an option of a job is wrong.
@@ -75,7 +78,12 @@ def submit_jobs(
             f"{output} is not complete, {len(failed)} of {len(jobs)} jobs ended early ({reason}); "
             "start the same command again to continue"
         )
-    console.print(f"output: {output}", soft_wrap=True)
+    return [job.result() for job in jobs if job not in failed]
+
+
+def print_output(output: object) -> None:
+    """Print where the results of finished jobs are."""
+    Console(highlight=False).print(f"output: {output}", soft_wrap=True)
 
 
 def configure_job(config: DictConfig) -> DictConfig:

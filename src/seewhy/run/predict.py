@@ -17,6 +17,7 @@ from seewhy.errors import ConfigError
 from seewhy.io.atomic import list_files
 from seewhy.run.build import build_loggers
 from seewhy.run.checks import check_config
+from seewhy.run.executor import print_output
 from seewhy.run.explanations.explainers import build_explain_callback, check_explained, print_explained
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import RunFolder
@@ -60,6 +61,7 @@ def predict(config: DictConfig) -> None:
     folder = _find_folder(config)
     if job.executor is not None:
         submit_shared(config, predict_in_job, job, name="seewhy-predict", output=folder)
+        print_output(folder)
         return
     run = load_run(config, *writers, sharing)
     check_explained(run.trainer.callbacks, run.model, run.datamodule, ["predict"])  # type: ignore[attr-defined]
@@ -78,7 +80,7 @@ def predict(config: DictConfig) -> None:
     for writer in run.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(writer, WritePredictions):
             for line in writer.summary():
-                console.print(line)
+                console.print(line, soft_wrap=True)
     for page in pages:
         console.print(f"report: {page}", highlight=False, soft_wrap=True)
 

@@ -286,7 +286,7 @@ def print_results(
         "checkpoints/best.ckpt",
         "checkpoints/model_card.md",
     )
-    console.print(f"[bold]{folder.path}[/]")
+    console.print(f"[bold]{folder.path}[/]", soft_wrap=True)
     for name in names:
         if (folder.path / name).exists():
             console.print(f"  {name}", highlight=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
 from seewhy.io.npy import read_npz
 
-__all__ = ["read_part", "write_part"]
+__all__ = ["check_written", "read_part", "write_part"]
 
 ARRAY = "array of this file"
 """Key of a reference to an array; no row has such a column."""
@@ -54,6 +54,17 @@ def read_part(path: Path) -> Any:
         return _give_arrays(json.loads(arrays[CONTENT].tobytes()), arrays)
     except (DataError, OSError, ValueError, KeyError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error}); start the same command again") from error
+
+
+def check_written(paths: Iterable[Path]) -> None:
+    """Check that files which processes have written are still there.
+
+    Raises:
+        DataError: the first that is not.
+    """
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path} was removed while others were written; start the same command again")
 
 
 def _take_arrays(content: Any, arrays: list[Any]) -> Any:

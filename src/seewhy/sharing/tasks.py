@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seewhy.errors import DataError
 from seewhy.io.atomic import write_json
 from seewhy.sharing.claims import FileClaims
 from seewhy.sharing.notes import Notes
@@ -206,6 +207,15 @@ class SharedRound:
         """Claim one task after the other until all are done, see `SharedTasks.each`; then the round is finished."""
         yield from self.tasks.each(tasks)
         self.finish()
+
+    @contextmanager
+    def joining(self) -> Iterator[None]:
+        """Use results of tasks in this block; where they are lost, the round ends, and the next command begins anew."""
+        try:
+            yield
+        except DataError:
+            self.finish()
+            raise
 
     def finish(self) -> None:
         """End the round: processes that start later begin the next one."""

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from blank_figures import blank_figures
 
 from seewhy.cli.compose import compose_saved
 from seewhy.errors import ConfigError, DataError
+from seewhy.reporting import shared
 from seewhy.reporting.session import Session
 from seewhy.run.explanations.explain import explain
 
@@ -127,6 +129,36 @@ def test_a_stopped_process_is_continued_and_a_second_call_repairs(alone, trained
     assert len(list((folder / ".sharing").glob("*/round-*"))) == 2
 
 
+def test_a_lost_map_of_the_first_samples_leaves_the_verdict_on_all(alone, trained, tmp_path):
+    folder = shutil.copytree(alone, tmp_path / "explanations")
+    doomed = min(folder.rglob("*_attributions.npy"))
+    doomed.unlink()
+    explain_here(trained, tmp_path)
+    assert doomed.is_file()
+    assert read_all(folder) == read_all(alone)
+
+
+@pytest.mark.slow
+def test_files_that_were_removed_meanwhile_are_written_by_the_next_call(alone, trained, tmp_path, monkeypatch):
+    """Each kind of file, removed when all samples are drawn and before the tables are written."""
+    whole, folder = shared.write_tables, tmp_path / "explanations"
+
+    def stop(*arguments):
+        raise SystemExit
+
+    for pattern in ("**/*_attributions.npy", "cache/*.npz", "records/floors/*.json", "grad_cam/**/*_summary.png"):
+        monkeypatch.setattr(shared, "write_tables", stop)
+        with pytest.raises(SystemExit):
+            explain_here(trained, tmp_path, "job.shared=true")
+        doomed = min(folder.glob(pattern))
+        doomed.unlink()
+        monkeypatch.setattr(shared, "write_tables", whole)
+        with pytest.raises(DataError, match=rf"{doomed.name} was removed .* start the same command again"):
+            explain_here(trained, tmp_path, "job.shared=true")
+        explain_here(trained, tmp_path, "job.shared=true")
+        assert read_all(folder) == read_all(alone), pattern
+
+
 def test_mistakes_are_said_in_words(trained, tmp_path):
     with pytest.raises(ConfigError, match=r"job\.lease=0 must be"):
         explain_here(trained, tmp_path, "job.lease=0")
@@ -171,7 +203,9 @@ def test_jobs_of_submitit_share_the_samples(drawn, trained, tmp_path, capsys):
     pytest.importorskip("submitit")
     words = ["job.executor=submitit", "job.num_parts=2", "job.submitit={cluster: local, timeout_min: 10}"]
     folder = explain_here(trained, tmp_path, *words)
-    assert "2 jobs (" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "2 jobs (" in printed
+    assert printed.endswith(f"output: {folder}\n")
     assert read_all(folder) == read_all(drawn)
     with pytest.raises(ConfigError, match=r"job\.submitit: .*timeout_mins"):
         explain_here(trained, tmp_path, *words[:2], "job.submitit={cluster: local, timeout_mins: 10}")

@@ -415,8 +415,29 @@ def test_processes_that_share_the_categories_write_what_one_writes(run, tmp_path
         (tmp_path / "other" / "inference_best.npz").unlink()
         with pytest.raises(DataError, match=r"inference_best\.npz was removed .* start the same command again"):
             run_cases(run, *other)
+        patch.setattr(module, stop)
+        with pytest.raises(DataError, match="stopped here"):
+            run_cases(run, *other)
+        patch.setattr(module, write_stand_in)
+        (tmp_path / "other" / "case_ids.json").unlink()
+        with pytest.raises(DataError, match=r"case_ids\.json was removed .* start the same command again"):
+            run_cases(run, *other)
         run_cases(run, *other)
     assert read_folder(tmp_path / "other") == read_folder(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_jobs_of_submitit_name_the_files_that_a_single_process_names(run, tmp_path, capsys):
+    pytest.importorskip("submitit")
+    folder = shutil.copytree(run, tmp_path / "run")
+    words = ("cases.categories=[best]", "cases.stages=[select,infer,figures]")
+    run_cases(folder, *words)
+    alone = capsys.readouterr().out
+    run_cases(folder, *words, "job.executor=submitit", "job.submitit={cluster: local, timeout_min: 10}")
+    shared = capsys.readouterr().out
+    assert "2 jobs (" in shared
+    assert shared.endswith(alone)  # the table, and the lines about files
+    assert alone.endswith(f"files of them: {folder}/figures/qualitative\n")
 
 
 def write_stand_in(folder, category, arrays, attention, **options):

@@ -43,7 +43,9 @@ def test_two_jobs_share_one_output(jobs, capsys):
     set_options(jobs, executor="submitit", num_parts=2, output=shared)
     capsys.readouterr()
     predict_volume(jobs)
-    assert "2 jobs (" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "2 jobs (" in printed
+    assert printed.endswith(f"output: {shared}\n")
     np.testing.assert_array_equal(result(jobs), alone)
     assert contents(jobs.volume.output) == files
 

@@ -87,8 +87,9 @@ class TranslationWriter:
         if self.options.volumes and placement is not None and all(Path(file).is_file() for file in files.values()):
             window = self._intensity_window(batch, module)
             written = self._write_volumes(folder / name, translated, body, placement, files, window)
+        others: list[Path] = []
         if self.options.npz:
-            _write_arrays(folder / f"{name}.npz", prediction, translated, body)
+            others.append(_write_arrays(folder / f"{name}.npz", prediction, translated, body))
         row = {
             "id": name,
             "patient": batch["patient"][0],
@@ -102,7 +103,7 @@ class TranslationWriter:
             "source": batch["source"][0],
         }
         missing = {batch["patient"][0]} if self.options.volumes and not written else set()
-        return WrittenFiles(rows=[row], volumes=written, without_source=missing)
+        return WrittenFiles(rows=[row], volumes=written, others=others, without_source=missing)
 
     def _intensity_window(self, batch: Batch, module: LightningModule) -> Array | None:
         """Intensities [M, 2] that -1 and 1 become; None keeps values in [-1, 1]."""
@@ -163,7 +164,7 @@ class TranslationWriter:
         return written
 
 
-def _write_arrays(path: Path, prediction: Prediction, translated: Array, body: Array) -> None:
+def _write_arrays(path: Path, prediction: Prediction, translated: Array, body: Array) -> Path:
     """Write one subject as npz."""
     arrays: dict[str, Array] = {"translated": translated, "body": body}
     if "reconstructed" in prediction:
@@ -171,6 +172,7 @@ def _write_arrays(path: Path, prediction: Prediction, translated: Array, body: A
     arrays |= {"index": np.asarray(prediction["index"]), "modalities": np.asarray(MODALITIES)}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return path
 
 
 def _channel_numbers(files: Mapping[str, str]) -> dict[str, int | None]:

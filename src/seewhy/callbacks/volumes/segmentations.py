@@ -71,7 +71,8 @@ class SegmentationWriter:
         """Write the volumes of a prediction."""
         files = write_segmentations(self.folder, cast("VolumesDataModule | None", self.datamodule), module, prediction)
         columns = {key: prediction[key] for key in ("id", "patient", "source")} | {"segmentation": files}
-        return WrittenFiles(rows=[dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return WrittenFiles(rows=rows, others=files)
 
 
 def write_segmentations(

@@ -45,7 +45,7 @@ def print_comparison(comparison: Mapping[str, Any], console: Console, *, folder:
         folder: folder of the files.
     """
     console.print(comparison_table(comparison))
-    console.print(f"[bold]{folder}[/]")
+    console.print(f"[bold]{folder}[/]", soft_wrap=True)
     for name in FILES:
         console.print(f"  {name}", highlight=False)
 

@@ -271,7 +271,7 @@ def print_evaluation(evaluation: Mapping[str, Any], rows: Rows, console: Console
     """
     console.print(similarity_table(evaluation, rows))
     console.print(probe_table(evaluation, rows))
-    console.print(f"[bold]{folder}[/]")
+    console.print(f"[bold]{folder}[/]", soft_wrap=True)
     for name in ("table.csv", "evaluation.png", "evaluation.json", "samples.parquet"):
         console.print(f"  {name}", highlight=False)
 

@@ -11,6 +11,7 @@ from seewhy.callbacks.maps import WriteMaps
 from seewhy.errors import ConfigError
 from seewhy.reporting.selection import list_candidates
 from seewhy.run.checks import check_config
+from seewhy.run.executor import print_output
 from seewhy.run.explanations.explainers import (
     build_explain_callback,
     build_map_writers,
@@ -102,3 +103,4 @@ def _submit(config: DictConfig, job: SharingOptions) -> None:
     load_explainer_nodes(config.explain)  # mistakes are found here
     output = find_explanation_folder(config) / "explanations"
     submit_shared(config, explain_in_job, job, name="seewhy-explain", output=output)
+    print_output(output)

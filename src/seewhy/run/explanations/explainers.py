@@ -212,7 +212,7 @@ def print_explained(trainer: Trainer) -> None:
             written = int(trainer.strategy.reduce(torch.tensor(writer.written), reduce_op="sum"))
             if trainer.is_global_zero:
                 folders = f"{writer.folder / 'attention_maps'}, {writer.folder / 'cam_npy'}"
-                console.print(f"the model's own maps of {written} samples: {folders}")
+                console.print(f"the model's own maps of {written} samples: {folders}", soft_wrap=True)
         if isinstance(writer, ExplainCallback) and writer.results:
             print_explanations(writer.results, console)
         if isinstance(writer, ExplainCallback) and writer.shared is not None:

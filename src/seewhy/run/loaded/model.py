@@ -135,7 +135,7 @@ class LoadedModel:
                     options = PredictionOptions(folder=Path(save_dir), npz=True)
                     written = make_writer(self.model, options, None).write(prediction, batch, self.model)
                     rows += written.rows
-                    result = replace(result, files=written.volumes)
+                    result = replace(result, files=[*written.volumes, *written.others])
                 results.append(result)
         if save_dir is not None:
             write_rows(Path(save_dir) / "predictions.csv", rows)

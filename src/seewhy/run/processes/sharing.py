@@ -60,8 +60,8 @@ def read_sharing_options(config: DictConfig) -> SharingOptions:
 
 
 def submit_shared(
-    config: DictConfig, function: Callable[[str], None], job: SharingOptions, *, name: str, output: Path
-) -> None:
+    config: DictConfig, function: Callable[[str], Any], job: SharingOptions, *, name: str, output: Path
+) -> list[Any]:
     """Start jobs that share the work of a command, and wait until all have ended.
 
     Args:
@@ -70,6 +70,9 @@ def submit_shared(
         job: options.
         name: of the jobs.
         output: folder of the results; the logs of the jobs are next to it.
+
+    Returns:
+        As `submit_jobs`.
 
     Raises:
         SeewhyError: as `submit_jobs`.
@@ -81,7 +84,7 @@ def submit_shared(
         if part:
             own.logger = None  # one process logs to the trackers of the run
         configs.append(own)
-    submit_jobs(
+    return submit_jobs(
         function,
         configs,
         options=dict(job.submitit or {}),

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from seewhy.callbacks.sharing import check_written
 from seewhy.errors import ConfigError, DataError
 from seewhy.options import parse_options
 from seewhy.run.checks import check_config
@@ -45,12 +44,15 @@ from seewhy.run.translation.qualitative.figures import (
 from seewhy.run.translation.qualitative.inference import TranslatedSlice, check_model, translate_cases
 from seewhy.run.translation.qualitative.selection import choose_comparison, collect_cases, select_cases
 from seewhy.run.translation.score_table import read_samples
+from seewhy.sharing.parts import check_written
 from seewhy.sharing.tasks import SharedRound, Task
 
 __all__ = ["cases"]
 
 MOST_APART = 0.005
 """Difference of two mean absolute errors on a scale of 1 that another precision can explain."""
+CASES = "case_ids.json"
+"""File of the selected cases."""
 
 
 @with_figure_options
@@ -65,11 +67,32 @@ def cases(config: DictConfig) -> None:
         DataError: scores, cases or arrays of an earlier stage are missing or do not fit.
     """
     check_config(config, "cases", "job", "data", "model", "callbacks", "trainer", "logger")
-    options, job = _read_options(config.cases), read_sharing_options(config)
-    folder = Path(config.run) / "cases" if options.folder is None else Path(options.folder)
-    if job.executor is not None:
-        submit_shared(config, cases_in_job, job, name="seewhy-cases", output=folder)
+    job = read_sharing_options(config)
+    if job.executor is None:
+        _run_command(config)
         return
+    options, folder = _read_options(config)
+    results = submit_shared(config, cases_in_job, job, name="seewhy-cases", output=folder)
+    written: dict[str, list[str]] = next(filter(None, results), {})
+    _print_written(options, folder, {name: list(map(Path, files)) for name, files in written.items()})
+
+
+def cases_in_job(text: str) -> dict[str, list[str]]:
+    """Run the stages in a job of `job.executor`.
+
+    Args:
+        text: configuration as YAML.
+
+    Returns:
+        Category → files, in the job that has written the table.
+    """
+    written = with_figure_options(_run_command)(cast("DictConfig", OmegaConf.create(text)))
+    return {name: list(map(str, files)) for name, files in written.items()}
+
+
+def _run_command(config: DictConfig) -> dict[str, list[Path]]:
+    """Run the stages in this process, and return the files of each category."""
+    (options, folder), job = _read_options(config), read_sharing_options(config)
     run = load_run(config)
     check_model(run)
     with track_job(config, run, job="cases") as session:
@@ -78,30 +101,24 @@ def cases(config: DictConfig) -> None:
         else:
             mark_unshared(folder)
             written = _run_stages(run, options, folder)
-        log_job(session, run, job="cases", written=written)
+        files = [file for several in written.values() for file in several]
+        log_job(session, run, job="cases", written=[folder / CASES, *files] if written else [])
+    return written
 
 
-def cases_in_job(text: str) -> None:
-    """Run the stages in a job of `job.executor`.
-
-    Args:
-        text: configuration as YAML.
-    """
-    cases(cast("DictConfig", OmegaConf.create(text)))
-
-
-def _run_stages(run: SavedRun, options: CaseOptions, folder: Path) -> list[Path]:
-    """Run the stages, and return the files that they have written."""
+def _run_stages(run: SavedRun, options: CaseOptions, folder: Path) -> dict[str, list[Path]]:
+    """Run the stages, and return the files of each category."""
     if "select" in options.stages:
         _select(run, options, folder)
     written: dict[str, list[Path]] = {name: [] for name in options.categories}
     _process(run, options, folder, written)
-    return _print_written(options, folder, written)
+    _print_written(options, folder, written)
+    return written
 
 
 def _share_stages(
     config: DictConfig, run: SavedRun, options: CaseOptions, job: SharingOptions, folder: Path
-) -> list[Path]:
+) -> dict[str, list[Path]]:
     """Run the stages together with other processes, category by category.
 
     Returns:
@@ -111,10 +128,13 @@ def _share_stages(
     categories = {f"category-{number:02d}": name for number, name in enumerate(options.categories)}
     needed = frozenset({"select"})
     tasks = [Task("select"), *(Task(key, needed) for key in categories), Task("results", frozenset(categories))]
-    result: list[Path] = []
+    result: dict[str, list[Path]] = {}
     own = 0
     with SharedRound.join(find_notes(config, run, folder), lease=job.lease) as present:
         for task in present.each(tasks):
+            if "select" in options.stages and task.key != "select":
+                with present.joining():
+                    check_written([folder / CASES])
             if task.key in categories:
                 written: dict[str, list[Path]] = {categories[task.key]: []}
                 _process(run, options, folder, written)
@@ -122,12 +142,10 @@ def _share_stages(
                 present.tasks.complete(task, [str(path) for path in written[categories[task.key]]])
             elif task.key == "results":
                 every = {name: list(map(Path, present.tasks.done[key])) for key, name in categories.items()}
-                try:
+                with present.joining():
                     check_written(path for files in every.values() for path in files)
-                except DataError:
-                    present.finish()  # the next command begins anew
-                    raise
-                result = _print_written(options, folder, every)
+                _print_written(options, folder, every)
+                result = every
             elif "select" in options.stages:
                 _select(run, options, folder)
     Console().print(
@@ -140,7 +158,7 @@ def _share_stages(
 def _process(run: SavedRun, options: CaseOptions, folder: Path, written: dict[str, list[Path]]) -> None:
     """Run the stages after the selection for some categories, and add the files to them."""
     console, figures = Console(), _find_figures(run, options)
-    record = read_cases(folder / "case_ids.json")
+    record = read_cases(folder / CASES)
     if "infer" in options.stages:
         _infer(run, record, folder, written, console, figures)
     if "attention" in options.stages:
@@ -160,21 +178,22 @@ def _process(run: SavedRun, options: CaseOptions, folder: Path, written: dict[st
             )
 
 
-def _print_written(options: CaseOptions, folder: Path, written: Mapping[str, Sequence[Path]]) -> list[Path]:
-    """Print the cases and where their files are, and return all files."""
-    console, record = Console(), read_cases(folder / "case_ids.json")
+def _print_written(options: CaseOptions, folder: Path, written: Mapping[str, Sequence[Path]]) -> None:
+    """Print the cases and where their files are."""
+    console, record = Console(), read_cases(folder / CASES)
     console.print(_build_table(record, options.categories))
-    console.print(f"cases: {folder / 'case_ids.json'}")
+    console.print(f"cases: {folder / CASES}", soft_wrap=True)
     parents = [file.parent for files in written.values() for file in files]
     for parent in dict.fromkeys(parents):
-        console.print(f"{parents.count(parent)} files of them: {parent}")
-    return [folder / "case_ids.json", *(file for files in written.values() for file in files)]
+        console.print(f"{parents.count(parent)} files of them: {parent}", soft_wrap=True)
 
 
-def _read_options(node: DictConfig | None) -> CaseOptions:
-    if node is None:
+def _read_options(config: DictConfig) -> tuple[CaseOptions, Path]:
+    """Options of the cases, and their folder."""
+    if config.cases is None:
         raise ConfigError("cases is not chosen; choose cases=default")
-    return parse_options(CaseOptions, OmegaConf.to_container(node, resolve=True), where="cases")
+    options = parse_options(CaseOptions, OmegaConf.to_container(config.cases, resolve=True), where="cases")
+    return options, Path(config.run) / "cases" if options.folder is None else Path(options.folder)
 
 
 def _select(run: SavedRun, options: CaseOptions, folder: Path) -> None:
@@ -211,7 +230,7 @@ def _select(run: SavedRun, options: CaseOptions, folder: Path) -> None:
         "checkpoint_epoch": int(checkpoint.get("epoch", -1)),
         "phantom": run.datamodule.is_phantom,
     }
-    path = folder / "case_ids.json"
+    path = folder / CASES
     try:
         before = read_cases(path)
     except DataError:

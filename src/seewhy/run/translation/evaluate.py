@@ -23,6 +23,7 @@ from seewhy.io.atomic import file_sha256, write_csv, write_json
 from seewhy.metrics.gather import Row
 from seewhy.progress import slow_bar
 from seewhy.run.checks import check_config
+from seewhy.run.executor import print_output
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.folder import code_version
 from seewhy.run.loaded.saved_run import SavedRun, load_run, read_checkpoint
@@ -75,6 +76,7 @@ def evaluate(config: DictConfig) -> None:
     folder = _find_folder(config, settings)
     if job.executor is not None:
         submit_shared(config, evaluate_in_job, job, name="seewhy-evaluate", output=folder)
+        print_output(folder)
         return
     features = build_features(settings.features)
     recorder = SubjectRecorder(features=features, settings=settings)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from seewhy.errors import ConfigError
 from seewhy.io.zarr.sink import open_sink
 from seewhy.io.zarr.store import local_folder
-from seewhy.run.executor import configure_job, submit_jobs
+from seewhy.run.executor import configure_job, print_output, submit_jobs
 from seewhy.run.volumes.model import to_plain_data
 
 __all__ = ["submit_prediction"]
@@ -36,6 +36,7 @@ def submit_prediction(config: DictConfig, predict: Callable[[str], None]) -> Non
         output=str(config.volume.output),
         is_complete=lambda: _is_finished(config),
     )
+    print_output(config.volume.output)
 
 
 def _configure_part(config: DictConfig, part: int) -> DictConfig:

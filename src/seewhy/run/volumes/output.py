@@ -151,7 +151,9 @@ def print_estimate(costs: Estimate, source: VolumeSource, model: str, warning: s
     """
     console = Console(highlight=False)
     shape = _format_shape(source.shape)
-    console.print(f"{source.path}: {shape} {source.dtype.name}, level {source.level or 'none'}; {model}")
+    console.print(
+        f"{source.path}: {shape} {source.dtype.name}, level {source.level or 'none'}; {model}", soft_wrap=True
+    )
     for line in [*costs.lines(), *([warning] if warning else [])]:
         console.print(line)
 
