@@ -20,6 +20,8 @@ __all__ = ["NOTES", "SharedSession"]
 
 NOTES = ".sharing"
 """Folder of the notes inside the folder of explanations."""
+FORMAT = 2
+"""Format of the results that processes hand to each other; those of another version are not continued."""
 
 
 class SharedSession:
@@ -62,7 +64,7 @@ class SharedSession:
         Returns:
             In the process that has written the tables as `write_session_results`; empty in the others.
         """
-        keys = {"key": self.session.key, "keys": self.session.keys, "groups": self.groups}
+        keys = {"format": FORMAT, "key": self.session.key, "keys": self.session.keys, "groups": self.groups}
         folder = self.session.store.folder / NOTES / fingerprint({**keys, "chosen": sorted(self.chosen)})
         results: dict[str, Any] = {}
         with SharedRound.join(folder, lease=self.lease) as self._round:

@@ -29,6 +29,8 @@ __all__ = ["SharingOptions", "find_notes", "mark_unshared", "read_sharing_option
 NOTES = ".sharing"
 """Folder of the notes inside the folder of the results."""
 LATEST = "latest.json"
+FORMAT = 2
+"""Format of the results that processes hand to each other; those of another version are not continued."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +159,7 @@ def find_notes(config: DictConfig, run: SavedRun, folder: Path, *, groups: Any =
     facts = {
         **{key: plain.get(key) for key in ("data", "model", "callbacks", "evaluate", "cases", "figures")},
         "checkpoint": file_sha256(run.checkpoint), "files": run.datamodule.fingerprint(), "groups": groups,
-        "precision": str(run.trainer.precision),
+        "precision": str(run.trainer.precision), "format": FORMAT,
     }  # fmt: skip
     key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return folder / NOTES / f"{key}-{_mark(folder / NOTES, key)}"
