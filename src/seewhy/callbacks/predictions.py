@@ -15,9 +15,10 @@ from seewhy.batch import Batch, Prediction
 from seewhy.callbacks.sharing import check_written
 from seewhy.data.base import BaseDataModule, find_datamodule
 from seewhy.errors import ConfigError, nearest
-from seewhy.io.atomic import atomic_path, write_csv
+from seewhy.io.atomic import write_csv
 from seewhy.io.documents import read_csv
 from seewhy.io.names import safe_name
+from seewhy.io.npy import write_npz
 from seewhy.metrics.classification.cases import make_case_row
 from seewhy.metrics.gather import gather_rows
 from seewhy.models.protocols import NamesClasses, NamesPredictionWriter
@@ -29,7 +30,6 @@ __all__ = [
     "WritePredictions",
     "WrittenFiles",
     "make_writer",
-    "write_rows",
 ]
 
 UNITS = ("target", "source", "normalized")
@@ -170,7 +170,7 @@ class WritePredictions(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the rows of each process; the first process joins them into one table, sorted by id."""
-        write_rows(self.folder / f"predictions.rank{trainer.global_rank}.csv", self.written.rows)
+        write_csv(self.folder / f"predictions.rank{trainer.global_rank}.csv", self.written.rows)
         self.written.volumes = [Path(name) for name in _gather_names(map(str, self.written.volumes))]
         self.written.without_source = set(_gather_names(self.written.without_source))
         self.written.skipped = set(_gather_names(self.written.skipped))
@@ -179,7 +179,7 @@ class WritePredictions(Callback):
             parts = [self.folder / f"predictions.rank{rank}.csv" for rank in range(trainer.world_size)]
             # Some ranks predict samples again that another rank has; the first row of each counts.
             rows = {row["id"]: row for path in reversed(parts) for row in reversed(read_csv(path).rows)}
-            write_rows(self.folder / "predictions.csv", [rows[name] for name in sorted(rows)])
+            write_csv(self.folder / "predictions.csv", [rows[name] for name in sorted(rows)])
             for path in parts:
                 path.unlink()
 
@@ -213,12 +213,6 @@ def make_writer(
     name = module.prediction_writer if isinstance(module, NamesPredictionWriter) else None
     writer = SampleWriter if name is None else cast(type[PredictionWriter], locate(name))
     return writer(options, datamodule)
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write `predictions.csv`: a table with the columns of all rows; cells that a row does not have are empty."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    write_csv(path, [{name: row.get(name) for name in columns} for row in rows], columns=columns)
 
 
 def _gather_names(names: Iterable[str]) -> list[str]:
@@ -258,8 +252,7 @@ class SampleWriter:
                 written.without_source.add(prediction["patient"][0])
         if self.options.npz:
             path = self.options.folder / f"{safe_name(prediction['patient'][0])}.npz"
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, index=np.asarray(prediction["index"]), **arrays)  # type: ignore[arg-type]
+            write_npz(path, {"index": np.asarray(prediction["index"]), **arrays})
         return written
 
     def _write_stacks(self, prediction: Prediction, arrays: dict[str, np.ndarray[Any, Any]]) -> list[Path]:

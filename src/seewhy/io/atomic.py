@@ -180,7 +180,7 @@ def create_exclusively(path: Path, content: bytes) -> bool:
     return True
 
 
-def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str]) -> Path:
+def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] | None = None) -> Path:
     """Write one CSV file with a header atomically.
 
     Text that a spreadsheet would run as a formula is marked, see `seewhy_run.names.protect_cell`;
@@ -188,9 +188,14 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: S
 
     Args:
         path: the file.
-        rows: mappings with exactly the given columns.
-        columns: order of the columns.
+        rows: mappings; a column that a row does not have stays empty.
+        columns: all columns in order; None takes those of the rows, in the order in which they appear.
+
+    Raises:
+        ValueError: a row has a column that is not in `columns`.
     """
+    rows = list(rows)
+    columns = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         plain = csv.DictWriter(file, columns, lineterminator="\n")
         # Before Python 3.13 a carriage return alone is not quoted, and would end the row for its reader.

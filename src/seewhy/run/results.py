@@ -80,8 +80,7 @@ def write_results(
         },
     )
     if rows:
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        write_csv(folder.path / "patients.csv", rows, columns=columns)
+        write_csv(folder.path / "patients.csv", rows)
     _draw(folder, metrics, rows, config, phantom=phantom, chosen_by=chosen_by, words=words)
     _draw_curves(folder, outcomes, config, phantom=phantom)
     write_run_page(folder.path)

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from seewhy.batch import Batch, Prediction
 from seewhy.callbacks.maps import find_doubts
-from seewhy.callbacks.predictions import PredictionOptions, make_writer, write_rows
+from seewhy.callbacks.predictions import PredictionOptions, make_writer
 from seewhy.errors import ExplanationError
 from seewhy.explain.explained_model import Explainable
 from seewhy.figures.labels import label_of, method_label
 from seewhy.figures.report.cases import BrowserCase, PictureLayer
 from seewhy.figures.report.pictures import ArrayLayer, draw_planes, measure_window
+from seewhy.io.atomic import write_csv
 from seewhy.io.geometry import Display
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.source import VolumeSource, millimetres
@@ -115,7 +116,7 @@ def _write_files(model: LoadedModel, batch: Batch, prediction: Prediction, folde
     writer = make_writer(model.model, PredictionOptions(folder=folder, npz=True), None)
     rows = writer.write(prediction, batch, model.model).rows
     rows = [{**row, "source": Path(str(row["source"])).name} if row.get("source") else row for row in rows]
-    write_rows(folder / "predictions.csv", rows)
+    write_csv(folder / "predictions.csv", rows)
 
 
 def _list_doubts(prediction: Prediction, batch: Batch) -> list[str]:

@@ -228,7 +228,7 @@ def _write(
     write_json(folder / "cycle_consistency_results.json", _finite(build_cycle_results(header, samples)))
     figure = evaluation_figure(evaluation, table)
     write_figure(folder / "evaluation.png", figure, formats=("png", "pdf"))
-    write_csv(folder / "patients.csv", patients, columns=list(dict.fromkeys(key for row in patients for key in row)))
+    write_csv(folder / "patients.csv", patients)
     page = write_evaluation_page(folder)
     console = Console()
     print_evaluation(evaluation, table, console, folder=folder)
