@@ -25,7 +25,6 @@ from seewhy.data.base import BaseDataModule
 from seewhy.errors import DataError, SeewhyError
 from seewhy.io.documents import read_json
 from seewhy.run.folder import RunFolder, code_version
-from seewhy.run.loaded.saved_run import SavedRun
 from seewhy.run.saved_config import load_plain_yaml
 from seewhy.tracking.run import RunResults, TrackedRun, Tracker
 
@@ -155,9 +154,11 @@ def begin_session(
 
 
 @contextmanager
-def track_job(config: DictConfig, run: SavedRun, *, job: str) -> Iterator[TrackingSession]:
+def track_job(
+    config: DictConfig, loggers: Sequence[Logger], folder: RunFolder, *, job: str
+) -> Iterator[TrackingSession]:
     """Let a later command on a run log to the run of its model; closes the trackers at the end of the block."""
-    session = begin_session(config, run.trainer.loggers, job=job, folder=run.folder)
+    session = begin_session(config, loggers, job=job, folder=folder)
     session.write_record()
     status = "failed"
     try:

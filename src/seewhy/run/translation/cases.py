@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -68,26 +68,17 @@ def cases(config: DictConfig) -> None:
     options, job = _read_options(config.cases), read_sharing_options(config)
     folder = Path(config.run) / "cases" if options.folder is None else Path(options.folder)
     if job.executor is not None:
-        submit_shared(config, cases_in_job, job, name="seewhy-cases", output=folder)
+        submit_shared(config, cases, job, name="seewhy-cases", output=folder)
         return
     run = load_run(config)
     check_model(run)
-    with track_job(config, run, job="cases") as session:
+    with track_job(config, run.trainer.loggers, run.folder, job="cases") as session:
         if job.shared:
             written = _share_stages(config, run, options, job, folder)
         else:
             mark_unshared(folder)
             written = _run_stages(run, options, folder)
         log_job(session, run, job="cases", written=written)
-
-
-def cases_in_job(text: str) -> None:
-    """Run the stages in a job of `job.executor`.
-
-    Args:
-        text: configuration as YAML.
-    """
-    cases(cast("DictConfig", OmegaConf.create(text)))
 
 
 def _run_stages(run: SavedRun, options: CaseOptions, folder: Path) -> list[Path]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor
 
 from seewhy.batch import MODALITIES
 from seewhy.callbacks.cases import WriteCases
-from seewhy.callbacks.sharing import SharePrediction
 from seewhy.data.domains.baselines import fit_baselines
 from seewhy.data.domains.datamodule import BraTSDomainsDataModule
 from seewhy.data.domains.store import DOMAINS
@@ -74,31 +73,21 @@ def evaluate(config: DictConfig) -> None:
     settings = EvaluationSettings.of(config.evaluate)
     folder = _find_folder(config, settings)
     if job.executor is not None:
-        submit_shared(config, evaluate_in_job, job, name="seewhy-evaluate", output=folder)
+        submit_shared(config, evaluate, job, name="seewhy-evaluate", output=folder)
         return
     features = build_features(settings.features)
     recorder = SubjectRecorder(features=features, settings=settings)
-    cases, sharing = WriteCases(folder=str(folder / "cases")), SharePrediction()
-    run = load_run(config, recorder, cases, sharing)
+    run = load_run(config, recorder, WriteCases(folder=str(folder / "cases")))
     if not isinstance(run.datamodule, BraTSDomainsDataModule):
         raise ConfigError(
             f"evaluate takes runs that translate between two domains, as experiment=demo/cyclegan does; this run's "
             f"data are {type(run.datamodule).__name__}"
         )
     _check_domains(run.datamodule)
-    sharers = share_prediction(config, run, job, sharing, folder=folder)
-    with track_job(config, run, job="evaluate") as session, sharers:
+    sharers = share_prediction(config, run, job, folder=folder)
+    with track_job(config, run.trainer.loggers, run.folder, job="evaluate") as session, sharers:
         written = _evaluate(config, run, recorder, settings, features)
         log_job(session, run, job="evaluate", written=written)
-
-
-def evaluate_in_job(text: str) -> None:
-    """Evaluate in a job of `job.executor`.
-
-    Args:
-        text: configuration as YAML.
-    """
-    evaluate(cast("DictConfig", OmegaConf.create(text)))
 
 
 def _evaluate(

@@ -16,12 +16,12 @@ from seewhy.run.volumes.model import to_plain_data
 __all__ = ["submit_prediction"]
 
 
-def submit_prediction(config: DictConfig, predict: Callable[[str], None]) -> None:
+def submit_prediction(config: DictConfig, predict: Callable[[DictConfig], None]) -> None:
     """Submit `volume.job.num_parts` jobs that run this prediction, and wait until all have ended.
 
     Args:
         config: of the command.
-        predict: function of a module that predicts in a job, by a configuration as YAML.
+        predict: function of a module that predicts in a job.
 
     Raises:
         SeewhyError: as `submit_jobs`.
