@@ -6,6 +6,7 @@ import csv
 import functools
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -31,6 +32,7 @@ __all__ = [
     "create_json",
     "file_sha256",
     "list_files",
+    "replace_non_finite",
     "temporary_beside",
     "temporary_folder",
     "write_csv",
@@ -131,6 +133,20 @@ def write_json(path: str | Path, record: Any) -> Path:
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
+
+
+def replace_non_finite(value: Any) -> Any:
+    """Replace NaN and infinity, which JSON does not have, by None in plain data.
+
+    Example:
+        >>> replace_non_finite({"auroc": float("nan"), "curve": (0.5, float("inf"))})
+        {'auroc': None, 'curve': [0.5, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: replace_non_finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [replace_non_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def create_json(path: Path, record: Mapping[str, Any]) -> bool:

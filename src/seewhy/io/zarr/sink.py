@@ -15,11 +15,14 @@ from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import atomic_folder
 from seewhy.io.zarr.existing import format_write_error, has_array, is_there, read_mark, remove, remove_unfinished
 from seewhy.io.zarr.layout import VolumeLayout, positive_triple
-from seewhy.io.zarr.source import Box
+from seewhy.io.zarr.source import Box, VolumeSource
 from seewhy.io.zarr.store import BOOKKEEPING, CountedStore, Counters, WholeStore, local_folder, open_store
 from seewhy.io.zarr.writer import build_pyramid, build_shard, create_level, initialize_store, write_metadata
 
-__all__ = ["VolumeSink", "create_sink", "open_sink", "plan_sink"]
+__all__ = ["VolumeSink", "create_sink", "open_sink", "plan_sink", "write_part"]
+
+CHUNK = 64
+"""Voxels of a chunk, along each axis, of a store that is written at once."""
 
 
 class VolumeSink:
@@ -298,6 +301,40 @@ def create_sink(path: str | Path, *, overwrite: bool = False, exist_ok: bool = F
     """
     sink = plan_sink(path, **description)
     sink.create(overwrite=overwrite, exist_ok=exist_ok)
+    return sink
+
+
+def write_part(
+    path: str | Path, values: NDArray[Any], *, source: VolumeSource, box: Box, **description: Any
+) -> VolumeSink:
+    """Write an array [Z, Y, X] as a store that lies on a box of a volume; an existing store is replaced.
+
+    Args:
+        path: of the store.
+        values: of the voxels in the box.
+        source: the volume.
+        box: in it.
+        description: further arguments of `plan_sink`.
+
+    Raises:
+        SeewhyError: as `create_sink`.
+    """
+    steps, first = source.spacing or (1.0, 1.0, 1.0), source.translation or (0.0, 0.0, 0.0)
+    sink = create_sink(
+        path,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunk=(CHUNK,) * 3,
+        shard=tuple(-(-size // CHUNK) * CHUNK for size in values.shape),
+        spacing=source.spacing,
+        translation=[low + part.start * step for low, part, step in zip(first, box, steps, strict=True)],
+        unit=source.unit,
+        overwrite=True,
+        **description,
+    )
+    z, y, x = values.shape
+    sink.write((slice(0, z), slice(0, y), slice(0, x)), values)
+    sink.finish()
     return sink
 
 

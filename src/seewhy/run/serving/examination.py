@@ -227,7 +227,7 @@ def segment(model: LoadedModel, case: SentCase, folder: Path, pictures: CasePict
     output.parent.mkdir(parents=True)
     model.predict_volume(path, output, preview=False, store={"dtype": "labels"})
     source = open_source(path)
-    image, labels = _read_volume(source)[0], _read_volume(open_source(output))[0]
+    image, labels = source.read_all()[0], open_source(output).read_all()[0]
     layers = [ArrayLayer(PictureLayer(kind="image", input=INPUT, name="image"), image, measure_window(image))]
     heat, target, notes = _explain_volume(model, case, path, labels)
     if heat is not None and case.method is not None:
@@ -249,12 +249,6 @@ def segment(model: LoadedModel, case: SentCase, folder: Path, pictures: CasePict
         "target": target,
         "notes": notes,
     }
-
-
-def _read_volume(source: VolumeSource) -> Array:
-    """All values [C, Z, Y, X]."""
-    z, y, x = source.shape[1:]
-    return np.asarray(source.read((slice(0, z), slice(0, y), slice(0, x))))
 
 
 def _measure_volumes(found: dict[str, Array], source: VolumeSource) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor
@@ -18,7 +17,7 @@ from seewhy.data.domains.baselines import fit_baselines
 from seewhy.data.domains.datamodule import BraTSDomainsDataModule
 from seewhy.data.domains.store import DOMAINS
 from seewhy.errors import ConfigError
-from seewhy.io.atomic import file_sha256, write_csv, write_json
+from seewhy.io.atomic import file_sha256, replace_non_finite, write_csv, write_json
 from seewhy.metrics.gather import Row
 from seewhy.progress import slow_bar
 from seewhy.run.checks import check_config
@@ -209,12 +208,12 @@ def _write(
     write_samples(folder, samples)
     table = build_evaluation_table(evaluation)
     write_csv(folder / "table.csv", table, columns=COLUMNS)
-    write_json(folder / "evaluation.json", _finite(evaluation))
+    write_json(folder / "evaluation.json", replace_non_finite(evaluation))
     header = _header(evaluation, samples, run)
     features = evaluation["features"]["name"]
     results = build_evaluation_results(header, samples, evaluation["distances"], features=features)
-    write_json(folder / "evaluation_results.json", _finite(results))
-    write_json(folder / "cycle_consistency_results.json", _finite(build_cycle_results(header, samples)))
+    write_json(folder / "evaluation_results.json", replace_non_finite(results))
+    write_json(folder / "cycle_consistency_results.json", replace_non_finite(build_cycle_results(header, samples)))
     figure = evaluation_figure(evaluation, table)
     write_figure(folder / "evaluation.png", figure, formats=("png", "pdf"))
     write_csv(folder / "patients.csv", patients)
@@ -238,12 +237,3 @@ def _header(evaluation: Mapping[str, Any], samples: Sequence[Row], run: SavedRun
         "evaluation_timestamp": evaluation["written"],
         "phantom": evaluation["phantom"],
     }
-
-
-def _finite(record: Any) -> Any:
-    """Replace infinity and NaN, which JSON does not have, by None."""
-    if isinstance(record, Mapping):
-        return {key: _finite(value) for key, value in record.items()}
-    if isinstance(record, list | tuple):
-        return [_finite(value) for value in record]
-    return None if isinstance(record, float) and not np.isfinite(record) else record

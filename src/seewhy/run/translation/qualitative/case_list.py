@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing_extensions import TypedDict
 
 from seewhy.batch import MODALITIES
 from seewhy.errors import ConfigError, DataError, nearest
-from seewhy.io.atomic import write_json
+from seewhy.io.atomic import replace_non_finite, write_json
 from seewhy.io.documents import read_json
 from seewhy.metrics.translation.similarity import METRICS
 from seewhy.option_types import PositiveInt, Seed
@@ -237,7 +236,7 @@ def write_cases(
             comparison = comparisons.get(direction)
             entry[f"indices{side}"] = [case.index for case in cases]
             for name in ("ssim", "psnr"):
-                entry[f"{name}_{direction}"] = [_finite_or_none(case.scores[name]) for case in cases]
+                entry[f"{name}_{direction}"] = [replace_non_finite(case.scores[name]) for case in cases]
             entry[f"description{side}"] = (
                 describe_category(category, options, comparison) if comparison else "no scores"
             )
@@ -329,10 +328,5 @@ def _describe_case(case: SelectedCase, comparison: str, direction: str) -> dict[
         "slice": case.slice,
         "direction": direction,
         "comparison": comparison,
-        **{name: _finite_or_none(value) for name, value in case.scores.items()},
+        **replace_non_finite(case.scores),
     }
-
-
-def _finite_or_none(value: float) -> float | None:
-    """Replace infinity, which JSON does not have, by None."""
-    return value if math.isfinite(value) else None
