@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pydoc import locate
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from seewhy.batch import Batch, Prediction
 from seewhy.callbacks.sharing import check_written
 from seewhy.data.base import BaseDataModule, find_datamodule
-from seewhy.errors import ConfigError, nearest
+from seewhy.errors import ConfigError
 from seewhy.io.atomic import write_csv
 from seewhy.io.documents import read_csv
 from seewhy.io.names import safe_name
@@ -22,6 +22,7 @@ from seewhy.io.npy import write_npz
 from seewhy.metrics.classification.cases import make_case_row
 from seewhy.metrics.gather import gather_rows
 from seewhy.models.protocols import NamesClasses, NamesPredictionWriter
+from seewhy.options import check_fields
 
 __all__ = [
     "PredictionOptions",
@@ -32,9 +33,8 @@ __all__ = [
     "make_writer",
 ]
 
-UNITS = ("target", "source", "normalized")
-DTYPES = ("float32", "source")
-"""File endings of sources that have a position in the scanner's space; PNG and other pictures have none."""
+Units: TypeAlias = Literal["target", "source", "normalized"]
+StoredType: TypeAlias = Literal["float32", "source"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +48,12 @@ class PredictionOptions:
     folder: Path
     volumes: bool = True
     npz: bool = False
-    units: str = "target"
-    dtype: str = "float32"
+    units: Units = "target"
+    dtype: StoredType = "float32"
 
     def __post_init__(self) -> None:
         """Check the choices."""
-        for name, value, valid in (("units", self.units, UNITS), ("dtype", self.dtype, DTYPES)):
-            if value not in valid:
-                raise ConfigError(f"callbacks.predictions.{name}={value!r} is unknown; {nearest(value, valid)}")
+        check_fields(self, "callbacks.predictions")
         if self.units == "normalized" and self.dtype == "source":
             raise ConfigError("callbacks.predictions: units=normalized are fractions; they need dtype=float32")
 
@@ -131,7 +129,13 @@ class WritePredictions(Callback):
     """
 
     def __init__(
-        self, *, folder: str, volumes: bool = True, npz: bool = False, units: str = "target", dtype: str = "float32"
+        self,
+        *,
+        folder: str,
+        volumes: bool = True,
+        npz: bool = False,
+        units: Units = "target",
+        dtype: StoredType = "float32",
     ) -> None:
         self.options = PredictionOptions(folder=Path(folder), volumes=volumes, npz=npz, units=units, dtype=dtype)
         self.folder = self.options.folder

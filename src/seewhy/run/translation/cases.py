@@ -99,7 +99,7 @@ def _share_stages(
         In the process that prints the table as `_run_stages`; empty in the others.
     """
     run.datamodule.num_workers = 0
-    categories = {f"category-{number:02d}": name for number, name in enumerate(options.categories)}
+    categories: dict[str, str] = {f"category-{number:02d}": name for number, name in enumerate(options.categories)}
     needed = frozenset({"select"})
     tasks = [Task("select"), *(Task(key, needed) for key in categories), Task("results", frozenset(categories))]
     result: list[Path] = []
