@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import nn
 
 from seewhy.figures.labels import parse_number
-from seewhy.io.atomic import file_sha256, write_csv
+from seewhy.io.atomic import file_sha256, write_csv, write_json
 from seewhy.io.documents import read_csv
 from seewhy.models.protocols import HasMeasuredBuffers, ReportsResults
 from seewhy.run.folder import RunFolder
@@ -59,8 +59,8 @@ def write_results(
         words: of the data set.
     """
     checkpoint = folder.checkpoints / "best.ckpt"
-    folder.write_json(
-        "results.json",
+    write_json(
+        folder.path / "results.json",
         {
             "name": config.name,
             "phantom": phantom,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from seewhy.io.atomic import atomic_path
 from seewhy.io.documents import read_json
 from seewhy.run.records import read_results
 
-__all__ = ["MemberState", "quote_value", "read_state", "write_state"]
+__all__ = ["MemberState", "read_state", "write_state"]
 
 STATE = "member.json"
 """File in the folder of a member that says how it ended."""
@@ -82,15 +81,3 @@ def read_state(folder: Path, objectives: Iterable[str] = ()) -> MemberState | No
     if missing:
         return MemberState("FAIL", error=f"no finite {', '.join(missing)} was measured")
     return MemberState("COMPLETE", values=tuple(metrics[name] for name in names))
-
-
-def quote_value(text: str) -> str:
-    r"""Quote a text as a value of Hydra's grammar.
-
-    Example:
-        >>> print(quote_value("it's here"))
-        'it\'s here'
-    """
-    inner = re.sub(r"(\\*)(')", lambda match: match[1] * 2 + "\\'", text)
-    inner = re.sub(r"(\\+)$", lambda match: match[1] * 2, inner)
-    return f"'{inner}'"

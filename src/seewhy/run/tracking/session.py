@@ -23,6 +23,7 @@ from seewhy import __version__
 from seewhy.callbacks.training.gradient_norm import LogHistograms
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import DataError, SeewhyError
+from seewhy.io.atomic import write_json
 from seewhy.io.documents import read_json
 from seewhy.run.folder import RunFolder, code_version
 from seewhy.run.saved_config import load_plain_yaml
@@ -76,7 +77,7 @@ class TrackingSession:
         """Write `tracking.json`, by which later commands continue the run in its trackers."""
         if self.folder is not None and _is_main():
             self.folder.path.mkdir(parents=True, exist_ok=True)
-            self.folder.write_json(FILE, self.record)
+            write_json(self.folder.path / FILE, self.record)
 
     def rewind(self, step: int) -> None:
         """Remove from all trackers what a continued training logs again."""

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 from seewhy.errors import ConfigError
 from seewhy.io.zarr.sink import open_sink
 from seewhy.io.zarr.store import local_folder
+from seewhy.run.build import to_plain_data
 from seewhy.run.executor import configure_job, submit_jobs
-from seewhy.run.volumes.model import to_plain_data
 
 __all__ = ["submit_prediction"]
 

@@ -20,11 +20,11 @@ from seewhy.io.zarr.sink import VolumeSink
 from seewhy.io.zarr.source import VolumeSource
 from seewhy.io.zarr.store import is_remote, local_folder
 from seewhy.option_types import parse_bytes
-from seewhy.run.build import build_trainer, set_threads
+from seewhy.run.build import build_trainer, set_threads, to_plain_data
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.volumes.input import check_input, open_input, read_roi
 from seewhy.run.volumes.jobs import submit_prediction
-from seewhy.run.volumes.model import VolumeModel, load_volume_model, to_plain_data
+from seewhy.run.volumes.model import VolumeModel, load_volume_model
 from seewhy.run.volumes.output import (
     choose_shard,
     describe_output,
