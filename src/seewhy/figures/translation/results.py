@@ -21,6 +21,7 @@ __all__ = [
     "lesion_blocks",
     "lesion_rows",
     "lesion_table",
+    "start_table",
     "translation_blocks",
     "translation_panel",
     "translation_rows",
@@ -76,7 +77,7 @@ def translation_rows(results: Mapping[str, float], *, prefix: str = "test/") -> 
             for measure in MEASURES:
                 value = results.get(f"{prefix}{direction}/{name}/{measure}")
                 other = results.get(f"{prefix}{direction}/{rival}/{measure}")
-                cells.append(NONE if value is None else f"{value:.{2 if measure == 'psnr' else 3}f}")
+                cells.append(_format(value, ".2f" if measure == "psnr" else ".3f"))
                 better = (
                     value is not None and other is not None and (value < other if measure == "mae" else value > other)
                 )
@@ -88,6 +89,15 @@ def translation_rows(results: Mapping[str, float], *, prefix: str = "test/") -> 
     return rows
 
 
+def start_table(*headings: str, caption: str = "", phantom: bool = False) -> RichTable:
+    """Make a terminal table without rows; all columns but the first hold numbers."""
+    caption += "\n[bold yellow]PHANTOM[/] data, not patients" if phantom else ""
+    table = RichTable(caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
+    return table
+
+
 def translation_table(results: Mapping[str, float], *, prefix: str = "test/", phantom: bool = False) -> RichTable:
     """Terminal table; the better of translation and floor is bold, and red if it is the floor.
 
@@ -96,11 +106,7 @@ def translation_table(results: Mapping[str, float], *, prefix: str = "test/", ph
         prefix: see `translation_rows`.
         phantom: whether the data are synthetic, which the caption then states.
     """
-    caption = CAPTION + ("\n[bold yellow]PHANTOM[/] data, not patients" if phantom else "")
-    table = RichTable(caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("", no_wrap=True)
-    for name in MEASURES.values():
-        table.add_column(name, justify="right", no_wrap=True)
+    table = start_table("", *MEASURES.values(), caption=CAPTION, phantom=phantom)
     rows = translation_rows(results, prefix=prefix)
     for row, following in zip(rows, [*rows[1:], None][: len(rows)], strict=True):
         mark = "[not dim bold red]{}[/]" if row.quiet else "[bold]{}[/]"
@@ -251,10 +257,7 @@ def lesion_table(results: Mapping[str, float], *, prefix: str = "test/", phantom
         prefix: see `lesion_rows`.
         phantom: whether the data are synthetic, which the caption then states.
     """
-    caption = LESION_CAPTION + ("\n[bold yellow]PHANTOM[/] data, not patients" if phantom else "")
-    table = RichTable(caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
-    for place, name in enumerate(LESION_HEADINGS):
-        table.add_column(name, justify="right" if place else "left", no_wrap=True)
+    table = start_table(*LESION_HEADINGS, caption=LESION_CAPTION, phantom=phantom)
     for row in lesion_rows(results, prefix=prefix):
         counts = [cell if cell in ("0", NONE) else f"[bold red]{cell}[/]" for cell in row[-len(COUNTS) :]]
         table.add_row(*row[: -len(COUNTS)], *counts)
