@@ -7,9 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NotRequired
-
-from typing_extensions import TypedDict
+from typing import Literal
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
@@ -41,15 +39,6 @@ class MemberState:
     values: tuple[float, ...] = ()
 
 
-class _Record(TypedDict):
-    """Entries of `member.json`."""
-
-    state: Literal["COMPLETE", "PRUNED", "FAIL"]
-    error: NotRequired[str | None]
-    epoch: NotRequired[int | None]
-    value: NotRequired[float | None]
-
-
 def write_state(folder: Path, state: MemberState) -> None:
     """Write `member.json`."""
     record = {"state": state.state, "error": state.error, "epoch": state.epoch, "value": state.value}
@@ -69,8 +58,7 @@ def read_state(folder: Path, objectives: Iterable[str] = ()) -> MemberState | No
     """
     if not (folder / STATE).is_file():
         return None
-    record: dict[str, Any] = read_json(folder / STATE, _Record)
-    state = MemberState(record["state"], record.get("error"), record.get("epoch"), record.get("value"))
+    state: MemberState = read_json(folder / STATE, MemberState)
     if state.state != "COMPLETE" or not (names := list(objectives)):
         return state
     try:
