@@ -26,6 +26,7 @@ __all__ = [
     "draw_outline",
     "draw_region",
     "enlarge",
+    "find_window",
     "grey",
     "overlay",
     "resize_to_width",
@@ -60,7 +61,7 @@ def grey(image: NDArray[np.generic], *, window: tuple[float, float] | None = Non
         raise ValueError(f"image of shape {np.shape(image)}; expected [H, W], [H, W, 1] or [H, W, 3]")
     if picture.dtype != np.uint8 or window is not None:
         values = picture.astype(np.float32)
-        low, high = window or _window(values[np.isfinite(values)])
+        low, high = window or find_window(values)
         values = np.nan_to_num((values - low) / max(high - low, 1e-12), nan=0.0, posinf=1.0, neginf=0.0)
         picture = (np.clip(values, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
@@ -123,12 +124,13 @@ def draw_outline(picture: RGB, mask: NDArray[np.generic]) -> RGB:
     return drawn
 
 
-def _window(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Percentiles .5 and 99.5, or the lowest and highest value if nearly all values are equal."""
+def find_window(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Percentiles .5 and 99.5 of finite values, or the lowest and highest if nearly all values are equal."""
+    values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0
     low, high = (float(end) for end in np.percentile(values, (0.5, 99.5)))
-    return (low, high) if high > low else (float(values.min()), float(values.max()))
+    return (low, high) if high > low else (float(values.min()), max(float(values.max()), float(values.min()) + 1e-6))
 
 
 def enlarge(array: NDArray[np.generic], factor: int) -> NDArray[np.generic]:
@@ -165,9 +167,14 @@ def draw_annotation(picture: RGB, mask: NDArray[Any] | None) -> RGB:
     """
     if mask is None:
         return picture
+    return draw_outline(picture, _fit_mask(mask, picture))
+
+
+def _fit_mask(mask: NDArray[Any], picture: RGB) -> NDArray[np.bool_]:
+    """Resize a mask to a picture."""
     height, width = picture.shape[:2]
     resized = Image.fromarray((np.asarray(mask) > 0).astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
-    return draw_outline(picture, np.asarray(resized))
+    return np.asarray(resized) > 0
 
 
 DIMMED = 0.25
@@ -183,9 +190,7 @@ def draw_region(picture: RGB, mask: NDArray[Any]) -> RGB:
         picture: [H, W, 3].
         mask: [h, w], non-zero is inside; resized to the picture.
     """
-    height, width = picture.shape[:2]
-    resized = Image.fromarray((np.asarray(mask) > 0).astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
-    inside = np.asarray(resized) > 0
+    inside = _fit_mask(mask, picture)
     shown = np.where(inside[:, :, None], picture, (picture * DIMMED).astype(np.uint8))
     padded = np.pad(inside, 1)
     near = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]

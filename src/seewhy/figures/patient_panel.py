@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from seewhy.figures.labels import join_title, label_of
 from seewhy.figures.overlay import grey, overlay
+from seewhy.figures.page import to_hex
 from seewhy.figures.style import INK, TRUTH, blank_figure
 
 __all__ = ["PanelCase", "panel"]
@@ -139,7 +140,7 @@ def _draw_image(axes: Axes, case: PanelCase) -> None:
 
 def _draw_truth(axes: Axes, case: PanelCase) -> None:
     axes.imshow(grey(case.image), interpolation="nearest")
-    _outline(axes, case.mask, colour=_hex(TRUTH))
+    _outline(axes, case.mask, colour=to_hex(TRUTH))
     share = "no mask" if case.mask is None else f"{int((np.asarray(case.mask) > 0).sum())} px"
     _finish(axes, share)
 
@@ -152,7 +153,7 @@ def _draw_map(
         return
     heat = np.asarray(case.maps[name])
     axes.imshow(overlay(case.image, heat, scale=scale, colormap=colormap), interpolation="nearest")
-    _outline(axes, case.mask, colour=_hex(TRUTH))
+    _outline(axes, case.mask, colour=to_hex(TRUTH))
     if threshold is not None:
         _outline(axes, heat > threshold, colour="white")
     _finish(axes, f"Dice {case.scores[name]:.2f}" if name in case.scores else "")
@@ -168,7 +169,3 @@ def _finish(axes: Axes, text: str) -> None:
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.set_xlabel(text, fontsize=8, color=INK, labelpad=3)
-
-
-def _hex(colour: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)

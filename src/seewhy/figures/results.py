@@ -29,7 +29,7 @@ from seewhy.figures.labels import (
     scores_by_method,
 )
 from seewhy.figures.report.blocks import Block, Definitions, ReportTable
-from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
+from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure, style_axes
 from seewhy.wording import LESION, TargetWords
 
 __all__ = ["explain_measures", "results_blocks", "results_table", "scores_figure"]
@@ -176,10 +176,8 @@ def scores_figure(
             axes.set_yticks(range(len(names)), [label_of(name) for name in names], fontsize=9)
             for tick, name in zip(axes.get_yticklabels(), names, strict=True):
                 tick.set_color(GREY if is_floor(name) else INK)
-    figure.suptitle(join_title(title, phantom=phantom), fontsize=11, color=INK, x=0.01, ha="left")
     note = describe_data(results, prefix=prefix, phantom=phantom, words=words)
-    figure.supxlabel(note, fontsize=8, color=GREY, x=0.01, ha="left")
-    return figure
+    return add_captions(figure, head=join_title(title, phantom=phantom), foot=note)
 
 
 def _draw_measure(
