@@ -34,6 +34,8 @@ __all__ = [
     "write_strip",
 ]
 
+TALLEST = 1.6
+"""Largest height of a picture in widths."""
 STRONGEST = 0.75
 """Opacity at the top of the scale; the image shows through even there."""
 
@@ -73,7 +75,6 @@ def overlay(
     *,
     scale: tuple[float, float] = (0.0, 1.0),
     colormap: str = "inferno",
-    window: tuple[float, float] | None = None,
 ) -> RGB:
     """Lay a heat map over an image.
 
@@ -86,18 +87,17 @@ def overlay(
         heat: [H, W]; NaN draws nothing.
         scale: heat at zero and at full opacity; values outside are clipped. From -a to a for `DIVERGING`.
         colormap: one of `COLORMAPS`, or `DIVERGING` for signed maps.
-        window: grey window of the image, see `grey`.
 
     Returns:
         [H, W, 3] uint8.
 
     Example:
-        >>> image, heat = np.full((2, 2), 0.5), np.array([[0.0, 1.0], [0.0, 0.0]])
-        >>> picture = overlay(image, heat, scale=(0, 1), window=(0, 1))
+        >>> image, heat = np.full((2, 2), 128, np.uint8), np.array([[0.0, 1.0], [0.0, 0.0]])
+        >>> picture = overlay(image, heat, scale=(0, 1))
         >>> picture[0, 0].tolist(), picture[0, 1].tolist()
         ([128, 128, 128], [221, 223, 155])
     """
-    base = grey(image, window=window)
+    base = grey(image)
     heat = np.asarray(heat)
     if heat.shape != base.shape[:2]:
         raise ValueError(f"heat of shape {heat.shape} on an image of {base.shape[:2]}; expected the same shape")
@@ -140,17 +140,16 @@ def enlarge(array: NDArray[np.generic], factor: int) -> NDArray[np.generic]:
     return np.asarray(Image.fromarray(array).resize(size, Image.Resampling.BILINEAR))
 
 
-def resize_to_width(array: NDArray[Any], width: int, *, aspect: float = 1.0, limit: float = 1.6) -> NDArray[Any]:
+def resize_to_width(array: NDArray[Any], width: int, *, aspect: float = 1.0) -> NDArray[Any]:
     """Resize an array [H, W] or [H, W, 3] to a width, bilinearly, and keep its proportions.
 
     Args:
         array: uint8 stays uint8, other types become float32.
-        width: width in pixels; less if the picture would be higher than `limit` widths.
+        width: width in pixels; less if the picture would be higher than `TALLEST` widths.
         aspect: height of a pixel in pixel widths (spacing of rows over spacing of columns).
-        limit: largest height in widths.
     """
     rows, columns = array.shape[:2]
-    factor = min(width / columns, limit * width / (rows * aspect))
+    factor = min(width / columns, TALLEST * width / (rows * aspect))
     size = (max(1, round(columns * factor)), max(1, round(rows * aspect * factor)))
     if size == (columns, rows):
         return array
@@ -200,6 +199,8 @@ def draw_region(picture: RGB, mask: NDArray[Any]) -> RGB:
 
 GAP = 4
 """White pixels between two cells."""
+SIDE = 256
+"""Shorter side of a picture in pixels."""
 
 
 def strip(
@@ -207,22 +208,20 @@ def strip(
     maps: Mapping[str, NDArray[np.generic]],
     *,
     mask: NDArray[np.generic] | None = None,
-    scale: tuple[float, float] = (0.0, 1.0),
-    side: int = 256,
+    side: int = SIDE,
 ) -> RGB:
     """The image, with the outline of the annotation if there is one, and one overlay per map, left to right.
 
     Args:
         image: [H, W] or [H, W, 3].
-        maps: name → [H, W], all on the given scale.
+        maps: name → [H, W], all from 0 to 1.
         mask: [H, W]; its outline is drawn on the image only, so that it does not hide a map.
-        scale: heat at zero and at full opacity.
         side: small images are enlarged by an integer factor to about this shorter side in pixels.
 
     Returns:
         [H', W', 3] uint8.
     """
-    cells = _strip_cells(image, maps, mask=mask, scale=scale, side=side)
+    cells = _strip_cells(image, maps, mask=mask, side=side)
     gap = np.full((cells[0].shape[0], GAP, 3), 255, np.uint8)
     return np.concatenate([part for cell in cells for part in (cell, gap)][:-1], axis=1)
 
@@ -232,7 +231,6 @@ def _strip_cells(
     maps: Mapping[str, NDArray[np.generic]],
     *,
     mask: NDArray[np.generic] | None,
-    scale: tuple[float, float],
     side: int,
 ) -> list[RGB]:
     """The image and the overlays of a strip."""
@@ -240,7 +238,7 @@ def _strip_cells(
     base: RGB = np.asarray(enlarge(grey(image), factor), np.uint8)
     first = base if mask is None else draw_outline(base, np.kron(np.asarray(mask) > 0, np.ones((factor, factor), bool)))
     heats = [enlarge(np.asarray(heat, np.float32), factor) for heat in maps.values()]
-    return [first, *(overlay(base, heat, scale=scale) for heat in heats)]
+    return [first, *(overlay(base, heat) for heat in heats)]
 
 
 def write_strip(
@@ -250,9 +248,7 @@ def write_strip(
     *,
     title: str = "",
     mask: NDArray[np.generic] | None = None,
-    scale: tuple[float, float] = (0.0, 1.0),
-    side: int = 256,
-    unit: str = "map",
+    side: int = SIDE,
     doubts: Mapping[str, Sequence[str]] | None = None,
     phantom: bool = False,
 ) -> Path:
@@ -264,19 +260,17 @@ def write_strip(
         maps: see `strip`.
         title: line above the strip, e.g. name, probability and label of the sample.
         mask: see `strip`.
-        scale: see `strip`; printed at the colour bar.
         side: see `strip`.
-        unit: meaning of the numbers at the colour bar.
         doubts: map → reasons not to trust it; the map is then marked, and the reasons are in a banner.
         phantom: whether the images are synthetic, which the title then states.
     """
-    cells = _strip_cells(image, maps, mask=mask, scale=scale, side=side)
+    cells = _strip_cells(image, maps, mask=mask, side=side)
     outlined = mask is not None and bool(np.any(np.asarray(mask) > 0))
     names = ["image", *maps]
     distrusted = {name: reasons for name, reasons in (doubts or {}).items() if reasons and name in maps}
     row = [Cell(picture=cell, name=name, marked=name in distrusted) for cell, name in zip(cells, names, strict=True)]
     warnings = [f"{name}: {reason}" for name, reasons in distrusted.items() for reason in reasons]
-    bar = Bar(scale=scale, unit=unit, row=0)
+    bar = Bar(scale=(0.0, 1.0), unit="map", row=0)
     return write_sheet(
         path,
         sheet(
