@@ -97,9 +97,9 @@ def parameter_types(factory: Callable[..., Any]) -> dict[str, Any]:
     """Return parameter → type hint of a class or function; hints that cannot be resolved are left out.
 
     Example:
-        >>> from seewhy.data.transforms.augmentation import Augmentation
-        >>> parameter_types(Augmentation)["flip"]
-        <class 'float'>
+        >>> from seewhy.io.geometry import Display
+        >>> parameter_types(Display)["transpose"]
+        <class 'bool'>
     """
     try:
         parameters = inspect.signature(factory).parameters.values()

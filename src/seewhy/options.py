@@ -74,7 +74,7 @@ def call_problems(
     Example:
         >>> from seewhy.data.transforms.augmentation import Augmentation
         >>> call_problems(Augmentation, {"flip": "often", "shfit": 1}, "data.augmentation")[1]
-        "data.augmentation.flip='often' must be a number"
+        "data.augmentation.flip='often' must be a number, from 0 to 1"
     """
     valid, name = accepted_options(factory), getattr(factory, "__name__", "_")
     problems = []
@@ -108,7 +108,7 @@ class OptionsOf:
     Example:
         >>> from seewhy.data.transforms.augmentation import Augmentation
         >>> OptionsOf(Augmentation)({"flip": True}, "data.augmentation")
-        ['data.augmentation.flip=True must be a number']
+        ['data.augmentation.flip=True must be a number, from 0 to 1']
     """
 
     factory: Callable[..., Any]

@@ -16,8 +16,7 @@ from seewhy.option_types import NonNegativeInt
 from seewhy.options import flatten_options, quote_value
 from seewhy.run.folder import RunFolder
 from seewhy.run.saved_config import read_config_section
-from seewhy.run.sweeps.member_state import STATE, MemberState, read_state, write_state
-from seewhy.run.sweeps.members import Sweeper, read_sweeper_options
+from seewhy.run.sweeps.member_state import STATE, MemberState, Sweeper, read_state, read_sweeper_options, write_state
 from seewhy.run.sweeps.workers import FileLock
 from seewhy.termination import Terminated
 

@@ -5,54 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.plugins.launcher import Launcher
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from seewhy.errors import SeewhyError
-from seewhy.options import parse_options, quote_value
+from seewhy.options import quote_value
 from seewhy.run.processes.environment import count_processes
 from seewhy.run.records import read_results
 from seewhy.run.sweeps.member_state import read_state
 
-__all__ = ["Sweeper", "read_sweeper_options", "run_member"]
-
-T = TypeVar("T")
+__all__ = ["run_member"]
 
 RANK_VARIABLES = {"RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED"}
 SLURM_TASKS = {"SLURM_NTASKS", "SLURM_NPROCS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"}
 """Variables by which Lightning takes a process for one of several that SLURM has started."""
-
-
-class Sweeper(Protocol):
-    """What a search or a benchmark asks of its plugin."""
-
-    options: dict[str, Any]
-    config: Any
-    hydra_context: Any
-
-    def build_launcher(self) -> Launcher:
-        """Build the launcher of the members."""
-
-    def check_members(self, members: Sequence[Sequence[str]]) -> None:
-        """Compose the configurations of members, which raises Hydra's errors about wrong options."""
-
-
-def read_sweeper_options(kind: type[T], options: Mapping[str, Any] | DictConfig) -> T:
-    """Read `hydra.sweeper` as a dataclass; Hydra's own keys are left out.
-
-    Raises:
-        ConfigError: unknown options and wrong values.
-    """
-    node = options if isinstance(options, DictConfig) else OmegaConf.create(dict(options))
-    plain: Any = OmegaConf.to_container(node, resolve=True)
-    given = {key: value for key, value in plain.items() if not key.startswith("_")}
-    return parse_options(kind, given, where="hydra.sweeper")
 
 
 def run_member(config: DictConfig) -> float | None:

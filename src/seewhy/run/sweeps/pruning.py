@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from seewhy.callbacks.training.early_stopping import PruneTrial
-from seewhy.run.sweeps.members import read_sweeper_options
+from seewhy.run.sweeps.member_state import read_sweeper_options
 
 if TYPE_CHECKING:
     from seewhy.run.sweeps.search import StudyOptions

@@ -21,8 +21,7 @@ from seewhy.options import accepted_options, check_choice, quote_value
 from seewhy.run.checks import check_objectives
 from seewhy.run.folder import RunFolder
 from seewhy.run.processes.new_folder import check_sweep_folder
-from seewhy.run.sweeps.member_state import MemberState, read_state, write_state
-from seewhy.run.sweeps.members import Sweeper, read_sweeper_options
+from seewhy.run.sweeps.member_state import MemberState, Sweeper, read_state, read_sweeper_options, write_state
 from seewhy.run.sweeps.search_space import SearchSpace, read_search_space
 from seewhy.run.sweeps.study import JOURNAL, SharedStudy, import_optuna
 
