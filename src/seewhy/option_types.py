@@ -70,6 +70,8 @@ def find_value_problem(value: Any, hint: Any, option: str) -> str | None:
         'data.batch_size=0 must be an integer, 1 or more, or null'
         >>> find_value_problem([0.7, "a"], tuple[float, float], "data.fractions")
         "data.fractions=[0.7, 'a'] must be a list of 2 numbers"
+        >>> find_value_problem(["bset"], list[Literal["best", "worst"]], "cases.categories")
+        "cases.categories: 'bset' is unknown; nearest: 'best'"
     """
     if _fits(value, hint):
         return None
@@ -78,7 +80,16 @@ def find_value_problem(value: Any, hint: Any, option: str) -> str | None:
         others = [part for part in _list_parts(hint) if get_origin(part) is not Literal]
         rest = f", or {' or '.join(map(_describe, others))}" if others else ""
         return f"{option}={value!r} is unknown; {nearest(value, choices)}{rest}"
+    allowed = [choice for part in _list_parts(hint) for item in get_args(part) for choice in _list_choices(item)]
+    unknown = [item for item in _list_items(value) if isinstance(item, str) and item not in allowed]
+    if allowed and unknown:
+        return f"{option}: {unknown[0]!r} is unknown; {nearest(unknown[0], allowed)}"
     return f"{option}={value!r} must be {_describe(hint)}"
+
+
+def _list_items(value: Any) -> list[Any]:
+    """List the items of a list; a single text is one."""
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 @cache
@@ -86,9 +97,9 @@ def parameter_types(factory: Callable[..., Any]) -> dict[str, Any]:
     """Return parameter → type hint of a class or function; hints that cannot be resolved are left out.
 
     Example:
-        >>> from seewhy.data.transforms.augmentation import Augmentation
-        >>> parameter_types(Augmentation)["flip"]
-        <class 'float'>
+        >>> from seewhy.io.geometry import Display
+        >>> parameter_types(Display)["transpose"]
+        <class 'bool'>
     """
     try:
         parameters = inspect.signature(factory).parameters.values()

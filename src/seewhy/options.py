@@ -6,6 +6,7 @@ Options are plain data, as YAML gives them. Every problem of a set of options is
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
@@ -23,8 +24,10 @@ __all__ = [
     "check_options",
     "choice_problems",
     "collect_problem",
+    "flatten_options",
     "option_problems",
     "parse_options",
+    "quote_value",
 ]
 
 T = TypeVar("T")
@@ -71,7 +74,7 @@ def call_problems(
     Example:
         >>> from seewhy.data.transforms.augmentation import Augmentation
         >>> call_problems(Augmentation, {"flip": "often", "shfit": 1}, "data.augmentation")[1]
-        "data.augmentation.flip='often' must be a number"
+        "data.augmentation.flip='often' must be a number, from 0 to 1"
     """
     valid, name = accepted_options(factory), getattr(factory, "__name__", "_")
     problems = []
@@ -105,7 +108,7 @@ class OptionsOf:
     Example:
         >>> from seewhy.data.transforms.augmentation import Augmentation
         >>> OptionsOf(Augmentation)({"flip": True}, "data.augmentation")
-        ['data.augmentation.flip=True must be a number']
+        ['data.augmentation.flip=True must be a number, from 0 to 1']
     """
 
     factory: Callable[..., Any]
@@ -227,6 +230,33 @@ def check_fields(options: Any, where: str) -> None:
     problems = [wrong for key, value in values.items() for wrong in _find_problems(value, hints[key], f"{where}.{key}")]
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def flatten_options(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested plain data to dotted names.
+
+    Example:
+        >>> flatten_options({"data": {"batch_size": 4, "fractions": [0.5, 0.5]}})
+        {'data.batch_size': 4, 'data.fractions': [0.5, 0.5]}
+    """
+    if not isinstance(node, Mapping) or not node:
+        return {prefix: node}
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= flatten_options(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def quote_value(text: str) -> str:
+    r"""Quote a text as a value of Hydra's grammar.
+
+    Example:
+        >>> print(quote_value("it's here"))
+        'it\'s here'
+    """
+    inner = re.sub(r"(\\*)(')", lambda match: match[1] * 2 + "\\'", text)
+    inner = re.sub(r"(\\+)$", lambda match: match[1] * 2, inner)
+    return f"'{inner}'"
 
 
 def collect_problem(check: Callable[[], object]) -> list[str]:

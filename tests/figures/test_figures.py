@@ -81,20 +81,19 @@ def test_figures_are_written_whole_at_their_size(tmp_path):
     assert png_bytes(figure, dpi=30) == png_bytes(figure, dpi=30)
 
 
-def test_scores_show_every_patient_the_means_the_best_floor_and_the_ceiling():
+def test_scores_show_every_patient_the_means_and_the_best_floor():
     rows = [{"map": "refined", "dice": d} for d in (0.7, 0.8, None)] + [{"map": "floor_otsu", "dice": 0.31}]
     results = {
         "refined/dice": 0.75, "refined/dice_low": 0.7, "refined/dice_high": 0.8,
         "floor_otsu/dice": 0.31, "floor_centre/dice": 0.1, "patients": 3.0,
     }  # fmt: skip
-    figure = scores_figure(rows, results, ceiling={"dice": 0.9}, phantom=True, title="brats")
+    figure = scores_figure(rows, results, phantom=True, title="brats")
     (axes,) = figure.axes
     dots = np.concatenate([c.get_offsets()[:, 0] for c in axes.collections])
     assert sorted(dots) == [0.31, 0.7, 0.8]
     drawn = [tuple(float(x) for x in line.get_xdata()) for line in axes.lines]
     assert (0.7, 0.8) in drawn  # the interval
     assert (0.31, 0.31) in drawn  # the best floor
-    assert (0.9, 0.9) in drawn  # the ceiling
     assert [t.get_text() for t in axes.get_yticklabels()] == ["refined", "floor: centre prior", "floor: Otsu"]
     assert "brats · phantom data" in texts(figure)
 

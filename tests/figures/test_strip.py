@@ -43,10 +43,11 @@ def test_small_images_are_enlarged_by_a_whole_factor_and_large_ones_left():
     assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (20, 30, 10, 24)
 
 
-def test_the_scale_is_given_and_the_same_for_all_maps():
-    narrow = strip(IMAGE, {"cam": HEAT}, scale=(0.0, 0.8), side=20)
+def test_the_scale_ends_at_1_for_all_maps():
+    above = strip(IMAGE, {"cam": 2 * MASK.astype(np.float32)}, side=20)
     full = strip(IMAGE, {"cam": MASK.astype(np.float32)}, side=20)
-    np.testing.assert_array_equal(narrow, full)
+    np.testing.assert_array_equal(above, full)
+    assert (strip(IMAGE, {"cam": HEAT}, side=20) != full).any()
 
 
 def test_a_written_strip_has_its_pictures_names_title_and_bar(tmp_path):

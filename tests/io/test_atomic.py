@@ -96,6 +96,9 @@ def test_csv(tmp_path):
     with pytest.raises(ValueError, match="z"):
         write_csv(path, [{"x": 1, "y": 2, "z": 3}], columns=("x", "y"))
     assert path.read_text() == 'x,y\n"a,b",2\n'
+    rows = [{"x": 1}, {"y": "b\r", "x": None}]
+    assert write_csv(path, iter(rows)).read_bytes() == b'x,y\n1,\n"","b\r"\n'
+    assert write_csv(path, rows, columns=("y", "x")).read_bytes() == b'y,x\n,1\n"b\r",""\n'
 
 
 def test_digest_is_that_of_the_content_and_not_of_the_name(tmp_path):

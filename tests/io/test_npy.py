@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.extra import numpy as arrays
 
 from seewhy.errors import DataError
-from seewhy.io.npy import npy_shape, read_npy, write_npy
+from seewhy.io.npy import npy_shape, read_npy, read_npz, write_npy, write_npz
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -23,6 +23,9 @@ def test_round_trip_is_exact(tmp_path, array):
         assert back.dtype == array.dtype
         np.testing.assert_array_equal(back, array)
     assert npy_shape(path) == array.shape
+    named = read_npz(write_npz(tmp_path / "a.npz", {"values": array, "name": np.array(["a"])}))
+    assert named["name"].tolist() == ["a"]
+    np.testing.assert_array_equal(named["values"], array)
 
 
 class Bomb:

@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from seewhy.errors import DataError
+from seewhy.io.atomic import write_json
 from seewhy.run.folder import RunFolder
 from seewhy.run.model_card import CARD, USE, write_model_card
 
@@ -43,7 +44,7 @@ class Tiny(nn.Module):
 def folder(tmp_path):
     run = RunFolder(tmp_path)
     run.write_config(OmegaConf.create(CONFIG), data="d" * 64, split="e" * 64)
-    run.write_json("split.json", {"hash": "e" * 64, "train": ["a", "b", "c"], "val": ["d"], "test": ["e", "f"]})
+    write_json(run.path / "split.json", {"hash": "e" * 64, "train": ["a", "b", "c"], "val": ["d"], "test": ["e", "f"]})
     return run
 
 
@@ -52,7 +53,7 @@ def section(text, heading):
 
 
 def test_a_tested_run_has_data_scores_and_limits(folder):
-    folder.write_json("results.json", RESULTS)
+    write_json(folder.path / "results.json", RESULTS)
     path = write_model_card(folder, Tiny())
     assert path == folder.path / "checkpoints" / CARD
     text = path.read_text()
@@ -74,7 +75,7 @@ def test_a_tested_run_has_data_scores_and_limits(folder):
 
 
 def test_scores_of_phantoms_are_called_so_twice(folder):
-    folder.write_json("results.json", {**RESULTS, "phantom": True})
+    write_json(folder.path / "results.json", {**RESULTS, "phantom": True})
     text = write_model_card(folder, Tiny()).read_text()
     assert "synthetic" in section(text, "Data")
     assert "synthetic" in section(text, "Limits")
@@ -84,7 +85,7 @@ def test_a_run_that_was_not_tested_claims_nothing(folder):
     text = write_model_card(folder, Tiny()).read_text()
     assert section(text, "Scores").strip().startswith("Not tested yet")
     assert "0.8" not in text
-    folder.write_json("results.json", {**RESULTS, "metrics": {"val/loss": 0.25}})
+    write_json(folder.path / "results.json", {**RESULTS, "metrics": {"val/loss": 0.25}})
     text = write_model_card(folder, Tiny()).read_text()
     assert section(text, "Scores").strip().startswith("Not tested")
 

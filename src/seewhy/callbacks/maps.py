@@ -18,6 +18,7 @@ from seewhy.data.base import find_datamodule
 from seewhy.errors import ConfigError, nearest
 from seewhy.io.atomic import atomic_path, file_sha256, write_csv
 from seewhy.io.names import safe_name
+from seewhy.io.npy import write_npy, write_npz
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.plausibility import measure_plausibility
 from seewhy.models.protocols import GivesAttentionMaps, NamesMaps
@@ -160,8 +161,7 @@ class WriteMaps(Callback):
         folder, stem = self.folder / "cam_npy", safe_name(sample)
         names = {name: f"{stem}.npy" if i == 0 else f"{stem}_{name}.npy" for i, name in enumerate(maps)}
         for name, array in maps.items():
-            with atomic_path(folder / names[name]) as temporary, temporary.open("wb") as file:
-                np.save(file, array.astype(np.float32), allow_pickle=False)
+            write_npy(folder / names[name], array.astype(np.float32))
         with atomic_path(folder / f"{stem}.json") as temporary:
             temporary.write_text(json.dumps({**facts, "arrays": names}, indent=1) + "\n")
 
@@ -172,9 +172,7 @@ class WriteMaps(Callback):
         arrays: dict[str, Any] = {f"attn_layer_{i}": layer[0].float().cpu().numpy() for i, layer in enumerate(layers)}
         if not arrays:
             raise ConfigError("this encoder has no attention; set the map writer's attention=false")
-        path = self.folder / "attention_npy" / f"{safe_name(batch['id'][position])}.npz"
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+        write_npz(self.folder / "attention_npy" / f"{safe_name(batch['id'][position])}.npz", arrays)
 
 
 def _check_maps(maps: Sequence[str], known: Collection[str], option: str) -> None:
@@ -300,7 +298,7 @@ class ImplausibleMapsWriter(Callback):
         rows = gather_rows(self.rows, key=("patient", "class"))
         if not rows or not trainer.is_global_zero:
             return
-        path = write_csv(self.folder / "doubts.csv", rows, columns=list(rows[0]))
+        path = write_csv(self.folder / "doubts.csv", rows)
         doubted = sum(bool(row["doubts"]) for row in rows)
         if doubted:
             LOGGER.warning("%d of %d maps look implausible; reasons: %s", doubted, len(rows), path)

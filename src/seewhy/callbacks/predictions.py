@@ -6,20 +6,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pydoc import locate
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seewhy.batch import Batch, Prediction
 from seewhy.data.base import BaseDataModule, find_datamodule
-from seewhy.errors import ConfigError, nearest
-from seewhy.io.atomic import atomic_path, list_files, write_csv
+from seewhy.errors import ConfigError
+from seewhy.io.atomic import list_files, write_csv
 from seewhy.io.documents import read_csv
 from seewhy.io.names import safe_name
+from seewhy.io.npy import write_npz
 from seewhy.metrics.classification.cases import make_case_row
 from seewhy.metrics.gather import gather_rows
 from seewhy.models.protocols import NamesClasses, NamesPredictionWriter
+from seewhy.options import check_fields
 from seewhy.sharing.parts import check_written
 
 __all__ = [
@@ -29,12 +31,10 @@ __all__ = [
     "WritePredictions",
     "WrittenFiles",
     "make_writer",
-    "write_rows",
 ]
 
-UNITS = ("target", "source", "normalized")
-DTYPES = ("float32", "source")
-"""File endings of sources that have a position in the scanner's space; PNG and other pictures have none."""
+Units: TypeAlias = Literal["target", "source", "normalized"]
+StoredType: TypeAlias = Literal["float32", "source"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +48,12 @@ class PredictionOptions:
     folder: Path
     volumes: bool = True
     npz: bool = False
-    units: str = "target"
-    dtype: str = "float32"
+    units: Units = "target"
+    dtype: StoredType = "float32"
 
     def __post_init__(self) -> None:
         """Check the choices."""
-        for name, value, valid in (("units", self.units, UNITS), ("dtype", self.dtype, DTYPES)):
-            if value not in valid:
-                raise ConfigError(f"callbacks.predictions.{name}={value!r} is unknown; {nearest(value, valid)}")
+        check_fields(self, "callbacks.predictions")
         if self.units == "normalized" and self.dtype == "source":
             raise ConfigError("callbacks.predictions: units=normalized are fractions; they need dtype=float32")
 
@@ -135,7 +133,13 @@ class WritePredictions(Callback):
     """
 
     def __init__(
-        self, *, folder: str, volumes: bool = True, npz: bool = False, units: str = "target", dtype: str = "float32"
+        self,
+        *,
+        folder: str,
+        volumes: bool = True,
+        npz: bool = False,
+        units: Units = "target",
+        dtype: StoredType = "float32",
     ) -> None:
         self.options = PredictionOptions(folder=Path(folder), volumes=volumes, npz=npz, units=units, dtype=dtype)
         self.folder = self.options.folder
@@ -174,7 +178,7 @@ class WritePredictions(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the rows of each process; the first process joins them into one table, sorted by id."""
-        write_rows(self.folder / f"predictions.rank{trainer.global_rank}.csv", self.written.rows)
+        write_csv(self.folder / f"predictions.rank{trainer.global_rank}.csv", self.written.rows)
         self.written.volumes = [Path(name) for name in _gather_names(map(str, self.written.volumes))]
         self.written.without_source = set(_gather_names(self.written.without_source))
         self.written.skipped = set(_gather_names(self.written.skipped))
@@ -183,7 +187,7 @@ class WritePredictions(Callback):
             parts = [self.folder / f"predictions.rank{rank}.csv" for rank in range(trainer.world_size)]
             # Some ranks predict samples again that another rank has; the first row of each counts.
             rows = {row["id"]: row for path in reversed(parts) for row in reversed(read_csv(path).rows)}
-            write_rows(self.folder / "predictions.csv", [rows[name] for name in sorted(rows)])
+            write_csv(self.folder / "predictions.csv", [rows[name] for name in sorted(rows)])
             for path in parts:
                 path.unlink()
 
@@ -217,12 +221,6 @@ def make_writer(
     name = module.prediction_writer if isinstance(module, NamesPredictionWriter) else None
     writer = SampleWriter if name is None else cast(type[PredictionWriter], locate(name))
     return writer(options, datamodule)
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write `predictions.csv`: a table with the columns of all rows; cells that a row does not have are empty."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    write_csv(path, [{name: row.get(name) for name in columns} for row in rows], columns=columns)
 
 
 def _gather_names(names: Iterable[str]) -> list[str]:
@@ -262,8 +260,7 @@ class SampleWriter:
                 written.without_source.add(prediction["patient"][0])
         if self.options.npz:
             path = self.options.folder / f"{safe_name(prediction['patient'][0])}.npz"
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, index=np.asarray(prediction["index"]), **arrays)  # type: ignore[arg-type]
+            write_npz(path, {"index": np.asarray(prediction["index"]), **arrays})
             written.others.append(path)
         return written
 

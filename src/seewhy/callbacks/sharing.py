@@ -106,17 +106,15 @@ class SharePrediction(Callback):
 
     It must come after these callbacks.
 
-    Attributes:
-        batches: of the prediction, set before it begins.
+    Args:
+        batches: of the prediction.
     """
 
-    def __init__(self) -> None:
-        self.batches: SharedBatches | None = None
+    def __init__(self, batches: SharedBatches) -> None:
+        self.batches = batches
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse what processes cannot share."""
-        if self.batches is None:  # nothing is shared
-            return
         if trainer.world_size > 1:
             raise ConfigError("job.shared=true needs processes of their own: trainer.devices=1, trainer.num_nodes=1")
         if trainer.limit_predict_batches != 1.0:
@@ -129,13 +127,10 @@ class SharePrediction(Callback):
 
     def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Note the results of a batch."""
-        if self.batches is not None:
-            self.batches.complete([item.take_part() for item in _list_shared(trainer)])
+        self.batches.complete([item.take_part() for item in _list_shared(trainer)])
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the results of all batches to the callbacks of one process, and release those of the others."""
-        if self.batches is None:
-            return
         shared: list[Any] = _list_shared(trainer)
         if not self.batches.joins:
             callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]

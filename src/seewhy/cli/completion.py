@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
+
+from seewhy.options import flatten_options
 
 __all__ = ["add_overrides", "complete", "suggest"]
 
@@ -80,12 +82,6 @@ def _list_options(command: str, others: Iterable[str]) -> list[str]:
             options = read_option_comments(conf_dir() / group / "default.yaml")
             names += [f"{group}.{option.key}" for option in options if option.value]
         return names
-    return [key for key in _flatten(OmegaConf.to_container(config)) if not key.rpartition(".")[2].startswith("_")]
-
-
-def _flatten(node: Any, prefix: str = "") -> Iterator[str]:
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
+    return [
+        key for key in flatten_options(OmegaConf.to_container(config)) if not key.rpartition(".")[2].startswith("_")
+    ]

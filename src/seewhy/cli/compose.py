@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from seewhy.errors import ConfigError
 from seewhy.io.checks.sizes import has_file
+from seewhy.options import quote_value
 from seewhy.run.folder import conf_dir
 from seewhy.run.saved_config import read_saved_config
-from seewhy.run.sweeps.member_state import quote_value
 from seewhy_run.names import natural_key
 
 if TYPE_CHECKING:

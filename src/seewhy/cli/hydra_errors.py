@@ -13,6 +13,7 @@ from typing import Any
 
 from seewhy.cli.compose import split_override
 from seewhy.errors import nearest
+from seewhy.options import quote_value
 from seewhy.run.folder import conf_dir
 
 __all__ = ["describe_error"]
@@ -84,9 +85,7 @@ def quote_override(sign: str, key: str, value: str) -> str:
         >>> print(quote_override("", "volume.input", "Scan (1).nii.gz"))
         "volume.input='Scan (1).nii.gz'"
     """
-    inner = re.sub(r"(\\*)(')", lambda match: match[1] * 2 + "\\'", value)
-    inner = re.sub(r"(\\+)$", lambda match: match[1] * 2, inner)
-    word = f"{sign}{key}='{inner}'"
+    word = f"{sign}{key}={quote_value(value)}"
     # Double quotes work in every shell, but those of POSIX replace some characters between them.
     return f'"{word}"' if os.name == "nt" or not re.search(r'["$`!]|\\\\', word) else shlex.quote(word)
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from seewhy.figures.labels import join_title
-from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
+from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure, style_axes
 
 __all__ = ["classes_of", "curves_figure", "grading_figure", "reliability_curve"]
 
@@ -70,8 +70,7 @@ def grading_figure(
     np.add.at(matrix, (label, prediction), 1)
     _draw_confusion(left, matrix, names)
     _draw_reliability(right, confidence, prediction == label, ece)
-    figure.suptitle(join_title(title, phantom=phantom), fontsize=11, color=INK, x=0.01, ha="left")
-    return figure
+    return add_captions(figure, head=join_title(title, phantom=phantom))
 
 
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -106,8 +105,7 @@ def curves_figure(
     right.set_ylabel("precision", fontsize=8.5, color=INK)
     right.set_title("Precision and recall; dashed: share of the class", fontsize=9.5, color=INK, loc="left")
     left.legend(fontsize=8, frameon=False, loc="lower right")
-    figure.suptitle(join_title(title, phantom=phantom), fontsize=11, color=INK, x=0.01, ha="left")
-    return figure
+    return add_captions(figure, head=join_title(title, phantom=phantom))
 
 
 def _draw_confusion(axes: Axes, matrix: NDArray[np.int64], names: Sequence[str]) -> None:

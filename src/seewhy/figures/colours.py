@@ -44,25 +44,24 @@ SAMPLED = 65_536
 
 
 def run_scale(
-    maps: Iterable[NDArray[np.generic]], *, signed: bool, percentile: float = 99.5, from_median: bool = False
+    maps: Iterable[NDArray[np.generic]], *, signed: bool, from_median: bool = False
 ) -> tuple[tuple[float, float], str]:
     """Colour scale for all pictures of a run, robust to a few extreme values.
 
     Args:
         maps: all maps of one method, of any shapes; read one at a time, so a generator over files works.
         signed: whether negative values are shown; the scale is then symmetric about zero.
-        percentile: percentile of the magnitudes from which on values have full colour.
         from_median: begin at the median, for maps without a meaningful zero, which would tint whole pictures.
 
     Returns:
-        The scale, and its description for the colour bar. If the percentile is zero, the largest magnitude is used
-        instead; if all values are zero, the scale ends at 1.
+        The scale, which ends at the 99.5th percentile of the magnitudes, and its description for the colour bar. If
+        the percentile is zero, the largest magnitude is used instead; if all values are zero, the scale ends at 1.
 
     Example:
-        >>> maps = [np.array([[0.0, 0.5], [0.25, 1.0]]), np.zeros((2, 2))]
-        >>> run_scale(maps, signed=False, percentile=100)
-        ((0.0, 1.0), 'full colour: 100th percentile of |value|, 2 maps of the run')
-        >>> run_scale(maps, signed=True, percentile=100)[0]
+        >>> maps = [np.array([[0.0, 1.0], [-1.0, 1.0]]), np.ones((2, 2))]
+        >>> run_scale(maps, signed=False)
+        ((0.0, 1.0), 'full colour: 99.5th percentile of |value|, 2 maps of the run')
+        >>> run_scale(maps, signed=True)[0]
         (-1.0, 1.0)
     """
     parts, count = [], 0
@@ -72,9 +71,9 @@ def run_scale(
         parts.append(sample[np.isfinite(sample)])
         count += 1
     magnitudes = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    high, rule = 0.0, f"{percentile:g}th percentile of |value|"
+    high, rule = 0.0, "99.5th percentile of |value|"
     if magnitudes.size:
-        high = float(np.percentile(magnitudes, percentile))
+        high = float(np.percentile(magnitudes, 99.5))
         if high <= 0.0:
             high, rule = float(magnitudes.max()), "largest |value|"
     several = f"{count} map{'' if count == 1 else 's'} of the run"

@@ -26,6 +26,7 @@ __all__ = [
     "draw_outline",
     "draw_region",
     "enlarge",
+    "find_window",
     "grey",
     "overlay",
     "resize_to_width",
@@ -33,6 +34,8 @@ __all__ = [
     "write_strip",
 ]
 
+TALLEST = 1.6
+"""Largest height of a picture in widths."""
 STRONGEST = 0.75
 """Opacity at the top of the scale; the image shows through even there."""
 
@@ -60,7 +63,7 @@ def grey(image: NDArray[np.generic], *, window: tuple[float, float] | None = Non
         raise ValueError(f"image of shape {np.shape(image)}; expected [H, W], [H, W, 1] or [H, W, 3]")
     if picture.dtype != np.uint8 or window is not None:
         values = picture.astype(np.float32)
-        low, high = window or _window(values[np.isfinite(values)])
+        low, high = window or find_window(values)
         values = np.nan_to_num((values - low) / max(high - low, 1e-12), nan=0.0, posinf=1.0, neginf=0.0)
         picture = (np.clip(values, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
@@ -72,7 +75,6 @@ def overlay(
     *,
     scale: tuple[float, float] = (0.0, 1.0),
     colormap: str = "inferno",
-    window: tuple[float, float] | None = None,
 ) -> RGB:
     """Lay a heat map over an image.
 
@@ -85,18 +87,17 @@ def overlay(
         heat: [H, W]; NaN draws nothing.
         scale: heat at zero and at full opacity; values outside are clipped. From -a to a for `DIVERGING`.
         colormap: one of `COLORMAPS`, or `DIVERGING` for signed maps.
-        window: grey window of the image, see `grey`.
 
     Returns:
         [H, W, 3] uint8.
 
     Example:
-        >>> image, heat = np.full((2, 2), 0.5), np.array([[0.0, 1.0], [0.0, 0.0]])
-        >>> picture = overlay(image, heat, scale=(0, 1), window=(0, 1))
+        >>> image, heat = np.full((2, 2), 128, np.uint8), np.array([[0.0, 1.0], [0.0, 0.0]])
+        >>> picture = overlay(image, heat, scale=(0, 1))
         >>> picture[0, 0].tolist(), picture[0, 1].tolist()
         ([128, 128, 128], [221, 223, 155])
     """
-    base = grey(image, window=window)
+    base = grey(image)
     heat = np.asarray(heat)
     if heat.shape != base.shape[:2]:
         raise ValueError(f"heat of shape {heat.shape} on an image of {base.shape[:2]}; expected the same shape")
@@ -123,12 +124,13 @@ def draw_outline(picture: RGB, mask: NDArray[np.generic]) -> RGB:
     return drawn
 
 
-def _window(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Percentiles .5 and 99.5, or the lowest and highest value if nearly all values are equal."""
+def find_window(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Percentiles .5 and 99.5 of finite values, or the lowest and highest if nearly all values are equal."""
+    values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0
     low, high = (float(end) for end in np.percentile(values, (0.5, 99.5)))
-    return (low, high) if high > low else (float(values.min()), float(values.max()))
+    return (low, high) if high > low else (float(values.min()), max(float(values.max()), float(values.min()) + 1e-6))
 
 
 def enlarge(array: NDArray[np.generic], factor: int) -> NDArray[np.generic]:
@@ -138,17 +140,16 @@ def enlarge(array: NDArray[np.generic], factor: int) -> NDArray[np.generic]:
     return np.asarray(Image.fromarray(array).resize(size, Image.Resampling.BILINEAR))
 
 
-def resize_to_width(array: NDArray[Any], width: int, *, aspect: float = 1.0, limit: float = 1.6) -> NDArray[Any]:
+def resize_to_width(array: NDArray[Any], width: int, *, aspect: float = 1.0) -> NDArray[Any]:
     """Resize an array [H, W] or [H, W, 3] to a width, bilinearly, and keep its proportions.
 
     Args:
         array: uint8 stays uint8, other types become float32.
-        width: width in pixels; less if the picture would be higher than `limit` widths.
+        width: width in pixels; less if the picture would be higher than `TALLEST` widths.
         aspect: height of a pixel in pixel widths (spacing of rows over spacing of columns).
-        limit: largest height in widths.
     """
     rows, columns = array.shape[:2]
-    factor = min(width / columns, limit * width / (rows * aspect))
+    factor = min(width / columns, TALLEST * width / (rows * aspect))
     size = (max(1, round(columns * factor)), max(1, round(rows * aspect * factor)))
     if size == (columns, rows):
         return array
@@ -165,9 +166,14 @@ def draw_annotation(picture: RGB, mask: NDArray[Any] | None) -> RGB:
     """
     if mask is None:
         return picture
+    return draw_outline(picture, _fit_mask(mask, picture))
+
+
+def _fit_mask(mask: NDArray[Any], picture: RGB) -> NDArray[np.bool_]:
+    """Resize a mask to a picture."""
     height, width = picture.shape[:2]
     resized = Image.fromarray((np.asarray(mask) > 0).astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
-    return draw_outline(picture, np.asarray(resized))
+    return np.asarray(resized) > 0
 
 
 DIMMED = 0.25
@@ -183,9 +189,7 @@ def draw_region(picture: RGB, mask: NDArray[Any]) -> RGB:
         picture: [H, W, 3].
         mask: [h, w], non-zero is inside; resized to the picture.
     """
-    height, width = picture.shape[:2]
-    resized = Image.fromarray((np.asarray(mask) > 0).astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
-    inside = np.asarray(resized) > 0
+    inside = _fit_mask(mask, picture)
     shown = np.where(inside[:, :, None], picture, (picture * DIMMED).astype(np.uint8))
     padded = np.pad(inside, 1)
     near = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
@@ -195,6 +199,8 @@ def draw_region(picture: RGB, mask: NDArray[Any]) -> RGB:
 
 GAP = 4
 """White pixels between two cells."""
+SIDE = 256
+"""Shorter side of a picture in pixels."""
 
 
 def strip(
@@ -202,22 +208,20 @@ def strip(
     maps: Mapping[str, NDArray[np.generic]],
     *,
     mask: NDArray[np.generic] | None = None,
-    scale: tuple[float, float] = (0.0, 1.0),
-    side: int = 256,
+    side: int = SIDE,
 ) -> RGB:
     """The image, with the outline of the annotation if there is one, and one overlay per map, left to right.
 
     Args:
         image: [H, W] or [H, W, 3].
-        maps: name → [H, W], all on the given scale.
+        maps: name → [H, W], all from 0 to 1.
         mask: [H, W]; its outline is drawn on the image only, so that it does not hide a map.
-        scale: heat at zero and at full opacity.
         side: small images are enlarged by an integer factor to about this shorter side in pixels.
 
     Returns:
         [H', W', 3] uint8.
     """
-    cells = _strip_cells(image, maps, mask=mask, scale=scale, side=side)
+    cells = _strip_cells(image, maps, mask=mask, side=side)
     gap = np.full((cells[0].shape[0], GAP, 3), 255, np.uint8)
     return np.concatenate([part for cell in cells for part in (cell, gap)][:-1], axis=1)
 
@@ -227,7 +231,6 @@ def _strip_cells(
     maps: Mapping[str, NDArray[np.generic]],
     *,
     mask: NDArray[np.generic] | None,
-    scale: tuple[float, float],
     side: int,
 ) -> list[RGB]:
     """The image and the overlays of a strip."""
@@ -235,7 +238,7 @@ def _strip_cells(
     base: RGB = np.asarray(enlarge(grey(image), factor), np.uint8)
     first = base if mask is None else draw_outline(base, np.kron(np.asarray(mask) > 0, np.ones((factor, factor), bool)))
     heats = [enlarge(np.asarray(heat, np.float32), factor) for heat in maps.values()]
-    return [first, *(overlay(base, heat, scale=scale) for heat in heats)]
+    return [first, *(overlay(base, heat) for heat in heats)]
 
 
 def write_strip(
@@ -245,9 +248,7 @@ def write_strip(
     *,
     title: str = "",
     mask: NDArray[np.generic] | None = None,
-    scale: tuple[float, float] = (0.0, 1.0),
-    side: int = 256,
-    unit: str = "map",
+    side: int = SIDE,
     doubts: Mapping[str, Sequence[str]] | None = None,
     phantom: bool = False,
 ) -> Path:
@@ -259,19 +260,17 @@ def write_strip(
         maps: see `strip`.
         title: line above the strip, e.g. name, probability and label of the sample.
         mask: see `strip`.
-        scale: see `strip`; printed at the colour bar.
         side: see `strip`.
-        unit: meaning of the numbers at the colour bar.
         doubts: map → reasons not to trust it; the map is then marked, and the reasons are in a banner.
         phantom: whether the images are synthetic, which the title then states.
     """
-    cells = _strip_cells(image, maps, mask=mask, scale=scale, side=side)
+    cells = _strip_cells(image, maps, mask=mask, side=side)
     outlined = mask is not None and bool(np.any(np.asarray(mask) > 0))
     names = ["image", *maps]
     distrusted = {name: reasons for name, reasons in (doubts or {}).items() if reasons and name in maps}
     row = [Cell(picture=cell, name=name, marked=name in distrusted) for cell, name in zip(cells, names, strict=True)]
     warnings = [f"{name}: {reason}" for name, reasons in distrusted.items() for reason in reasons]
-    bar = Bar(scale=scale, unit=unit, row=0)
+    bar = Bar(scale=(0.0, 1.0), unit="map", row=0)
     return write_sheet(
         path,
         sheet(

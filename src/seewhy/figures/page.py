@@ -17,7 +17,7 @@ from seewhy.figures.colours import RGB
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["PIXELS_PER_INCH", "Colour", "Font", "Page", "font", "line_height"]
+__all__ = ["PIXELS_PER_INCH", "Colour", "Font", "Page", "font", "line_height", "to_hex"]
 
 Font = ImageFont.FreeTypeFont
 Colour = tuple[int, int, int]
@@ -181,7 +181,7 @@ class _Text(_Item):
         at = to_share(x + down, y) if self.turned else to_share(x, y + down)
         middle = self.turned or self.anchor[0] == "m"
         figure.text(
-            *at, self.text, color=_to_hex(self.ink), fontsize=self.size * 72 / PIXELS_PER_INCH, family="DejaVu Sans",
+            *at, self.text, color=to_hex(self.ink), fontsize=self.size * 72 / PIXELS_PER_INCH, family="DejaVu Sans",
             weight="bold" if self.bold else "normal", rotation=90 if self.turned else 0, rotation_mode="anchor",
             ha="center" if middle else "left", va="baseline", parse_math=False, zorder=order,
         )  # fmt: skip
@@ -231,8 +231,8 @@ class _Box(_Item):
         left, top = to_share(x0 + inset, y0 + inset)
         right, bottom = to_share(x1 + 1 - inset, y1 + 1 - inset)
         style: dict[str, Any] = {
-            "facecolor": _to_hex(self.fill) if self.fill else "none",
-            "edgecolor": _to_hex(self.outline) if self.outline else "none",
+            "facecolor": to_hex(self.fill) if self.fill else "none",
+            "edgecolor": to_hex(self.outline) if self.outline else "none",
             "linewidth": 72 / PIXELS_PER_INCH if self.outline else 0,
         }
         patch = Rectangle(
@@ -258,11 +258,12 @@ class _Line(_Item):
         x0, y0, x1, y1 = self.ends
         (left, top), (right, bottom) = to_share(x0 + 0.5, y0 + 0.5), to_share(x1 + 0.5, y1 + 0.5)
         line = Line2D(
-            (left, right), (top, bottom), transform=figure.transFigure, color=_to_hex(self.ink),
+            (left, right), (top, bottom), transform=figure.transFigure, color=to_hex(self.ink),
             linewidth=72 / PIXELS_PER_INCH, zorder=order,
         )  # fmt: skip
         figure.add_artist(line)
 
 
-def _to_hex(colour: Colour) -> str:
+def to_hex(colour: Colour) -> str:
+    """Write a colour as `#rrggbb`."""
     return "#{:02x}{:02x}{:02x}".format(*colour)

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from seewhy.figures.labels import join_title, label_of
 from seewhy.figures.overlay import grey, overlay
+from seewhy.figures.page import to_hex
 from seewhy.figures.style import INK, TRUTH, blank_figure
 
 __all__ = ["PanelCase", "panel"]
 
 CELL = 1.75
 """Side of a cell in inches."""
+THRESHOLD = 0.5
+"""Value of a map at its outline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +45,7 @@ class PanelCase:
     """Map → Dice on this image."""
 
 
-def panel(
-    cases: Sequence[PanelCase],
-    *,
-    title: str = "",
-    phantom: bool = False,
-    scale: tuple[float, float] = (0.0, 1.0),
-    threshold: float | None = 0.5,
-    colormap: str = "inferno",
-) -> Figure:
+def panel(cases: Sequence[PanelCase], *, title: str = "", phantom: bool = False) -> Figure:
     """Draw one row per case: image | truth | every map, with the predicted outline in white and the true one in cyan.
 
     Cells are cropped to the visible part of the image; maps keep their position and scale.
@@ -59,9 +54,6 @@ def panel(
         cases: at least one; the columns are the maps of all cases in order of their first occurrence.
         title: title of the figure.
         phantom: whether the images are synthetic, which the title then states.
-        scale: heat at zero and at full opacity, the same for all cells.
-        threshold: value of a map at its outline; None draws no outline.
-        colormap: see `seewhy.figures.overlay.COLORMAPS`.
     """
     if not cases:
         raise ValueError("no cases to draw")
@@ -77,16 +69,15 @@ def panel(
         if truth:
             _draw_truth(axes[1], case)
         for cell, name in zip(axes[1 + truth :], names, strict=True):
-            _draw_map(cell, case, name, scale=scale, threshold=threshold, colormap=colormap)
+            _draw_map(cell, case, name)
     for cell, name in zip(grid[0], ["image", *["truth"] * truth, *map(label_of, names)], strict=True):
         cell.set_title(name, fontsize=10, color=INK, fontweight="bold", pad=5)
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(*scale), colormap), ax=grid, shrink=min(0.8, 2.6 / sum(heights)), aspect=18, pad=0.01
-    )
+    heat = ScalarMappable(Normalize(0.0, 1.0), "inferno")
+    bar = figure.colorbar(heat, ax=grid, shrink=min(0.8, 2.6 / sum(heights)), aspect=18, pad=0.01)
     bar.ax.tick_params(labelsize=8, colors=INK)
     bar.outline.set_visible(False)
     _head(figure, title, phantom=phantom)
-    _foot(figure, ["cyan: annotation"] * truth + [f"white: map above {threshold:g}"] * (threshold is not None))
+    _foot(figure, ["cyan: annotation"] * truth + [f"white: map above {THRESHOLD:g}"])
     return figure
 
 
@@ -139,22 +130,19 @@ def _draw_image(axes: Axes, case: PanelCase) -> None:
 
 def _draw_truth(axes: Axes, case: PanelCase) -> None:
     axes.imshow(grey(case.image), interpolation="nearest")
-    _outline(axes, case.mask, colour=_hex(TRUTH))
+    _outline(axes, case.mask, colour=to_hex(TRUTH))
     share = "no mask" if case.mask is None else f"{int((np.asarray(case.mask) > 0).sum())} px"
     _finish(axes, share)
 
 
-def _draw_map(
-    axes: Axes, case: PanelCase, name: str, *, scale: tuple[float, float], threshold: float | None, colormap: str
-) -> None:
+def _draw_map(axes: Axes, case: PanelCase, name: str) -> None:
     if name not in case.maps:
         axes.set_axis_off()
         return
     heat = np.asarray(case.maps[name])
-    axes.imshow(overlay(case.image, heat, scale=scale, colormap=colormap), interpolation="nearest")
-    _outline(axes, case.mask, colour=_hex(TRUTH))
-    if threshold is not None:
-        _outline(axes, heat > threshold, colour="white")
+    axes.imshow(overlay(case.image, heat), interpolation="nearest")
+    _outline(axes, case.mask, colour=to_hex(TRUTH))
+    _outline(axes, heat > THRESHOLD, colour="white")
     _finish(axes, f"Dice {case.scores[name]:.2f}" if name in case.scores else "")
 
 
@@ -168,7 +156,3 @@ def _finish(axes: Axes, text: str) -> None:
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.set_xlabel(text, fontsize=8, color=INK, labelpad=3)
-
-
-def _hex(colour: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)

@@ -29,7 +29,7 @@ from seewhy.figures.labels import (
     scores_by_method,
 )
 from seewhy.figures.report.blocks import Block, Definitions, ReportTable
-from seewhy.figures.style import GREY, INK, PALETTE, blank_figure, style_axes
+from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure, style_axes
 from seewhy.wording import LESION, TargetWords
 
 __all__ = ["explain_measures", "results_blocks", "results_table", "scores_figure"]
@@ -53,41 +53,35 @@ SHORT = {
 }
 """Column headings that fit into 80 columns; the caption explains them."""
 WITH_INTERVAL = ("dice", "lesion_dice")
-NO_RIVALS = ("ceiling", "ideal")
-"""Rows with the best possible values, which do not compete."""
+NO_RIVAL = "ideal"
+"""Row with the best possible values, which does not compete."""
+TEST = "test/"
+"""Prefix of the scores of the test."""
 
 
 def results_table(
     results: Mapping[str, float],
     *,
-    prefix: str = "test/",
-    ceiling: Mapping[str, float] | None = None,
     phantom: bool = False,
     kind: TableKind = "segmentation",
-    title: str | None = None,
     words: TargetWords = LESION,
 ) -> Table:
     """Terminal table with one row per method, floors below a rule; best values bold, and red if a floor has them.
 
     Args:
-        results: flat names to values, see `seewhy.figures.labels.scores_by_method`.
-        prefix: prefix of the names to show, e.g. "test/" or "".
-        ceiling: measure → value of a model trained with masks, as the last row.
+        results: flat names of scores of the test to values, see `seewhy.figures.labels.scores_by_method`.
         phantom: whether the data are synthetic, which the caption then states.
         kind: `segmentation` (agreement of the maps with the annotation), `false positives` (of the maps, also in
             healthy patients), or `classification` (AUROC, accuracy and so on of the samples).
-        title: above the table.
         words: of the data set.
     """
     wanted: tuple[str, ...] = FALSE_POSITIVES if kind == "false positives" else SEGMENTATION
     if kind == "classification":
-        wanted = CASES if f"{prefix}balanced_accuracy" in results else CLASSIFICATION
-    scores = {name: own for name, own in scores_by_method(results, prefix=prefix).items() if set(own) & set(wanted)}
+        wanted = CASES if f"{TEST}balanced_accuracy" in results else CLASSIFICATION
+    scores = {name: own for name, own in scores_by_method(results, prefix=TEST).items() if set(own) & set(wanted)}
     columns = present_measures(scores, wanted)
-    if ceiling:
-        scores["ceiling"] = {name: Score(float(ceiling[name])) for name in columns if name in ceiling}
-    caption = _caption(results, prefix, columns, phantom=phantom, words=words)
-    table = Table(title=title, caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
+    caption = _caption(results, columns, phantom=phantom, words=words)
+    table = Table(caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
     for measure in columns:
         arrow = " ↓" if lower_is_better(measure) else ""
@@ -100,7 +94,7 @@ def results_table(
         table.add_row(
             label_of(name),
             *[cell for measure in columns for cell in _cells(scores, name, measure)],
-            end_section=is_floor(name) != is_floor(following) or following == "ceiling" != name,
+            end_section=is_floor(name) != is_floor(following),
             style="dim" if is_floor(name) else None,
         )
     return table
@@ -113,17 +107,15 @@ def _cells(scores: Mapping[str, Mapping[str, Score]], method: str, measure: str)
     if score is None:
         return [NONE, *interval]
     text = score.text(measure, interval=False)
-    rivals = [own[measure].value for name, own in scores.items() if measure in own and name not in NO_RIVALS]
+    rivals = [own[measure].value for name, own in scores.items() if measure in own and name != NO_RIVAL]
     best = (min if lower_is_better(measure) else max)(rivals)
-    if method not in NO_RIVALS and score.value == best:
+    if method != NO_RIVAL and score.value == best:
         text = f"[not dim bold red]{text}[/]" if is_floor(method) else f"[bold]{text}[/]"
     return [text, *interval]
 
 
-def _caption(
-    results: Mapping[str, float], prefix: str, columns: tuple[str, ...], *, phantom: bool, words: TargetWords
-) -> str:
-    lines = [describe_data(results, prefix=prefix, phantom=phantom, samples="auroc" in columns, words=words)]
+def _caption(results: Mapping[str, float], columns: tuple[str, ...], *, phantom: bool, words: TargetWords) -> str:
+    lines = [describe_data(results, prefix=TEST, phantom=phantom, samples="auroc" in columns, words=words)]
     if "balanced_accuracy" in columns:
         grades = "; MAE: in grades" if "mae" in columns else ""
         lines.append(f"balanced: mean recall of the classes{grades}; ECE: calibration error")
@@ -145,7 +137,6 @@ def scores_figure(
     *,
     prefix: str = "",
     measures: tuple[str, ...] = ("dice", "auprc"),
-    ceiling: Mapping[str, float] | None = None,
     title: str = "",
     phantom: bool = False,
     words: TargetWords = LESION,
@@ -157,7 +148,6 @@ def scores_figure(
         results: means and intervals, as returned by `PatientScores.compute`.
         prefix: prefix of the names in `results`, e.g. "test/".
         measures: measures to draw, as far as any method defines them.
-        ceiling: measure → value of a model trained with masks, as a dashed line.
         title: title of the figure.
         phantom: whether the data are synthetic, which the title then states.
         words: of the data set.
@@ -171,15 +161,13 @@ def scores_figure(
     for i, (axes, measure) in enumerate(
         zip(figure.subplots(1, len(shown), squeeze=False, sharey=True)[0], shown, strict=True)
     ):
-        _draw_measure(axes, measure, names, scores, rows, ceiling, words)
+        _draw_measure(axes, measure, names, scores, rows, words)
         if i == 0:
             axes.set_yticks(range(len(names)), [label_of(name) for name in names], fontsize=9)
             for tick, name in zip(axes.get_yticklabels(), names, strict=True):
                 tick.set_color(GREY if is_floor(name) else INK)
-    figure.suptitle(join_title(title, phantom=phantom), fontsize=11, color=INK, x=0.01, ha="left")
     note = describe_data(results, prefix=prefix, phantom=phantom, words=words)
-    figure.supxlabel(note, fontsize=8, color=GREY, x=0.01, ha="left")
-    return figure
+    return add_captions(figure, head=join_title(title, phantom=phantom), foot=note)
 
 
 def _draw_measure(
@@ -188,7 +176,6 @@ def _draw_measure(
     names: list[str],
     scores: Mapping[str, Mapping[str, Score]],
     rows: Sequence[Mapping[str, Any]],
-    ceiling: Mapping[str, float] | None,
     words: TargetWords,
 ) -> None:
     style_axes(axes).set_title(label_of(measure, words), fontsize=9.5, color=INK)
@@ -208,9 +195,7 @@ def _draw_measure(
     floors = [scores[name][measure].value for name in names if is_floor(name) and measure in scores[name]]
     if floors:
         best = min(floors) if lower_is_better(measure) else max(floors)
-        _draw_line(axes, best, "best floor", style=":", colour=GREY, top=True)
-    if ceiling and measure in ceiling:
-        _draw_line(axes, ceiling[measure], "ceiling", style="--", colour=PALETTE[2], top=False)
+        _draw_floor(axes, best)
 
 
 def _draw_mean(axes: Axes, place: int, score: Score, colour: str) -> None:
@@ -219,21 +204,21 @@ def _draw_mean(axes: Axes, place: int, score: Score, colour: str) -> None:
     axes.plot(score.value, place, marker="D", markersize=6, color=colour, markeredgecolor="white", zorder=4)
 
 
-def _draw_line(axes: Axes, value: float, text: str, *, style: str, colour: str, top: bool) -> None:
-    """Draw a vertical line with its name at one end, on the side with more room."""
-    axes.axvline(value, color=colour, linewidth=1.1, linestyle=style, zorder=1)
+def _draw_floor(axes: Axes, value: float) -> None:
+    """Draw a vertical line with its name at the top, on the side with more room."""
+    axes.axvline(value, color=GREY, linewidth=1.1, linestyle=":", zorder=1)
     low, high = axes.get_xlim()
     left = value > (low + high) / 2
     axes.annotate(
-        text,
-        (value, 1 if top else 0),
-        (-3 if left else 3, -2 if top else 2),
+        "best floor",
+        (value, 1),
+        (-3 if left else 3, -2),
         xycoords=("data", "axes fraction"),
         textcoords="offset points",
         ha="right" if left else "left",
-        va="top" if top else "bottom",
+        va="top",
         fontsize=7.5,
-        color=colour,
+        color=GREY,
     )
 
 
@@ -241,7 +226,6 @@ def results_blocks(
     results: Mapping[str, float],
     *,
     prefix: str = "test/",
-    ceiling: Mapping[str, float] | None = None,
     phantom: bool = False,
     words: TargetWords = LESION,
 ) -> list[Block]:
@@ -252,7 +236,6 @@ def results_blocks(
     Args:
         results: flat names to values, see `seewhy.figures.labels.scores_by_method`.
         prefix: prefix of the names to show.
-        ceiling: measure → value of a model trained with masks.
         phantom: whether the data are synthetic, which the caption then states.
         words: of the data set.
     """
@@ -264,8 +247,6 @@ def results_blocks(
         columns = present_measures(scores, wanted)
         if not columns:
             continue
-        if ceiling and set(columns) & set(ceiling):
-            scores["ceiling"] = {name: Score(float(ceiling[name])) for name in columns if name in ceiling}
         blocks.append(
             ReportTable(
                 columns=["", *[label_of(name, words) for name in columns]],

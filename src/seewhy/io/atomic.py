@@ -6,6 +6,7 @@ import csv
 import functools
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -31,6 +32,7 @@ __all__ = [
     "create_json",
     "file_sha256",
     "list_files",
+    "replace_non_finite",
     "temporary_beside",
     "temporary_folder",
     "write_csv",
@@ -133,6 +135,20 @@ def write_json(path: str | Path, record: Any) -> Path:
     return Path(path)
 
 
+def replace_non_finite(value: Any) -> Any:
+    """Replace NaN and infinity, which JSON does not have, by None in plain data.
+
+    Example:
+        >>> replace_non_finite({"auroc": float("nan"), "curve": (0.5, float("inf"))})
+        {'auroc': None, 'curve': [0.5, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: replace_non_finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [replace_non_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def create_json(path: Path, record: Mapping[str, Any]) -> bool:
     """Create a JSON file atomically; False if it exists, even if another process creates it at the same time.
 
@@ -180,7 +196,7 @@ def create_exclusively(path: Path, content: bytes) -> bool:
     return True
 
 
-def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str]) -> Path:
+def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] | None = None) -> Path:
     """Write one CSV file with a header atomically.
 
     Text that a spreadsheet would run as a formula is marked, see `seewhy_run.names.protect_cell`;
@@ -188,9 +204,14 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], *, columns: S
 
     Args:
         path: the file.
-        rows: mappings with exactly the given columns.
-        columns: order of the columns.
+        rows: mappings; a column that a row does not have stays empty.
+        columns: all columns in order; None takes those of the rows, in the order in which they appear.
+
+    Raises:
+        ValueError: a row has a column that is not in `columns`.
     """
+    rows = list(rows)
+    columns = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         plain = csv.DictWriter(file, columns, lineterminator="\n")
         # Before Python 3.13 a carriage return alone is not quoted, and would end the row for its reader.

@@ -7,7 +7,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,12 @@ def read_json(path: str | Path, kind: Any = dict[str, Any], *, raises: type[Seew
 
     Args:
         path: the file.
-        kind: type of its contents, e.g. `dict[str, list[int]]` or a `TypedDict`; keys that a `TypedDict` does not name
-            are accepted. Numbers in quotes and true for 1 are not numbers.
+        kind: type of its contents, e.g. `dict[str, list[int]]`, a `TypedDict` or a dataclass; keys that these do not
+            name are accepted. Numbers in quotes and true for 1 are not numbers.
         raises: type of the errors.
 
     Returns:
-        The contents as they are stored.
+        The contents as they are stored, or the dataclass.
 
     Raises:
         SeewhyError: of the type `raises`: a file that cannot be read, is not JSON, or has entries of other types; all
@@ -66,12 +66,15 @@ def read_json(path: str | Path, kind: Any = dict[str, Any], *, raises: type[Seew
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        record = json.loads(read_text(path))
+        text = read_text(path)
+        record = json.loads(text)
     except DataError as error:
         raise raises(str(error)) from error
     except (ValueError, RecursionError) as error:
         raise raises(f"{path} is not valid JSON ({error})") from error
     try:
+        if is_dataclass(kind):
+            return TypeAdapter(kind).validate_json(text, strict=True)
         TypeAdapter(kind).validate_python(record, strict=True)
     except ValidationError as error:
         problems = [_format_problem(problem) for problem in error.errors(include_url=False)]

@@ -1,4 +1,4 @@
-"""Read and write `.npy` arrays, without pickle and atomically."""
+"""Read and write `.npy` and `.npz` arrays, without pickle and atomically."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +19,7 @@ from seewhy.io.atomic import atomic_path
 from seewhy.io.checks.read_errors import recognize
 from seewhy.io.checks.sizes import check_announced, check_memory, check_regular_file
 
-__all__ = ["npy_shape", "read_npy", "read_npz", "write_npy"]
+__all__ = ["npy_shape", "read_npy", "read_npz", "write_npy", "write_npz"]
 
 ZIP_MAGIC = b"PK\x03\x04"
 NPY_MAGIC = b"\x93NUMPY"
@@ -137,6 +138,18 @@ def write_npy(path: str | Path, array: NDArray[Any]) -> Path:
     """
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
+    return Path(path)
+
+
+def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
+    """Write named arrays into one compressed archive, atomically.
+
+    Args:
+        path: the file; its name should end in `.npz`.
+        arrays: name → array of numbers or text.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return Path(path)
 
 

@@ -261,9 +261,7 @@ def compare_orders(
     truth: Array,
     groups: Sequence[Hashable],
     *,
-    pool: Callable[[Array], Array] = average_ranks_of,
     resamples: int = 2000,
-    seed: int = 0,
 ) -> OrderAgreement:
     """Compare the order of items by a score with their order by the truth, pooled over members.
 
@@ -274,9 +272,7 @@ def compare_orders(
         scores: [members, items], higher is better; NaN where a member lacks an item.
         truth: [members, items], likewise.
         groups: [members] group of each member.
-        pool: makes the pooled score [items] of members.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
 
     Raises:
         ValueError: the numbers of members differ.
@@ -292,11 +288,11 @@ def compare_orders(
     rows = {name: [i for i, group in enumerate(groups) if group == name] for name in dict.fromkeys(groups)}
 
     def correlate(chosen: Sequence[int]) -> float:
-        return correlate_ranks(pool(scores[list(chosen)]), pool(truth[list(chosen)]))
+        return correlate_ranks(*(average_ranks_of(values[list(chosen)]) for values in (scores, truth)))
 
     single = [correlate_ranks(a, b) for a, b in zip(scores, truth, strict=True)]
     finite = [value for value in single if math.isfinite(value)]
-    rng, names = np.random.default_rng(seed), list(rows)
+    rng, names = np.random.default_rng(0), list(rows)
     drawn = []
     for _ in range(resamples if len(groups) > 1 else 0):
         picked = [rows[names[i]] for i in rng.integers(0, len(names), len(names))]

@@ -12,7 +12,7 @@ import numpy as np
 from seewhy.errors import DataError
 from seewhy.metrics.bootstrap import EVERYTHING, Interval, bootstrap_difference, bootstrap_interval
 
-__all__ = ["HIGHER", "MethodRank", "rank_methods"]
+__all__ = ["HIGHER", "MethodRank", "finite_mean", "rank_methods"]
 
 HIGHER = {
     "pointing": True,
@@ -118,7 +118,7 @@ def rank_methods(
     methods = list(dict.fromkeys(str(row["method"]) for row in table))
     patients = list(dict.fromkeys(str(row["patient"]) for row in table))
     values = {name: _patient_means(table, methods, patients, name) for name in used}
-    means = {name: np.array([_mean(line) for line in grid]) for name, grid in values.items()}
+    means = {name: np.array([finite_mean(line) for line in grid]) for name, grid in values.items()}
     ranks = _mean_ranks(means, used, len(methods))
     ranked = []
     for position, method in enumerate(methods):
@@ -175,7 +175,7 @@ def _patient_means(
     for row in table:
         if _is_defined(row.get(score)):
             samples.setdefault((str(row["method"]), str(row["patient"])), []).append(float(row[score]))
-    return np.array([[_mean(np.array(samples.get((m, p), []))) for p in patients] for m in methods])
+    return np.array([[finite_mean(np.array(samples.get((m, p), []))) for p in patients] for m in methods])
 
 
 def _mean_ranks(means: Mapping[str, np.ndarray], used: Mapping[str, bool], count: int) -> np.ndarray:
@@ -186,7 +186,7 @@ def _mean_ranks(means: Mapping[str, np.ndarray], used: Mapping[str, bool], count
         for position, value in enumerate(values):
             if np.isfinite(value):
                 line[position] = 1 + (values < value).sum() + ((values == value).sum() - 1) / 2
-    return np.array([_mean(column) for column in ranks.T])
+    return np.array([finite_mean(column) for column in ranks.T])
 
 
 def _best_floor(methods: list[str], means: np.ndarray, up: bool) -> int | None:
@@ -198,6 +198,7 @@ def _is_defined(value: Any) -> bool:
     return value is not None and not math.isnan(float(value))
 
 
-def _mean(values: np.ndarray) -> float:
+def finite_mean(values: np.ndarray) -> float:
+    """Return the mean of the finite values; NaN if there are none."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if finite.size else float("nan")

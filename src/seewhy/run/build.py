@@ -39,6 +39,7 @@ __all__ = [
     "keep_freed_memory",
     "set_threads",
     "silence_known_warnings",
+    "to_plain_data",
 ]
 
 ADVERTS = ("litlogger", "litmodels")
@@ -132,6 +133,11 @@ KEYWORDS: dict[str, Any] = {
 """Keywords of Hydra in a node, and their types."""
 
 
+def to_plain_data(node: Any) -> Any:
+    """Convert a configuration node to plain data; other values are returned unchanged."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
 def _find_keyword_problems(node: DictConfig, name: str, *, whole: bool) -> list[str]:
     """List the problems of Hydra's keywords; what a command uses as a whole cannot be built in part."""
     plain: Any = OmegaConf.to_container(node, resolve=False)
@@ -161,7 +167,7 @@ def find_node_problems(node: DictConfig, name: str, *, whole: bool = True) -> li
         return [*missing, f"{name}._target_={target!r} cannot be imported ({cause})"]
     children = {str(key): None if OmegaConf.is_missing(node, key) else node[key] for key in node}
     plain = {
-        key: OmegaConf.to_container(child, resolve=True) if OmegaConf.is_config(child) else child
+        key: to_plain_data(child)
         for key, child in children.items()
         if key not in RESERVED and not OmegaConf.is_missing(node, key) and not _is_object(child)
     }

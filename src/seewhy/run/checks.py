@@ -17,7 +17,7 @@ from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError, nearest
 from seewhy.option_types import PositiveInt, Seed, find_value_problem
 from seewhy.options import call_problems, collect_problem, parse_options
-from seewhy.run.build import LOGGER_OPTIONS, LoggerOptions, find_node_problems
+from seewhy.run.build import LOGGER_OPTIONS, LoggerOptions, find_node_problems, to_plain_data
 
 __all__ = ["check_config", "check_objectives", "check_score_names"]
 
@@ -90,9 +90,8 @@ def _find_problems(config: DictConfig, group: str) -> list[str]:
 
 def _find_logger_problems(node: DictConfig) -> list[str]:
     """List the problems of the options that all loggers share."""
-    given = {key: node[key] for key in LOGGER_OPTIONS if key in node}
-    plain = {key: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for key, v in given.items()}
-    return call_problems(LoggerOptions, plain, "logger")
+    given = {key: to_plain_data(node[key]) for key in LOGGER_OPTIONS if key in node}
+    return call_problems(LoggerOptions, given, "logger")
 
 
 def _find_explain_problems(config: DictConfig) -> list[str]:

@@ -7,14 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from seewhy.errors import ConfigError, DataError
 
-__all__ = ["configure_job", "print_output", "submit_jobs"]
+__all__ = ["configure_job", "print_output", "run_job", "submit_jobs"]
 
 POLL = 2.0
 """Seconds between two looks at the jobs."""
@@ -22,7 +22,7 @@ FAILED = {"FAILED", "CANCELLED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT", "INTER
 
 
 def submit_jobs(
-    function: Callable[[str], Any],
+    command: Callable[[DictConfig], Any],
     configs: Sequence[DictConfig],
     *,
     options: dict[str, Any],
@@ -38,7 +38,7 @@ def submit_jobs(
     waiting, e.g. by Ctrl-C, leave the jobs running.
 
     Args:
-        function: of a module; runs in a job, on a configuration as YAML.
+        command: function of a module; runs in each job.
         configs: of the jobs.
         options: of `submitit.AutoExecutor.update_parameters`, and `cluster`: null for SLURM where it is installed and
             processes of this machine elsewhere, or `local`.
@@ -62,7 +62,7 @@ def submit_jobs(
     console = Console(highlight=False)
     executor = _make_executor(submitit, options, folder, name, where)
     with executor.batch():
-        jobs = [executor.submit(function, OmegaConf.to_yaml(config)) for config in configs]
+        jobs = [executor.submit(run_job, command, OmegaConf.to_yaml(config)) for config in configs]
     console.print(f"{len(jobs)} jobs ({', '.join(job.job_id for job in jobs)}), logs in {folder}", soft_wrap=True)
     try:
         _watch(jobs, console)
@@ -84,6 +84,16 @@ def submit_jobs(
 def print_output(output: object) -> None:
     """Print where the results of finished jobs are."""
     Console(highlight=False).print(f"output: {output}", soft_wrap=True)
+
+
+def run_job(command: Callable[[DictConfig], Any], text: str) -> Any:
+    """Run a command in a job, and return its result.
+
+    Args:
+        command: takes the configuration.
+        text: configuration as YAML.
+    """
+    return command(cast("DictConfig", OmegaConf.create(text)))
 
 
 def configure_job(config: DictConfig) -> DictConfig:

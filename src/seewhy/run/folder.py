@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -156,13 +155,6 @@ class RunFolder:
         path = self.path / "config.yaml"
         with atomic_path(path) as temporary:
             OmegaConf.save(OmegaConf.create(record), temporary)
-        return path
-
-    def write_json(self, name: str, record: Any) -> Path:
-        """Write one JSON file at the top of the folder."""
-        path = self.path / name
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(record, indent=2, sort_keys=False, allow_nan=False) + "\n")
         return path
 
 

@@ -22,7 +22,7 @@ from seewhy.errors import CheckpointError, ConfigError
 from seewhy.interop.reference.checkpoints import read_parameters, read_reference
 from seewhy.interop.reference.cyclegan import CycleGANCheckpoint, read_cyclegan
 from seewhy.interop.tensors import check_finite_weights
-from seewhy.io.atomic import atomic_path, file_sha256
+from seewhy.io.atomic import atomic_path, file_sha256, write_json
 from seewhy.run.build import build_datamodule, build_model
 from seewhy.run.checks import check_config
 from seewhy.run.folder import RunFolder
@@ -120,7 +120,7 @@ def import_checkpoint(
     buffers, facts = ({}, {}) if root is None else imported.measure(config)
     run.keep_records(move=True)  # of a run that was here before
     model = _write_checkpoints(run, config, file, {**imported.state, **buffers}, imported.fresh)
-    run.write_json("imported.json", {"file": file.name, "sha256": file_sha256(file), **imported.record, **facts})
+    write_json(run.path / "imported.json", {"file": file.name, "sha256": file_sha256(file), **imported.record, **facts})
     run.write_config(config, imported=file.name)
     write_model_card(run, model)
     return f"{imported.summary} → {run.path} (predict.py run={run.path} data.root=…)"

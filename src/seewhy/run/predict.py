@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
@@ -12,7 +11,6 @@ from rich.console import Console
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.predictions import WritePredictions
 from seewhy.callbacks.scores import ScorePredictions
-from seewhy.callbacks.sharing import SharePrediction
 from seewhy.errors import ConfigError
 from seewhy.io.atomic import list_files
 from seewhy.run.build import build_loggers
@@ -25,7 +23,7 @@ from seewhy.run.loaded.saved_run import SavedRun, load_run
 from seewhy.run.pages.folder_pages import write_prediction_results
 from seewhy.run.processes.sharing import read_sharing_options, share_prediction, submit_shared
 from seewhy.run.tracking.contents import log_job, log_volume
-from seewhy.run.tracking.session import begin_session, track_job
+from seewhy.run.tracking.session import track_job
 
 __all__ = ["predict"]
 
@@ -52,7 +50,7 @@ def predict(config: DictConfig) -> None:
             )
         _predict_volume(config)
         return
-    writers, sharing = build_explain_callback(config, after_fit=False), SharePrediction()
+    writers = build_explain_callback(config, after_fit=False)
     if job.is_used and writers:
         raise ConfigError(
             "job.shared and job.executor cannot share explain.after_predict=true; set it to false, and share the "
@@ -60,16 +58,16 @@ def predict(config: DictConfig) -> None:
         )
     folder = _find_folder(config)
     if job.executor is not None:
-        submit_shared(config, predict_in_job, job, name="seewhy-predict", output=folder)
+        submit_shared(config, predict, job, name="seewhy-predict", output=folder)
         print_output(folder)
         return
-    run = load_run(config, *writers, sharing)
+    run = load_run(config, *writers)
     check_explained(run.trainer.callbacks, run.model, run.datamodule, ["predict"])  # type: ignore[attr-defined]
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, ExplainCallback):
             callback.checkpoint = run.checkpoint
-    sharers = share_prediction(config, run, job, sharing, folder=folder)
-    with track_job(config, run, job="predict") as session, sharers:
+    sharers = share_prediction(config, run, job, folder=folder)
+    with track_job(config, run.trainer.loggers, run.folder, job="predict") as session, sharers:
         run.trainer.predict(run.model, run.datamodule, return_predictions=False)
         pages = _write_page(config, run)
         log_job(session, run, job="predict", written=_list_tables(run.trainer))
@@ -83,15 +81,6 @@ def predict(config: DictConfig) -> None:
                 console.print(line, soft_wrap=True)
     for page in pages:
         console.print(f"report: {page}", highlight=False, soft_wrap=True)
-
-
-def predict_in_job(text: str) -> None:
-    """Predict in a job of `job.executor`.
-
-    Args:
-        text: configuration as YAML.
-    """
-    predict(cast("DictConfig", OmegaConf.create(text)))
 
 
 def _find_folder(config: DictConfig) -> Path:
@@ -115,16 +104,10 @@ def _predict_volume(config: DictConfig) -> None:
     from seewhy.run.volumes.predict import predict_volume
 
     folder = RunFolder(config.run)
-    session = begin_session(config, build_loggers(config.logger), job="predict", folder=folder)
-    session.write_record()
-    status = "failed"
-    try:
+    with track_job(config, build_loggers(config.logger), folder, job="predict") as session:
         predict_volume(config)
         row = {"input": str(config.volume.input), "output": str(config.volume.output), "run": str(config.run)}
         log_volume(session, folder, row)
-        status = "success"
-    finally:
-        session.close(status)
 
 
 def _list_tables(trainer: Trainer) -> list[Path]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import nn
 
 from seewhy.figures.labels import parse_number
-from seewhy.io.atomic import file_sha256, write_csv
+from seewhy.io.atomic import file_sha256, write_csv, write_json
 from seewhy.io.documents import read_csv
 from seewhy.models.protocols import HasMeasuredBuffers, ReportsResults
 from seewhy.run.folder import RunFolder
@@ -59,8 +59,8 @@ def write_results(
         words: of the data set.
     """
     checkpoint = folder.checkpoints / "best.ckpt"
-    folder.write_json(
-        "results.json",
+    write_json(
+        folder.path / "results.json",
         {
             "name": config.name,
             "phantom": phantom,
@@ -80,8 +80,7 @@ def write_results(
         },
     )
     if rows:
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        write_csv(folder.path / "patients.csv", rows, columns=columns)
+        write_csv(folder.path / "patients.csv", rows)
     _draw(folder, metrics, rows, config, phantom=phantom, chosen_by=chosen_by, words=words)
     _draw_curves(folder, outcomes, config, phantom=phantom)
     write_run_page(folder.path)

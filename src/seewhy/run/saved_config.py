@@ -15,7 +15,7 @@ from typing import Any
 
 from seewhy.errors import ConfigError
 
-__all__ = ["check_targets", "load_plain_yaml", "read_saved_config"]
+__all__ = ["check_targets", "load_plain_yaml", "read_config_section", "read_saved_config"]
 
 ROOT_KEYS = ("name", "seed", "threads", "data", "model", "explain", "trainer")
 """Root keys of a saved run that later commands use. Callbacks, loggers, paths and `hydra` are those of the command."""
@@ -61,10 +61,7 @@ def read_saved_config(folder: str | Path, *, trust: bool = False, given: Collect
             for results that a saved run may not name.
     """
     path = Path(folder) / "config.yaml"
-    record = load_plain_yaml(path)
-    config = record.get("config") if isinstance(record, dict) else None
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path} is not the record of a seewhy run: it has no section `config`")
+    config = read_config_section(path)
     kept = {key: _as_text(config[key]) for key in ROOT_KEYS if key in config}
     wrong = [f"{key} is {kept[key]!r:.40}" for key in KINDS if not isinstance(kept.get(key), dict | None)]
     if wrong:
@@ -76,6 +73,19 @@ def read_saved_config(folder: str | Path, *, trust: bool = False, given: Collect
         if isinstance(kept.get("trainer"), dict) and option in kept["trainer"]:
             kept["trainer"][option] = value  # of this machine, which would wait for other nodes
     return kept
+
+
+def read_config_section(path: Path) -> dict[str, Any]:
+    """Read the section `config` of a run's `config.yaml`; its classes are not checked.
+
+    Raises:
+        ConfigError: the file cannot be read as plain YAML, or is not the record of a run.
+    """
+    record = load_plain_yaml(path)
+    config = record.get("config") if isinstance(record, dict) else None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path} is not the record of a seewhy run: it has no section `config`")
+    return config
 
 
 def load_plain_yaml(path: str | Path) -> Any:

@@ -23,7 +23,7 @@ from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.training.early_stopping import PruneTrial
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import CheckpointError, ConfigError
-from seewhy.io.atomic import atomic_path
+from seewhy.io.atomic import atomic_path, write_json
 from seewhy.models.protocols import HasBackbones, MeasuresAfterFit, ScoresPatients, ScoresSamples
 from seewhy.run.build import (
     build_callbacks,
@@ -179,7 +179,7 @@ def _write_records(
         session.rewind(continued.step)
         LOGGER.info("continuing from %s, step %d", continued.path, continued.step)
     split = datamodule.split_record()
-    folder.write_json("split.json", split)
+    write_json(folder.path / "split.json", split)
     folder.write_config(config, split=split["hash"], data=datamodule.fingerprint())
     session.write_record()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from seewhy.io.checks.sizes import check_regular_file
+from seewhy.options import flatten_options
 
 __all__ = ["Notes", "list_differences"]
 
@@ -110,20 +111,10 @@ def list_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list
         >>> list_differences({"grid": {"overlap": 0.5}, "tta": True}, {"grid": {"overlap": 0.25}})
         ['grid.overlap: 0.5 → 0.25', 'tta: True → (none)']
     """
-    before, now = _flatten(theirs), _flatten(json.loads(json.dumps(ours)))
+    before, now = flatten_options(theirs), flatten_options(json.loads(json.dumps(ours)))
     missing = "(none)"
     return [
         f"{key}: {before.get(key, missing)} → {now.get(key, missing)}"
         for key in sorted(before.keys() | now.keys())
         if before.get(key, missing) != now.get(key, missing)
     ]
-
-
-def _flatten(record: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings into one with dotted keys."""
-    if not isinstance(record, Mapping):
-        return {prefix: record}
-    flat: dict[str, Any] = {}
-    for key, value in record.items():
-        flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat

@@ -20,7 +20,6 @@ __all__ = [
     "Tracker",
     "WatchedValues",
     "WatchesWeights",
-    "flatten",
 ]
 
 ArtifactKind: TypeAlias = Literal["data", "model", "results", "maps"]
@@ -147,18 +146,3 @@ class WatchesWeights(Protocol):
 
     def log_histograms(self, module: nn.Module, what: WatchedValues, step: int) -> None:
         """Log them now, for trackers that do not watch by themselves."""
-
-
-def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested plain data to dotted names.
-
-    Example:
-        >>> flatten({"data": {"batch_size": 4, "fractions": [0.5, 0.5]}})
-        {'data.batch_size': 4, 'data.fractions': [0.5, 0.5]}
-    """
-    if not isinstance(node, Mapping) or not node:
-        return {prefix: node}
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat

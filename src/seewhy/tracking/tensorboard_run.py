@@ -13,7 +13,8 @@ from PIL import Image
 from torch import nn
 
 from seewhy.metrics.direction import is_bound, is_constant
-from seewhy.tracking.run import RunResults, TrackedRun, WatchedValues, flatten
+from seewhy.options import flatten_options
+from seewhy.tracking.run import RunResults, TrackedRun, WatchedValues
 
 __all__ = ["TensorBoardRun"]
 
@@ -108,7 +109,7 @@ class TensorBoardRun(TensorBoardLogger):
         test = {
             n: v for n, v in results.scores.items() if n.startswith("test/") and not (is_constant(n) or is_bound(n))
         }
-        options = {name: _as_option(value) for name, value in flatten({**run.config, **run.facts}).items()}
+        options = {name: _as_option(value) for name, value in flatten_options({**run.config, **run.facts}).items()}
         for name, value in best.items():
             self.experiment.add_scalar(name, value, results.step)
         for summary in hparams(options, {**best, **test}):

@@ -23,6 +23,8 @@ HEADER = 7
 """Bytes before the first chunk, and before the bytes of every chunk."""
 IDENT = b":W&B"
 WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+AXIS = "trainer/global_step"
+"""Name of the number that counts the steps."""
 
 
 def read_records(path: Path) -> Iterator[Any]:
@@ -39,20 +41,19 @@ def read_records(path: Path) -> Iterator[Any]:
         yield record
 
 
-def drop_history_from(path: Path, step: int, *, axis: str = "trainer/global_step") -> int:
+def drop_history_from(path: Path, step: int) -> int:
     """Remove the rows of a run's history from a step on.
 
     Args:
         path: the file, `run-<id>.wandb`; other records stay as they are.
-        step: value of the axis.
-        axis: name of the number that counts the steps.
+        step: value of `AXIS`.
 
     Returns:
         Number of removed rows; 0 leaves the file untouched.
     """
     kept, dropped = [], 0
     for record in read_records(path):
-        if record.WhichOneof("record_type") == "history" and _read_step(record.history, axis) >= step:
+        if record.WhichOneof("record_type") == "history" and _read_step(record.history) >= step:
             dropped += 1
         else:
             kept.append(record.SerializeToString())
@@ -64,10 +65,10 @@ def drop_history_from(path: Path, step: int, *, axis: str = "trainer/global_step
     return dropped
 
 
-def _read_step(history: Any, axis: str) -> float:
+def _read_step(history: Any) -> float:
     """Return the step of a row, or minus infinity for a row without one."""
     for item in history.item:
-        if "/".join(item.nested_key) == axis or item.key == axis:
+        if AXIS in ("/".join(item.nested_key), item.key):
             return float(json.loads(item.value_json))
     return float("-inf")
 

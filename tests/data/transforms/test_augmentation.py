@@ -94,7 +94,7 @@ def test_rotation_fills_the_corners_with_the_padding_and_leaves_other_draws_alon
     assert turned.shape == IMAGE.shape
     assert turned[0, 0, 0] == pytest.approx(-9, abs=1e-4)
     np.testing.assert_array_equal(augment(4, rotate=0.0), augment(4))
-    with pytest.raises(ConfigError, match=r"rotate=200 must lie in 0\.\.180"):
+    with pytest.raises(ConfigError, match=r"rotate=200 .*from 0 to 180"):
         Augmentation(rotate=200)
 
 
@@ -131,7 +131,7 @@ def test_hiding_leaves_the_other_draws_alone_and_its_options_are_checked():
     plain = augment(3, gain=0.2, noise=0.5)
     assert (kept == plain).mean() > 0.5
     np.testing.assert_array_equal(augment(hide=1.0), np.full_like(IMAGE, IMAGE.mean()))
-    with pytest.raises(ConfigError, match=r"hide=1\.5 .*0\.\.1"):
+    with pytest.raises(ConfigError, match=r"hide=1\.5 .*from 0 to 1"):
         Augmentation(hide=1.5)
     with pytest.raises(ConfigError, match="hide_size=0"):
         Augmentation(hide_size=0)
@@ -149,7 +149,7 @@ def test_options_are_checked():
     assert build_augmentation(Augmentation, {"scale": [0.5, 2]}) == Augmentation(scale=(0.5, 2.0))
     with pytest.raises(ConfigError, match=r"data\.augmentation\.flips`.*nearest: 'flip'"):
         build_augmentation(Augmentation, {"flips": 1})
-    with pytest.raises(ConfigError, match=r"must lie in 0\.\.1"):
+    with pytest.raises(ConfigError, match=r"flip=2 .*from 0 to 1"):
         Augmentation(flip=2)
     with pytest.raises(ConfigError, match="two rising numbers"):
         Augmentation(scale=(2, 1))

@@ -3,9 +3,9 @@
 import weakref
 
 import pytest
-import timm
 import torch
 import torchvision
+from small_transformers import seeded, vit
 from torch import nn
 from torch.nn import functional
 
@@ -21,23 +21,6 @@ METHODS = ["Attention", "AttentionRollout", "AttentionRelevance"]
 @pytest.fixture
 def image():
     return torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
-
-
-def seeded(net, scale=2.0):
-    """A network whose scores and attention vary, as those of a trained one do."""
-    torch.manual_seed(5)
-    for name, parameter in net.named_parameters():
-        if parameter.ndim > 1:
-            parameter.data.normal_(std=scale * parameter[0].numel() ** -0.5)
-        elif "bias" in name:
-            parameter.data.normal_(std=0.1)
-    return net.eval()
-
-
-def vit(**options):
-    name = options.pop("name", "vit_tiny_patch16_224")
-    options = {"img_size": (32, 48), "depth": 3, "embed_dim": 24, "num_heads": 3, "num_classes": 4, **options}
-    return seeded(timm.create_model(name, **options))
 
 
 def seen(net, image, modules=None, **options):

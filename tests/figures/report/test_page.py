@@ -115,11 +115,11 @@ def test_warnings_come_before_the_sections(tmp_path):
     assert text.index("phantom data") < text.index("Results")
 
 
-def test_results_stand_beside_their_floors_and_the_ceiling():
-    maps, slices = results_blocks(RESULTS, ceiling={"dice": 0.95}, phantom=True)
+def test_results_stand_beside_their_floors():
+    maps, slices = results_blocks(RESULTS, phantom=True)
     assert maps.columns == ["", "Dice"]
-    assert maps.rows == [["refined", "0.800"], ["floor: Otsu", "0.300"], ["ceiling", "0.950"]]
-    assert maps.quiet == [False, True, False]
+    assert maps.rows == [["refined", "0.800"], ["floor: Otsu", "0.300"]]
+    assert maps.quiet == [False, True]
     assert "PHANTOM" in maps.caption
     assert slices.rows == [["classifier", "0.900"], ["floor: chance", "0.500"]]
 

@@ -13,8 +13,9 @@ import pytest
 import zarr
 
 from seewhy.errors import ConfigError, DataError
+from seewhy.io.zarr.mapped import ArraySource
 from seewhy.io.zarr.opening import open_source
-from seewhy.io.zarr.sink import create_sink, open_sink
+from seewhy.io.zarr.sink import create_sink, open_sink, write_part
 from seewhy.io.zarr.writer import halve_by_mean, halve_by_mode
 
 SHAPE = (100, 70, 90)
@@ -258,3 +259,15 @@ def test_the_pyramids_memory_does_not_grow_with_the_volume(tmp_path: Path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0] + 200_000
+
+
+def test_part_lies_on_its_box_of_the_volume_and_replaces_an_earlier_one(tmp_path):
+    source = ArraySource(np.zeros((70, 80, 90), np.uint8), spacing=(2.0, 0.5, 0.5), unit="micrometer")
+    values = np.arange(3 * 4 * 70, dtype=np.uint16).reshape(3, 4, 70)
+    for shift in (0, 1):
+        box = (slice(5, 8), slice(10 + shift, 14 + shift), slice(20, 90))
+        write_part(tmp_path / "part.zarr", values + shift, source=source, box=box, attributes={"shift": shift})
+    stored = open_source(tmp_path / "part.zarr", level=0)
+    np.testing.assert_array_equal(stored.read_all()[0], values + 1)
+    assert (stored.spacing, stored.translation, stored.unit) == ((2.0, 0.5, 0.5), (10.0, 5.5, 10.0), "micrometer")
+    assert open_sink(tmp_path / "part.zarr").attributes == {"shift": 1}

@@ -293,8 +293,9 @@ def test_wrong_options_are_said_in_words(run):
     with pytest.raises(ConfigError) as said:
         run_cases(run, "cases.n_best=x", "cases.categories=null", "cases.min_tissue=x", "cases.n_median=null")
     assert str(said.value).split("; ") == [
-        "cases.n_best='x' must be an integer", "cases.n_median=None must be an integer",
-        "cases.min_tissue='x' must be a number", "cases.categories=None must be a list of strings",
+        "cases.n_best='x' must be an integer, 0 or more", "cases.n_median=None must be an integer, 0 or more",
+        "cases.min_tissue='x' must be a number, from 0 to 1",
+        "cases.categories=None must be a list of 'best' or 'worst' or 'median' or 'interesting' or 'random'",
     ]  # fmt: skip
     with pytest.raises(ConfigError, match=r"cases\.categories: 'bset' is unknown; nearest: 'best'"):
         run_cases(run, "cases.categories=bset")

@@ -16,9 +16,9 @@ from seewhy.callbacks.predictions import PredictionOptions, WrittenFiles
 from seewhy.data.base import BaseDataModule
 from seewhy.data.prepare.msd_files import MSDTask, is_msd
 from seewhy.errors import ConfigError
-from seewhy.io.atomic import atomic_path
 from seewhy.io.names import safe_name
 from seewhy.io.nifti import NiftiFile
+from seewhy.io.npy import write_npz
 from seewhy.io.placement import Placement
 from seewhy.io.scans.scan import WRITTEN_SUFFIXES, open_scan, write_scan
 from seewhy.metrics.translation.similarity import DIRECTIONS, subject_name
@@ -170,8 +170,7 @@ def _write_arrays(path: Path, prediction: Prediction, translated: Array, body: A
     if "reconstructed" in prediction:
         arrays["reconstructed"] = prediction["reconstructed"].float().cpu().numpy()
     arrays |= {"index": np.asarray(prediction["index"]), "modalities": np.asarray(MODALITIES)}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    write_npz(path, arrays)
     return path
 
 

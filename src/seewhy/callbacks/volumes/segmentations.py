@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -19,7 +18,7 @@ from seewhy.data.volumes.cases import open_case
 from seewhy.data.volumes.datamodule import VolumesDataModule
 from seewhy.errors import ConfigError
 from seewhy.io.names import safe_name
-from seewhy.io.zarr.sink import create_sink
+from seewhy.io.zarr.sink import write_part
 from seewhy.metrics.gather import Row, gather_rows
 from seewhy.metrics.segmentation.volume_scores import PREDICTION
 from seewhy.models.protocols import SegmentsVolumes
@@ -27,8 +26,6 @@ from seewhy.option_types import PositiveInt
 from seewhy.reporting.sample import is_phantom
 
 __all__ = ["SegmentationWriter", "VolumeCaseFigure", "WriteSegmentations", "masks_to_labels", "write_segmentations"]
-
-CHUNK = 64
 
 
 class WriteSegmentations(Callback):
@@ -99,27 +96,16 @@ def write_segmentations(
     written = []
     for position, name in enumerate(prediction["id"]):
         labels = masks_to_labels(model.probability_masks(prediction["maps"]["segmentation"][position]))
-        case, source = cases[name], cases[name].open()[0]
-        steps, first = source.spacing or (1.0, 1.0, 1.0), source.translation or (0.0, 0.0, 0.0)
-        corner = [low + part.start * step for low, part, step in zip(first, case.box, steps, strict=True)]
-        path = folder / f"{safe_name(name)}.zarr"
-        sink = create_sink(
+        case, path = cases[name], folder / f"{safe_name(name)}.zarr"
+        write_part(
             path,
-            shape=labels.shape,
-            dtype=labels.dtype,
-            chunk=(CHUNK,) * 3,
-            shard=tuple(math.ceil(size / CHUNK) * CHUNK for size in labels.shape),
-            spacing=source.spacing,
-            translation=corner,
-            unit=source.unit,
+            labels,
+            source=case.open()[0],
+            box=case.box,
             labels=True,
             classes=dict(enumerate(model.classes, start=1)),
             attributes={"input": case.image, "box": list(case.ends), "phantom": phantom},
-            overwrite=True,
         )
-        z, y, x = (slice(0, size) for size in labels.shape)
-        sink.write((z, y, x), labels)
-        sink.finish()
         written.append(path)
     return written
 

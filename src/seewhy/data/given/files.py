@@ -21,6 +21,7 @@ from seewhy.io.image import read_image
 from seewhy.io.names import safe_name
 from seewhy.io.npy import read_npy, read_npz
 from seewhy.io.scans.scan import is_scan, read_scan
+from seewhy.io.zarr.metadata import check_grid, check_metadata_files, is_zarr
 
 __all__ = ["read_labels", "read_samples"]
 
@@ -61,7 +62,7 @@ def read_samples(
         samples = _split_arrays(read_npz(path), path, count)
     elif path.suffix.lower() == ".npy":
         samples = _split_arrays({IMAGE: read_npy(path)}, path, count)
-    elif path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")):
+    elif is_zarr(path):
         samples = _split_arrays(_read_zarr(path), path, count)
     elif path.is_dir():
         samples = _read_folder(path, count)
@@ -139,8 +140,6 @@ def _split_arrays(arrays: Mapping[str, Array], path: Path, count: int) -> list[G
 def _read_zarr(path: Path) -> dict[str, Array]:
     """Read a local zarr array, or all arrays of a group."""
     import zarr
-
-    from seewhy.io.zarr.metadata import check_grid, check_metadata_files
 
     check_metadata_files(path)
     try:

@@ -8,17 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from seewhy.errors import ConfigError
-from seewhy.options import call_with_options
+from seewhy.option_types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
+from seewhy.options import call_with_options, check_fields
 
-__all__ = ["Augmentation", "VolumeAugmentation", "build_augmentation", "center_crop", "check_augmentation"]
+__all__ = ["Augmentation", "PositiveRange", "VolumeAugmentation", "build_augmentation", "center_crop"]
 
 FloatArray = NDArray[np.float32]
 T = TypeVar("T")
@@ -35,8 +36,8 @@ def build_augmentation(kind: type[T], options: Mapping[str, Any] | None) -> T | 
         (0.5, 2)
         >>> build_augmentation(Augmentation, {"scale": [2, 0.5], "shift": 3})
         Traceback (most recent call last):
-        seewhy.errors.ConfigError: data.augmentation.shift=3 must lie in 0..1; data.augmentation.scale=[2, 0.5] must be
-        two rising numbers above 0
+        seewhy.errors.ConfigError: data.augmentation.scale=[2, 0.5] must be two rising numbers above 0;
+        data.augmentation.shift=3 must be a number, from 0 to 1
     """
     if options is None:
         return None
@@ -44,24 +45,13 @@ def build_augmentation(kind: type[T], options: Mapping[str, Any] | None) -> T | 
     return call_with_options(kind, values, "data.augmentation")
 
 
-def check_augmentation(
-    options: object, *, shares: Sequence[str], positive: Sequence[str], ranges: Sequence[str]
-) -> None:
-    """Check options that are shares in 0..1, not negative, or ranges of two rising numbers above 0.
+def _find_range_problems(values: Sequence[float], option: str) -> list[str]:
+    rising = 0 < values[0] <= values[1]
+    return [] if rising else [f"{option}={list(values)} must be two rising numbers above 0"]
 
-    Raises:
-        ConfigError: all that are out of range.
-    """
-    values = vars(options)
-    problems = [f"{name}={values[name]} must lie in 0..1" for name in shares if not 0 <= values[name] <= 1]
-    problems += [f"{name}={values[name]} must not be negative" for name in positive if values[name] < 0]
-    problems += [
-        f"{name}={list(values[name])} must be two rising numbers above 0"
-        for name in ranges
-        if len(values[name]) != 2 or not 0 < values[name][0] <= values[name][1]
-    ]
-    if problems:
-        raise ConfigError("; ".join(f"data.augmentation.{problem}" for problem in problems))
+
+PositiveRange: TypeAlias = Annotated[tuple[float, float], _find_range_problems]
+"""Two rising numbers above 0."""
 
 
 @dataclass(frozen=True)
@@ -86,28 +76,19 @@ class Augmentation:
         ConfigError: values out of range.
     """
 
-    flip: float = 0.5
-    flip_vertical: float = 0.0
-    shift: float = 0.06
-    scale: tuple[float, float] = (0.85, 1.2)
-    gain: float = 0.1
-    offset: float = 0.1
-    noise: float = 0.0
-    rotate: float = 0.0
-    hide: float = 0.0
-    hide_size: int = 12
+    flip: Fraction = 0.5
+    flip_vertical: Fraction = 0.0
+    shift: Fraction = 0.06
+    scale: PositiveRange = (0.85, 1.2)
+    gain: Fraction = 0.1
+    offset: NonNegativeFloat = 0.1
+    noise: NonNegativeFloat = 0.0
+    rotate: Annotated[float, Ge(0), Le(180)] = 0.0
+    hide: Fraction = 0.0
+    hide_size: PositiveInt = 12
 
     def __post_init__(self) -> None:
-        check_augmentation(
-            self,
-            shares=("flip", "flip_vertical", "shift", "gain", "hide"),
-            positive=("offset", "noise", "rotate"),
-            ranges=("scale",),
-        )
-        if self.rotate > 180:
-            raise ConfigError(f"data.augmentation.rotate={self.rotate} must lie in 0..180 degrees")
-        if self.hide_size < 1:
-            raise ConfigError(f"data.augmentation.hide_size={self.hide_size} must be at least 1 pixel")
+        check_fields(self, "data.augmentation")
 
     def __call__(
         self, image: FloatArray, rng: np.random.Generator, *, size: int | None, padding: FloatArray
@@ -162,18 +143,17 @@ class VolumeAugmentation:
         ConfigError: values out of range.
     """
 
-    flip: float = 0.0
-    shift: float = 0.03
-    shift_slices: int = 2
-    rotate: float = 5.0
-    scale: tuple[float, float] = (0.95, 1.05)
-    gain: float = 0.1
-    offset: float = 0.1
-    noise: float = 0.0
+    flip: Fraction = 0.0
+    shift: Fraction = 0.03
+    shift_slices: NonNegativeInt = 2
+    rotate: NonNegativeFloat = 5.0
+    scale: PositiveRange = (0.95, 1.05)
+    gain: Fraction = 0.1
+    offset: NonNegativeFloat = 0.1
+    noise: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
-        positive = ("shift_slices", "rotate", "offset", "noise")
-        check_augmentation(self, shares=("flip", "shift", "gain"), positive=positive, ranges=("scale",))
+        check_fields(self, "data.augmentation")
 
     def __call__(
         self, volume: FloatArray, rng: np.random.Generator, *, padding: float, left_right: int | None

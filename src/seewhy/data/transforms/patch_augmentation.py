@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seewhy.data.transforms.augmentation import check_augmentation
-from seewhy.errors import ConfigError
+from seewhy.data.transforms.augmentation import PositiveRange
+from seewhy.option_types import Fraction, NonNegativeFloat
+from seewhy.options import check_fields
 
 __all__ = ["PatchAugmentation"]
 
@@ -41,26 +42,23 @@ class PatchAugmentation:
         ConfigError: values out of range.
     """
 
-    flip: float = 0.5
-    rotate90: float = 0.0
-    affine: float = 0.2
-    rotate: Sequence[float] = (15.0, 15.0, 15.0)
-    scale: Sequence[float] = (0.8, 1.25)
-    noise_probability: float = 0.1
-    noise: float = 0.1
-    blur_probability: float = 0.1
-    blur: Sequence[float] = (0.5, 1.0)
-    brightness_probability: float = 0.15
-    gain: float = 0.25
-    offset: float = 0.1
-    gamma_probability: float = 0.1
-    gamma: Sequence[float] = (0.7, 1.5)
+    flip: Fraction = 0.5
+    rotate90: Fraction = 0.0
+    affine: Fraction = 0.2
+    rotate: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (15.0, 15.0, 15.0)
+    scale: PositiveRange = (0.8, 1.25)
+    noise_probability: Fraction = 0.1
+    noise: NonNegativeFloat = 0.1
+    blur_probability: Fraction = 0.1
+    blur: PositiveRange = (0.5, 1.0)
+    brightness_probability: Fraction = 0.15
+    gain: NonNegativeFloat = 0.25
+    offset: NonNegativeFloat = 0.1
+    gamma_probability: Fraction = 0.1
+    gamma: PositiveRange = (0.7, 1.5)
 
     def __post_init__(self) -> None:
-        shares = ["flip", "rotate90", "affine", *(name for name in vars(self) if name.endswith("_probability"))]
-        check_augmentation(self, shares=shares, positive=("noise", "gain", "offset"), ranges=("scale", "blur", "gamma"))
-        if len(self.rotate) != 3 or min(self.rotate) < 0:
-            raise ConfigError(f"data.augmentation.rotate={list(self.rotate)} must be three angles, not negative")
+        check_fields(self, "data.augmentation")
 
     def __call__(self, image: Tensor, mask: Tensor, seed: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return an augmented copy.

@@ -14,6 +14,7 @@ from seewhy.errors import ConfigError, DataError, SeewhyError
 from seewhy.io.names import find_name_clashes, safe_name
 from seewhy.io.scans.scan import SCAN_SUFFIXES
 from seewhy.io.slices import natural_key
+from seewhy.io.zarr.metadata import is_zarr
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.source import Box, VolumeSource, describe_offset, millimetres, volume_geometry
 
@@ -196,9 +197,7 @@ def _pair_stores(root: Path, images: str, labels: str | None) -> dict[str, tuple
 
 def _is_store(folder: Path) -> bool:
     """Whether a folder without an ending is a zarr store, or holds the planes of a volume as TIFF files."""
-    if any((folder / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
-        return True
-    return any(path.suffix.lower() in (".tif", ".tiff") for path in folder.iterdir())
+    return is_zarr(folder) or any(path.suffix.lower() in (".tif", ".tiff") for path in folder.iterdir())
 
 
 def _strip_channels(stores: dict[str, Path], masks: Mapping[str, Path], folder: Path) -> dict[str, Path]:

@@ -13,7 +13,7 @@ from seewhy.errors import ExplanationError
 from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Inputs
 from seewhy.explain.judging.perturbation import take_first
-from seewhy.explain.judging.similarity import correlate_rows, join_maps, rank_rows, subsample
+from seewhy.explain.judging.similarity import correlate_rows, finite_mean, join_maps, rank_rows, subsample
 from seewhy.explain.maps import Maps, Reading
 from seewhy.explain.targets import find_runner_up
 
@@ -78,16 +78,16 @@ class ClassContrast:
         """
         if self.passes is not False:
             return []
-        level = _finite_mean(self.redraws)
+        level = finite_mean(self.redraws)
         reference = "" if np.isnan(level) else f"; re-initialised networks {level:.2f}"
         return [
-            f"the maps hardly depend on the class: rank correlation {_finite_mean(self.least):.2f} with the least "
-            f"likely class (runner-up {_finite_mean(self.runner_up):.2f}{reference})"
+            f"the maps hardly depend on the class: rank correlation {finite_mean(self.least):.2f} with the least "
+            f"likely class (runner-up {finite_mean(self.runner_up):.2f}{reference})"
         ]
 
     def _alike(self) -> bool:
         differs_more = self.excess[2] < 0  # false for NaN
-        return _finite_mean(self.least) > ALIKE and not differs_more
+        return finite_mean(self.least) > ALIKE and not differs_more
 
 
 class ContrastTest:
@@ -176,8 +176,3 @@ def _correlate(own: Tensor, ranks: Tensor, other: Tensor) -> Tensor:
     """Compute rank correlations [B]; 0 if only the other map is empty."""
     empty = (other.amax(dim=1) == other.amin(dim=1)) & (own.amax(dim=1) > own.amin(dim=1))
     return torch.where(empty, 0.0, correlate_rows(ranks, rank_rows(other)))
-
-
-def _finite_mean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else float("nan")

@@ -20,6 +20,7 @@ from seewhy.explain.judging.shared_work import SharedWork
 from seewhy.explain.judging.similarity import (
     correlate_rows,
     correlation,
+    finite_mean,
     join_maps,
     rank_rows,
     structural_similarity,
@@ -99,7 +100,7 @@ class Randomization:
         correlation (above 0.3); or if they are similar (above 0.7) in any case, since the pairs of a map that is
         always the same are just as similar; or if a re-initialised head hardly changes them (above 0.95).
         """
-        net, level, head = _finite_mean(self.net), _finite_mean(self.pairs), _finite_mean(self.head)
+        net, level, head = finite_mean(self.net), finite_mean(self.pairs), finite_mean(self.head)
         reasons = []
         if net > ALIKE or (net > NEGLIGIBLE and self.excess[1] > 0):
             reference = "" if np.isnan(level) else f" (different cases {level:.2f})"
@@ -114,7 +115,7 @@ class Randomization:
         return reasons
 
     def _excess(self, rows: np.ndarray) -> float:
-        return _finite_mean(self.net[rows]) - _finite_mean(self.pairs[np.ix_(rows, rows)])
+        return finite_mean(self.net[rows]) - finite_mean(self.pairs[np.ix_(rows, rows)])
 
 
 class RandomizationTest:
@@ -214,7 +215,7 @@ class RandomizationTest:
         if not self._rows:
             return None
         columns = {name: np.array([row[name] for row in self._rows]) for name in COMPARED}
-        vanished = _finite_mean(columns.pop("vanished"))
+        vanished = finite_mean(columns.pop("vanished"))
         return Randomization(pairs=self._compare_pairs(), vanished=vanished, **columns)
 
     def _find_head(self, subject: ExplainedModel) -> list[nn.Module]:
@@ -271,10 +272,4 @@ def _is_constant(values: Tensor) -> Tensor:
 
 def _column_means(draws: list[dict[str, Tensor]], name: str) -> np.ndarray:
     """Return the mean over draws of each sample, [B], without NaN."""
-    return np.array([_finite_mean(column) for column in torch.stack([draw[name] for draw in draws]).numpy().T])
-
-
-def _finite_mean(values: np.ndarray) -> float:
-    """Return the mean of the finite values; NaN if there are none."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else float("nan")
+    return np.array([finite_mean(column) for column in torch.stack([draw[name] for draw in draws]).numpy().T])

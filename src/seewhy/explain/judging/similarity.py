@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
@@ -12,6 +14,7 @@ __all__ = [
     "average_ranks",
     "correlate_rows",
     "correlation",
+    "finite_mean",
     "join_maps",
     "rank_correlation",
     "rank_rows",
@@ -135,3 +138,9 @@ def _local_similarity(first: Tensor, second: Tensor, window: int) -> Tensor:
     return ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
         (mean_a**2 + mean_b**2 + c1) * (var_a.clamp_min(0) + var_b.clamp_min(0) + c2)
     )
+
+
+def finite_mean(values: NDArray[np.floating]) -> float:
+    """Return the mean of the finite values; NaN if there are none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")

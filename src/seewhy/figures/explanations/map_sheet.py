@@ -31,7 +31,6 @@ def map_sheet(
     phantom: bool = False,
     failed: Mapping[str, str] | None = None,
     window: tuple[float, float] | None = None,
-    side: int = SIDE,
 ) -> Page:
     """Draw images in a row and their maps below, a row for each method.
 
@@ -48,7 +47,6 @@ def map_sheet(
         phantom: whether the images are synthetic, which the title then states.
         failed: method → check that it failed; its pictures get a hatched frame, and the check is a warning.
         window: values drawn black and white, the same for all images; None chooses them for each image.
-        side: width of a picture in pixels.
 
     Returns:
         A page, which a notebook shows where it is the value of a cell.
@@ -66,7 +64,7 @@ def map_sheet(
     _check_counts(images, maps or {}, masks, notes)
     outlines = list(masks) if masks is not None else [None] * len(images)
     notes = [*notes, *[""] * (len(images) - len(notes))]
-    pictures = [resize_to_width(grey(image, window=window), side) for image in images.values()]
+    pictures = [resize_to_width(grey(image, window=window), SIDE) for image in images.values()]
     rows = [
         [
             Cell(picture=draw_annotation(picture, outline), name=name, note=note)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import spearmanr
 
 from seewhy.figures.labels import join_title, method_label, parse_number
 from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure, log_axis, style_axes
@@ -229,5 +230,4 @@ def _spearman(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> str:
     """Rank correlation with mean ranks for ties, or a dash if it is undefined."""
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return "–"  # noqa: RUF001
-    ranks = [np.array([((v < w).sum() + (v <= w).sum() - 1) / 2 for w in v]) for v in (x, y)]
-    return f"{np.corrcoef(ranks[0], ranks[1])[0, 1]:.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"{spearmanr(x, y).statistic:.2f}".replace("-", "\N{MINUS SIGN}")

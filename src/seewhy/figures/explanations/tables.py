@@ -218,7 +218,6 @@ def explanation_section(
     limit: int = 12,
     note: str = "",
     phantom: bool = False,
-    heading: str = "Explanations",
 ) -> Section:
     """Section of the report: failed checks first, then the scores with their floors, then pictures.
 
@@ -232,7 +231,6 @@ def explanation_section(
         limit: largest number of pictures of samples.
         note: data behind the numbers, printed below the table.
         phantom: whether the data are synthetic, which the caption of the table then states.
-        heading: heading of the section.
 
     Raises:
         ValueError: there is nothing to show.
@@ -257,7 +255,7 @@ def explanation_section(
         blocks.append(Text(f"{more} in the folder explanations of the run."))
     if not blocks:
         raise ValueError("no scores and no pictures of explanations to report")
-    return Section(heading, blocks)
+    return Section("Explanations", blocks)
 
 
 def _report_table(ranking: Ranking, failures: Mapping[str, Sequence[str]], *, note: str, phantom: bool) -> ReportTable:

@@ -6,11 +6,9 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NotRequired
-
-from typing_extensions import TypedDict
+from typing import Literal
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path, list_files
@@ -134,52 +132,6 @@ def choose_slices(total: int, count: int, key: int) -> list[int]:
 # -- files ----------------------------------------------------------------------------------------------------
 
 
-class LayerRecord(TypedDict):
-    """A layer in a file."""
-
-    kind: LayerKind
-    input: str
-    name: str
-    top: float
-    signed: bool
-    note: str
-
-
-class PictureSliceRecord(TypedDict):
-    """A slice in a file."""
-
-    number: int
-    pictures: list[str | None]
-
-
-class PlaneRecord(TypedDict):
-    """A plane in a file."""
-
-    name: str
-    slices: list[PictureSliceRecord]
-    key: int
-    total: int
-    sides: list[str] | None
-    mm: float | None
-
-
-class CaseRecord(TypedDict):
-    """The file of a case."""
-
-    id: str
-    patient: str
-    label: str
-    prediction: str
-    right: bool | None
-    probability: float | None
-    doubts: list[str]
-    scores: dict[str, float]
-    facts: dict[str, str]
-    layers: list[LayerRecord]
-    planes: list[PlaneRecord]
-    format: NotRequired[int]
-
-
 PICTURE = re.compile(rf"data:(?:{'|'.join(map(re.escape, MEDIA_TYPES))});base64,[A-Za-z0-9+/]*={{0,2}}")
 
 
@@ -207,21 +159,11 @@ def read_cases(folder: Path) -> list[BrowserCase]:
 
 
 def _read_case(path: Path) -> BrowserCase:
-    record: dict[str, Any] = read_json(path, CaseRecord)
-    layers = [PictureLayer(**{key: item[key] for key in LayerRecord.__annotations__}) for item in record["layers"]]
-    planes = []
-    for item in record["planes"]:
-        slices = [PictureSlice(part["number"], part["pictures"]) for part in item["slices"]]
-        if any(len(part.pictures) != len(layers) for part in slices):
-            raise DataError(f"{path}: a slice must have one picture per layer ({len(layers)}), or null")
-        if any(text is not None and not PICTURE.fullmatch(text) for part in slices for text in part.pictures):
-            raise DataError(f"{path}: a picture must be base64 text of one of {', '.join(MEDIA_TYPES)}")
-        sides = item["sides"]
-        planes.append(
-            PicturePlane(
-                name=item["name"], slices=slices, key=min(max(item["key"], 0), max(len(slices) - 1, 0)),
-                total=item["total"], mm=item["mm"], sides=None if sides is None or len(sides) != 2 else tuple(sides),
-            )
-        )  # fmt: skip
-    plain = {key: record[key] for key in CaseRecord.__annotations__ if key not in ("layers", "planes", "format")}
-    return BrowserCase(**plain, layers=layers, planes=planes)
+    case: BrowserCase = read_json(path, BrowserCase)
+    slices = [part for plane in case.planes for part in plane.slices]
+    if any(len(part.pictures) != len(case.layers) for part in slices):
+        raise DataError(f"{path}: a slice must have one picture per layer ({len(case.layers)}), or null")
+    if any(text is not None and not PICTURE.fullmatch(text) for part in slices for text in part.pictures):
+        raise DataError(f"{path}: a picture must be base64 text of one of {', '.join(MEDIA_TYPES)}")
+    planes = [replace(plane, key=min(max(plane.key, 0), max(len(plane.slices) - 1, 0))) for plane in case.planes]
+    return replace(case, planes=planes)

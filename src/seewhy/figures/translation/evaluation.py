@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure, style_axes
+from seewhy.figures.translation.results import start_table
 
 __all__ = [
     "DIRECTIONS",
@@ -278,7 +278,7 @@ def print_evaluation(evaluation: Mapping[str, Any], rows: Rows, console: Console
 
 def similarity_table(evaluation: Mapping[str, Any], rows: Rows) -> Table:
     """Table of similarity to the same head, for paired scans, and of distances to real target scans."""
-    table = _table("SSIM", "PSNR", "cycle\nSSIM", "Fréchet ↓", "KID ↓", "MMD ↓")
+    table = start_table("", "SSIM", "PSNR", "cycle\nSSIM", "Fréchet ↓", "KID ↓", "MMD ↓")
     for row in _with_headings(table, [row for row in rows if row["status"] != "truth"]):
         scores = [_number(row[name], digits) for name, digits in (("ssim", 3), ("psnr", 2), ("cycle_ssim", 3))]
         distances = [
@@ -301,7 +301,7 @@ def probe_table(evaluation: Mapping[str, Any], rows: Rows) -> Table:
     probes = [(probe, kind) for probe in PROBES for kind in ("frozen", "retrained")]
     modality = evaluation["lesions"]["modality"]
     headings = [f"{PROBES[probe]}\n{kind}" for probe, kind in probes]
-    table = _table(*headings, f"{modality}\nlesion", "\nDice")
+    table = start_table("", *headings, f"{modality}\nlesion", "\nDice")
     for row in _with_headings(table, rows):
         cells = [_format_spread(row, f"{probe}_{kind}") for probe, kind in probes]
         _add_row(table, row, [*cells, _number(row["lesion_contrast"], 2), _number(row["lesion_dice"], 2)])
@@ -314,14 +314,6 @@ def probe_table(evaluation: Mapping[str, Any], rows: Rows) -> Table:
         "on the other scanner, if known",
     ]
     table.caption = _caption(evaluation, lines)
-    return table
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
-    table.add_column("", no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 

@@ -233,19 +233,17 @@ class Grid:
         if small:
             self._write(x, top - HEAD + 0.025, small, size=6, room=self.cell + GAP / 2, ha="center", va="top")
 
-    def label(self, row: int, lines: Sequence[str], *, strong: int | None = 0) -> None:
+    def label(self, row: int, lines: Sequence[str]) -> None:
         """Write a vertical label left of a row, with lines no longer than the height of the row.
 
         Args:
             row: row, counted from the top.
-            lines: lines of the label, outermost first.
-            strong: index of the larger line; None for none.
+            lines: lines of the label, outermost first; that one is larger.
         """
         y = self._top(row) - self.tall / 2
         for number, line in enumerate(lines):
             x = self.first - 0.06 - LABEL * (len(lines) - 1 - number)
-            size = 8 if number == strong else 7
-            self._write(x, y, line, size=size, room=self.tall, ha="right", va="center", rotation=90)
+            self._write(x, y, line, size=7 if number else 8, room=self.tall, ha="right", va="center", rotation=90)
 
     def note(self, axes: Axes, text: str) -> None:
         """Write into the lower left corner of a cell, white on dark."""

@@ -21,6 +21,7 @@ __all__ = [
     "lesion_blocks",
     "lesion_rows",
     "lesion_table",
+    "start_table",
     "translation_blocks",
     "translation_panel",
     "translation_rows",
@@ -60,23 +61,22 @@ class TranslationRow(NamedTuple):
     first: bool
 
 
-def translation_rows(results: Mapping[str, float], *, prefix: str = "test/") -> list[TranslationRow]:
+def translation_rows(results: Mapping[str, float]) -> list[TranslationRow]:
     """Rows of both directions; empty if nothing was translated.
 
     Args:
-        results: flat names `<prefix><direction>/<comparison>/<measure>` to values.
-        prefix: prefix of the names to show.
+        results: flat names `test/<direction>/<comparison>/<measure>` to values.
     """
     rows = []
     for direction in ("a2b", "b2a"):
-        known = [name for name in COMPARISONS if f"{prefix}{direction}/{name}/ssim" in results]
+        known = [name for name in COMPARISONS if f"test/{direction}/{name}/ssim" in results]
         for place, name in enumerate(known):
             rival = {"translation": "identity", "identity": "translation"}.get(name)
             cells, wins = [], []
             for measure in MEASURES:
-                value = results.get(f"{prefix}{direction}/{name}/{measure}")
-                other = results.get(f"{prefix}{direction}/{rival}/{measure}")
-                cells.append(NONE if value is None else f"{value:.{2 if measure == 'psnr' else 3}f}")
+                value = results.get(f"test/{direction}/{name}/{measure}")
+                other = results.get(f"test/{direction}/{rival}/{measure}")
+                cells.append(_format(value, ".2f" if measure == "psnr" else ".3f"))
                 better = (
                     value is not None and other is not None and (value < other if measure == "mae" else value > other)
                 )
@@ -88,20 +88,24 @@ def translation_rows(results: Mapping[str, float], *, prefix: str = "test/") -> 
     return rows
 
 
-def translation_table(results: Mapping[str, float], *, prefix: str = "test/", phantom: bool = False) -> RichTable:
+def start_table(*headings: str, caption: str = "", phantom: bool = False) -> RichTable:
+    """Make a terminal table without rows; all columns but the first hold numbers."""
+    caption += "\n[bold yellow]PHANTOM[/] data, not patients" if phantom else ""
+    table = RichTable(caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
+    return table
+
+
+def translation_table(results: Mapping[str, float], *, phantom: bool = False) -> RichTable:
     """Terminal table; the better of translation and floor is bold, and red if it is the floor.
 
     Args:
         results: see `translation_rows`.
-        prefix: see `translation_rows`.
         phantom: whether the data are synthetic, which the caption then states.
     """
-    caption = CAPTION + ("\n[bold yellow]PHANTOM[/] data, not patients" if phantom else "")
-    table = RichTable(caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("", no_wrap=True)
-    for name in MEASURES.values():
-        table.add_column(name, justify="right", no_wrap=True)
-    rows = translation_rows(results, prefix=prefix)
+    table = start_table("", *MEASURES.values(), caption=CAPTION, phantom=phantom)
+    rows = translation_rows(results)
     for row, following in zip(rows, [*rows[1:], None][: len(rows)], strict=True):
         mark = "[not dim bold red]{}[/]" if row.quiet else "[bold]{}[/]"
         cells = [mark.format(cell) if won else cell for cell, won in zip(row.cells, row.wins, strict=True)]
@@ -110,11 +114,9 @@ def translation_table(results: Mapping[str, float], *, prefix: str = "test/", ph
     return table
 
 
-def translation_blocks(
-    results: Mapping[str, float], *, prefix: str = "test/", phantom: bool = False
-) -> list[ReportTable]:
+def translation_blocks(results: Mapping[str, float], *, phantom: bool = False) -> list[ReportTable]:
     """Report table, see `translation_table`; empty if nothing was translated."""
-    rows = translation_rows(results, prefix=prefix)
+    rows = translation_rows(results)
     if not rows:
         return []
     return [
@@ -220,50 +222,45 @@ LESION_CAPTION = (
 )
 
 
-def lesion_rows(results: Mapping[str, float], *, prefix: str = "test/") -> list[list[str]]:
+def lesion_rows(results: Mapping[str, float]) -> list[list[str]]:
     """Rows with a cell per heading, one per direction and modality; empty if no lesion was checked.
 
     Args:
-        results: flat names `<prefix><direction>/lesion/<modality>/<score>` to values.
-        prefix: prefix of the names to show.
+        results: flat names `test/<direction>/lesion/<modality>/<score>` to values.
 
     Example:
         >>> row = lesion_rows({"test/a2b/lesion/flair/contrast_after": 1.5, "test/a2b/lesion/flair/problems": 1.0})[0]
         >>> row[2], row[-1]
         ('1.50', '1')
     """
-    keys = [name.removeprefix(prefix).split("/") for name in results if name.startswith(prefix)]
+    keys = [name.removeprefix("test/").split("/") for name in results if name.startswith("test/")]
     found = sorted({(key[0], key[2]) for key in keys if len(key) == 4 and key[1] == "lesion"})
     rows = []
     for direction, modality in found:
-        where = f"{prefix}{direction}/lesion/{modality}"
+        where = f"test/{direction}/lesion/{modality}"
         cells = [_format(results.get(f"{where}/{name}"), ".2f") for name in CONTRASTS]
         cells += [_format(results.get(f"{where}/{name}"), ".0f") for name in COUNTS]
         rows.append([f"{direction[0].upper()} {ARROW} {direction[-1].upper()}: {modality_label(modality)}", *cells])
     return rows
 
 
-def lesion_table(results: Mapping[str, float], *, prefix: str = "test/", phantom: bool = False) -> RichTable:
+def lesion_table(results: Mapping[str, float], *, phantom: bool = False) -> RichTable:
     """Terminal table; counts above 0 are red.
 
     Args:
         results: see `lesion_rows`.
-        prefix: see `lesion_rows`.
         phantom: whether the data are synthetic, which the caption then states.
     """
-    caption = LESION_CAPTION + ("\n[bold yellow]PHANTOM[/] data, not patients" if phantom else "")
-    table = RichTable(caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
-    for place, name in enumerate(LESION_HEADINGS):
-        table.add_column(name, justify="right" if place else "left", no_wrap=True)
-    for row in lesion_rows(results, prefix=prefix):
+    table = start_table(*LESION_HEADINGS, caption=LESION_CAPTION, phantom=phantom)
+    for row in lesion_rows(results):
         counts = [cell if cell in ("0", NONE) else f"[bold red]{cell}[/]" for cell in row[-len(COUNTS) :]]
         table.add_row(*row[: -len(COUNTS)], *counts)
     return table
 
 
-def lesion_blocks(results: Mapping[str, float], *, prefix: str = "test/", phantom: bool = False) -> list[ReportTable]:
+def lesion_blocks(results: Mapping[str, float], *, phantom: bool = False) -> list[ReportTable]:
     """Report table, see `lesion_table`; empty if no lesion was checked."""
-    rows = lesion_rows(results, prefix=prefix)
+    rows = lesion_rows(results)
     caption = LESION_CAPTION + (" PHANTOM data, not patients." if phantom else "")
     return [ReportTable(columns=LESION_HEADINGS, rows=rows, caption=caption)] if rows else []
 

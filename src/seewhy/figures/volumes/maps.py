@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from seewhy.figures.colours import DIVERGING, RGB, apply_colormap, own_scale
 from seewhy.figures.labels import format_factor, join_title, method_label
 from seewhy.figures.marks import Marks, draw_marks, make_marks
-from seewhy.figures.overlay import draw_annotation, draw_region, grey, overlay, resize_to_width
+from seewhy.figures.overlay import draw_annotation, draw_region, find_window, grey, overlay, resize_to_width
 from seewhy.figures.sheet import Bar, Cell, sheet, write_sheet
 from seewhy.figures.style import turn_upright
 from seewhy.io.geometry import Display
@@ -203,13 +203,7 @@ class _Views:
 def _window(volume: Array) -> tuple[float, float]:
     """Grey window of the whole volume, percentiles .5 and 99.5, so that slices can be compared."""
     sample = np.asarray(volume).reshape(-1)[:: max(1, np.size(volume) // 500_000)].astype(np.float32)
-    sample = sample[np.isfinite(sample)]
-    if not sample.size:
-        return 0.0, 1.0
-    low, high = (float(end) for end in np.percentile(sample, (0.5, 99.5)))
-    if high > low:
-        return low, high
-    return float(sample.min()), max(float(sample.max()), float(sample.min()) + 1e-6)
+    return find_window(sample)
 
 
 def _shares(maps: Array) -> NDArray[np.float64]:

@@ -45,7 +45,6 @@ class PreviewVolume:
         truth: labels whose outlines are drawn.
         spacing: spacing of Z, Y and X; None draws voxels as cubes.
         title: title above the planes.
-        window: values drawn black and white; None for percentiles of the planes.
         origin: number of the first voxel along Z, Y and X, for the numbers of the planes.
     """
 
@@ -54,7 +53,6 @@ class PreviewVolume:
     truth: Planes | None = None
     spacing: tuple[float, float, float] | None = None
     title: str = ""
-    window: tuple[float, float] | None = None
     origin: tuple[int, int, int] = (0, 0, 0)
 
 
@@ -70,7 +68,6 @@ def volume_preview(
     classes: Sequence[str] = (),
     scale: tuple[float, float] = (0.0, 1.0),
     scale_name: str = "probability",
-    window: tuple[float, float] | None = None,
     origin: tuple[int, int, int] = (0, 0, 0),
     title: str = "",
     note: str = "",
@@ -90,7 +87,6 @@ def volume_preview(
         classes: names of the labels 1, 2, …
         scale: probabilities or attributions at zero and at full colour.
         scale_name: label of the colour bar.
-        window: values of the image drawn black and white.
         origin: number of the first voxel along Z, Y and X.
         title: title of the figure.
         note: small print.
@@ -99,7 +95,7 @@ def volume_preview(
     """
     z, y, x = (float(step) for step in spacing) if spacing is not None else (1.0, 1.0, 1.0)
     view = PreviewVolume(
-        image=image_planes, overlay=overlay_planes, truth=truth_planes, window=window, origin=origin,
+        image=image_planes, overlay=overlay_planes, truth=truth_planes, origin=origin,
         spacing=(z, y, x) if spacing is not None else None,
     )  # fmt: skip
     return volume_rows(
@@ -168,7 +164,7 @@ def _draw(
     unit: str | None,
 ) -> None:
     """Draw the three planes at the same scale."""
-    window = view.window or _window(view.image)
+    window = _window(view.image)
     tallest = max(height for _, height in sizes)
     dz, dy, dx = view.spacing or (1.0, 1.0, 1.0)
     z, y, x = (

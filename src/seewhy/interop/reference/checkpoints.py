@@ -167,19 +167,18 @@ EFFICIENTNETS = (
 )
 
 
-def closest_efficientnet(features: Tensors, names: Iterable[str] = EFFICIENTNETS) -> str:
+def closest_efficientnet(features: Tensors) -> str:
     """Return the EfficientNet of torchvision whose tensors differ least from these; the first one without difference.
 
     Names in configurations and folders are not reliable: a reference system trains B0 under the name B5.
 
     Args:
         features: tensors of torchvision's `features` under their names inside of it (`0.0.weight`, …).
-        names: networks to choose from.
     """
     stem = features.get("0.0.weight")
     channels = int(stem.shape[1]) if stem is not None and stem.ndim == 4 else 3
     best, fewest = "", -1
-    for name in names:
+    for name in EFFICIENTNETS:
         differences = len(Mismatch(features, _build_features(name, channels)))
         if not differences:
             return name

@@ -1,16 +1,18 @@
-"""Recognise and remove what exists at the path of an output, and format write errors."""
+"""Recognise and remove what exists at the path of an output, and state errors of writing."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from seewhy.errors import DataError
 from seewhy.io.atomic import temporary_beside
 from seewhy.io.zarr.layout import MARK
 from seewhy.io.zarr.store import METADATA, CountedStore, Counters, local_folder, open_store
 
-__all__ = ["format_write_error", "has_array", "is_there", "read_mark", "remove", "remove_unfinished"]
+__all__ = ["has_array", "is_there", "read_mark", "remove", "remove_unfinished", "writing"]
 
 
 def is_there(path: str, options: Mapping[str, Any] | None) -> bool:
@@ -75,11 +77,23 @@ def remove_unfinished(path: str) -> None:
         file.unlink(missing_ok=True)
 
 
-def format_write_error(path: str, error: Exception) -> str:
-    """Message for a write that failed."""
-    reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[:1] or type(error).__name__
-    reason = reason if isinstance(reason, str) else reason[0]
-    return f"{path} cannot be written ({reason}); what was written is kept: fix the cause and start again to continue"
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Turn the errors of writing, of which every store and codec has its own, into one.
+
+    Raises:
+        DataError: the block has raised any error.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[:1] or type(error).__name__
+        reason = reason if isinstance(reason, str) else reason[0]
+        raise DataError(
+            f"{path} cannot be written ({reason}); what was written is kept: fix the cause and start again to continue"
+        ) from error
 
 
 def _holds(path: str, names: tuple[str, ...], options: Mapping[str, Any] | None) -> bool:

@@ -12,14 +12,21 @@ from typing import Any
 from seewhy.errors import DataError
 from seewhy.io.checks.sizes import check_memory, check_regular_file
 from seewhy.io.zarr.source import native_dtype
+from seewhy.io.zarr.store import METADATA
 
-__all__ = ["check_grid", "check_metadata_files", "list_nested"]
+__all__ = ["NODES", "check_grid", "check_metadata_files", "is_zarr", "list_nested"]
 
-METADATA_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+NODES = ("zarr.json", ".zarray", ".zgroup")
+"""Metadata files, of which every array and group has one."""
 LONGEST_AXIS, MOST_VALUES = 1 << 24, 1 << 50
 """Limits of what a header may announce: a plan for more tiles than that would never end."""
 DEPTH, VISITED, LISTED = 4, 500, 6
 """Levels and folders that are searched for stores, and stores that are listed."""
+
+
+def is_zarr(folder: Path) -> bool:
+    """Whether a folder is an array or a group of zarr."""
+    return any((folder / name).exists() for name in NODES)
 
 
 def check_metadata_files(folder: Path) -> None:
@@ -28,7 +35,7 @@ def check_metadata_files(folder: Path) -> None:
     Raises:
         DataError: a metadata file of the folder is not a regular file.
     """
-    for name in METADATA_FILES:
+    for name in METADATA:
         if os.path.exists(folder / name):
             check_regular_file(folder / name)
 

@@ -13,13 +13,12 @@ from seewhy.io.checks.read_errors import recognize, suggest_conversion
 from seewhy.io.checks.sizes import check_regular_file
 from seewhy.io.scans.scan import HEADERED_SUFFIXES, SCAN_SUFFIXES
 from seewhy.io.tiff import TIFF_SUFFIXES
-from seewhy.io.zarr.metadata import list_nested
+from seewhy.io.zarr.metadata import is_zarr, list_nested
 from seewhy.io.zarr.source import VolumeSource
 from seewhy.io.zarr.store import guard_remote, is_remote
 
 __all__ = ["local_copy", "open_source"]
 
-METADATA = ("zarr.json", ".zarray", ".zgroup")
 READ = "seewhy reads zarr, .nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, .npy, .tif, and a folder of .tif planes"
 VERSION_KEYS = (
     *("ETag", "etag", "Content-MD5", "md5Hash", "Last-Modified", "LastModified", "last_modified", "mtime", "created"),
@@ -92,7 +91,7 @@ def _check_local_store(address: str) -> None:
         DataError: nothing, a file of an unknown format, or a folder without zarr metadata.
     """
     path = Path(address.removeprefix("file://"))
-    if any((path / name).exists() for name in METADATA):
+    if is_zarr(path):
         return
     if not path.exists():
         raise DataError(f"{address} does not exist; {READ}")
@@ -108,9 +107,7 @@ def _check_local_store(address: str) -> None:
 def _is_folder_of_planes(path: str) -> bool:
     """Whether a local folder holds TIFF files and is not a zarr store."""
     folder = Path(path.removeprefix("file://"))
-    if is_remote(path) or not folder.is_dir():
-        return False
-    if any((folder / name).exists() for name in METADATA):
+    if is_remote(path) or not folder.is_dir() or is_zarr(folder):
         return False
     return any(file.suffix.lower() in TIFF_SUFFIXES and file.name[0] != "." for file in folder.iterdir())
 

@@ -13,13 +13,16 @@ from numpy.typing import DTypeLike, NDArray
 
 from seewhy.errors import ConfigError, DataError
 from seewhy.io.atomic import atomic_folder
-from seewhy.io.zarr.existing import format_write_error, has_array, is_there, read_mark, remove, remove_unfinished
+from seewhy.io.zarr.existing import has_array, is_there, read_mark, remove, remove_unfinished, writing
 from seewhy.io.zarr.layout import VolumeLayout, positive_triple
-from seewhy.io.zarr.source import Box
+from seewhy.io.zarr.source import Box, VolumeSource
 from seewhy.io.zarr.store import BOOKKEEPING, CountedStore, Counters, WholeStore, local_folder, open_store
 from seewhy.io.zarr.writer import build_pyramid, build_shard, create_level, initialize_store, write_metadata
 
-__all__ = ["VolumeSink", "create_sink", "open_sink", "plan_sink"]
+__all__ = ["VolumeSink", "create_sink", "open_sink", "plan_sink", "write_part"]
+
+CHUNK = 64
+"""Voxels of a chunk, along each axis, of a store that is written at once."""
 
 
 class VolumeSink:
@@ -143,10 +146,8 @@ class VolumeSink:
         expected = (*self.shape[:-3], *(part.stop - part.start for part in box))
         if block.shape != expected or block.dtype != self.dtype:
             raise ValueError(f"block {block.dtype}{block.shape}; expected {self.dtype}{expected}")
-        try:
+        with writing(self.path):
             self._open()[(..., *box)] = block
-        except Exception as error:  # every store and codec has its own errors
-            raise DataError(format_write_error(self.path, error)) from error
 
     @property
     def levels(self) -> int:
@@ -165,12 +166,8 @@ class VolumeSink:
         Raises:
             DataError: the store cannot be read or written.
         """
-        try:
+        with writing(self.path):
             build_shard(self._open(level - 1, read=True), self._open(level), index, self.layout)
-        except DataError:
-            raise
-        except Exception as error:  # see `write`
-            raise DataError(format_write_error(self.path, error)) from error
 
     def seal(self) -> None:
         """Describe the coarser levels, and mark the output as finished; may be repeated.
@@ -178,11 +175,9 @@ class VolumeSink:
         Raises:
             DataError: the store cannot be written.
         """
-        try:
+        with writing(self.path):
             remove_unfinished(self.path)
             write_metadata(WholeStore.over(self._store()), self.layout, self.attributes, self.identity, finished=True)
-        except Exception as error:  # see `write`
-            raise DataError(format_write_error(self.path, error)) from error
 
     def finish(self) -> None:
         """Build all coarser levels in this process, and seal the output; may be repeated.
@@ -190,12 +185,8 @@ class VolumeSink:
         Raises:
             DataError: the store cannot be read or written.
         """
-        try:
+        with writing(self.path):
             build_pyramid(self._store(), WholeStore.over(self._store()), self.layout)
-        except DataError:
-            raise
-        except Exception as error:  # see `write`
-            raise DataError(format_write_error(self.path, error)) from error
         self.seal()
 
     def reopen(self) -> None:
@@ -301,6 +292,40 @@ def create_sink(path: str | Path, *, overwrite: bool = False, exist_ok: bool = F
     return sink
 
 
+def write_part(
+    path: str | Path, values: NDArray[Any], *, source: VolumeSource, box: Box, **description: Any
+) -> VolumeSink:
+    """Write an array [Z, Y, X] as a store that lies on a box of a volume; an existing store is replaced.
+
+    Args:
+        path: of the store.
+        values: of the voxels in the box.
+        source: the volume.
+        box: in it.
+        description: further arguments of `plan_sink`.
+
+    Raises:
+        SeewhyError: as `create_sink`.
+    """
+    steps, first = source.spacing or (1.0, 1.0, 1.0), source.translation or (0.0, 0.0, 0.0)
+    sink = create_sink(
+        path,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunk=(CHUNK,) * 3,
+        shard=tuple(-(-size // CHUNK) * CHUNK for size in values.shape),
+        spacing=source.spacing,
+        translation=[low + part.start * step for low, part, step in zip(first, box, steps, strict=True)],
+        unit=source.unit,
+        overwrite=True,
+        **description,
+    )
+    z, y, x = values.shape
+    sink.write((slice(0, z), slice(0, y), slice(0, x)), values)
+    sink.finish()
+    return sink
+
+
 def open_sink(path: str | Path, *, options: Mapping[str, Any] | None = None) -> VolumeSink:
     """Open an output that `create_sink` created.
 
@@ -324,20 +349,14 @@ def open_sink(path: str | Path, *, options: Mapping[str, Any] | None = None) -> 
 def _create(sink: VolumeSink) -> None:
     """Write level 0 and all metadata; a local store is written under a temporary name and renamed."""
     folder = local_folder(sink.path)
-    try:
+    with writing(sink.path):
         if folder is None:
             initialize_store(sink._store(), sink.layout, sink.attributes, sink.identity)
             return
         with atomic_folder(folder) as temporary:
-            initialize_store(
-                open_store(str(temporary), read_only=False, counters=Counters()),
-                sink.layout,
-                sink.attributes,
-                sink.identity,
-            )
+            store = open_store(str(temporary), read_only=False, counters=Counters())
+            initialize_store(store, sink.layout, sink.attributes, sink.identity)
             (temporary / BOOKKEEPING).mkdir()
-    except Exception as error:  # every store has its own errors
-        raise DataError(format_write_error(sink.path, error)) from error
 
 
 def _to_floats(values: Sequence[float] | None) -> tuple[float, float, float] | None:

@@ -82,6 +82,15 @@ class VolumeSource(ABC):
                 raise DataError(f"{self.path}: {axis} {part.start}:{part.stop} lies outside 0:{size}, or is empty")
         return self._read_inside(box)
 
+    def read_all(self) -> NDArray[Any]:
+        """Read the whole volume, [C, Z, Y, X].
+
+        Raises:
+            DataError: values that cannot be read, with the chunk in the message.
+        """
+        z, y, x = self.shape[1:]
+        return self.read((slice(0, z), slice(0, y), slice(0, x)))
+
     def occupied(self, box: Box) -> bool:
         """Whether a box may hold other values than `fill_value`; False only if it is certain without reading values."""
         return True

@@ -134,7 +134,6 @@ def write_answer(
     sample_ids: Sequence[str],
     *,
     classes: Sequence[str],
-    unit: str = "attribution",
 ) -> list[Path]:
     """Write each case's pictures as `seewhy.figures.explanations.heatmaps.write_planar` does, all on one scale.
 
@@ -144,7 +143,6 @@ def write_answer(
         folder: folder of the pictures.
         sample_ids: one per case, safe as file names.
         classes: names of the classes.
-        unit: unit of the maps.
     """
     maps = answer["maps"].cpu()
     probabilities = np.atleast_2d(answer["probabilities"])
@@ -170,7 +168,6 @@ def write_answer(
             scale=scale,
             title=title,
             shares={name: float(share[i]) for name, share in shares.items()},
-            unit=unit,
             scope="call",
         )
     return files

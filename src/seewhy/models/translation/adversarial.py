@@ -252,12 +252,11 @@ class ReplayBuffer:
         images = torch.stack([image.cpu() for image in self.images]) if self.images else torch.empty(0)
         return {"capacity": self.capacity, "images": images, "random": self._random.get_state()}
 
-    def load_state_dict(self, state: dict[str, Any], *, device: torch.device | str | None = None) -> None:
-        """Restore a state of `state_dict`.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state of `state_dict`; the images are on the CPU until they are exchanged.
 
         Args:
             state: state of a buffer of the same capacity.
-            device: device of the images; None is the CPU, until they are exchanged.
 
         Raises:
             CheckpointError: the state has another capacity.
@@ -267,7 +266,7 @@ class ReplayBuffer:
                 f"the checkpoint's replay buffer holds {state['capacity']} images, model.replay={self.capacity}; "
                 "continue with the value it was trained with"
             )
-        self.images = [image.clone() for image in state["images"].to(device or "cpu")]
+        self.images = [image.clone() for image in state["images"].cpu()]
         self._random.set_state(state["random"].cpu())
 
     def _exchange(self, image: Tensor) -> Tensor:

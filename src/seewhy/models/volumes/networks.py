@@ -38,16 +38,13 @@ class VolumeNetwork:
     arguments: Mapping[str, Any]
 
 
-def build_volume_network(
-    options: Mapping[str, Any], *, in_channels: int, out_channels: int, where: str = "model.network"
-) -> VolumeNetwork:
+def build_volume_network(options: Mapping[str, Any], *, in_channels: int, out_channels: int) -> VolumeNetwork:
     """Build the network `options["name"]`; the other options are those of MONAI's class.
 
     Args:
         options: `name`: dynunet, unet, segresnet or swinunetr; of dynunet `filters` is enough, or `strides`.
         in_channels: C.
         out_channels: K.
-        where: dotted name of the options, for messages.
 
     Raises:
         ConfigError: unknown network or option, or an option that the network refuses.
@@ -61,47 +58,49 @@ def build_volume_network(
     given = dict(options)
     name = str(given.pop("name", ""))
     if name not in NETWORKS:
-        raise ConfigError(f"{where}.name={name!r} is unknown; {nearest(name, NETWORKS)}")
+        raise ConfigError(f"model.network.name={name!r} is unknown; {nearest(name, NETWORKS)}")
     try:
-        return NETWORKS[name](given, {"in_channels": in_channels, "out_channels": out_channels}, where)
+        return NETWORKS[name](given, {"in_channels": in_channels, "out_channels": out_channels})
     except (ValueError, TypeError, AssertionError, IndexError) as error:
-        raise ConfigError(f"{where}: {name} does not take {given}: {error}") from error
+        raise ConfigError(f"model.network: {name} does not take {given}: {error}") from error
 
 
-def _unet(options: dict[str, Any], ends: dict[str, int], where: str) -> VolumeNetwork:
-    module = _build_network(UNet, options, where, spatial_dims=3, **ends)
+def _unet(options: dict[str, Any], ends: dict[str, int]) -> VolumeNetwork:
+    module = _build_network(UNet, options, spatial_dims=3, **ends)
     layer = ".".join(["model", *["1.submodule"] * (len(module.channels) - 1)])
     return VolumeNetwork(module, _multiply_strides(module.strides), layer, _arguments(options, ends))
 
 
-def _dynunet(options: dict[str, Any], ends: dict[str, int], where: str) -> VolumeNetwork:
+def _dynunet(options: dict[str, Any], ends: dict[str, int]) -> VolumeNetwork:
     """A DynUNet, by default with kernels of 3 and strides of 2 from level to level."""
     levels = len(options.get("strides") or options.get("filters") or ())
     if levels < 3:
-        raise ConfigError(f"{where}: dynunet needs filters (or strides) for three levels at least, e.g. [32, 64, 128]")
+        raise ConfigError(
+            "model.network: dynunet needs filters (or strides) for three levels at least, e.g. [32, 64, 128]"
+        )
     strides = options.setdefault("strides", [1, *[2] * (levels - 1)])
     options.setdefault("kernel_size", [3] * levels)
     options.setdefault("upsample_kernel_size", strides[1:])
     if options.get("deep_supervision"):
         options.setdefault("deep_supr_num", max(1, levels - 2))
-    module = _build_network(DynUNet, options, where, spatial_dims=3, **ends)
+    module = _build_network(DynUNet, options, spatial_dims=3, **ends)
     return VolumeNetwork(module, _multiply_strides(strides), "bottleneck", _arguments(options, ends))
 
 
-def _segresnet(options: dict[str, Any], ends: dict[str, int], where: str) -> VolumeNetwork:
-    module = _build_network(SegResNet, options, where, spatial_dims=3, **ends)
+def _segresnet(options: dict[str, Any], ends: dict[str, int]) -> VolumeNetwork:
+    module = _build_network(SegResNet, options, spatial_dims=3, **ends)
     halvings = len(module.blocks_down) - 1
     step = 2**halvings
     return VolumeNetwork(module, (step, step, step), f"down_layers.{halvings}", _arguments(options, ends))
 
 
-def _swinunetr(options: dict[str, Any], ends: dict[str, int], where: str) -> VolumeNetwork:
-    module = _build_network(SwinUNETR, options, where, spatial_dims=3, **ends)
+def _swinunetr(options: dict[str, Any], ends: dict[str, int]) -> VolumeNetwork:
+    module = _build_network(SwinUNETR, options, spatial_dims=3, **ends)
     step = int(options.get("patch_size", 2)) ** 5
     return VolumeNetwork(module, (step, step, step), "encoder10", _arguments(options, ends))
 
 
-Builder = Callable[[dict[str, Any], dict[str, int], str], VolumeNetwork]
+Builder = Callable[[dict[str, Any], dict[str, int]], VolumeNetwork]
 NETWORKS: dict[str, Builder] = {
     "dynunet": _dynunet,
     "unet": _unet,
@@ -110,7 +109,7 @@ NETWORKS: dict[str, Builder] = {
 }
 
 
-def _build_network(network: Callable[..., nn.Module], options: Mapping[str, Any], where: str, **fixed: Any) -> Any:
+def _build_network(network: Callable[..., nn.Module], options: Mapping[str, Any], **fixed: Any) -> Any:
     """Build the network; lists become tuples, which MONAI requires e.g. in `norm: [INSTANCE, {affine: true}]`."""
     missing = [
         name
@@ -118,9 +117,9 @@ def _build_network(network: Callable[..., nn.Module], options: Mapping[str, Any]
         if parameter.default is parameter.empty and name not in options and name not in fixed
     ]
     if missing:
-        raise ConfigError(f"{where} must give {', '.join(missing)}")
+        raise ConfigError(f"model.network must give {', '.join(missing)}")
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    return call_with_options(network, plain, where, **fixed)
+    return call_with_options(network, plain, "model.network", **fixed)
 
 
 def _arguments(options: Mapping[str, Any], ends: Mapping[str, int]) -> dict[str, Any]:

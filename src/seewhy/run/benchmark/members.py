@@ -6,17 +6,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
 from seewhy.errors import ConfigError, SeewhyError
 from seewhy.option_types import NonNegativeInt
-from seewhy.options import parse_options
+from seewhy.options import flatten_options, quote_value
 from seewhy.run.folder import RunFolder
-from seewhy.run.saved_config import load_plain_yaml
-from seewhy.run.sweeps.member_state import STATE, MemberState, quote_value, read_state, write_state
+from seewhy.run.saved_config import read_config_section
+from seewhy.run.sweeps.member_state import STATE, MemberState, Sweeper, read_state, read_sweeper_options, write_state
 from seewhy.run.sweeps.workers import FileLock
 from seewhy.termination import Terminated
 
@@ -76,7 +76,7 @@ class BenchmarkMember:
         state = read_state(self.folder)
         if not (self.folder / "config.yaml").is_file():
             return False
-        saved, now = _flatten(_read_config(self.folder)), _flatten(self.config)
+        saved, now = flatten_options(_read_config(self.folder)), flatten_options(self.config)
         changed = [key for key in now | saved if now.get(key) != saved.get(key)]
         others = [key for key in changed if not key.startswith("explain.")]
         if others and RunFolder(self.folder).has_checkpoint():
@@ -87,18 +87,7 @@ class BenchmarkMember:
         return not changed and state is not None and state.state == "COMPLETE"
 
 
-class BenchmarkSweeper(Protocol):
-    """What a benchmark asks of its plugin."""
-
-    options: dict[str, Any]
-    config: Any
-    hydra_context: Any
-
-    def build_launcher(self) -> Launcher: ...
-    def check_members(self, members: Sequence[Sequence[str]]) -> None: ...
-
-
-def run_benchmark(sweeper: BenchmarkSweeper, words: Sequence[str]) -> None:
+def run_benchmark(sweeper: Sweeper, words: Sequence[str]) -> None:
     """Run the members that are not finished, and write and print the results of all.
 
     Args:
@@ -112,9 +101,7 @@ def run_benchmark(sweeper: BenchmarkSweeper, words: Sequence[str]) -> None:
     from seewhy.run.benchmark.page import finish_benchmark
     from seewhy.run.benchmark.scores import check_evidence
 
-    plain: Any = OmegaConf.to_container(OmegaConf.create(dict(sweeper.options)), resolve=True)
-    given = {key: value for key, value in plain.items() if not key.startswith("_")}
-    options: BenchmarkOptions = parse_options(BenchmarkOptions, given, where="hydra.sweeper")
+    options = read_sweeper_options(BenchmarkOptions, sweeper.options)
     members = list_members(options, words, sweeper)
     sweeper.check_members([member.words for member in members])
     folder = members[0].folder.parent
@@ -138,7 +125,7 @@ def run_benchmark(sweeper: BenchmarkSweeper, words: Sequence[str]) -> None:
         raise SeewhyError(f"{len(failed)} members failed: {listed}; the same command runs them again")
 
 
-def list_members(options: BenchmarkOptions, words: Sequence[str], sweeper: BenchmarkSweeper) -> list[BenchmarkMember]:
+def list_members(options: BenchmarkOptions, words: Sequence[str], sweeper: Sweeper) -> list[BenchmarkMember]:
     """List all members with the overrides of their configurations, seed after seed.
 
     Args:
@@ -174,7 +161,7 @@ def list_members(options: BenchmarkOptions, words: Sequence[str], sweeper: Bench
     return sorted(members, key=lambda member: options.seeds.index(member.seed))
 
 
-def _compose(words: Sequence[str], folder: Path, sweeper: BenchmarkSweeper) -> dict[str, Any]:
+def _compose(words: Sequence[str], folder: Path, sweeper: Sweeper) -> dict[str, Any]:
     """Compose a member's configuration; return the parts that its results depend on, as they are saved."""
     loader, master = sweeper.hydra_context.config_loader, sweeper.config
     composed = loader.load_sweep_config(master, [*words, f"paths.output_dir={quote_value(str(folder))}"])
@@ -193,10 +180,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it is not the record of a run.
     """
-    record = load_plain_yaml(folder / "config.yaml")
-    config = record.get("config") if isinstance(record, dict) else None
-    if not isinstance(config, dict):
-        raise ConfigError(f"{folder / 'config.yaml'} is not the record of a seewhy run: it has no section `config`")
+    config = read_config_section(folder / "config.yaml")
     return {part: config.get(part) for part in PARTS}
 
 
@@ -225,10 +209,3 @@ def _run(launcher: Launcher, member: BenchmarkMember) -> MemberState:
 def _name_option(word: str) -> str:
     """Return the option that an override is of."""
     return word.lstrip("+~").partition("=")[0].strip()
-
-
-def _flatten(values: Any, name: str = "") -> dict[str, Any]:
-    """Return dotted name → value of nested mappings."""
-    if not isinstance(values, Mapping):
-        return {name: values}
-    return {key: one for own, part in values.items() for key, one in _flatten(part, f"{name}.{own}".strip(".")).items()}

@@ -58,7 +58,7 @@ def write_tables(folder: Path, results: BenchmarkResults) -> None:
         }
         for row in results.rows
     ]  # fmt: skip
-    write_csv(folder / "benchmark.csv", rows, columns=list(rows[0]))
+    write_csv(folder / "benchmark.csv", rows)
     lines: list[dict[str, Any]] = [
         {
             "order": name, "spearman": found.value, "low": found.low, "high": found.high, "single": found.single,
@@ -67,7 +67,7 @@ def write_tables(folder: Path, results: BenchmarkResults) -> None:
         }
         for name, found in results.agreement.items()
     ]  # fmt: skip
-    write_csv(folder / "agreement.csv", lines, columns=list(lines[0]))
+    write_csv(folder / "agreement.csv", lines)
     members: list[dict[str, Any]] = [
         {
             "member": name, "accuracy": results.accuracy[name], "evidence_moved": one.moved, "evidence_kept": one.kept,
@@ -75,7 +75,7 @@ def write_tables(folder: Path, results: BenchmarkResults) -> None:
         }
         for name, one in results.evidence.items()
     ]  # fmt: skip
-    write_csv(folder / "members.csv", members, columns=list(members[0]))
+    write_csv(folder / "members.csv", members)
 
 
 def describe_findings(results: BenchmarkResults) -> list[str]:

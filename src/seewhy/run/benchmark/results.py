@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seewhy.metrics.agreement import OrderAgreement, average_ranks_of, compare_orders, correlate_ranks
-from seewhy.metrics.map_ranking import FLOOR
+from seewhy.metrics.map_ranking import FLOOR, finite_mean
 from seewhy.run.benchmark.scores import ORDERS, TRUTH, Evidence, MethodScores, order_methods, read_evidence, read_scores
 from seewhy.run.records import read_results
 
@@ -186,16 +186,13 @@ def _make_rows(
                 true_place=1 + int((true > true[column]).sum()),
                 order=float(pooled[column]),
                 truth=float(true[column]),
-                scores={name: _mean(table[:, column]) for name, table in truths.items()},
-                by_phantom={name: _mean(truths[TRUTH[0]][groups == name, column]) for name in dict.fromkeys(phantoms)},
+                scores={name: finite_mean(table[:, column]) for name, table in truths.items()},
+                by_phantom={
+                    name: finite_mean(truths[TRUTH[0]][groups == name, column]) for name in dict.fromkeys(phantoms)
+                },
             )
         )
     return sorted(rows, key=lambda row: (row.place, row.true_place, row.method))
-
-
-def _mean(values: Array) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else math.nan
 
 
 def _read_accuracy(folder: Path) -> float:

@@ -68,11 +68,6 @@ class MethodScores:
     passes: bool | None
     values: Mapping[str, float]
 
-    @property
-    def is_control(self) -> bool:
-        """Whether the maps are made without the network."""
-        return self.method.startswith(FLOOR)
-
 
 class _Listed(TypedDict):
     """Entries of `explanations.json` that are read here."""

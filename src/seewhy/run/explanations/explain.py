@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from seewhy.callbacks.explain import ExplainCallback
 from seewhy.callbacks.maps import WriteMaps
@@ -73,19 +71,10 @@ def explain(config: DictConfig) -> None:
                 ids = list_candidates(ids, run.datamodule.tissue_shares("predict"))
             chosen = choice.by_name(ids)
             run.datamodule.only = set(chosen[:1] if job.shared else chosen)  # shared ones are claimed afterwards
-    with track_job(config, run, job="explain") as session:
+    with track_job(config, run.trainer.loggers, run.folder, job="explain") as session:
         run.trainer.predict(run.model, run.datamodule, return_predictions=False)
         log_job(session, run, job="explain", written=find_explanation_folder(config))
     print_explained(run.trainer)
-
-
-def explain_in_job(text: str) -> None:
-    """Explain in a job of `job.executor`.
-
-    Args:
-        text: configuration as YAML.
-    """
-    explain(cast("DictConfig", OmegaConf.create(text)))
 
 
 def _check_sharing(config: DictConfig, job: SharingOptions) -> None:
@@ -102,5 +91,5 @@ def _submit(config: DictConfig, job: SharingOptions) -> None:
     _check_sharing(config, job)
     load_explainer_nodes(config.explain)  # mistakes are found here
     output = find_explanation_folder(config) / "explanations"
-    submit_shared(config, explain_in_job, job, name="seewhy-explain", output=output)
+    submit_shared(config, explain, job, name="seewhy-explain", output=output)
     print_output(output)

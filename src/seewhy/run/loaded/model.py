@@ -14,13 +14,13 @@ from lightning.pytorch import LightningModule
 from omegaconf import DictConfig, OmegaConf
 
 from seewhy.batch import Batch, Prediction
-from seewhy.callbacks.predictions import PredictionOptions, make_writer, write_rows
+from seewhy.callbacks.predictions import PredictionOptions, make_writer
 from seewhy.data.base import BaseDataModule
 from seewhy.data.case_files import CaseFiles
 from seewhy.data.domains.store import DOMAINS
 from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Explainer
-from seewhy.io.atomic import file_sha256
+from seewhy.io.atomic import file_sha256, write_csv
 from seewhy.models.protocols import NamesClasses, SegmentsVolumes, TranslatesScans
 from seewhy.reporting.loaders.explain_loader import ExplainedSample, explain_batches, find_explainers, move_batch
 from seewhy.reporting.sample import select_rows
@@ -138,7 +138,7 @@ class LoadedModel:
                     result = replace(result, files=[*written.volumes, *written.others])
                 results.append(result)
         if save_dir is not None:
-            write_rows(Path(save_dir) / "predictions.csv", rows)
+            write_csv(Path(save_dir) / "predictions.csv", rows)
         return results
 
     @contextmanager

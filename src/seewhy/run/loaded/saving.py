@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import ConfigError
-from seewhy.io.atomic import atomic_path
+from seewhy.io.atomic import atomic_path, write_json
 from seewhy.models.protocols import SegmentsVolumes
 from seewhy.run.folder import RunFolder, conf_dir
 from seewhy.run.loaded.saved_run import read_checkpoint
@@ -92,7 +92,7 @@ def save(
             torch.save(_make_checkpoint(model), temporary)
         else:
             shutil.copyfile(source, temporary)
-    run.write_json("split.json", split)
+    write_json(run.path / "split.json", split)
     run.write_config(OmegaConf.create(record), split=split["hash"], data=datamodule.fingerprint())
     write_model_card(run, model)
     return run.path

@@ -15,6 +15,7 @@ from seewhy.figures.report.blocks import Block, Facts, NoteList, Picture, Report
 from seewhy.figures.report.page import PHANTOM, write_report
 from seewhy.figures.style import GREY, INK, PALETTE, add_captions, blank_figure, style_axes
 from seewhy.io.atomic import write_csv
+from seewhy.options import flatten_options
 from seewhy.run.pages.compare import Comparison, PairedScore, RunScores
 from seewhy.run.pages.facts import read_facts
 
@@ -135,7 +136,7 @@ def _describe_runs(runs: Sequence[RunScores]) -> list[Block]:
     """What each run is, and the options in which they differ."""
     facts = [read_facts(run.folder) for run in runs]
     blocks: list[Block] = [Facts({run.name: str(run.folder) for run in runs})]
-    flat = [_flatten(own.config) for own in facts]
+    flat = [{key: str(value) for key, value in flatten_options(own.config).items()} for own in facts]
     names = dict.fromkeys(key for own in flat for key in own)
     homes = [str(run.folder.resolve()) for run in runs]
 
@@ -152,14 +153,6 @@ def _describe_runs(runs: Sequence[RunScores]) -> list[Block]:
             NoteList(["The runs have different splits: a patient that one of them tests, another may have trained on."])
         )
     return blocks
-
-
-def _flatten(config: object, prefix: str = "") -> dict[str, str]:
-    if isinstance(config, dict):
-        return {
-            key: text for name, value in config.items() for key, text in _flatten(value, f"{prefix}{name}.").items()
-        }
-    return {prefix[:-1]: str(config)}
 
 
 def differences_figure(item: Comparison) -> Figure | None:

@@ -53,7 +53,7 @@ MAIN = ("dice", "auprc", "lesion_dice", "fp_slices", "auroc", "balanced_accuracy
 MOST = 4
 PREFERRED = ("classifier", "prediction", "refined", "segmentation")
 """Methods that are a model's final answer."""
-ASIDE = ("uncalibrated", "ideal", "ceiling")
+ASIDE = ("uncalibrated", "ideal")
 
 
 @dataclass(frozen=True, kw_only=True)

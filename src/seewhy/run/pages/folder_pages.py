@@ -132,8 +132,7 @@ def write_prediction_results(
     path = folder / "patients.csv"
     path.unlink(missing_ok=True)  # of an earlier prediction
     if scores and rows:
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        write_csv(path, rows, columns=columns)
+        write_csv(path, rows)
     return write_prediction_page(folder)
 
 

@@ -62,13 +62,13 @@ def read_sharing_options(config: DictConfig) -> SharingOptions:
 
 
 def submit_shared(
-    config: DictConfig, function: Callable[[str], Any], job: SharingOptions, *, name: str, output: Path
+    config: DictConfig, command: Callable[[DictConfig], Any], job: SharingOptions, *, name: str, output: Path
 ) -> list[Any]:
     """Start jobs that share the work of a command, and wait until all have ended.
 
     Args:
         config: of the command.
-        function: of a module; runs the command in a job, by a configuration as YAML.
+        command: function of a module, which runs in each job.
         job: options.
         name: of the jobs.
         output: folder of the results; the logs of the jobs are next to it.
@@ -87,7 +87,7 @@ def submit_shared(
             own.logger = None  # one process logs to the trackers of the run
         configs.append(own)
     return submit_jobs(
-        function,
+        command,
         configs,
         options=dict(job.submitit or {}),
         where="job",
@@ -98,9 +98,7 @@ def submit_shared(
 
 
 @contextmanager
-def share_prediction(
-    config: DictConfig, run: SavedRun, job: SharingOptions, callback: SharePrediction, *, folder: Path
-) -> Iterator[None]:
+def share_prediction(config: DictConfig, run: SavedRun, job: SharingOptions, *, folder: Path) -> Iterator[None]:
     """Let processes that run the same command share the batches of the prediction in this block.
 
     One process joins the results; its block writes what is made of them, and the others wait for its end. With
@@ -110,7 +108,6 @@ def share_prediction(
         config: of the command.
         run: whose Trainer predicts.
         job: options.
-        callback: of the Trainer, after all other callbacks.
         folder: of the results, with the notes of the processes.
     """
     if not job.shared:
@@ -125,11 +122,12 @@ def share_prediction(
     run.datamodule.num_workers = 0  # loaders of single batches, which would start processes for each
     with SharedRound.join(find_notes(config, run, folder, groups=groups), lease=job.lease) as present:
         batches = SharedBatches(present, groups, lambda ids: run.datamodule.loader_of(ids, part))
-        run.datamodule.shared = callback.batches = batches
+        run.datamodule.shared = batches
+        run.trainer.callbacks.append(SharePrediction(batches))  # type: ignore[attr-defined]
         try:
             yield
         finally:
-            run.datamodule.shared = callback.batches = None
+            run.datamodule.shared = None
         if batches.joins:
             batches.finish()
     tasks = present.tasks

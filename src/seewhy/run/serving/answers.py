@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import mimetypes
 import tempfile
 import zipfile
@@ -16,7 +15,7 @@ from typing import IO, Any, Literal
 from pydantic import BaseModel, Field
 
 from seewhy.figures.labels import method_label
-from seewhy.io.atomic import file_sha256
+from seewhy.io.atomic import file_sha256, replace_non_finite
 from seewhy.io.checks.sizes import format_bytes
 from seewhy.run.serving.examination import Examination
 from seewhy.run.serving.served_run import ServedRun
@@ -54,7 +53,7 @@ def answer_as_json(run: ServedRun, examination: Examination, *, seconds: float) 
         "cases": [asdict(case) for case in examination.cases],
         "seconds": round(seconds, 3),
     }  # fmt: skip
-    return json.dumps(_without_nan(record), allow_nan=False).encode()
+    return json.dumps(replace_non_finite(record), allow_nan=False).encode()
 
 
 def answer_as_zip(examination: Examination) -> IO[bytes]:
@@ -86,15 +85,6 @@ def _list_files(folder: Path) -> list[dict[str, Any]]:
             "content": base64.b64encode(path.read_bytes()).decode() if fits else None,
         })  # fmt: skip
     return files
-
-
-def _without_nan(value: Any) -> Any:
-    """Plain data in which numbers that are not finite are None."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # -- types for openapi.json -----------------------------------------------------------------------------------

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from seewhy.batch import Batch, Prediction
 from seewhy.callbacks.maps import find_doubts
-from seewhy.callbacks.predictions import PredictionOptions, make_writer, write_rows
+from seewhy.callbacks.predictions import PredictionOptions, make_writer
 from seewhy.errors import ExplanationError
 from seewhy.explain.explained_model import Explainable
 from seewhy.figures.labels import label_of, method_label
 from seewhy.figures.report.cases import BrowserCase, PictureLayer
 from seewhy.figures.report.pictures import ArrayLayer, draw_planes, measure_window
+from seewhy.io.atomic import write_csv
 from seewhy.io.geometry import Display
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.source import VolumeSource, millimetres
@@ -115,7 +116,7 @@ def _write_files(model: LoadedModel, batch: Batch, prediction: Prediction, folde
     writer = make_writer(model.model, PredictionOptions(folder=folder, npz=True), None)
     rows = writer.write(prediction, batch, model.model).rows
     rows = [{**row, "source": Path(str(row["source"])).name} if row.get("source") else row for row in rows]
-    write_rows(folder / "predictions.csv", rows)
+    write_csv(folder / "predictions.csv", rows)
 
 
 def _list_doubts(prediction: Prediction, batch: Batch) -> list[str]:
@@ -226,7 +227,7 @@ def segment(model: LoadedModel, case: SentCase, folder: Path, pictures: CasePict
     output.parent.mkdir(parents=True)
     model.predict_volume(path, output, preview=False, store={"dtype": "labels"})
     source = open_source(path)
-    image, labels = _read_volume(source)[0], _read_volume(open_source(output))[0]
+    image, labels = source.read_all()[0], open_source(output).read_all()[0]
     layers = [ArrayLayer(PictureLayer(kind="image", input=INPUT, name="image"), image, measure_window(image))]
     heat, target, notes = _explain_volume(model, case, path, labels)
     if heat is not None and case.method is not None:
@@ -248,12 +249,6 @@ def segment(model: LoadedModel, case: SentCase, folder: Path, pictures: CasePict
         "target": target,
         "notes": notes,
     }
-
-
-def _read_volume(source: VolumeSource) -> Array:
-    """All values [C, Z, Y, X]."""
-    z, y, x = source.shape[1:]
-    return np.asarray(source.read((slice(0, z), slice(0, y), slice(0, x))))
 
 
 def _measure_volumes(found: dict[str, Array], source: VolumeSource) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from seewhy.io.image import PICTURE_SUFFIXES, image_shape
 from seewhy.io.names import safe_name
 from seewhy.io.npy import npy_shape
 from seewhy.io.scans.scan import is_scan, open_scan
+from seewhy.io.zarr.metadata import NODES, is_zarr
 from seewhy.io.zarr.opening import open_source
 from seewhy.run.serving.guard import RequestError
 
@@ -44,7 +45,6 @@ DIRECTORY_BYTES = 128
 END = struct.Struct("<4s4H2LH")
 """The end of a zip file: signature, disks, files, bytes of the list, its place, bytes of a comment."""
 SIGNATURE, LARGE = b"PK\x05\x06", b"PK\x06\x07"
-METADATA = ("zarr.json", ".zarray", ".zgroup")
 STEP = 1 << 20
 
 
@@ -282,10 +282,10 @@ def _unpack(archive: zipfile.ZipFile, path: Path, target: Path, most_bytes: int)
 def _find_store(path: Path, target: Path) -> Path:
     """The store: the folder itself, or the only folder in it."""
     for _ in range(3):
-        if any((target / name).is_file() for name in METADATA):
+        if is_zarr(target):
             return target
         inside = [entry for entry in target.iterdir() if entry.name != "__MACOSX"] if target.is_dir() else []
         if len(inside) != 1 or not inside[0].is_dir():
             break
         target = inside[0]
-    raise DataError(f"{path} holds no zarr store: no {', '.join(METADATA)} at its top or in its only folder")
+    raise DataError(f"{path} holds no zarr store: no {', '.join(NODES)} at its top or in its only folder")

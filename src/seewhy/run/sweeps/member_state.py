@@ -1,23 +1,26 @@
-"""State of a sweep's member in its folder: complete, pruned or failed."""
+"""State of a sweep's member in its folder: complete, pruned or failed; and the plugin of Hydra that runs members."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NotRequired
+from typing import Any, Literal, Protocol, TypeVar
 
-from typing_extensions import TypedDict
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf
 
 from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
 from seewhy.io.documents import read_json
+from seewhy.options import parse_options
 from seewhy.run.records import read_results
 
-__all__ = ["MemberState", "quote_value", "read_state", "write_state"]
+__all__ = ["MemberState", "Sweeper", "read_state", "read_sweeper_options", "write_state"]
+
+T = TypeVar("T")
 
 STATE = "member.json"
 """File in the folder of a member that says how it ended."""
@@ -42,15 +45,6 @@ class MemberState:
     values: tuple[float, ...] = ()
 
 
-class _Record(TypedDict):
-    """Entries of `member.json`."""
-
-    state: Literal["COMPLETE", "PRUNED", "FAIL"]
-    error: NotRequired[str | None]
-    epoch: NotRequired[int | None]
-    value: NotRequired[float | None]
-
-
 def write_state(folder: Path, state: MemberState) -> None:
     """Write `member.json`."""
     record = {"state": state.state, "error": state.error, "epoch": state.epoch, "value": state.value}
@@ -70,8 +64,7 @@ def read_state(folder: Path, objectives: Iterable[str] = ()) -> MemberState | No
     """
     if not (folder / STATE).is_file():
         return None
-    record: dict[str, Any] = read_json(folder / STATE, _Record)
-    state = MemberState(record["state"], record.get("error"), record.get("epoch"), record.get("value"))
+    state: MemberState = read_json(folder / STATE, MemberState)
     if state.state != "COMPLETE" or not (names := list(objectives)):
         return state
     try:
@@ -84,13 +77,27 @@ def read_state(folder: Path, objectives: Iterable[str] = ()) -> MemberState | No
     return MemberState("COMPLETE", values=tuple(metrics[name] for name in names))
 
 
-def quote_value(text: str) -> str:
-    r"""Quote a text as a value of Hydra's grammar.
+class Sweeper(Protocol):
+    """What a search or a benchmark asks of its plugin."""
 
-    Example:
-        >>> print(quote_value("it's here"))
-        'it\'s here'
+    options: dict[str, Any]
+    config: Any
+    hydra_context: Any
+
+    def build_launcher(self) -> Launcher:
+        """Build the launcher of the members."""
+
+    def check_members(self, members: Sequence[Sequence[str]]) -> None:
+        """Compose the configurations of members, which raises Hydra's errors about wrong options."""
+
+
+def read_sweeper_options(kind: type[T], options: Mapping[str, Any] | DictConfig) -> T:
+    """Read `hydra.sweeper` as a dataclass; Hydra's own keys are left out.
+
+    Raises:
+        ConfigError: unknown options and wrong values.
     """
-    inner = re.sub(r"(\\*)(')", lambda match: match[1] * 2 + "\\'", text)
-    inner = re.sub(r"(\\+)$", lambda match: match[1] * 2, inner)
-    return f"'{inner}'"
+    node = options if isinstance(options, DictConfig) else OmegaConf.create(dict(options))
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    given = {key: value for key, value in plain.items() if not key.startswith("_")}
+    return parse_options(kind, given, where="hydra.sweeper")

@@ -12,9 +12,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from seewhy.errors import SeewhyError
+from seewhy.options import quote_value
 from seewhy.run.processes.environment import count_processes
 from seewhy.run.records import read_results
-from seewhy.run.sweeps.member_state import quote_value, read_state
+from seewhy.run.sweeps.member_state import read_state
 
 __all__ = ["run_member"]
 

@@ -202,8 +202,7 @@ def _list_columns(rows: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> l
     """Columns of a table of members."""
     present = {key for row in rows for key in row}
     tests = [key for row in rows for key in row if key.startswith("test/") and key.endswith(HEADLINES)]
-    floors = ("floor", "ceiling", "ideal")
-    tests = [key for key in dict.fromkeys(tests) if not any(word in key for word in floors)]
+    tests = [key for key in dict.fromkeys(tests) if not any(word in key for word in ("floor", "ideal"))]
     tests = sorted(tests, key=lambda key: next(i for i, ending in enumerate(HEADLINES) if key.endswith(ending)))[:MOST]
     return [*(name for name in ("member", "state", *varied, "objective") if name in present), *tests]
 

@@ -185,8 +185,7 @@ def pool_folds(folder: str | Path, *, resamples: int = 2000) -> list[dict[str, A
         {"member": member.name, "fold": member.fold, **row}
         for group in groups.values() for member in group for row in member.rows
     ]  # fmt: skip
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    write_csv(folder / "pooled.csv", [{name: row.get(name, "") for name in columns} for row in rows], columns=columns)
+    write_csv(folder / "pooled.csv", rows)
     return records
 
 

@@ -6,9 +6,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from seewhy.callbacks.training.early_stopping import PruneTrial
+from seewhy.run.sweeps.member_state import read_sweeper_options
 
 if TYPE_CHECKING:
     from seewhy.run.sweeps.search import StudyOptions
@@ -27,13 +28,9 @@ def build_pruning_callback(config: DictConfig) -> list[PruneTrial]:
     node: Any = HydraConfig.get().sweeper
     if node.get("trial") is None or node.get("pruner") is None:
         return []
-    from seewhy.options import parse_options
     from seewhy.run.sweeps.search import StudyOptions, read_goals
 
-    plain: Any = OmegaConf.to_container(node, resolve=True)
-    options = parse_options(
-        StudyOptions, {key: value for key, value in plain.items() if not key.startswith("_")}, where="hydra.sweeper"
-    )
+    options = read_sweeper_options(StudyOptions, node)
     [objective] = goals = read_goals(options, config)
     return [PruneTrial(objective, lambda: _Connection(options, goals))]
 

@@ -7,10 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,11 +17,11 @@ from seewhy.errors import ConfigError, SeewhyError
 from seewhy.io.atomic import atomic_path
 from seewhy.metrics.direction import find_mode
 from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt
-from seewhy.options import accepted_options, check_choice, parse_options
+from seewhy.options import accepted_options, check_choice, quote_value
 from seewhy.run.checks import check_objectives
 from seewhy.run.folder import RunFolder
 from seewhy.run.processes.new_folder import check_sweep_folder
-from seewhy.run.sweeps.member_state import MemberState, quote_value, read_state, write_state
+from seewhy.run.sweeps.member_state import MemberState, Sweeper, read_state, read_sweeper_options, write_state
 from seewhy.run.sweeps.search_space import SearchSpace, read_search_space
 from seewhy.run.sweeps.study import JOURNAL, SharedStudy, import_optuna
 
@@ -81,18 +80,7 @@ class StudyOptions:
     trial: NonNegativeInt | None = None
 
 
-class _Sweeper(Protocol):
-    """What a search asks of its plugin."""
-
-    options: dict[str, Any]
-    config: Any
-    hydra_context: Any
-
-    def build_launcher(self) -> Launcher: ...
-    def check_members(self, members: Sequence[Sequence[str]]) -> None: ...
-
-
-def run_search(sweeper: _Sweeper, words: Sequence[str]) -> None:
+def run_search(sweeper: Sweeper, words: Sequence[str]) -> None:
     """Run the members of a study that are missing, and write its table, figure and page.
 
     Args:
@@ -106,7 +94,7 @@ def run_search(sweeper: _Sweeper, words: Sequence[str]) -> None:
     from seewhy.run.sweeps.page import finish_sweep
 
     config = sweeper.config
-    options: StudyOptions = parse_options(StudyOptions, _to_plain(sweeper.options), where="hydra.sweeper")
+    options = read_sweeper_options(StudyOptions, sweeper.options)
     import_optuna()
     space = read_search_space(options.params, words, config_loader=sweeper.hydra_context.config_loader)
     goals = read_goals(options, config)
@@ -224,7 +212,7 @@ class _Search:
         failed: number of a failed member → its error.
     """
 
-    def __init__(self, sweeper: _Sweeper, study: SharedStudy, options: StudyOptions, *, total: int) -> None:
+    def __init__(self, sweeper: Sweeper, study: SharedStudy, options: StudyOptions, *, total: int) -> None:
         self.study, self.options, self.total = study, options, total
         self.launcher = sweeper.build_launcher()
         self.failed: dict[int, str] = {}
@@ -298,9 +286,3 @@ def _first_values(space: SearchSpace) -> dict[str, Any]:
         name: distribution.choices[0] if hasattr(distribution, "choices") else distribution.low
         for name, distribution in space.varied.items()
     }
-
-
-def _to_plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as plain data; Hydra's own keys are left out."""
-    plain: Any = OmegaConf.to_container(OmegaConf.create(dict(options)), resolve=True)
-    return {key: value for key, value in plain.items() if not key.startswith("_")}

@@ -31,7 +31,7 @@ class SearchSpace:
     varied: Mapping[str, BaseDistribution]
     fixed: Sequence[str]
 
-    def grid(self, *, where: str = "hydra.sweeper.sampler=grid") -> list[dict[str, Any]]:
+    def grid(self) -> list[dict[str, Any]]:
         """List all combinations of values, the last option varying fastest.
 
         Raises:
@@ -46,7 +46,10 @@ class SearchSpace:
                 continue
             low, high, step = distribution.low, distribution.high, distribution.step
             if step is None or distribution.log:
-                raise ConfigError(f"{where} needs values, but {name} is an interval; write {name}: 1e-3, 1e-4 or range")
+                raise ConfigError(
+                    f"hydra.sweeper.sampler=grid needs values, but {name} is an interval; write {name}: 1e-3, 1e-4 or "
+                    "range"
+                )
             steps = int((Decimal(str(high)) - Decimal(str(low))) / Decimal(str(step)))
             values[name] = [type(low)(Decimal(str(low)) + number * Decimal(str(step))) for number in range(steps + 1)]
         return [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]

@@ -129,5 +129,5 @@ def write_table(folder: Path) -> list[dict[str, Any]]:
         scores = [name for part in ("test/", "val/") for name in present if name.startswith(part)]
         columns = list(dict.fromkeys([*(name for name in first if name in present), *scores, *present]))
         columns += ["error"] * any("error" in row for row in rows)
-        write_csv(folder / "sweep.csv", [{key: row.get(key, "") for key in columns} for row in rows], columns=columns)
+        write_csv(folder / "sweep.csv", rows, columns=columns)
     return rows

@@ -23,9 +23,9 @@ from seewhy import __version__
 from seewhy.callbacks.training.gradient_norm import LogHistograms
 from seewhy.data.base import BaseDataModule
 from seewhy.errors import DataError, SeewhyError
+from seewhy.io.atomic import write_json
 from seewhy.io.documents import read_json
 from seewhy.run.folder import RunFolder, code_version
-from seewhy.run.loaded.saved_run import SavedRun
 from seewhy.run.saved_config import load_plain_yaml
 from seewhy.tracking.run import RunResults, TrackedRun, Tracker
 
@@ -77,7 +77,7 @@ class TrackingSession:
         """Write `tracking.json`, by which later commands continue the run in its trackers."""
         if self.folder is not None and _is_main():
             self.folder.path.mkdir(parents=True, exist_ok=True)
-            self.folder.write_json(FILE, self.record)
+            write_json(self.folder.path / FILE, self.record)
 
     def rewind(self, step: int) -> None:
         """Remove from all trackers what a continued training logs again."""
@@ -155,9 +155,11 @@ def begin_session(
 
 
 @contextmanager
-def track_job(config: DictConfig, run: SavedRun, *, job: str) -> Iterator[TrackingSession]:
+def track_job(
+    config: DictConfig, loggers: Sequence[Logger], folder: RunFolder, *, job: str
+) -> Iterator[TrackingSession]:
     """Let a later command on a run log to the run of its model; closes the trackers at the end of the block."""
-    session = begin_session(config, run.trainer.loggers, job=job, folder=run.folder)
+    session = begin_session(config, loggers, job=job, folder=folder)
     session.write_record()
     status = "failed"
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -72,30 +72,18 @@ def cases(config: DictConfig) -> None:
         _run_command(config)
         return
     options, folder = _read_options(config)
-    results = submit_shared(config, cases_in_job, job, name="seewhy-cases", output=folder)
-    written: dict[str, list[str]] = next(filter(None, results), {})
-    _print_written(options, folder, {name: list(map(Path, files)) for name, files in written.items()})
+    results = submit_shared(config, _run_command, job, name="seewhy-cases", output=folder)
+    written: dict[str, list[Path]] = next(filter(None, results), {})
+    _print_written(options, folder, written)
 
 
-def cases_in_job(text: str) -> dict[str, list[str]]:
-    """Run the stages in a job of `job.executor`.
-
-    Args:
-        text: configuration as YAML.
-
-    Returns:
-        Category → files, in the job that has written the table.
-    """
-    written = with_figure_options(_run_command)(cast("DictConfig", OmegaConf.create(text)))
-    return {name: list(map(str, files)) for name, files in written.items()}
-
-
+@with_figure_options
 def _run_command(config: DictConfig) -> dict[str, list[Path]]:
     """Run the stages in this process, and return the files of each category."""
     (options, folder), job = _read_options(config), read_sharing_options(config)
     run = load_run(config)
     check_model(run)
-    with track_job(config, run, job="cases") as session:
+    with track_job(config, run.trainer.loggers, run.folder, job="cases") as session:
         if job.shared:
             written = _share_stages(config, run, options, job, folder)
         else:
@@ -125,7 +113,7 @@ def _share_stages(
         In the process that prints the table as `_run_stages`; empty in the others.
     """
     run.datamodule.num_workers = 0
-    categories = {f"category-{number:02d}": name for number, name in enumerate(options.categories)}
+    categories: dict[str, str] = {f"category-{number:02d}": name for number, name in enumerate(options.categories)}
     needed = frozenset({"select"})
     tasks = [Task("select"), *(Task(key, needed) for key in categories), Task("results", frozenset(categories))]
     result: dict[str, list[Path]] = {}

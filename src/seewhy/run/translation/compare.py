@@ -276,8 +276,7 @@ def _write(folder: Path, comparison: dict[str, Any]) -> None:
     from seewhy.figures.style import write_figure
     from seewhy.figures.translation.comparison import comparison_figure, print_comparison
 
-    heads = comparison.pop("rows")
-    write_csv(folder / "heads.csv", heads, columns=list(heads[0]))
+    write_csv(folder / "heads.csv", comparison.pop("rows"))
     write_csv(folder / "agreement.csv", comparison["agreement"], columns=AGREEMENT_COLUMNS)
     write_csv(folder / "scanners.csv", comparison["scanners"], columns=SCANNER_COLUMNS)
     write_json(folder / "comparison.json", comparison)

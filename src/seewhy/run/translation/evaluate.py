@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor
 
 from seewhy.batch import MODALITIES
 from seewhy.callbacks.cases import WriteCases
-from seewhy.callbacks.sharing import SharePrediction
 from seewhy.data.domains.baselines import fit_baselines
 from seewhy.data.domains.datamodule import BraTSDomainsDataModule
 from seewhy.data.domains.store import DOMAINS
 from seewhy.errors import ConfigError
-from seewhy.io.atomic import file_sha256, write_csv, write_json
+from seewhy.io.atomic import file_sha256, replace_non_finite, write_csv, write_json
 from seewhy.metrics.gather import Row
 from seewhy.progress import slow_bar
 from seewhy.run.checks import check_config
@@ -75,32 +73,22 @@ def evaluate(config: DictConfig) -> None:
     settings = EvaluationSettings.of(config.evaluate)
     folder = _find_folder(config, settings)
     if job.executor is not None:
-        submit_shared(config, evaluate_in_job, job, name="seewhy-evaluate", output=folder)
+        submit_shared(config, evaluate, job, name="seewhy-evaluate", output=folder)
         print_output(folder)
         return
     features = build_features(settings.features)
     recorder = SubjectRecorder(features=features, settings=settings)
-    cases, sharing = WriteCases(folder=str(folder / "cases")), SharePrediction()
-    run = load_run(config, recorder, cases, sharing)
+    run = load_run(config, recorder, WriteCases(folder=str(folder / "cases")))
     if not isinstance(run.datamodule, BraTSDomainsDataModule):
         raise ConfigError(
             f"evaluate takes runs that translate between two domains, as experiment=demo/cyclegan does; this run's "
             f"data are {type(run.datamodule).__name__}"
         )
     _check_domains(run.datamodule)
-    sharers = share_prediction(config, run, job, sharing, folder=folder)
-    with track_job(config, run, job="evaluate") as session, sharers:
+    sharers = share_prediction(config, run, job, folder=folder)
+    with track_job(config, run.trainer.loggers, run.folder, job="evaluate") as session, sharers:
         written = _evaluate(config, run, recorder, settings, features)
         log_job(session, run, job="evaluate", written=written)
-
-
-def evaluate_in_job(text: str) -> None:
-    """Evaluate in a job of `job.executor`.
-
-    Args:
-        text: configuration as YAML.
-    """
-    evaluate(cast("DictConfig", OmegaConf.create(text)))
 
 
 def _evaluate(
@@ -222,15 +210,15 @@ def _write(
     write_samples(folder, samples)
     table = build_evaluation_table(evaluation)
     write_csv(folder / "table.csv", table, columns=COLUMNS)
-    write_json(folder / "evaluation.json", _finite(evaluation))
+    write_json(folder / "evaluation.json", replace_non_finite(evaluation))
     header = _header(evaluation, samples, run)
     features = evaluation["features"]["name"]
     results = build_evaluation_results(header, samples, evaluation["distances"], features=features)
-    write_json(folder / "evaluation_results.json", _finite(results))
-    write_json(folder / "cycle_consistency_results.json", _finite(build_cycle_results(header, samples)))
+    write_json(folder / "evaluation_results.json", replace_non_finite(results))
+    write_json(folder / "cycle_consistency_results.json", replace_non_finite(build_cycle_results(header, samples)))
     figure = evaluation_figure(evaluation, table)
     write_figure(folder / "evaluation.png", figure, formats=("png", "pdf"))
-    write_csv(folder / "patients.csv", patients, columns=list(dict.fromkeys(key for row in patients for key in row)))
+    write_csv(folder / "patients.csv", patients)
     page = write_evaluation_page(folder)
     console = Console()
     print_evaluation(evaluation, table, console, folder=folder)
@@ -251,12 +239,3 @@ def _header(evaluation: Mapping[str, Any], samples: Sequence[Row], run: SavedRun
         "evaluation_timestamp": evaluation["written"],
         "phantom": evaluation["phantom"],
     }
-
-
-def _finite(record: Any) -> Any:
-    """Replace infinity and NaN, which JSON does not have, by None."""
-    if isinstance(record, Mapping):
-        return {key: _finite(value) for key, value in record.items()}
-    if isinstance(record, list | tuple):
-        return [_finite(value) for value in record]
-    return None if isinstance(record, float) and not np.isfinite(record) else record

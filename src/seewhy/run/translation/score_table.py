@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from seewhy.errors import DataError
-from seewhy.io.atomic import atomic_path
+from seewhy.io.atomic import atomic_path, replace_non_finite
 
 __all__ = ["read_samples", "write_samples"]
 
@@ -39,7 +38,7 @@ def write_samples(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
         table.to_parquet(temporary, engine="pyarrow", index=False)
     with atomic_path(folder / "samples.json") as temporary, temporary.open("w", encoding="utf-8") as file:
         # One row per line keeps a file with hundreds of thousands of rows readable and small.
-        file.write("[\n" + ",\n".join(json.dumps(_finite(row), allow_nan=False) for row in rows) + "\n]\n")
+        file.write("[\n" + ",\n".join(json.dumps(replace_non_finite(row), allow_nan=False) for row in rows) + "\n]\n")
     return path
 
 
@@ -70,7 +69,3 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
     if wrong:
         raise DataError(f"{path} stores {', '.join(wrong)}; create it again: python -m seewhy evaluate …")
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-
-
-def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

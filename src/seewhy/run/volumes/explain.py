@@ -19,9 +19,9 @@ from seewhy.errors import ConfigError, nearest
 from seewhy.explain.base import Explainer
 from seewhy.explain.judging.randomization import Randomization, RandomizationTest
 from seewhy.explain.maps import Maps
-from seewhy.io.atomic import write_json
+from seewhy.io.atomic import replace_non_finite, write_json
 from seewhy.io.names import safe_name
-from seewhy.io.zarr.sink import create_sink
+from seewhy.io.zarr.sink import write_part
 from seewhy.io.zarr.source import Box, VolumeSource
 from seewhy.io.zarr.store import local_folder
 from seewhy.models.volumes.networks import RegionScores, first_output
@@ -36,8 +36,6 @@ from seewhy.volumes.output_format import OutputFormat
 from seewhy.volumes.statistics import measure
 
 __all__ = ["Region", "explain_volume", "prepare_region", "write_map"]
-
-CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -95,19 +93,11 @@ def write_map(
         "score": float(maps.scores[0, region.target]),
         "voxels": int(region.scores.voxels.sum()), "roi": [end for part in box for end in (part.start, part.stop)],
         "layer": maps.layers.get("image"), "baseline": maps.baseline, "notes": [*maps.notes, *_ensemble_notes(model)],
-        "randomization": None if judged is None else {"net": _finite(judged.net), "head": _finite(judged.head)},
+        "randomization": judged and replace_non_finite({"net": float(judged.net[0]), "head": float(judged.head[0])}),
         "warnings": _warnings(maps, judged, region.class_name),
         "input": source.path, "phantom": is_phantom(source.path), "model": model.name, "sha256": model.sha256,
     }  # fmt: skip
-    spacing, origin = source.spacing, source.translation or (0.0, 0.0, 0.0)
-    shift = [first + part.start * step for first, part, step in zip(origin, box, spacing or (1.0,) * 3, strict=True)]
-    sink = create_sink(
-        folder / f"{stem}.zarr", shape=values.shape, dtype=np.float32, chunk=(CHUNK,) * 3,
-        shard=tuple(math.ceil(size / CHUNK) * CHUNK for size in values.shape), spacing=spacing, translation=shift,
-        unit=source.unit, attributes=record, name=name, overwrite=True,
-    )  # fmt: skip
-    sink.write((slice(0, values.shape[0]), slice(0, values.shape[1]), slice(0, values.shape[2])), values)
-    sink.finish()
+    write_part(folder / f"{stem}.zarr", values, source=source, box=box, attributes=record, name=name)
     signed = maps.strength is None and maps.reading == "positive" and maps.signed
     shown = values if signed else maps.evidence()["image"][0].float().numpy()
     _draw(folder / f"{stem}.png", shown, record, region, signed=signed)
@@ -132,12 +122,6 @@ def _warnings(maps: Maps, judged: Randomization | None, name: str) -> list[str]:
 def _ensemble_notes(model: VolumeModel) -> list[str]:
     count = len(model.networks)
     return [f"of the first of {count} networks; a prediction averages all of them"] if count > 1 else []
-
-
-def _finite(values: Sequence[float] | NDArray[Any]) -> float | None:
-    """Value of the single case; None if it is not finite."""
-    value = float(values[0])
-    return value if math.isfinite(value) else None
 
 
 def _draw(path: Path, values: NDArray[np.float32], record: dict[str, Any], region: Region, *, signed: bool) -> None:

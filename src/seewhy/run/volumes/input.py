@@ -13,7 +13,8 @@ from seewhy.io.geometry import SAME_SPACING, format_mm, spacing_difference
 from seewhy.io.zarr.opening import open_source
 from seewhy.io.zarr.source import Box, VolumeSource, millimetres
 from seewhy.io.zarr.store import local_folder
-from seewhy.run.volumes.model import VolumeModel, to_plain_data
+from seewhy.run.build import to_plain_data
+from seewhy.run.volumes.model import VolumeModel
 
 __all__ = ["check_input", "is_phantom", "open_input", "read_roi"]
 

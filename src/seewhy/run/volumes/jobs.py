@@ -10,18 +10,18 @@ from omegaconf import DictConfig
 from seewhy.errors import ConfigError
 from seewhy.io.zarr.sink import open_sink
 from seewhy.io.zarr.store import local_folder
+from seewhy.run.build import to_plain_data
 from seewhy.run.executor import configure_job, print_output, submit_jobs
-from seewhy.run.volumes.model import to_plain_data
 
 __all__ = ["submit_prediction"]
 
 
-def submit_prediction(config: DictConfig, predict: Callable[[str], None]) -> None:
+def submit_prediction(config: DictConfig, predict: Callable[[DictConfig], None]) -> None:
     """Submit `volume.job.num_parts` jobs that run this prediction, and wait until all have ended.
 
     Args:
         config: of the command.
-        predict: function of a module that predicts in a job, by a configuration as YAML.
+        predict: function of a module that predicts in a job.
 
     Raises:
         SeewhyError: as `submit_jobs`.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from seewhy.data.transforms.patch_augmentation import PatchAugmentation
@@ -18,11 +18,11 @@ from seewhy.interop.network_size import limit_network
 from seewhy.io.atomic import file_sha256
 from seewhy.io.zarr.layout import positive_triple
 from seewhy.models.protocols import SegmentsVolumes
-from seewhy.run.build import build
+from seewhy.run.build import build, to_plain_data
 from seewhy.run.folder import RunFolder
 from seewhy.run.loaded.saved_run import load_state, read_checkpoint
 
-__all__ = ["VolumeModel", "describe_model", "find_trained_mirrors", "load_volume_model", "to_plain_data"]
+__all__ = ["VolumeModel", "describe_model", "find_trained_mirrors", "load_volume_model"]
 
 LOGGER = logging.getLogger(__name__)
 CHOICES = (
@@ -255,8 +255,3 @@ def describe_model(model: nn.Module, kept: Mapping[str, Any], path: Path) -> Vol
         classes=names,
         channels=kept.get("in_channels"),
     )
-
-
-def to_plain_data(node: Any) -> Any:
-    """Convert a configuration node to plain data; other values are returned unchanged."""
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

@@ -15,8 +15,9 @@ from seewhy.io.atomic import write_json
 from seewhy.io.zarr.sink import VolumeSink, plan_sink
 from seewhy.io.zarr.source import VolumeSource
 from seewhy.io.zarr.store import is_remote
+from seewhy.run.build import to_plain_data
 from seewhy.run.volumes.input import is_phantom
-from seewhy.run.volumes.model import VolumeModel, to_plain_data
+from seewhy.run.volumes.model import VolumeModel
 from seewhy.run.volumes.output_file import OutputFile, choose_output
 from seewhy.volumes.engine.engine import VolumeEngine
 from seewhy.volumes.estimate import Estimate

@@ -89,12 +89,11 @@ class OutputFile:
         if self.path is None:
             return
         source = open_source(sink.image, level=0)
-        z, y, x = source.shape[1:]
-        values = source.read((slice(0, z), slice(0, y), slice(0, x)))
+        values = source.read_all()
         array = values[0].T if len(sink.shape) == 3 else values.T
         if not output_format.labels:
             array = array / np.float32(output_format.scale)
-        affine, header = _find_grid(sink, (x, y, z))
+        affine, header = _find_grid(sink, source.shape[:0:-1])
         oriented = sink.attributes.get("affine") is not None
         if oriented and not is_nifti(self.path):  # NRRD and MetaImage are in millimetres
             affine[:3] *= length_in_mm(sink.layout.unit) or 1.0

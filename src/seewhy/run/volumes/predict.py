@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from seewhy.callbacks.volumes.engine import VolumeProgress, VolumeWriter
@@ -20,11 +20,11 @@ from seewhy.io.zarr.sink import VolumeSink
 from seewhy.io.zarr.source import VolumeSource
 from seewhy.io.zarr.store import is_remote, local_folder
 from seewhy.option_types import parse_bytes
-from seewhy.run.build import build_trainer, set_threads
+from seewhy.run.build import build_trainer, set_threads, to_plain_data
 from seewhy.run.figure_files import with_figure_options
 from seewhy.run.volumes.input import check_input, open_input, read_roi
 from seewhy.run.volumes.jobs import submit_prediction
-from seewhy.run.volumes.model import VolumeModel, load_volume_model, to_plain_data
+from seewhy.run.volumes.model import VolumeModel, load_volume_model
 from seewhy.run.volumes.output import (
     choose_shard,
     describe_output,
@@ -119,7 +119,7 @@ def predict_volume(config: DictConfig) -> None:
     _check_paths(volume)
     if volume.job.executor == "submitit" and not volume.job.estimate:
         _check_executor(volume, target)
-        submit_prediction(config, predict_in_job)
+        submit_prediction(config, predict_volume)
         return
     return_freed_memory()  # before any network is loaded
     set_threads(config)
@@ -163,15 +163,6 @@ def predict_volume(config: DictConfig) -> None:
     engine.finish()  # all ranks build the coarser levels
     if trainer.is_global_zero:
         print_results(config, engine, sink, target, warning=warning)
-
-
-def predict_in_job(text: str) -> None:
-    """Predict in a job of `volume.job.executor`.
-
-    Args:
-        text: configuration as YAML.
-    """
-    predict_volume(cast(DictConfig, OmegaConf.create(text)))
 
 
 def _check_executor(volume: DictConfig, target: OutputFile) -> None:

@@ -127,8 +127,7 @@ class _ToLabels:
 def _point(sink: VolumeSink, scale: float, to_labels: _ToLabels | None, shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Voxel of a grid of this shape whose planes show much of the result."""
     coarse = _level(sink, COARSEST)
-    z, y, x = coarse.shape[1:]
-    values = coarse.read((slice(0, z), slice(0, y), slice(0, x)))
+    values = coarse.read_all()
     result = values[0] if to_labels is None else to_labels(values)
     if to_labels is None and not sink.layout.labels:
         result = np.where(result >= 0.5 * scale, result / scale, 0).astype(np.float32)

@@ -244,12 +244,13 @@ def test_a_record_of_another_kind(tmp_path):
 
 def test_wrong_options_are_said_at_once():
     with pytest.raises(ConfigError) as caught:
-        CaseOptions(metric="sim", stages=["infr"], modalities=[], n_best=-1, min_tissue=2, max_per_subject=0)
+        CaseOptions(metric="sim", stages=["infr"], n_best=-1, min_tissue=2, max_per_subject=0)
     text = str(caught.value)
     assert "cases.metric='sim' is unknown; nearest: 'ssim'" in text
-    assert "cases.stages: 'infr' is unknown" in text
-    for said in ("cases.modalities is empty", "n_best=-1", "min_tissue=2", "max_per_subject=0"):
+    for said in ("cases.stages: 'infr' is unknown", "n_best=-1", "min_tissue=2", "max_per_subject=0"):
         assert said in text
+    with pytest.raises(ConfigError, match=r"cases\.categories and cases\.modalities must not be empty"):
+        CaseOptions(categories=[], modalities=[])
 
 
 def test_slices_without_one_of_the_metrics_are_named():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from seewhy.errors import ConfigError
+from seewhy.options import flatten_options
+from seewhy.run.build import to_plain_data
 from seewhy.run.records import read_overrides
 from seewhy.run.saved_config import ROOT_KEYS, load_plain_yaml, read_saved_config
 from seewhy.run.sweeps.table import find_varied
@@ -107,18 +109,7 @@ def _compose(config: DictConfig, folder: Path, changed: Mapping[str, Any]) -> Di
 
 def _find_overrides(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Find what the command line has changed in the saved configuration of the first run."""
-    saved = read_saved_config(folder, trust=bool(config.trust), given=[name for name, _ in _flatten(config)])
-    before = dict(_flatten(OmegaConf.create(saved)))
-    after = dict(_flatten(OmegaConf.masked_copy(config, [key for key in ROOT_KEYS if key in config])))
+    saved = read_saved_config(folder, trust=bool(config.trust), given=list(flatten_options(to_plain_data(config))))
+    before = flatten_options(to_plain_data(OmegaConf.create(saved)))
+    after = flatten_options(to_plain_data(OmegaConf.masked_copy(config, [key for key in ROOT_KEYS if key in config])))
     return {key: value for key, value in after.items() if key not in before or before[key] != value}
-
-
-def _flatten(node: DictConfig, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted name and the plain value of every option; a list is one value."""
-    for key in map(str, node):
-        name = f"{place}.{key}" if place else key
-        value = None if OmegaConf.is_missing(node, key) else node[key]
-        if isinstance(value, DictConfig):
-            yield from _flatten(value, name)
-        else:
-            yield name, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -16,6 +16,7 @@ from seewhy.metrics.translation.scan_rule import LESION, TISSUES
 from seewhy.run.translation.evaluation.distances import FeatureSample, build_sample, draw_groups, run_probes
 from seewhy.run.translation.evaluation.recorder import RAW
 from seewhy.run.translation.evaluation.settings import EvaluationSettings
+from seewhy.run.translation.evaluation.tables import KINDS
 
 __all__ = [
     "AGREEMENT_COLUMNS",
@@ -54,8 +55,6 @@ SCANNER_COLUMNS = (
     "method", "status", "phantom", "scanner", "heads", *(f"kid{end}" for end in ENDS),
     *(f"{probe}_{kind}{end}" for probe in ("network", "logistic") for kind in ("frozen", "retrained") for end in ENDS),
 )  # fmt: skip
-KINDS = {"raw": ("frozen", "retrained"), "frozen": ("frozen",), "retrained": ("retrained",), "floor": ("retrained",)}
-"""Kind of a probe → columns; nothing was translated in raw scans, so both are the same."""
 
 
 # -- agreement between scanners -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from seewhy.batch import MODALITIES
 from seewhy.data.domains.store import DOMAINS
+from seewhy.io.atomic import replace_non_finite
 from seewhy.metrics.bootstrap import percentile_bounds
 from seewhy.metrics.gather import Row
 from seewhy.metrics.translation.feature_distances import KernelTable, frechet_distance, kernel_table, median_width
@@ -92,13 +93,16 @@ class MeasureValues:
         finite = repeats[~np.isnan(repeats)]
         drawn = [values for values in self.resampled if values is not None]
         ends = percentile_bounds(np.mean(drawn, axis=0)) if drawn else None
-        return {
-            "value": _finite_or_none(np.mean(self.whole)) if self.whole else None,
-            "modalities": {name: _finite_or_none(value) for name, value in zip(MODALITIES, self.whole, strict=False)},
-            "interval": None if ends is None else list(ends),
-            "matched": _finite_or_none(finite.mean()) if finite.size else None,
-            "matched_sd": _finite_or_none(finite.std(ddof=1)) if finite.size > 1 else None,
-        }
+        summary: dict[str, Any] = replace_non_finite(
+            {
+                "value": float(np.mean(self.whole)) if self.whole else None,
+                "modalities": {name: float(value) for name, value in zip(MODALITIES, self.whole, strict=False)},
+                "interval": None if ends is None else list(ends),
+                "matched": float(finite.mean()) if finite.size else None,
+                "matched_sd": float(finite.std(ddof=1)) if finite.size > 1 else None,
+            }
+        )
+        return summary
 
 
 def measure_distances(
@@ -247,10 +251,6 @@ def build_sample(records: Sequence[Row], method: str) -> FeatureSample:
     """Collect the features of one method from the records of one domain."""
     values = np.concatenate([np.asarray(row["features"][method], np.float64) for row in records])
     return FeatureSample(values, [row["patient"] for row in records for _ in range(len(row["features"][method]))])
-
-
-def _finite_or_none(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 # -- site probes ----------------------------------------------------------------------------------------------

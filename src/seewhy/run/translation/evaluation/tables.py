@@ -16,6 +16,7 @@ from seewhy.run.translation.evaluation.distances import MEASURES
 __all__ = [
     "COLUMNS",
     "FLOOR",
+    "KINDS",
     "average_per_patient",
     "build_cycle_results",
     "build_evaluation_results",
@@ -40,6 +41,8 @@ COLUMNS = (
     "lesion_patients", "lesion_contrast_source", "lesion_contrast", "lesion_contrast_counterpart",
     "lesion_relative_change", "lesion_dice", "lesion_volume_ratio", "lesion_volume_correlation",
 )  # fmt: skip
+KINDS = {"raw": ("frozen", "retrained"), "frozen": ("frozen",), "retrained": ("retrained",), "floor": ("retrained",)}
+"""Kind of a probe → columns; nothing was translated in raw scans, so both are the same."""
 FORWARD = ("ssim", "psnr", "mae", "mse", "lpips")
 CYCLE = ("ssim", "psnr", "mae")
 
@@ -171,22 +174,11 @@ def _distance_cells(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _probe_cells(summary: list[Mapping[str, Any]], method: str, direction: str) -> dict[str, Any]:
-    """Return the cells of the probes.
-
-    Both kinds of the raw scans have the same value, since nothing was translated; the floor has only a retrained
-    probe.
-    """
     row: dict[str, Any] = {}
-    kinds = {
-        "raw": ("frozen", "retrained"),
-        "floor": ("retrained",),
-        "frozen": ("frozen",),
-        "retrained": ("retrained",),
-    }
     for entry in summary:
         raw = method == "identity" and entry["kind"] == "raw"
         if raw or (entry["method"], entry["direction"]) == (method, direction):
-            for kind in kinds[entry["kind"]]:
+            for kind in KINDS[entry["kind"]]:
                 name = f"{entry['probe']}_{kind}"
                 row[name] = entry["balanced_accuracy"]
                 row |= {f"{name}_seed_sd": entry["balanced_accuracy_seed_sd"], f"{name}_auc": entry["auc"]}

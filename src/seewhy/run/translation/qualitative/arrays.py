@@ -13,9 +13,8 @@ from seewhy.batch import MODALITIES
 from seewhy.errors import DataError
 from seewhy.figures.style import turn_upright
 from seewhy.figures.translation.case import TranslationCase
-from seewhy.io.atomic import atomic_path
 from seewhy.io.geometry import Display
-from seewhy.io.npy import read_npz
+from seewhy.io.npy import read_npz, write_npz
 from seewhy.metrics.translation.similarity import METRICS
 from seewhy.models.translation.step import OUTSIDE
 from seewhy.run.translation.qualitative.case_list import SIDES
@@ -95,9 +94,7 @@ def write_arrays(
             for metric in METRICS:
                 rows = [item.scores.get((comparison, metric), np.full(count, UNKNOWN)) for item in items]
                 arrays[f"{metric}_{comparison}_{domain}"] = np.array(rows, np.float32).reshape(-1, count)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    return path
+    return write_npz(path, arrays)
 
 
 def read_arrays(path: Path, entry: Mapping[str, Any]) -> dict[str, Array]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 from typing_extensions import TypedDict
 
 from seewhy.batch import MODALITIES
-from seewhy.errors import ConfigError, DataError, nearest
-from seewhy.io.atomic import write_json
+from seewhy.errors import ConfigError, DataError
+from seewhy.io.atomic import replace_non_finite, write_json
 from seewhy.io.documents import read_json
-from seewhy.metrics.translation.similarity import METRICS
-from seewhy.option_types import PositiveInt, Seed
+from seewhy.option_types import Fraction, NonNegativeInt, PositiveInt, Seed
+from seewhy.options import check_fields
 
 __all__ = [
     "CATEGORIES",
@@ -31,10 +30,11 @@ __all__ = [
     "write_cases",
 ]
 
-CATEGORIES = ("best", "worst", "median", "interesting", "random")
-STAGES = ("select", "infer", "attention", "figures")
-COMPARISONS = ("auto", "translation", "cycle")
-UNITS = ("slice", "subject")
+Category: TypeAlias = Literal["best", "worst", "median", "interesting", "random"]
+Stage: TypeAlias = Literal["select", "infer", "attention", "figures"]
+Modality: TypeAlias = Literal["all", "t1", "t1ce", "t2", "flair"]
+CATEGORIES: tuple[Category, ...] = get_args(Category)
+STAGES: tuple[Stage, ...] = get_args(Stage)
 COMPARED = ("ssim", "psnr", "mae")
 """Metrics whose ranks disagree on an interesting case."""
 RISING = {"ssim": 1, "psnr": 1, "mae": -1, "mse": -1}
@@ -86,53 +86,32 @@ class CaseOptions:
         seewhy.errors.ConfigError: cases.metric='sim' is unknown; nearest: 'ssim'
     """
 
-    metric: str = "ssim"
-    comparison: str = "auto"
-    modality: str = "all"
-    unit: str = "slice"
-    n_best: int = 5
-    n_worst: int = 5
-    n_median: int = 3
-    n_interesting: int = 5
-    n_random: int = 10
+    metric: Literal["ssim", "psnr", "mae", "mse"] = "ssim"
+    comparison: Literal["auto", "translation", "cycle"] = "auto"
+    modality: Modality = "all"
+    unit: Literal["slice", "subject"] = "slice"
+    n_best: NonNegativeInt = 5
+    n_worst: NonNegativeInt = 5
+    n_median: NonNegativeInt = 3
+    n_interesting: NonNegativeInt = 5
+    n_random: NonNegativeInt = 10
     seed: Seed = 42
-    min_tissue: float = 0.3
-    max_per_subject: int = 1
-    stages: Sequence[str] = STAGES
-    categories: Sequence[str] = CATEGORIES
-    modalities: Sequence[str] = ("t1ce",)
+    min_tissue: Fraction = 0.3
+    max_per_subject: PositiveInt = 1
+    stages: Sequence[Stage] = STAGES
+    categories: Sequence[Category] = CATEGORIES
+    modalities: Sequence[Modality] = ("t1ce",)
     rows: PositiveInt = 5
     full_attention: bool = False
     folder: str | None = None
 
     def __post_init__(self) -> None:
         """Check all options."""
-        choices: dict[str, tuple[str, Sequence[str]]] = {
-            "metric": (self.metric, METRICS),
-            "comparison": (self.comparison, COMPARISONS),
-            "modality": (self.modality, ("all", *MODALITIES)),
-            "unit": (self.unit, UNITS),
-        }
-        lists: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-            "stages": (self.stages, STAGES),
-            "categories": (self.categories, CATEGORIES),
-            "modalities": (self.figure_modalities, MODALITIES),
-        }
-        problems = [
-            f"cases.{name}={value!r} is unknown; {nearest(value, valid)}"
-            for name, (value, valid) in choices.items()
-            if value not in valid
-        ]
-        for name, (values, valid) in lists.items():
-            problems += [f"cases.{name}: {v!r} is unknown; {nearest(v, valid)}" for v in values if v not in valid]
-            problems += [] if values else [f"cases.{name} is empty; expected some of {', '.join(valid)}"]
-        problems += [f"cases.n_{name}={count} must be 0 or more" for name, count in self.counts.items() if count < 0]
-        if not 0 <= self.min_tissue <= 1:
-            problems.append(f"cases.min_tissue={self.min_tissue} must be between 0 and 1")
-        if self.max_per_subject < 1:
-            problems.append(f"cases.max_per_subject={self.max_per_subject} must be 1 or more")
-        if problems:
-            raise ConfigError("; ".join(problems))
+        check_fields(self, "cases")
+        lists = {"stages": self.stages, "categories": self.categories, "modalities": self.modalities}
+        empty = [f"cases.{name}" for name, values in lists.items() if not values]
+        if empty:
+            raise ConfigError(f"{' and '.join(empty)} must not be empty")
 
     @property
     def counts(self) -> dict[str, int]:
@@ -237,7 +216,7 @@ def write_cases(
             comparison = comparisons.get(direction)
             entry[f"indices{side}"] = [case.index for case in cases]
             for name in ("ssim", "psnr"):
-                entry[f"{name}_{direction}"] = [_finite_or_none(case.scores[name]) for case in cases]
+                entry[f"{name}_{direction}"] = [replace_non_finite(case.scores[name]) for case in cases]
             entry[f"description{side}"] = (
                 describe_category(category, options, comparison) if comparison else "no scores"
             )
@@ -329,10 +308,5 @@ def _describe_case(case: SelectedCase, comparison: str, direction: str) -> dict[
         "slice": case.slice,
         "direction": direction,
         "comparison": comparison,
-        **{name: _finite_or_none(value) for name, value in case.scores.items()},
+        **replace_non_finite(case.scores),
     }
-
-
-def _finite_or_none(value: float) -> float | None:
-    """Replace infinity, which JSON does not have, by None."""
-    return value if math.isfinite(value) else None

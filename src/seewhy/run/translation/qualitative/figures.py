@@ -17,8 +17,7 @@ from seewhy.figures.style import turn_upright
 from seewhy.figures.translation.case import AttentionView, TranslationCase
 from seewhy.figures.translation.ieee import ieee_style, write_ieee
 from seewhy.figures.translation.slices import attention_overlay, comparison, cycle_consistency, multimodality
-from seewhy.io.atomic import atomic_path
-from seewhy.io.npy import read_npz
+from seewhy.io.npy import read_npz, write_npz
 from seewhy.models.translation.explanation import has_attention, record_attention
 from seewhy.run.loaded.saved_run import SavedRun
 from seewhy.run.translation.qualitative.arrays import read_display, to_translation_cases
@@ -71,9 +70,7 @@ def write_attention(run: SavedRun, path: Path, arrays: Mapping[str, Array], *, f
             image = torch.from_numpy(np.ascontiguousarray(stack[:, :rows, :columns])).to(device)
             attention = record_attention(generators[direction], image, full=full)
             result |= {f"case{number}_{direction}_{name}": values for name, values in attention.items()}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **result)  # type: ignore[arg-type]
-    return path
+    return write_npz(path, result)
 
 
 def read_attention(path: Path, arrays: Mapping[str, Array]) -> dict[str, Array] | None:
