@@ -46,6 +46,9 @@ TUNING = 16
 """Validation samples that thresholds are tuned on."""
 TUNED = 4
 """Explained samples for each validation sample of cheap judging."""
+TESTED = 2
+"""Explained samples for each map of its tests; with the validation samples, five maps for eight samples. The rest of
+the time is left to the scores, so that cheap judging costs about what the maps cost."""
 MASKED, CHECKED = 96, 32
 """Training samples that a copy of the network is tuned on, and validation and test samples each that it is checked on,
 at most."""
@@ -91,9 +94,9 @@ class Judges:
         self.explainers, self.regions, self.masked = explainers, regions, masked
         chosen = JudgingSettings(scope=settings.judge, metrics=settings.metrics, seed=settings.seed)
         self.samples, self.validation, self.tuning = samples, validation, TUNING
-        if chosen.scope_of(samples) == "cheap":  # all maps for judging together cost at most what the explanations cost
+        if chosen.scope_of(samples) == "cheap":
             self.tuning = min(TUNING, samples // TUNED)
-            chosen = chosen.within(samples - self.tuning)
+            chosen = chosen.within((samples - self.tuning) // TESTED)
         self.settings, self.shared = chosen, SharedWork()
         self.testing = True
         self.floors = {floor.method: floor for floor in make_controls(seed=settings.seed)}
@@ -125,12 +128,21 @@ class Judges:
             )  # fmt: skip
         return self._cards[place].judge(module, inputs, maps, masks, tested=self.testing)
 
-    def judge_floors(self, module: nn.Module, inputs: Inputs, target: Target, masks: Masks) -> dict[str, list[Row]]:
-        """Score the floors, method → rows: with masks, measures or regions all, else those with deletion."""
+    def judge_floors(
+        self, module: nn.Module, inputs: Inputs, target: Target, masks: Masks, *, base: Maps | None = None
+    ) -> dict[str, list[Row]]:
+        """Score the floors, method → rows: with masks, measures or regions all, else those with deletion.
+
+        Args:
+            module: the explained module.
+            inputs: the batch.
+            target: of the floors.
+            masks: of the batch.
+            base: maps of any method of this batch and target, which save a forward.
+        """
         costly = self.settings.scope_of(self.samples) == "all"
         metrics = self.settings.metrics
         result = {}
-        base: Maps | None = None
         for name, floor in self.floors.items():
             faithful = costly and name in FAITHFUL
             tuned = self._tune_copy(module, inputs)
@@ -197,8 +209,7 @@ class Judges:
                     maps = explainer.redraw(self._tuning_bases[number], module, select_inputs(batch))
                 else:
                     maps = explainer(module, select_inputs(batch))
-                if isinstance(explainer, Control):
-                    self._tuning_bases[number] = replace(maps, maps={})
+                self._tuning_bases.setdefault(number, replace(maps, maps={}, strength=None, contributions=None))
                 values, masks = join_maps(maps.evidence()), join_masks(maps, batch["mask"])
                 pairs += zip(values.cpu(), masks.cpu(), strict=True)
             return tune_threshold(pairs) if pairs else None

@@ -189,6 +189,7 @@ class Session:
                 )
             self.samples.append(view.id)
         targets = self._find_targets(batch)
+        base: Maps | None = None  # for the floors, of the whole batch
         for method in self.explainers:
             places = [Place(method, folder) for folder in self.targets.folders]
             left = len(views) * (2 if self.judges.active else 1)
@@ -196,6 +197,7 @@ class Session:
                 for part, rows, seconds in self._compute_maps(method, batch, targets):
                     self.advance(len(rows))
                     left -= len(rows)
+                    base = part[0] if len(rows) == len(views) else base
                     for place, maps in zip(places, part, strict=True):
                         self._store_maps(place, maps, select_rows(batch, rows), [views[row] for row in rows], seconds)
             self.advance(left)
@@ -204,7 +206,7 @@ class Session:
                 self.store.write_view(view)
         if self.judges.active:
             if not all(self.store.has_floors(view.id, self.key) for view in views):
-                self._store_floors(batch, targets[0], views)
+                self._store_floors(batch, targets[0], views, base)
             self.advance(len(views))
 
     def _is_finished(self, place: Place, view: SampleView, seen: int) -> bool:
@@ -274,10 +276,12 @@ class Session:
                     self.store.write_region(place, view.id, to_arrays(regions, row))
                 self.store.write(place, view, sample, facts, nifti=self.settings.nifti)
 
-    def _store_floors(self, batch: Batch, target: Target, views: list[SampleView]) -> None:
+    def _store_floors(self, batch: Batch, target: Target, views: list[SampleView], base: Maps | None) -> None:
         """Judge and write the floors of some samples."""
         with self.timed("judging"):
-            floors = self.judges.judge_floors(self.explained, select_inputs(batch), target, batch.get("mask"))
+            floors = self.judges.judge_floors(
+                self.explained, select_inputs(batch), target, batch.get("mask"), base=base
+            )
         for row, view in enumerate(views):
             rows = [{**_to_json(scores[row]), "id": view.id, "patient": view.patient} for scores in floors.values()]
             self.store.write_floors(view.id, self.key, rows)

@@ -152,11 +152,10 @@ def test_judging_in_inference_mode_says_the_same_and_leaves_nothing_behind(train
 def test_a_limited_test_makes_no_more_maps_and_gives_a_verdict_from_three_on(maps):
     full = JudgingSettings()
     limited = full.within(maps)
-    heads = limited.redraws if limited.heads is None else limited.heads
-    assert limited.cases * (limited.redraws + heads + 2 * limited.contrast) <= maps
+    assert limited.cases * (limited.redraws + limited.heads + 2 * limited.contrast) <= maps
     assert limited.cases >= min(maps, 3)
-    assert (limited == full) is (maps >= 64)
-    assert (heads > 0) is (maps >= 6)
+    assert (limited == full) is (maps >= 48)
+    assert (limited.heads > 0) is (maps >= 6)
     assert limited.contrast is (maps >= 12)
 
 

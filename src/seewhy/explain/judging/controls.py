@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,25 +15,31 @@ from seewhy.explain.maps import Maps
 __all__ = ["CentreControl", "Control", "EdgeControl", "IntensityControl", "RandomControl", "make_controls"]
 
 
+NOTE = "a control, made without the network"
+
+
 class Control(TargetwiseExplainer):
     """A map made from the image only, the same for every module and target."""
 
     def attribute(self, subject: ExplainedModel, target: Tensor, scores: Tensor) -> Attribution:
         """See `TargetwiseExplainer.attribute`."""
         maps = {name: self.draw(image.detach().float().mean(dim=1)) for name, image in subject.inputs.items()}
-        return Attribution(maps=maps, notes=("a control, made without the network",))
+        return Attribution(maps=maps, notes=(NOTE,))
 
     def redraw(self, base: Maps, module: nn.Module, inputs: Inputs) -> Maps:
         """Make this control's maps without a forward of the network.
 
         Args:
-            base: of another control on the same batch, for scores and target.
+            base: of any method on the same batch, for scores and target.
             module: the explained module, for the names of the inputs.
             inputs: the batch.
         """
-        images = ExplainedModel(module, inputs).inputs
-        maps = {name: self.draw(image.detach().float().mean(dim=1)).float() for name, image in images.items()}
-        return replace(base, method=self.method, maps=maps, seed=self.seed)
+        subject = ExplainedModel(module, inputs)
+        maps = {name: self.draw(image.detach().float().mean(dim=1)).float() for name, image in subject.inputs.items()}
+        return Maps(
+            method=self.method, maps=maps, target=base.target, reference=base.reference, probability=base.probability,
+            scores=base.scores, seed=self.seed, notes=(NOTE, *subject.describe_column(base.scores)),
+        )  # fmt: skip
 
     @abstractmethod
     def draw(self, image: Tensor) -> Tensor:

@@ -104,12 +104,12 @@ def _compute_decreases(subject: ExplainedModel, target: Tensor, fill: Fill) -> D
 
 
 def _compare_with_shares(score: dict[str, Tensor], maps: Maps) -> Tensor:
-    decreases = torch.stack(list(score.values()), dim=1).double().cpu()
-    shares = torch.stack([maps.shares()[name].double().cpu() for name in score], dim=1)
-    result = []
-    for decrease, share in zip(decreases, shares, strict=True):
-        finite = decrease.isfinite()
-        few = int(finite.sum()) < 2
-        ranks = (average_ranks(decrease[finite]), average_ranks(share[finite]))
-        result.append(decreases.new_tensor(float("nan")) if few else correlation(*ranks))
-    return torch.stack(result)
+    shares = maps.shares()
+    decreases, parts = (torch.stack([one[name].double().cpu() for name in score], dim=1) for one in (score, shares))
+    finite = decreases.isfinite()
+    result = decreases.new_full((len(decreases),), float("nan"))
+    for row in range(len(decreases)) if decreases.shape[1] > 1 else ():
+        known = finite[row]
+        if int(known.sum()) > 1:
+            result[row] = correlation(average_ranks(decreases[row][known]), average_ranks(parts[row][known]))
+    return result

@@ -129,7 +129,7 @@ class RandomizationTest:
         explainer: the method that made the maps.
         cases: number of cases to test.
         draws: re-initialised networks per case; a single one may resemble the trained one by chance.
-        heads: re-initialised heads per case; None: as many as networks.
+        heads: re-initialised heads per case.
         seed: seed of the draws; all batches use the same weights.
         shared: keeps the drawn weights for the tests of other methods on the same batch.
 
@@ -152,14 +152,14 @@ class RandomizationTest:
         *,
         cases: int = 8,
         draws: int = 3,
-        heads: int | None = None,
+        heads: int = 1,
         seed: int = 0,
         shared: SharedWork | None = None,
     ) -> None:
         self.explainer = explainer
         self.cases = cases
         self.draws = draws
-        self.heads = draws if heads is None else heads
+        self.heads = heads
         self.seed = seed
         self.shared = shared or SharedWork()
         self._ranks: list[tuple[object, Tensor]] = []  # shapes and ranks of each case's map

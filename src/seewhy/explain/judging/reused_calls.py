@@ -16,8 +16,9 @@ __all__ = ["reuse_calls"]
 def reuse_calls(parts: Iterable[nn.Module]) -> Iterator[None]:
     """Let submodules answer a tensor that they have seen with a copy of their first answer.
 
-    Where one input after the other is left out, the branches of all others are then computed once. A submodule must
-    depend on nothing but its argument, as in evaluation mode; calls with other arguments than one tensor are computed.
+    Where one input after the other is left out, the branches of all others are then computed once, and the branch of
+    an input that is empty in all samples for one of them. A submodule must depend on nothing but its argument, whose
+    rows it treats one by one, as in evaluation mode; calls with other arguments than one tensor are computed.
 
     Args:
         parts: submodules, e.g. the branch of each input; scripted ones are called as always.
@@ -58,8 +59,13 @@ def _remember(forward: Any) -> Any:
         for seen, output in known:
             if seen.shape == args[0].shape and torch.equal(seen, args[0]):
                 return output.clone()  # what follows may work in place
-        given = args[0].clone()
-        output = forward(*args)
+        given, count = args[0].clone(), len(args[0])
+        alike = count > 1 and torch.equal(given, given[:1].expand_as(given))
+        output = forward(args[0][:1] if alike else args[0])
+        if isinstance(output, Tensor) and alike and len(output) == 1:
+            output = output.expand(count, *output.shape[1:]).clone()
+        elif alike:
+            output = forward(*args)
         if isinstance(output, Tensor):
             known.append((given, output.clone()))
         return output

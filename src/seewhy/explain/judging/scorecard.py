@@ -50,11 +50,12 @@ class JudgingSettings:
             faithfulness and stability; `auto`: all for up to 64 samples, else cheap; `none`: no scores.
         cases: samples of the randomisation and the contrast test; 0 skips both.
         redraws: re-initialised networks per sample of the test.
-        heads: re-initialised heads per sample of the test; None: as many as networks.
+        heads: re-initialised heads per sample of the test; a method that ignores the head is found by a single one.
         contrast: whether to compare the maps with those of other classes, two more maps per sample.
         steps: steps of the deletion and insertion curves.
         fill: value of removed pixels: blur, mean or zero.
-        draws: random orders, blurred orders and noisy copies per sample.
+        draws: random orders and blurred orders per sample.
+        copies: noisy copies per sample of the stability test; its correlation is over all pixels, so one is enough.
         stability: whether `all` includes stability; it is not informative for maps made without the network.
         noise: standard deviation of the noise of the stability test, as a share of each image's standard deviation.
         memory_budget: memory limit of the forwards of the curves, e.g. "1GiB".
@@ -68,11 +69,12 @@ class JudgingSettings:
     scope: Scope = "auto"
     cases: NonNegativeInt = 8
     redraws: PositiveInt = 3
-    heads: NonNegativeInt | None = None
+    heads: NonNegativeInt = 1
     contrast: bool = True
     steps: PositiveInt = 10
     fill: Fill = "blur"
     draws: PositiveInt = 3
+    copies: PositiveInt = 1
     stability: bool = True
     noise: NonNegativeFloat = 0.05
     memory_budget: MemorySize = "1GiB"
@@ -105,16 +107,17 @@ class JudgingSettings:
             3 1 0 False
             3 1 1 True
             5 3 1 True
-            8 3 None True
+            8 3 1 True
         """
-        heads, contrasts = self.redraws if self.heads is None else self.heads, CONTRASTS * self.contrast
-        if self.cases * (self.redraws + heads + contrasts) <= maps:
+        contrasts = CONTRASTS * self.contrast
+        if self.cases * (self.redraws + self.heads + contrasts) <= maps:
             return self
+        heads = min(self.heads, 1)
         for extra in sorted({contrasts, 0}, reverse=True):
             for networks in range(self.redraws, 0, -1):
-                cases = min(self.cases, maps // (networks + min(heads, 1) + extra))
+                cases = min(self.cases, maps // (networks + heads + extra))
                 if cases >= min(self.cases, LEAST):
-                    return replace(self, cases=cases, redraws=networks, heads=min(heads, 1), contrast=extra > 0)
+                    return replace(self, cases=cases, redraws=networks, heads=heads, contrast=extra > 0)
         return replace(self, cases=min(self.cases, max(maps, 1)), redraws=1, heads=0, contrast=False)
 
 
@@ -346,7 +349,7 @@ class Scorecard:
     def _stability(self, module: nn.Module, inputs: Inputs, maps: Maps) -> dict[str, Tensor | None]:
         chosen = self.settings
         result = measure_stability(
-            self.explainer, module, inputs, maps, noise=chosen.noise, draws=chosen.draws, seed=chosen.seed
+            self.explainer, module, inputs, maps, noise=chosen.noise, draws=chosen.copies, seed=chosen.seed
         )
         flips = {f"stability_flip_{axis}": values for axis, values in result.flip.items()}
         return {"stability_noise": result.noise, **flips}
