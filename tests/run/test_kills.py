@@ -31,8 +31,8 @@ VARYING = re.compile(
     r"|tracking\.json|claims-\w+|worker-\d+\.json|part-\d+\.jsonl"
 )
 """Parts of paths whose content holds times, is of one command, or counts the attempts."""
-VARYING_KEYS = {"seconds", "checkpoint", "sha256"}
-"""Keys of JSON with times, and with the checksum of a checkpoint, which also holds states of callbacks."""
+VARYING_KEYS = {"seconds", "checkpoint", "sha256", "written"}
+"""Keys of JSON with times and dates, and with the checksum of a checkpoint, which also holds states of callbacks."""
 IDENTITY = re.compile(r"[0-9a-f]{32}")
 """Identities that are drawn for each new store."""
 
