@@ -200,7 +200,8 @@ def strip_varying(record):
     if isinstance(record, dict):
         return {key: strip_varying(value) for key, value in record.items() if key not in VARYING_KEYS}
     if isinstance(record, list):
-        return [strip_varying(value) for value in record]
+        timed = [isinstance(value, dict) and "seconds" in str(value.get("score")) for value in record]
+        return [strip_varying(value) for value, is_time in zip(record, timed, strict=True) if not is_time]
     return None if isinstance(record, str) and IDENTITY.fullmatch(record) else record
 
 
