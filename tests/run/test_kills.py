@@ -31,8 +31,8 @@ VARYING = re.compile(
     r"|tracking\.json|claims-\w+|worker-\d+\.json|part-\d+\.jsonl"
 )
 """Parts of paths whose content holds times, is of one command, or counts the attempts."""
-VARYING_KEYS = {"seconds", "checkpoint", "sha256"}
-"""Keys of JSON with times, and with the checksum of a checkpoint, which also holds states of callbacks."""
+VARYING_KEYS = {"seconds", "checkpoint", "sha256", "written"}
+"""Keys of JSON with times and dates, and with the checksum of a checkpoint, which also holds states of callbacks."""
 IDENTITY = re.compile(r"[0-9a-f]{32}")
 """Identities that are drawn for each new store."""
 
@@ -200,7 +200,8 @@ def strip_varying(record):
     if isinstance(record, dict):
         return {key: strip_varying(value) for key, value in record.items() if key not in VARYING_KEYS}
     if isinstance(record, list):
-        return [strip_varying(value) for value in record]
+        timed = [isinstance(value, dict) and "seconds" in str(value.get("score")) for value in record]
+        return [strip_varying(value) for value, is_time in zip(record, timed, strict=True) if not is_time]
     return None if isinstance(record, str) and IDENTITY.fullmatch(record) else record
 
 
