@@ -239,8 +239,7 @@ def _read_lines(
 
 def write_agreement(path: Path, results: Sequence[MapAgreement]) -> Path:
     """Write `agreement.csv`, one row per method."""
-    rows = [result.row() for result in results]
-    return write_csv(path, rows, columns=list(rows[0]))
+    return write_csv(path, [result.row() for result in results])
 
 
 def agreement_section(results: Sequence[MapAgreement]) -> Section:

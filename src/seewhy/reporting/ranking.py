@@ -227,5 +227,5 @@ def write_class_table(path: Path, records: Sequence[Mapping[str, Any]]) -> list[
                 row |= {score: ranked.scores.get(score), f"{score}_low": interval.low if interval else None}
                 row |= {f"{score}_high": interval.high if interval else None}
             result.append(row)
-    write_csv(path, result, columns=list(result[0]))
+    write_csv(path, result)
     return result

@@ -204,5 +204,5 @@ def write_region_table(path: Path, scores: Sequence[Mapping[str, Any]], *, alpha
     """Write `regions.csv`, and return its rows; no file and no rows without calibrated regions."""
     rows = [] if alpha is None else region_rows(scores, alpha=alpha)
     if rows:
-        write_csv(path, rows, columns=tuple(rows[0]))
+        write_csv(path, rows)
     return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
@@ -11,6 +10,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from rich.console import Console
 
+from seewhy.io.atomic import replace_non_finite
 from seewhy.metrics.gather import gather_rows
 from seewhy.progress import track_slowly
 from seewhy.reporting.page import write_explanation_page
@@ -134,7 +134,7 @@ def write_tables(
     verdicts = {place.title: store.verdict(place, session.keys[place.method]) for place in places}
     facts = {**session.facts, "seed": session.settings.seed, "options": session.options}
     facts |= {"verdicts": verdicts, "refused": refused, "doubtful_scores": _note_doubts(session, verdicts)}
-    facts |= {"ranking": _without_nan(ranking), "by_class": _without_nan(by_class), "regions": regions}
+    facts |= {"ranking": replace_non_finite(ranking), "by_class": replace_non_finite(by_class), "regions": regions}
     facts["figures"] = {caption: path.relative_to(folder).as_posix() for caption, path in figures.items()}
     write_manifest(folder / "explanations.json", records, facts)
     results = {
@@ -160,14 +160,6 @@ def _note_doubts(session: Session, verdicts: Mapping[str, Mapping[str, Any] | No
     earlier = [verdict["tuning_note"] for verdict in verdicts.values() if verdict and verdict.get("tuning_note")]
     note = session.judges.tuning_note or next(iter(earlier), "")
     return [note] if note else []
-
-
-def _without_nan(rows: Sequence[Record]) -> list[Record]:
-    """Rows in which undefined numbers are None, for JSON."""
-    return [
-        {name: None if isinstance(cell, float) and not math.isfinite(cell) else cell for name, cell in row.items()}
-        for row in rows
-    ]
 
 
 # -- the terminal ---------------------------------------------------------------------------------------------

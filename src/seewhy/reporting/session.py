@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from seewhy.explain.base import Explainer
 from seewhy.explain.explained_model import Explainable, ExplainedModel
 from seewhy.explain.maps import Maps
 from seewhy.explain.targets import Target, predict_classes
+from seewhy.io.atomic import replace_non_finite
 from seewhy.models.protocols import DescribesItself, PreparesExplanation
 from seewhy.probability import calibrated_probability
 from seewhy.reporting.judging import Judges, compute_part_shares
@@ -270,7 +270,7 @@ class Session:
             for row, view in enumerate(views):
                 sample = maps[row]
                 facts = {**self.facts, "key": self.keys[place.method], **self._describe_prediction(sample)}
-                facts |= {**_describe_view(view), "seconds": seconds, "judged": _to_json(judged[row])}
+                facts |= {**_describe_view(view), "seconds": seconds, "judged": replace_non_finite(judged[row])}
                 facts["parts"] = compute_part_shares(sample, view, self.settings.atlas)
                 if regions:
                     self.store.write_region(place, view.id, to_arrays(regions, row))
@@ -283,7 +283,10 @@ class Session:
                 self.explained, select_inputs(batch), target, batch.get("mask"), base=base
             )
         for row, view in enumerate(views):
-            rows = [{**_to_json(scores[row]), "id": view.id, "patient": view.patient} for scores in floors.values()]
+            rows = [
+                {**replace_non_finite(scores[row]), "id": view.id, "patient": view.patient}
+                for scores in floors.values()
+            ]
             self.store.write_floors(view.id, self.key, rows)
 
     def _describe_prediction(self, maps: Maps) -> dict[str, Any]:
@@ -324,10 +327,3 @@ def _describe_view(view: SampleView) -> dict[str, Any]:
 
 def _describe_module(module: nn.Module) -> Explainable:
     return module.explainable() if isinstance(module, DescribesItself) else Explainable()
-
-
-def _to_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with None in place of NaN and infinity."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }

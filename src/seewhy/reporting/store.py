@@ -21,7 +21,7 @@ from seewhy.io.atomic import atomic_path, write_json
 from seewhy.io.documents import read_json
 from seewhy.io.names import safe_name
 from seewhy.io.nifti import NiftiFile, write_nifti
-from seewhy.io.npy import read_npy, read_npz
+from seewhy.io.npy import read_npy, read_npz, write_npz
 from seewhy.io.scans.scan import is_scan, open_scan
 from seewhy.reporting.sample import SampleView
 
@@ -152,8 +152,7 @@ class ExplanationStore:
 
     def write_region(self, place: Place, sample: str, masks: Mapping[str, Array]) -> None:
         """Write the region of one sample that keeps the prediction, input → bool array, for pictures."""
-        with atomic_path(self._region_path(place, sample)) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **masks)  # type: ignore[arg-type]
+        write_npz(self._region_path(place, sample), masks)
 
     def has_region(self, place: Place, sample: str) -> bool:
         """Whether the region of a sample is stored."""
@@ -205,13 +204,11 @@ class ExplanationStore:
 
     def write_view(self, view: SampleView) -> None:
         """Write the images and masks of a sample for pictures, as 8 bit."""
-        path = self._view_path(view.id)
         arrays: dict[str, Array] = {}
         for name, image in view.images.items():
             arrays[f"image {name}"] = np.zeros(0, np.uint8) if image is None else _to_grey(image)
         arrays |= {f"mask {name}": mask for name, mask in view.masks.items()}
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        write_npz(self._view_path(view.id), arrays)
 
     def has_view(self, sample: str) -> bool:
         """Whether the images of a sample are stored."""
