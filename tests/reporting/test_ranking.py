@@ -125,6 +125,16 @@ def floors():
     return call
 
 
+@pytest.mark.parametrize("samples", [3, 12, 16, 31, 32, 39, 64, 200])
+def test_cheap_judging_makes_five_maps_for_eight_samples_and_all_verdicts_from_sixteen_on(samples):
+    settings = ExplanationSettings(judge="cheap")
+    judges = Judges({"grad_cam": GradCAM(layers="features")}, settings, samples=samples, validation=lambda count: ())
+    chosen = judges.settings
+    tests = chosen.cases * (chosen.redraws + chosen.heads + 2 * chosen.contrast)
+    assert tests + judges.tuning <= (samples if samples < 32 else 5 / 8 * samples)
+    assert (chosen.contrast and chosen.heads == 1 and chosen.cases >= 3) is (samples >= 16)
+
+
 MASKS = torch.zeros(2, 16, 16).index_fill(1, torch.arange(4), 1)
 
 

@@ -46,9 +46,11 @@ TUNING = 16
 """Validation samples that thresholds are tuned on."""
 TUNED = 4
 """Explained samples for each validation sample of cheap judging."""
-TESTED = 2
-"""Explained samples for each map of its tests; with the validation samples, five maps for eight samples. The rest of
-the time is left to the scores, so that cheap judging costs about what the maps cost."""
+TESTED, SMALLEST = 2, 12
+"""Explained samples for each map of its tests, of which there are 12 where as many samples are explained: three cases
+with a network, a head and two other classes give all verdicts (without the other classes VarGrad, DiffCAM and guided
+backprop pass on most phantoms of the benchmark). With the validation samples these are five maps for eight samples, so
+that with the scores cheap judging costs about what the maps cost."""
 MASKED, CHECKED = 96, 32
 """Training samples that a copy of the network is tuned on, and validation and test samples each that it is checked on,
 at most."""
@@ -96,7 +98,8 @@ class Judges:
         self.samples, self.validation, self.tuning = samples, validation, TUNING
         if chosen.scope_of(samples) == "cheap":
             self.tuning = min(TUNING, samples // TUNED)
-            chosen = chosen.within((samples - self.tuning) // TESTED)
+            left = samples - self.tuning
+            chosen = chosen.within(max(left // TESTED, min(left, SMALLEST)))
         self.settings, self.shared = chosen, SharedWork()
         self.testing = True
         self.floors = {floor.method: floor for floor in make_controls(seed=settings.seed)}
