@@ -88,3 +88,10 @@ class Full(nn.Module):
 def test_a_full_device_is_said_in_words(images):
     with pytest.raises(ConfigError, match="memory_budget=1024MiB"):
         Saliency()(Full(), images)
+
+
+def test_on_a_cpu_more_than_sixteen_rows_run_only_while_they_fit_its_cache():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    small, large = (ExplainedModel(net, torch.zeros(1, 1, side, side)) for side in (8, 1024))
+    assert MemoryBudget("1GiB").forward_rows(large) == 16
+    assert MemoryBudget("1GiB").forward_rows(small) == MemoryBudget("64MiB").forward_rows(small) > 16

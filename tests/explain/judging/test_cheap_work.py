@@ -7,6 +7,7 @@ from torch import nn
 from seewhy.explain import Explainable, InputXGradient, Threshold, leave_one_out
 from seewhy.explain.judging import average_precision, make_controls
 from seewhy.explain.judging.localization import _sort, _try_thresholds
+from seewhy.explain.judging.reused_calls import reuse_calls
 from seewhy.nets.classifiers.multi_input import MultiInputClassifier
 
 
@@ -92,3 +93,17 @@ def test_leaving_an_input_out_computes_the_other_branches_once_and_changes_nothi
                 changed = (net(images) - net({**images, name: filled}))[:, 1]
                 assert torch.equal(score, changed)
         assert "forward" not in vars(next(iter(net.branches.values())))
+
+
+def test_rows_that_are_all_alike_are_computed_once():
+    torch.manual_seed(0)
+    net, sizes = nn.Sequential(nn.Conv2d(1, 3, 3)).eval(), []
+    net[0].register_forward_hook(lambda part, args, output: sizes.append(len(args[0])))
+    empty, images = torch.zeros(5, 1, 8, 8), torch.rand(5, 1, 8, 8)
+    with torch.no_grad():
+        expected = [net(images), net(empty)]
+        sizes.clear()
+        with reuse_calls([net]):
+            found = [net(images), net(empty)]
+    assert sizes == [5, 1]
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(found, expected, strict=True))
