@@ -404,7 +404,11 @@ def test_regions_are_calibrated_on_validation_patients_checked_on_test_and_repor
     assert "validation patients; kept: found on the explained" in page
     assert (found.folder / "regions.csv").is_file()
     kept = {(one["id"], one["method"]): one["judged"]["region_kept"] for one in listed["explanations"]}
+    lost = sorted((found.folder / "cache" / "regions").rglob("*.npz"))[0]
+    before = lost.read_bytes()
+    lost.unlink()
     again = explained(tmp_path, methods, loop="test", when={"after_fit": True}, region_alpha=0.4)
+    assert lost.read_bytes() == before, "a lost region is made again"
     assert kept == {(one["id"], one["method"]): one["judged"]["region_kept"] for one in manifest(again)["explanations"]}
 
 

@@ -27,7 +27,7 @@ def read_records(session: Session, place: Place, samples: Sequence[str]) -> list
 def store_verdict(session: Session, place: Place) -> None:
     """Store the verdict of this session on a method, for a later session that has nothing left to compute.
 
-    One of more samples is kept: a session that makes a few lost maps again tests only these.
+    A stored verdict on more samples stays: a session that makes a few lost maps again tests only these.
     """
     verdict, key = session.judges.verdict(place), session.keys[place.method]
     stored = session.store.verdict(place, key)
