@@ -13,15 +13,13 @@ from seewhy.reporting.report import write_tables
 from seewhy.reporting.session import Session
 from seewhy.reporting.store import Place, fingerprint
 from seewhy.reporting.verdicts import complete_verdict, mark_records, read_records, store_verdict
-from seewhy.sharing.parts import check_written
+from seewhy.sharing.parts import FORMAT, check_written
 from seewhy.sharing.tasks import SharedRound, Task
 
 __all__ = ["NOTES", "SharedSession"]
 
 NOTES = ".sharing"
 """Folder of the notes inside the folder of explanations."""
-FORMAT = 2
-"""Format of the results that processes hand to each other; those of another version are not continued."""
 
 
 class SharedSession:

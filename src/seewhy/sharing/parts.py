@@ -13,8 +13,10 @@ from seewhy.errors import DataError
 from seewhy.io.atomic import atomic_path
 from seewhy.io.npy import read_npz
 
-__all__ = ["check_written", "read_part", "write_part"]
+__all__ = ["FORMAT", "check_written", "read_part", "write_part"]
 
+FORMAT = 2
+"""Format of the results that processes hand to each other; those of another version are not continued."""
 ARRAY = "array of this file"
 """Key of a reference to an array; no row has such a column."""
 CONTENT = "content"

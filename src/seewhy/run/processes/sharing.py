@@ -22,6 +22,7 @@ from seewhy.option_types import PositiveInt
 from seewhy.options import parse_options
 from seewhy.run.executor import configure_job, submit_jobs
 from seewhy.run.loaded.saved_run import SavedRun
+from seewhy.sharing.parts import FORMAT
 from seewhy.sharing.tasks import SharedRound
 
 __all__ = ["SharingOptions", "find_notes", "mark_unshared", "read_sharing_options", "share_prediction", "submit_shared"]
@@ -29,8 +30,6 @@ __all__ = ["SharingOptions", "find_notes", "mark_unshared", "read_sharing_option
 NOTES = ".sharing"
 """Folder of the notes inside the folder of the results."""
 LATEST = "latest.json"
-FORMAT = 2
-"""Format of the results that processes hand to each other; those of another version are not continued."""
 
 
 @dataclass(frozen=True, kw_only=True)
